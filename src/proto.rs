@@ -1,0 +1,19 @@
+//! The generated code of `proto/`: messages, gRPC clients and servers.
+//!
+//! Wire types only. The edges convert them to and from the vocabulary; nothing below the edges
+//! sees them, and nothing here knows the vocabulary.
+
+/// `roomcast.v1`: what backends call, and what backends implement.
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+pub mod v1 {
+    tonic::include_proto!("roomcast.v1");
+}
+
+/// `roomcast.client.v1`: the native WebSocket protocol in its protobuf form.
+#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+pub mod client_v1 {
+    tonic::include_proto!("roomcast.client.v1");
+}
+
+/// The contract as an encoded `google.protobuf.FileDescriptorSet`, imports and comments included.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/roomcast.bin"));
