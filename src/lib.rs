@@ -1,3 +1,26 @@
-//! Roomcast: a gRPC-fronted realtime gateway. See `ARCHITECTURE.md` for the map.
+//! Roomcast: a gRPC-fronted realtime gateway.
+//!
+//! The layers, low to high; a module imports only from lower ones (held by `tests/it/architecture.rs`):
+//!
+//! 0. vocabulary: [`room`], [`event`], [`position`], [`identity`], [`error`], [`json`], [`rate`]; beside it [`proto`], the
+//!    generated wire types, which only the parts that speak gRPC or protobuf import
+//! 1. ports and their adapters: [`auth`], [`policy`], [`bus`], [`presence`], [`backend`]
+//! 2. `hub` and `rooms`
+//! 3. `session`
+//! 4. edges: `transport`, `api`
+//! 5. composition: `config`, `telemetry`, `gateway`, `cli`
 
+pub mod error;
+pub mod event;
+pub mod identity;
+pub mod json;
+pub mod position;
 pub mod proto;
+pub mod rate;
+pub mod room;
+
+pub mod auth;
+pub mod backend;
+pub mod bus;
+pub mod policy;
+pub mod presence;

@@ -1,0 +1,30 @@
+//! Authentication: from a token to an [`Identity`].
+//!
+//! The port knows no connection and no room. A token is a secret: no implementation logs it, and no error repeats it.
+
+use futures_util::future::BoxFuture;
+
+use crate::identity::Identity;
+
+/// Why a token proves nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// The token is not one of ours: malformed, wrongly signed, for somebody else, or without a required claim.
+    #[error("the token is not valid: {0}")]
+    Invalid(&'static str),
+    /// The token was valid until its `exp`.
+    #[error("the token has expired")]
+    Expired,
+    /// The keys to check it with cannot be had now.
+    #[error("the keys cannot be had: {0}")]
+    Unavailable(&'static str),
+}
+
+/// Verifies tokens.
+pub trait Authenticator: Send + Sync + 'static {
+    /// Verifies one token.
+    ///
+    /// # Errors
+    /// Every variant of [`AuthError`]; a failure to decide is an error, never an identity.
+    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Identity, AuthError>>;
+}

@@ -1,0 +1,91 @@
+//! The application behind the gateway: sees client events before anyone else does, and answers requests.
+//!
+//! Fails closed: an answer that does not come in time is a refusal. Nothing here knows sockets or the bus.
+
+use futures_util::future::BoxFuture;
+
+use crate::event::{EventName, Payload};
+use crate::identity::{ConnectionId, Identity};
+use crate::room::Room;
+
+/// Something a client said that a backend is to see.
+#[derive(Debug, Clone)]
+pub struct ClientEvent {
+    /// Who said it.
+    pub identity: std::sync::Arc<Identity>,
+    /// Over which connection.
+    pub connection: ConnectionId,
+    /// To which room; a request may have none.
+    pub room: Option<Room>,
+    /// The event's or request's name.
+    pub name: EventName,
+    /// What it carries.
+    pub payload: Payload,
+}
+
+/// What becomes of a client's event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is published, with what the backend changed.
+    Publish {
+        /// Another name, if the backend chose one.
+        name: Option<EventName>,
+        /// Another payload, if the backend rewrote it.
+        payload: Option<Payload>,
+        /// Whether the sender gets it too, if the backend decided so.
+        echo: Option<bool>,
+    },
+    /// The backend took it; nothing is published.
+    Handled,
+    /// It is refused; the client reads the reason.
+    Deny {
+        /// Machine-readable, the backend's own.
+        reason: String,
+    },
+}
+
+/// Why no answer came.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BackendError {
+    /// No backend is configured for it.
+    #[error("no backend is configured")]
+    None,
+    /// It did not answer in time.
+    #[error("the backend did not answer in time")]
+    Timeout,
+    /// It cannot be reached, or answered junk.
+    #[error("the backend is not available: {0}")]
+    Unavailable(String),
+    /// It refused the request; the client reads the reason.
+    #[error("the backend refused: {0}")]
+    Refused(String),
+}
+
+/// The application's side of client events.
+pub trait Backend: Send + Sync + 'static {
+    /// Shows a client's event to the backend before it is published.
+    ///
+    /// # Errors
+    /// Every variant of [`BackendError`]; the event is not published then.
+    fn validate(&self, event: ClientEvent) -> BoxFuture<'_, Result<Verdict, BackendError>>;
+
+    /// Asks the backend for an answer to a client's request.
+    ///
+    /// # Errors
+    /// Every variant of [`BackendError`].
+    fn request(&self, event: ClientEvent) -> BoxFuture<'_, Result<Payload, BackendError>>;
+}
+
+/// No backend: refuses everything with [`BackendError::None`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoBackend;
+
+impl Backend for NoBackend {
+    fn validate(&self, _: ClientEvent) -> BoxFuture<'_, Result<Verdict, BackendError>> {
+        Box::pin(std::future::ready(Err(BackendError::None)))
+    }
+
+    fn request(&self, _: ClientEvent) -> BoxFuture<'_, Result<Payload, BackendError>> {
+        Box::pin(std::future::ready(Err(BackendError::None)))
+    }
+}

@@ -1,0 +1,204 @@
+//! The bus: orders and stores events, keeps histories, and hands every event to who subscribed to its room.
+//!
+//! # Contract, the same for every implementation
+//! - **Order.** Per room there is one total order. Offsets strictly increase within a room and epoch, may be sparse, and
+//!   each event names its room's previous offset.
+//! - **Acknowledged means stored.** [`Bus::publish`] answers a position only once the event is in the history.
+//! - **Delivery.** A subscriber gets every event of a room that is ordered after [`Bus::subscribe`] returned, in order,
+//!   once, without a gap; what is ordered while it is called may be delivered too. If the bus ever has to break that, it
+//!   calls [`Subscriber::reset`] instead of delivering past the gap.
+//! - **Recovery.** [`Bus::recover`] answers exactly the missed events or says that it cannot; never a part.
+//! - **Ephemeral events** have no position, and are delivered in the order of one publisher.
+//!
+//! Nothing here knows members, sockets or permissions.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::event::{Envelope, Event};
+use crate::position::{Offset, Position};
+use crate::room::Room;
+
+/// What the bus answers to a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Where the event stands; `None` for an ephemeral one.
+    pub position: Option<Position>,
+    /// The event was already stored under its idempotency key; `position` is that of the first time.
+    pub duplicate: bool,
+}
+
+/// Why an event was not published.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The room's head is not the expected one.
+    #[error("the room's head is at {current:?}")]
+    VersionConflict {
+        /// Where the head is.
+        current: Position,
+    },
+    /// The idempotency key was used for this room with another event.
+    #[error("the idempotency key was used with another event")]
+    KeyReused,
+    /// The bus is full or away; nothing was stored.
+    #[error("not stored: {0}")]
+    NotStored(&'static str),
+    /// The acknowledgement did not come; the event may be stored. A retry with its key settles it.
+    #[error("no acknowledgement: {0}")]
+    UnknownOutcome(&'static str),
+}
+
+/// The bus cannot answer now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the bus is not available: {0}")]
+pub struct BusUnavailable(pub &'static str);
+
+/// The answer to "what have I missed since".
+#[derive(Debug, Clone)]
+pub enum Recovery {
+    /// These events and no others came after the given position; the last one's position is the reader's new one.
+    Exact(Vec<Arc<Event>>),
+    /// The epoch is another, the history no longer reaches back that far, or too much was missed.
+    Lost,
+}
+
+/// How much one recovery or page may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadBounds {
+    /// The most events.
+    pub events_max: usize,
+    /// The most payload bytes, summed.
+    pub bytes_max: usize,
+}
+
+/// Which part of a room's history is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Page {
+    /// The newest events.
+    Newest,
+    /// The oldest events after an offset.
+    After(Offset),
+    /// The newest events before an offset.
+    Before(Offset),
+}
+
+/// What is known of a room's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryStats {
+    /// Where the room stands.
+    pub head: Position,
+    /// Events kept.
+    pub events: usize,
+    /// Their payload bytes.
+    pub bytes: usize,
+}
+
+/// An event on its way to the members of this node, shared by all of them, with its encoded forms.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The event.
+    pub event: Arc<Event>,
+    frames: [OnceLock<Bytes>; Self::FORMATS],
+    /// Held until the last reader is done: bounds the events that are in flight at once.
+    _in_flight: Option<OwnedSemaphorePermit>,
+}
+
+impl Delivery {
+    /// How many encoded forms an event may have at once.
+    pub const FORMATS: usize = 8;
+
+    /// Wraps an ordered event.
+    #[must_use]
+    pub fn new(event: Arc<Event>, in_flight: Option<OwnedSemaphorePermit>) -> Arc<Self> {
+        Arc::new(Self {
+            event,
+            frames: Default::default(),
+            _in_flight: in_flight,
+        })
+    }
+
+    /// The form in slot `format` (below [`Self::FORMATS`]), encoded by the first who asks.
+    pub fn frame(&self, format: usize, encode: impl FnOnce(&Event) -> Bytes) -> &Bytes {
+        self.frames[format].get_or_init(|| encode(&self.event))
+    }
+}
+
+/// Receives the events of rooms. One per shard of the node.
+pub trait Subscriber: Send + Sync + 'static {
+    /// Distinguishes subscribers; two subscriptions of one id to one room are one.
+    fn id(&self) -> u16;
+
+    /// Takes an event. Called in order, possibly under a lock: must not block or call the bus.
+    fn deliver(&self, delivery: Arc<Delivery>);
+
+    /// The room's continuity is lost: its members must start afresh. Same rules as [`Self::deliver`].
+    fn reset(&self, room: Room);
+}
+
+/// Orders, stores and hands out events.
+pub trait Bus: Send + Sync + 'static {
+    /// Publishes an event; see the module's contract.
+    ///
+    /// # Errors
+    /// Every variant of [`PublishError`].
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves the outcome unknown; the idempotency key makes the retry harmless.
+    fn publish(&self, envelope: Envelope) -> BoxFuture<'_, Result<Published, PublishError>>;
+
+    /// Subscribes to a room. When this returns, everything ordered later is delivered; the answer is the room's head.
+    ///
+    /// # Errors
+    /// [`BusUnavailable`]: nothing is subscribed then.
+    fn subscribe<'a>(
+        &'a self,
+        room: &'a Room,
+        subscriber: Arc<dyn Subscriber>,
+    ) -> BoxFuture<'a, Result<Position, BusUnavailable>>;
+
+    /// Ends a subscription. Deliveries under way may still arrive.
+    fn unsubscribe(&self, room: &Room, subscriber_id: u16);
+
+    /// Where the room stands: the position of its newest event, or a position no event of this room comes before.
+    ///
+    /// # Errors
+    /// [`BusUnavailable`].
+    fn head<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<Position, BusUnavailable>>;
+
+    /// The events after a position, exactly or not at all.
+    ///
+    /// # Errors
+    /// [`BusUnavailable`].
+    fn recover<'a>(
+        &'a self,
+        room: &'a Room,
+        since: Position,
+        bounds: ReadBounds,
+    ) -> BoxFuture<'a, Result<Recovery, BusUnavailable>>;
+
+    /// A page of the history, oldest first.
+    ///
+    /// # Errors
+    /// [`BusUnavailable`].
+    fn history<'a>(
+        &'a self,
+        room: &'a Room,
+        page: Page,
+        bounds: ReadBounds,
+    ) -> BoxFuture<'a, Result<Vec<Arc<Event>>, BusUnavailable>>;
+
+    /// The newest event of each name of class [`crate::event::Class::LastValue`], oldest first.
+    ///
+    /// # Errors
+    /// [`BusUnavailable`].
+    fn last_values<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<Vec<Arc<Event>>, BusUnavailable>>;
+
+    /// What is known of the room's history.
+    ///
+    /// # Errors
+    /// [`BusUnavailable`].
+    fn stats<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<HistoryStats, BusUnavailable>>;
+}

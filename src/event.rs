@@ -1,0 +1,363 @@
+//! Events: what a publisher says to a room, parsed once.
+//!
+//! `Publish` (parsed, not yet permitted) becomes an [`Envelope`] (permitted, stamped by the server) and, once the bus
+//! has ordered it, an [`Event`]. None of them knows a wire: every edge has its own types and conversions.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use crate::identity::{ConnectionId, UserId};
+use crate::json::Json;
+use crate::position::{Link, Offset};
+use crate::room::Room;
+
+/// Why an event name was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum EventNameError {
+    /// A name has at least one byte.
+    #[error("is empty")]
+    Empty,
+    /// The name is longer than [`EventName::BYTES_MAX`].
+    #[error("is longer than 128 bytes")]
+    TooLong,
+    /// The name holds a control character (Unicode category Cc).
+    #[error("contains a control character")]
+    ControlCharacter,
+    /// Socket.IO v5 reserves the name for the client library itself.
+    #[error("is reserved by the Socket.IO protocol")]
+    Reserved,
+}
+
+/// The name of an event, such as `task:created`. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventName(Arc<str>);
+
+impl EventName {
+    /// The longest name, in bytes.
+    pub const BYTES_MAX: usize = 128;
+
+    /// The names no publisher may use (Socket.IO protocol v5, "Reserved events").
+    pub const RESERVED: [&'static str; 7] = [
+        "connect",
+        "connect_error",
+        "disconnect",
+        "disconnecting",
+        "newListener",
+        "removeListener",
+        "error",
+    ];
+
+    /// Parses an event name.
+    ///
+    /// # Errors
+    /// Every variant of [`EventNameError`].
+    pub fn parse(text: &str) -> Result<Self, EventNameError> {
+        if text.is_empty() {
+            return Err(EventNameError::Empty);
+        }
+        if text.len() > Self::BYTES_MAX {
+            return Err(EventNameError::TooLong);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(EventNameError::ControlCharacter);
+        }
+        if Self::RESERVED.contains(&text) {
+            return Err(EventNameError::Reserved);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The name as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for EventName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// What an event carries. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// A checked JSON text, relayed as it was written.
+    Json(Json),
+    /// Bytes the gateway does not look into.
+    Binary(Bytes),
+}
+
+impl Payload {
+    /// The size on the wire, in bytes, before any encoding.
+    #[must_use]
+    pub fn bytes_len(&self) -> usize {
+        match self {
+            Self::Json(json) => json.as_str().len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// How an event is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Class {
+    /// Delivered to who is there now; has no position and is not kept.
+    Ephemeral,
+    /// Ordered, acknowledged once stored, kept as the room's history says.
+    #[default]
+    Reliable,
+    /// Reliable, and the newest one of each event name is handed once to whoever joins without a position.
+    LastValue,
+}
+
+/// Identifies one publish, over all rooms it went to. A client that is in several of them can tell by it that two
+/// events are one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventId(u128);
+
+impl EventId {
+    /// Draws a new identifier.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// The identifier with these bits.
+    #[must_use]
+    pub const fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// The identifier's bits.
+    #[must_use]
+    pub const fn bits(self) -> u128 {
+        self.0
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Milliseconds since the Unix epoch, by the clock of whoever ordered the event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// The current time; a clock before 1970 reads as 0.
+    #[must_use]
+    pub fn now() -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// How long ago `self` was at `now`; zero if it lies in the future.
+    #[must_use]
+    pub const fn age(self, now: Self) -> Duration {
+        Duration::from_millis(now.0.saturating_sub(self.0))
+    }
+}
+
+/// Makes a repeated publish harmless: within the bus's window the same key for the same room is stored once.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(Box<str>);
+
+/// The key is empty, longer than [`IdempotencyKey::BYTES_MAX`] or holds a control character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an idempotency key has 1 to 64 bytes and no control characters")]
+pub struct IdempotencyKeyError;
+
+impl IdempotencyKey {
+    /// The longest key, in bytes.
+    pub const BYTES_MAX: usize = 64;
+
+    /// Parses a key.
+    ///
+    /// # Errors
+    /// [`IdempotencyKeyError`].
+    pub fn parse(text: &str) -> Result<Self, IdempotencyKeyError> {
+        let valid = (1..=Self::BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+        if valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(IdempotencyKeyError)
+        }
+    }
+
+    /// The key as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Members of a room that do not get an event. Cheap to clone; empty without an allocation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Except(Option<Arc<ExceptList>>);
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct ExceptList {
+    connections: Vec<ConnectionId>,
+    users: Vec<UserId>,
+}
+
+impl Except {
+    /// Nobody is left out.
+    pub const NOBODY: Self = Self(None);
+
+    /// The most connections and users one event may leave out, together.
+    pub const MAX: usize = 64;
+
+    /// Leaves these connections and users out.
+    #[must_use]
+    pub fn new(connections: Vec<ConnectionId>, users: Vec<UserId>) -> Self {
+        if connections.is_empty() && users.is_empty() {
+            return Self::NOBODY;
+        }
+        Self(Some(Arc::new(ExceptList { connections, users })))
+    }
+
+    /// Whether nobody is left out.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether this member is left out.
+    #[must_use]
+    pub fn covers(&self, connection: ConnectionId, user: &UserId) -> bool {
+        self.0
+            .as_deref()
+            .is_some_and(|list| list.connections.contains(&connection) || list.users.contains(user))
+    }
+
+    /// The connections left out.
+    #[must_use]
+    pub fn connections(&self) -> &[ConnectionId] {
+        self.0.as_deref().map_or(&[], |list| &list.connections)
+    }
+
+    /// The users left out.
+    #[must_use]
+    pub fn users(&self) -> &[UserId] {
+        self.0.as_deref().map_or(&[], |list| &list.users)
+    }
+}
+
+/// What somebody wants to publish to one room: checked in form, not yet permitted.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// The room.
+    pub room: Room,
+    /// One identifier for all rooms of one call.
+    pub id: EventId,
+    /// The event's name.
+    pub name: EventName,
+    /// How it is kept.
+    pub class: Class,
+    /// What it carries.
+    pub payload: Payload,
+    /// Who acted, as the server knows it; never taken from what a client claims.
+    pub actor: Option<UserId>,
+    /// Who does not get it.
+    pub except: Except,
+    /// Makes a retry harmless.
+    pub key: Option<IdempotencyKey>,
+    /// Publish only if the room's head has this offset ([`Offset::ZERO`]: no event in it yet).
+    pub expected: Option<Offset>,
+}
+
+/// A permitted publish on its way to the bus. Made from a [`Publish`] and a permit in [`crate::rooms`] only.
+#[derive(Debug, Clone)]
+pub struct Envelope(pub(crate) Publish);
+
+impl Envelope {
+    /// What is to be published.
+    #[must_use]
+    pub fn into_inner(self) -> Publish {
+        self.0
+    }
+
+    /// The room it goes to.
+    #[must_use]
+    pub const fn room(&self) -> &Room {
+        &self.0.room
+    }
+}
+
+/// An ordered event, on its way to members or out of the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The room.
+    pub room: Room,
+    /// The publish it came from.
+    pub id: EventId,
+    /// The event's name.
+    pub name: EventName,
+    /// How it is kept.
+    pub class: Class,
+    /// Its link in the room's chain; `None` for [`Class::Ephemeral`].
+    pub link: Option<Link>,
+    /// When it was ordered.
+    pub time: Timestamp,
+    /// Who acted, stamped by the server.
+    pub actor: Option<UserId>,
+    /// Who does not get it, live or from the history.
+    pub except: Except,
+    /// What it carries.
+    pub payload: Payload,
+}
+
+impl Event {
+    /// The offset, if the event has a position.
+    #[must_use]
+    pub fn offset(&self) -> Option<Offset> {
+        self.link.map(|link| link.position.offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_long_and_control_names_are_refused() {
+        for name in EventName::RESERVED {
+            assert_eq!(EventName::parse(name), Err(EventNameError::Reserved));
+        }
+        assert_eq!(EventName::parse(""), Err(EventNameError::Empty));
+        assert_eq!(EventName::parse(&"x".repeat(129)), Err(EventNameError::TooLong));
+        assert_eq!(EventName::parse("a\u{1b}[0m"), Err(EventNameError::ControlCharacter));
+        assert_eq!(EventName::parse("task:created").unwrap().as_str(), "task:created");
+    }
+
+    #[test]
+    fn idempotency_keys_are_bounded() {
+        assert!(IdempotencyKey::parse("").is_err());
+        assert!(IdempotencyKey::parse(&"k".repeat(65)).is_err());
+        assert!(IdempotencyKey::parse("a\nb").is_err());
+        assert!(IdempotencyKey::parse(&"k".repeat(64)).is_ok());
+    }
+
+    #[test]
+    fn exceptions_cover_connections_and_all_connections_of_a_user() {
+        let (mine, other) = (ConnectionId::random(), ConnectionId::random());
+        let (ada, bob) = (UserId::parse("ada").unwrap(), UserId::parse("bob").unwrap());
+        let except = Except::new(vec![mine], vec![bob.clone()]);
+        assert!(except.covers(mine, &ada) && except.covers(other, &bob));
+        assert!(!except.covers(other, &ada) && !Except::NOBODY.covers(mine, &ada));
+    }
+}

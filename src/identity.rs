@@ -1,0 +1,127 @@
+//! Who is connected: users, connections, and the identity a token proved.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::json::Json;
+use crate::room::Tenant;
+
+/// A user within a tenant, as the token's subject names it. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(Arc<str>);
+
+/// The user id is empty, longer than [`UserId::BYTES_MAX`] or holds a control character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a user id has 1 to 128 bytes and no control characters")]
+pub struct UserIdError;
+
+impl UserId {
+    /// The longest user id, in bytes.
+    pub const BYTES_MAX: usize = 128;
+
+    /// Parses a user id.
+    ///
+    /// # Errors
+    /// [`UserIdError`].
+    pub fn parse(text: &str) -> Result<Self, UserIdError> {
+        let valid = (1..=Self::BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+        if valid { Ok(Self(text.into())) } else { Err(UserIdError) }
+    }
+
+    /// The user id as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// One connection of one user: 128 random bits, written as 32 hexadecimal digits. Public within its tenant; it is no
+/// credential.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(u128);
+
+/// The text is not a connection id that any gateway has written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a connection id is 32 lowercase hexadecimal digits")]
+pub struct ConnectionIdError;
+
+impl ConnectionId {
+    /// Draws a new identifier.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ConnectionId {
+    type Err = ConnectionIdError;
+
+    fn from_str(text: &str) -> Result<Self, ConnectionIdError> {
+        let canonical = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !canonical {
+            return Err(ConnectionIdError);
+        }
+        u128::from_str_radix(text, 16).map(Self).map_err(|_| ConnectionIdError)
+    }
+}
+
+/// Seconds since the Unix epoch at which a token ends (RFC 7519 section 4.1.4, `exp`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Expiry(pub u64);
+
+/// What a verified token said about its bearer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The tenant; empty in a deployment without tenants.
+    pub tenant: Tenant,
+    /// The user.
+    pub user: UserId,
+    /// All claims of the token, as a JSON object. Kept as text: it is parsed only where a rule asks for it.
+    pub claims: Json,
+    /// When the session ends unless a newer token is given.
+    pub expiry: Expiry,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_id_is_read_back_as_it_was_written() {
+        let id = ConnectionId::random();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        for text in [
+            "",
+            "0",
+            "00000000000000000000000000000000z",
+            "DEADBEEFDEADBEEFDEADBEEFDEADBEEF",
+        ] {
+            assert_eq!(text.parse::<ConnectionId>(), Err(ConnectionIdError), "{text}");
+        }
+    }
+
+    #[test]
+    fn user_ids_are_bounded() {
+        assert!(UserId::parse("").is_err() && UserId::parse("a\0").is_err());
+        assert!(UserId::parse(&"u".repeat(129)).is_err() && UserId::parse(&"u".repeat(128)).is_ok());
+    }
+}

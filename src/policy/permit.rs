@@ -1,0 +1,124 @@
+//! The proof that something was allowed.
+
+use std::sync::Arc;
+
+use super::{Action, Denied};
+use crate::room::Room;
+
+/// Proof that one action in one room was allowed. Cannot be made outside of `policy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    room: Room,
+    action: Action,
+    rule: Arc<str>,
+    validated: bool,
+}
+
+impl Permit {
+    /// Grants `action` in `room` by the rule named `rule`; `validated` when a backend must see a client's event first.
+    pub(super) fn grant(room: Room, action: Action, rule: Arc<str>, validated: bool) -> Self {
+        Self {
+            room,
+            action,
+            rule,
+            validated,
+        }
+    }
+
+    /// The room it is good for.
+    #[must_use]
+    pub const fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// The action it is good for.
+    #[must_use]
+    pub const fn action(&self) -> &Action {
+        &self.action
+    }
+
+    /// The rule that granted it.
+    #[must_use]
+    pub fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    /// Whether a backend validates the event before it is published.
+    #[must_use]
+    pub const fn needs_validation(&self) -> bool {
+        self.validated
+    }
+}
+
+/// An authenticated backend service: its name, what it may do and for which tenants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// The name, for logs and as the permit's rule.
+    pub name: Arc<str>,
+    /// Whether it may publish events.
+    pub publish: bool,
+    /// Whether it may read members, history, statistics and the watch stream.
+    pub read: bool,
+    /// Whether it may join, remove, disconnect and revoke.
+    pub manage: bool,
+    /// The tenants it may name; `None` for all.
+    pub tenants: Option<Arc<[Box<str>]>>,
+}
+
+impl Service {
+    /// Whether it may act for this tenant.
+    #[must_use]
+    pub fn serves(&self, tenant: &str) -> bool {
+        self.tenants
+            .as_deref()
+            .is_none_or(|tenants| tenants.iter().any(|own| **own == *tenant))
+    }
+
+    /// Grants the service an action in a room.
+    ///
+    /// # Errors
+    /// [`Denied`] when the tenant is not its own, or the scope for the action is missing.
+    pub fn permit(&self, room: Room, action: Action) -> Result<Permit, Denied> {
+        let scope = match action {
+            Action::Publish(_) => self.publish,
+            Action::Presence | Action::History => self.read,
+            Action::Join => self.manage,
+        };
+        let refusal = match (self.serves(room.tenant()), scope) {
+            (true, true) => return Ok(Permit::grant(room, action, self.name.clone(), false)),
+            (false, _) => "the tenant is not one of the service's",
+            (true, false) => "the service lacks the scope",
+        };
+        Err(Denied {
+            rule: Some(self.name.clone()),
+            reason: refusal.into(),
+            undecided: false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::Tenant;
+
+    fn room(tenant: &str) -> Room {
+        Room::parse(&Tenant::parse(tenant).unwrap(), "r").unwrap()
+    }
+
+    #[test]
+    fn a_service_acts_only_for_its_tenants_and_within_its_scopes() {
+        let service = Service {
+            name: "billing".into(),
+            publish: true,
+            read: false,
+            manage: false,
+            tenants: Some(["a".into()].into()),
+        };
+        let publish = Action::Publish(crate::event::EventName::parse("x").unwrap());
+        assert!(service.permit(room("a"), publish.clone()).is_ok());
+        assert!(service.permit(room("b"), publish).is_err());
+        assert!(service.permit(room("a"), Action::History).is_err());
+        assert!(service.permit(room("a"), Action::Join).is_err());
+    }
+}

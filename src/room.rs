@@ -1,0 +1,192 @@
+//! Room names: parsed once, bounded, compared as bytes, tenant-scoped by construction.
+//!
+//! A [`Room`] can only be made from a [`Tenant`] and a checked name, so the room `project:7` of tenant `a`
+//! and the room `project:7` of tenant `b` are two values that never compare equal. Nothing here knows a
+//! wire, a bus or a permission.
+
+mod pattern;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use pattern::{Captures, PatternError, RoomPattern};
+
+/// Separates tenant and name inside a [`Room`]'s key. Control characters are refused in both, so the split is
+/// unambiguous.
+const SEPARATOR: char = '\0';
+
+/// Why a tenant or a room name was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RoomError {
+    /// A room name has at least one byte.
+    #[error("is empty")]
+    Empty,
+    /// The name is longer than its bound.
+    #[error("is longer than {max} bytes")]
+    TooLong {
+        /// The bound, in bytes.
+        max: usize,
+    },
+    /// The name holds a control character (Unicode category Cc).
+    #[error("contains a control character")]
+    ControlCharacter,
+}
+
+fn check(text: &str, bytes_max: usize) -> Result<(), RoomError> {
+    if text.len() > bytes_max {
+        return Err(RoomError::TooLong { max: bytes_max });
+    }
+    if text.chars().any(char::is_control) {
+        return Err(RoomError::ControlCharacter);
+    }
+    Ok(())
+}
+
+/// One customer of the backend: the scope of every room, user and history.
+///
+/// The empty tenant is valid: it is the only one of a deployment without tenants.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tenant(Arc<str>);
+
+impl Tenant {
+    /// The longest tenant, in bytes.
+    pub const BYTES_MAX: usize = 64;
+
+    /// Parses a tenant.
+    ///
+    /// # Errors
+    /// [`RoomError::TooLong`] and [`RoomError::ControlCharacter`].
+    pub fn parse(text: &str) -> Result<Self, RoomError> {
+        check(text, Self::BYTES_MAX)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The tenant as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self("".into())
+    }
+}
+
+/// One room of one tenant. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Room {
+    key: Arc<str>,
+}
+
+impl Room {
+    /// The longest room name, in bytes (tenant not counted).
+    pub const NAME_BYTES_MAX: usize = 255;
+
+    /// Parses a room name within a tenant.
+    ///
+    /// # Errors
+    /// Every variant of [`RoomError`].
+    pub fn parse(tenant: &Tenant, name: &str) -> Result<Self, RoomError> {
+        if name.is_empty() {
+            return Err(RoomError::Empty);
+        }
+        check(name, Self::NAME_BYTES_MAX)?;
+        let mut key = String::with_capacity(tenant.0.len() + 1 + name.len());
+        key.push_str(&tenant.0);
+        key.push(SEPARATOR);
+        key.push_str(name);
+        Ok(Self { key: key.into() })
+    }
+
+    fn separator(&self) -> usize {
+        self.key
+            .find(SEPARATOR)
+            .expect("a room is only made with a separator in its key")
+    }
+
+    /// The tenant the room belongs to.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        &self.key[..self.separator()]
+    }
+
+    /// The room's name, as clients and backends write it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.key[self.separator() + 1..]
+    }
+
+    /// The bytes that identify the room: the tenant, a NUL byte and the name. Injective by construction.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        self.key.as_bytes()
+    }
+}
+
+impl fmt::Debug for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+impl fmt::Display for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.tenant().escape_debug(), self.name().escape_debug())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(tenant: &str, name: &str) -> Room {
+        Room::parse(&Tenant::parse(tenant).unwrap(), name).unwrap()
+    }
+
+    #[test]
+    fn same_name_in_two_tenants_is_two_rooms() {
+        assert_ne!(room("a", "project:7"), room("b", "project:7"));
+        assert_eq!(room("a", "project:7"), room("a", "project:7"));
+        assert_ne!(room("a", "b:c"), room("a:b", "c"));
+    }
+
+    #[test]
+    fn names_are_compared_as_bytes_without_normalization() {
+        assert_ne!(room("", "Caf\u{e9}"), room("", "Cafe\u{301}"));
+        assert_ne!(room("", "Room"), room("", "room"));
+    }
+
+    #[test]
+    fn empty_long_and_control_names_are_refused() {
+        let tenant = Tenant::default();
+        assert_eq!(Room::parse(&tenant, ""), Err(RoomError::Empty));
+        let long = "x".repeat(Room::NAME_BYTES_MAX + 1);
+        assert_eq!(Room::parse(&tenant, &long), Err(RoomError::TooLong { max: 255 }));
+        for name in ["a\0b", "a\r\nb", "\u{7f}", "\u{85}"] {
+            assert_eq!(Room::parse(&tenant, name), Err(RoomError::ControlCharacter), "{name:?}");
+        }
+        for name in ["*", ">", "a.b", "$JS.API.>", "_INBOX.x", &long[1..]] {
+            assert_eq!(Room::parse(&tenant, name).unwrap().name(), name);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn rooms_are_equal_only_when_tenant_and_name_are(
+            a in "[a-c:]{0,3}", b in "[a-c:]{1,3}", c in "[a-c:]{0,3}", d in "[a-c:]{1,3}",
+        ) {
+            let (left, right) = (room(&a, &b), room(&c, &d));
+            proptest::prop_assert_eq!(left == right, a == c && b == d);
+            proptest::prop_assert_eq!(left.key() == right.key(), a == c && b == d);
+            proptest::prop_assert_eq!((left.tenant(), left.name()), (a.as_str(), b.as_str()));
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Room patterns: `tenant:{tenant}:project:{project}` matches a name and captures its variables.
+//!
+//! A variable matches one or more characters other than `:`; `{name*}` at the end matches the rest of the name,
+//! colons included. Matching is linear in the name: a variable ends at the next `:` or at the pattern's literal.
+
+use std::fmt;
+
+/// Why a pattern was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PatternError {
+    /// A `{` without its `}`, or a `}` alone.
+    #[error("unbalanced brace in the pattern `{0}`")]
+    Unbalanced(String),
+    /// A variable is named like an identifier: a letter or `_`, then letters, digits or `_`.
+    #[error("`{0}` is not a variable name")]
+    BadVariable(String),
+    /// Each variable appears once.
+    #[error("the variable `{0}` appears twice")]
+    Repeated(String),
+    /// Two variables need a literal between them; a `{rest*}` must come last.
+    #[error("the variable `{0}` cannot be told apart from what follows it")]
+    Ambiguous(String),
+    /// The pattern is empty.
+    #[error("a pattern has at least one character")]
+    Empty,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Literal(Box<str>),
+    Variable(Box<str>),
+    Rest(Box<str>),
+}
+
+/// A parsed room pattern.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RoomPattern {
+    text: Box<str>,
+    parts: Vec<Part>,
+}
+
+/// The variables of a matched name, in the pattern's order.
+pub type Captures<'n> = Vec<(String, &'n str)>;
+
+impl RoomPattern {
+    /// Parses a pattern.
+    ///
+    /// # Errors
+    /// Every variant of [`PatternError`].
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        if text.is_empty() {
+            return Err(PatternError::Empty);
+        }
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (part, after) = next_part(text, rest)?;
+            check_follows(&parts, &part)?;
+            parts.push(part);
+            rest = after;
+        }
+        Ok(Self {
+            text: text.into(),
+            parts,
+        })
+    }
+
+    /// Matches a whole room name; `None` when it does not match.
+    #[must_use]
+    pub fn captures<'n>(&self, name: &'n str) -> Option<Captures<'n>> {
+        let mut captures = Captures::new();
+        let mut rest = name;
+        for (index, part) in self.parts.iter().enumerate() {
+            match part {
+                Part::Literal(literal) => rest = rest.strip_prefix(&**literal)?,
+                Part::Variable(variable) => {
+                    let end = self.variable_end(index, rest)?;
+                    captures.push((variable.to_string(), &rest[..end]));
+                    rest = &rest[end..];
+                }
+                Part::Rest(variable) => {
+                    captures.push((variable.to_string(), std::mem::take(&mut rest)));
+                }
+            }
+        }
+        rest.is_empty().then_some(captures)
+    }
+
+    /// Whether a whole room name matches.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        self.captures(name).is_some()
+    }
+
+    /// The names of the pattern's variables, in order.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Variable(name) | Part::Rest(name) => Some(&**name),
+            Part::Literal(_) => None,
+        })
+    }
+
+    /// Fills the variables in; `None` when `value` knows one of them not.
+    #[must_use]
+    pub fn expand(&self, mut value: impl FnMut(&str) -> Option<String>) -> Option<String> {
+        let mut name = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Literal(literal) => name.push_str(literal),
+                Part::Variable(variable) | Part::Rest(variable) => name.push_str(&value(variable)?),
+            }
+        }
+        Some(name)
+    }
+
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// A variable takes what stands before the next `:`, or before the literal that follows it in the pattern.
+    fn variable_end(&self, index: usize, rest: &str) -> Option<usize> {
+        let segment = rest.find(':').unwrap_or(rest.len());
+        let end = match self.parts.get(index + 1) {
+            Some(Part::Literal(literal)) if !literal.starts_with(':') => rest[..segment].rfind(&**literal)?,
+            _ => segment,
+        };
+        (end > 0).then_some(end)
+    }
+}
+
+fn next_part<'p>(text: &str, rest: &'p str) -> Result<(Part, &'p str), PatternError> {
+    let unbalanced = || PatternError::Unbalanced(text.to_owned());
+    let Some(inner) = rest.strip_prefix('{') else {
+        let end = rest.find(['{', '}']).unwrap_or(rest.len());
+        if end == 0 {
+            return Err(unbalanced());
+        }
+        return Ok((Part::Literal(rest[..end].into()), &rest[end..]));
+    };
+    let (name, after) = inner.split_once('}').ok_or_else(unbalanced)?;
+    let part = match name.strip_suffix('*') {
+        Some(name) => Part::Rest(variable(name)?),
+        None => Part::Variable(variable(name)?),
+    };
+    Ok((part, after))
+}
+
+fn variable(name: &str) -> Result<Box<str>, PatternError> {
+    let valid = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if valid {
+        Ok(name.into())
+    } else {
+        Err(PatternError::BadVariable(name.to_owned()))
+    }
+}
+
+fn check_follows(parts: &[Part], next: &Part) -> Result<(), PatternError> {
+    let next_name = match next {
+        Part::Literal(_) => None,
+        Part::Variable(name) | Part::Rest(name) => Some(name),
+    };
+    for part in parts {
+        if let (Part::Variable(name) | Part::Rest(name), Some(next)) = (part, next_name)
+            && name == next
+        {
+            return Err(PatternError::Repeated(name.to_string()));
+        }
+    }
+    match (parts.last(), next_name) {
+        (Some(Part::Rest(name)), _) | (Some(Part::Variable(name)), Some(_)) => {
+            Err(PatternError::Ambiguous(name.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl fmt::Debug for RoomPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(pattern: &str, name: &str, expected: Option<&[(&str, &str)]>) {
+        let captured = RoomPattern::parse(pattern).unwrap();
+        let captured = captured.captures(name);
+        let captured: Option<Vec<(&str, &str)>> = captured
+            .as_ref()
+            .map(|all| all.iter().map(|(k, v)| (k.as_str(), *v)).collect());
+        assert_eq!(captured.as_deref(), expected, "{pattern} on {name}");
+    }
+
+    #[test]
+    fn variables_capture_one_segment_and_rest_captures_all() {
+        check("project:{id}", "project:7", Some(&[("id", "7")]));
+        check("project:{id}", "project:7:x", None);
+        check("project:{id}", "project:", None);
+        check(
+            "tenant:{t}:project:{p}",
+            "tenant:4:project:9",
+            Some(&[("t", "4"), ("p", "9")]),
+        );
+        check("doc:{rest*}", "doc:a:b:c", Some(&[("rest", "a:b:c")]));
+        check("doc-{id}.txt", "doc-a.b.txt", Some(&[("id", "a.b")]));
+        check("lobby", "lobby", Some(&[]));
+        check("lobby", "lobby2", None);
+    }
+
+    #[test]
+    fn wrong_patterns_are_refused() {
+        assert!(matches!(RoomPattern::parse("a:{b"), Err(PatternError::Unbalanced(_))));
+        assert!(matches!(RoomPattern::parse("a}b"), Err(PatternError::Unbalanced(_))));
+        assert!(matches!(RoomPattern::parse("{1a}"), Err(PatternError::BadVariable(_))));
+        assert!(matches!(RoomPattern::parse("{a}:{a}"), Err(PatternError::Repeated(_))));
+        assert!(matches!(RoomPattern::parse("{a}{b}"), Err(PatternError::Ambiguous(_))));
+        assert!(matches!(RoomPattern::parse("{a*}:x"), Err(PatternError::Ambiguous(_))));
+        assert_eq!(RoomPattern::parse(""), Err(PatternError::Empty));
+    }
+
+    #[test]
+    fn expanding_fills_every_variable_or_nothing() {
+        let pattern = RoomPattern::parse("user:{sub}:inbox").unwrap();
+        assert_eq!(
+            pattern.expand(|_| Some("7".to_owned())).as_deref(),
+            Some("user:7:inbox")
+        );
+        assert_eq!(pattern.expand(|_| None), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_expanded_matches_again(a in "[a-z]{1,4}", b in "[a-z]{1,4}") {
+            let pattern = RoomPattern::parse("x:{a}:y:{b}").unwrap();
+            let name = pattern.expand(|v| Some(if v == "a" { a.clone() } else { b.clone() })).unwrap();
+            let captured = pattern.captures(&name).unwrap();
+            proptest::prop_assert_eq!(captured[0].1, a.as_str());
+            proptest::prop_assert_eq!(captured[1].1, b.as_str());
+        }
+    }
+}
