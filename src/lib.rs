@@ -24,3 +24,5 @@ pub mod backend;
 pub mod bus;
 pub mod policy;
 pub mod presence;
+
+pub mod session;

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 
 use crate::event::EventName;
 use crate::identity::{ConnectionId, Identity, UserId};
-use crate::room::{Room, Tenant};
+use crate::room::{Room, RoomPattern, Tenant};
 
 pub use permit::{Permit, Service};
 
@@ -93,15 +93,26 @@ pub struct Explanation {
     pub considered: Vec<(Arc<str>, Arc<str>)>,
 }
 
+/// Which rooms a revocation hits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RevocationScope {
+    /// One room.
+    Room(Room),
+    /// Every room whose name matches.
+    Pattern(RoomPattern),
+    /// Every room of the tenant.
+    Everything,
+}
+
 /// Whom and where a revocation hits.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
     /// The tenant.
     pub tenant: Tenant,
     /// The user.
     pub user: UserId,
-    /// One room, or every room of the tenant.
-    pub room: Option<Room>,
+    /// The rooms.
+    pub scope: RevocationScope,
 }
 
 impl Revocation {
@@ -110,7 +121,11 @@ impl Revocation {
     pub fn covers(&self, user: &UserId, room: &Room) -> bool {
         self.user == *user
             && self.tenant.as_str() == room.tenant()
-            && self.room.as_ref().is_none_or(|revoked| revoked == room)
+            && match &self.scope {
+                RevocationScope::Room(revoked) => revoked == room,
+                RevocationScope::Pattern(pattern) => pattern.matches(room.name()),
+                RevocationScope::Everything => true,
+            }
     }
 }
 

@@ -1,0 +1,30 @@
+//! One client's life, as commands it sends and messages it is told. Knows no socket, no encoding and no bus.
+
+mod command;
+mod message;
+
+use bytes::Bytes;
+
+use crate::event::Event;
+
+pub use command::{Command, HistoryFrom, JoinOptions, Request, Since};
+pub use message::{HistoryPage, Joined, Message, Refusal, RoomChange};
+
+/// A message as it goes to the transport: complete with the transport's framing, shared by all who get it.
+pub type Frame = Bytes;
+
+/// How one kind of connection writes. Implemented by the edges; the same bytes go to every connection of a kind.
+pub trait Wire: Send + Sync + 'static {
+    /// The kind's slot in [`crate::bus::Delivery::frame`]; unique among the wires of a gateway.
+    fn format(&self) -> usize;
+
+    /// Encodes a reply (`id` of its command) or a push (`id` 0).
+    fn message(&self, id: u32, message: &Message) -> Frame;
+
+    /// Encodes an event for a member that gets it.
+    fn event(&self, event: &Event) -> Frame;
+
+    /// Encodes an event for a member that does not get it: its link in the chain and nothing else. Only for events with
+    /// a link.
+    fn passed(&self, event: &Event) -> Frame;
+}

@@ -1,0 +1,130 @@
+//! What a client asks for, whatever transport and encoding it speaks.
+//!
+//! Codecs make these; names are still text here and are parsed once, by the session.
+
+use crate::event::{Class, Payload};
+use crate::json::Json;
+use crate::position::Position;
+
+/// A command and the number its reply will carry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Chosen by the client; not 0.
+    pub id: u32,
+    /// What it asks for.
+    pub command: Command,
+}
+
+/// Where a client says it left off. What cannot be a position of ours is not an error: it is not recovered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// A well-formed position.
+    At(Position),
+    /// Something else, such as another kind of epoch or an offset out of range.
+    Unreadable,
+}
+
+/// How a client joins a room.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JoinOptions {
+    /// The position it has seen last.
+    pub since: Option<Since>,
+    /// Without `since`: how many of the newest events it wants.
+    pub rewind: u32,
+    /// Whether it wants the roster and its changes.
+    pub presence: bool,
+    /// What it says about itself.
+    pub state: Option<Json>,
+}
+
+/// Which part of a history a client asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistoryFrom {
+    /// The newest events.
+    Newest,
+    /// The oldest after a position.
+    After(Since),
+    /// The newest before a position.
+    Before(Since),
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Authenticates the session.
+    Connect {
+        /// The token; empty when it came with the handshake.
+        token: String,
+        /// Name and version of the client, for the log.
+        client: String,
+        /// Where it left off in rooms it is put into by itself.
+        resume: Vec<(String, Since)>,
+    },
+    /// Joins a room, or changes how it is joined.
+    Join {
+        /// The room.
+        room: String,
+        /// How.
+        options: JoinOptions,
+    },
+    /// Leaves a room.
+    Leave {
+        /// The room.
+        room: String,
+    },
+    /// Publishes an event.
+    Publish {
+        /// The room.
+        room: String,
+        /// The event's name.
+        event: String,
+        /// What it carries.
+        payload: Payload,
+        /// How it is kept.
+        class: Class,
+        /// Makes a retry harmless; empty for none.
+        key: String,
+    },
+    /// Asks a backend.
+    Ask {
+        /// The method.
+        method: String,
+        /// The room it is about; may be empty.
+        room: String,
+        /// What it carries.
+        payload: Payload,
+    },
+    /// Asks who is in a room.
+    Presence {
+        /// The room.
+        room: String,
+    },
+    /// Sets what the client says about itself in a room.
+    SetState {
+        /// The room.
+        room: String,
+        /// The state; `None` clears it.
+        state: Option<Json>,
+    },
+    /// Asks which rooms a user is in.
+    UserRooms {
+        /// The user; empty for the asker.
+        user: String,
+    },
+    /// Asks for past events.
+    History {
+        /// The room.
+        room: String,
+        /// Which part.
+        from: HistoryFrom,
+        /// How many at most; 0 for the default.
+        limit: u32,
+    },
+    /// Replaces the token.
+    Refresh {
+        /// The new token.
+        token: String,
+    },
+    /// Asks for a sign of life.
+    Ping,
+}

@@ -1,0 +1,199 @@
+//! What a client is told, whatever transport and encoding it speaks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::ErrorCode;
+use crate::event::{Event, Payload, Timestamp};
+use crate::identity::{ConnectionId, Expiry, UserId};
+use crate::position::Position;
+use crate::presence::{Change, Roster};
+use crate::room::Room;
+
+/// A refusal of one command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What went wrong.
+    pub code: ErrorCode,
+    /// Machine-readable; the code's name, or what a backend gave.
+    pub reason: String,
+    /// For a developer to read; not stable.
+    pub message: String,
+    /// When trying again makes sense.
+    pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// A refusal whose reason is the code's name.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason: code.as_str().to_owned(),
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    /// The same, with a time after which trying again makes sense.
+    #[must_use]
+    pub fn retry_after(self, wait: Duration) -> Self {
+        Self {
+            retry_after: Some(wait),
+            ..self
+        }
+    }
+}
+
+/// A room that was joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// The room.
+    pub room: Room,
+    /// Its head: everything replayed is at or before it, everything live after it.
+    pub position: Position,
+    /// Whether everything missed since the given position follows.
+    pub recovered: bool,
+    /// How many events follow that stand at or before `position`.
+    pub replayed: u32,
+    /// Who is there, if asked for.
+    pub roster: Option<Roster>,
+}
+
+/// Why the server moved a client into or out of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RoomChange {
+    /// A backend asked for it.
+    Backend,
+    /// Access was withdrawn.
+    Revoked,
+    /// A refreshed token no longer allows it, or newly does.
+    TokenChanged,
+}
+
+/// A page of past events.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryPage {
+    /// The room.
+    pub room: Room,
+    /// From old to new.
+    pub events: Vec<Arc<Event>>,
+    /// The room's head.
+    pub head: Position,
+    /// With "after": whether everything after the position is kept.
+    pub complete: bool,
+    /// Whether the limit cut the answer.
+    pub more: bool,
+}
+
+/// What a client is told besides events, which are encoded once for all members (see `session::Wire`).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// The command was refused.
+    Error(Refusal),
+    /// The session is open.
+    Connected {
+        /// The connection.
+        connection: ConnectionId,
+        /// The user.
+        user: UserId,
+        /// When it ends.
+        expiry: Expiry,
+        /// How often the server gives a sign of life.
+        heartbeat: Duration,
+        /// The server's clock.
+        time: Timestamp,
+        /// The rooms it was put into.
+        rooms: Vec<Joined>,
+    },
+    /// A room is joined.
+    Joined(Joined),
+    /// A room is left.
+    Left {
+        /// The room.
+        room: Room,
+    },
+    /// An event is published.
+    Published {
+        /// Its position; `None` for an ephemeral one.
+        position: Option<Position>,
+        /// Whether the idempotency key had been used for it before.
+        duplicate: bool,
+        /// How many connections it was meant for.
+        reached: u32,
+    },
+    /// A backend's answer.
+    Reply(Payload),
+    /// Who is in a room.
+    Presence {
+        /// The room.
+        room: Room,
+        /// Who.
+        roster: Roster,
+    },
+    /// The state is set.
+    StateSet {
+        /// The room.
+        room: Room,
+    },
+    /// The rooms of a user.
+    UserRooms {
+        /// The user.
+        user: UserId,
+        /// By name.
+        rooms: Vec<Room>,
+    },
+    /// Past events.
+    History(HistoryPage),
+    /// The token is replaced.
+    Refreshed {
+        /// When the session ends now.
+        expiry: Expiry,
+    },
+    /// A sign of life.
+    Pong {
+        /// The server's clock.
+        time: Timestamp,
+    },
+    /// Push: the server put the client into a room.
+    RoomJoined {
+        /// The room.
+        joined: Joined,
+        /// Why.
+        change: RoomChange,
+    },
+    /// Push: the server took the client out of a room.
+    RoomLeft {
+        /// The room.
+        room: Room,
+        /// Why.
+        change: RoomChange,
+        /// For a developer to read; may be empty.
+        message: String,
+    },
+    /// Push: who came, went or changed in a room.
+    PresenceChanged(Arc<Change>),
+    /// Push: deliveries are interrupted behind the server, or go on again.
+    Degraded {
+        /// Whether they are interrupted.
+        active: bool,
+    },
+    /// Push: a room's continuity is lost.
+    Resync {
+        /// The room.
+        room: Room,
+        /// Its head now.
+        position: Position,
+    },
+    /// Push: the server will close the connection soon.
+    ReconnectAdvice {
+        /// Wait at least this long.
+        delay: Duration,
+        /// Add a random part of this.
+        jitter: Duration,
+    },
+    /// Push: the session ends soon.
+    Expiring {
+        /// When.
+        expiry: Expiry,
+    },
+}
