@@ -1,0 +1,144 @@
+#!/usr/bin/env bash
+# Installs what the tests and checks need, pinned, and nothing else. Running it again costs a second.
+#
+#   scripts/setup.sh            everything
+#   scripts/setup.sh STAGE..    some of: system python node cargo autobahn clients
+#
+# Everything lands in git-ignored folders (.tools, node_modules), except the Debian packages of `system`.
+# Where things are found afterwards is written down in scripts/README.md; the Rust tests rely on it.
+
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+# The languages are the reader's own to install: which way is a matter of taste.
+require() {
+  have "$1" || fail "$1 is not on the PATH" "$2"
+}
+
+require_languages() {
+  require cargo "Rust is needed, by rustup: rust-toolchain.toml names the toolchain."
+  require cc "a C compiler is needed (Debian: apt-get install build-essential)."
+  require python3 "Python 3.9 or newer is needed."
+  require node "Node.js 20 or newer is needed."
+  require npm "npm is needed; it comes with Node.js."
+  require go "Go 1.24 or newer is needed, for the test of the generated Go client."
+}
+
+# apt_install PACKAGE..
+apt_install() {
+  have apt-get || fail "these Debian packages are needed, and there is no apt-get here: $*" \
+    "Install their like for this system by hand, then run this again."
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    have sudo || fail "installing Debian packages needs root, and there is no sudo here" \
+      "As root: apt-get install --no-install-recommends $*"
+    as_root=(sudo)
+    # Nobody is there to type a password: say so instead of waiting for one.
+    [ -t 0 ] || as_root=(sudo -n)
+  fi
+  say "installing Debian packages: $*"
+  "${as_root[@]}" apt-get update -qq ||
+    say "the package lists could not all be renewed; going on with those at hand"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y -o DPkg::Lock::Timeout=300 --no-install-recommends "$@" </dev/null >/dev/null ||
+    fail "apt-get could not install: $*" "Its own message is above."
+}
+
+# Debian packages: a browser for the page of `roomcast dev`, Java for the generated Java client.
+setup_system() {
+  require_languages
+  local missing=()
+  have chromium || have chromium-browser || have google-chrome || missing+=(chromium)
+  have javac || missing+=(default-jdk-headless)
+  have mvn || missing+=(maven)
+  # Debian splits venv from Python; without it the next stage fails in a way that names nothing.
+  python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
+  if [ "${#missing[@]}" -gt 0 ]; then apt_install "${missing[@]}"; fi
+}
+
+# .tools/venv: Python packages, checked against their digests.
+setup_python() {
+  local pins=tests/tools/requirements.txt
+  if stamp_is python "$pins" && [ -x "$tools/venv/bin/python" ]; then return; fi
+  say "installing Python packages into .tools/venv"
+  rm -rf "$tools/venv"
+  python3 -m venv "$tools/venv"
+  "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --require-hashes --no-deps --requirement "$pins"
+  stamp python "$pins"
+}
+
+# tests/node_modules: npm packages, exactly as locked, without running their install scripts.
+setup_node() {
+  local pins=(tests/package.json tests/package-lock.json)
+  if stamp_is node "${pins[@]}" && [ -d tests/node_modules ]; then return; fi
+  say "installing npm packages into tests/node_modules"
+  npm ci --prefix tests --ignore-scripts --no-audit --no-fund --loglevel=error
+  stamp node "${pins[@]}"
+}
+
+# .tools/cargo: checks that come as Rust programs and are nowhere to be had prebuilt.
+setup_cargo() {
+  local pins=tests/tools/cargo.txt
+  if stamp_is cargo "$pins"; then return; fi
+  local name version
+  while read -r name version; do
+    case $name in '' | '#'*) continue ;; esac
+    say "building $name $version into .tools/cargo"
+    cargo install --quiet --locked --root "$tools/cargo" --target-dir "$tools/cargo-build" \
+      --version "$version" "$name" </dev/null
+  done <"$pins"
+  rm -rf "$tools/cargo-build"
+  stamp cargo "$pins"
+}
+
+# Prints a Python 2.7 that runs. pyenv leaves a `python2.7` on the PATH that only says how to have one.
+find_python2() {
+  local candidate
+  for candidate in "${PYTHON2:-}" python2.7 python2 \
+    "${PYENV_ROOT:-$HOME/.pyenv}"/versions/2.7*/bin/python2.7 /opt/python/2.7*/bin/python2.7; do
+    if [ -n "$candidate" ] && "$candidate" -c 'import sys, ssl; sys.exit(sys.version_info[:2] != (2, 7))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+# .tools/autobahn: the WebSocket conformance suite, which has never left Python 2.7.
+setup_autobahn() {
+  local pins=tests/tools/autobahn.txt python2
+  if stamp_is autobahn "$pins" && [ -x "$tools/autobahn/bin/wstest" ]; then return; fi
+  if ! python2=$(find_python2); then
+    if have apt-cache && apt-cache show python2.7-dev >/dev/null 2>&1; then apt_install python2.7 python2.7-dev; fi
+    python2=$(find_python2) || fail "the Autobahn test suite needs Python 2.7, and none was found" \
+      "Install one (pyenv install 2.7.18), or name it: PYTHON2=/path/to/python2.7 make setup"
+  fi
+  setup_python # brings virtualenv
+  say "installing the Autobahn test suite into .tools/autobahn ($python2)"
+  rm -rf "$tools/autobahn"
+  "$tools/venv/bin/virtualenv" --quiet --no-periodic-update --python "$python2" "$tools/autobahn"
+  # Its pip prints two pages on the end of Python 2.7; only a failure is worth reading.
+  PYTHONWARNINGS=ignore "$tools/autobahn/bin/python" -m pip install --disable-pip-version-check \
+    --no-deps --requirement "$pins" >"$tools/autobahn.log" 2>&1 ||
+    { tail -n 30 "$tools/autobahn.log" >&2; fail "pip could not install the Autobahn test suite"; }
+  stamp autobahn "$pins"
+}
+
+# The generated clients: each knows best what it needs.
+setup_clients() {
+  local script
+  for script in tests/clients/*/setup.sh; do
+    [ -e "$script" ] || continue
+    bash "$script" </dev/null || fail "$script failed" "What it said is above."
+  done
+}
+
+main() {
+  if [ $# -eq 0 ]; then set -- system python node cargo autobahn clients; fi
+  local stage
+  for stage in "$@"; do
+    declare -F "setup_$stage" >/dev/null || fail "there is no stage called $stage" "Stages: system python node cargo autobahn clients"
+    "setup_$stage"
+  done
+}
+
+main "$@"
