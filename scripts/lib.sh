@@ -13,7 +13,7 @@ say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 fail() {
   printf 'error: %s\n' "$1" >&2
   shift
-  printf '       %s\n' "$@" >&2
+  [ $# -eq 0 ] || printf '       %s\n' "$@" >&2
   exit 1
 }
 

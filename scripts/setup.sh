@@ -42,13 +42,14 @@ apt_install() {
     fail "apt-get could not install: $*" "Its own message is above."
 }
 
-# Debian packages: a browser for the page of `roomcast dev`, Java for the generated Java client.
+# Debian packages: a browser for the page of `roomcast dev`, Java for the generated Java client, the scripts' own linter.
 setup_system() {
   require_languages
   local missing=()
   have chromium || have chromium-browser || have google-chrome || missing+=(chromium)
   have javac || missing+=(default-jdk-headless)
   have mvn || missing+=(maven)
+  have shellcheck || missing+=(shellcheck)
   # Debian splits venv from Python; without it the next stage fails in a way that names nothing.
   python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
   if [ "${#missing[@]}" -gt 0 ]; then apt_install "${missing[@]}"; fi
@@ -68,11 +69,11 @@ setup_python() {
 
 # tests/node_modules: npm packages, exactly as locked, without running their install scripts.
 setup_node() {
-  local pins=(tests/package.json tests/package-lock.json)
-  if stamp_is node "${pins[@]}" && [ -d tests/node_modules ]; then return; fi
+  local locks=(tests/package.json tests/package-lock.json)
+  if stamp_is node "${locks[@]}" && [ -d tests/node_modules ]; then return; fi
   say "installing npm packages into tests/node_modules"
   npm ci --prefix tests --ignore-scripts --no-audit --no-fund --loglevel=error
-  stamp node "${pins[@]}"
+  stamp node "${locks[@]}"
 }
 
 # .tools/cargo: checks that come as Rust programs and are nowhere to be had prebuilt.
