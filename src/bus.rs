@@ -134,8 +134,8 @@ pub trait Subscriber: Send + Sync + 'static {
     /// Takes an event. Called in order, possibly under a lock: must not block or call the bus.
     fn deliver(&self, delivery: Arc<Delivery>);
 
-    /// The room's continuity is lost: its members must start afresh. Same rules as [`Self::deliver`].
-    fn reset(&self, room: Room);
+    /// The room's continuity is lost: its members start afresh at `head`. Same rules as [`Self::deliver`].
+    fn reset(&self, room: Room, head: Position);
 }
 
 /// Orders, stores and hands out events.

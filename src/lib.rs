@@ -25,4 +25,7 @@ pub mod bus;
 pub mod policy;
 pub mod presence;
 
+pub mod hub;
+pub mod rooms;
+
 pub mod session;

@@ -1,0 +1,182 @@
+//! How many connections the node serves, in all, per user and per address.
+//!
+//! Users and addresses are kept as 64-bit hashes under a key of this process: 12 bytes each, and a collision, which an
+//! outsider cannot provoke, only makes two users share a limit.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::IpAddr;
+use std::sync::Mutex;
+
+use crate::identity::Identity;
+
+/// The node's limits on connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// All connections of the node.
+    pub connections_max: usize,
+    /// Connections of one user of one tenant.
+    pub per_user_max: u32,
+    /// Connections from one address.
+    pub per_address_max: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_000_000,
+            per_user_max: 20,
+            per_address_max: 200,
+        }
+    }
+}
+
+/// Why a connection is not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The node serves as many connections as it may.
+    #[error("the node is full")]
+    NodeFull,
+    /// The address has as many connections as it may have.
+    #[error("too many connections from this address")]
+    AddressFull,
+    /// The user has as many connections as it may have.
+    #[error("too many connections of this user")]
+    UserFull,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    connections: usize,
+    users: HashMap<u64, u32>,
+    addresses: HashMap<u64, u32>,
+}
+
+/// Counts the node's connections.
+#[derive(Debug, Default)]
+pub struct Admission {
+    config: Config,
+    keys: RandomState,
+    counts: Mutex<Counts>,
+}
+
+impl Admission {
+    /// Counts under these limits.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            ..Self::default()
+        }
+    }
+
+    /// Counts a connection from `address` in.
+    ///
+    /// # Errors
+    /// [`Refused::NodeFull`] and [`Refused::AddressFull`]; nothing is counted then.
+    pub fn enter(&self, address: IpAddr) -> Result<(), Refused> {
+        let mut counts = self.lock();
+        if counts.connections >= self.config.connections_max {
+            return Err(Refused::NodeFull);
+        }
+        if !take(
+            &mut counts.addresses,
+            self.keys.hash_one(address),
+            self.config.per_address_max,
+        ) {
+            return Err(Refused::AddressFull);
+        }
+        counts.connections += 1;
+        Ok(())
+    }
+
+    /// Counts a connection that [`Self::enter`] has counted out again.
+    pub fn leave(&self, address: IpAddr) {
+        let mut counts = self.lock();
+        counts.connections = counts.connections.saturating_sub(1);
+        give(&mut counts.addresses, self.keys.hash_one(address));
+    }
+
+    /// Counts a connection as one of this user.
+    ///
+    /// # Errors
+    /// [`Refused::UserFull`]; nothing is counted then.
+    pub fn identify(&self, identity: &Identity) -> Result<(), Refused> {
+        let key = self.user_key(identity);
+        if take(&mut self.lock().users, key, self.config.per_user_max) {
+            Ok(())
+        } else {
+            Err(Refused::UserFull)
+        }
+    }
+
+    /// Counts a connection that [`Self::identify`] has counted out again.
+    pub fn forget(&self, identity: &Identity) {
+        let key = self.user_key(identity);
+        give(&mut self.lock().users, key);
+    }
+
+    /// How many connections the node serves now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.lock().connections
+    }
+
+    fn user_key(&self, identity: &Identity) -> u64 {
+        self.keys.hash_one((identity.tenant.as_str(), identity.user.as_str()))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().expect("no code panics while it counts")
+    }
+}
+
+fn take<K: Hash + Eq>(counts: &mut HashMap<K, u32>, key: K, max: u32) -> bool {
+    let count = counts.entry(key).or_default();
+    let free = *count < max;
+    *count += u32::from(free);
+    free
+}
+
+fn give<K: Hash + Eq>(counts: &mut HashMap<K, u32>, key: K) {
+    if let std::collections::hash_map::Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
+    }
+    // A wave of connections must not leave its peak behind.
+    if counts.capacity() > 1024 && counts.len() * 4 < counts.capacity() {
+        counts.shrink_to(counts.len() * 2);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_full_is_refused_until_one_leaves() {
+        let admission = Admission::new(Config {
+            per_address_max: 2,
+            ..Config::default()
+        });
+        let (one, other) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
+        assert!(admission.enter(one).is_ok() && admission.enter(one).is_ok());
+        assert_eq!(admission.enter(one), Err(Refused::AddressFull));
+        assert!(admission.enter(other).is_ok());
+        admission.leave(one);
+        assert!(admission.enter(one).is_ok());
+        assert_eq!(admission.connections(), 3);
+    }
+
+    #[test]
+    fn a_node_that_is_full_refuses_everybody() {
+        let admission = Admission::new(Config {
+            connections_max: 1,
+            ..Config::default()
+        });
+        assert!(admission.enter("10.0.0.1".parse().unwrap()).is_ok());
+        assert_eq!(admission.enter("10.0.0.2".parse().unwrap()), Err(Refused::NodeFull));
+    }
+}

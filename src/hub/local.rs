@@ -1,0 +1,1 @@
+//! The rooms of one shard: their members, and the fan-out in chunks.
