@@ -95,7 +95,7 @@ setup_cargo() {
 find_python2() {
   local candidate
   for candidate in "${PYTHON2:-}" python2.7 python2 \
-    "${PYENV_ROOT:-$HOME/.pyenv}"/versions/2.7*/bin/python2.7 /opt/python/2.7*/bin/python2.7; do
+    "${PYENV_ROOT:-$HOME/.pyenv}"/versions/2.7*/bin/python2.7 "$tools/python2/usr/bin/python2.7"; do
     if [ -n "$candidate" ] && "$candidate" -c 'import sys, ssl; sys.exit(sys.version_info[:2] != (2, 7))' 2>/dev/null; then
       command -v "$candidate"
       return
@@ -104,12 +104,41 @@ find_python2() {
   return 1
 }
 
+# Unpacks Python 2.7 from Debian 11, the last release with it, into .tools/python2. Through apt, so that its
+# signatures are checked, but with lists and folders of its own: the system's packages are neither asked nor changed.
+unpack_python2() {
+  local apt=$tools/python2/apt mirror options
+  have apt-get && have dpkg && [ -r /etc/os-release ] || return 1
+  # shellcheck disable=SC2016 # apt's own placeholders
+  mirror=$(apt-get indextargets --format '$(REPO_URI) $(ORIGIN)' 2>/dev/null | awk '$2 == "Debian" && !/security/ { print $1; exit }')
+  [ -n "$mirror" ] || return 1
+  say "unpacking Python 2.7 into .tools/python2"
+  rm -rf "$tools/python2"
+  mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror bullseye main" >"$apt/sources.list"
+  options=(-qq -o "Dir::Etc::SourceList=$apt/sources.list" -o Dir::Etc::SourceParts=- -o "Dir::State=$apt"
+    -o Dir::State::Status=/dev/null -o "Dir::Cache=$apt/cache" -o APT::Sandbox::User=)
+  apt-get "${options[@]}" update || return 1
+  (cd "$apt" && apt-get "${options[@]}" download python2.7-minimal libpython2.7-minimal libpython2.7-stdlib \
+    libpython2.7-dev libssl1.1 libffi7) || return 1
+  local package
+  for package in "$apt"/*.deb; do dpkg -x "$package" "$tools/python2"; done
+  rm -rf "$apt"
+}
+
 # .tools/autobahn: the WebSocket conformance suite, which has never left Python 2.7.
 setup_autobahn() {
   local pins=tests/tools/autobahn.txt python2
   if stamp_is autobahn "$pins" && [ -x "$tools/autobahn/bin/wstest" ]; then return; fi
+  # An unpacked Python finds its libraries only by this; any other does not mind.
+  LD_LIBRARY_PATH=$tools/python2/usr/lib/$(uname -m)-linux-gnu${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+  export LD_LIBRARY_PATH
   if ! python2=$(find_python2); then
-    if have apt-cache && apt-cache show python2.7-dev >/dev/null 2>&1; then apt_install python2.7 python2.7-dev; fi
+    if have apt-cache && apt-cache show python2.7-dev >/dev/null 2>&1; then
+      apt_install python2.7 python2.7-dev
+    else
+      unpack_python2 || say "Python 2.7 could not be unpacked from Debian 11"
+    fi
     python2=$(find_python2) || fail "the Autobahn test suite needs Python 2.7, and none was found" \
       "Install one (pyenv install 2.7.18), or name it: PYTHON2=/path/to/python2.7 make setup"
   fi
@@ -118,7 +147,7 @@ setup_autobahn() {
   rm -rf "$tools/autobahn"
   "$tools/venv/bin/virtualenv" --quiet --no-periodic-update --python "$python2" "$tools/autobahn"
   # Its pip prints two pages on the end of Python 2.7; only a failure is worth reading.
-  PYTHONWARNINGS=ignore "$tools/autobahn/bin/python" -m pip install --disable-pip-version-check \
+  "$tools/autobahn/bin/python" -m pip install --disable-pip-version-check \
     --no-deps --requirement "$pins" >"$tools/autobahn.log" 2>&1 ||
     { tail -n 30 "$tools/autobahn.log" >&2; fail "pip could not install the Autobahn test suite"; }
   stamp autobahn "$pins"
