@@ -1,0 +1,138 @@
+// Opens the page of `roomcast dev` in a real, headless Chromium, twice, and uses it as two people would:
+// both connect and join one room, the first publishes, both see it once.
+//
+//   node tests/browser/run.mjs PAGE_URL [SCREENSHOT.png]
+//
+// Exit code 0: all of it was seen. Otherwise the first thing that was not is printed, with what the page said.
+//
+// What it expects of the page, all by id, so that wording and layout may change freely:
+//   #connect   button          #status  text, holds "connected" once the gateway has answered
+//   #room      text field      #join    button; afterwards #rooms holds the room's name
+//   #message   text field      #publish button
+//   #events    one child per event received, holding its data
+
+import { existsSync } from "node:fs";
+import { chromium } from "playwright-core";
+
+const [pageUrl, screenshot] = process.argv.slice(2);
+if (!pageUrl) {
+  console.error("usage: node tests/browser/run.mjs PAGE_URL [SCREENSHOT.png]");
+  process.exit(2);
+}
+
+// Bounds every single wait; the page's own work takes milliseconds.
+const PATIENCE_MS = 15_000;
+
+const BROWSERS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const executablePath = BROWSERS.find(existsSync);
+if (!executablePath) {
+  console.error("no Chromium found; run: make setup");
+  process.exit(1);
+}
+
+// Without these, a browser talks to its maker at every start, which tests must not depend on.
+const args = [
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+// Chromium's sandbox refuses to run as root, which is who containers usually run as.
+if (process.getuid?.() === 0) args.push("--no-sandbox");
+
+/** One person in front of the page, in a browser profile of their own. */
+class Person {
+  constructor(name, page) {
+    this.name = name;
+    this.page = page;
+    this.console = [];
+    page.on("console", (line) => this.console.push(`${line.type()}: ${line.text()}`));
+    page.on("pageerror", (error) => this.console.push(`uncaught: ${error.message}`));
+  }
+
+  static async open(browser, name) {
+    const context = await browser.newContext();
+    context.setDefaultTimeout(PATIENCE_MS);
+    const person = new Person(name, await context.newPage());
+    await person.page.goto(pageUrl);
+    return person;
+  }
+
+  async connect() {
+    await this.page.click("#connect");
+    // As a word of its own: "disconnected" is another.
+    await this.sees("#status", /\bconnected\b/i);
+  }
+
+  async join(room) {
+    await this.page.fill("#room", room);
+    await this.page.click("#join");
+    await this.sees("#rooms", room);
+  }
+
+  async publish(message) {
+    await this.page.fill("#message", message);
+    await this.page.click("#publish");
+  }
+
+  /** Waits until one such element holds the text, a string or a regular expression. */
+  async sees(selector, text) {
+    try {
+      await this.page.locator(selector).filter({ hasText: text }).first().waitFor();
+    } catch {
+      const held = await this.page.locator(selector).allTextContents();
+      throw new Error(`${this.name} never saw ${text} in ${selector}, which held: ${JSON.stringify(held)}`);
+    }
+  }
+
+  async counts(text) {
+    return this.page.locator("#events > *").filter({ hasText: text }).count();
+  }
+}
+
+const browser = await chromium.launch({ executablePath, args, timeout: 60_000 });
+const people = [];
+let failure;
+try {
+  const ada = await Person.open(browser, "ada");
+  people.push(ada);
+  const bob = await Person.open(browser, "bob");
+  people.push(bob);
+
+  const room = `browser-${process.pid}`;
+  for (const person of people) {
+    await person.connect();
+    await person.join(room);
+  }
+
+  await ada.publish("first message");
+  for (const person of people) await person.sees("#events > *", "first message");
+
+  // Seeing the second proves that no duplicate of the first is still on its way.
+  await bob.publish("second message");
+  for (const person of people) {
+    await person.sees("#events > *", "second message");
+    for (const message of ["first message", "second message"]) {
+      const count = await person.counts(message);
+      if (count !== 1) throw new Error(`${person.name} sees "${message}" ${count} times`);
+    }
+    const uncaught = person.console.filter((line) => line.startsWith("uncaught"));
+    if (uncaught.length > 0) throw new Error(`${person.name}'s page threw: ${uncaught[0]}`);
+  }
+} catch (error) {
+  failure = error;
+}
+
+if (screenshot && people.length > 0) {
+  await people[0].page.screenshot({ path: screenshot, fullPage: true }).catch(() => {});
+}
+await browser.close();
+
+if (failure) {
+  console.error(`browser: ${failure.message}`);
+  for (const person of people) for (const line of person.console) console.error(`  ${person.name}'s console: ${line}`);
+  process.exit(1);
+}
+console.log("browser: connected, joined, published, seen once by both");
