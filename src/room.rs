@@ -4,11 +4,13 @@
 //! and the room `project:7` of tenant `b` are two values that never compare equal. Nothing here knows a
 //! wire, a bus or a permission.
 
+mod glob;
 mod pattern;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use glob::{GlobError, RoomGlob};
 pub use pattern::{Captures, PatternError, RoomPattern};
 
 /// Separates tenant and name inside a [`Room`]'s key. Control characters are refused in both, so the split is
@@ -100,6 +102,13 @@ impl Room {
         Ok(Self { key: key.into() })
     }
 
+    /// The room of what is handed to a connection directly. It has no name, so nobody can name, join or publish to it.
+    #[must_use]
+    pub fn nameless(tenant: &Tenant) -> Self {
+        let key = format!("{}{SEPARATOR}", tenant.0);
+        Self { key: key.into() }
+    }
+
     fn separator(&self) -> usize {
         self.key
             .find(SEPARATOR)
@@ -156,6 +165,12 @@ mod tests {
         assert_ne!(room("a", "project:7"), room("b", "project:7"));
         assert_eq!(room("a", "project:7"), room("a", "project:7"));
         assert_ne!(room("a", "b:c"), room("a:b", "c"));
+    }
+
+    #[test]
+    fn a_nameless_room_is_no_room_of_a_name() {
+        let direct = Room::nameless(&Tenant::parse("a").unwrap());
+        assert_eq!((direct.tenant(), direct.name()), ("a", ""));
     }
 
     #[test]
