@@ -218,8 +218,8 @@ impl Except {
     /// Nobody is left out.
     pub const NOBODY: Self = Self(None);
 
-    /// The most connections and users one event may leave out, together.
-    pub const MAX: usize = 64;
+    /// The most connections, and the most users, one event may leave out.
+    pub const MAX: usize = 100;
 
     /// Leaves these connections and users out.
     #[must_use]

@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 
 use crate::event::EventName;
 use crate::identity::{ConnectionId, Identity, UserId};
-use crate::room::{Room, RoomPattern, Tenant};
+use crate::room::{Room, RoomGlob, Tenant};
 
 pub use permit::{Permit, Service};
 
@@ -99,7 +99,7 @@ pub enum RevocationScope {
     /// One room.
     Room(Room),
     /// Every room whose name matches.
-    Pattern(RoomPattern),
+    Pattern(RoomGlob),
     /// Every room of the tenant.
     Everything,
 }
@@ -123,7 +123,7 @@ impl Revocation {
             && self.tenant.as_str() == room.tenant()
             && match &self.scope {
                 RevocationScope::Room(revoked) => revoked == room,
-                RevocationScope::Pattern(pattern) => pattern.matches(room.name()),
+                RevocationScope::Pattern(glob) => glob.matches(room.name()),
                 RevocationScope::Everything => true,
             }
     }
