@@ -1,0 +1,194 @@
+// Command smoke calls a running gateway through the generated Go client; see ../README.md.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	roomcastv1 "github.com/roomcast/roomcast/tests/clients/go/gen/roomcast/v1"
+)
+
+const timeout = 10 * time.Second
+
+type smoke struct {
+	publish roomcastv1.PublishServiceClient
+	rooms   roomcastv1.RoomServiceClient
+	watch   roomcastv1.WatchServiceClient
+	token   string
+	tenant  string
+	room    string
+}
+
+// call returns the context of one call, with its credential and a deadline.
+func (s *smoke) call(limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx := metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+s.token)
+	return context.WithTimeout(ctx, limit)
+}
+
+func (s *smoke) publication(event string) *roomcastv1.PublishRequest {
+	return &roomcastv1.PublishRequest{
+		Tenant:         s.tenant,
+		Targets:        []*roomcastv1.Target{{Target: &roomcastv1.Target_Room{Room: s.room}}},
+		Event:          event,
+		Payload:        &roomcastv1.Payload{Content: &roomcastv1.Payload_Json{Json: `{"from": "go"}`}},
+		IdempotencyKey: rand.Text(),
+	}
+}
+
+func (s *smoke) send(request *roomcastv1.PublishRequest) (*roomcastv1.PublishResult, error) {
+	ctx, cancel := s.call(timeout)
+	defer cancel()
+	answer, err := s.publish.Publish(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	if len(answer.Results) != 1 {
+		return nil, fmt.Errorf("one target has %d results", len(answer.Results))
+	}
+	return answer.Results[0], nil
+}
+
+func (s *smoke) checkPublish() (string, error) {
+	request := s.publication("smoke")
+	first, err := s.send(request)
+	if err != nil {
+		return "", err
+	}
+	if first.Room != s.room || first.Reached != 0 || first.Duplicate {
+		return "", fmt.Errorf("an empty room answers %v", first)
+	}
+	if first.GetPosition().GetOffset() == 0 || first.GetPosition().GetEpoch() == "" {
+		return "", fmt.Errorf("no position: %v", first)
+	}
+	again, err := s.send(request)
+	if err != nil {
+		return "", err
+	}
+	if !again.Duplicate || !proto.Equal(again.Position, first.Position) {
+		return "", fmt.Errorf("the repeated publish answers %v", again)
+	}
+	return fmt.Sprintf("reached 0 at offset %d, repeated as a duplicate", first.Position.Offset), nil
+}
+
+func (s *smoke) checkMembers() (string, error) {
+	ctx, cancel := s.call(timeout)
+	defer cancel()
+	answer, err := s.rooms.ListMembers(ctx, &roomcastv1.ListMembersRequest{Tenant: s.tenant, Room: s.room})
+	if err != nil {
+		return "", err
+	}
+	if len(answer.Members) != 0 || answer.MemberCount != 0 {
+		return "", fmt.Errorf("an empty room has members: %v", answer)
+	}
+	return "none in an empty room", nil
+}
+
+func (s *smoke) checkError() (string, error) {
+	_, err := s.send(s.publication("bad\u0007name"))
+	if status.Code(err) != codes.InvalidArgument {
+		return "", fmt.Errorf("not refused as it should be: %v", err)
+	}
+	var info *errdetails.ErrorInfo
+	var bad *errdetails.BadRequest
+	for _, detail := range status.Convert(err).Details() {
+		switch detail := detail.(type) {
+		case *errdetails.ErrorInfo:
+			info = detail
+		case *errdetails.BadRequest:
+			bad = detail
+		}
+	}
+	if info.GetDomain() != "roomcast" || info.GetReason() != "INVALID_EVENT_NAME" {
+		return "", fmt.Errorf("ErrorInfo is %v", info)
+	}
+	if fields := bad.GetFieldViolations(); len(fields) != 1 || fields[0].Field != "event" {
+		return "", fmt.Errorf("BadRequest is %v", bad)
+	}
+	return fmt.Sprintf("%v %s in field event", status.Code(err), info.Reason), nil
+}
+
+func (s *smoke) checkDeadline() (string, error) {
+	ctx, cancel := s.call(-time.Second)
+	defer cancel()
+	_, err := s.rooms.ListMembers(ctx, &roomcastv1.ListMembersRequest{Tenant: s.tenant, Room: s.room})
+	if status.Code(err) != codes.DeadlineExceeded {
+		return "", fmt.Errorf("expired: %v", err)
+	}
+	ctx, cancel = s.call(300 * time.Millisecond)
+	defer cancel()
+	stream, err := s.watch.Watch(ctx, &roomcastv1.WatchRequest{Tenants: []string{s.tenant}})
+	if err != nil {
+		return "", err
+	}
+	first, err := stream.Recv()
+	if err != nil || first.GetStarted() == nil {
+		return "", fmt.Errorf("the watch begins with %v, %w", first, err)
+	}
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.DeadlineExceeded {
+		return "", fmt.Errorf("watch: %w", err)
+	}
+	return "DeadlineExceeded, before a call and during a watch", nil
+}
+
+func run() error {
+	target, token := os.Getenv("ROOMCAST_GRPC"), os.Getenv("ROOMCAST_TOKEN")
+	if target == "" || token == "" {
+		return errors.New("go: ROOMCAST_GRPC or ROOMCAST_TOKEN is not set; see tests/clients/README.md")
+	}
+	tenant := os.Getenv("ROOMCAST_TENANT")
+	if tenant == "" {
+		tenant = "default"
+	}
+	connection, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return fmt.Errorf("go: %w", err)
+	}
+	defer connection.Close()
+	s := &smoke{
+		publish: roomcastv1.NewPublishServiceClient(connection),
+		rooms:   roomcastv1.NewRoomServiceClient(connection),
+		watch:   roomcastv1.NewWatchServiceClient(connection),
+		token:   token,
+		tenant:  tenant,
+		room:    "smoke-go-" + rand.Text(),
+	}
+	checks := []struct {
+		name  string
+		check func() (string, error)
+	}{
+		{"publish", s.checkPublish},
+		{"members", s.checkMembers},
+		{"error", s.checkError},
+		{"deadline", s.checkDeadline},
+	}
+	for _, c := range checks {
+		outcome, err := c.check()
+		if err != nil {
+			return fmt.Errorf("go %s: FAILED, %w", c.name, err)
+		}
+		fmt.Printf("go %s: ok, %s\n", c.name, outcome)
+	}
+	return nil
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}

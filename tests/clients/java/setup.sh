@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Generates the client and compiles the smoke test into target/; protoc comes from Maven Central.
+
+source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
+
+stamp=target/.stamp
+inputs=(pom.xml src/main/java/dev/roomcast/smoke/Smoke.java)
+if done_before "${inputs[@]}" && [ -d target/classes ]; then exit; fi
+
+rm -rf target
+mvn --batch-mode --quiet -Dstyle.color=never --no-transfer-progress process-classes
+done_now "${inputs[@]}"

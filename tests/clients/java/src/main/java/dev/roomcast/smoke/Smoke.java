@@ -1,0 +1,194 @@
+package dev.roomcast.smoke;
+
+import com.google.protobuf.Any;
+import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.protobuf.Message;
+import com.google.rpc.BadRequest;
+import com.google.rpc.ErrorInfo;
+import dev.roomcast.v1.ListMembersRequest;
+import dev.roomcast.v1.Payload;
+import dev.roomcast.v1.PublishRequest;
+import dev.roomcast.v1.PublishResult;
+import dev.roomcast.v1.PublishServiceGrpc;
+import dev.roomcast.v1.RoomServiceGrpc;
+import dev.roomcast.v1.Target;
+import dev.roomcast.v1.WatchRequest;
+import dev.roomcast.v1.WatchServiceGrpc;
+import io.grpc.Channel;
+import io.grpc.Grpc;
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.ManagedChannel;
+import io.grpc.Metadata;
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import io.grpc.protobuf.StatusProto;
+import io.grpc.stub.AbstractStub;
+import io.grpc.stub.MetadataUtils;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.UUID;
+import java.util.concurrent.TimeUnit;
+
+/** Calls a running gateway through the generated Java client; see ../README.md. */
+public final class Smoke {
+    private static final long TIMEOUT_MS = 10_000;
+
+    /** A check that did not hold. */
+    private static final class Failed extends Exception {
+        private static final long serialVersionUID = 1;
+
+        Failed(String text) {
+            super(text);
+        }
+    }
+
+    private interface Check {
+        String run() throws Failed, InvalidProtocolBufferException;
+    }
+
+    private final PublishServiceGrpc.PublishServiceBlockingStub publish;
+    private final RoomServiceGrpc.RoomServiceBlockingStub rooms;
+    private final WatchServiceGrpc.WatchServiceBlockingStub watch;
+    private final String tenant;
+    private final String room = "smoke-java-" + UUID.randomUUID();
+
+    private Smoke(Channel channel, String token, String tenant) {
+        var headers = new Metadata();
+        headers.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + token);
+        var credential = MetadataUtils.newAttachHeadersInterceptor(headers);
+        this.publish = PublishServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
+        this.rooms = RoomServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
+        this.watch = WatchServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
+        this.tenant = tenant;
+    }
+
+    private static <S extends AbstractStub<S>> S within(S stub, long timeoutMs) {
+        return stub.withDeadlineAfter(timeoutMs, TimeUnit.MILLISECONDS);
+    }
+
+    private static void must(boolean holds, String text) throws Failed {
+        if (!holds) {
+            throw new Failed(text);
+        }
+    }
+
+    /** Returns the error a call ends with. */
+    private static StatusRuntimeException refusal(Runnable call) throws Failed {
+        try {
+            call.run();
+        } catch (StatusRuntimeException error) {
+            return error;
+        }
+        throw new Failed("the call succeeded, and should not have");
+    }
+
+    private static <M extends Message> M detail(List<Any> details, Class<M> kind)
+            throws Failed, InvalidProtocolBufferException {
+        for (Any detail : details) {
+            if (detail.is(kind)) {
+                return detail.unpack(kind);
+            }
+        }
+        throw new Failed("no " + kind.getSimpleName() + " in the details");
+    }
+
+    private PublishRequest publication(String event) {
+        return PublishRequest.newBuilder()
+                .setTenant(tenant)
+                .addTargets(Target.newBuilder().setRoom(room))
+                .setEvent(event)
+                .setPayload(Payload.newBuilder().setJson("{\"from\": \"java\"}"))
+                .setIdempotencyKey(UUID.randomUUID().toString())
+                .build();
+    }
+
+    private PublishResult send(PublishRequest request) throws Failed {
+        var results = within(publish, TIMEOUT_MS).publish(request).getResultsList();
+        must(results.size() == 1, "one target has " + results.size() + " results");
+        return results.get(0);
+    }
+
+    private String checkPublish() throws Failed {
+        var request = publication("smoke");
+        var first = send(request);
+        must(first.getRoom().equals(room) && first.getReached() == 0 && !first.getDuplicate(),
+                "an empty room answers " + first);
+        var position = first.getPosition();
+        must(position.getOffset() > 0 && !position.getEpoch().isEmpty(), "no position: " + first);
+        var again = send(request);
+        must(again.getDuplicate() && again.getPosition().equals(position), "the repeated publish answers " + again);
+        return "reached 0 at offset " + position.getOffset() + ", repeated as a duplicate";
+    }
+
+    private ListMembersRequest membersRequest() {
+        return ListMembersRequest.newBuilder().setTenant(tenant).setRoom(room).build();
+    }
+
+    private String checkMembers() throws Failed {
+        var answer = within(rooms, TIMEOUT_MS).listMembers(membersRequest());
+        must(answer.getMembersCount() == 0 && answer.getMemberCount() == 0, "an empty room has members: " + answer);
+        return "none in an empty room";
+    }
+
+    private String checkError() throws Failed, InvalidProtocolBufferException {
+        var error = refusal(() -> within(publish, TIMEOUT_MS).publish(publication("bad\u0007name")));
+        var code = error.getStatus().getCode();
+        must(code == Status.Code.INVALID_ARGUMENT, "not refused as it should be: " + error.getStatus());
+        var status = StatusProto.fromThrowable(error);
+        must(status != null, "the error has no details");
+        var info = detail(status.getDetailsList(), ErrorInfo.class);
+        must(info.getDomain().equals("roomcast") && info.getReason().equals("INVALID_EVENT_NAME"), "ErrorInfo is " + info);
+        var bad = detail(status.getDetailsList(), BadRequest.class);
+        must(bad.getFieldViolationsCount() == 1 && bad.getFieldViolations(0).getField().equals("event"),
+                "BadRequest is " + bad);
+        return code + " " + info.getReason() + " in field event";
+    }
+
+    private String checkDeadline() throws Failed {
+        var expired = refusal(() -> within(rooms, -1000).listMembers(membersRequest()));
+        must(expired.getStatus().getCode() == Status.Code.DEADLINE_EXCEEDED, "expired: " + expired.getStatus());
+        var request = WatchRequest.newBuilder().addTenants(tenant).build();
+        var stream = within(watch, 300).watch(request);
+        must(stream.next().hasStarted(), "the watch does not begin with `started`");
+        var ended = refusal(() -> stream.forEachRemaining(message -> {}));
+        must(ended.getStatus().getCode() == Status.Code.DEADLINE_EXCEEDED, "watch: " + ended.getStatus());
+        return "DEADLINE_EXCEEDED, before a call and during a watch";
+    }
+
+    private boolean run() {
+        Map<String, Check> checks = new LinkedHashMap<>();
+        checks.put("publish", this::checkPublish);
+        checks.put("members", this::checkMembers);
+        checks.put("error", this::checkError);
+        checks.put("deadline", this::checkDeadline);
+        for (var check : checks.entrySet()) {
+            try {
+                System.out.println("java " + check.getKey() + ": ok, " + check.getValue().run());
+            } catch (Failed | StatusRuntimeException | InvalidProtocolBufferException failure) {
+                var cause = failure.getCause() == null ? "" : " (" + failure.getCause().getMessage() + ")";
+                System.err.println("java " + check.getKey() + ": FAILED, " + failure.getMessage() + cause);
+                return false;
+            }
+        }
+        return true;
+    }
+
+    /** Takes its settings from the environment. */
+    public static void main(String[] arguments) throws InterruptedException {
+        var environment = System.getenv();
+        for (var name : List.of("ROOMCAST_GRPC", "ROOMCAST_TOKEN")) {
+            if (environment.getOrDefault(name, "").isEmpty()) {
+                System.err.println("java: " + name + " is not set; see tests/clients/README.md");
+                System.exit(1);
+            }
+        }
+        ManagedChannel channel = Grpc.newChannelBuilder(environment.get("ROOMCAST_GRPC"), InsecureChannelCredentials.create())
+                .build();
+        var tenant = environment.getOrDefault("ROOMCAST_TENANT", "");
+        var smoke = new Smoke(channel, environment.get("ROOMCAST_TOKEN"), tenant.isEmpty() ? "default" : tenant);
+        boolean held = smoke.run();
+        channel.shutdownNow().awaitTermination(5, TimeUnit.SECONDS);
+        System.exit(held ? 0 : 1);
+    }
+}
