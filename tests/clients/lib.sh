@@ -22,12 +22,22 @@ find_buf() {
   fail "buf was not found" "scripts/setup.sh python installs it, or BUF=/path/to/buf names one."
 }
 
-# done_before FILE..: whether the last setup ended well with exactly these files and the same contract.
-done_before() { [ "$(cat "$stamp" 2>/dev/null)" = "$(digest "$@")" ]; }
+# done_before STAMP FILE..: whether the setup that left this stamp ended well with exactly these files and contract.
+done_before() {
+  local stamp=$1
+  shift
+  [ "$(cat "$stamp" 2>/dev/null)" = "$(digest "$@")" ]
+}
 
-# done_now FILE..: notes that this setup ended well.
-done_now() { digest "$@" >"$stamp"; }
+# done_now STAMP FILE..: notes that this setup ended well.
+done_now() {
+  local stamp=$1
+  shift
+  digest "$@" >"$stamp"
+}
 
 digest() {
-  find "$root/proto" ./*.sh -type f -print0 | sort -z | xargs -0 cat - "$@" </dev/null | cksum
+  local contract
+  mapfile -d '' -t contract < <(find "$root/proto/roomcast" -type f -print0 | sort -z)
+  cat "${contract[@]}" setup.sh "$@" | cksum
 }

@@ -5,7 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 stamp=gen/.stamp
 inputs=(go.mod go.sum buf.gen.yaml main.go)
-if done_before "${inputs[@]}" && [ -x smoke ]; then exit; fi
+if done_before "$stamp" "${inputs[@]}" && [ -x smoke ]; then exit 0; fi
 
 buf=$(find_buf)
 rm -rf gen
@@ -13,4 +13,4 @@ rm -rf gen
 # -mod=readonly: whatever is not in go.mod and go.sum is an error, not a download.
 go vet -mod=readonly ./...
 go build -mod=readonly -buildvcs=false -o smoke .
-done_now "${inputs[@]}"
+done_now "$stamp" "${inputs[@]}"

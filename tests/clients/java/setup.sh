@@ -5,8 +5,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 stamp=target/.stamp
 inputs=(pom.xml src/main/java/dev/roomcast/smoke/Smoke.java)
-if done_before "${inputs[@]}" && [ -d target/classes ]; then exit; fi
+if done_before "$stamp" "${inputs[@]}" && [ -d target/classes ]; then exit 0; fi
 
 rm -rf target
 mvn --batch-mode --quiet -Dstyle.color=never --no-transfer-progress process-classes
-done_now "${inputs[@]}"
+done_now "$stamp" "${inputs[@]}"

@@ -5,11 +5,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 stamp=gen/.stamp
 inputs=(package.json package-lock.json tsconfig.json buf.gen.yaml smoke.ts)
-if done_before "${inputs[@]}" && [ -d node_modules ] && [ -f dist/smoke.js ]; then exit; fi
+if done_before "$stamp" "${inputs[@]}" && [ -d node_modules ] && [ -f dist/smoke.js ]; then exit 0; fi
 
 buf=$(find_buf)
 rm -rf gen dist
 npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 "$buf" generate --template buf.gen.yaml "$root"
 node_modules/.bin/tsc
-done_now "${inputs[@]}"
+done_now "$stamp" "${inputs[@]}"

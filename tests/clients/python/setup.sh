@@ -5,7 +5,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 stamp=gen/.stamp
 inputs=(requirements.txt)
-if done_before "${inputs[@]}" && [ -x .venv/bin/python ]; then exit; fi
+if done_before "$stamp" "${inputs[@]}" && [ -x .venv/bin/python ]; then exit 0; fi
 
 rm -rf .venv gen
 mkdir gen
@@ -14,4 +14,4 @@ python3 -m venv .venv
   --requirement requirements.txt
 .venv/bin/python -m grpc_tools.protoc --proto_path="$root/proto" --python_out=gen --pyi_out=gen --grpc_python_out=gen \
   "$root"/proto/roomcast/v1/*.proto "$root"/proto/roomcast/client/v1/*.proto
-done_now "${inputs[@]}"
+done_now "$stamp" "${inputs[@]}"
