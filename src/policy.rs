@@ -3,7 +3,15 @@
 //! Only this module can make a [`Permit`]; whatever joins, publishes or reads takes one. The port knows no socket and no
 //! bus.
 
+mod auto_join;
+mod check;
+mod config;
+mod expression;
 mod permit;
+mod revocations;
+mod rule;
+mod rules;
+mod variables;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,7 +23,9 @@ use crate::event::EventName;
 use crate::identity::{ConnectionId, Identity, UserId};
 use crate::room::{Room, RoomGlob, Tenant};
 
+pub use config::{ActionName, AuthorizerConfig, Config, ConnectConfig, PolicyError, RuleConfig};
 pub use permit::{Permit, Service};
+pub use rules::RulePolicy;
 
 /// What somebody wants to do in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +73,7 @@ pub struct Denied {
     pub rule: Option<Arc<str>>,
     /// Why, for an operator.
     pub reason: Arc<str>,
-    /// Whether the decision could not be had (authorizer away, expression failed) rather than being a no.
+    /// Whether the decision could not be had (the authorizer is away) rather than being a no.
     pub undecided: bool,
 }
 

@@ -1,0 +1,64 @@
+//! Rooms everybody is put into: templates over claims.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::config::PolicyError;
+use super::{Action, Denied, Permit};
+use crate::identity::Identity;
+use crate::room::{Room, RoomPattern};
+
+/// One template.
+#[derive(Debug)]
+pub(super) struct Template {
+    pattern: RoomPattern,
+    rule: Arc<str>,
+}
+
+impl Template {
+    pub(super) fn parse(text: &str) -> Result<Self, PolicyError> {
+        let pattern = RoomPattern::parse(text).map_err(|source| PolicyError::Pattern {
+            place: format!("auto_join \"{text}\""),
+            source,
+        })?;
+        Ok(Self {
+            pattern,
+            rule: format!("auto_join {text}").into(),
+        })
+    }
+
+    /// The room of an identity with these claims.
+    pub(super) fn permit(&self, identity: &Identity, claims: &Map<String, Value>) -> Result<Permit, Denied> {
+        let denied = |reason: String| Denied {
+            rule: Some(self.rule.clone()),
+            reason: reason.into(),
+            undecided: false,
+        };
+        let mut missing = String::new();
+        let name = self.pattern.expand(|claim| {
+            let text = claims.get(claim).and_then(text_of);
+            if text.is_none() {
+                claim.clone_into(&mut missing);
+            }
+            text
+        });
+        let Some(name) = name else {
+            return Err(denied(format!("the claim `{missing}` is not a string or an integer")));
+        };
+        // A claim with a `:` in it could name a room that the template does not mean.
+        if !self.pattern.matches(&name) {
+            return Err(denied("a claim of the template is empty or holds a `:`".to_owned()));
+        }
+        let room = Room::parse(&identity.tenant, &name).map_err(|error| denied(format!("the room name {error}")))?;
+        Ok(Permit::grant(room, Action::Join, self.rule.clone(), false))
+    }
+}
+
+fn text_of(claim: &Value) -> Option<String> {
+    match claim {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        _ => None,
+    }
+}

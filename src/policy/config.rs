@@ -1,0 +1,181 @@
+//! What an operator writes about permission, and what can be wrong with it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::room::PatternError;
+
+/// Permission: rules, conditions for connecting, and rooms everybody is put into. The default allows nothing.
+///
+/// Rules only ever allow. A question is allowed when at least one rule allows it: the rule's pattern matches the room,
+/// its `allow` names the action, its `events` match the event, its `when` is true, and the authorizer (if the rule asks
+/// it) agrees. Their order matters only for which rule is named in logs and permits: the first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The rules, looked at in this order.
+    pub rules: Vec<RuleConfig>,
+    /// Who may connect at all.
+    pub connect: ConnectConfig,
+    /// Rooms that every connection is put into, as templates over claims: `user:{sub}`, `tenant:{tenant_id}`. A claim
+    /// used here must be a string or an integer, and must not hold a `:`; whoever lacks it cannot connect.
+    pub auto_join: Vec<String>,
+    /// The authorizer service, needed when a rule or `connect` asks it.
+    pub authorizer: Option<AuthorizerConfig>,
+    /// The most revocations remembered at once (default 100,000; about 200 bytes each). Beyond it the one that would
+    /// end first is forgotten, with a warning.
+    pub revocations_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            rules: Vec::new(),
+            connect: ConnectConfig::default(),
+            auto_join: Vec::new(),
+            authorizer: None,
+            revocations_max: 100_000,
+        }
+    }
+}
+
+/// Conditions for connecting.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectConfig {
+    /// CEL conditions over `claims` and `user`, all of which must be true: `claims.email_verified == true`.
+    pub when: Vec<String>,
+    /// Whether the authorizer is asked as well.
+    pub authorizer: bool,
+}
+
+/// An action as rules name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActionName {
+    /// Become a member and receive events.
+    Join,
+    /// Publish an event.
+    Publish,
+    /// See who is there.
+    Presence,
+    /// Read past events.
+    History,
+}
+
+/// One rule. See [`Config`] for how rules combine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleConfig {
+    /// The name, shown in logs and by `explain`; unique.
+    pub name: String,
+    /// The rooms, as a pattern: `project:{project}`, `doc:{path*}`.
+    pub room: String,
+    /// What is allowed there.
+    pub allow: Vec<ActionName>,
+    /// For `publish`: the event names, exact or with a trailing `*` (`task:*`). Every event when empty.
+    #[serde(default)]
+    pub events: Vec<String>,
+    /// The condition, in CEL (at most 2 KiB). Variables: `claims`, `user` (`id`, `tenant`), `room` (`name`, `tenant`,
+    /// and the variables of the pattern), and `event` (`name`) in rules that allow only `publish`. None means always. An
+    /// expression that fails (a claim that is not there) counts as false; `has(claims.x)` asks first.
+    #[serde(default)]
+    pub when: Option<String>,
+    /// Whether the authorizer must agree as well.
+    #[serde(default)]
+    pub authorizer: bool,
+    /// For `publish`: whether a backend sees the event first and may change or refuse it.
+    #[serde(default)]
+    pub validate: bool,
+}
+
+/// How the authorizer service is called. It has to answer in time; whatever goes wrong is a denial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorizerConfig {
+    /// Where it listens, as `http://host:port` or `https://host:port`. Connected to when first asked.
+    pub url: String,
+    /// How long an answer may take, connecting included (default 500 ms).
+    #[serde(default = "default_timeout", with = "humantime_serde")]
+    pub timeout: Duration,
+    /// The longest an answer is kept, whatever it says itself (default 60 s). Zero keeps none.
+    #[serde(default = "default_cache_ttl_max", with = "humantime_serde")]
+    pub cache_ttl_max: Duration,
+    /// The most answers kept (default 100,000; about 400 bytes each).
+    #[serde(default = "default_cache_entries_max")]
+    pub cache_entries_max: usize,
+    /// The most questions waiting for an answer at once (default 1,000); more are denied at once.
+    #[serde(default = "default_in_flight_max")]
+    pub in_flight_max: usize,
+}
+
+impl AuthorizerConfig {
+    /// The largest answer, in bytes.
+    pub const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+    /// The defaults for an authorizer at `url`.
+    #[must_use]
+    pub fn at(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            timeout: default_timeout(),
+            cache_ttl_max: default_cache_ttl_max(),
+            cache_entries_max: default_cache_entries_max(),
+            in_flight_max: default_in_flight_max(),
+        }
+    }
+}
+
+const fn default_timeout() -> Duration {
+    Duration::from_millis(500)
+}
+
+const fn default_cache_ttl_max() -> Duration {
+    Duration::from_secs(60)
+}
+
+const fn default_cache_entries_max() -> usize {
+    100_000
+}
+
+const fn default_in_flight_max() -> usize {
+    1_000
+}
+
+/// What is wrong with a policy's configuration. The text is for whoever wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyError {
+    /// A rule needs a name of its own.
+    #[error("rule {number} has {what} name; each rule needs one of its own, it is shown in logs and by `explain`")]
+    RuleName {
+        /// The rule's place, from 1.
+        number: usize,
+        /// `no` or `another rule's`.
+        what: &'static str,
+    },
+    /// A room pattern or a template cannot be read.
+    #[error("{place}: {source}")]
+    Pattern {
+        /// Which one.
+        place: String,
+        /// Why.
+        source: PatternError,
+    },
+    /// A condition would never work.
+    #[error("{place}: {detail}")]
+    Expression {
+        /// Which one.
+        place: String,
+        /// What, where and perhaps what was meant, over several lines.
+        detail: String,
+    },
+    /// Two settings contradict each other.
+    #[error("{place}: {detail}")]
+    Contradiction {
+        /// Where.
+        place: String,
+        /// How.
+        detail: String,
+    },
+}

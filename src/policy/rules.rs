@@ -1,0 +1,193 @@
+//! The policy of a running gateway: revocations, then rules, then the authorizer where a rule asks it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
+
+use super::auto_join::Template;
+use super::check::Scope;
+use super::config::{Config, PolicyError};
+use super::expression::Expression;
+use super::revocations::Revocations;
+use super::rule::{Opinion, Rule};
+use super::variables::{Claims, Variables};
+use super::{Action, Denied, Explanation, Permit, Policy, Question, Revocation};
+use crate::identity::{ConnectionId, Identity};
+
+/// Rules as an operator wrote them, compiled.
+#[derive(Debug)]
+pub struct RulePolicy {
+    rules: Vec<Rule>,
+    connect: Vec<Expression>,
+    auto_join: Vec<Template>,
+    revocations: Revocations,
+}
+
+/// The rules looked at and what each said, where somebody wants to know.
+type Trace<'t> = Option<&'t mut Vec<(Arc<str>, Arc<str>)>>;
+
+impl RulePolicy {
+    /// Compiles and checks a configuration.
+    ///
+    /// # Errors
+    /// Every variant of [`PolicyError`]; the text names the rule and shows the place.
+    pub fn new(config: &Config) -> Result<Self, PolicyError> {
+        check_names(config)?;
+        check_authorizer(config)?;
+        let connect = config.connect.when.iter();
+        let templates = config.auto_join.iter();
+        Ok(Self {
+            rules: config.rules.iter().map(Rule::compile).collect::<Result<_, _>>()?,
+            connect: connect.map(|source| condition(source)).collect::<Result<_, _>>()?,
+            auto_join: templates.map(|text| Template::parse(text)).collect::<Result<_, _>>()?,
+            revocations: Revocations::new(config.revocations_max),
+        })
+    }
+
+    #[expect(clippy::unused_async, reason = "the authorizer will be asked here")]
+    async fn decide(&self, question: &Question, mut trace: Trace<'_>) -> Result<Permit, Denied> {
+        self.refuse_outright(question)?;
+        let claims = Claims::new(&question.identity.claims);
+        let mut refusal = denied(None, "no rule allows it");
+        for rule in &self.rules {
+            let opinion = rule.consider(question, &claims);
+            if let Some(trace) = trace.as_deref_mut() {
+                trace.push((rule.name.clone(), opinion.text()));
+            }
+            match opinion {
+                Opinion::Allows => return Ok(grant(question, rule)),
+                Opinion::ConditionFailed(_) => refusal = denied(Some(&rule.name), &opinion.text()),
+                _ => {}
+            }
+        }
+        Err(refusal)
+    }
+
+    /// What no rule can allow: another tenant's room, and what was revoked.
+    fn refuse_outright(&self, question: &Question) -> Result<(), Denied> {
+        let identity = &question.identity;
+        if question.room.tenant() != identity.tenant.as_str() {
+            return Err(denied(None, "the room is another tenant's"));
+        }
+        if self.revocations.cover(&identity.user, &question.room) {
+            return Err(denied(Some(&"revocation".into()), "the user's access was revoked"));
+        }
+        Ok(())
+    }
+
+    fn admit_by_claims(&self, identity: &Identity) -> Result<(), Denied> {
+        let claims = Claims::new(&identity.claims);
+        let variables = Variables::new(&claims, identity);
+        for condition in &self.connect {
+            match condition.holds(&variables) {
+                Ok(true) => {}
+                Ok(false) => return Err(denied(Some(&"connect".into()), "a condition for connecting is false")),
+                Err(why) => return Err(denied(Some(&"connect".into()), &why)),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Policy for RulePolicy {
+    fn admit<'a>(&'a self, identity: &'a Identity, _: ConnectionId) -> BoxFuture<'a, Result<(), Denied>> {
+        Box::pin(async move { self.admit_by_claims(identity) })
+    }
+
+    fn authorize(&self, question: Question) -> BoxFuture<'_, Result<Permit, Denied>> {
+        Box::pin(async move { self.decide(&question, None).await })
+    }
+
+    fn explain(&self, question: Question) -> BoxFuture<'_, Explanation> {
+        Box::pin(async move {
+            let mut considered = Vec::new();
+            let decision = self.decide(&question, Some(&mut considered)).await;
+            let (rule, reason) = match &decision {
+                Ok(permit) => (Some(permit.rule().into()), "the rule allows it".into()),
+                Err(denied) => (denied.rule.clone(), denied.reason.clone()),
+            };
+            Explanation {
+                allowed: decision.is_ok(),
+                rule,
+                reason,
+                considered,
+            }
+        })
+    }
+
+    fn revoke(&self, revocation: Revocation, ttl: Duration) {
+        self.revocations.add(revocation, ttl);
+    }
+
+    fn auto_join(&self, identity: &Identity) -> Result<Vec<Permit>, Denied> {
+        if self.auto_join.is_empty() {
+            return Ok(Vec::new());
+        }
+        let claims: Map<String, Value> = serde_json::from_str(identity.claims.as_str())
+            .map_err(|_| denied(Some(&"auto_join".into()), "the claims are not an object"))?;
+        let mut permits = Vec::with_capacity(self.auto_join.len());
+        for template in &self.auto_join {
+            let permit = template.permit(identity, &claims)?;
+            if !self.revocations.cover(&identity.user, permit.room()) {
+                permits.push(permit);
+            }
+        }
+        Ok(permits)
+    }
+}
+
+fn denied(rule: Option<&Arc<str>>, reason: &str) -> Denied {
+    Denied {
+        rule: rule.cloned(),
+        reason: reason.into(),
+        undecided: false,
+    }
+}
+
+fn grant(question: &Question, rule: &Rule) -> Permit {
+    let validated = rule.validate && matches!(question.action, Action::Publish(_));
+    Permit::grant(
+        question.room.clone(),
+        question.action.clone(),
+        rule.name.clone(),
+        validated,
+    )
+}
+
+fn condition(source: &str) -> Result<Expression, PolicyError> {
+    Expression::compile(source, &Scope::default()).map_err(|detail| PolicyError::Expression {
+        place: "connect, when".to_owned(),
+        detail,
+    })
+}
+
+fn check_authorizer(config: &Config) -> Result<(), PolicyError> {
+    let asking = config.rules.iter().find(|rule| rule.authorizer);
+    if asking.is_none() && !config.connect.authorizer {
+        return Ok(());
+    }
+    Err(PolicyError::Contradiction {
+        place: asking.map_or_else(|| "connect".to_owned(), |rule| format!("rule \"{}\"", rule.name)),
+        detail: "it asks the authorizer, and none is configured".to_owned(),
+    })
+}
+
+fn check_names(config: &Config) -> Result<(), PolicyError> {
+    let mut names = HashSet::new();
+    for (index, rule) in config.rules.iter().enumerate() {
+        let what = match (rule.name.trim().is_empty(), names.insert(rule.name.as_str())) {
+            (true, _) => "no",
+            (false, false) => "another rule's",
+            (false, true) => continue,
+        };
+        let number = index + 1;
+        return Err(PolicyError::RuleName { number, what });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests;
