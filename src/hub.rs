@@ -4,6 +4,7 @@
 //! orders (join, disconnect, revoke) reach connections through [`Shards`]. The hub knows no socket, no codec and no token.
 
 pub mod admission;
+pub mod batch;
 pub mod local;
 mod shards;
 

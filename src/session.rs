@@ -1,14 +1,30 @@
 //! One client's life, as commands it sends and messages it is told. Knows no socket, no encoding and no bus.
 
 mod command;
+mod config;
+mod enter;
+mod fanout;
+mod leave;
+pub mod link;
 mod message;
+mod open;
+mod orders;
+pub mod outbox;
+mod publish;
+mod query;
+mod sessions;
+mod start;
+mod state;
+mod sweep;
 
 use bytes::Bytes;
 
 use crate::event::Event;
 
 pub use command::{Command, HistoryFrom, JoinOptions, Request, Since};
+pub use config::Config;
 pub use message::{HistoryPage, Joined, Message, Refusal, RoomChange};
+pub use sessions::{Closed, Services, Sessions};
 
 /// A message as it goes to the transport: complete with the transport's framing, shared by all who get it.
 pub type Frame = Bytes;
@@ -20,6 +36,9 @@ pub trait Wire: Send + Sync + 'static {
 
     /// Encodes a reply (`id` of its command) or a push (`id` 0).
     fn message(&self, id: u32, message: &Message) -> Frame;
+
+    /// The server's sign of life, which makes the client give one.
+    fn heartbeat(&self) -> Frame;
 
     /// Encodes an event for a member that gets it.
     fn event(&self, event: &Event) -> Frame;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Action, Denied};
+use crate::event::EventName;
 use crate::room::Room;
 
 /// Proof that one action in one room was allowed. Cannot be made outside of `policy`.
@@ -22,6 +23,20 @@ impl Permit {
             action,
             rule,
             validated,
+        }
+    }
+
+    /// The permit for the event that a backend made of a client's event. The backend that validates decides what is
+    /// published; the room stays.
+    #[must_use]
+    pub fn validated_as(self, event: EventName) -> Self {
+        if !self.validated {
+            return self;
+        }
+        Self {
+            action: Action::Publish(event),
+            validated: false,
+            ..self
         }
     }
 

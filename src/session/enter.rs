@@ -1,0 +1,429 @@
+//! Joining rooms: by a command, by a template, by a backend.
+//!
+//! The order is what makes a join seamless: the shard first holds what arrives, then the bus is subscribed and the start
+//! is read, then the member gets the start's replay, what was held after it, and everything live.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tracing::Instrument;
+
+use super::link::{Kind, Link};
+use super::sessions::{Sessions, Ticket};
+use super::start::{forbidden, unavailable};
+use super::state::Membership;
+use super::{JoinOptions, Joined, Message, Refusal, RoomChange, Since};
+use crate::bus::{BusUnavailable, Subscriber};
+use crate::error::ErrorCode;
+use crate::event::Event;
+use crate::hub::local::{Item, Key};
+use crate::policy::{Action, Permit, Question};
+use crate::presence::Observer;
+use crate::room::Room;
+use crate::rooms::{Catchup, Start};
+
+/// One room a session is to enter.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub permit: Permit,
+    pub options: JoinOptions,
+    /// Whether the client may read the room's history; `None` when that is still to be asked.
+    pub may_read_history: Option<bool>,
+    /// Not by the client's own right.
+    pub granted: bool,
+}
+
+impl Entry {
+    pub fn granted(permit: Permit) -> Self {
+        Self {
+            permit,
+            options: JoinOptions::default(),
+            may_read_history: None,
+            granted: true,
+        }
+    }
+
+    fn catchup(&self) -> Catchup {
+        match (self.options.since, self.options.rewind) {
+            (Some(Since::At(position)), _) if self.may_read_history == Some(true) => Catchup::Since(position),
+            (None, rewind @ 1..) if self.may_read_history == Some(true) => Catchup::Newest(rewind as usize),
+            _ => Catchup::Live,
+        }
+    }
+}
+
+/// Counts what a backend's order has come to, and answers when the last part is done.
+pub(super) struct Tally {
+    count: Cell<u32>,
+    reply: Cell<Option<oneshot::Sender<u32>>>,
+}
+
+impl Tally {
+    pub fn new(reply: oneshot::Sender<u32>) -> Rc<Self> {
+        Rc::new(Self {
+            count: Cell::new(0),
+            reply: Cell::new(Some(reply)),
+        })
+    }
+
+    pub fn add(&self, count: u32) {
+        self.count.set(self.count.get() + count);
+    }
+}
+
+impl std::fmt::Debug for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tally({})", self.count.get())
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        if let Some(reply) = self.reply.take() {
+            // The asker may have gone; then nobody wants the count.
+            let _ = reply.send(self.count.get());
+        }
+    }
+}
+
+/// What rooms are entered for, and so what the client is told.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// The session opens; the reply to the connect command names the rooms.
+    Opening(u32),
+    /// The client's command with this id.
+    Command(u32),
+    /// The server's doing.
+    Server {
+        change: RoomChange,
+        ends_command: bool,
+        tally: Option<Rc<Tally>>,
+    },
+}
+
+type Entering = Vec<(Entry, Result<Start, BusUnavailable>)>;
+
+impl<L: Link> Sessions<L> {
+    /// The join command: asks for the permits, then enters.
+    pub(super) fn join(&mut self, key: Key, id: u32, room: &str, options: JoinOptions) -> Result<(), Refusal> {
+        let room = self.room(key, room)?;
+        let config = &self.services.config;
+        if options
+            .state
+            .as_ref()
+            .is_some_and(|state| state.as_str().len() > config.state_bytes_max)
+        {
+            let message = format!("a presence state has at most {} bytes", config.state_bytes_max);
+            return Err(Refusal::new(ErrorCode::PresenceTooLarge, message));
+        }
+        self.check_room_limit(key, &room)?;
+        let identity = self.identity(key).ok_or_else(super::start::not_open)?;
+        let Some(ticket) = self.begin(key) else { return Ok(()) };
+        let connection = self.conns[key as usize].session.connection;
+        let (services, since_revocation) = (self.services.clone(), self.revocation_number());
+        self.run(
+            async move {
+                let ask = |action| Question {
+                    identity: Arc::clone(&identity),
+                    connection,
+                    room: room.clone(),
+                    action,
+                };
+                let entry = permit_entry(&services, ask, options).await;
+                move |sessions: &mut Self| sessions.permitted(ticket, id, entry, since_revocation)
+            }
+            .instrument(tracing::debug_span!("session.join")),
+        );
+        Ok(())
+    }
+
+    fn check_room_limit(&mut self, key: Key, room: &Room) -> Result<(), Refusal> {
+        let max = self.services.config.rooms_max;
+        let known = self.local.find(room);
+        let Some(session) = self.session(key) else {
+            return Ok(());
+        };
+        let member = known.is_some_and(|room| session.membership(room).is_some());
+        if !member && session.memberships.len() + session.joining().len() >= max {
+            return Err(Refusal::new(
+                ErrorCode::RoomLimit,
+                format!("a connection is in at most {max} rooms"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn permitted(&mut self, ticket: Ticket, id: u32, entry: Result<Entry, Refusal>, since_revocation: u64) {
+        if self.alive(ticket).is_none() {
+            return;
+        }
+        let revoked = |entry: Entry| {
+            let revoked = self.revoked_since(since_revocation, ticket.key, entry.permit.room());
+            if revoked { Err(forbidden()) } else { Ok(entry) }
+        };
+        match entry.and_then(revoked) {
+            Ok(entry) => self.enter(ticket, vec![entry], Cause::Command(id)),
+            Err(refusal) => {
+                self.refuse(ticket.key, id, refusal);
+                self.done(ticket);
+            }
+        }
+    }
+
+    /// Starts to enter rooms; goes on in [`Self::entered`].
+    pub(super) fn enter(&mut self, ticket: Ticket, entries: Vec<Entry>, cause: Cause) {
+        let (mut entries, now_ms) = (entries, self.now_ms());
+        entries.retain(|entry| self.local.begin_join(entry.permit.room(), ticket.key).is_some());
+        let Some(session) = self.alive(ticket) else { return };
+        if !entries.is_empty() {
+            session
+                .activity(now_ms)
+                .joining
+                .extend(entries.iter().map(|entry| entry.permit.room().clone()));
+        }
+        let (connection, identity) = (session.connection, session.identity().cloned());
+        let services = self.services.clone();
+        let (subscriber, since_revocation) = (
+            Arc::clone(&self.mailbox) as Arc<dyn Subscriber>,
+            self.revocation_number(),
+        );
+        self.run(async move {
+            let mut entering = Entering::with_capacity(entries.len());
+            for mut entry in entries {
+                if entry.options.since.is_some()
+                    && entry.may_read_history.is_none()
+                    && let Some(identity) = &identity
+                {
+                    let room = entry.permit.room().clone();
+                    let question = Question {
+                        identity: Arc::clone(identity),
+                        connection,
+                        room,
+                        action: Action::History,
+                    };
+                    entry.may_read_history = Some(services.policy.authorize(question).await.is_ok());
+                }
+                let catchup = entry.catchup();
+                let bounds = services.config.replay;
+                let start = services
+                    .rooms
+                    .enter(&entry.permit, Arc::clone(&subscriber), catchup, bounds)
+                    .await;
+                entering.push((entry, start));
+            }
+            move |sessions: &mut Self| sessions.entered(ticket, entering, cause, since_revocation)
+        });
+    }
+
+    fn entered(&mut self, ticket: Ticket, entering: Entering, cause: Cause, since_revocation: u64) {
+        if self.alive(ticket).is_none() {
+            // The client has gone; so may have the last who wanted these rooms.
+            for (entry, _) in entering {
+                self.exit_if_unused(entry.permit.room());
+            }
+            return;
+        }
+        let mut joined = Vec::with_capacity(entering.len());
+        for (entry, start) in entering {
+            let room = entry.permit.room().clone();
+            let outcome = match start {
+                _ if self.revoked_since(since_revocation, ticket.key, &room) => Err(forbidden()),
+                Ok(start) => self.become_member(ticket, entry, start),
+                Err(BusUnavailable(_)) => Err(unavailable()),
+            };
+            self.forget_joining(ticket.key, &room);
+            if outcome.is_err() {
+                self.local.abort_join(&room, ticket.key);
+                self.exit_if_unused(&room);
+            }
+            joined.push(outcome);
+        }
+        self.tell_entered(ticket, joined, cause);
+        self.end_vacated();
+    }
+
+    fn tell_entered(&mut self, ticket: Ticket, joined: Vec<Result<Arrival, Refusal>>, cause: Cause) {
+        let key = ticket.key;
+        match cause {
+            Cause::Opening(id) => {
+                // A home room that cannot be entered would be missing silently: the client comes back instead.
+                let Ok(arrivals) = joined.into_iter().collect::<Result<Vec<_>, _>>() else {
+                    self.refuse(key, id, unavailable());
+                    return self.doom(key, crate::error::CloseReason::Overloaded);
+                };
+                let (rooms, replays): (Vec<_>, Vec<_>) = arrivals.into_iter().map(|a| (a.joined, a.replay)).unzip();
+                if let Some(message) = self.connected(key, rooms) {
+                    self.answer(key, id, &message);
+                }
+                replays.into_iter().for_each(|replay| self.replay(key, replay));
+                self.done(ticket);
+            }
+            Cause::Command(id) => {
+                for outcome in joined {
+                    match outcome {
+                        Ok(arrival) => {
+                            self.answer(key, id, &Message::Joined(arrival.joined));
+                            self.replay(key, arrival.replay);
+                        }
+                        Err(refusal) => self.refuse(key, id, refusal),
+                    }
+                }
+                self.done(ticket);
+            }
+            Cause::Server {
+                change,
+                ends_command,
+                tally,
+            } => {
+                for arrival in joined.into_iter().flatten() {
+                    if let Some(tally) = &tally {
+                        tally.add(1);
+                    }
+                    self.answer(
+                        key,
+                        0,
+                        &Message::RoomJoined {
+                            joined: arrival.joined,
+                            change,
+                        },
+                    );
+                    self.replay(key, arrival.replay);
+                }
+                if ends_command {
+                    self.done(ticket);
+                }
+            }
+        }
+    }
+
+    fn become_member(&mut self, ticket: Ticket, entry: Entry, start: Start) -> Result<Arrival, Refusal> {
+        let Entry {
+            permit,
+            options,
+            granted,
+            ..
+        } = entry;
+        let room = permit.room();
+        // Joined again: the old membership makes way, without a leave that others would see.
+        let was_granted = self.detach(ticket.key, room);
+        let entered = self
+            .local
+            .finish_join(room, ticket.key, start.head.offset)
+            .map_err(|_| unavailable())?;
+        let member = self
+            .session(ticket.key)
+            .and_then(|session| session.member())
+            .ok_or_else(super::start::not_open)?;
+        let presence = Arc::clone(self.services.rooms.presence());
+        if presence.enter(room, &member, options.state).is_err() {
+            tracing::warn!("presence state refused after it was checked");
+        }
+        let roster = options.presence.then(|| {
+            self.local.observing(entered.room, true);
+            presence.observe(room, Arc::clone(&self.mailbox) as Arc<dyn Observer>)
+        });
+        let membership = Membership {
+            room: entered.room,
+            slot: entered.slot,
+            presence: roster.as_ref().map(|roster| roster.version),
+            granted: granted || was_granted == Some(true),
+        };
+        self.conns[ticket.key as usize].session.add_membership(membership);
+        let joined = Joined {
+            room: room.clone(),
+            position: start.head,
+            recovered: start.recovered,
+            replayed: u32::try_from(start.replay.len()).unwrap_or(u32::MAX),
+            roster,
+        };
+        Ok(Arrival {
+            joined,
+            replay: Replay {
+                past: start.replay,
+                held: entered.held,
+            },
+        })
+    }
+
+    fn replay(&mut self, key: Key, replay: Replay) {
+        for event in &replay.past {
+            self.send_event(key, event, Kind::Answer);
+        }
+        for item in &replay.held {
+            self.hand_item(key, item);
+        }
+    }
+
+    fn send_event(&mut self, key: Key, event: &Event, kind: Kind) {
+        let Some(wire) = self.wire(key) else { return };
+        let session = &self.conns[key as usize].session;
+        let excepted = session
+            .identity()
+            .is_some_and(|identity| event.except.covers(session.connection, &identity.user));
+        if !excepted {
+            self.send(key, &wire.event(event), kind);
+        } else if event.link.is_some() {
+            self.send(key, &wire.passed(event), kind);
+        }
+    }
+
+    fn hand_item(&mut self, key: Key, item: &Item) {
+        match item {
+            Item::Event(delivery) => self.send_event(key, &delivery.event, Kind::Live),
+            Item::Presence(_) | Item::Reset(_) => {}
+        }
+    }
+
+    fn forget_joining(&mut self, key: Key, room: &Room) {
+        let Some(activity) = self.session(key).and_then(|session| session.activity_if_any()) else {
+            return;
+        };
+        activity.joining.retain(|other| other != room);
+        if activity.joining.is_empty() {
+            activity.joining = Vec::new();
+        }
+    }
+}
+
+/// A room that was entered, and what its new member gets first.
+#[derive(Debug)]
+struct Arrival {
+    joined: Joined,
+    replay: Replay,
+}
+
+#[derive(Debug)]
+struct Replay {
+    past: Vec<Arc<Event>>,
+    held: Vec<Item>,
+}
+
+async fn permit_entry(
+    services: &super::sessions::Services,
+    ask: impl Fn(Action) -> Question,
+    options: JoinOptions,
+) -> Result<Entry, Refusal> {
+    let denied = |denied: crate::policy::Denied| {
+        tracing::debug!(rule = denied.rule.as_deref(), reason = &*denied.reason, "join denied");
+        forbidden()
+    };
+    let permit = services.policy.authorize(ask(Action::Join)).await.map_err(denied)?;
+    if options.presence {
+        services.policy.authorize(ask(Action::Presence)).await.map_err(denied)?;
+    }
+    let mut may_read_history = None;
+    if options.since.is_some() {
+        may_read_history = Some(services.policy.authorize(ask(Action::History)).await.is_ok());
+    } else if options.rewind > 0 {
+        services.policy.authorize(ask(Action::History)).await.map_err(denied)?;
+        may_read_history = Some(true);
+    }
+    Ok(Entry {
+        permit,
+        options,
+        may_read_history,
+        granted: false,
+    })
+}

@@ -1,0 +1,121 @@
+//! Handing items of rooms to their members.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::link::{Kind, Link};
+use super::sessions::Sessions;
+use super::{Frame, Message};
+use crate::bus::Delivery;
+use crate::hub::Inbound;
+use crate::hub::batch::Batch;
+use crate::hub::local::{CHUNK, Item, Key, RoomKey, Target};
+use crate::presence::Change;
+
+impl<L: Link> Sessions<L> {
+    /// Puts what the bus delivers in line.
+    pub fn inbound(&mut self, inbound: Inbound) {
+        match inbound {
+            Inbound::Event(delivery) => {
+                let room = delivery.event.room.clone();
+                self.local.enqueue(&room, Item::Event(delivery));
+            }
+            Inbound::Reset(room, head) => self.local.enqueue(&room, Item::Reset(head)),
+        }
+    }
+
+    pub(super) fn presence_changed(&mut self, change: Arc<Change>) {
+        let room = change.room.clone();
+        self.local.enqueue(&room, Item::Presence(change));
+    }
+
+    /// Whether events wait to be handed out.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.local.has_work()
+    }
+
+    /// Hands events to about [`CHUNK`] members, of one large room or of several small ones.
+    pub fn fan_out(&mut self) {
+        let mut targets = std::mem::take(&mut self.targets);
+        let mut served = 0;
+        while served < CHUNK {
+            let Some(chunk) = self.local.next_chunk(&mut targets) else {
+                break;
+            };
+            for target in &targets {
+                self.hand(chunk.room, *target, &chunk.batch);
+            }
+            served += targets.len().max(1);
+        }
+        self.targets = targets;
+    }
+
+    fn hand(&mut self, room: RoomKey, target: Target, batch: &Rc<Batch>) {
+        if target.from == 0
+            && let Some(conn) = self.conns.get(target.key as usize)
+        {
+            let wire = &self.services.wires[conn.link.wire()];
+            if let Some(joint) = batch.joint(wire.format(), |event| wire.event(event)) {
+                let joint = joint.clone();
+                return self.send(target.key, &joint, Kind::Live);
+            }
+        }
+        for item in &batch.items()[target.from..] {
+            self.hand_one(room, target.key, item);
+        }
+    }
+
+    fn hand_one(&mut self, room: RoomKey, key: Key, item: &Item) {
+        match item {
+            Item::Event(delivery) => self.hand_event(key, delivery),
+            Item::Presence(change) => self.hand_change(room, key, change),
+            Item::Reset(head) => {
+                let room = self.local.room(room).clone();
+                self.push(key, &Message::Resync { room, position: *head });
+            }
+        }
+    }
+
+    fn hand_event(&mut self, key: Key, delivery: &Delivery) {
+        let (Some(wire), Some(conn)) = (self.wire(key), self.conns.get(key as usize)) else {
+            return;
+        };
+        let Some(identity) = conn.session.identity() else {
+            return;
+        };
+        if !delivery.event.except.covers(conn.session.connection, &identity.user) {
+            let frame = delivery.frame(wire.format(), |event| wire.event(event)).clone();
+            self.send(key, &frame, Kind::Live);
+        } else if delivery.event.link.is_some() {
+            self.send(key, &wire.passed(&delivery.event), Kind::Live);
+        }
+    }
+
+    fn hand_change(&mut self, room: RoomKey, key: Key, change: &Arc<Change>) {
+        let membership = self.session(key).and_then(|session| session.membership_mut(room));
+        let Some(seen) = membership.and_then(|membership| membership.presence.as_mut()) else {
+            return;
+        };
+        if change.version <= *seen {
+            return;
+        }
+        *seen = change.version;
+        if let Some(frame) = self.change_frame(key, change) {
+            self.send(key, &frame, Kind::Live);
+        }
+    }
+
+    /// The change as this connection's wire writes it; the last one of each wire is kept.
+    fn change_frame(&mut self, key: Key, change: &Arc<Change>) -> Option<Frame> {
+        let index = self.conns.get(key as usize)?.link.wire();
+        if let Some((encoded, frame)) = &self.encoded_change[index]
+            && Arc::ptr_eq(encoded, change)
+        {
+            return Some(frame.clone());
+        }
+        let frame = self.services.wires[index].message(0, &Message::PresenceChanged(Arc::clone(change)));
+        self.encoded_change[index] = Some((Arc::clone(change), frame.clone()));
+        Some(frame)
+    }
+}

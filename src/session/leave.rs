@@ -1,0 +1,87 @@
+//! Leaving rooms, and keeping subscriptions no longer than somebody is there.
+
+use super::link::Link;
+use super::sessions::Sessions;
+use super::{Message, Refusal};
+use crate::hub::local::{Key, RoomKey};
+use crate::room::Room;
+
+impl<L: Link> Sessions<L> {
+    pub(super) fn leave_command(&mut self, key: Key, id: u32, room: &str) -> Result<(), Refusal> {
+        let room = self.room(key, room)?;
+        self.leave_room(key, &room);
+        self.answer(key, id, &Message::Left { room });
+        Ok(())
+    }
+
+    pub(super) fn is_member(&self, key: Key, room: &Room) -> bool {
+        self.local
+            .find(room)
+            .is_some_and(|room| self.conns[key as usize].session.membership(room).is_some())
+    }
+
+    /// The rooms the client has joined by its own right.
+    pub(super) fn rooms_joined_by_right(&self, key: Key) -> Vec<Room> {
+        let memberships = self.conns[key as usize].session.memberships.iter();
+        memberships
+            .filter(|membership| !membership.granted)
+            .map(|own| self.local.room(own.room).clone())
+            .collect()
+    }
+
+    /// Takes a client out of a room; answers whether it was in it.
+    pub(super) fn leave_room(&mut self, key: Key, room: &Room) -> bool {
+        let member = self.conns.get(key as usize).and_then(|conn| conn.session.member());
+        let left = self.detach(key, room).is_some();
+        if let Some(member) = member.filter(|_| left) {
+            self.services.rooms.presence().leave(room, &member);
+        }
+        self.end_vacated();
+        left
+    }
+
+    /// Takes a client out of every room.
+    pub(super) fn leave_all(&mut self, key: Key) {
+        while let Some(membership) = self.conns[key as usize].session.memberships.last() {
+            let room = self.local.room(membership.room).clone();
+            self.leave_room(key, &room);
+        }
+    }
+
+    /// Ends a membership on this shard; presence is not told. Answers whether it was granted, if there was one.
+    pub(super) fn detach(&mut self, key: Key, room: &Room) -> Option<bool> {
+        let room_key = self.local.find(room)?;
+        let memberships = &mut self.conns[key as usize].session.memberships;
+        let index = memberships.iter().position(|membership| membership.room == room_key)?;
+        let membership = memberships.swap_remove(index);
+        if memberships.is_empty() {
+            *memberships = Vec::new();
+        }
+        if membership.presence.is_some() && self.local.observing(room_key, false) {
+            self.services.rooms.presence().unobserve(room, self.mailbox.shard());
+        }
+        self.take_out(room_key, membership.slot);
+        Some(membership.granted)
+    }
+
+    fn take_out(&mut self, room: RoomKey, slot: u32) {
+        let Some(moved) = self.local.leave(room, slot) else {
+            return;
+        };
+        let membership = self.session(moved.key).and_then(|session| session.membership_mut(room));
+        membership.expect("who has a slot in a room has its membership").slot = moved.slot;
+    }
+
+    /// Ends the subscriptions of rooms that nobody here is in any longer.
+    pub(super) fn end_vacated(&mut self) {
+        for room in self.local.vacated() {
+            self.exit_if_unused(&room);
+        }
+    }
+
+    pub(super) fn exit_if_unused(&self, room: &Room) {
+        if self.local.find(room).is_none() {
+            self.services.rooms.exit(room, self.mailbox.shard());
+        }
+    }
+}

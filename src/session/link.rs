@@ -1,0 +1,47 @@
+//! What a session needs of the connection it speaks over.
+
+use std::net::IpAddr;
+
+use super::Frame;
+
+/// Why a frame was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The peer reads too slowly: the outbox is full.
+    #[error("the outbox is full")]
+    Overflow,
+    /// The connection is broken.
+    #[error("the connection is gone")]
+    Gone,
+}
+
+/// Which bound a frame counts against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// What goes on by itself: counts against the outbox's bound.
+    Live,
+    /// What the client asked for, already bounded by the answer's own limit: raises the bound by its size until the
+    /// outbox is empty again.
+    Answer,
+}
+
+/// One connection, as its session sees it: a socket, a pending poll, a stream of events.
+pub trait Link: 'static {
+    /// The connection's kind: an index into the shard's wires.
+    fn wire(&self) -> usize;
+
+    /// Sends a frame, or queues it behind what is queued already.
+    ///
+    /// # Errors
+    /// Every variant of [`SendError`]; the connection is of no further use then.
+    fn send(&mut self, frame: &Frame, kind: Kind, now_ms: u64) -> Result<(), SendError>;
+
+    /// Whether nothing is queued.
+    fn is_clear(&self) -> bool;
+
+    /// Stops or goes on reading commands. Control frames may wait meanwhile, too.
+    fn pause(&mut self, paused: bool);
+
+    /// Where the connection comes from.
+    fn address(&self) -> IpAddr;
+}

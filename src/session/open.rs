@@ -1,0 +1,310 @@
+//! From a token to an open session, and to its end when the token expires.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::enter::{Cause, Entry};
+use super::link::Link;
+use super::sessions::{Due, Services, Sessions, Ticket};
+use super::start::forbidden;
+use super::state::Phase;
+use super::{JoinOptions, Message, Refusal, RoomChange, Since};
+use crate::auth::AuthError;
+use crate::error::{CloseReason, ErrorCode};
+use crate::event::Timestamp;
+use crate::hub::local::Key;
+use crate::identity::{ConnectionId, Expiry, Identity};
+use crate::policy::{Action, Permit, Question};
+use crate::presence::Activity;
+use crate::room::Room;
+
+/// Why a token does not open or prolong a session.
+#[derive(Debug)]
+struct NotOpened {
+    refusal: Refusal,
+    close: CloseReason,
+}
+
+impl From<AuthError> for NotOpened {
+    fn from(error: AuthError) -> Self {
+        let (code, close) = match error {
+            AuthError::Invalid(_) => (ErrorCode::Unauthenticated, CloseReason::Unauthenticated),
+            AuthError::Expired => (ErrorCode::TokenExpired, CloseReason::TokenExpired),
+            AuthError::Unavailable(_) => (ErrorCode::Unavailable, CloseReason::Overloaded),
+        };
+        Self {
+            refusal: Refusal::new(code, error.to_string()),
+            close,
+        }
+    }
+}
+
+struct Opened {
+    identity: Identity,
+    rooms: Vec<Permit>,
+}
+
+impl<L: Link> Sessions<L> {
+    /// Verifies a token and opens the session. `id` is 0 when the token came with the handshake.
+    pub(super) fn authenticate(&mut self, key: Key, id: u32, token: String, resume: Vec<(String, Since)>) {
+        let Some(ticket) = self.begin(key) else { return };
+        let Some(session) = self.session(key) else { return };
+        session.phase = Phase::Authenticating;
+        let connection = session.connection;
+        let services = self.services.clone();
+        self.run(async move {
+            let opened = verify(&services, &token, connection).await;
+            move |sessions: &mut Self| match opened {
+                Ok(opened) => sessions.opened(ticket, id, opened, resume),
+                Err(error) => sessions.not_opened(ticket, id, error),
+            }
+        });
+    }
+
+    fn not_opened(&mut self, ticket: Ticket, id: u32, error: NotOpened) {
+        if self.alive(ticket).is_none() {
+            return;
+        }
+        tracing::debug!(reason = error.refusal.message, "token refused");
+        self.refuse(ticket.key, id, error.refusal);
+        self.doom(ticket.key, error.close);
+    }
+
+    fn opened(&mut self, ticket: Ticket, id: u32, opened: Opened, resume: Vec<(String, Since)>) {
+        let Some(session) = self.alive(ticket) else { return };
+        let identity = Arc::new(opened.identity);
+        session.phase = Phase::Open(Arc::clone(&identity));
+        if self.services.admission.identify(&identity).is_err() {
+            // Not counted in, so not to be counted out.
+            let session = self.session(ticket.key).expect("it was found above");
+            session.phase = Phase::Authenticating;
+            self.refuse(
+                ticket.key,
+                id,
+                Refusal::new(ErrorCode::RateLimited, "too many connections of this user"),
+            );
+            self.doom(ticket.key, CloseReason::ConnectionLimit);
+            return;
+        }
+        self.index_user(ticket.key, &identity);
+        self.schedule_expiry(ticket, identity.expiry);
+        self.announce_opened(ticket.key, &identity);
+        self.enter_home_rooms(ticket, id, opened.rooms, &resume);
+    }
+
+    fn announce_opened(&mut self, key: Key, identity: &Identity) {
+        let Some(member) = self.session(key).and_then(|session| session.member()) else {
+            return;
+        };
+        self.services
+            .rooms
+            .presence()
+            .announce(Activity::Opened(identity.tenant.clone(), member));
+    }
+
+    fn enter_home_rooms(&mut self, ticket: Ticket, id: u32, permits: Vec<Permit>, resume: &[(String, Since)]) {
+        let since = |room: &Room| {
+            resume
+                .iter()
+                .find(|(name, _)| name == room.name())
+                .map(|(_, since)| *since)
+        };
+        let entries = permits.into_iter().map(|permit| Entry {
+            options: JoinOptions {
+                since: since(permit.room()),
+                ..JoinOptions::default()
+            },
+            may_read_history: None,
+            permit,
+            granted: true,
+        });
+        let entries = entries.collect();
+        self.enter(ticket, entries, Cause::Opening(id));
+    }
+
+    /// The session's first message, once it is in its home rooms.
+    pub(super) fn connected(&self, key: Key, rooms: Vec<super::Joined>) -> Option<Message> {
+        let identity = self.identity(key)?;
+        Some(Message::Connected {
+            connection: self.conns.get(key as usize)?.session.connection,
+            user: identity.user.clone(),
+            expiry: identity.expiry,
+            heartbeat: self.services.config.heartbeat_interval,
+            time: Timestamp::now(),
+            rooms,
+        })
+    }
+
+    /// Replaces the token. User and tenant stay; rooms the new token no longer allows are left.
+    pub(super) fn refresh(&mut self, key: Key, id: u32, token: String) {
+        let (Some(ticket), Some(old)) = (self.begin(key), self.identity(key)) else {
+            return;
+        };
+        let Some(session) = self.session(key) else { return };
+        let connection = session.connection;
+        let joined: Vec<Room> = self.rooms_joined_by_right(key);
+        let services = self.services.clone();
+        self.run(async move {
+            let refreshed = match verify(&services, &token, connection).await {
+                Ok(opened) if opened.identity.user == old.user && opened.identity.tenant == old.tenant => {
+                    let identity = Arc::new(opened.identity);
+                    let lost = no_longer_allowed(&services, &identity, connection, joined).await;
+                    Ok((identity, opened.rooms, lost))
+                }
+                Ok(_) => Err(forbidden()),
+                Err(error) => Err(error.refusal),
+            };
+            move |sessions: &mut Self| sessions.refreshed(ticket, id, refreshed)
+        });
+    }
+
+    #[expect(
+        clippy::type_complexity,
+        reason = "a tuple that is made in one place and read in one place"
+    )]
+    fn refreshed(
+        &mut self,
+        ticket: Ticket,
+        id: u32,
+        refreshed: Result<(Arc<Identity>, Vec<Permit>, Vec<Room>), Refusal>,
+    ) {
+        let Some(session) = self.alive(ticket) else { return };
+        let (identity, home, lost) = match refreshed {
+            Ok(refreshed) => refreshed,
+            Err(refusal) => {
+                self.refuse(ticket.key, id, refusal);
+                return self.done(ticket);
+            }
+        };
+        let expiry = identity.expiry;
+        session.phase = Phase::Open(identity);
+        self.schedule_expiry(ticket, expiry);
+        self.answer(ticket.key, id, &Message::Refreshed { expiry });
+        for room in lost {
+            if self.leave_room(ticket.key, &room) {
+                let message = String::new();
+                self.push(
+                    ticket.key,
+                    &Message::RoomLeft {
+                        room,
+                        change: RoomChange::TokenChanged,
+                        message,
+                    },
+                );
+            }
+        }
+        let entries = home
+            .into_iter()
+            .filter(|permit| !self.is_member(ticket.key, permit.room()));
+        let entries: Vec<Entry> = entries.map(|permit| Entry::granted(permit)).collect();
+        if entries.is_empty() {
+            self.done(ticket);
+        } else {
+            self.enter(
+                ticket,
+                entries,
+                Cause::Server {
+                    change: RoomChange::TokenChanged,
+                    ends_command: true,
+                    tally: None,
+                },
+            );
+        }
+    }
+
+    /// The notice and the end. Of a token that is replaced the old times find a later expiry and do nothing.
+    fn schedule_expiry(&mut self, ticket: Ticket, expiry: Expiry) {
+        let left = until(expiry);
+        let notice = self.services.config.expiry_notice;
+        if left > notice {
+            self.schedule(left.saturating_sub(notice), ticket, Due::ExpiryNotice);
+        }
+        self.schedule(left, ticket, Due::Expiry);
+    }
+
+    pub(super) fn expiry_due(&mut self, ticket: Ticket, due: Due) {
+        let notice = self.services.config.expiry_notice;
+        if self.alive(ticket).is_none() {
+            return;
+        }
+        let Some(identity) = self.identity(ticket.key) else {
+            return;
+        };
+        let left = until(identity.expiry);
+        match due {
+            Due::ExpiryNotice if left <= notice + Duration::from_secs(1) => {
+                self.push(
+                    ticket.key,
+                    &Message::Expiring {
+                        expiry: identity.expiry,
+                    },
+                );
+            }
+            Due::Expiry if left.is_zero() => {
+                self.refuse(
+                    ticket.key,
+                    0,
+                    Refusal::new(ErrorCode::TokenExpired, "the token has expired"),
+                );
+                self.doom(ticket.key, CloseReason::TokenExpired);
+            }
+            // A clock that was set back: look again.
+            Due::Expiry if left < Duration::from_secs(2) => self.schedule(left, ticket, Due::Expiry),
+            Due::Expiry | Due::ExpiryNotice | Due::Authentication | Due::Drain => {}
+        }
+    }
+}
+
+/// How long until a token ends, by the wall clock.
+fn until(expiry: Expiry) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Duration::from_secs(expiry.0).saturating_sub(now)
+}
+
+async fn verify(services: &Services, token: &str, connection: ConnectionId) -> Result<Opened, NotOpened> {
+    let identity = services.auth.authenticate(token).await?;
+    if until(identity.expiry).is_zero() {
+        return Err(AuthError::Expired.into());
+    }
+    let denied = |denied: crate::policy::Denied| {
+        tracing::info!(
+            rule = denied.rule.as_deref(),
+            reason = &*denied.reason,
+            "connect denied"
+        );
+        if denied.undecided {
+            return NotOpened {
+                refusal: super::start::unavailable(),
+                close: CloseReason::Overloaded,
+            };
+        }
+        NotOpened {
+            refusal: forbidden(),
+            close: CloseReason::Unauthenticated,
+        }
+    };
+    services.policy.admit(&identity, connection).await.map_err(denied)?;
+    let rooms = services.policy.auto_join(&identity).map_err(denied)?;
+    Ok(Opened { identity, rooms })
+}
+
+async fn no_longer_allowed(
+    services: &Services,
+    identity: &Arc<Identity>,
+    connection: ConnectionId,
+    joined: Vec<Room>,
+) -> Vec<Room> {
+    let mut lost = Vec::new();
+    for room in joined {
+        let question = Question {
+            identity: Arc::clone(identity),
+            connection,
+            room: room.clone(),
+            action: Action::Join,
+        };
+        if services.policy.authorize(question).await.is_err() {
+            lost.push(room);
+        }
+    }
+    lost
+}

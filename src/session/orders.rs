@@ -1,0 +1,192 @@
+//! What a backend orders: join, leave, disconnect, revoke, send.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::enter::{Cause, Entry, Tally};
+use super::link::{Kind, Link};
+use super::sessions::{Due, Sessions};
+use super::{Message, RoomChange};
+use crate::error::CloseReason;
+use crate::event::Event;
+use crate::hub::local::Key;
+use crate::hub::{Order, Who};
+use crate::policy::{Permit, Revocation};
+use crate::room::{Room, Tenant};
+
+/// How many revocations are remembered for answers that were under way. Beyond, such answers are withheld.
+const REVOCATIONS_MAX: usize = 1024;
+
+impl<L: Link> Sessions<L> {
+    /// Carries an order out.
+    pub fn order(&mut self, order: Order) {
+        match order {
+            Order::Join(who, permit, reply) => self.order_join(&who, &permit, &Tally::new(reply)),
+            Order::Leave(who, room, message, reply) => self.order_leave(&who, &room, &message, &Tally::new(reply)),
+            Order::Disconnect(who, reason, reply) => {
+                let tally = Tally::new(reply);
+                for key in self.keys_of(&who) {
+                    tally.add(1);
+                    self.doom(key, reason);
+                }
+            }
+            Order::Revoke(revocation, reply) => self.revoke(revocation, &Tally::new(reply)),
+            Order::Send(who, event, reply) => self.order_send(&who, &event, &Tally::new(reply)),
+            Order::Identify(who, reply) => {
+                let identity = self.keys_of(&who).first().and_then(|key| self.identity(*key));
+                // The asker may have gone.
+                let _ = reply.send(identity);
+            }
+            Order::Presence(change) => self.presence_changed(change),
+            Order::Drain(window) => self.drain(window),
+        }
+    }
+
+    fn order_join(&mut self, who: &Who, permit: &Permit, tally: &Rc<Tally>) {
+        for key in self.keys_of(who) {
+            let Some(ticket) = self.ticket(key) else { continue };
+            if self.is_member(key, permit.room()) {
+                tally.add(1);
+                continue;
+            }
+            let tally = Some(Rc::clone(tally));
+            let cause = Cause::Server {
+                change: RoomChange::Backend,
+                ends_command: false,
+                tally,
+            };
+            self.enter(ticket, vec![Entry::granted(permit.clone())], cause);
+        }
+    }
+
+    fn order_leave(&mut self, who: &Who, room: &Room, message: &str, tally: &Rc<Tally>) {
+        for key in self.keys_of(who) {
+            let called_off = self.local.abort_join(room, key);
+            if self.leave_room(key, room) || called_off {
+                tally.add(1);
+                self.tell_left(key, room.clone(), RoomChange::Backend, message);
+            }
+        }
+        self.end_vacated();
+    }
+
+    fn order_send(&mut self, who: &Who, event: &Event, tally: &Rc<Tally>) {
+        for key in self.keys_of(who) {
+            let Some(wire) = self.wire(key) else { continue };
+            tally.add(1);
+            self.send(key, &wire.event(event), Kind::Live);
+        }
+    }
+
+    fn tell_left(&mut self, key: Key, room: Room, change: RoomChange, message: &str) {
+        self.push(
+            key,
+            &Message::RoomLeft {
+                room,
+                change,
+                message: message.to_owned(),
+            },
+        );
+    }
+
+    /// Takes a user out of rooms. What waits in an outbox cannot be taken back one by one, so a client that has not read
+    /// everything is disconnected: after this nothing of the rooms is written to it.
+    fn revoke(&mut self, revocation: Revocation, tally: &Rc<Tally>) {
+        for key in self.sessions_of(&revocation.tenant, &revocation.user) {
+            let rooms: Vec<Room> = self.conns[key as usize]
+                .session
+                .memberships
+                .iter()
+                .map(|m| self.local.room(m.room).clone())
+                .collect();
+            let joining = self.conns[key as usize].session.joining().to_vec();
+            for room in joining.iter().filter(|room| revocation.covers(&revocation.user, room)) {
+                self.local.abort_join(room, key);
+            }
+            let mut hit = false;
+            for room in rooms
+                .into_iter()
+                .filter(|room| revocation.covers(&revocation.user, room))
+            {
+                hit = true;
+                tally.add(1);
+                self.leave_room(key, &room);
+                self.tell_left(key, room, RoomChange::Revoked, "");
+            }
+            if hit && !self.conns[key as usize].link.is_clear() {
+                self.doom(key, CloseReason::Disconnected);
+            }
+        }
+        self.end_vacated();
+        self.revocations.push_back(revocation);
+        if self.revocations.len() > REVOCATIONS_MAX {
+            self.revocations.pop_front();
+            self.revocations_before += 1;
+        }
+    }
+
+    /// The number the next revocation gets.
+    pub(super) fn revocation_number(&self) -> u64 {
+        self.revocations_before + self.revocations.len() as u64
+    }
+
+    /// Whether a revocation with at least this number takes the room from this client, or may have.
+    pub(super) fn revoked_since(&self, number: u64, key: Key, room: &Room) -> bool {
+        let Some(identity) = self.identity(key) else {
+            return true;
+        };
+        let Some(skip) = number.checked_sub(self.revocations_before) else {
+            return true;
+        };
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        self.revocations
+            .iter()
+            .skip(skip)
+            .any(|revocation| revocation.covers(&identity.user, room))
+    }
+
+    fn keys_of(&self, who: &Who) -> Vec<Key> {
+        match who {
+            Who::User(tenant, user) => {
+                let open = |key: &Key| self.identity(*key).is_some();
+                self.sessions_of(tenant, user).into_iter().filter(open).collect()
+            }
+            Who::Connection(tenant, connection) => {
+                let is_it = |key: &Key| {
+                    self.is_open_in(*key, tenant) && self.conns[*key as usize].session.connection == *connection
+                };
+                self.conns
+                    .iter()
+                    .filter_map(|(key, _)| Key::try_from(key).ok())
+                    .find(is_it)
+                    .into_iter()
+                    .collect()
+            }
+        }
+    }
+
+    fn is_open_in(&self, key: Key, tenant: &Tenant) -> bool {
+        self.identity(key).is_some_and(|identity| identity.tenant == *tenant)
+    }
+
+    /// Tells everybody to reconnect, each at its own time within the window, so that they do not come back all at once.
+    fn drain(&mut self, window: Duration) {
+        let count = u32::try_from(self.conns.len().max(1)).unwrap_or(u32::MAX);
+        let keys: Vec<Key> = self
+            .conns
+            .iter()
+            .filter_map(|(key, _)| Key::try_from(key).ok())
+            .collect();
+        for (turn, key) in (0u32..).zip(keys) {
+            let Some(ticket) = self.ticket(key) else { continue };
+            self.push(
+                key,
+                &Message::ReconnectAdvice {
+                    delay: Duration::ZERO,
+                    jitter: window,
+                },
+            );
+            self.schedule(window.mul_f64(f64::from(turn) / f64::from(count)), ticket, Due::Drain);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! A client's events and requests. What the client says about itself is overwritten by what its token says.
+
+use std::sync::Arc;
+
+use tracing::Instrument;
+
+use super::link::Link;
+use super::sessions::{Services, Sessions};
+use super::start::{event_name, forbidden, not_open, unavailable};
+use super::{Message, Refusal};
+use crate::backend::{BackendError, ClientEvent, Verdict};
+use crate::bus::PublishError;
+use crate::error::ErrorCode;
+use crate::event::{Class, EventId, EventName, Except, IdempotencyKey, Payload, Publish};
+use crate::hub::local::Key;
+use crate::identity::{ConnectionId, Identity};
+use crate::policy::{Action, Permit, Question};
+use crate::room::Room;
+
+/// The publish command.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub room: String,
+    pub event: String,
+    pub payload: Payload,
+    pub class: Class,
+    pub idempotency: String,
+}
+
+impl<L: Link> Sessions<L> {
+    pub(super) fn publish(&mut self, key: Key, id: u32, wanted: Wanted) -> Result<(), Refusal> {
+        let room = self.room(key, &wanted.room)?;
+        let name = event_name(&wanted.event)?;
+        self.check_payload(&wanted.payload)?;
+        let identity = self.identity(key).ok_or_else(not_open)?;
+        let publish = Publish {
+            room,
+            id: EventId::random(),
+            name,
+            class: wanted.class,
+            payload: wanted.payload,
+            actor: Some(identity.user.clone()),
+            except: Except::NOBODY,
+            key: idempotency_key(&wanted.idempotency)?,
+            expected: None,
+        };
+        let Some(ticket) = self.begin(key) else { return Ok(()) };
+        let (services, connection) = (self.services.clone(), self.conns[key as usize].session.connection);
+        self.run(
+            async move {
+                let answer = publish_permitted(&services, &identity, connection, publish).await;
+                move |sessions: &mut Self| {
+                    if sessions.alive(ticket).is_some() {
+                        sessions.answer(ticket.key, id, &answer.unwrap_or_else(Message::Error));
+                        sessions.done(ticket);
+                    }
+                }
+            }
+            .instrument(tracing::debug_span!("session.publish")),
+        );
+        Ok(())
+    }
+
+    /// Asks a backend. Several requests may be under way; commands go on meanwhile.
+    pub(super) fn ask(&mut self, key: Key, id: u32, method: &str, room: &str, payload: Payload) -> Result<(), Refusal> {
+        let room = if room.is_empty() {
+            None
+        } else {
+            Some(self.room(key, room)?)
+        };
+        let name = event_name(method)?;
+        self.check_payload(&payload)?;
+        let identity = self.identity(key).ok_or_else(not_open)?;
+        let (Some(ticket), now_ms, max) = (self.ticket(key), self.now_ms(), self.services.config.asks_max) else {
+            return Ok(());
+        };
+        let Some(session) = self.session(key) else {
+            return Ok(());
+        };
+        let connection = session.connection;
+        let activity = session.activity(now_ms);
+        if activity.asks >= max {
+            return Err(Refusal::new(
+                ErrorCode::RateLimited,
+                format!("at most {max} requests at once"),
+            ));
+        }
+        activity.asks += 1;
+        let backend = Arc::clone(&self.services.backend);
+        self.run(async move {
+            let answer = backend
+                .request(ClientEvent {
+                    identity,
+                    connection,
+                    room,
+                    name,
+                    payload,
+                })
+                .await;
+            let answer = answer.map_or_else(|error| Message::Error(backend_refusal(&error)), Message::Reply);
+            move |sessions: &mut Self| {
+                let Some(session) = sessions.alive(ticket) else { return };
+                if let Some(activity) = session.activity_if_any() {
+                    activity.asks -= 1;
+                }
+                sessions.answer(ticket.key, id, &answer);
+            }
+        });
+        Ok(())
+    }
+}
+
+fn idempotency_key(text: &str) -> Result<Option<IdempotencyKey>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let refusal =
+        |error: crate::event::IdempotencyKeyError| Refusal::new(ErrorCode::InvalidArgument, error.to_string());
+    IdempotencyKey::parse(text).map(Some).map_err(refusal)
+}
+
+async fn publish_permitted(
+    services: &Services,
+    identity: &Arc<Identity>,
+    connection: ConnectionId,
+    publish: Publish,
+) -> Result<Message, Refusal> {
+    let permit = authorize(services, identity, connection, &publish.room, &publish.name).await?;
+    let (permit, publish) = if permit.needs_validation() {
+        match validate(services, identity, connection, publish).await? {
+            Some(publish) => (permit.validated_as(publish.name.clone()), publish),
+            None => {
+                return Ok(Message::Published {
+                    position: None,
+                    duplicate: false,
+                    reached: 0,
+                });
+            }
+        }
+    } else {
+        (permit, publish)
+    };
+    let outcome = services
+        .rooms
+        .publish(&permit, publish)
+        .await
+        .map_err(|error| publish_refusal(&error))?;
+    let (published, reached) = (outcome.published, outcome.reached);
+    Ok(Message::Published {
+        position: published.position,
+        duplicate: published.duplicate,
+        reached,
+    })
+}
+
+/// Shows the event to the backend; `None` when the backend has taken it.
+async fn validate(
+    services: &Services,
+    identity: &Arc<Identity>,
+    connection: ConnectionId,
+    publish: Publish,
+) -> Result<Option<Publish>, Refusal> {
+    let event = ClientEvent {
+        identity: Arc::clone(identity),
+        connection,
+        room: Some(publish.room.clone()),
+        name: publish.name.clone(),
+        payload: publish.payload.clone(),
+    };
+    let verdict = services
+        .backend
+        .validate(event)
+        .await
+        .map_err(|error| backend_refusal(&error))?;
+    match verdict {
+        Verdict::Handled => Ok(None),
+        Verdict::Deny { reason } => Err(backend_refusal(&BackendError::Refused(reason))),
+        Verdict::Publish { name, payload, echo } => Ok(Some(Publish {
+            name: name.unwrap_or(publish.name),
+            payload: payload.unwrap_or(publish.payload),
+            except: if echo == Some(false) {
+                Except::new(vec![connection], Vec::new())
+            } else {
+                publish.except
+            },
+            ..publish
+        })),
+    }
+}
+
+async fn authorize(
+    services: &Services,
+    identity: &Arc<Identity>,
+    connection: ConnectionId,
+    room: &Room,
+    name: &EventName,
+) -> Result<Permit, Refusal> {
+    let action = Action::Publish(name.clone());
+    let question = Question {
+        identity: Arc::clone(identity),
+        connection,
+        room: room.clone(),
+        action,
+    };
+    services.policy.authorize(question).await.map_err(|denied| {
+        tracing::debug!(
+            rule = denied.rule.as_deref(),
+            reason = &*denied.reason,
+            "publish denied"
+        );
+        forbidden()
+    })
+}
+
+fn backend_refusal(error: &BackendError) -> Refusal {
+    match error {
+        BackendError::None => Refusal::new(ErrorCode::NoBackend, "no backend answers this"),
+        BackendError::Timeout => Refusal::new(ErrorCode::Timeout, "the backend did not answer in time"),
+        BackendError::Unavailable(reason) => {
+            tracing::warn!(reason, "backend failed");
+            unavailable()
+        }
+        BackendError::Refused(reason) => Refusal {
+            reason: reason.clone(),
+            ..Refusal::new(ErrorCode::Rejected, "the backend refused")
+        },
+    }
+}
+
+fn publish_refusal(error: &PublishError) -> Refusal {
+    match error {
+        PublishError::VersionConflict { .. } => Refusal::new(ErrorCode::VersionConflict, error.to_string()),
+        PublishError::KeyReused => Refusal::new(ErrorCode::KeyReused, error.to_string()),
+        PublishError::NotStored(reason) => {
+            tracing::warn!(reason, "event not stored");
+            unavailable()
+        }
+        PublishError::UnknownOutcome(_) => {
+            Refusal::new(ErrorCode::UnknownOutcome, "repeat it with its idempotency key")
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What a client may ask: who is in a room, where a user is, what has happened. Each answer is permitted anew.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use super::link::Link;
+use super::sessions::{Services, Sessions};
+use super::start::{forbidden, not_open, unavailable};
+use super::{HistoryFrom, HistoryPage, Message, Refusal, Since};
+use crate::bus::{BusUnavailable, Page, ReadBounds, Recovery};
+use crate::error::ErrorCode;
+use crate::hub::local::Key;
+use crate::identity::{ConnectionId, Identity, UserId};
+use crate::json::Json;
+use crate::policy::{Action, Permit, Question};
+use crate::position::Position;
+use crate::presence::Roster;
+use crate::room::Room;
+
+/// How many events a page of history holds if the client does not say.
+const PAGE_DEFAULT: usize = 100;
+
+/// Asks the policy in the name of one client.
+#[derive(Clone)]
+struct Asker {
+    services: Services,
+    identity: Arc<Identity>,
+    connection: ConnectionId,
+}
+
+impl Asker {
+    async fn permit(&self, room: &Room, action: Action) -> Result<Permit, Refusal> {
+        let (identity, connection, room) = (Arc::clone(&self.identity), self.connection, room.clone());
+        let question = Question {
+            identity,
+            connection,
+            room,
+            action,
+        };
+        self.services.policy.authorize(question).await.map_err(|denied| {
+            tracing::debug!(rule = denied.rule.as_deref(), reason = &*denied.reason, "query denied");
+            forbidden()
+        })
+    }
+}
+
+impl<L: Link> Sessions<L> {
+    pub(super) fn query_presence(&mut self, key: Key, id: u32, room: &str) -> Result<(), Refusal> {
+        let room = self.room(key, room)?;
+        let listed_max = self.services.config.listed_max;
+        self.query(key, id, Some(room.clone()), move |asker| async move {
+            let permit = asker.permit(&room, Action::Presence).await?;
+            let page = asker.services.rooms.members(&permit, None, listed_max).await;
+            let members = page.next_after.is_none().then_some(page.members);
+            Ok(Message::Presence {
+                room,
+                roster: Roster {
+                    version: 0,
+                    counts: page.counts,
+                    members,
+                },
+            })
+        })
+    }
+
+    pub(super) fn query_user_rooms(&mut self, key: Key, id: u32, user: &str) -> Result<(), Refusal> {
+        let own = self.identity(key).ok_or_else(not_open)?.user.clone();
+        let refusal = |error: crate::identity::UserIdError| Refusal::new(ErrorCode::InvalidArgument, error.to_string());
+        let user = if user.is_empty() {
+            own.clone()
+        } else {
+            UserId::parse(user).map_err(refusal)?
+        };
+        self.query(key, id, None, move |asker| async move {
+            let mut rooms = asker.services.rooms.rooms_of(&asker.identity.tenant, &user).await;
+            if user != own {
+                // Of others a client sees the rooms whose presence it may see.
+                let mut visible = Vec::new();
+                for room in rooms {
+                    if asker.permit(&room, Action::Presence).await.is_ok() {
+                        visible.push(room);
+                    }
+                }
+                rooms = visible;
+            }
+            Ok(Message::UserRooms { user, rooms })
+        })
+    }
+
+    pub(super) fn query_history(
+        &mut self,
+        key: Key,
+        id: u32,
+        room: &str,
+        from: HistoryFrom,
+        limit: u32,
+    ) -> Result<(), Refusal> {
+        let room = self.room(key, room)?;
+        let bounds = self.services.config.replay;
+        let wanted = if limit == 0 { PAGE_DEFAULT } else { limit as usize };
+        let bounds = ReadBounds {
+            events_max: wanted.min(bounds.events_max),
+            ..bounds
+        };
+        self.query(key, id, Some(room.clone()), move |asker| async move {
+            let permit = asker.permit(&room, Action::History).await?;
+            let page = history_page(&asker.services, &permit, from, bounds).await;
+            page.map(Message::History).map_err(|BusUnavailable(_)| unavailable())
+        })
+    }
+
+    pub(super) fn set_state(&mut self, key: Key, id: u32, room: &str, state: Option<Json>) -> Result<(), Refusal> {
+        let room = self.room(key, room)?;
+        if !self.is_member(key, &room) {
+            return Err(Refusal::new(ErrorCode::NotJoined, "join the room first"));
+        }
+        let member = self
+            .session(key)
+            .and_then(|session| session.member())
+            .ok_or_else(not_open)?;
+        let too_large =
+            |error: crate::presence::StateTooLarge| Refusal::new(ErrorCode::PresenceTooLarge, error.to_string());
+        self.services
+            .rooms
+            .presence()
+            .enter(&room, &member, state)
+            .map_err(too_large)?;
+        self.answer(key, id, &Message::StateSet { room });
+        Ok(())
+    }
+
+    /// Runs a query. If the room was revoked for this user meanwhile, the answer is not given.
+    fn query<F, A>(&mut self, key: Key, id: u32, room: Option<Room>, ask: F) -> Result<(), Refusal>
+    where
+        F: FnOnce(Asker) -> A,
+        A: Future<Output = Result<Message, Refusal>> + 'static,
+    {
+        let identity = self.identity(key).ok_or_else(not_open)?;
+        let Some(ticket) = self.begin(key) else { return Ok(()) };
+        let connection = self.conns[key as usize].session.connection;
+        let since_revocation = self.revocation_number();
+        let answer = ask(Asker {
+            services: self.services.clone(),
+            identity,
+            connection,
+        });
+        self.run(async move {
+            let answer = answer.await;
+            move |sessions: &mut Self| {
+                if sessions.alive(ticket).is_none() {
+                    return;
+                }
+                let revoked = room.is_some_and(|room| sessions.revoked_since(since_revocation, ticket.key, &room));
+                let answer = if revoked { Err(forbidden()) } else { answer };
+                sessions.answer(ticket.key, id, &answer.unwrap_or_else(Message::Error));
+                sessions.done(ticket);
+            }
+        });
+        Ok(())
+    }
+}
+
+async fn history_page(
+    services: &Services,
+    permit: &Permit,
+    from: HistoryFrom,
+    bounds: ReadBounds,
+) -> Result<HistoryPage, BusUnavailable> {
+    let rooms = &services.rooms;
+    let head = rooms.head(permit).await?;
+    let room = permit.room().clone();
+    let (events, complete) = match from {
+        HistoryFrom::Newest => (rooms.history(permit, Page::Newest, bounds).await?, true),
+        HistoryFrom::Before(Since::At(position)) if position.epoch == head.epoch => (
+            rooms.history(permit, Page::Before(position.offset), bounds).await?,
+            true,
+        ),
+        HistoryFrom::After(Since::At(position)) if position.epoch == head.epoch => (
+            rooms.history(permit, Page::After(position.offset), bounds).await?,
+            is_kept(services, permit, position).await?,
+        ),
+        HistoryFrom::Before(_) | HistoryFrom::After(_) => (Vec::new(), false),
+    };
+    let events = if complete { events } else { Vec::new() };
+    let more = events.len() >= bounds.events_max;
+    Ok(HistoryPage {
+        room,
+        events,
+        head,
+        complete,
+        more,
+    })
+}
+
+/// Whether everything after a position is kept.
+async fn is_kept(services: &Services, permit: &Permit, position: Position) -> Result<bool, BusUnavailable> {
+    let unbounded = ReadBounds {
+        events_max: usize::MAX,
+        bytes_max: usize::MAX,
+    };
+    let recovery = services.rooms.recover(permit, position, unbounded).await?;
+    Ok(matches!(recovery, Recovery::Exact(_)))
+}

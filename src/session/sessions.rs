@@ -1,0 +1,473 @@
+//! The sessions of one shard, and the rooms they are in. The shard's transport drives it; it never blocks.
+//!
+//! One command of a session is carried out at a time; the next ones wait, so a client's own order is kept. What has to
+//! wait for somebody else (an authorizer, a backend, a bus) runs as an effect: a future whose completion comes back here.
+//! A completion finds its session by key and generation, and finds nothing if the client has gone.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use slab::Slab;
+use tokio::time::Instant;
+
+use super::link::{Kind, Link, SendError};
+use super::state::{Phase, Session};
+use super::{Config, Frame, Message, Refusal, Request, Wire};
+use crate::auth::Authenticator;
+use crate::backend::Backend;
+use crate::error::{CloseReason, ErrorCode};
+use crate::hub::Mailbox;
+use crate::hub::admission::Admission;
+use crate::hub::local::{Key, Local, Target};
+use crate::identity::{ConnectionId, Identity, UserId};
+use crate::policy::{Policy, Revocation};
+use crate::presence::{Activity as RoomActivity, Change};
+use crate::room::{Room, Tenant};
+use crate::rooms::Rooms;
+
+/// What sessions need of the gateway. Shared by all shards.
+#[derive(Clone)]
+pub struct Services {
+    /// Verifies tokens.
+    pub auth: Arc<dyn Authenticator>,
+    /// Decides.
+    pub policy: Arc<dyn Policy>,
+    /// Publishes and reads.
+    pub rooms: Rooms,
+    /// The application behind the gateway.
+    pub backend: Arc<dyn Backend>,
+    /// Counts connections.
+    pub admission: Arc<Admission>,
+    /// The kinds of connections; [`Link::wire`] is an index into it.
+    pub wires: Arc<[Arc<dyn Wire>]>,
+    /// The bounds.
+    pub config: Arc<Config>,
+}
+
+/// A session that is to be closed, handed to its transport.
+#[derive(Debug)]
+pub struct Closed<L> {
+    /// The slot it had.
+    pub key: Key,
+    /// Its connection.
+    pub link: L,
+    /// Why.
+    pub reason: CloseReason,
+}
+
+/// Names a session for as long as it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub key: Key,
+    pub generation: u32,
+}
+
+/// What is due at a time.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Due {
+    Authentication,
+    ExpiryNotice,
+    Expiry,
+    Drain,
+}
+
+pub(super) struct Conn<L> {
+    pub link: L,
+    pub session: Session,
+}
+
+/// What an effect comes back with.
+pub(super) type Completion<L> = Box<dyn FnOnce(&mut Sessions<L>)>;
+
+/// The sessions of one shard.
+pub struct Sessions<L> {
+    pub(super) services: Services,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) local: Local,
+    pub(super) conns: Slab<Conn<L>>,
+    pub(super) timers: BTreeMap<u64, Vec<(Ticket, Due)>>,
+    /// Revocations this shard has carried out, newest last, with the number of the first.
+    pub(super) revocations: VecDeque<Revocation>,
+    pub(super) revocations_before: u64,
+    pub(super) swept_s: u32,
+    effects: FuturesUnordered<LocalBoxFuture<'static, Completion<L>>>,
+    users: HashMap<u64, Vec<Key>>,
+    hasher: RandomState,
+    ready: Vec<Ticket>,
+    doomed: Vec<(Ticket, CloseReason)>,
+    generation: u32,
+    pub(super) targets: Vec<Target>,
+    pub(super) encoded_change: Vec<Option<(Arc<Change>, Frame)>>,
+    clock: Instant,
+}
+
+impl<L: Link> Sessions<L> {
+    /// No sessions yet. `mailbox` is the shard's own: the bus and presence are given it to deliver into.
+    #[must_use]
+    pub fn new(services: Services, mailbox: Arc<Mailbox>) -> Self {
+        let encoded_change = vec![None; services.wires.len()];
+        Self {
+            services,
+            mailbox,
+            local: Local::default(),
+            conns: Slab::new(),
+            timers: BTreeMap::new(),
+            revocations: VecDeque::new(),
+            revocations_before: 0,
+            swept_s: 0,
+            effects: FuturesUnordered::new(),
+            users: HashMap::new(),
+            hasher: RandomState::new(),
+            ready: Vec::new(),
+            doomed: Vec::new(),
+            generation: 0,
+            targets: Vec::new(),
+            encoded_change,
+            clock: Instant::now(),
+        }
+    }
+
+    /// Milliseconds of the shard's clock.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn now_s(&self) -> u32 {
+        u32::try_from(self.clock.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Whether there are no sessions.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.conns.is_empty()
+    }
+
+    /// The slot the next session gets.
+    #[must_use]
+    pub fn next_key(&self) -> Key {
+        Key::try_from(self.conns.vacant_key()).expect("a shard has fewer than 2^32 connections")
+    }
+
+    /// Opens a session. A `token` that came with the handshake is used at once.
+    pub fn open(&mut self, link: L, token: Option<String>) -> Key {
+        self.generation = self.generation.wrapping_add(1);
+        let session = Session::new(ConnectionId::random(), self.generation, self.now_s());
+        let key =
+            Key::try_from(self.conns.insert(Conn { link, session })).expect("a shard has fewer than 2^32 connections");
+        let ticket = Ticket {
+            key,
+            generation: self.generation,
+        };
+        self.schedule(self.services.config.authentication_timeout, ticket, Due::Authentication);
+        if let Some(token) = token {
+            self.authenticate(key, 0, token, Vec::new());
+            self.go_on();
+        }
+        key
+    }
+
+    /// The connection in a slot.
+    pub fn link(&mut self, key: Key) -> Option<&mut L> {
+        self.conns.get_mut(key as usize).map(|conn| &mut conn.link)
+    }
+
+    /// The session in a slot was given by this generation of [`Self::open`].
+    #[must_use]
+    pub fn generation(&self, key: Key) -> Option<u32> {
+        self.conns.get(key as usize).map(|conn| conn.session.generation)
+    }
+
+    /// The client gave a sign of life.
+    pub fn seen(&mut self, key: Key) {
+        let now_s = self.now_s();
+        if let Some(conn) = self.conns.get_mut(key as usize) {
+            conn.session.seen_s = now_s;
+        }
+    }
+
+    /// Carries a command out, or puts it in line.
+    pub fn command(&mut self, key: Key, request: Request) {
+        let (now_ms, waiting_max) = (self.now_ms(), self.services.config.commands_waiting_max);
+        let Some(conn) = self.conns.get_mut(key as usize) else {
+            return;
+        };
+        if conn.session.busy {
+            let waiting = &mut conn.session.activity(now_ms).waiting;
+            waiting.push_back(request);
+            if waiting.len() >= waiting_max && !conn.session.paused {
+                conn.session.paused = true;
+                conn.link.pause(true);
+            }
+            return;
+        }
+        self.start(key, request);
+        self.go_on();
+    }
+
+    /// The client sent what cannot be read.
+    pub fn malformed(&mut self, key: Key, id: u32, what: &str) {
+        let (now_ms, max) = (self.now_ms(), self.services.config.malformed_max);
+        let Some(session) = self.session(key) else { return };
+        let activity = session.activity(now_ms);
+        activity.malformed = activity.malformed.saturating_add(1);
+        let again = activity.malformed <= max;
+        self.refuse(key, id, Refusal::new(ErrorCode::Malformed, what));
+        if !again {
+            self.doom(key, CloseReason::Misuse);
+        }
+    }
+
+    /// The connection is to end: it broke, its peer left, or the transport found a reason.
+    pub fn close(&mut self, key: Key, reason: CloseReason) {
+        self.doom(key, reason);
+    }
+
+    /// The next completion of an effect; pending while there is none. Cancel safe.
+    pub async fn completion(&mut self) -> impl FnOnce(&mut Self) + use<L> {
+        match self.effects.next().await {
+            Some(completion) => completion,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Lets a completion take effect.
+    pub fn complete(&mut self, completion: impl FnOnce(&mut Self)) {
+        completion(self);
+        self.go_on();
+    }
+
+    /// The sessions that have ended since the last call. They have left every room already.
+    pub fn take_closed(&mut self) -> Vec<Closed<L>> {
+        let doomed = std::mem::take(&mut self.doomed);
+        doomed
+            .into_iter()
+            .filter_map(|(ticket, reason)| self.remove(ticket, reason))
+            .collect()
+    }
+
+    pub(super) fn session(&mut self, key: Key) -> Option<&mut Session> {
+        self.conns.get_mut(key as usize).map(|conn| &mut conn.session)
+    }
+
+    /// The session a ticket names, unless it has gone or is about to.
+    pub(super) fn alive(&mut self, ticket: Ticket) -> Option<&mut Session> {
+        let session = self.session(ticket.key)?;
+        (session.generation == ticket.generation && !session.is_doomed()).then_some(session)
+    }
+
+    pub(super) fn ticket(&self, key: Key) -> Option<Ticket> {
+        self.generation(key).map(|generation| Ticket { key, generation })
+    }
+
+    /// The identity of an open session.
+    pub(super) fn identity(&self, key: Key) -> Option<Arc<Identity>> {
+        match &self.conns.get(key as usize)?.session.phase {
+            Phase::Open(identity) => Some(Arc::clone(identity)),
+            Phase::Anonymous | Phase::Authenticating | Phase::Doomed(_) => None,
+        }
+    }
+
+    /// Marks a session as carrying out a command until [`Self::done`].
+    pub(super) fn begin(&mut self, key: Key) -> Option<Ticket> {
+        let session = self.session(key)?;
+        session.busy = true;
+        Some(Ticket {
+            key,
+            generation: session.generation,
+        })
+    }
+
+    /// The command under way is done.
+    pub(super) fn done(&mut self, ticket: Ticket) {
+        let Some(session) = self.alive(ticket) else { return };
+        session.busy = false;
+        if session
+            .activity_if_any()
+            .is_some_and(|activity| !activity.waiting.is_empty())
+        {
+            self.ready.push(ticket);
+        }
+    }
+
+    /// Runs an effect. One that need not wait takes effect at once.
+    pub(super) fn run<C: FnOnce(&mut Self) + 'static>(&mut self, effect: impl Future<Output = C> + 'static) {
+        let mut effect: LocalBoxFuture<'static, Completion<L>> =
+            Box::pin(async move { Box::new(effect.await) as Completion<L> });
+        match Pin::new(&mut effect).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(completion) => completion(self),
+            Poll::Pending => self.effects.push(effect),
+        }
+    }
+
+    /// Sends a reply (or a push, with `id` 0) that its sender asked for.
+    pub(super) fn answer(&mut self, key: Key, id: u32, message: &Message) {
+        if let Some(frame) = self.encode(key, id, message) {
+            self.send(key, &frame, Kind::Answer);
+        }
+    }
+
+    /// Sends a push that nobody asked for.
+    pub(super) fn push(&mut self, key: Key, message: &Message) {
+        if let Some(frame) = self.encode(key, 0, message) {
+            self.send(key, &frame, Kind::Live);
+        }
+    }
+
+    pub(super) fn refuse(&mut self, key: Key, id: u32, refusal: Refusal) {
+        self.answer(key, id, &Message::Error(refusal));
+    }
+
+    pub(super) fn wire(&self, key: Key) -> Option<Arc<dyn Wire>> {
+        let conn = self.conns.get(key as usize)?;
+        Some(Arc::clone(&self.services.wires[conn.link.wire()]))
+    }
+
+    pub(super) fn send(&mut self, key: Key, frame: &Frame, kind: Kind) {
+        let now_ms = self.now_ms();
+        let Some(conn) = self.conns.get_mut(key as usize) else {
+            return;
+        };
+        if conn.session.is_doomed() {
+            return;
+        }
+        match conn.link.send(frame, kind, now_ms) {
+            Ok(()) => {}
+            Err(SendError::Overflow) => self.doom(key, CloseReason::SlowConsumer),
+            Err(SendError::Gone) => self.doom(key, CloseReason::ClientLeft),
+        }
+    }
+
+    pub(super) fn doom(&mut self, key: Key, reason: CloseReason) {
+        let Some(session) = self.session(key) else { return };
+        if session.is_doomed() {
+            return;
+        }
+        session.phase = Phase::Doomed(session.identity().cloned());
+        let ticket = Ticket {
+            key,
+            generation: session.generation,
+        };
+        self.doomed.push((ticket, reason));
+    }
+
+    pub(super) fn schedule(&mut self, after: std::time::Duration, ticket: Ticket, due: Due) {
+        let at_ms = self
+            .now_ms()
+            .saturating_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+        self.timers.entry(at_ms).or_default().push((ticket, due));
+    }
+
+    /// The open sessions of a user.
+    pub(super) fn sessions_of(&self, tenant: &Tenant, user: &UserId) -> Vec<Key> {
+        let keys = self
+            .users
+            .get(&self.user_hash(tenant, user))
+            .map_or(&[][..], Vec::as_slice);
+        let of_user = |key: &&Key| {
+            let identity = self.conns.get(**key as usize).and_then(|conn| conn.session.identity());
+            identity.is_some_and(|identity| identity.tenant == *tenant && identity.user == *user)
+        };
+        keys.iter().filter(of_user).copied().collect()
+    }
+
+    pub(super) fn index_user(&mut self, key: Key, identity: &Identity) {
+        let hash = self.user_hash(&identity.tenant, &identity.user);
+        let keys = self.users.entry(hash).or_default();
+        keys.reserve_exact(1);
+        keys.push(key);
+    }
+
+    fn user_hash(&self, tenant: &Tenant, user: &UserId) -> u64 {
+        self.hasher.hash_one((tenant, user))
+    }
+
+    fn encode(&self, key: Key, id: u32, message: &Message) -> Option<Frame> {
+        self.wire(key).map(|wire| wire.message(id, message))
+    }
+
+    /// Starts what waits for commands that are done.
+    fn go_on(&mut self) {
+        while let Some(ticket) = self.ready.pop() {
+            while let Some(request) = self.next_waiting(ticket) {
+                self.start(ticket.key, request);
+            }
+        }
+    }
+
+    fn next_waiting(&mut self, ticket: Ticket) -> Option<Request> {
+        self.alive(ticket)?;
+        let conn = self.conns.get_mut(ticket.key as usize)?;
+        if conn.session.busy {
+            return None;
+        }
+        let request = conn.session.activity_if_any()?.waiting.pop_front();
+        if request.is_none() && conn.session.paused {
+            conn.session.paused = false;
+            conn.link.pause(false);
+        }
+        request
+    }
+
+    fn remove(&mut self, ticket: Ticket, reason: CloseReason) -> Option<Closed<L>> {
+        let session = self.session(ticket.key)?;
+        if session.generation != ticket.generation {
+            return None;
+        }
+        let joining: Vec<Room> = session.joining().to_vec();
+        let identity = session.identity().cloned();
+        for room in &joining {
+            self.local.abort_join(room, ticket.key);
+        }
+        self.leave_all(ticket.key);
+        self.end_vacated();
+        let conn = self.conns.remove(ticket.key as usize);
+        if let (Some(identity), Some(member)) = (identity, conn.session.member()) {
+            self.services.admission.forget(&identity);
+            self.forget_user(ticket.key, &identity);
+            self.services
+                .rooms
+                .presence()
+                .announce(RoomActivity::Closed(identity.tenant.clone(), member));
+        }
+        self.shrink();
+        Some(Closed {
+            key: ticket.key,
+            link: conn.link,
+            reason,
+        })
+    }
+
+    fn forget_user(&mut self, key: Key, identity: &Identity) {
+        let hash = self.user_hash(&identity.tenant, &identity.user);
+        if let Some(keys) = self.users.get_mut(&hash) {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.users.remove(&hash);
+            }
+        }
+    }
+
+    /// Gives memory back after a wave of clients has left.
+    fn shrink(&mut self) {
+        if self.conns.is_empty() {
+            self.conns.shrink_to_fit();
+        }
+        if self.users.capacity() > 1024 && self.users.len() * 4 < self.users.capacity() {
+            self.users.shrink_to(self.users.len() * 2);
+        }
+    }
+}
