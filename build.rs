@@ -12,7 +12,10 @@ const FILES: [&str; 6] = [
     "roomcast/client/v1/client.proto",
 ];
 
-#[allow(clippy::disallowed_methods, reason = "cargo tells a build script its folder in the environment")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "cargo tells a build script its folder in the environment"
+)]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
     let mut compiler = protox::Compiler::new(["proto"])?;
