@@ -12,6 +12,11 @@
 //!
 //! Nothing here knows members, sockets or permissions.
 
+#[cfg(test)]
+pub(crate) mod conformance;
+pub mod history;
+pub mod memory;
+
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;

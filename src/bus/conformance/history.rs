@@ -1,0 +1,106 @@
+//! What a reader of the past is promised.
+
+use super::super::Page;
+use super::*;
+
+const fn bounds(events_max: usize, bytes_max: usize) -> ReadBounds {
+    ReadBounds { events_max, bytes_max }
+}
+
+pub(crate) async fn pages_are_oldest_first_and_bounded(start: impl Start) {
+    let bus = start(HistoryLimits::default()).await;
+    let room = room("r");
+    let at: Vec<Offset> = store(&*bus, &room, 10).await.iter().map(|at| at.offset).collect();
+    let cases: [(Page, ReadBounds, &[&str]); 9] = [
+        (Page::Newest, bounds(3, 100), &["7", "8", "9"]),
+        (Page::Newest, bounds(100, 2), &["8", "9"]),
+        (Page::Newest, bounds(0, 100), &[]),
+        (Page::After(at[4]), bounds(3, 100), &["5", "6", "7"]),
+        (Page::After(at[4]), bounds(100, 2), &["5", "6"]),
+        (Page::After(at[9]), ALL, &[]),
+        (Page::Before(at[4]), bounds(3, 100), &["1", "2", "3"]),
+        (Page::Before(at[4]), bounds(100, 2), &["2", "3"]),
+        (Page::Before(at[0]), ALL, &[]),
+    ];
+    for (page, bounds, expected) in cases {
+        let events = bus.history(&room, page, bounds).await.unwrap();
+        assert_eq!(texts(&events), expected, "{page:?} {bounds:?}");
+    }
+}
+
+pub(crate) async fn a_page_has_at_least_one_event(start: impl Start) {
+    let bus = start(HistoryLimits::default()).await;
+    let room = room("r");
+    for payload in ["long one", "long two"] {
+        event(&room, payload).stored(&*bus).await;
+    }
+    let newest = bus.history(&room, Page::Newest, bounds(10, 1)).await.unwrap();
+    assert_eq!(texts(&newest), ["long two"]);
+    let oldest = bus
+        .history(&room, Page::After(Offset::ZERO), bounds(10, 1))
+        .await
+        .unwrap();
+    assert_eq!(texts(&oldest), ["long one"]);
+}
+
+pub(crate) async fn walking_the_pages_reads_everything_once(start: impl Start) {
+    let bus = start(HistoryLimits::default()).await;
+    let room = room("r");
+    let stored: Vec<Offset> = store(&*bus, &room, 25).await.iter().map(|at| at.offset).collect();
+    let (mut forwards, mut after) = (Vec::new(), Offset::ZERO);
+    loop {
+        let page = bus.history(&room, Page::After(after), bounds(4, 1000)).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.offset().unwrap();
+        forwards.extend(offsets(&page));
+    }
+    assert_eq!(forwards, stored);
+    let (mut backwards, mut before) = (Vec::new(), Offset(u64::MAX));
+    loop {
+        let page = bus.history(&room, Page::Before(before), bounds(4, 1000)).await.unwrap();
+        let Some(first) = page.first() else { break };
+        before = first.offset().unwrap();
+        backwards.splice(0..0, offsets(&page));
+    }
+    assert_eq!(backwards, stored);
+}
+
+pub(crate) async fn the_newest_value_of_each_name_is_kept(start: impl Start) {
+    let bus = start(HistoryLimits::default()).await;
+    let room = room("r");
+    let value = |name, payload| event(&room, payload).name(name).class(Class::LastValue);
+    for (name, payload) in [("a", "a1"), ("b", "b1"), ("a", "a2"), ("c", "c1"), ("b", "b2")] {
+        value(name, payload).stored(&*bus).await;
+    }
+    event(&room, "reliable").name("a").stored(&*bus).await;
+    let values = bus.last_values(&room).await.unwrap();
+    assert_eq!(texts(&values), ["a2", "c1", "b2"]);
+    let history = bus.history(&room, Page::Newest, ALL).await.unwrap();
+    assert_eq!(texts(&history), ["a1", "b1", "a2", "c1", "b2", "reliable"]);
+}
+
+pub(crate) async fn stats_tell_head_events_and_bytes(start: impl Start) {
+    let bus = start(HistoryLimits {
+        events_max: 3,
+        ..HistoryLimits::default()
+    })
+    .await;
+    let room = room("r");
+    let mut head = None;
+    for payload in ["1", "22", "333", "4444"] {
+        head = Some(event(&room, payload).stored(&*bus).await);
+    }
+    let stats = bus.stats(&room).await.unwrap();
+    assert_eq!((Some(stats.head), stats.events, stats.bytes), (head, 3, 9));
+}
+
+pub(crate) async fn an_unknown_room_is_empty(start: impl Start) {
+    let bus = start(HistoryLimits::default()).await;
+    let room = room("nobody was ever here");
+    let stats = bus.stats(&room).await.unwrap();
+    assert_eq!((stats.events, stats.bytes), (0, 0));
+    assert_eq!(stats.head.epoch, bus.head(&room).await.unwrap().epoch);
+    assert!(bus.history(&room, Page::Newest, ALL).await.unwrap().is_empty());
+    assert!(bus.last_values(&room).await.unwrap().is_empty());
+    bus.unsubscribe(&room, 0);
+}

@@ -1,0 +1,83 @@
+//! How much of its past a room keeps, by pattern. Shared by every bus.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::room::{Room, RoomPattern};
+
+/// What a room keeps for resuming and history queries. The first bound that is reached drops the oldest events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryLimits {
+    /// The most events. 0 keeps nothing: the room's events have positions, but nobody can resume.
+    pub events_max: usize,
+    /// The longest time an event is kept. Zero keeps nothing.
+    pub age_max: Duration,
+    /// The most payload bytes, summed. An event larger than this is not kept.
+    pub bytes_max: usize,
+}
+
+impl Default for HistoryLimits {
+    /// 300 events, 10 minutes, 1 MiB: a phone that comes out of a tunnel resumes.
+    fn default() -> Self {
+        Self {
+            events_max: 300,
+            age_max: Duration::from_secs(600),
+            bytes_max: 1 << 20,
+        }
+    }
+}
+
+/// Which limits hold for which room.
+#[derive(Debug, Clone, Default)]
+pub struct HistoryRules {
+    rules: Vec<(RoomPattern, Arc<HistoryLimits>)>,
+    default: Arc<HistoryLimits>,
+}
+
+impl HistoryRules {
+    /// Takes rules in order of precedence, and the limits of rooms that no rule matches.
+    #[must_use]
+    pub fn new(rules: impl IntoIterator<Item = (RoomPattern, HistoryLimits)>, default: HistoryLimits) -> Self {
+        let shared = |(pattern, limits)| (pattern, Arc::new(limits));
+        Self {
+            rules: rules.into_iter().map(shared).collect(),
+            default: Arc::new(default),
+        }
+    }
+
+    /// The limits of the first pattern that matches the room's name, else the default. Shared, so that a room holds a
+    /// pointer only.
+    #[must_use]
+    pub fn limits_of(&self, room: &Room) -> Arc<HistoryLimits> {
+        let matching = self.rules.iter().find(|(pattern, _)| pattern.matches(room.name()));
+        Arc::clone(matching.map_or(&self.default, |(_, limits)| limits))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::room::Tenant;
+
+    #[test]
+    fn the_first_matching_pattern_decides_and_the_default_covers_the_rest() {
+        let keeping = |events_max| HistoryLimits {
+            events_max,
+            ..HistoryLimits::default()
+        };
+        let pattern = |text| RoomPattern::parse(text).unwrap();
+        let rules = HistoryRules::new(
+            [
+                (pattern("project:vip"), keeping(9)),
+                (pattern("project:{id}"), keeping(1)),
+                (pattern("project:{other}"), keeping(2)),
+            ],
+            keeping(7),
+        );
+        let kept = |name| {
+            let room = Room::parse(&Tenant::default(), name).unwrap();
+            rules.limits_of(&room).events_max
+        };
+        assert_eq!((kept("project:vip"), kept("project:1"), kept("lobby")), (9, 1, 7));
+    }
+}

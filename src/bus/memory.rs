@@ -1,0 +1,258 @@
+//! The in-process bus: one node, histories in memory, a new epoch with every start.
+//!
+//! Rooms are spread over stripes, each behind a lock that is never held over an await. Everything that happens to a room
+//! happens under its stripe's lock, deliveries included: that is the room's total order. Offsets come from one sequence of
+//! the process, so they are sparse within a room.
+//!
+//! What the contract of [`crate::bus`] leaves open:
+//! - **Keys.** They count for ephemeral events too; a repeated one answers no position and `duplicate`. The key is looked
+//!   at before the expected version: a repeated conditional publish is a duplicate, not a conflict.
+//! - **Rooms without events** are said to stand at the newest offset of the whole bus. Nothing of the room comes after it,
+//!   so it is as good for resuming, and as an expected version, as a real one. An event's `prev` may therefore lie before
+//!   what a reader holds; there is a gap only where it lies after.
+//! - **Forgotten rooms.** A room without subscribers whose history has expired leaves memory; its head is remembered, so
+//!   resuming and expected versions work as before. Of the rooms forgotten longest ago only a bound is known: a reader or
+//!   publisher before that bound may have missed something and is told so ([`Recovery::Lost`],
+//!   [`PublishError::VersionConflict`]); one at or after it has not. The conflict names a position that works.
+//! - **Continuity** never breaks here: [`Subscriber::reset`] is not called.
+
+mod clock;
+mod config;
+mod heads;
+mod keys;
+mod log;
+#[cfg(test)]
+mod model;
+mod stripe;
+#[cfg(test)]
+mod tests;
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+
+use super::{Bus, BusUnavailable, HistoryStats, Page, PublishError, Published, ReadBounds, Recovery, Subscriber};
+use crate::event::{Envelope, Event};
+use crate::position::{Epoch, Position};
+use crate::room::Room;
+use clock::Clock;
+use keys::Fingerprints;
+use log::RoomLog;
+use stripe::{Full, Request, Shared, Stripe};
+
+/// More stripes than threads will ever publish at once, few enough that a share of the bounds is still a number.
+const STRIPES: usize = 64;
+
+const TOO_MANY_ROOMS: BusUnavailable = BusUnavailable("too many rooms");
+
+/// The in-process bus. See the module's documentation for what it promises.
+pub struct MemoryBus {
+    shared: Shared,
+    stripes: Box<[Mutex<Stripe>]>,
+    in_flight: Arc<Semaphore>,
+}
+
+/// What the bus holds at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Rooms in memory.
+    pub rooms: usize,
+    /// Bytes of all histories and last values, bookkeeping included.
+    pub history_bytes: usize,
+    /// Events published but not yet taken by every subscriber.
+    pub in_flight_events: usize,
+}
+
+impl MemoryBus {
+    /// An empty bus with a new epoch.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self::with_clock(config, Clock::system())
+    }
+
+    fn with_clock(config: Config, clock: Clock) -> Self {
+        let stripe = |_| Mutex::new(Stripe::share_of(&config, STRIPES));
+        Self {
+            stripes: (0..STRIPES).map(stripe).collect(),
+            in_flight: Arc::new(Semaphore::new(config.in_flight_events_max)),
+            shared: Shared {
+                config,
+                epoch: Epoch::random(),
+                clock,
+                fingerprints: Fingerprints::default(),
+                hasher: RandomState::new(),
+                sequence: AtomicU64::new(0),
+                rooms: AtomicUsize::new(0),
+                weight: AtomicUsize::new(0),
+            },
+        }
+    }
+
+    /// Drops expired events, keys and rooms until `shutdown`, one stripe after the other so that no publisher waits long.
+    /// Without it memory stays within its bounds but is given back only where a room is used.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let turns = u32::try_from(self.stripes.len()).unwrap_or(u32::MAX);
+        let mut turn = interval((self.shared.config.sweep_interval / turns).max(std::time::Duration::from_millis(1)));
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for stripe in self.stripes.iter().cycle() {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = turn.tick() => lock(stripe).sweep(&self.shared),
+            }
+        }
+    }
+
+    /// Drops expired events, keys and rooms now.
+    pub fn sweep(&self) {
+        for stripe in &self.stripes {
+            lock(stripe).sweep(&self.shared);
+        }
+    }
+
+    /// What is held at this moment; for metrics.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let bound = self.shared.config.in_flight_events_max;
+        Usage {
+            rooms: self.shared.rooms.load(Ordering::Relaxed),
+            history_bytes: self.shared.weight.load(Ordering::Relaxed),
+            in_flight_events: bound.saturating_sub(self.in_flight.available_permits()),
+        }
+    }
+
+    /// The room's stripe, locked, and the hash that chose it.
+    fn enter(&self, room: &Room) -> (u64, MutexGuard<'_, Stripe>) {
+        let room_hash = self.shared.hasher.hash_one(room);
+        let index = usize::try_from(room_hash % STRIPES as u64).expect("it is less than the number of stripes");
+        (room_hash, lock(&self.stripes[index]))
+    }
+
+    async fn admit(&self) -> Result<OwnedSemaphorePermit, PublishError> {
+        const REFUSED: PublishError = PublishError::NotStored("too many events in flight");
+        let in_flight = Arc::clone(&self.in_flight);
+        if let Ok(permit) = in_flight.try_acquire_owned() {
+            return Ok(permit);
+        }
+        let waiting = Arc::clone(&self.in_flight).acquire_owned();
+        match timeout(self.shared.config.in_flight_wait_max, waiting).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(REFUSED),
+        }
+    }
+
+    fn missed(&self, room: &Room, since: Position, bounds: ReadBounds) -> Option<Vec<Arc<Event>>> {
+        let (room_hash, mut stripe) = self.enter(room);
+        if since.epoch != self.shared.epoch || since.offset > self.shared.newest() {
+            return None;
+        }
+        match stripe.log(&self.shared, room) {
+            Some(log) => log.since(since.offset, bounds),
+            None => (since.offset >= stripe.head(room, room_hash).bound()).then(Vec::new),
+        }
+    }
+
+    fn read(&self, room: &Room, read: impl FnOnce(&RoomLog) -> Vec<Arc<Event>>) -> Vec<Arc<Event>> {
+        let (_, mut stripe) = self.enter(room);
+        stripe.log(&self.shared, room).map(read).unwrap_or_default()
+    }
+}
+
+/// A subscriber that panics does so after the room's state is complete, so a poisoned stripe is sound.
+fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
+    stripe.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for MemoryBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let epoch = self.shared.epoch;
+        f.debug_struct("MemoryBus")
+            .field("epoch", &epoch)
+            .field("usage", &self.usage())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Bus for MemoryBus {
+    fn publish(&self, envelope: Envelope) -> BoxFuture<'_, Result<Published, PublishError>> {
+        Box::pin(async move {
+            let in_flight = self.admit().await?;
+            let publish = envelope.into_inner();
+            let key = self.shared.fingerprints.read(&publish);
+            let (room_hash, mut stripe) = self.enter(&publish.room);
+            let request = Request {
+                publish,
+                key,
+                room_hash,
+                in_flight,
+            };
+            stripe.publish(&self.shared, request)
+        })
+    }
+
+    fn subscribe<'a>(
+        &'a self,
+        room: &'a Room,
+        subscriber: Arc<dyn Subscriber>,
+    ) -> BoxFuture<'a, Result<Position, BusUnavailable>> {
+        Box::pin(async move {
+            let (room_hash, mut stripe) = self.enter(room);
+            let head = stripe.subscribe(&self.shared, room, room_hash, subscriber);
+            head.map_err(|Full| TOO_MANY_ROOMS)
+        })
+    }
+
+    fn unsubscribe(&self, room: &Room, subscriber_id: u16) {
+        self.enter(room).1.unsubscribe(&self.shared, room, subscriber_id);
+    }
+
+    fn head<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<Position, BusUnavailable>> {
+        Box::pin(async move {
+            let (room_hash, stripe) = self.enter(room);
+            Ok(self.shared.stands_at(stripe.head(room, room_hash)))
+        })
+    }
+
+    fn recover<'a>(
+        &'a self,
+        room: &'a Room,
+        since: Position,
+        bounds: ReadBounds,
+    ) -> BoxFuture<'a, Result<Recovery, BusUnavailable>> {
+        Box::pin(async move {
+            let missed = self.missed(room, since, bounds);
+            Ok(missed.map_or(Recovery::Lost, Recovery::Exact))
+        })
+    }
+
+    fn history<'a>(
+        &'a self,
+        room: &'a Room,
+        page: Page,
+        bounds: ReadBounds,
+    ) -> BoxFuture<'a, Result<Vec<Arc<Event>>, BusUnavailable>> {
+        Box::pin(async move { Ok(self.read(room, |log| log.page(page, bounds))) })
+    }
+
+    fn last_values<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<Vec<Arc<Event>>, BusUnavailable>> {
+        Box::pin(async move { Ok(self.read(room, RoomLog::last_values)) })
+    }
+
+    fn stats<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<HistoryStats, BusUnavailable>> {
+        Box::pin(async move {
+            let (room_hash, mut stripe) = self.enter(room);
+            Ok(stripe.stats(&self.shared, room, room_hash))
+        })
+    }
+}

@@ -1,0 +1,51 @@
+//! The two times of an event: what the wall clock says, and a clock that never runs backwards for ages.
+
+#[cfg(test)]
+use std::sync::Arc;
+#[cfg(test)]
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::event::Timestamp;
+
+/// One moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    /// Stamped on events.
+    pub wall: Timestamp,
+    /// Milliseconds since the bus was made; ages are measured with it.
+    pub ms: u64,
+}
+
+/// Where the time comes from.
+#[derive(Debug)]
+pub(super) enum Clock {
+    /// The machine's clocks.
+    System(Instant),
+    /// A test's clock, in milliseconds.
+    #[cfg(test)]
+    Manual(Arc<AtomicU64>),
+}
+
+impl Clock {
+    pub(super) fn system() -> Self {
+        Self::System(Instant::now())
+    }
+
+    pub(super) fn now(&self) -> Now {
+        match self {
+            Self::System(started) => Now {
+                wall: Timestamp::now(),
+                ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            },
+            #[cfg(test)]
+            Self::Manual(clock) => {
+                let ms = clock.load(Ordering::SeqCst);
+                Now {
+                    wall: Timestamp(ms),
+                    ms,
+                }
+            }
+        }
+    }
+}

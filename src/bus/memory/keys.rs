@@ -1,0 +1,153 @@
+//! The idempotency window: which keys were used for which event, for a while.
+//!
+//! Keys and bodies are kept as 128-bit keyed hashes (two `SipHash`es with random keys), so that an entry has one size and
+//! nobody outside can make two bodies collide.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, Hash, RandomState};
+
+use crate::event::{IdempotencyKey, Payload, Publish};
+use crate::position::Offset;
+
+/// Makes the hashes.
+#[derive(Debug, Default)]
+pub(super) struct Fingerprints(RandomState, RandomState);
+
+/// A key in its room, and the event it stands for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct KeyUse {
+    key: u128,
+    body: u128,
+}
+
+impl Fingerprints {
+    /// Reads a publish; `None` when it has no key. The key's scope is the room, and so the tenant.
+    pub(super) fn read(&self, publish: &Publish) -> Option<KeyUse> {
+        let key = publish.key.as_ref().map(IdempotencyKey::as_str)?;
+        let payload = match &publish.payload {
+            Payload::Json(json) => (0u8, json.as_str().as_bytes()),
+            Payload::Binary(bytes) => (1, &bytes[..]),
+        };
+        Some(KeyUse {
+            key: self.hash(&(&publish.room, key)),
+            body: self.hash(&(&publish.name, publish.class, payload, &publish.actor)),
+        })
+    }
+
+    fn hash(&self, value: &impl Hash) -> u128 {
+        u128::from(self.0.hash_one(value)) << 64 | u128::from(self.1.hash_one(value))
+    }
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Nothing.
+    Never,
+    /// It was used for this very event, which got this offset (`None`: ephemeral).
+    Before(Option<Offset>),
+    /// It was used for another event.
+    ForAnother,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    body: u128,
+    offset: Option<Offset>,
+}
+
+/// The keys of a stripe, oldest first.
+#[derive(Debug)]
+pub(super) struct KeyWindow {
+    entries: HashMap<u128, Remembered>,
+    order: VecDeque<(u128, u64)>,
+    window_ms: u64,
+    keys_max: usize,
+}
+
+impl KeyWindow {
+    pub(super) fn new(window_ms: u64, keys_max: usize) -> Self {
+        Self {
+            entries: HashMap::new(),
+            order: VecDeque::new(),
+            window_ms,
+            keys_max,
+        }
+    }
+
+    /// Looks a key up. Each key is expired once, so the cost over time is constant.
+    pub(super) fn look_up(&mut self, wanted: KeyUse, now_ms: u64) -> Seen {
+        self.expire(now_ms);
+        match self.entries.get(&wanted.key) {
+            None => Seen::Never,
+            Some(known) if known.body == wanted.body => Seen::Before(known.offset),
+            Some(_) => Seen::ForAnother,
+        }
+    }
+
+    /// Remembers a key that [`Self::look_up`] did not know.
+    pub(super) fn remember(&mut self, used: KeyUse, offset: Option<Offset>, now_ms: u64) {
+        if self.keys_max == 0 {
+            return;
+        }
+        if self.order.len() >= self.keys_max {
+            self.forget_oldest();
+        }
+        let body = used.body;
+        self.entries.insert(used.key, Remembered { body, offset });
+        self.order.push_back((used.key, now_ms));
+    }
+
+    /// Forgets what is older than the window.
+    pub(super) fn expire(&mut self, now_ms: u64) {
+        while let Some((_, at_ms)) = self.order.front()
+            && now_ms.saturating_sub(*at_ms) >= self.window_ms
+        {
+            self.forget_oldest();
+        }
+    }
+
+    /// Gives memory back after a flood of keys.
+    pub(super) fn shrink(&mut self) {
+        if self.order.len() < self.order.capacity() / 4 {
+            self.order.shrink_to_fit();
+            self.entries.shrink_to_fit();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((key, _)) = self.order.pop_front() {
+            self.entries.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn used(key: u128, body: u128) -> KeyUse {
+        KeyUse { key, body }
+    }
+
+    #[test]
+    fn a_key_is_known_until_the_window_is_over() {
+        let mut window = KeyWindow::new(100, 10);
+        window.remember(used(1, 1), Some(Offset(7)), 0);
+        assert_eq!(window.look_up(used(1, 1), 99), Seen::Before(Some(Offset(7))));
+        assert_eq!(window.look_up(used(1, 2), 99), Seen::ForAnother);
+        assert_eq!(window.look_up(used(2, 1), 99), Seen::Never);
+        assert_eq!(window.look_up(used(1, 2), 100), Seen::Never);
+    }
+
+    #[test]
+    fn the_oldest_key_goes_when_the_window_is_full() {
+        let mut window = KeyWindow::new(100, 2);
+        for key in 1..=3 {
+            window.remember(used(key, 0), None, 0);
+        }
+        assert_eq!(window.look_up(used(1, 0), 0), Seen::Never);
+        assert_eq!(window.look_up(used(2, 0), 0), Seen::Before(None));
+        assert_eq!(window.entries.len(), 2);
+    }
+}

@@ -1,0 +1,352 @@
+//! A share of the rooms behind one lock: what happens in it happens in one order.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::clock::{Clock, Now};
+use super::config::Config;
+use super::heads::{Head, Heads};
+use super::keys::{Fingerprints, KeyUse, KeyWindow, Seen};
+use super::log::RoomLog;
+use crate::bus::{Delivery, HistoryStats, PublishError, Published, Subscriber};
+use crate::event::{Class, Event, Publish};
+use crate::position::{Epoch, Link, Offset, Position};
+use crate::room::Room;
+
+/// While the bus is full, idle rooms are looked for at most this often.
+const EVICTION_PAUSE_MS: u64 = 1000;
+
+/// What all stripes share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub config: Config,
+    pub epoch: Epoch,
+    pub clock: Clock,
+    pub fingerprints: Fingerprints,
+    pub hasher: RandomState,
+    /// The newest offset of any room. Taken and read under the lock of the room's stripe only, so that an offset read
+    /// there is at or after everything in the room and before everything that follows.
+    pub sequence: AtomicU64,
+    /// Rooms in memory.
+    pub rooms: AtomicUsize,
+    /// Bytes of all logs.
+    pub weight: AtomicUsize,
+}
+
+impl Shared {
+    pub(super) fn newest(&self) -> Offset {
+        Offset(self.sequence.load(Ordering::Relaxed))
+    }
+
+    /// Where a room is said to stand. A room without an event (in memory) gets the newest offset of all: nothing of it
+    /// comes after that, and what follows does.
+    pub(super) fn stands_at(&self, head: Head) -> Position {
+        let offset = match head {
+            Head::Known(offset) if offset != Offset::ZERO => offset,
+            _ => self.newest(),
+        };
+        let epoch = self.epoch;
+        Position { epoch, offset }
+    }
+
+    /// Whether a publisher that expects the room at `expected` has seen all of it: exactly its head, or, where none is
+    /// known, a position that can only have been told for a room without later events.
+    fn is_current(&self, head: Head, expected: Offset) -> bool {
+        match head {
+            Head::Known(offset) if offset != Offset::ZERO => expected == offset,
+            unknown => (unknown.bound()..=self.newest()).contains(&expected),
+        }
+    }
+
+    fn reweigh(&self, before: usize, after: usize) {
+        let change = after.wrapping_sub(before);
+        if change != 0 {
+            self.weight.fetch_add(change, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Every place for a room is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// A publish that is ready to be ordered.
+pub(super) struct Request {
+    pub publish: Publish,
+    pub key: Option<KeyUse>,
+    pub room_hash: u64,
+    pub in_flight: OwnedSemaphorePermit,
+}
+
+/// A room in memory.
+pub(super) struct LiveRoom {
+    /// Shared with its events.
+    room: Room,
+    pub log: RoomLog,
+    subscribers: Vec<Arc<dyn Subscriber>>,
+    touched_ms: u64,
+}
+
+impl LiveRoom {
+    fn deliver(&self, event: Arc<Event>, in_flight: OwnedSemaphorePermit) {
+        let Some((last, others)) = self.subscribers.split_last() else {
+            return;
+        };
+        let delivery = Delivery::new(event, Some(in_flight));
+        for subscriber in others {
+            subscriber.deliver(Arc::clone(&delivery));
+        }
+        last.deliver(delivery);
+    }
+
+    fn append(&mut self, shared: &Shared, event: Arc<Event>, offset: Offset, now: Now) {
+        let before = self.log.weight();
+        let names_max = shared.config.last_value_names_max;
+        self.log.append(event, offset, now.ms, names_max);
+        let others = shared.weight.load(Ordering::Relaxed).saturating_sub(before);
+        while others + self.log.weight() > shared.config.history_bytes_max && self.log.drop_oldest() {}
+        shared.reweigh(before, self.log.weight());
+        self.touched_ms = now.ms;
+    }
+
+    /// Drops what is too old, so that a read sees what the limits say.
+    fn expire(&mut self, shared: &Shared, now_ms: u64) {
+        let before = self.log.weight();
+        self.log.trim(now_ms);
+        self.log.trim_last_values(shared.config.last_value_age_max, now_ms);
+        shared.reweigh(before, self.log.weight());
+    }
+
+    fn is_idle(&self, idle_max: Duration, now_ms: u64) -> bool {
+        let idle = u128::from(now_ms.saturating_sub(self.touched_ms)) >= idle_max.as_millis();
+        idle && self.subscribers.is_empty() && self.log.is_empty()
+    }
+}
+
+/// A share of the rooms and of the idempotency keys.
+pub(super) struct Stripe {
+    rooms: HashMap<Room, LiveRoom>,
+    keys: KeyWindow,
+    heads: Heads,
+    evicted_ms: Option<u64>,
+}
+
+impl Stripe {
+    /// One of `count` equal shares of the configured bounds.
+    pub(super) fn share_of(config: &Config, count: usize) -> Self {
+        let window_ms = u64::try_from(config.idempotency_window.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            rooms: HashMap::new(),
+            keys: KeyWindow::new(window_ms, config.idempotency_keys_max.div_ceil(count)),
+            heads: Heads::new(config.forgotten_rooms_max.div_ceil(count)),
+            evicted_ms: None,
+        }
+    }
+
+    /// Orders, stores and delivers an event, or answers what its key was used for.
+    pub(super) fn publish(&mut self, shared: &Shared, request: Request) -> Result<Published, PublishError> {
+        let now = shared.clock.now();
+        let key = request.key;
+        match key.map_or(Seen::Never, |key| self.keys.look_up(key, now.ms)) {
+            Seen::Never => {}
+            Seen::Before(offset) => return Ok(published(shared, offset, true)),
+            Seen::ForAnother => return Err(PublishError::KeyReused),
+        }
+        let offset = match request.publish.class {
+            Class::Ephemeral => {
+                self.pass_on(request, now);
+                None
+            }
+            Class::Reliable | Class::LastValue => Some(self.store(shared, request, now)?),
+        };
+        if let Some(key) = key {
+            self.keys.remember(key, offset, now.ms);
+        }
+        Ok(published(shared, offset, false))
+    }
+
+    fn pass_on(&mut self, request: Request, now: Now) {
+        if let Some(live) = self.rooms.get(&request.publish.room)
+            && !live.subscribers.is_empty()
+        {
+            let event = ordered(request.publish, live.room.clone(), None, now);
+            live.deliver(event, request.in_flight);
+        }
+    }
+
+    fn store(&mut self, shared: &Shared, request: Request, now: Now) -> Result<Offset, PublishError> {
+        let publish = request.publish;
+        let live = self
+            .enter(shared, &publish.room, request.room_hash, now)
+            .map_err(|Full| PublishError::NotStored("too many rooms"))?;
+        let head = live.log.head();
+        if publish
+            .expected
+            .is_some_and(|expected| !shared.is_current(head, expected))
+        {
+            let current = shared.stands_at(head);
+            return Err(PublishError::VersionConflict { current });
+        }
+        let offset = Offset(shared.sequence.fetch_add(1, Ordering::Relaxed) + 1);
+        let epoch = shared.epoch;
+        let link = Link {
+            position: Position { epoch, offset },
+            prev: head.bound(),
+        };
+        let event = ordered(publish, live.room.clone(), Some(link), now);
+        live.append(shared, Arc::clone(&event), offset, now);
+        live.deliver(event, request.in_flight);
+        Ok(offset)
+    }
+
+    /// The room, brought into memory if it is not there.
+    fn enter(&mut self, shared: &Shared, room: &Room, room_hash: u64, now: Now) -> Result<&mut LiveRoom, Full> {
+        if !self.rooms.contains_key(room) {
+            self.make_place(shared, now)?;
+            let limits = shared.config.history.limits_of(room);
+            let live = LiveRoom {
+                room: room.clone(),
+                log: RoomLog::new(limits, self.heads.take(room_hash)),
+                subscribers: Vec::new(),
+                touched_ms: now.ms,
+            };
+            self.rooms.insert(room.clone(), live);
+        }
+        Ok(self
+            .rooms
+            .get_mut(room)
+            .expect("the room was there or has just been put there"))
+    }
+
+    /// Takes one of the places for rooms. Looks for idle rooms first where the table would grow or the bus is full.
+    fn make_place(&mut self, shared: &Shared, now: Now) -> Result<(), Full> {
+        let full = shared.rooms.load(Ordering::Relaxed) >= shared.config.rooms_max;
+        let pause_over = self
+            .evicted_ms
+            .is_none_or(|at_ms| now.ms.saturating_sub(at_ms) >= EVICTION_PAUSE_MS);
+        if pause_over && (full || self.rooms.len() == self.rooms.capacity()) {
+            let idle_max = if full {
+                Duration::ZERO
+            } else {
+                shared.config.room_idle_max
+            };
+            self.evict(shared, idle_max, now.ms);
+        }
+        let place = |rooms| (rooms < shared.config.rooms_max).then_some(rooms + 1);
+        let placed = shared.rooms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, place);
+        placed.map(|_| ()).map_err(|_| Full)
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        shared: &Shared,
+        room: &Room,
+        room_hash: u64,
+        subscriber: Arc<dyn Subscriber>,
+    ) -> Result<Position, Full> {
+        let now = shared.clock.now();
+        let live = self.enter(shared, room, room_hash, now)?;
+        let id = subscriber.id();
+        match live.subscribers.iter_mut().find(|known| known.id() == id) {
+            Some(known) => *known = subscriber,
+            None => live.subscribers.push(subscriber),
+        }
+        Ok(shared.stands_at(live.log.head()))
+    }
+
+    pub(super) fn unsubscribe(&mut self, shared: &Shared, room: &Room, subscriber_id: u16) {
+        let Some(live) = self.rooms.get_mut(room) else {
+            return;
+        };
+        live.subscribers.retain(|known| known.id() != subscriber_id);
+        live.touched_ms = shared.clock.now().ms;
+        // Nothing was ever published: there is nothing to come back to.
+        if live.subscribers.is_empty() && live.log.head() == Head::Known(Offset::ZERO) {
+            self.rooms.remove(room);
+            shared.rooms.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn head(&self, room: &Room, room_hash: u64) -> Head {
+        let live = self.rooms.get(room);
+        live.map_or_else(|| self.heads.of(room_hash), |live| live.log.head())
+    }
+
+    /// The room's log as the limits say it is now, if the room is in memory.
+    pub(super) fn log(&mut self, shared: &Shared, room: &Room) -> Option<&RoomLog> {
+        let live = self.rooms.get_mut(room)?;
+        live.expire(shared, shared.clock.now().ms);
+        Some(&live.log)
+    }
+
+    pub(super) fn stats(&mut self, shared: &Shared, room: &Room, room_hash: u64) -> HistoryStats {
+        let (events, bytes) = self.log(shared, room).map_or((0, 0), RoomLog::size);
+        HistoryStats {
+            head: shared.stands_at(self.head(room, room_hash)),
+            events,
+            bytes,
+        }
+    }
+
+    /// Drops expired keys, events and rooms.
+    pub(super) fn sweep(&mut self, shared: &Shared) {
+        let now_ms = shared.clock.now().ms;
+        self.keys.expire(now_ms);
+        self.keys.shrink();
+        self.evict(shared, shared.config.room_idle_max, now_ms);
+        if self.rooms.len() < self.rooms.capacity() / 4 {
+            self.rooms.shrink_to_fit();
+        }
+    }
+
+    fn evict(&mut self, shared: &Shared, idle_max: Duration, now_ms: u64) {
+        self.evicted_ms = Some(now_ms);
+        let before = self.rooms.len();
+        let heads = &mut self.heads;
+        self.rooms.retain(|room, live| {
+            live.expire(shared, now_ms);
+            live.log.shrink();
+            let idle = live.is_idle(idle_max, now_ms);
+            if idle && let Head::Known(head) = live.log.head() {
+                remember_head(heads, shared, room, head);
+            }
+            !idle
+        });
+        shared.rooms.fetch_sub(before - self.rooms.len(), Ordering::Relaxed);
+    }
+}
+
+fn remember_head(heads: &mut Heads, shared: &Shared, room: &Room, head: Offset) {
+    use std::hash::BuildHasher;
+    if head != Offset::ZERO {
+        heads.remember(shared.hasher.hash_one(room), head);
+    }
+}
+
+const fn published(shared: &Shared, offset: Option<Offset>, duplicate: bool) -> Published {
+    let epoch = shared.epoch;
+    let position = match offset {
+        Some(offset) => Some(Position { epoch, offset }),
+        None => None,
+    };
+    Published { position, duplicate }
+}
+
+fn ordered(publish: Publish, room: Room, link: Option<Link>, now: Now) -> Arc<Event> {
+    Arc::new(Event {
+        room,
+        id: publish.id,
+        name: publish.name,
+        class: publish.class,
+        link,
+        time: now.wall,
+        actor: publish.actor,
+        except: publish.except,
+        payload: publish.payload,
+    })
+}
