@@ -8,7 +8,7 @@
 //! 2. `hub` and `rooms`
 //! 3. `session`
 //! 4. edges: `transport`, `api`
-//! 5. composition: `config`, `telemetry`, `gateway`, `cli`
+//! 5. composition: [`config`], [`telemetry`], `gateway`, `cli`
 
 pub mod error;
 pub mod event;
@@ -29,3 +29,6 @@ pub mod hub;
 pub mod rooms;
 
 pub mod session;
+
+pub mod config;
+pub mod telemetry;

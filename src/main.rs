@@ -1,1 +1,3 @@
+//! The `roomcast` program.
+
 fn main() {}

@@ -1,1 +1,3 @@
-fn main() {}
+//! Everything that is tested from outside of the crate: one program, so that it links once.
+
+mod config;

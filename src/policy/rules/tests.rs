@@ -216,11 +216,7 @@ async fn a_revocation_refuses_at_once_and_ends_with_its_time() {
     let ada = identity("a", &json!({}));
     let cases = [
         (RevocationScope::Room(room("a", "x:1")), true, false),
-        (
-            RevocationScope::Pattern(RoomGlob::parse("x:*").unwrap()),
-            true,
-            false,
-        ),
+        (RevocationScope::Pattern(RoomGlob::parse("x:*").unwrap()), true, false),
         (RevocationScope::Everything, true, true),
     ];
     for (scope, hits_x, hits_y) in cases {

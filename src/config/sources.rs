@@ -1,0 +1,147 @@
+//! Where settings come from: a file, the environment, the command line; each later one wins.
+//!
+//! This is the only place of the crate that reads the process environment.
+
+use std::path::{Path, PathBuf};
+
+use figment::providers::{Format, Serialized, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+
+use super::Config;
+use super::problem::ConfigError;
+
+/// The prefix of our environment variables.
+const PREFIX: &str = "ROOMCAST_";
+
+/// Separates the levels of a key in a variable's name. Two underscores, because a Kubernetes Service named `roomcast`
+/// injects `ROOMCAST_PORT=tcp://..`, which is no setting.
+const LEVEL: &str = "__";
+
+/// Settings of one run, lowest precedence first.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// A TOML file.
+    pub file: Option<PathBuf>,
+    /// Environment variables; those that are no settings are ignored.
+    pub environment: Vec<(String, String)>,
+    /// `key=value` pairs of the command line, keys with dots.
+    pub overrides: Vec<(String, String)>,
+}
+
+impl Sources {
+    /// A file, if one is named, and the variables of this process.
+    #[must_use]
+    pub fn of_process(file: Option<PathBuf>, overrides: Vec<(String, String)>) -> Self {
+        Self {
+            file,
+            environment: environment(),
+            overrides,
+        }
+    }
+
+    /// What each key is set to, with its origin, over the defaults.
+    pub(super) fn merged(&self) -> Result<Figment, ConfigError> {
+        let mut settings = Figment::from(Serialized::defaults(Config::default()));
+        if let Some(path) = &self.file {
+            let text = read(path)?;
+            settings = settings.merge(File {
+                path,
+                toml: Toml::string(&text),
+            });
+        }
+        for (name, value) in &self.environment {
+            if let Some(key) = key_of(name) {
+                settings = settings.merge(Setting::new(format!("the environment variable {name}"), key, value));
+            }
+        }
+        for (key, value) in &self.overrides {
+            settings = settings.merge(Setting::new(format!("--set {key}"), key.clone(), value));
+        }
+        Ok(settings)
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the environment"
+)]
+fn environment() -> Vec<(String, String)> {
+    // A variable that is not UTF-8 cannot be one of ours.
+    let texts =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    texts.collect()
+}
+
+/// `ROOMCAST_CLIENT__LISTEN` is `client.listen`; anything without a level is no setting.
+fn key_of(name: &str) -> Option<String> {
+    let key = name.strip_prefix(PREFIX)?;
+    key.contains(LEVEL)
+        .then(|| key.to_ascii_lowercase().replace(LEVEL, "."))
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// The file, named in errors as the caller named it.
+struct File<'p> {
+    path: &'p Path,
+    toml: figment::providers::Data<Toml>,
+}
+
+impl Provider for File<'_> {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.path.display().to_string())
+    }
+
+    fn data(&self) -> figment::error::Result<Map<Profile, Dict>> {
+        self.toml.data()
+    }
+}
+
+/// One key with a value written as text, read as TOML would be: `true`, `5`, `["a"]`, and any other text as itself.
+struct Setting {
+    origin: String,
+    key: String,
+    value: Value,
+}
+
+impl Setting {
+    fn new(origin: String, key: String, value: &str) -> Self {
+        let Ok(value) = value.parse();
+        Self { origin, key, value }
+    }
+}
+
+impl Provider for Setting {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.origin.clone())
+    }
+
+    fn data(&self) -> figment::error::Result<Map<Profile, Dict>> {
+        let nested = figment::util::nest(&self.key, self.value.clone());
+        let dict = nested.into_dict().unwrap_or_default();
+        Ok(Map::from([(Profile::Default, dict)]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_with_a_level_are_settings() {
+        assert_eq!(key_of("ROOMCAST_CLIENT__LISTEN").as_deref(), Some("client.listen"));
+        assert_eq!(
+            key_of("ROOMCAST_GRPC__TLS__KEY_FILE").as_deref(),
+            Some("grpc.tls.key_file")
+        );
+        for name in ["ROOMCAST_PORT", "ROOMCAST_PORT_8080_TCP_ADDR", "PATH", "CLIENT__LISTEN"] {
+            assert_eq!(key_of(name), None, "{name}");
+        }
+    }
+}

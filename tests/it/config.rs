@@ -1,0 +1,149 @@
+//! The configuration's sources, their precedence, and the words for what is wrong with them.
+
+use std::io::Write;
+
+use roomcast::config::{Config, ConfigError, Sources};
+use tempfile::NamedTempFile;
+
+/// Settings in all three sources; the file has to live as long as they are read.
+struct Given {
+    sources: Sources,
+    _file: NamedTempFile,
+}
+
+fn given(toml: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Given {
+    let mut file = NamedTempFile::with_suffix(".toml").unwrap();
+    file.write_all(toml.as_bytes()).unwrap();
+    let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let sources = Sources {
+        file: Some(file.path().to_owned()),
+        environment: owned(environment),
+        overrides: owned(flags),
+    };
+    Given { sources, _file: file }
+}
+
+impl Given {
+    fn config(&self) -> Config {
+        Config::load(&self.sources).unwrap()
+    }
+
+    /// Everything that is wrong, with the file's name taken out.
+    fn problems(&self) -> Vec<String> {
+        let Err(ConfigError::Wrong(problems)) = Config::load(&self.sources) else {
+            panic!("these settings are accepted");
+        };
+        let file = self.sources.file.as_ref().unwrap().display().to_string();
+        problems
+            .iter()
+            .map(|problem| problem.to_string().replace(&file, "FILE"))
+            .collect()
+    }
+}
+
+#[test]
+fn flags_win_over_the_environment_over_the_file_over_defaults() {
+    let file = "[connections]\nper_user_max = 1\nper_address_max = 1\nconnections_max = 1";
+    let environment = [
+        ("ROOMCAST_CONNECTIONS__PER_USER_MAX", "2"),
+        ("ROOMCAST_CONNECTIONS__PER_ADDRESS_MAX", "2"),
+    ];
+    let config = given(file, &environment, &[("connections.per_user_max", "3")]).config();
+    let connections = &config.connections;
+    assert_eq!(
+        (
+            connections.connections_max,
+            connections.per_address_max,
+            connections.per_user_max
+        ),
+        (1, 2, 3),
+    );
+    assert_eq!(config.telemetry, Config::default().telemetry);
+}
+
+#[test]
+fn variables_that_are_no_settings_are_ignored() {
+    let environment = [
+        ("ROOMCAST_PORT", "tcp://10.0.0.1:80"),
+        ("ROOMCAST_SERVICE_HOST", "10.0.0.1"),
+        ("HOME", "/"),
+    ];
+    given("", &environment, &[]).config();
+}
+
+#[test]
+fn a_key_nobody_knows_is_named_with_its_origin_and_what_was_meant() {
+    let cases = [
+        (
+            given("[connections]\nper_usr_max = 1", &[], &[]),
+            "FILE: connections.per_usr_max: there is no such key; did you mean `connections.per_user_max`?",
+        ),
+        (
+            given("[conections]\nper_user_max = 1", &[], &[]),
+            "FILE: conections: there is no such key; did you mean `connections`?",
+        ),
+        (
+            given("", &[("ROOMCAST_TELEMETRY__LOGS", "info")], &[]),
+            "the environment variable ROOMCAST_TELEMETRY__LOGS: telemetry.logs: there is no such key; did you mean `telemetry.log`?",
+        ),
+        (
+            given("", &[], &[("connections.zzz", "1")]),
+            "--set connections.zzz: connections.zzz: there is no such key; known here: connections_max, per_user_max, per_address_max",
+        ),
+    ];
+    for (given, expected) in cases {
+        assert_eq!(given.problems(), [expected]);
+    }
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_key_and_origin() {
+    let cases = [
+        (
+            given("[connections]\nper_user_max = -1", &[], &[]),
+            "connections.per_user_max",
+        ),
+        (
+            given("[connections]\nper_user_max = \"many\"", &[], &[]),
+            "connections.per_user_max",
+        ),
+        (given("connections = 3", &[], &[]), "connections"),
+        (given("[telemetry]\nlog = \"info,=,\"", &[], &[]), "telemetry.log"),
+        (
+            given("[telemetry]\nsample_ratio = 1.5", &[], &[]),
+            "telemetry.sample_ratio",
+        ),
+        (
+            given("[telemetry]\nlog_format = \"xml\"", &[], &[]),
+            "telemetry.log_format",
+        ),
+    ];
+    for (given, key) in cases {
+        let problems = given.problems();
+        assert!(
+            problems.len() == 1 && problems[0].contains(&format!("{key}: ")),
+            "{key}: {problems:?}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_refused_with_the_line() {
+    let problems = given("[connections]\nper_user_max = ", &[], &[]).problems();
+    assert!(problems[0].contains("line 2"), "{problems:?}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_an_error() {
+    let sources = Sources {
+        file: Some("/does/not/exist.toml".into()),
+        ..Sources::default()
+    };
+    assert!(matches!(Config::load(&sources), Err(ConfigError::Unreadable { .. })));
+}
+
+#[test]
+fn the_defaults_are_read_back_as_they_are_printed() {
+    let printed = Config::default().to_toml();
+    assert_eq!(given(&printed, &[], &[]).config().to_toml(), printed);
+}
