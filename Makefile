@@ -13,15 +13,18 @@ setup: ## Install what the tests and checks need (pinned; a second time it does 
 	@scripts/setup.sh
 
 .PHONY: test
-test: setup ## Run all tests, installing what they need first
+test: ## Run all tests, installing what they need first
+	@scripts/setup.sh tests
 	@cargo test --locked
 
 .PHONY: lint
-lint: setup ## Run every check that is not a test
+lint: ## Run every check that is not a test, installing what they need first
+	@scripts/setup.sh checks
 	@scripts/lint.sh
 
 .PHONY: fmt
-fmt: setup ## Format Rust, TOML and proto files
+fmt: ## Format Rust, TOML and proto files
+	@scripts/setup.sh python
 	@cargo fmt
 	@.tools/venv/bin/taplo fmt
 	@.tools/venv/bin/buf format -w
@@ -31,5 +34,6 @@ ci: ## Run what CI runs
 	@.ci/run
 
 .PHONY: proto-baseline
-proto-baseline: setup ## Accept the contract as it is now as the one not to break
+proto-baseline: ## Accept the contract as it is now as the one not to break
+	@scripts/setup.sh python
 	@scripts/proto-baseline.sh

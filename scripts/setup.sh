@@ -2,6 +2,8 @@
 # Installs what the tests and checks need, pinned, and nothing else. Running it again costs a second.
 #
 #   scripts/setup.sh            everything
+#   scripts/setup.sh tests      what `make test` needs
+#   scripts/setup.sh checks     what `make lint` needs
 #   scripts/setup.sh STAGE..    some of: system python node cargo autobahn clients
 #
 # Everything lands in git-ignored folders (.tools, node_modules), except the Debian packages of `system`.
@@ -84,8 +86,9 @@ setup_cargo() {
   while read -r name version; do
     case $name in '' | '#'*) continue ;; esac
     say "building $name $version into .tools/cargo"
-    cargo install --quiet --locked --root "$tools/cargo" --target-dir "$tools/cargo-build" \
-      --version "$version" "$name" </dev/null
+    # Unoptimized: they run for a second here, and optimizing them takes minutes.
+    CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --debug --locked --root "$tools/cargo" \
+      --target-dir "$tools/cargo-build" --version "$version" "$name" </dev/null
   done <"$pins"
   rm -rf "$tools/cargo-build"
   stamp cargo "$pins"
@@ -163,10 +166,16 @@ setup_clients() {
 }
 
 main() {
-  if [ $# -eq 0 ]; then set -- system python node cargo autobahn clients; fi
-  local stage
-  for stage in "$@"; do
-    declare -F "setup_$stage" >/dev/null || fail "there is no stage called $stage" "Stages: system python node cargo autobahn clients"
+  local stages stage
+  case "${*:-all}" in
+    all) stages=(system python node autobahn clients cargo) ;;
+    tests) stages=(system python node autobahn clients) ;;
+    checks) stages=(system python cargo) ;;
+    *) stages=("$@") ;;
+  esac
+  for stage in "${stages[@]}"; do
+    declare -F "setup_$stage" >/dev/null || fail "there is no stage called $stage" \
+      "There are: system python node autobahn clients cargo, and the sets tests, checks and all."
     "setup_$stage"
   done
 }
