@@ -1,10 +1,13 @@
 //! Presence: who is in which room, counted per user over all connections.
 //!
 //! # Contract
-//! - A user joins a room when the first of its connections enters and leaves when the last one has left (and the grace
-//!   period is over); each is shown once.
-//! - Observers of a room see changes in order, after the snapshot they were given, each once; changes of a few
-//!   milliseconds come as one.
+//! - A user joins a room when the first of its connections enters and leaves when the last one has left (and, where that
+//!   one was lost, the grace period is over); each is shown once.
+//! - Within the grace period a user is still shown, with one connection. Who comes back in it has never left.
+//! - Observers of a room see changes in order, after the roster they were given, each once; changes of a few
+//!   milliseconds come as one, and what cancels out does not come at all. Applied to the roster in order of version they
+//!   give the later rosters. A roster shows what the room's observers have been told, so who has just entered may come
+//!   with the next change.
 //! - Above a number of users a room is told in counts only.
 //!
 //! Nothing here knows events, sockets or permissions.
@@ -35,9 +38,9 @@ pub struct Present {
     pub user: UserId,
     /// What the user last said about itself; the newest of its connections wins.
     pub state: Option<Json>,
-    /// How many connections it has in the room.
+    /// How many connections it has in the room, at least 1.
     pub connections: u32,
-    /// When the first of them entered.
+    /// When the user came.
     pub since: Timestamp,
 }
 
@@ -61,6 +64,15 @@ pub struct Roster {
     pub members: Option<Vec<Present>>,
 }
 
+/// How a connection left a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Departure {
+    /// It was told to go, or asked to: it does not come back by itself.
+    Left,
+    /// It ended; the client may be on its way back.
+    Lost,
+}
+
 /// What changed in a room between two versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
@@ -70,9 +82,9 @@ pub struct Change {
     pub version: u64,
     /// How many there are now.
     pub counts: Counts,
-    /// Who came; empty when only counts are told.
+    /// Who came; empty when only counts are told. Everybody, in the first change that tells more than counts again.
     pub joined: Vec<Present>,
-    /// Who changed what it says about itself; empty when only counts are told.
+    /// Whose state or number of connections changed; empty when only counts are told.
     pub updated: Vec<Present>,
     /// Who went; empty when only counts are told.
     pub left: Vec<UserId>,
@@ -127,14 +139,15 @@ pub struct StateTooLarge {
 
 /// Keeps who is where.
 pub trait Presence: Send + Sync + 'static {
-    /// Enters a connection into a room, or renews its state there.
+    /// Enters a connection into a room, or sets its user's state there (`None`: no state). A further connection that
+    /// brings no state leaves the user's as it is.
     ///
     /// # Errors
     /// [`StateTooLarge`]: nothing has changed then.
     fn enter(&self, room: &Room, member: &Member, state: Option<Json>) -> Result<(), StateTooLarge>;
 
     /// Takes a connection out of a room. Unknown members are ignored.
-    fn leave(&self, room: &Room, member: &Member);
+    fn leave(&self, room: &Room, member: &Member, departure: Departure);
 
     /// Starts to show the room's changes to an observer; the answer is the roster they build on.
     fn observe(&self, room: &Room, observer: Arc<dyn Observer>) -> Roster;
@@ -145,8 +158,8 @@ pub trait Presence: Send + Sync + 'static {
     /// A page of the room's users after `after`, at most `size` of them, over all nodes.
     fn page<'a>(&'a self, room: &'a Room, after: Option<&'a UserId>, size: usize) -> BoxFuture<'a, RosterPage>;
 
-    /// The rooms a user is in, over all nodes, by name.
-    fn rooms_of<'a>(&'a self, tenant: &'a Tenant, user: &'a UserId) -> BoxFuture<'a, Vec<Room>>;
+    /// The rooms a user is in and how it is shown there, over all nodes, by name.
+    fn rooms_of<'a>(&'a self, tenant: &'a Tenant, user: &'a UserId) -> BoxFuture<'a, Vec<(Room, Present)>>;
 
     /// How many are in the room, over all nodes.
     fn counts(&self, room: &Room) -> Counts;

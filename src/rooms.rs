@@ -9,7 +9,7 @@ use crate::event::{Envelope, Event, Publish};
 use crate::identity::UserId;
 use crate::policy::{Action, Permit};
 use crate::position::Position;
-use crate::presence::{Counts, Presence, RosterPage};
+use crate::presence::{Counts, Presence, Present, RosterPage};
 use crate::room::{Room, Tenant};
 
 /// What a publish came to.
@@ -195,8 +195,8 @@ impl Rooms {
         self.presence.counts(permit.room())
     }
 
-    /// The rooms a user is in. Each still needs a permit before it is shown to a client.
-    pub async fn rooms_of(&self, tenant: &Tenant, user: &UserId) -> Vec<Room> {
+    /// The rooms a user is in and how it is shown there. Each still needs a permit before it is shown to a client.
+    pub async fn rooms_of(&self, tenant: &Tenant, user: &UserId) -> Vec<(Room, Present)> {
         self.presence.rooms_of(tenant, user).await
     }
 }

@@ -4,6 +4,7 @@ use super::link::Link;
 use super::sessions::Sessions;
 use super::{Message, Refusal};
 use crate::hub::local::{Key, RoomKey};
+use crate::presence::Departure;
 use crate::room::Room;
 
 impl<L: Link> Sessions<L> {
@@ -29,22 +30,26 @@ impl<L: Link> Sessions<L> {
             .collect()
     }
 
-    /// Takes a client out of a room; answers whether it was in it.
+    /// Takes a client out of a room for good; answers whether it was in it.
     pub(super) fn leave_room(&mut self, key: Key, room: &Room) -> bool {
+        self.depart(key, room, Departure::Left)
+    }
+
+    fn depart(&mut self, key: Key, room: &Room, departure: Departure) -> bool {
         let member = self.conns.get(key as usize).and_then(|conn| conn.session.member());
         let left = self.detach(key, room).is_some();
         if let Some(member) = member.filter(|_| left) {
-            self.services.rooms.presence().leave(room, &member);
+            self.services.rooms.presence().leave(room, &member, departure);
         }
         self.end_vacated();
         left
     }
 
-    /// Takes a client out of every room.
+    /// Takes a client whose connection has ended out of every room.
     pub(super) fn leave_all(&mut self, key: Key) {
         while let Some(membership) = self.conns[key as usize].session.memberships.last() {
             let room = self.local.room(membership.room).clone();
-            self.leave_room(key, &room);
+            self.depart(key, &room, Departure::Lost);
         }
     }
 

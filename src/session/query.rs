@@ -72,7 +72,8 @@ impl<L: Link> Sessions<L> {
             UserId::parse(user).map_err(refusal)?
         };
         self.query(key, id, None, move |asker| async move {
-            let mut rooms = asker.services.rooms.rooms_of(&asker.identity.tenant, &user).await;
+            let rooms = asker.services.rooms.rooms_of(&asker.identity.tenant, &user).await;
+            let mut rooms: Vec<Room> = rooms.into_iter().map(|(room, _)| room).collect();
             if user != own {
                 // Of others a client sees the rooms whose presence it may see.
                 let mut visible = Vec::new();
