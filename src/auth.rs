@@ -2,9 +2,19 @@
 //!
 //! The port knows no connection and no room. A token is a secret: no implementation logs it, and no error repeats it.
 
+mod config;
+mod issue;
+mod jwks;
+mod jwt;
+mod keys;
+
 use futures_util::future::BoxFuture;
 
 use crate::identity::Identity;
+
+pub use config::{Algorithm, AuthConfigError, ClaimsConfig, Config, IssuerConfig, JwksConfig, KeyConfig, Secret};
+pub use issue::{IssueError, TokenIssuer};
+pub use jwt::JwtAuthenticator;
 
 /// Why a token proves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,117 @@
+//! Signs tokens: for `dev`, for `roomcast token` and for tests. A gateway in production needs no key that signs.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::{Map, Value};
+
+use super::config::{Algorithm, IssuerConfig, KeyConfig, Secret};
+
+/// Why a token could not be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The key does not fit its algorithm.
+    #[error("the key cannot sign: {0}")]
+    Key(String),
+    /// Signing failed.
+    #[error("the token cannot be signed: {0}")]
+    Sign(#[from] jsonwebtoken::errors::Error),
+}
+
+/// Signs tokens of one issuer with one key.
+pub struct TokenIssuer {
+    issuer: Option<String>,
+    audience: Option<String>,
+    header: Header,
+    key: EncodingKey,
+}
+
+impl TokenIssuer {
+    /// Signs with HS256 and the first such key of a configured issuer, so that the gateway takes the tokens.
+    ///
+    /// # Errors
+    /// [`IssueError::Key`] when the issuer has none, or its secret cannot be had.
+    pub fn of(config: &IssuerConfig) -> Result<Self, IssueError> {
+        let mut keys = config.keys.iter();
+        let key = keys
+            .find(|key| key.algorithm == Algorithm::Hs256)
+            .ok_or_else(|| IssueError::Key("the issuer has no HS256 key".to_owned()))?;
+        let secret = super::keys::secret(key).map_err(IssueError::Key)?;
+        let mut header = Header::new(jsonwebtoken::Algorithm::HS256);
+        header.kid.clone_from(&key.kid);
+        Ok(Self {
+            issuer: Some(config.issuer.clone()).filter(|issuer| !issuer.is_empty()),
+            audience: config.audiences.first().cloned(),
+            header,
+            key: EncodingKey::from_secret(secret.expose().as_bytes()),
+        })
+    }
+
+    /// Signs with `EdDSA` and a private key in PEM (PKCS #8), in the name of a configured issuer.
+    ///
+    /// # Errors
+    /// [`IssueError::Key`] when it is no such key.
+    pub fn ed25519(config: &IssuerConfig, kid: Option<String>, private_key: &Secret) -> Result<Self, IssueError> {
+        let mut header = Header::new(jsonwebtoken::Algorithm::EdDSA);
+        header.kid = kid;
+        Ok(Self {
+            issuer: Some(config.issuer.clone()).filter(|issuer| !issuer.is_empty()),
+            audience: config.audiences.first().cloned(),
+            header,
+            key: EncodingKey::from_ed_pem(private_key.expose().as_bytes())
+                .map_err(|error| IssueError::Key(error.to_string()))?,
+        })
+    }
+
+    /// A key for development, drawn now and kept nowhere, and the settings that take its tokens.
+    #[must_use]
+    pub fn for_development() -> (Self, IssuerConfig) {
+        let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let config = IssuerConfig {
+            issuer: "roomcast-dev".to_owned(),
+            audiences: vec!["roomcast".to_owned()],
+            keys: vec![KeyConfig {
+                kid: Some("dev".to_owned()),
+                algorithm: Algorithm::Hs256,
+                secret: Some(Secret::new(secret)),
+                secret_file: None,
+                public_key: None,
+                public_key_file: None,
+            }],
+            ..IssuerConfig::default()
+        };
+        let issuer = Self::of(&config).expect("a secret of 43 characters is long enough");
+        (issuer, config)
+    }
+
+    /// Signs a token that names this user and ends after `ttl`. `claims` are put in as they are; `sub`, `iss`, `aud`,
+    /// `iat` and `exp` among them win over ours.
+    ///
+    /// # Errors
+    /// [`IssueError::Sign`].
+    pub fn issue(&self, user: &str, ttl: Duration, claims: Map<String, Value>) -> Result<String, IssueError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut all = Map::new();
+        all.insert("sub".to_owned(), user.into());
+        all.insert("iat".to_owned(), now.as_secs().into());
+        all.insert("exp".to_owned(), now.saturating_add(ttl).as_secs().into());
+        if let Some(issuer) = &self.issuer {
+            all.insert("iss".to_owned(), issuer.as_str().into());
+        }
+        if let Some(audience) = &self.audience {
+            all.insert("aud".to_owned(), audience.as_str().into());
+        }
+        all.extend(claims);
+        Ok(jsonwebtoken::encode(&self.header, &all, &self.key)?)
+    }
+}
+
+impl std::fmt::Debug for TokenIssuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenIssuer")
+            .field("issuer", &self.issuer)
+            .finish_non_exhaustive()
+    }
+}

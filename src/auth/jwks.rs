@@ -1,0 +1,194 @@
+//! Keys that an issuer publishes (RFC 7517), fetched from one fixed address.
+//!
+//! One task per issuer fetches ([`Jwks::keep_fresh`]); whoever needs a key only waits for it. So there is one fetch in
+//! flight at most, a caller that goes away cancels none, and a flood of unknown key names costs one fetch in 30 s. Each
+//! issuer has keys of its own: equal names at two issuers are two keys.
+
+mod fetch;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use http::Uri;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::fetch::Fetcher;
+use super::AuthError;
+use super::config::{AuthConfigError, JwksConfig};
+use super::keys::Key;
+
+/// The first pause after a failed fetch; doubled up to the refetch interval.
+const RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// The published keys of one issuer.
+#[derive(Debug)]
+pub(super) struct Jwks {
+    config: JwksConfig,
+    issuer: Box<str>,
+    fetcher: Fetcher,
+    known: RwLock<Option<Known>>,
+    progress: watch::Sender<Progress>,
+    wanted: Notify,
+}
+
+#[derive(Debug)]
+struct Known {
+    keys: HashMap<Box<str>, Arc<Key>>,
+    fetched: Instant,
+}
+
+/// Where the fetching task is.
+#[derive(Debug, Clone, Copy, Default)]
+struct Progress {
+    fetching: bool,
+    /// When the last fetch began; `None` before the first.
+    begun: Option<Instant>,
+    /// How many fetches have ended, well or not.
+    ended: u64,
+}
+
+impl Jwks {
+    pub(super) fn new(issuer: &str, config: &JwksConfig) -> Result<Arc<Self>, AuthConfigError> {
+        let wrong = |detail: String| AuthConfigError::Issuer {
+            issuer: issuer.to_owned(),
+            detail,
+        };
+        let url = fixed_address(&config.url).map_err(wrong)?;
+        let fetcher = Fetcher::new(url, config).map_err(wrong)?;
+        Ok(Arc::new(Self {
+            config: config.clone(),
+            issuer: issuer.into(),
+            fetcher,
+            known: RwLock::new(None),
+            progress: watch::Sender::new(Progress::default()),
+            wanted: Notify::new(),
+        }))
+    }
+
+    /// The key of that name. Waits for a fetch when the name is unknown and a fetch may be made.
+    ///
+    /// # Cancel safety
+    /// Cancels no fetch.
+    pub(super) async fn find(&self, kid: &str) -> Result<Arc<Key>, AuthError> {
+        match self.look(kid) {
+            Ok(key) => Ok(key),
+            Err(error) => {
+                if !self.ask_for_fetch().await {
+                    return Err(error);
+                }
+                self.look(kid)
+            }
+        }
+    }
+
+    fn look(&self, kid: &str) -> Result<Arc<Key>, AuthError> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = known
+            .as_ref()
+            .filter(|known| known.fetched.elapsed() < self.config.keep)
+            .ok_or(AuthError::Unavailable("the issuer's keys could not be fetched"))?;
+        let key = known.keys.get(kid).cloned();
+        key.ok_or(AuthError::Invalid("no key of that name and algorithm"))
+    }
+
+    /// Waits for the fetch that is due or in flight; `false` when there is none to wait for.
+    async fn ask_for_fetch(&self) -> bool {
+        let mut progress = self.progress.subscribe();
+        let now = *progress.borrow_and_update();
+        if !now.fetching && !self.is_due(now) {
+            return false;
+        }
+        self.wanted.notify_one();
+        let ended = progress.wait_for(|later| later.ended > now.ended);
+        // The fetch itself is bounded; this bounds the wait when nobody fetches.
+        matches!(timeout(self.config.timeout * 2, ended).await, Ok(Ok(_)))
+    }
+
+    fn is_due(&self, progress: Progress) -> bool {
+        let begun = progress.begun;
+        begun.is_none_or(|begun| begun.elapsed() >= self.config.refetch_interval)
+    }
+
+    /// Returns when somebody wants a fetch that is due.
+    async fn wanted_and_due(&self) {
+        loop {
+            self.wanted.notified().await;
+            if self.is_due(*self.progress.borrow()) {
+                return;
+            }
+        }
+    }
+
+    /// Fetches now, regularly, and when asked, until `stop`.
+    pub(super) async fn keep_fresh(&self, stop: &CancellationToken) {
+        let mut retry = RETRY_INTERVAL_MIN;
+        loop {
+            let pause = match stop.run_until_cancelled(self.fetch()).await {
+                None => return,
+                Some(true) => {
+                    retry = RETRY_INTERVAL_MIN;
+                    self.config.refresh_interval
+                }
+                Some(false) => {
+                    let pause = retry.min(self.config.refetch_interval);
+                    retry *= 2;
+                    pause
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(pause) => {}
+                () = self.wanted_and_due() => {}
+            }
+        }
+    }
+
+    /// Fetches once; the last good keys stay when that fails.
+    async fn fetch(&self) -> bool {
+        self.progress.send_modify(|progress| {
+            progress.fetching = true;
+            progress.begun = Some(Instant::now());
+        });
+        let fetched = self.fetcher.fetch().await;
+        let good = match fetched {
+            Ok(keys) => {
+                let keys = keys
+                    .into_iter()
+                    .filter_map(|key| Some((key.kid.clone()?, Arc::new(key))));
+                let known = Known {
+                    keys: keys.collect(),
+                    fetched: Instant::now(),
+                };
+                tracing::debug!(issuer = &*self.issuer, keys = known.keys.len(), "keys fetched");
+                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(issuer = &*self.issuer, %error, "keys could not be fetched");
+                false
+            }
+        };
+        self.progress.send_modify(|progress| {
+            progress.fetching = false;
+            progress.ended += 1;
+        });
+        good
+    }
+}
+
+fn fixed_address(url: &str) -> Result<Uri, String> {
+    let uri: Uri = url.parse().map_err(|error| format!("`jwks.url`: {error}"))?;
+    let host = uri.host().unwrap_or_default();
+    let loopback = matches!(host, "localhost" | "127.0.0.1" | "[::1]");
+    match uri.scheme_str() {
+        Some("https") if !host.is_empty() => Ok(uri),
+        Some("http") if loopback => Ok(uri),
+        _ => Err("`jwks.url` must begin with `https://`; `http://` is only for loopback addresses".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! JSON Web Tokens (RFC 7519) of one or several issuers.
+//!
+//! Every field of the validation is set here; nothing is left to a default of the library. A token chooses among what is
+//! configured and never brings anything along: no key, no address, no algorithm.
+
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join_all};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{DecodingKey, Header, Validation};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+
+use super::config::{Algorithm, AuthConfigError, ClaimsConfig, Config, IssuerConfig};
+use super::jwks::Jwks;
+use super::keys::{self, Keys};
+use super::{AuthError, Authenticator};
+use crate::identity::{Expiry, Identity, UserId};
+use crate::json::Json;
+use crate::room::Tenant;
+
+/// Verifies tokens of the configured issuers.
+#[derive(Debug)]
+pub struct JwtAuthenticator {
+    issuers: Vec<Issuer>,
+    token_bytes_max: usize,
+}
+
+#[derive(Debug)]
+struct Issuer {
+    /// `None` when `iss` is not checked.
+    name: Option<Box<str>>,
+    audiences: Option<Vec<String>>,
+    algorithms: Vec<Algorithm>,
+    keys: Keys,
+    claims: ClaimsConfig,
+    leeway: Duration,
+}
+
+impl JwtAuthenticator {
+    /// Reads keys and checks the settings. Published keys are fetched by [`Self::keep_keys_fresh`].
+    ///
+    /// # Errors
+    /// [`AuthConfigError`] names the issuer and the key.
+    pub fn new(config: &Config) -> Result<Self, AuthConfigError> {
+        let issuers = config.issuers.iter();
+        let issuers: Vec<Issuer> = issuers
+            .map(|issuer| Issuer::new(issuer, config))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            issuers,
+            token_bytes_max: config.token_bytes_max,
+        })
+    }
+
+    /// Fetches published keys, now, regularly, and when a token names an unknown one, until `stop`. Without it running,
+    /// tokens of issuers with published keys are refused.
+    pub async fn keep_keys_fresh(&self, stop: CancellationToken) {
+        let published = self.issuers.iter().filter_map(|issuer| match &issuer.keys {
+            Keys::Published(jwks) => Some(jwks),
+            Keys::Fixed(_) => None,
+        });
+        join_all(published.map(|jwks| jwks.keep_fresh(&stop))).await;
+    }
+
+    async fn verify(&self, token: &str) -> Result<Identity, AuthError> {
+        if token.len() > self.token_bytes_max {
+            return Err(AuthError::Invalid("it is too long"));
+        }
+        let header = jsonwebtoken::decode_header(token)
+            .map_err(|_| AuthError::Invalid("its header cannot be read or names an unknown algorithm"))?;
+        refuse_brought_along(&header)?;
+        let issuer = self.issuer_of(token)?;
+        let algorithm = algorithm_of(header.alg)
+            .filter(|named| issuer.algorithms.contains(named))
+            .ok_or(AuthError::Invalid("its algorithm is not accepted"))?;
+        let key = issuer.keys.find(header.kid.as_deref(), algorithm).await?;
+        let claims = issuer.decode(token, &key.decoding, header.alg)?;
+        issuer.identity(&claims)
+    }
+
+    /// The issuer whose keys and settings apply. What the token says is not believed yet, it only chooses.
+    fn issuer_of(&self, token: &str) -> Result<&Issuer, AuthError> {
+        #[derive(Deserialize)]
+        struct Claimed {
+            iss: Option<Value>,
+        }
+        let claimed: Claimed = jsonwebtoken::dangerous::insecure_decode_claims(token)
+            .map_err(|_| AuthError::Invalid("its claims cannot be read"))?;
+        let named = claimed.iss.as_ref().and_then(Value::as_str);
+        self.issuers
+            .iter()
+            .find(|issuer| issuer.name.is_none() || issuer.name.as_deref() == named)
+            .ok_or(AuthError::Invalid("its issuer is not known"))
+    }
+}
+
+impl Authenticator for JwtAuthenticator {
+    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Identity, AuthError>> {
+        Box::pin(self.verify(token))
+    }
+}
+
+impl Issuer {
+    fn new(config: &IssuerConfig, all: &Config) -> Result<Self, AuthConfigError> {
+        check_settings(config, all).map_err(|detail| AuthConfigError::Issuer {
+            issuer: config.issuer.clone(),
+            detail,
+        })?;
+        let keys = match &config.jwks {
+            Some(jwks) => Keys::Published(Jwks::new(&config.issuer, jwks)?),
+            None => Keys::Fixed(keys::fixed(config)?),
+        };
+        Ok(Self {
+            name: (!config.issuer_unchecked).then(|| config.issuer.as_str().into()),
+            audiences: (!config.audience_unchecked).then(|| config.audiences.clone()),
+            algorithms: accepted_algorithms(config),
+            keys,
+            claims: config.claims.clone(),
+            leeway: all.leeway,
+        })
+    }
+
+    fn validation(&self, algorithm: jsonwebtoken::Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        validation.algorithms = vec![algorithm];
+        validation.leeway = self.leeway.as_secs();
+        validation.reject_tokens_expiring_in_less_than = 0;
+        validation.validate_exp = true;
+        validation.validate_nbf = true;
+        validation.validate_aud = self.audiences.is_some();
+        validation.aud = None;
+        validation.iss = None;
+        validation.sub = None;
+        let mut required = vec!["exp"];
+        if let Some(name) = &self.name {
+            validation.set_issuer(&[name]);
+            required.push("iss");
+        }
+        if let Some(audiences) = &self.audiences {
+            validation.set_audience(audiences);
+            required.push("aud");
+        }
+        validation.set_required_spec_claims(&required);
+        validation
+    }
+
+    fn decode(
+        &self,
+        token: &str,
+        key: &DecodingKey,
+        algorithm: jsonwebtoken::Algorithm,
+    ) -> Result<Box<RawValue>, AuthError> {
+        jsonwebtoken::decode(token, key, &self.validation(algorithm))
+            .map(|decoded| decoded.claims)
+            .map_err(|error| refusal(error.kind()))
+    }
+
+    fn identity(&self, claims: &RawValue) -> Result<Identity, AuthError> {
+        let text = Json::parse(claims.get().as_bytes().to_vec())
+            .map_err(|_| AuthError::Invalid("its claims are not acceptable JSON"))?;
+        let claims: Map<String, Value> =
+            serde_json::from_str(claims.get()).map_err(|_| AuthError::Invalid("its claims are no object"))?;
+        let user = claims
+            .get(&self.claims.user)
+            .and_then(text_of)
+            .and_then(|text| UserId::parse(&text).ok())
+            .ok_or(AuthError::Invalid("it names no acceptable user"))?;
+        Ok(Identity {
+            tenant: self.tenant(&claims)?,
+            user,
+            expiry: expiry(&claims)?,
+            claims: text,
+        })
+    }
+
+    fn tenant(&self, claims: &Map<String, Value>) -> Result<Tenant, AuthError> {
+        let text = match &self.claims.tenant {
+            Some(claim) => claims.get(claim).and_then(text_of),
+            None => Some(self.claims.tenant_default.clone()),
+        };
+        // An empty tenant is refused, never guessed: it would be everybody's who has none.
+        text.filter(|text| !text.is_empty())
+            .and_then(|text| Tenant::parse(&text).ok())
+            .ok_or(AuthError::Invalid("it names no acceptable tenant"))
+    }
+}
+
+/// Headers by which a token would choose its own key (RFC 7515 section 4.1), or that we would have to understand.
+const fn refuse_brought_along(header: &Header) -> Result<(), AuthError> {
+    if header.jku.is_some() || header.jwk.is_some() || header.x5u.is_some() || header.x5c.is_some() {
+        return Err(AuthError::Invalid("it brings its own key"));
+    }
+    if header.crit.is_some() || header.zip.is_some() || header.enc.is_some() {
+        return Err(AuthError::Invalid("its header asks for more than is supported"));
+    }
+    Ok(())
+}
+
+const fn algorithm_of(named: jsonwebtoken::Algorithm) -> Option<Algorithm> {
+    use jsonwebtoken::Algorithm as Named;
+    match named {
+        Named::HS256 => Some(Algorithm::Hs256),
+        Named::RS256 => Some(Algorithm::Rs256),
+        Named::ES256 => Some(Algorithm::Es256),
+        Named::EdDSA => Some(Algorithm::EdDsa),
+        _ => None,
+    }
+}
+
+fn refusal(error: &ErrorKind) -> AuthError {
+    AuthError::Invalid(match error {
+        ErrorKind::ExpiredSignature => return AuthError::Expired,
+        ErrorKind::InvalidSignature => "its signature is wrong",
+        ErrorKind::MissingRequiredClaim(_) => "a required claim is missing or of a wrong type",
+        ErrorKind::InvalidClaimFormat(_) => "a claim is of a wrong type",
+        ErrorKind::ImmatureSignature => "it is not valid yet",
+        ErrorKind::InvalidIssuer => "its issuer is not the expected one",
+        ErrorKind::InvalidAudience => "it is for somebody else",
+        _ => "it cannot be verified",
+    })
+}
+
+fn text_of(claim: &Value) -> Option<String> {
+    match claim {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// `exp` may have a fraction (RFC 7519 section 2, `NumericDate`); the session ends a little early then.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the library has checked its range"
+)]
+fn expiry(claims: &Map<String, Value>) -> Result<Expiry, AuthError> {
+    let exp = claims.get("exp");
+    exp.and_then(Value::as_u64)
+        .or_else(|| exp.and_then(Value::as_f64).map(|seconds| seconds as u64))
+        .map(Expiry)
+        .ok_or(AuthError::Invalid("its expiry cannot be read"))
+}
+
+fn accepted_algorithms(config: &IssuerConfig) -> Vec<Algorithm> {
+    if !config.algorithms.is_empty() {
+        return config.algorithms.clone();
+    }
+    if config.jwks.is_some() {
+        return vec![Algorithm::Rs256, Algorithm::Es256, Algorithm::EdDsa];
+    }
+    config.keys.iter().map(|key| key.algorithm).collect()
+}
+
+/// Settings that contradict each other, in words.
+fn check_settings(config: &IssuerConfig, all: &Config) -> Result<(), String> {
+    let refuse = |detail: &str| Err(detail.to_owned());
+    if config.issuer_unchecked && all.issuers.len() > 1 {
+        return refuse("`issuer_unchecked` needs a single issuer, else it is not clear whose keys apply");
+    }
+    if !config.issuer_unchecked && config.issuer.is_empty() {
+        return refuse("`issuer` is empty; give the value of `iss`");
+    }
+    if all.issuers.iter().filter(|other| other.issuer == config.issuer).count() > 1 {
+        return refuse("it is configured twice");
+    }
+    if config.audience_unchecked != config.audiences.is_empty() {
+        return refuse("give `audiences`, or in development `audience_unchecked = true`, and not both");
+    }
+    if config.jwks.is_some() != config.keys.is_empty() {
+        return refuse("give either `keys` or `jwks`");
+    }
+    if config.jwks.is_some() && config.algorithms.contains(&Algorithm::Hs256) {
+        return refuse("HS256 does not go with `jwks`: a published secret is none");
+    }
+    if let Some(key) = config
+        .keys
+        .iter()
+        .find(|key| !accepted_algorithms(config).contains(&key.algorithm))
+    {
+        return Err(format!(
+            "a key is for {:?}, which `algorithms` does not list",
+            key.algorithm
+        ));
+    }
+    if config.claims.tenant.is_none() && Tenant::parse(&config.claims.tenant_default).is_err() {
+        return refuse("`claims.tenant_default` is no tenant");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
