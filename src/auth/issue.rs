@@ -39,14 +39,24 @@ impl TokenIssuer {
             .find(|key| key.algorithm == Algorithm::Hs256)
             .ok_or_else(|| IssueError::Key("the issuer has no HS256 key".to_owned()))?;
         let secret = super::keys::secret(key).map_err(IssueError::Key)?;
-        let mut header = Header::new(jsonwebtoken::Algorithm::HS256);
-        header.kid.clone_from(&key.kid);
-        Ok(Self {
+        let signing = EncodingKey::from_secret(secret.expose().as_bytes());
+        Ok(Self::new(
+            config,
+            jsonwebtoken::Algorithm::HS256,
+            key.kid.clone(),
+            signing,
+        ))
+    }
+
+    fn new(config: &IssuerConfig, algorithm: jsonwebtoken::Algorithm, kid: Option<String>, key: EncodingKey) -> Self {
+        let mut header = Header::new(algorithm);
+        header.kid = kid;
+        Self {
             issuer: Some(config.issuer.clone()).filter(|issuer| !issuer.is_empty()),
             audience: config.audiences.first().cloned(),
             header,
-            key: EncodingKey::from_secret(secret.expose().as_bytes()),
-        })
+            key,
+        }
     }
 
     /// Signs with `EdDSA` and a private key in PEM (PKCS #8), in the name of a configured issuer.
@@ -54,21 +64,16 @@ impl TokenIssuer {
     /// # Errors
     /// [`IssueError::Key`] when it is no such key.
     pub fn ed25519(config: &IssuerConfig, kid: Option<String>, private_key: &Secret) -> Result<Self, IssueError> {
-        let mut header = Header::new(jsonwebtoken::Algorithm::EdDSA);
-        header.kid = kid;
-        Ok(Self {
-            issuer: Some(config.issuer.clone()).filter(|issuer| !issuer.is_empty()),
-            audience: config.audiences.first().cloned(),
-            header,
-            key: EncodingKey::from_ed_pem(private_key.expose().as_bytes())
-                .map_err(|error| IssueError::Key(error.to_string()))?,
-        })
+        let key = EncodingKey::from_ed_pem(private_key.expose().as_bytes())
+            .map_err(|error| IssueError::Key(error.to_string()))?;
+        Ok(Self::new(config, jsonwebtoken::Algorithm::EdDSA, kid, key))
     }
 
     /// A key for development, drawn now and kept nowhere, and the settings that take its tokens.
     #[must_use]
     pub fn for_development() -> (Self, IssuerConfig) {
         let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let signing = EncodingKey::from_secret(secret.as_bytes());
         let config = IssuerConfig {
             issuer: "roomcast-dev".to_owned(),
             audiences: vec!["roomcast".to_owned()],
@@ -82,8 +87,8 @@ impl TokenIssuer {
             }],
             ..IssuerConfig::default()
         };
-        let issuer = Self::of(&config).expect("a secret of 43 characters is long enough");
-        (issuer, config)
+        let kid = Some("dev".to_owned());
+        (Self::new(&config, jsonwebtoken::Algorithm::HS256, kid, signing), config)
     }
 
     /// Signs a token that names this user and ends after `ttl`. `claims` are put in as they are; `sub`, `iss`, `aud`,
