@@ -7,7 +7,7 @@
 //! 1. ports and their adapters: [`auth`], [`policy`], [`bus`], [`presence`], [`backend`]
 //! 2. `hub` and `rooms`
 //! 3. `session`
-//! 4. edges: `transport`, `api`
+//! 4. edges: `transport`, [`api`]
 //! 5. composition: [`config`], [`telemetry`], `gateway`, `cli`
 
 pub mod error;
@@ -29,6 +29,8 @@ pub mod hub;
 pub mod rooms;
 
 pub mod session;
+
+pub mod api;
 
 pub mod config;
 pub mod telemetry;

@@ -1,0 +1,199 @@
+//! The gRPC edge: `PublishService`, `RoomService` and `WatchService` for backends, with health, reflection and gRPC-Web
+//! beside them, and a mirror of the plainest calls as HTTP with JSON on the same port (see [`mod@http`]).
+//!
+//! Here wire types become vocabulary and errors become statuses. A call passes the gate (credential, deadline), then its
+//! method; what a method does to rooms it does through [`Rooms`] with a permit, what it does to connections through
+//! [`Shards`]. Nothing here knows a socket of a client or what a token of a client looks like.
+
+pub mod config;
+mod convert;
+pub mod credentials;
+mod gate;
+mod health;
+mod listener;
+mod publish;
+mod span;
+pub mod status;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::{Request, Status};
+use tonic_web::GrpcWebLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::hub::Shards;
+use crate::policy::Policy;
+use crate::proto::v1::publish_service_server::PublishServiceServer;
+use crate::rooms::Rooms;
+
+pub use config::{Config, ConfigError, HomeRooms, Tls};
+pub use credentials::{Caller, Credentials, Grant, Scope, TokenDigest};
+pub use health::Health;
+
+/// What the methods work on.
+pub struct Context {
+    /// The rooms of the gateway.
+    pub rooms: Rooms,
+    /// The node's connections.
+    pub shards: Shards,
+    /// Who decides for clients.
+    pub policy: Arc<dyn Policy>,
+    /// Who may call.
+    pub credentials: Credentials,
+    /// This node, as `Revoke` names it.
+    pub node_id: String,
+    /// The rooms that stand for a user and for a tenant.
+    pub home_rooms: HomeRooms,
+    /// Whether the node serves.
+    pub health: Health,
+}
+
+/// What all methods share.
+struct Shared {
+    context: Context,
+    config: Config,
+    draining: CancellationToken,
+}
+
+/// The listener ended for another reason than its shutdown.
+#[derive(Debug, thiserror::Error)]
+#[error("the gRPC listener ended")]
+pub struct ServeError(#[from] tonic::transport::Error);
+
+/// Serves the API until `shutdown`, then as long as calls go on, at most [`Config::drain_max`]. Streams end with
+/// `UNAVAILABLE` (`DRAINING`) at once.
+///
+/// # Errors
+/// [`ServeError`]: the TLS settings cannot be used, or the listener failed.
+pub async fn serve(
+    listener: tokio::net::TcpListener,
+    context: Context,
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), ServeError> {
+    let draining = CancellationToken::new();
+    let shared = Arc::new(Shared {
+        context,
+        config,
+        draining: draining.clone(),
+    });
+    let server = builder(&shared.config)?;
+    let cors = cors(&shared.config);
+    let layers = tower::ServiceBuilder::new()
+        .option_layer(cors)
+        .layer(GrpcWebLayer::new())
+        .layer(gate::GateLayer(shared.clone()));
+    let incoming = listener::incoming(listener, &shared.config);
+    let begun = async {
+        shutdown.await;
+        shared.context.health.set_serving(false).await;
+        draining.cancel();
+    };
+    let serving = server
+        .layer(layers)
+        .add_routes(routes(&shared))
+        .serve_with_incoming_shutdown(incoming, begun);
+    let overdue = async {
+        draining.cancelled().await;
+        tokio::time::sleep(shared.config.drain_max).await;
+    };
+    tokio::select! {
+        served = serving => Ok(served?),
+        () = overdue => Ok(()),
+    }
+}
+
+fn builder(config: &Config) -> Result<Server, tonic::transport::Error> {
+    let server = Server::builder()
+        .accept_http1(true)
+        .max_concurrent_streams(config.streams_max)
+        .http2_keepalive_interval(Some(config.keepalive_interval))
+        .http2_keepalive_timeout(Some(config.keepalive_timeout))
+        .http2_max_header_list_size(config.header_bytes_max);
+    match &config.tls {
+        Some(tls) => server.tls_config(tls_config(tls)),
+        None => Ok(server),
+    }
+}
+
+fn tls_config(tls: &Tls) -> ServerTlsConfig {
+    let identity = Identity::from_pem(&tls.certificate_pem, &tls.key_pem);
+    let config = ServerTlsConfig::new().identity(identity);
+    match &tls.client_ca_pem {
+        Some(ca) => config
+            .client_ca_root(Certificate::from_pem(ca))
+            .client_auth_optional(true),
+        None => config,
+    }
+}
+
+fn routes(shared: &Arc<Shared>) -> tonic::service::Routes {
+    let bytes_max = shared.config.message_bytes_max;
+    let publisher = PublishServiceServer::new(publish::Publisher(shared.clone()))
+        .max_decoding_message_size(bytes_max)
+        .accept_compressed(CompressionEncoding::Gzip);
+    let mut routes = tonic::service::Routes::builder();
+    routes
+        .add_service(publisher)
+        .add_service(shared.context.health.server())
+        .add_service(
+            reflection()
+                .build_v1()
+                .expect("the contract's descriptors are well-formed"),
+        )
+        .add_service(
+            reflection()
+                .build_v1alpha()
+                .expect("the contract's descriptors are well-formed"),
+        );
+    routes.routes().prepare()
+}
+
+/// Reflection of what this listener serves; what backends implement is in the descriptors, but not in the list.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name("roomcast.v1.PublishService")
+        .with_service_name("roomcast.v1.RoomService")
+        .with_service_name("roomcast.v1.WatchService")
+        .with_service_name("grpc.health.v1.Health")
+}
+
+/// Lets browsers of the listed origins call gRPC-Web; `None` lets none.
+fn cors(config: &Config) -> Option<CorsLayer> {
+    use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
+    let header = HeaderName::from_static;
+    (!config.web_origins.is_empty()).then(|| {
+        CorsLayer::new()
+            .allow_origin(AllowOrigin::list(config.web_origins.iter().cloned()))
+            .allow_methods([http::Method::POST, http::Method::GET])
+            .allow_headers([
+                AUTHORIZATION,
+                CONTENT_TYPE,
+                header("grpc-timeout"),
+                header("traceparent"),
+                header("tracestate"),
+                header("x-grpc-web"),
+                header("x-user-agent"),
+            ])
+            .expose_headers([
+                header("grpc-message"),
+                header("grpc-status"),
+                header("grpc-status-details-bin"),
+            ])
+            .max_age(std::time::Duration::from_secs(7200))
+    })
+}
+
+/// Who calls, as the gate has found out.
+fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
+    let caller = request.extensions().get::<Arc<Caller>>().cloned();
+    // Fails closed: no method runs for nobody, whatever becomes of the layers.
+    caller.ok_or_else(|| status::Refusal::Unauthenticated("the call carries no credential").into())
+}

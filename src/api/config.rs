@@ -1,0 +1,196 @@
+//! The settings of the gRPC listener.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::credentials::Credentials;
+use crate::rate::Rate;
+use crate::room::{RoomPattern, Tenant};
+
+/// Certificates, as PEM text.
+#[derive(Clone)]
+pub struct Tls {
+    /// The listener's certificate chain.
+    pub certificate_pem: Vec<u8>,
+    /// Its private key.
+    pub key_pem: Vec<u8>,
+    /// Who signs client certificates; `None` when none is asked for. A client may come without one and show a token.
+    pub client_ca_pem: Option<Vec<u8>>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("client_ca", &self.client_ca_pem.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The settings of the gRPC listener.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The largest message, in bytes, also after decompression.
+    pub message_bytes_max: usize,
+    /// The largest payload of an event, in bytes.
+    pub payload_bytes_max: usize,
+    /// The longest time one unary call may take; a longer deadline is shortened to it.
+    pub deadline_max: Duration,
+    /// The deadline of a unary call that came without one; `None` refuses it.
+    pub deadline_default: Option<Duration>,
+    /// The longest time between TCP accept and a whole HTTP/2 preface or TLS client hello.
+    pub first_bytes_timeout: Duration,
+    /// How often the listener asks an idle connection for a sign of life.
+    pub keepalive_interval: Duration,
+    /// How long it waits for the answer.
+    pub keepalive_timeout: Duration,
+    /// Calls of one connection at once.
+    pub streams_max: u32,
+    /// Open connections.
+    pub connections_max: usize,
+    /// The largest header list of one request, in bytes.
+    pub header_bytes_max: u32,
+    /// Unanswered events of one `PublishStream`.
+    pub in_flight_max: usize,
+    /// How often one service may publish, unless its credential says otherwise. Each target of an event counts.
+    pub publish_rate: Rate,
+    /// Origins that browsers may call gRPC-Web from, exactly as they send them. Empty for none.
+    pub web_origins: Vec<HeaderValue>,
+    /// TLS, or plain text.
+    pub tls: Option<Tls>,
+    /// How long calls may go on after the shutdown began.
+    pub drain_max: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            message_bytes_max: 1 << 20,
+            payload_bytes_max: 64 << 10,
+            deadline_max: Duration::from_secs(30),
+            deadline_default: None,
+            first_bytes_timeout: Duration::from_secs(5),
+            keepalive_interval: Duration::from_secs(20),
+            keepalive_timeout: Duration::from_secs(20),
+            streams_max: 100,
+            connections_max: 1000,
+            header_bytes_max: 16 << 10,
+            in_flight_max: 64,
+            publish_rate: Rate {
+                per_second: 100_000,
+                burst: 100_000,
+            },
+            web_origins: Vec::new(),
+            tls: None,
+            drain_max: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Settings with which the listener does not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// No credential is configured, so nobody could be told from anybody.
+    #[error("the gRPC listener on {0} has no authentication: configure tokens, JWT or client certificates")]
+    NoAuthentication(SocketAddr),
+    /// Everybody is let in, and more than this machine can reach the listener.
+    #[error("the gRPC listener on {0} lets everybody in, which is for `dev` on a loopback address only")]
+    OpenToOthers(SocketAddr),
+    /// Client certificates grant something, but none is asked for.
+    #[error("client certificates are configured as credentials, but the gRPC listener has no client CA")]
+    NoClientCa,
+    /// A bound of zero refuses everything.
+    #[error("`{0}` must be at least 1")]
+    Zero(&'static str),
+}
+
+impl Config {
+    /// Checks the settings together with the address and the credentials.
+    ///
+    /// # Errors
+    /// Every variant of [`ConfigError`].
+    pub fn validate(&self, listen: SocketAddr, dev: bool, credentials: &Credentials) -> Result<(), ConfigError> {
+        if credentials.lets_everybody_in() && !(dev && listen.ip().is_loopback()) {
+            return Err(ConfigError::OpenToOthers(listen));
+        }
+        if credentials.is_empty() {
+            return Err(ConfigError::NoAuthentication(listen));
+        }
+        let client_ca = self.tls.as_ref().is_some_and(|tls| tls.client_ca_pem.is_some());
+        if credentials.has_certificates() && !client_ca {
+            return Err(ConfigError::NoClientCa);
+        }
+        let bounds = [
+            ("message_bytes_max", self.message_bytes_max == 0),
+            ("payload_bytes_max", self.payload_bytes_max == 0),
+            ("deadline_max", self.deadline_max.is_zero()),
+            ("streams_max", self.streams_max == 0),
+            ("connections_max", self.connections_max == 0),
+            ("in_flight_max", self.in_flight_max == 0),
+            ("publish_rate.per_second", self.publish_rate.per_second == 0),
+            ("publish_rate.burst", self.publish_rate.burst == 0),
+        ];
+        match bounds.into_iter().find(|(_, zero)| *zero) {
+            Some((name, _)) => Err(ConfigError::Zero(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The rooms that stand for a user and for a whole tenant, so that a backend can name those instead. Every connection
+/// must be put into them when it opens (the policy's auto-join), else they reach nobody.
+#[derive(Debug, Clone, Default)]
+pub struct HomeRooms {
+    user: Option<RoomPattern>,
+    tenant: Option<RoomPattern>,
+}
+
+/// A template of a home room holds a variable that is not known when a backend publishes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the home room template `{template}` may hold {allowed} only")]
+pub struct HomeRoomError {
+    template: String,
+    allowed: &'static str,
+}
+
+impl HomeRooms {
+    /// The templates: `user` may hold `{user}` and `{tenant}`, and must hold `{user}`; `tenant` may hold `{tenant}`.
+    ///
+    /// # Errors
+    /// [`HomeRoomError`].
+    pub fn new(user: Option<RoomPattern>, tenant: Option<RoomPattern>) -> Result<Self, HomeRoomError> {
+        let refuse = |template: &RoomPattern, allowed| HomeRoomError {
+            template: template.as_str().to_owned(),
+            allowed,
+        };
+        if let Some(template) = &user
+            && !(template.variables().all(|name| matches!(name, "user" | "tenant"))
+                && template.variables().any(|name| name == "user"))
+        {
+            return Err(refuse(template, "{user}, which it must hold, and {tenant}"));
+        }
+        if let Some(template) = &tenant
+            && !template.variables().all(|name| name == "tenant")
+        {
+            return Err(refuse(template, "{tenant}"));
+        }
+        Ok(Self { user, tenant })
+    }
+
+    /// The name of a user's room; `None` when no template is configured.
+    #[must_use]
+    pub fn of_user(&self, tenant: &Tenant, user: &str) -> Option<String> {
+        self.user.as_ref()?.expand(|name| match name {
+            "user" => Some(user.to_owned()),
+            _ => Some(tenant.as_str().to_owned()),
+        })
+    }
+
+    /// The name of a tenant's room; `None` when no template is configured.
+    #[must_use]
+    pub fn of_tenant(&self, tenant: &Tenant) -> Option<String> {
+        self.tenant.as_ref()?.expand(|_| Some(tenant.as_str().to_owned()))
+    }
+}

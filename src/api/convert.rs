@@ -1,0 +1,167 @@
+//! Between the wire types of `roomcast.v1` and the vocabulary: arguments are parsed here, once, with the field's path in
+//! every refusal.
+
+use prost_types::Timestamp as WireTime;
+
+use super::status::{Invalid, Refusal};
+use crate::event::{Class, Event, Payload, Timestamp};
+use crate::identity::{ConnectionId, UserId};
+use crate::json::Json;
+use crate::position::{Epoch, Offset, Position};
+use crate::proto::v1;
+use crate::room::{Room, Tenant};
+
+/// The largest offset a JSON reader keeps exact.
+const OFFSET_MAX: u64 = (1 << 53) - 1;
+
+/// Parses a tenant; an empty one is refused, never guessed.
+pub(super) fn tenant(text: &str) -> Result<Tenant, Refusal> {
+    if text.is_empty() {
+        return Err(Refusal::invalid(Invalid::Tenant, "tenant", "is required"));
+    }
+    Tenant::parse(text).map_err(|error| Refusal::invalid(Invalid::Tenant, "tenant", error))
+}
+
+/// Parses the room of a request.
+pub(super) fn room(tenant: &Tenant, field: &str, name: &str) -> Result<Room, Refusal> {
+    Room::parse(tenant, name).map_err(|error| Refusal::invalid(Invalid::Room, field, error))
+}
+
+/// Parses a user id.
+pub(super) fn user(field: &str, text: &str) -> Result<UserId, Refusal> {
+    UserId::parse(text).map_err(|error| Refusal::field(field, error))
+}
+
+/// Parses a connection id.
+pub(super) fn connection(field: &str, text: &str) -> Result<ConnectionId, Refusal> {
+    text.parse().map_err(|error| Refusal::field(field, error))
+}
+
+/// Checks a text that is told to a client.
+pub(super) fn told(field: &str, text: &str, bytes_max: usize) -> Result<(), Refusal> {
+    if text.len() > bytes_max {
+        return Err(Refusal::field(field, format_args!("is longer than {bytes_max} bytes")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Refusal::field(field, "contains a control character"));
+    }
+    Ok(())
+}
+
+/// Parses a payload of at most `bytes_max` bytes.
+pub(super) fn payload_in(payload: Option<v1::Payload>, bytes_max: usize) -> Result<Payload, Refusal> {
+    use v1::payload::Content;
+    let too_large = |len: usize| {
+        (len > bytes_max).then(|| {
+            let why = format_args!("has {len} bytes, the limit is {bytes_max}").to_string();
+            Refusal::invalid(Invalid::PayloadTooLarge, "payload", why)
+        })
+    };
+    match payload.and_then(|payload| payload.content) {
+        None => Err(Refusal::invalid(Invalid::Payload, "payload", "is required")),
+        Some(Content::Json(text)) => match too_large(text.len()) {
+            Some(refusal) => Err(refusal),
+            None => Json::parse(text)
+                .map(Payload::Json)
+                .map_err(|error| Refusal::invalid(Invalid::Payload, "payload.json", error)),
+        },
+        Some(Content::Binary(bytes)) => too_large(bytes.len()).map_or(Ok(Payload::Binary(bytes)), Err),
+    }
+}
+
+/// Parses a class; unspecified means reliable.
+pub(super) fn class_in(class: i32) -> Result<Class, Refusal> {
+    match v1::EventClass::try_from(class) {
+        Ok(v1::EventClass::Unspecified | v1::EventClass::Reliable) => Ok(Class::Reliable),
+        Ok(v1::EventClass::Ephemeral) => Ok(Class::Ephemeral),
+        Ok(v1::EventClass::LastValue) => Ok(Class::LastValue),
+        Err(_) => Err(Refusal::field("class", "is not a class")),
+    }
+}
+
+/// Parses an offset.
+pub(super) fn offset(field: &str, offset: u64) -> Result<Offset, Refusal> {
+    if offset > OFFSET_MAX {
+        return Err(Refusal::field(field, "is 2^53 or larger"));
+    }
+    Ok(Offset(offset))
+}
+
+/// What a caller knows of a position: an offset, and perhaps its epoch. An epoch that no bus has written is kept as one
+/// that matches none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Claim {
+    /// `None`: any; `Some(None)`: none of ours.
+    pub(super) epoch: Option<Option<Epoch>>,
+    /// The offset.
+    pub(super) offset: Offset,
+}
+
+impl Claim {
+    /// Parses the position in `field`.
+    pub(super) fn parse(field: &str, position: &v1::Position) -> Result<Self, Refusal> {
+        if position.epoch.len() > 64 {
+            return Err(Refusal::field(format!("{field}.epoch"), "is longer than 64 characters"));
+        }
+        let epoch = (!position.epoch.is_empty()).then(|| position.epoch.parse().ok());
+        let offset = offset(&format!("{field}.offset"), position.offset)?;
+        Ok(Self { epoch, offset })
+    }
+
+    /// Whether the room is in the epoch the caller means.
+    pub(super) fn same_epoch(&self, head: Position) -> bool {
+        self.epoch.is_none_or(|epoch| epoch == Some(head.epoch))
+    }
+}
+
+/// Writes a position.
+pub(super) fn position(position: Position) -> v1::Position {
+    v1::Position {
+        epoch: position.epoch.to_string(),
+        offset: position.offset.0,
+    }
+}
+
+/// Writes a time.
+pub(super) fn time(time: Timestamp) -> WireTime {
+    WireTime {
+        seconds: i64::try_from(time.0 / 1000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(time.0 % 1000).unwrap_or_default() * 1_000_000,
+    }
+}
+
+/// Writes an event.
+pub(super) fn event(event: &Event) -> v1::Event {
+    v1::Event {
+        id: event.id.to_string(),
+        room: event.room.name().to_owned(),
+        name: event.name.as_str().to_owned(),
+        position: event.link.map(|link| position(link.position)),
+        previous_offset: event.link.map_or(0, |link| link.prev.0),
+        publish_time: Some(time(event.time)),
+        actor_user_id: event
+            .actor
+            .as_ref()
+            .map(|user| user.as_str().to_owned())
+            .unwrap_or_default(),
+        class: class(event.class).into(),
+        payload: Some(payload(&event.payload)),
+    }
+}
+
+const fn class(class: Class) -> v1::EventClass {
+    match class {
+        Class::Ephemeral => v1::EventClass::Ephemeral,
+        Class::Reliable => v1::EventClass::Reliable,
+        Class::LastValue => v1::EventClass::LastValue,
+    }
+}
+
+fn payload(payload: &Payload) -> v1::Payload {
+    use v1::payload::Content;
+    let content = match payload {
+        Payload::Json(json) => Content::Json(json.as_str().to_owned()),
+        Payload::Binary(bytes) => Content::Binary(bytes.clone()),
+    };
+    v1::Payload { content: Some(content) }
+}

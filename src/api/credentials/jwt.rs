@@ -1,0 +1,107 @@
+//! JWTs as credentials of services: verified, then known by their digest for a minute, or until they expire.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Caller, Grant, Scope, TokenDigest};
+use crate::api::status::Refusal;
+use crate::auth::{AuthError, Authenticator};
+use crate::identity::{Expiry, Identity};
+
+/// Verified tokens kept; with more, those that came before are verified again.
+const KNOWN_MAX: usize = 1024;
+
+/// How long a verified token is known, in seconds: a key that is taken back works at most this long.
+const KNOWN_SECONDS: u64 = 60;
+
+/// Verifies JWTs of services.
+pub(super) struct JwtTokens {
+    verifier: Arc<dyn Authenticator>,
+    known: Mutex<HashMap<TokenDigest, (Arc<Caller>, Expiry)>>,
+}
+
+/// The claims a service token has and a client's token has not.
+#[derive(serde::Deserialize)]
+struct Claims {
+    scope: String,
+    tenants: Vec<String>,
+}
+
+impl JwtTokens {
+    pub(super) fn new(verifier: Arc<dyn Authenticator>) -> Self {
+        Self {
+            verifier,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Who carries the token.
+    pub(super) async fn verify(
+        &self,
+        digest: TokenDigest,
+        token: &str,
+        caller: impl FnOnce(Grant) -> Arc<Caller>,
+    ) -> Result<Arc<Caller>, Refusal> {
+        if let Some(caller) = self.recall(&digest) {
+            return Ok(caller);
+        }
+        let identity = self.verifier.authenticate(token).await.map_err(|error| match error {
+            AuthError::Invalid(_) => Refusal::Unauthenticated("the token is not valid"),
+            AuthError::Expired => Refusal::Unauthenticated("the token has expired"),
+            AuthError::Unavailable(why) => Refusal::NotStored(why),
+        })?;
+        let grant = grant(&identity).ok_or(Refusal::Unauthenticated("the token is not one of a service"))?;
+        let caller = caller(grant);
+        self.remember(digest, &caller, identity.expiry);
+        Ok(caller)
+    }
+
+    fn recall(&self, digest: &TokenDigest) -> Option<Arc<Caller>> {
+        let mut known = self.lock();
+        let (caller, expiry) = known.get(digest)?;
+        if *expiry > now() {
+            return Some(caller.clone());
+        }
+        known.remove(digest);
+        None
+    }
+
+    fn remember(&self, digest: TokenDigest, caller: &Arc<Caller>, expiry: Expiry) {
+        let mut known = self.lock();
+        if known.len() >= KNOWN_MAX {
+            let now = now();
+            known.retain(|_, (_, expiry)| *expiry > now);
+        }
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        let known_until = expiry.min(Expiry(now().0 + KNOWN_SECONDS));
+        known.insert(digest, (caller.clone(), known_until));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TokenDigest, (Arc<Caller>, Expiry)>> {
+        self.known.lock().expect("no code panics while it holds the tokens")
+    }
+}
+
+fn now() -> Expiry {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Expiry(since_epoch.as_secs())
+}
+
+/// What the claims grant; `None` for a token that is not a service's.
+fn grant(identity: &Identity) -> Option<Grant> {
+    let claims: Claims = serde_json::from_str(identity.claims.as_str()).ok()?;
+    let scopes: Vec<_> = claims.scope.split(' ').filter_map(Scope::parse).collect();
+    if scopes.is_empty() || claims.tenants.is_empty() {
+        return None;
+    }
+    let all = claims.tenants.iter().any(|tenant| tenant == "*");
+    Some(Grant {
+        name: identity.user.as_str().to_owned(),
+        scopes,
+        tenants: (!all).then_some(claims.tenants),
+        publish_rate: None,
+    })
+}

@@ -1,0 +1,46 @@
+//! `grpc.health.v1.Health`: whether this node can serve, for probes and load balancers.
+
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+/// The services with a state of their own; `""` is the node as a whole.
+const SERVICES: [&str; 4] = [
+    "",
+    "roomcast.v1.PublishService",
+    "roomcast.v1.RoomService",
+    "roomcast.v1.WatchService",
+];
+
+/// Tells whether the node serves. Cheap to clone; all clones are one.
+#[derive(Debug, Clone)]
+pub struct Health {
+    reporter: HealthReporter,
+}
+
+impl Health {
+    /// A node that does not serve yet.
+    pub async fn new() -> Self {
+        let health = Self {
+            reporter: HealthReporter::new(),
+        };
+        health.set_serving(false).await;
+        health
+    }
+
+    /// Says from now on whether the node serves: not while the bus is away, and not while it drains.
+    pub async fn set_serving(&self, serving: bool) {
+        let status = if serving {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
+        for service in SERVICES {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+
+    pub(super) fn server(&self) -> HealthServer<HealthService> {
+        HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
+    }
+}

@@ -1,0 +1,234 @@
+//! `PublishService`: from a request to the bus, once per distinct room.
+
+mod draft;
+mod stream;
+mod turns;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::Stream;
+use futures_util::future::join_all;
+use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
+
+use self::draft::{Destination, Draft};
+use self::turns::Turns;
+use super::convert;
+use super::credentials::{Caller, Scope};
+use super::status::{Invalid, Refusal};
+use super::{Shared, caller, span};
+use crate::event::{Class, Event, EventId, Timestamp};
+use crate::hub::Who;
+use crate::identity::ConnectionId;
+use crate::policy::{Action, Permit};
+use crate::proto::v1;
+use crate::proto::v1::publish_service_server::PublishService;
+use crate::rooms::Outcome;
+
+/// The most events of one batch.
+const BATCH_MAX: usize = 100;
+
+/// Serves `PublishService`.
+#[derive(Clone)]
+pub(super) struct Publisher(pub(super) Arc<Shared>);
+
+#[tonic::async_trait]
+impl PublishService for Publisher {
+    async fn publish(&self, request: Request<v1::PublishRequest>) -> Result<Response<v1::PublishResponse>, Status> {
+        let caller = caller(&request)?;
+        let span = span::publish(request.metadata(), &caller);
+        let response = self.0.publish(&caller, request.into_inner()).instrument(span).await?;
+        Ok(Response::new(response))
+    }
+
+    async fn publish_batch(
+        &self,
+        request: Request<v1::PublishBatchRequest>,
+    ) -> Result<Response<v1::PublishBatchResponse>, Status> {
+        let caller = caller(&request)?;
+        caller.check_scope(Scope::Publish)?;
+        let span = span::publish_batch(request.metadata(), &caller);
+        let requests = request.into_inner().requests;
+        let response = self.0.publish_batch(&caller, requests).instrument(span).await?;
+        Ok(Response::new(response))
+    }
+
+    type PublishStreamStream = Pin<Box<dyn Stream<Item = Result<v1::PublishStreamResponse, Status>> + Send>>;
+
+    async fn publish_stream(
+        &self,
+        request: Request<Streaming<v1::PublishStreamRequest>>,
+    ) -> Result<Response<Self::PublishStreamStream>, Status> {
+        let caller = caller(&request)?;
+        caller.check_scope(Scope::Publish)?;
+        let (metadata, _, requests) = request.into_parts();
+        let answers = stream::answers(self.0.clone(), caller, metadata, requests);
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+impl Shared {
+    /// Publishes the events in their order; one that fails does not stop the next.
+    async fn publish_batch(
+        &self,
+        caller: &Arc<Caller>,
+        requests: Vec<v1::PublishRequest>,
+    ) -> Result<v1::PublishBatchResponse, Refusal> {
+        use v1::publish_batch_result::Outcome;
+        if requests.is_empty() || requests.len() > BATCH_MAX {
+            let why = format!("has {} events; 1 to {BATCH_MAX} are allowed", requests.len());
+            return Err(Refusal::invalid(Invalid::BatchTooLarge, "requests", why));
+        }
+        let mut results = Vec::with_capacity(requests.len());
+        for request in requests {
+            let outcome = match self.publish(caller, request).await {
+                Ok(response) => Outcome::Response(response),
+                Err(refusal) => Outcome::Error(refusal.item()),
+            };
+            results.push(v1::PublishBatchResult { outcome: Some(outcome) });
+        }
+        Ok(v1::PublishBatchResponse { results })
+    }
+
+    /// Publishes one event. Everything is checked before anything is stored.
+    pub(super) async fn publish(
+        &self,
+        caller: &Caller,
+        request: v1::PublishRequest,
+    ) -> Result<v1::PublishResponse, Refusal> {
+        let draft = self.draft(caller, request)?;
+        self.publish_draft(caller, &draft).await
+    }
+
+    /// Publishes one event of a stream once it is its turn in all its rooms.
+    async fn publish_in_turn(
+        &self,
+        caller: &Caller,
+        request: v1::PublishRequest,
+        turns: &Turns,
+    ) -> Result<v1::PublishResponse, Refusal> {
+        let draft = self.draft(caller, request)?;
+        let _turns = turns.take(&draft.rooms).await;
+        self.publish_draft(caller, &draft).await
+    }
+
+    /// What may be checked without asking anybody.
+    fn draft(&self, caller: &Caller, request: v1::PublishRequest) -> Result<Draft, Refusal> {
+        caller.check_scope(Scope::Publish)?;
+        let draft = Draft::parse(request, &self.context.home_rooms, self.config.payload_bytes_max)?;
+        caller.check(Scope::Publish, draft.tenant.as_str())?;
+        caller.spend(draft.targets.len(), self.config.publish_rate)?;
+        Ok(draft)
+    }
+
+    async fn publish_draft(&self, caller: &Caller, draft: &Draft) -> Result<v1::PublishResponse, Refusal> {
+        self.expect_connections(draft).await?;
+        let id = EventId::random();
+        let outcomes = self.publish_rooms(caller, draft, id).await?;
+        let mut results = Vec::with_capacity(draft.targets.len());
+        for target in &draft.targets {
+            results.push(match *target {
+                Destination::Room(index) => result(draft, index, outcomes[index]),
+                Destination::Connection(connection) => self.send(draft, connection, id).await?,
+            });
+        }
+        span::record_publish(&results);
+        Ok(v1::PublishResponse { results })
+    }
+
+    /// Every connection that is a target exists in the tenant.
+    async fn expect_connections(&self, draft: &Draft) -> Result<(), Refusal> {
+        for target in &draft.targets {
+            if let Destination::Connection(connection) = *target {
+                let who = Who::Connection(draft.tenant.clone(), connection);
+                if self.context.shards.identify(&who).await?.is_none() {
+                    return Err(Refusal::ConnectionNotFound);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes to every distinct room at once. Storing is not atomic: when a room fails, the others may carry the
+    /// event, and the refusal says in how many of them it certainly is.
+    async fn publish_rooms(&self, caller: &Caller, draft: &Draft, id: EventId) -> Result<Vec<Outcome>, Refusal> {
+        let action = Action::Publish(draft.name.clone());
+        let permits = draft
+            .rooms
+            .iter()
+            .map(|room| caller.service.permit(room.clone(), action.clone()));
+        let permits: Vec<Permit> = permits.collect::<Result<_, _>>()?;
+        if let ([permit], Some(claim)) = (&*permits, draft.expected) {
+            let head = match claim.epoch {
+                Some(_) => Some(self.context.rooms.head(permit).await?),
+                None => None,
+            };
+            if let Some(current) = head.filter(|head| !claim.same_epoch(*head)) {
+                let room = permit.room().clone();
+                return Err(Refusal::VersionConflict { room, current });
+            }
+        }
+        if let [permit] = &*permits {
+            let publish = draft.publish(permit.room(), id);
+            let outcome = self.context.rooms.publish(permit, publish).await;
+            return match outcome {
+                Ok(outcome) => Ok(vec![outcome]),
+                Err(error) => Err(Refusal::publish(error, permit.room().clone())),
+            };
+        }
+        let publishes = permits.iter().map(|permit| async {
+            let publish = draft.publish(permit.room(), id);
+            let outcome = self.context.rooms.publish(permit, publish).await;
+            outcome.map_err(|error| Refusal::publish(error, permit.room().clone()))
+        });
+        all_or_first_refusal(join_all(publishes).await)
+    }
+
+    /// Hands the event to one connection. It was there a moment ago; if it has gone since, nobody is reached.
+    async fn send(&self, draft: &Draft, connection: ConnectionId, id: EventId) -> Result<v1::PublishResult, Refusal> {
+        let who = Who::Connection(draft.tenant.clone(), connection);
+        let event = Arc::new(Event {
+            room: crate::room::Room::nameless(&draft.tenant),
+            id,
+            name: draft.name.clone(),
+            class: Class::Ephemeral,
+            link: None,
+            time: Timestamp::now(),
+            actor: draft.actor.clone(),
+            except: draft.except.clone(),
+            payload: draft.payload.clone(),
+        });
+        let reached = self.context.shards.send(&who, event).await?;
+        Ok(v1::PublishResult {
+            reached,
+            ..v1::PublishResult::default()
+        })
+    }
+}
+
+/// The outcomes, or the refusal of the first room that failed, told what the others came to.
+fn all_or_first_refusal(outcomes: Vec<Result<Outcome, Refusal>>) -> Result<Vec<Outcome>, Refusal> {
+    let stored = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+    let stored = u32::try_from(stored).unwrap_or(u32::MAX);
+    let unknown = outcomes
+        .iter()
+        .any(|outcome| matches!(outcome, Err(Refusal::UnknownOutcome { .. })));
+    let collected: Result<Vec<_>, _> = outcomes.into_iter().collect();
+    collected.map_err(|refusal| match refusal {
+        Refusal::KeyReused { room, .. } => Refusal::KeyReused { room, stored },
+        Refusal::UnknownOutcome { why, .. } => Refusal::UnknownOutcome { why, stored },
+        // "Nothing was done" is true only if nothing was done in any room.
+        Refusal::NotStored(why) if stored > 0 || unknown => Refusal::UnknownOutcome { why, stored },
+        other => other,
+    })
+}
+
+fn result(draft: &Draft, index: usize, outcome: Outcome) -> v1::PublishResult {
+    v1::PublishResult {
+        room: draft.rooms[index].name().to_owned(),
+        position: outcome.published.position.map(convert::position),
+        duplicate: outcome.published.duplicate,
+        reached: outcome.reached,
+    }
+}

@@ -1,0 +1,197 @@
+//! A publish request, parsed once: distinct rooms, and for each target where it goes.
+
+use crate::api::config::HomeRooms;
+use crate::api::convert::{self, Claim};
+use crate::api::status::{Invalid, Refusal};
+use crate::event::{Class, EventId, EventName, Except, IdempotencyKey, Payload, Publish};
+use crate::identity::{ConnectionId, UserId};
+use crate::proto::v1;
+use crate::proto::v1::target::Target as Wire;
+use crate::room::{Room, Tenant};
+
+/// The most targets of one event.
+const TARGETS_MAX: usize = 100;
+
+/// Where one target's event goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Destination {
+    /// To the room at this index of [`Draft::rooms`].
+    Room(usize),
+    /// To one connection.
+    Connection(ConnectionId),
+}
+
+/// A publish request whose every field was accepted.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) tenant: Tenant,
+    /// The distinct rooms, in the order in which the targets name them first.
+    pub(super) rooms: Vec<Room>,
+    /// One for each target.
+    pub(super) targets: Vec<Destination>,
+    pub(super) name: EventName,
+    pub(super) class: Class,
+    pub(super) payload: Payload,
+    pub(super) key: Option<IdempotencyKey>,
+    pub(super) expected: Option<Claim>,
+    pub(super) except: Except,
+    pub(super) actor: Option<UserId>,
+}
+
+impl Draft {
+    /// Parses a request.
+    pub(super) fn parse(
+        request: v1::PublishRequest,
+        homes: &HomeRooms,
+        payload_bytes_max: usize,
+    ) -> Result<Self, Refusal> {
+        let tenant = convert::tenant(&request.tenant)?;
+        let (rooms, targets) = destinations(&tenant, &request.targets, homes)?;
+        let name =
+            EventName::parse(&request.event).map_err(|error| Refusal::invalid(Invalid::EventName, "event", error))?;
+        let class = convert::class_in(request.class)?;
+        let direct = targets
+            .iter()
+            .any(|target| matches!(target, Destination::Connection(_)));
+        if direct && class != Class::Ephemeral {
+            let why = "must be ephemeral for a connection: nothing is kept for it";
+            return Err(Refusal::field("class", why));
+        }
+        let expected = request.expected_position.as_ref();
+        let expected = expected
+            .map(|position| Claim::parse("expected_position", position))
+            .transpose()?;
+        if expected.is_some() && (class == Class::Ephemeral || targets.len() != 1) {
+            let why = "needs exactly one room and a class with positions";
+            return Err(Refusal::field("expected_position", why));
+        }
+        Ok(Self {
+            rooms,
+            targets,
+            name,
+            class,
+            payload: convert::payload_in(request.payload, payload_bytes_max)?,
+            key: key(&request.idempotency_key)?,
+            expected,
+            except: except(&request.exclude_connection_ids, &request.exclude_user_ids)?,
+            actor: actor(&request.actor_user_id)?,
+            tenant,
+        })
+    }
+
+    /// What is published to one of the rooms.
+    pub(super) fn publish(&self, room: &Room, id: EventId) -> Publish {
+        Publish {
+            room: room.clone(),
+            id,
+            name: self.name.clone(),
+            class: self.class,
+            payload: self.payload.clone(),
+            actor: self.actor.clone(),
+            except: self.except.clone(),
+            key: self.key.clone(),
+            expected: self.expected.map(|claim| claim.offset),
+        }
+    }
+}
+
+/// Resolves the targets. Two that are the same are refused; two that merely come to the same room share it.
+fn destinations(
+    tenant: &Tenant,
+    targets: &[v1::Target],
+    homes: &HomeRooms,
+) -> Result<(Vec<Room>, Vec<Destination>), Refusal> {
+    if targets.is_empty() || targets.len() > TARGETS_MAX {
+        let why = format!("has {} targets; 1 to {TARGETS_MAX} are allowed", targets.len());
+        return Err(Refusal::invalid(Invalid::Target, "targets", why));
+    }
+    let mut rooms = Vec::with_capacity(targets.len());
+    let mut resolved = Vec::with_capacity(targets.len());
+    for (index, target) in targets.iter().enumerate() {
+        if targets[..index].contains(target) {
+            let field = format!("targets[{index}]");
+            return Err(Refusal::invalid(
+                Invalid::Target,
+                field,
+                "is the same as another target",
+            ));
+        }
+        resolved.push(match resolve(tenant, index, target, homes)? {
+            Resolved::Connection(connection) => Destination::Connection(connection),
+            Resolved::Room(room) => Destination::Room(index_of(&mut rooms, room)),
+        });
+    }
+    Ok((rooms, resolved))
+}
+
+fn index_of(rooms: &mut Vec<Room>, room: Room) -> usize {
+    let known = rooms.iter().position(|known| *known == room);
+    known.unwrap_or_else(|| {
+        rooms.push(room);
+        rooms.len() - 1
+    })
+}
+
+enum Resolved {
+    Room(Room),
+    Connection(ConnectionId),
+}
+
+fn resolve(tenant: &Tenant, index: usize, target: &v1::Target, homes: &HomeRooms) -> Result<Resolved, Refusal> {
+    let path = |field: &str| format!("targets[{index}].{field}");
+    let home = |name: Option<String>, field: &str, whose| {
+        let name = name.ok_or(Refusal::NoHomeRoom(whose))?;
+        convert::room(tenant, &path(field), &name).map(Resolved::Room)
+    };
+    match &target.target {
+        Some(Wire::Room(name)) => convert::room(tenant, &path("room"), name).map(Resolved::Room),
+        Some(Wire::UserId(user)) => {
+            let user = convert::user(&path("user_id"), user)?;
+            home(homes.of_user(tenant, user.as_str()), "user_id", "user")
+        }
+        Some(Wire::Everyone(_)) => home(homes.of_tenant(tenant), "everyone", "tenant"),
+        Some(Wire::ConnectionId(id)) => convert::connection(&path("connection_id"), id).map(Resolved::Connection),
+        None => {
+            let field = format!("targets[{index}]");
+            Err(Refusal::invalid(Invalid::Target, field, "names nothing"))
+        }
+    }
+}
+
+fn key(text: &str) -> Result<Option<IdempotencyKey>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let key = IdempotencyKey::parse(text);
+    key.map(Some)
+        .map_err(|error| Refusal::invalid(Invalid::IdempotencyKey, "idempotency_key", error))
+}
+
+fn except(connections: &[String], users: &[String]) -> Result<Except, Refusal> {
+    for (field, count) in [
+        ("exclude_connection_ids", connections.len()),
+        ("exclude_user_ids", users.len()),
+    ] {
+        if count > Except::MAX {
+            return Err(Refusal::field(
+                field,
+                format_args!("has more than {} entries", Except::MAX),
+            ));
+        }
+    }
+    let connections = connections.iter().enumerate();
+    let connections = connections.map(|(at, id)| convert::connection(&format!("exclude_connection_ids[{at}]"), id));
+    let users = users.iter().enumerate();
+    let users = users.map(|(at, id)| convert::user(&format!("exclude_user_ids[{at}]"), id));
+    Ok(Except::new(
+        connections.collect::<Result<_, _>>()?,
+        users.collect::<Result<_, _>>()?,
+    ))
+}
+
+fn actor(text: &str) -> Result<Option<UserId>, Refusal> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    convert::user("actor_user_id", text).map(Some)
+}

@@ -1,0 +1,79 @@
+//! The spans of the API: fixed names, their parent from the caller's W3C trace context.
+
+use opentelemetry::propagation::Extractor;
+use tonic::metadata::{KeyRef, MetadataMap};
+use tracing::Span;
+use tracing::field::Empty;
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use super::credentials::Caller;
+use crate::proto::v1;
+
+/// The span of one published event.
+pub(super) fn publish(metadata: &MetadataMap, caller: &Caller) -> Span {
+    let span = tracing::info_span!(
+        "api.publish",
+        otel.kind = "server",
+        roomcast.service = &*caller.service.name,
+        roomcast.rooms = Empty,
+        roomcast.reached = Empty,
+    );
+    adopt(span, metadata)
+}
+
+/// The span of a batch.
+pub(super) fn publish_batch(metadata: &MetadataMap, caller: &Caller) -> Span {
+    let span = tracing::info_span!(
+        "api.publish_batch",
+        otel.kind = "server",
+        roomcast.service = &*caller.service.name,
+    );
+    adopt(span, metadata)
+}
+
+/// The span of a call to `RoomService`.
+pub(super) fn room(metadata: &MetadataMap, caller: &Caller, method: &'static str) -> Span {
+    let span = tracing::info_span!(
+        "api.room",
+        otel.kind = "server",
+        rpc.method = method,
+        roomcast.service = &*caller.service.name,
+    );
+    adopt(span, metadata)
+}
+
+/// Notes what a publish came to in its span.
+pub(super) fn record_publish(results: &[v1::PublishResult]) {
+    let span = Span::current();
+    if !span.is_disabled() {
+        let reached: u64 = results.iter().map(|result| u64::from(result.reached)).sum();
+        span.record("roomcast.rooms", results.len());
+        span.record("roomcast.reached", reached);
+    }
+}
+
+/// Makes the caller's span the parent. Before the span is entered: afterwards it is too late.
+fn adopt(span: Span, metadata: &MetadataMap) -> Span {
+    if !span.is_disabled() && metadata.contains_key("traceparent") {
+        let parent = opentelemetry::global::get_text_map_propagator(|reader| reader.extract(&Metadata(metadata)));
+        // Fails only where no OpenTelemetry layer is installed, and then nothing is exported either.
+        let _ = span.set_parent(parent);
+    }
+    span
+}
+
+struct Metadata<'m>(&'m MetadataMap);
+
+impl Extractor for Metadata<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        let names = self.0.keys().map(|key| match key {
+            KeyRef::Ascii(key) => key.as_str(),
+            KeyRef::Binary(key) => key.as_str(),
+        });
+        names.collect()
+    }
+}

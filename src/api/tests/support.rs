@@ -1,0 +1,238 @@
+//! A running API with fakes around it.
+
+mod presence;
+mod shard;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+use tonic_types::StatusExt as _;
+
+pub(super) use self::presence::FakePresence;
+pub(super) use self::shard::FakeShard;
+use crate::api::{Config, Context, Credentials, Grant, Health, HomeRooms, Scope, TokenDigest, serve};
+use crate::bus::memory::{self, MemoryBus};
+use crate::hub::Shards;
+use crate::identity::{ConnectionId, Identity};
+use crate::policy::{Action, Denied, Explanation, Permit, Policy, Question, Revocation};
+use crate::proto::v1;
+use crate::proto::v1::publish_service_client::PublishServiceClient;
+use crate::room::{Room, RoomPattern, Tenant};
+use crate::rooms::Rooms;
+
+/// The token of a service with every scope in every tenant.
+pub(super) const ROOT: &str = "root-token";
+
+pub(super) type Authorized = InterceptedService<Channel, Caller>;
+
+/// What a caller adds to each of its calls.
+#[derive(Clone)]
+pub(super) struct Caller {
+    pub(super) token: Option<&'static str>,
+    pub(super) timeout: Option<Duration>,
+}
+
+impl Caller {
+    pub(super) fn with(token: &'static str) -> Self {
+        Self {
+            token: Some(token),
+            timeout: Some(Duration::from_secs(10)),
+        }
+    }
+}
+
+impl Interceptor for Caller {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = self.token {
+            let value = format!("Bearer {token}").parse().unwrap();
+            request.metadata_mut().insert("authorization", value);
+        }
+        if let Some(timeout) = self.timeout
+            && !request.metadata().contains_key("grpc-timeout")
+        {
+            request.set_timeout(timeout);
+        }
+        Ok(request)
+    }
+}
+
+/// What an API is started with.
+pub(super) struct Setup {
+    pub(super) config: Config,
+    pub(super) bus: memory::Config,
+    pub(super) credentials: Credentials,
+    pub(super) home_rooms: HomeRooms,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let pattern = |text| Some(RoomPattern::parse(text).unwrap());
+        Self {
+            config: Config::default(),
+            bus: memory::Config::default(),
+            credentials: Credentials::none().with_tokens([token(ROOT, &Scope::ALL, None)]),
+            home_rooms: HomeRooms::new(pattern("user:{user}"), pattern("tenant:{tenant}")).unwrap(),
+        }
+    }
+}
+
+pub(super) fn token(text: &str, scopes: &[Scope], tenants: Option<&[&str]>) -> (TokenDigest, Grant) {
+    let grant = Grant {
+        name: format!("the service of {text}"),
+        scopes: scopes.to_vec(),
+        tenants: tenants.map(|tenants| tenants.iter().map(ToString::to_string).collect()),
+        publish_rate: None,
+    };
+    (TokenDigest::of(text), grant)
+}
+
+/// A running API.
+pub(super) struct Api {
+    pub(super) address: SocketAddr,
+    pub(super) presence: Arc<FakePresence>,
+    pub(super) shard: Arc<FakeShard>,
+    pub(super) health: Health,
+    pub(super) stop: CancellationToken,
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Api {
+    pub(super) async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    pub(super) async fn with(setup: Setup) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let presence = Arc::new(FakePresence::default());
+        let (shard, mailbox) = FakeShard::start();
+        let health = Health::new().await;
+        let context = Context {
+            rooms: Rooms::new(Arc::new(MemoryBus::new(setup.bus)), presence.clone()),
+            shards: Shards::new(vec![mailbox]),
+            policy: Arc::new(NoPolicy),
+            credentials: setup.credentials,
+            node_id: "node-1".to_owned(),
+            home_rooms: setup.home_rooms,
+            health: health.clone(),
+        };
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        spawn(async move {
+            let shutdown = async move { stopped.cancelled().await };
+            serve(listener, context, setup.config, shutdown).await.unwrap();
+        });
+        Self {
+            address,
+            presence,
+            shard,
+            health,
+            stop,
+        }
+    }
+
+    pub(super) async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        endpoint.connect().await.unwrap()
+    }
+
+    pub(super) async fn publisher_of(&self, caller: Caller) -> PublishServiceClient<Authorized> {
+        PublishServiceClient::with_interceptor(self.channel().await, caller)
+    }
+
+    pub(super) async fn publisher(&self) -> PublishServiceClient<Authorized> {
+        self.publisher_of(Caller::with(ROOT)).await
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task);
+}
+
+/// A policy nobody may ask.
+struct NoPolicy;
+
+impl Policy for NoPolicy {
+    fn admit<'a>(&'a self, _: &'a Identity, _: ConnectionId) -> BoxFuture<'a, Result<(), Denied>> {
+        unreachable!("the API asks no policy to publish")
+    }
+
+    fn authorize(&self, _: Question) -> BoxFuture<'_, Result<Permit, Denied>> {
+        unreachable!("services are granted by their scopes")
+    }
+
+    fn explain(&self, question: Question) -> BoxFuture<'_, Explanation> {
+        Box::pin(async move {
+            Explanation {
+                allowed: matches!(question.action, Action::Join),
+                rule: Some("fake".into()),
+                reason: question.identity.claims.as_str().into(),
+                considered: Vec::new(),
+            }
+        })
+    }
+
+    fn revoke(&self, _: Revocation, _: Duration) {}
+
+    fn auto_join(&self, _: &Identity) -> Result<Vec<Permit>, Denied> {
+        Ok(Vec::new())
+    }
+}
+
+pub(super) fn tenant(name: &str) -> Tenant {
+    Tenant::parse(name).unwrap()
+}
+
+pub(super) fn room(tenant_name: &str, name: &str) -> Room {
+    Room::parse(&tenant(tenant_name), name).unwrap()
+}
+
+/// A target that is a room.
+pub(super) fn to_room(name: &str) -> v1::Target {
+    v1::Target {
+        target: Some(v1::target::Target::Room(name.to_owned())),
+    }
+}
+
+pub(super) fn json(text: &str) -> Option<v1::Payload> {
+    Some(v1::Payload {
+        content: Some(v1::payload::Content::Json(text.to_owned())),
+    })
+}
+
+/// An acceptable event for room `r` of tenant `a`.
+pub(super) fn event() -> v1::PublishRequest {
+    v1::PublishRequest {
+        tenant: "a".to_owned(),
+        targets: vec![to_room("r")],
+        event: "greeting".to_owned(),
+        payload: json("{\"text\":\"hello\"}"),
+        ..v1::PublishRequest::default()
+    }
+}
+
+/// Code, reason and the first field violation of a refusal; it must be complete.
+pub(super) fn refusal(status: &Status) -> (tonic::Code, String, String) {
+    let details = status.get_error_details();
+    let info = details
+        .error_info()
+        .unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    assert_eq!(info.domain, "roomcast");
+    let field = details.bad_request().and_then(|bad| bad.field_violations.first());
+    let field = field.map(|violation| violation.field.clone()).unwrap_or_default();
+    (status.code(), info.reason.clone(), field)
+}

@@ -1,0 +1,81 @@
+//! A shard whose connections are entries of a list.
+
+use std::sync::{Arc, Mutex};
+
+use super::spawn;
+use crate::event::Event;
+use crate::hub::{Letters, Mailbox, Order, Who};
+use crate::identity::{ConnectionId, Expiry, Identity, UserId};
+use crate::json::Json;
+use crate::room::Tenant;
+
+#[derive(Default)]
+pub(in crate::api::tests) struct FakeShard {
+    connections: Mutex<Vec<(ConnectionId, Arc<Identity>)>>,
+    pub(in crate::api::tests) sent: Mutex<Vec<(ConnectionId, Arc<Event>)>>,
+    /// What was ordered, in words.
+    pub(in crate::api::tests) orders: Mutex<Vec<String>>,
+}
+
+impl FakeShard {
+    pub(super) fn start() -> (Arc<Self>, Arc<Mailbox>) {
+        let (mailbox, letters) = Mailbox::open(0, 16, 16);
+        let shard = Arc::new(Self::default());
+        let working = shard.clone();
+        spawn(async move { working.work(letters).await });
+        (shard, mailbox)
+    }
+
+    /// Opens a connection.
+    pub(in crate::api::tests) fn connect(&self, tenant: &str, user: &str) -> ConnectionId {
+        let identity = Identity {
+            tenant: Tenant::parse(tenant).unwrap(),
+            user: UserId::parse(user).unwrap(),
+            claims: Json::parse(format!("{{\"sub\":\"{user}\"}}")).unwrap(),
+            expiry: Expiry(u64::MAX),
+        };
+        let connection = ConnectionId::random();
+        self.connections.lock().unwrap().push((connection, Arc::new(identity)));
+        connection
+    }
+
+    async fn work(&self, mut letters: Letters) {
+        while let Some(order) = letters.orders.recv().await {
+            self.obey(order);
+        }
+    }
+
+    fn meant(&self, who: &Who) -> Vec<(ConnectionId, Arc<Identity>)> {
+        let connections = self.connections.lock().unwrap();
+        let meant = connections.iter().filter(|(connection, identity)| match who {
+            Who::User(tenant, user) => identity.tenant == *tenant && identity.user == *user,
+            Who::Connection(tenant, id) => identity.tenant == *tenant && connection == id,
+        });
+        meant.cloned().collect()
+    }
+
+    fn obey(&self, order: Order) {
+        let count = |who: &Who| u32::try_from(self.meant(who).len()).unwrap();
+        let (told, reply, answer) = match order {
+            Order::Join(who, permit, reply) => (format!("join {}", permit.room().name()), reply, count(&who)),
+            Order::Leave(who, room, why, reply) => (format!("leave {} {why}", room.name()), reply, count(&who)),
+            Order::Disconnect(who, reason, reply) => (format!("disconnect {}", reason.as_str()), reply, count(&who)),
+            Order::Revoke(revocation, reply) => (format!("revoke {:?}", revocation.scope), reply, 3),
+            Order::Send(who, event, reply) => {
+                let meant = self.meant(&who);
+                let reached = u32::try_from(meant.len()).unwrap();
+                let sent = meant.into_iter().map(|(connection, _)| (connection, event.clone()));
+                self.sent.lock().unwrap().extend(sent);
+                ("send".to_owned(), reply, reached)
+            }
+            Order::Identify(who, reply) => {
+                let identity = self.meant(&who).into_iter().next().map(|(_, identity)| identity);
+                reply.send(identity).unwrap();
+                return;
+            }
+            Order::Presence(_) | Order::Drain(_) => return,
+        };
+        self.orders.lock().unwrap().push(told);
+        reply.send(answer).unwrap();
+    }
+}
