@@ -34,3 +34,4 @@ pub mod api;
 
 pub mod config;
 pub mod telemetry;
+pub mod transport;

@@ -1,0 +1,3 @@
+//! WebSockets (RFC 6455), server side.
+
+pub mod frame;

@@ -1,0 +1,122 @@
+//! The server's frames: final, unmasked, without extensions.
+
+use bytes::Bytes;
+
+/// The first byte of a frame (RFC 6455 section 5.2): FIN and the opcode.
+const TEXT: u8 = 0x81;
+const BINARY: u8 = 0x82;
+const CLOSE: u8 = 0x88;
+const PING: u8 = 0x89;
+const PONG: u8 = 0x8a;
+
+/// The longest header of an unmasked frame, in bytes.
+const HEAD_BYTES_MAX: usize = 10;
+
+/// The longest payload of a control frame, in bytes (RFC 6455 section 5.5).
+const CONTROL_BYTES_MAX: usize = 125;
+
+/// Writes one data frame without copying its body: room for the header is kept in front.
+#[derive(Debug)]
+pub struct FrameWriter(Vec<u8>);
+
+impl FrameWriter {
+    /// Starts a frame whose body is expected to have this many bytes.
+    #[must_use]
+    pub fn with_capacity(body_bytes: usize) -> Self {
+        let mut frame = Vec::with_capacity(HEAD_BYTES_MAX + body_bytes);
+        frame.resize(HEAD_BYTES_MAX, 0);
+        Self(frame)
+    }
+
+    /// Where the body is to be appended; what is there already must stay.
+    pub const fn body(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+
+    /// The frame, as a text message.
+    #[must_use]
+    pub fn text(self) -> Bytes {
+        self.finish(TEXT)
+    }
+
+    /// The frame, as a binary message.
+    #[must_use]
+    pub fn binary(self) -> Bytes {
+        self.finish(BINARY)
+    }
+
+    fn finish(mut self, first: u8) -> Bytes {
+        let (head, len) = head(first, self.0.len() - HEAD_BYTES_MAX);
+        let start = HEAD_BYTES_MAX - len;
+        self.0[start..HEAD_BYTES_MAX].copy_from_slice(&head[..len]);
+        Bytes::from(self.0).slice(start..)
+    }
+}
+
+/// The header of a frame, and how many bytes of it count.
+fn head(first: u8, body_bytes: usize) -> ([u8; HEAD_BYTES_MAX], usize) {
+    let mut head = [0; HEAD_BYTES_MAX];
+    head[0] = first;
+    let len = match (u8::try_from(body_bytes), u16::try_from(body_bytes)) {
+        (Ok(short @ ..=125), _) => {
+            head[1] = short;
+            2
+        }
+        (_, Ok(middle)) => {
+            head[1] = 126;
+            head[2..4].copy_from_slice(&middle.to_be_bytes());
+            4
+        }
+        _ => {
+            head[1] = 127;
+            head[2..10].copy_from_slice(&(body_bytes as u64).to_be_bytes());
+            10
+        }
+    };
+    (head, len)
+}
+
+fn frame(first: u8, body: &[u8]) -> Bytes {
+    let mut writer = FrameWriter::with_capacity(body.len());
+    writer.body().extend_from_slice(body);
+    writer.finish(first)
+}
+
+/// A text message.
+#[must_use]
+pub fn text_frame(body: &str) -> Bytes {
+    frame(TEXT, body.as_bytes())
+}
+
+/// A binary message.
+#[must_use]
+pub fn binary_frame(body: &[u8]) -> Bytes {
+    frame(BINARY, body)
+}
+
+/// A ping without a payload.
+#[must_use]
+pub const fn ping() -> Bytes {
+    Bytes::from_static(&[PING, 0])
+}
+
+/// A pong that carries what the ping did; cut after 125 bytes.
+#[must_use]
+pub fn pong(payload: &[u8]) -> Bytes {
+    frame(PONG, &payload[..payload.len().min(CONTROL_BYTES_MAX)])
+}
+
+/// A close frame with a code and a text, which is cut to what a control frame can hold.
+#[must_use]
+pub fn close(code: u16, reason: &str) -> Bytes {
+    let mut body = code.to_be_bytes().to_vec();
+    let end = reason.floor_char_boundary(CONTROL_BYTES_MAX - body.len());
+    body.extend_from_slice(&reason.as_bytes()[..end]);
+    frame(CLOSE, &body)
+}
+
+/// A close frame without a code: the answer to one.
+#[must_use]
+pub const fn close_without_code() -> Bytes {
+    Bytes::from_static(&[CLOSE, 0])
+}
