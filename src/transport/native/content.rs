@@ -1,0 +1,86 @@
+//! Values that both encodings read and write alike.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Flaw;
+use crate::event::Class;
+use crate::identity::Expiry;
+use crate::json::Json;
+use crate::position::{Offset, Position};
+use crate::session::{HistoryFrom, Since};
+
+/// The most rooms a client may ask to resume while it connects.
+const RESUME_MAX: usize = 32;
+
+/// The most characters of a client's name that are kept, for the log.
+const CLIENT_CHARACTERS_MAX: usize = 64;
+
+/// Reads a position. What no bus has written is an answer of its own, not an error.
+pub(super) fn since(epoch: &str, offset: u64) -> Since {
+    epoch.parse().map_or(Since::Unreadable, |epoch| {
+        Since::At(Position {
+            epoch,
+            offset: Offset(offset),
+        })
+    })
+}
+
+/// Checks a JSON value that is relayed as it was written.
+pub(super) fn json(field: &str, text: impl Into<Bytes>) -> Result<Json, Flaw> {
+    Json::parse(text).map_err(|error| Flaw::invalid(format_args!("{field} {error}")))
+}
+
+/// Checks what a client says about itself; `null` says nothing.
+pub(super) fn state(text: Option<impl Into<Bytes>>) -> Result<Option<Json>, Flaw> {
+    let state = text.map(|text| json("the state", text)).transpose()?;
+    Ok(state.filter(|state| state.as_str().trim_ascii() != "null"))
+}
+
+/// Checks how many rooms are to be resumed.
+pub(super) fn resume(rooms: Vec<(String, Since)>) -> Result<Vec<(String, Since)>, Flaw> {
+    if rooms.len() > RESUME_MAX {
+        return Err(Flaw::invalid("more than 32 rooms to resume"));
+    }
+    Ok(rooms)
+}
+
+/// Cuts the client's name to what is kept.
+pub(super) fn client(name: String) -> String {
+    match name.char_indices().nth(CLIENT_CHARACTERS_MAX) {
+        Some((end, _)) => name[..end].to_owned(),
+        None => name,
+    }
+}
+
+/// Which part of a history is asked for.
+pub(super) fn history_from(after: Option<Since>, before: Option<Since>) -> Result<HistoryFrom, Flaw> {
+    match (after, before) {
+        (None, None) => Ok(HistoryFrom::Newest),
+        (Some(since), None) => Ok(HistoryFrom::After(since)),
+        (None, Some(since)) => Ok(HistoryFrom::Before(since)),
+        (Some(_), Some(_)) => Err(Flaw::invalid("either after or before")),
+    }
+}
+
+/// The word for a class.
+pub(super) const fn class_word(class: Class) -> &'static str {
+    match class {
+        Class::Ephemeral => "ephemeral",
+        Class::Reliable => "reliable",
+        Class::LastValue => "last_value",
+    }
+}
+
+/// A duration in whole milliseconds; one that is not zero does not become zero.
+pub(super) fn millis(duration: Duration) -> u32 {
+    let millis = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+    if duration.is_zero() { 0 } else { millis.max(1) }
+}
+
+/// When a session ends, in milliseconds since the Unix epoch. What does not fit the wire is 0, never.
+pub(super) fn expires_at_ms(expiry: Expiry) -> u64 {
+    let millis = expiry.0.checked_mul(1_000);
+    millis.filter(|millis| i64::try_from(*millis).is_ok()).unwrap_or(0)
+}

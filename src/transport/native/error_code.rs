@@ -1,0 +1,88 @@
+//! What kind of refusal an error is to a client.
+
+use crate::error::ErrorCode;
+use crate::proto::client_v1::ErrorCode as Kind;
+
+/// The kind on the wire; the reason beside it says which error it is.
+pub(super) const fn kind(code: ErrorCode) -> Kind {
+    match code {
+        ErrorCode::Malformed
+        | ErrorCode::InvalidRoom
+        | ErrorCode::InvalidEventName
+        | ErrorCode::InvalidArgument
+        | ErrorCode::PayloadTooLarge
+        | ErrorCode::PresenceTooLarge => Kind::Invalid,
+        ErrorCode::Unauthenticated | ErrorCode::TokenExpired => Kind::Unauthenticated,
+        ErrorCode::Forbidden | ErrorCode::Rejected => Kind::Forbidden,
+        ErrorCode::NotJoined => Kind::NotFound,
+        ErrorCode::AlreadyConnected | ErrorCode::VersionConflict | ErrorCode::KeyReused => Kind::Conflict,
+        ErrorCode::RateLimited => Kind::RateLimited,
+        ErrorCode::RoomLimit => Kind::LimitReached,
+        ErrorCode::Unavailable => Kind::Unavailable,
+        ErrorCode::Timeout | ErrorCode::UnknownOutcome => Kind::UnknownOutcome,
+        ErrorCode::NoBackend | ErrorCode::Unsupported => Kind::Unimplemented,
+        ErrorCode::Internal => Kind::Internal,
+    }
+}
+
+/// The kind as a word.
+pub(super) const fn word(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Unspecified => "",
+        Kind::Invalid => "invalid",
+        Kind::Unauthenticated => "unauthenticated",
+        Kind::Forbidden => "forbidden",
+        Kind::NotFound => "not_found",
+        Kind::Conflict => "conflict",
+        Kind::RateLimited => "rate_limited",
+        Kind::LimitReached => "limit_reached",
+        Kind::Unavailable => "unavailable",
+        Kind::UnknownOutcome => "unknown_outcome",
+        Kind::Unimplemented => "unimplemented",
+        Kind::Internal => "internal",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_has_its_kind() {
+        let lines = ErrorCode::ALL.map(|code| format!("{} = {}", code.as_str(), word(kind(code))));
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        malformed = invalid
+        unauthenticated = unauthenticated
+        token_expired = unauthenticated
+        already_connected = conflict
+        forbidden = forbidden
+        invalid_room = invalid
+        invalid_event_name = invalid
+        invalid_argument = invalid
+        payload_too_large = invalid
+        not_joined = not_found
+        room_limit = limit_reached
+        rate_limited = rate_limited
+        presence_too_large = invalid
+        version_conflict = conflict
+        key_reused = conflict
+        no_backend = unimplemented
+        rejected = forbidden
+        timeout = unknown_outcome
+        unavailable = unavailable
+        unknown_outcome = unknown_outcome
+        unsupported = unimplemented
+        internal = internal
+        ");
+    }
+
+    #[test]
+    fn words_are_the_names_of_the_contract_in_lower_case() {
+        for number in 1..=11 {
+            let kind = Kind::try_from(number).unwrap();
+            let name = kind.as_str_name().strip_prefix("ERROR_CODE_").unwrap();
+            assert_eq!(word(kind), name.to_ascii_lowercase());
+        }
+        assert!(Kind::try_from(12).is_err(), "a new kind needs its word");
+    }
+}

@@ -1,0 +1,214 @@
+//! Messages of the server as JSON.
+
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
+
+use super::object::{Object, text};
+use crate::event::{Event, Payload};
+use crate::identity::Expiry;
+use crate::position::Position;
+use crate::presence::{Change, Present, Roster};
+use crate::room::Room;
+use crate::session::{HistoryPage, Joined, Message, Refusal, RoomChange};
+use crate::transport::native::{content, error_code};
+
+/// What most messages fit into, in bytes.
+pub(super) const MESSAGE_BYTES_USUAL: usize = 256;
+
+/// What the fields of an event's frame take, without the texts a publisher chose.
+const EVENT_BYTES_FIXED: usize = 300;
+
+/// About how many bytes an event's frame will have; too much rather than too little.
+pub(super) fn event_bytes(event: &Event) -> usize {
+    let payload = match &event.payload {
+        Payload::Json(json) => json.bytes().len(),
+        Payload::Binary(bytes) => bytes.len() / 3 * 4 + 4,
+    };
+    EVENT_BYTES_FIXED + event.room.name().len() + event.name.as_str().len() + payload
+}
+
+pub(super) fn event(out: &mut Vec<u8>, event: &Event) {
+    Object::write(out, |frame| frame.object("event", |object| event_fields(object, event)));
+}
+
+pub(super) fn passed(out: &mut Vec<u8>, event: &Event) {
+    Object::write(out, |frame| {
+        frame.object("passed", |object| {
+            object.text("room", event.room.name());
+            link_fields(object, event);
+        });
+    });
+}
+
+pub(super) fn message(out: &mut Vec<u8>, id: u32, message: &Message) {
+    Object::write(out, |frame| {
+        frame.number("id", id);
+        message_field(frame, message);
+    });
+}
+
+fn message_field(frame: &mut Object<'_>, message: &Message) {
+    match message {
+        Message::Error(refusal) => frame.object("error", |object| refusal_fields(object, refusal)),
+        Message::Connected {
+            connection,
+            user,
+            expiry,
+            heartbeat,
+            time,
+            rooms,
+        } => frame.object("connected", |object| {
+            object.plain("connectionId", connection);
+            object.text("userId", user.as_str());
+            expiry_field(object, *expiry);
+            object.number("heartbeatIntervalMs", content::millis(*heartbeat));
+            object.number("serverTimeMs", time.0);
+            object.list("rooms", rooms, |out, joined| {
+                Object::write(out, |object| joined_fields(object, joined));
+            });
+        }),
+        Message::Joined(joined) => frame.object("joined", |object| joined_fields(object, joined)),
+        Message::Left { room } => frame.object("left", |object| object.text("room", room.name())),
+        Message::Published {
+            position,
+            duplicate,
+            reached,
+        } => frame.object("published", |object| {
+            position_field(object, position.as_ref());
+            object.flag("duplicate", *duplicate);
+            object.number("reached", *reached);
+        }),
+        Message::Reply(payload) => frame.object("reply", |object| payload_field(object, payload)),
+        Message::Presence { room, roster } => frame.object("presence", |object| roster_fields(object, room, roster)),
+        Message::StateSet { room } => frame.object("presenceUpdated", |object| object.text("room", room.name())),
+        Message::UserRooms { user, rooms } => frame.object("userRooms", |object| {
+            object.text("userId", user.as_str());
+            object.list("rooms", rooms, |out, room| text(out, room.name()));
+        }),
+        Message::History(page) => frame.object("history", |object| history_fields(object, page)),
+        Message::Refreshed { expiry } => frame.object("refreshed", |object| expiry_field(object, *expiry)),
+        Message::Pong { time } => frame.object("pong", |object| object.number("serverTimeMs", time.0)),
+        Message::RoomJoined { joined, change } => frame.object("roomJoined", |object| {
+            object.object("joined", |object| joined_fields(object, joined));
+            object.text("reason", change_word(*change));
+        }),
+        Message::RoomLeft { room, change, message } => frame.object("roomLeft", |object| {
+            object.text("room", room.name());
+            object.text("reason", change_word(*change));
+            object.text("message", message);
+        }),
+        Message::PresenceChanged(change) => frame.object("presenceDelta", |object| change_fields(object, change)),
+        Message::Degraded { active } => frame.object("degraded", |object| object.flag("active", *active)),
+        Message::Resync { room, position } => frame.object("resync", |object| {
+            object.text("room", room.name());
+            position_field(object, Some(position));
+        }),
+        Message::ReconnectAdvice { delay, jitter } => frame.object("reconnectAdvice", |object| {
+            object.number("delayMs", content::millis(*delay));
+            object.number("jitterMs", content::millis(*jitter));
+        }),
+        Message::Expiring { expiry } => frame.object("sessionExpiring", |object| expiry_field(object, *expiry)),
+    }
+}
+
+fn expiry_field(object: &mut Object<'_>, expiry: Expiry) {
+    object.number("expiresAtMs", content::expires_at_ms(expiry));
+}
+
+fn refusal_fields(object: &mut Object<'_>, refusal: &Refusal) {
+    object.text("code", error_code::word(error_code::kind(refusal.code)));
+    object.text("reason", &refusal.reason);
+    object.text("message", &refusal.message);
+    object.number("retryAfterMs", refusal.retry_after.map_or(0, content::millis));
+}
+
+fn joined_fields(object: &mut Object<'_>, joined: &Joined) {
+    object.text("room", joined.room.name());
+    position_field(object, Some(&joined.position));
+    object.flag("recovered", joined.recovered);
+    object.number("replayed", joined.replayed);
+    if let Some(roster) = &joined.roster {
+        object.object("presence", |object| roster_fields(object, &joined.room, roster));
+    }
+}
+
+fn position_field(object: &mut Object<'_>, position: Option<&Position>) {
+    if let Some(position) = position {
+        object.object("position", |object| {
+            object.plain("epoch", position.epoch);
+            object.number("offset", position.offset.0);
+        });
+    }
+}
+
+fn roster_fields(object: &mut Object<'_>, room: &Room, roster: &Roster) {
+    object.text("room", room.name());
+    object.list("members", roster.members.iter().flatten(), member);
+    object.number("memberCount", roster.counts.users);
+    object.flag("countsOnly", roster.members.is_none());
+}
+
+fn change_fields(object: &mut Object<'_>, change: &Change) {
+    object.text("room", change.room.name());
+    object.list("joined", &change.joined, member);
+    object.list("leftUserIds", &change.left, |out, user| text(out, user.as_str()));
+    object.list("updated", &change.updated, member);
+    object.number("memberCount", change.counts.users);
+    object.flag("countsOnly", change.counts_only);
+}
+
+fn member(out: &mut Vec<u8>, present: &Present) {
+    Object::write(out, |object| {
+        object.text("userId", present.user.as_str());
+        object.number("connections", present.connections);
+        if let Some(state) = &present.state {
+            object.json("state", state);
+        }
+    });
+}
+
+fn history_fields(object: &mut Object<'_>, page: &HistoryPage) {
+    object.text("room", page.room.name());
+    object.list("events", &page.events, |out, event| {
+        Object::write(out, |object| event_fields(object, event));
+    });
+    position_field(object, Some(&page.head));
+    object.flag("complete", page.complete);
+    object.flag("more", page.more);
+}
+
+fn event_fields(object: &mut Object<'_>, event: &Event) {
+    object.text("room", event.room.name());
+    object.plain("id", event.id);
+    object.text("name", event.name.as_str());
+    link_fields(object, event);
+    object.number("timeMs", event.time.0);
+    if let Some(actor) = &event.actor {
+        object.text("actorUserId", actor.as_str());
+    }
+    object.text("class", content::class_word(event.class));
+    payload_field(object, &event.payload);
+}
+
+fn link_fields(object: &mut Object<'_>, event: &Event) {
+    if let Some(link) = event.link {
+        object.plain("epoch", link.position.epoch);
+        object.number("offset", link.position.offset.0);
+        object.number("previousOffset", link.prev.0);
+    }
+}
+
+fn payload_field(object: &mut Object<'_>, payload: &Payload) {
+    match payload {
+        Payload::Json(json) => object.json("payload", json),
+        Payload::Binary(bytes) => object.plain("binary", Base64Display::new(bytes, &STANDARD)),
+    }
+}
+
+const fn change_word(change: RoomChange) -> &'static str {
+    match change {
+        RoomChange::Backend => "backend",
+        RoomChange::Revoked => "revoked",
+        RoomChange::TokenChanged => "token_changed",
+    }
+}

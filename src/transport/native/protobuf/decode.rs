@@ -1,0 +1,99 @@
+//! Commands of a client from protobuf.
+
+use prost::Message as _;
+
+use crate::event::{Class, Payload};
+use crate::proto::client_v1::{self as wire, client_frame, history_query, payload};
+use crate::session::{Command, JoinOptions, Request, Since};
+use crate::transport::native::{DecodeError, Flaw, content, request};
+
+/// Reads one command. Fields this version does not know are skipped.
+///
+/// # Errors
+/// [`DecodeError`]; its id is 0 if the bytes are no frame.
+pub fn decode(bytes: &[u8]) -> Result<Request, DecodeError> {
+    let frame = wire::ClientFrame::decode(bytes).map_err(|error| DecodeError::new(0, Flaw::malformed(error)))?;
+    let unknown = || Flaw::unsupported("there is no command that this version knows");
+    request(frame.id, frame.command.ok_or_else(unknown).and_then(command))
+}
+
+fn command(command: client_frame::Command) -> Result<Command, Flaw> {
+    use client_frame::Command as Wire;
+    Ok(match command {
+        Wire::Connect(connect) => Command::Connect {
+            token: connect.token,
+            client: content::client(connect.client),
+            resume: content::resume(connect.resume.into_iter().map(resume).collect())?,
+        },
+        Wire::Join(join) => Command::Join {
+            room: join.room,
+            options: JoinOptions {
+                since: join.since.as_ref().map(since),
+                rewind: join.rewind,
+                presence: join.presence,
+                state: content::state(join.state_json)?,
+            },
+        },
+        Wire::Leave(leave) => Command::Leave { room: leave.room },
+        Wire::Publish(publish) => Command::Publish {
+            class: class(publish.class)?,
+            room: publish.room,
+            event: publish.event,
+            payload: payload(publish.payload)?,
+            key: publish.idempotency_key,
+        },
+        Wire::Request(request) => Command::Ask {
+            method: request.method,
+            room: request.room,
+            payload: payload(request.payload)?,
+        },
+        Wire::PresenceQuery(query) => Command::Presence { room: query.room },
+        Wire::PresenceUpdate(update) => Command::SetState {
+            room: update.room,
+            state: content::state(update.state_json)?,
+        },
+        Wire::UserRoomsQuery(query) => Command::UserRooms { user: query.user_id },
+        Wire::HistoryQuery(query) => history(query)?,
+        Wire::Refresh(refresh) => Command::Refresh { token: refresh.token },
+        Wire::Ping(wire::Ping {}) => Command::Ping,
+    })
+}
+
+fn history(query: wire::HistoryQuery) -> Result<Command, Flaw> {
+    let (after, before) = match &query.from {
+        None => (None, None),
+        Some(history_query::From::After(position)) => (Some(since(position)), None),
+        Some(history_query::From::Before(position)) => (None, Some(since(position))),
+    };
+    Ok(Command::History {
+        room: query.room,
+        from: content::history_from(after, before)?,
+        limit: query.limit,
+    })
+}
+
+fn since(position: &wire::Position) -> Since {
+    content::since(&position.epoch, position.offset)
+}
+
+/// A room without a position is one whose position cannot be read.
+fn resume(at: wire::RoomPosition) -> (String, Since) {
+    (at.room, at.position.as_ref().map_or(Since::Unreadable, since))
+}
+
+fn payload(payload: Option<wire::Payload>) -> Result<Payload, Flaw> {
+    match payload.and_then(|payload| payload.content) {
+        Some(payload::Content::Json(text)) => content::json("the payload", text).map(Payload::Json),
+        Some(payload::Content::Binary(bytes)) => Ok(Payload::Binary(bytes)),
+        None => Err(Flaw::invalid("neither json nor binary")),
+    }
+}
+
+fn class(number: i32) -> Result<Class, Flaw> {
+    match wire::EventClass::try_from(number) {
+        Ok(wire::EventClass::Unspecified | wire::EventClass::Reliable) => Ok(Class::Reliable),
+        Ok(wire::EventClass::Ephemeral) => Ok(Class::Ephemeral),
+        Ok(wire::EventClass::LastValue) => Ok(Class::LastValue),
+        Err(_) => Err(Flaw::invalid("the class is none of ephemeral, reliable, last_value")),
+    }
+}
