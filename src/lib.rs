@@ -31,7 +31,7 @@ pub mod rooms;
 pub mod session;
 
 pub mod api;
+pub mod transport;
 
 pub mod config;
 pub mod telemetry;
-pub mod transport;

@@ -3,3 +3,12 @@
 
 pub mod native;
 pub mod websocket;
+
+/// As much of a text as fits into so many bytes, cut between characters.
+fn prefix(text: &str, bytes_max: usize) -> &str {
+    let mut end = bytes_max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

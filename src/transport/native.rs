@@ -13,6 +13,7 @@ pub mod protobuf;
 
 use crate::error::ErrorCode;
 use crate::session::{Refusal, Request};
+use crate::transport::prefix;
 
 /// How a connection of the native protocol writes and reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +64,9 @@ impl DecodeError {
     /// The longest message, in bytes: it may quote what the client sent.
     pub const MESSAGE_BYTES_MAX: usize = 200;
 
-    fn new(id: u32, Flaw { code, mut message }: Flaw) -> Self {
-        message.truncate(message.floor_char_boundary(Self::MESSAGE_BYTES_MAX));
+    fn new(id: u32, flaw: Flaw) -> Self {
+        let (code, mut message) = (flaw.code, flaw.message);
+        message.truncate(prefix(&message, Self::MESSAGE_BYTES_MAX).len());
         Self { id, code, message }
     }
 
@@ -83,24 +85,24 @@ struct Flaw {
 }
 
 impl Flaw {
-    fn malformed(message: impl ToString) -> Self {
+    fn malformed(message: impl Into<String>) -> Self {
         Self {
             code: ErrorCode::Malformed,
-            message: message.to_string(),
+            message: message.into(),
         }
     }
 
-    fn invalid(message: impl ToString) -> Self {
+    fn invalid(message: impl Into<String>) -> Self {
         Self {
             code: ErrorCode::InvalidArgument,
-            message: message.to_string(),
+            message: message.into(),
         }
     }
 
-    fn unsupported(message: impl ToString) -> Self {
+    fn unsupported(message: impl Into<String>) -> Self {
         Self {
             code: ErrorCode::Unsupported,
-            message: message.to_string(),
+            message: message.into(),
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn since(epoch: &str, offset: u64) -> Since {
 
 /// Checks a JSON value that is relayed as it was written.
 pub(super) fn json(field: &str, text: impl Into<Bytes>) -> Result<Json, Flaw> {
-    Json::parse(text).map_err(|error| Flaw::invalid(format_args!("{field} {error}")))
+    Json::parse(text).map_err(|error| Flaw::invalid(format!("{field} {error}")))
 }
 
 /// Checks what a client says about itself; `null` says nothing.

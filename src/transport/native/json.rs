@@ -7,7 +7,7 @@ mod object;
 use crate::event::Event;
 use crate::session::{Frame, Message, Wire};
 use crate::transport::native::Encoding;
-use crate::transport::websocket::frame::FrameWriter;
+use crate::transport::websocket::frame::{FrameWriter, ping};
 
 pub use decode::decode;
 
@@ -24,6 +24,10 @@ impl Wire for JsonWire {
         let mut frame = FrameWriter::with_capacity(encode::MESSAGE_BYTES_USUAL);
         encode::message(frame.body(), id, message);
         frame.text()
+    }
+
+    fn heartbeat(&self) -> Frame {
+        ping()
     }
 
     fn event(&self, event: &Event) -> Frame {

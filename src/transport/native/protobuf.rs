@@ -9,7 +9,7 @@ use prost::Message as _;
 use crate::event::Event;
 use crate::session::{Frame, Message, Wire};
 use crate::transport::native::Encoding;
-use crate::transport::websocket::frame::FrameWriter;
+use crate::transport::websocket::frame::{FrameWriter, ping};
 
 pub use decode::decode;
 
@@ -27,6 +27,10 @@ impl Wire for ProtobufWire {
         let mut frame = FrameWriter::with_capacity(message.encoded_len());
         message.encode_raw(frame.body());
         frame.binary()
+    }
+
+    fn heartbeat(&self) -> Frame {
+        ping()
     }
 
     fn event(&self, event: &Event) -> Frame {

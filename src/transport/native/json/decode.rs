@@ -33,7 +33,7 @@ pub fn decode(text: &str) -> Result<Request, DecodeError> {
     let id = envelope.id.unwrap_or(0);
     match read {
         Ok(()) => request(id, envelope.into_command()),
-        Err(error) => request(id, Err(Flaw::malformed(error))),
+        Err(error) => request(id, Err(Flaw::malformed(error.to_string()))),
     }
 }
 
@@ -54,10 +54,8 @@ impl Envelope {
         match (self.command, self.unknown) {
             (Some(command), None) => command,
             (None, None) => Err(Flaw::malformed("there is no command")),
-            (None, Some(key)) => Err(Flaw::unsupported(format_args!("there is no command `{key}`"))),
-            (Some(_), Some(key)) => Err(Flaw::malformed(format_args!(
-                "unknown field `{key}` beside the command"
-            ))),
+            (None, Some(key)) => Err(Flaw::unsupported(format!("there is no command `{key}`"))),
+            (Some(_), Some(key)) => Err(Flaw::malformed(format!("unknown field `{key}` beside the command"))),
         }
     }
 
@@ -95,7 +93,7 @@ impl<'de> Visitor<'de> for &mut Envelope {
                 "presenceQuery" => self.command(entries, |Named { room }| Ok(Command::Presence { room }))?,
                 "presenceUpdate" => self.command(entries, PresenceUpdate::command)?,
                 "userRoomsQuery" => {
-                    self.command(entries, |UserRooms { user_id: user }| Ok(Command::UserRooms { user }))?
+                    self.command(entries, |UserRooms { user_id: user }| Ok(Command::UserRooms { user }))?;
                 }
                 "historyQuery" => self.command(entries, HistoryQuery::command)?,
                 "refresh" => self.command(entries, |Refresh { token }| Ok(Command::Refresh { token }))?,
@@ -305,7 +303,7 @@ fn payload(json: Option<&RawValue>, binary: Option<String>) -> Result<Payload, F
         (Some(value), None) => content::json("the payload", bytes(value)).map(Payload::Json),
         (None, Some(text)) => match BASE64.decode(text) {
             Ok(bytes) => Ok(Payload::Binary(bytes.into())),
-            Err(error) => Err(Flaw::invalid(format_args!("binary is not base64: {error}"))),
+            Err(error) => Err(Flaw::invalid(format!("binary is not base64: {error}"))),
         },
         (None, None) => Err(Flaw::invalid("neither payload nor binary")),
         (Some(_), Some(_)) => Err(Flaw::invalid("both payload and binary")),

@@ -12,7 +12,8 @@ use crate::transport::native::{DecodeError, Flaw, content, request};
 /// # Errors
 /// [`DecodeError`]; its id is 0 if the bytes are no frame.
 pub fn decode(bytes: &[u8]) -> Result<Request, DecodeError> {
-    let frame = wire::ClientFrame::decode(bytes).map_err(|error| DecodeError::new(0, Flaw::malformed(error)))?;
+    let frame =
+        wire::ClientFrame::decode(bytes).map_err(|error| DecodeError::new(0, Flaw::malformed(error.to_string())))?;
     let unknown = || Flaw::unsupported("there is no command that this version knows");
     request(frame.id, frame.command.ok_or_else(unknown).and_then(command))
 }

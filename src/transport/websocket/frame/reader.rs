@@ -48,6 +48,19 @@ struct Frame {
     remaining: usize,
 }
 
+/// What the socket gave and is not read yet.
+struct Input<'i>(&'i mut [u8]);
+
+impl<'i> Input<'i> {
+    /// The next bytes, as many as are there.
+    fn take(&mut self, bytes_max: usize) -> &'i mut [u8] {
+        let here = bytes_max.min(self.0.len());
+        let (taken, rest) = mem::take(&mut self.0).split_at_mut(here);
+        self.0 = rest;
+        taken
+    }
+}
+
 impl Reader {
     /// Takes what the socket gave, which is unmasked in place, and calls `on` for each complete message or control frame,
     /// in order. `now_ms` is any clock that does not go back.
@@ -60,11 +73,9 @@ impl Reader {
     /// [`CloseReason::MessageTooBig`], or [`CloseReason::PolicyViolation`] for too many fragments and too slow messages.
     pub fn feed(&mut self, input: &mut [u8], limits: &Limits, now_ms: u64, on: Sink<'_>) -> Result<(), CloseReason> {
         self.check_duration(limits, now_ms)?;
-        let mut rest = input;
-        while let Some(mut frame) = self.next_frame(&mut rest, limits, now_ms)? {
-            let here = frame.remaining.min(rest.len());
-            let (payload, after) = mem::take(&mut rest).split_at_mut(here);
-            rest = after;
+        let mut input = Input(input);
+        while let Some(mut frame) = self.next_frame(&mut input, limits, now_ms)? {
+            let payload = input.take(frame.remaining);
             frame.mask.apply(payload);
             frame.remaining -= payload.len();
             let flow = match frame.opcode {
@@ -95,15 +106,20 @@ impl Reader {
     }
 
     /// The frame the next bytes belong to; `None` when the input is used up.
-    fn next_frame(&mut self, rest: &mut &mut [u8], limits: &Limits, now_ms: u64) -> Result<Option<Frame>, CloseReason> {
+    fn next_frame(
+        &mut self,
+        input: &mut Input<'_>,
+        limits: &Limits,
+        now_ms: u64,
+    ) -> Result<Option<Frame>, CloseReason> {
         let begun = self
             .partial
             .as_mut()
-            .and_then(|partial| partial.frame.take_if(|_| !rest.is_empty()));
-        if begun.is_some() || rest.is_empty() {
+            .and_then(|partial| partial.frame.take_if(|_| !input.0.is_empty()));
+        if begun.is_some() || input.0.is_empty() {
             return Ok(begun);
         }
-        let Some(frame) = self.read_head(rest, now_ms)? else {
+        let Some(frame) = self.read_head(input, now_ms)? else {
             return Ok(None);
         };
         self.admit(&frame, limits)?;
@@ -111,21 +127,20 @@ impl Reader {
     }
 
     /// Reads a header, of which a part may have come before; keeps what is there if it is not whole.
-    fn read_head(&mut self, rest: &mut &mut [u8], now_ms: u64) -> Result<Option<Frame>, CloseReason> {
+    fn read_head(&mut self, input: &mut Input<'_>, now_ms: u64) -> Result<Option<Frame>, CloseReason> {
         let kept = self.partial.as_ref().map_or(0, |partial| partial.head_len);
         if kept == 0
-            && let Some((frame, len)) = Frame::parse(rest)?
+            && let Some((frame, len)) = Frame::parse(input.0)?
         {
-            *rest = &mut mem::take(rest)[len..];
+            input.take(len);
             return Ok(Some(frame));
         }
         let partial = self.partial(now_ms);
-        let end = HEAD_BYTES_MAX.min(kept + rest.len());
-        partial.head[kept..end].copy_from_slice(&rest[..end - kept]);
+        let end = HEAD_BYTES_MAX.min(kept + input.0.len());
+        partial.head[kept..end].copy_from_slice(&input.0[..end - kept]);
         let parsed = Frame::parse(&partial.head[..end])?;
         partial.head_len = if parsed.is_some() { 0 } else { end };
-        let used = parsed.map_or(end, |(_, len)| len) - kept;
-        *rest = &mut mem::take(rest)[used..];
+        input.take(parsed.map_or(end, |(_, len)| len) - kept);
         Ok(parsed.map(|(frame, _)| frame))
     }
 

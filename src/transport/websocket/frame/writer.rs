@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::transport::prefix;
+
 /// The first byte of a frame (RFC 6455 section 5.2): FIN and the opcode.
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
@@ -110,8 +112,7 @@ pub fn pong(payload: &[u8]) -> Bytes {
 #[must_use]
 pub fn close(code: u16, reason: &str) -> Bytes {
     let mut body = code.to_be_bytes().to_vec();
-    let end = reason.floor_char_boundary(CONTROL_BYTES_MAX - body.len());
-    body.extend_from_slice(&reason.as_bytes()[..end]);
+    body.extend_from_slice(prefix(reason, CONTROL_BYTES_MAX - body.len()).as_bytes());
     frame(CLOSE, &body)
 }
 
