@@ -12,6 +12,8 @@
 //!
 //! Nothing here knows events, sockets or permissions.
 
+pub mod memory;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;

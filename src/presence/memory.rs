@@ -1,0 +1,232 @@
+//! The in-process presence: one node knows everybody.
+//!
+//! Rooms are spread over stripes, each behind a lock that is never held over an await. Whoever enters or leaves changes
+//! the room at once; what observers are told is gathered and told by one task ([`MemoryPresence::run`]), which also ends
+//! grace periods. A slow observer holds up the next round, not the others of this one, and meanwhile changes gather.
+//!
+//! What the contract of [`crate::presence`] leaves open:
+//! - **State** is the user's, not a connection's: what any of them said last, until the user is gone.
+//! - **Queries** ([`Presence::page`], [`Presence::counts`], [`Presence::rooms_of`]) answer what is so now, which observers
+//!   are told within [`Config::flush_interval`].
+//! - **Versions** come from one sequence of the process, so they are sparse within a room. A reader skips a change whose
+//!   version is not above that of its roster.
+//! - **Activity** is told at once, in order per room; leaving after the grace period.
+
+mod attendance;
+mod config;
+mod room;
+mod stripe;
+#[cfg(test)]
+mod tests;
+mod users;
+mod watched;
+mod whereabouts;
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::{BoxFuture, join_all};
+use tokio::sync::{Notify, broadcast};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+
+use super::{
+    Activity, Change, Counts, Departure, Member, Observer, Presence, Present, Roster, RosterPage, StateTooLarge,
+};
+use crate::event::Except;
+use crate::identity::UserId;
+use crate::json::Json;
+use crate::room::{Room, Tenant};
+use room::Attended;
+use stripe::{Shared, Stripe, Told};
+use whereabouts::Whereabouts;
+
+const STRIPES: usize = 64;
+
+/// Changes for one observer, in order.
+type Letters = Vec<(Arc<dyn Observer>, Arc<Change>)>;
+
+/// The in-process presence. See the module's documentation for what it promises.
+pub struct MemoryPresence {
+    shared: Shared,
+    stripes: Box<[Mutex<Stripe>]>,
+    hasher: RandomState,
+    started: Instant,
+    /// There is something to tell or to end.
+    work: Notify,
+}
+
+impl MemoryPresence {
+    /// Presence of rooms that nobody is in yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            hasher: RandomState::new(),
+            started: Instant::now(),
+            work: Notify::new(),
+            shared: Shared {
+                activity: broadcast::Sender::new(config.activity_capacity.max(1)),
+                versions: AtomicU64::new(0),
+                whereabouts: Whereabouts::new(),
+                config,
+            },
+        }
+    }
+
+    /// Tells observers and ends grace periods until `shutdown`. Sleeps while there is nothing to do. Without it observers
+    /// are told nothing and lost users stay.
+    ///
+    /// # Cancel safety
+    /// When dropped, a change under way may have reached some observers only.
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let telling = async {
+            loop {
+                self.work.notified().await;
+                sleep(self.shared.config.flush_interval).await;
+                if self.flush().await {
+                    self.work.notify_one();
+                }
+            }
+        };
+        shutdown.run_until_cancelled(telling).await;
+    }
+
+    /// Tells what there is to tell. Answers whether something is left for later.
+    async fn flush(&self) -> bool {
+        let now_ms = self.now_ms();
+        let (mut told, mut more) = (Vec::new(), false);
+        for stripe in &self.stripes {
+            more |= lock(stripe).flush(&self.shared, now_ms, &mut told);
+        }
+        join_all(by_observer(told).into_iter().map(hand_over)).await;
+        more
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn stripe(&self, room: &Room) -> MutexGuard<'_, Stripe> {
+        let hash = self.hasher.hash_one(room);
+        let index = usize::try_from(hash % STRIPES as u64).expect("it is less than the number of stripes");
+        lock(&self.stripes[index])
+    }
+
+    fn read<T: Default>(&self, room: &Room, read: impl FnOnce(&Attended) -> T) -> T {
+        self.stripe(room).rooms.get(room).map(read).unwrap_or_default()
+    }
+
+    fn find(&self, tenant: &Tenant, user: &UserId) -> Vec<(Room, Present)> {
+        let rooms = self.shared.whereabouts.rooms_of(tenant.as_str(), user);
+        let shown = |room: Room| {
+            let present = self.read(&room, |attended| attended.shown(user))?;
+            Some((room, present))
+        };
+        let mut found: Vec<(Room, Present)> = rooms.into_iter().filter_map(shown).collect();
+        found.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        found.dedup_by(|(one, _), (other, _)| one == other);
+        found
+    }
+}
+
+/// Nothing foreign runs under the lock, so a poisoned stripe means a defect here; its state is kept nonetheless.
+fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
+    stripe.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn by_observer(told: Vec<Told>) -> Vec<Letters> {
+    let mut piles: Vec<(u16, Letters)> = Vec::new();
+    for (change, observers) in told {
+        for observer in observers {
+            let letter = (observer, Arc::clone(&change));
+            let id = letter.0.id();
+            match piles.iter_mut().find(|(known, _)| *known == id) {
+                Some((_, pile)) => pile.push(letter),
+                None => piles.push((id, vec![letter])),
+            }
+        }
+    }
+    piles.into_iter().map(|(_, pile)| pile).collect()
+}
+
+async fn hand_over(letters: Letters) {
+    for (observer, change) in letters {
+        observer.observe(change).await;
+    }
+}
+
+impl fmt::Debug for MemoryPresence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let config = &self.shared.config;
+        f.debug_struct("MemoryPresence")
+            .field("config", config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Presence for MemoryPresence {
+    fn enter(&self, room: &Room, member: &Member, state: Option<Json>) -> Result<(), StateTooLarge> {
+        let max = self.shared.config.state_bytes_max;
+        if state.as_ref().is_some_and(|state| state.bytes().len() > max) {
+            return Err(StateTooLarge { max });
+        }
+        if self.stripe(room).enter(&self.shared, room, member, state) {
+            self.work.notify_one();
+        }
+        Ok(())
+    }
+
+    fn leave(&self, room: &Room, member: &Member, departure: Departure) {
+        let now_ms = self.now_ms();
+        if self.stripe(room).leave(&self.shared, room, member, departure, now_ms) {
+            self.work.notify_one();
+        }
+    }
+
+    fn observe(&self, room: &Room, observer: Arc<dyn Observer>) -> Roster {
+        self.stripe(room).observe(&self.shared, room, observer)
+    }
+
+    fn unobserve(&self, room: &Room, observer_id: u16) {
+        self.stripe(room).unobserve(room, observer_id);
+    }
+
+    fn page<'a>(&'a self, room: &'a Room, after: Option<&'a UserId>, size: usize) -> BoxFuture<'a, RosterPage> {
+        let nobody = RosterPage {
+            counts: Counts::default(),
+            members: Vec::new(),
+            next_after: None,
+        };
+        Box::pin(async move {
+            let page = self.read(room, |attended| Some(attended.page(after, size)));
+            page.unwrap_or(nobody)
+        })
+    }
+
+    fn rooms_of<'a>(&'a self, tenant: &'a Tenant, user: &'a UserId) -> BoxFuture<'a, Vec<(Room, Present)>> {
+        Box::pin(async move { self.find(tenant, user) })
+    }
+
+    fn counts(&self, room: &Room) -> Counts {
+        self.read(room, Attended::counts)
+    }
+
+    fn reached(&self, room: &Room, except: &Except) -> u32 {
+        let owner = |connection| self.shared.whereabouts.owner_of(connection);
+        self.read(room, |attended| attended.reached(except, owner))
+    }
+
+    fn announce(&self, activity: Activity) {
+        // Nobody may be watching.
+        self.shared.activity.send(activity).ok();
+    }
+
+    fn activity(&self) -> broadcast::Receiver<Activity> {
+        self.shared.activity.subscribe()
+    }
+}

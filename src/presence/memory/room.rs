@@ -1,0 +1,182 @@
+//! One room's presence as a pure state machine: who enters, leaves, is lost and given up. Time is handed in.
+
+use super::attendance::Attendance;
+use super::users::Users;
+use super::watched::Watched;
+use crate::event::{Except, Timestamp};
+use crate::identity::{ConnectionId, UserId};
+use crate::json::Json;
+use crate::presence::{Counts, Member, Present, RosterPage};
+
+/// What entering came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entered {
+    /// The user was not shown before.
+    Joined {
+        /// Nobody was.
+        occupied: bool,
+    },
+    /// A further connection of a user, or the first again of one that was lost.
+    Connected,
+    /// The connection was already there.
+    Renewed,
+}
+
+/// What leaving came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// The connection was not there.
+    Unknown,
+    /// The user has others.
+    Disconnected,
+    /// It was the user's last one; the grace period begins.
+    Lost,
+    /// It was the user's last one.
+    Gone {
+        /// Nobody is left.
+        vacated: bool,
+    },
+}
+
+/// A room somebody is in or observes.
+#[derive(Debug)]
+pub(super) struct Attended {
+    pub(super) users: Users,
+    /// Open connections.
+    connections: u32,
+    /// Users whose last connection was lost.
+    lost: u32,
+    /// Most rooms have no observer and pay one word for it.
+    pub(super) watched: Option<Box<Watched>>,
+}
+
+impl Attended {
+    pub(super) const fn new() -> Self {
+        Self {
+            users: Users::new(),
+            connections: 0,
+            lost: 0,
+            watched: None,
+        }
+    }
+
+    /// Whether nobody would miss the room.
+    pub(super) fn is_unused(&self) -> bool {
+        self.users.is_empty() && self.watched.is_none()
+    }
+
+    /// Counts what is shown: a user that was lost counts with one connection.
+    pub(super) fn counts(&self) -> Counts {
+        Counts {
+            users: u32::try_from(self.users.len()).unwrap_or(u32::MAX),
+            connections: self.connections + self.lost,
+        }
+    }
+
+    pub(super) fn enter(&mut self, member: &Member, state: Option<Json>, now: Timestamp) -> Entered {
+        self.before_change(&member.user);
+        let occupied = self.users.is_empty();
+        let Some(attendance) = self.users.find_mut(&member.user) else {
+            let mut attendance = Attendance::of(member.connection, now);
+            attendance.set_state(state);
+            self.users.insert(member.user.clone(), attendance);
+            self.connections += 1;
+            return Entered::Joined { occupied };
+        };
+        if attendance.has(member.connection) {
+            attendance.set_state(state);
+            return Entered::Renewed;
+        }
+        self.lost -= u32::from(attendance.lost_at_ms().is_some());
+        self.connections += 1;
+        attendance.add(member.connection);
+        if state.is_some() {
+            attendance.set_state(state);
+        }
+        Entered::Connected
+    }
+
+    /// `grace`: whether the user is still shown if this was its last connection.
+    pub(super) fn leave(&mut self, member: &Member, grace: bool, now_ms: u64) -> Left {
+        let Some(attendance) = self.users.find(&member.user) else {
+            return Left::Unknown;
+        };
+        if !attendance.has(member.connection) {
+            return Left::Unknown;
+        }
+        self.before_change(&member.user);
+        self.connections -= 1;
+        let attendance = self.users.find_mut(&member.user);
+        let attendance = attendance.expect("the user has just been found");
+        attendance.take(member.connection, now_ms);
+        if attendance.lost_at_ms().is_none() {
+            return Left::Disconnected;
+        }
+        if grace {
+            self.lost += 1;
+            return Left::Lost;
+        }
+        self.users.remove(&member.user);
+        Left::Gone {
+            vacated: self.users.is_empty(),
+        }
+    }
+
+    /// Ends the grace period that began at `lost_ms`, unless the user has come back since. Answers whether the room is
+    /// now empty, if the user is gone.
+    pub(super) fn give_up(&mut self, user: &UserId, lost_ms: u64) -> Option<bool> {
+        if self.users.find(user)?.lost_at_ms() != Some(lost_ms) {
+            return None;
+        }
+        self.before_change(user);
+        self.lost -= 1;
+        self.users.remove(user);
+        Some(self.users.is_empty())
+    }
+
+    /// Keeps how the observers know the user, before it becomes different.
+    fn before_change(&mut self, user: &UserId) {
+        let users = &self.users;
+        if let Some(watched) = &mut self.watched {
+            watched.keep(user, || users.find(user).map(|attendance| attendance.shown(user)));
+        }
+    }
+
+    pub(super) fn shown(&self, user: &UserId) -> Option<Present> {
+        self.users.find(user).map(|attendance| attendance.shown(user))
+    }
+
+    pub(super) fn page(&self, after: Option<&UserId>, size: usize) -> RosterPage {
+        let mut rest = self.users.after(after);
+        let shown = |(user, attendance): (&UserId, &Attendance)| attendance.shown(user);
+        let members: Vec<Present> = rest.by_ref().take(size).map(shown).collect();
+        let more = rest.next().is_some();
+        let next_after = members.last().filter(|_| more).map(|last| last.user.clone());
+        RosterPage {
+            counts: self.counts(),
+            members,
+            next_after,
+        }
+    }
+
+    /// Open connections that `except` does not leave out. `owner` knows whose a connection is.
+    pub(super) fn reached(&self, except: &Except, owner: impl Fn(ConnectionId) -> Option<UserId>) -> u32 {
+        let (users, connections) = (except.users(), except.connections());
+        let by_user = distinct(users).filter_map(|user| self.users.find(user));
+        let left_out: u32 = by_user.map(Attendance::count).sum();
+        let is_here = |connection: ConnectionId| {
+            let user = owner(connection).filter(|user| !users.contains(user));
+            let attendance = user.and_then(|user| self.users.find(&user));
+            attendance.is_some_and(|attendance| attendance.has(connection))
+        };
+        let by_connection = distinct(connections).filter(|connection| is_here(**connection));
+        let alone = u32::try_from(by_connection.count()).unwrap_or(u32::MAX);
+        self.connections - left_out - alone
+    }
+}
+
+/// The items of a short list, each once.
+fn distinct<T: PartialEq>(items: &[T]) -> impl Iterator<Item = &T> {
+    let first = |(index, item): &(usize, &T)| !items[..*index].contains(*item);
+    items.iter().enumerate().filter(first).map(|(_, item)| item)
+}

@@ -1,0 +1,200 @@
+//! A share of the rooms behind one lock.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tokio::sync::broadcast;
+
+use super::config::Config;
+use super::room::{Attended, Entered, Left};
+use super::watched::Telling;
+use super::whereabouts::Whereabouts;
+use crate::event::Timestamp;
+use crate::identity::UserId;
+use crate::json::Json;
+use crate::presence::{Activity, Change, Departure, Member, Observer, Roster};
+use crate::room::Room;
+
+/// What all stripes share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub config: Config,
+    pub versions: AtomicU64,
+    pub whereabouts: Whereabouts,
+    pub activity: broadcast::Sender<Activity>,
+}
+
+impl Shared {
+    fn announce(&self, activity: impl FnOnce() -> Activity) {
+        if self.activity.receiver_count() > 0 {
+            // The last receiver may have gone since.
+            self.activity.send(activity()).ok();
+        }
+    }
+
+    fn joined(&self, room: &Room, user: &UserId, occupied: bool) {
+        self.whereabouts.joined(room, user);
+        if occupied {
+            self.announce(|| Activity::Occupied(room.clone()));
+        }
+        self.announce(|| Activity::Joined(room.clone(), user.clone()));
+    }
+
+    fn gone(&self, room: &Room, user: &UserId, vacated: bool) {
+        self.whereabouts.gone(room, user);
+        self.announce(|| Activity::Left(room.clone(), user.clone()));
+        if vacated {
+            self.announce(|| Activity::Vacated(room.clone()));
+        }
+    }
+
+    fn grace_ms(&self) -> u64 {
+        u64::try_from(self.config.leave_grace.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A user whose last connection in a room was lost.
+#[derive(Debug)]
+struct Grace {
+    lost_ms: u64,
+    room: Room,
+    user: UserId,
+}
+
+/// A change and who is to be told of it.
+pub(super) type Told = (Arc<Change>, Vec<Arc<dyn Observer>>);
+
+/// A share of the rooms.
+#[derive(Debug, Default)]
+pub(super) struct Stripe {
+    pub rooms: HashMap<Room, Attended>,
+    /// Oldest first; all wait equally long. One for each connection that was somebody's last one within the grace period.
+    graces: VecDeque<Grace>,
+    /// Observed rooms in which something may have changed.
+    queued: Vec<Room>,
+}
+
+impl Stripe {
+    /// Enters a connection. Answers whether there is something to tell later.
+    pub(super) fn enter(&mut self, shared: &Shared, room: &Room, member: &Member, state: Option<Json>) -> bool {
+        let attended = match self.rooms.get_mut(room) {
+            Some(attended) => attended,
+            None => self.rooms.entry(room.clone()).or_insert_with(Attended::new),
+        };
+        match attended.enter(member, state, Timestamp::now()) {
+            Entered::Joined { occupied } => {
+                shared.whereabouts.entered(member);
+                shared.joined(room, &member.user, occupied);
+            }
+            Entered::Connected => shared.whereabouts.entered(member),
+            Entered::Renewed => {}
+        }
+        self.queue(room)
+    }
+
+    /// Takes a connection out. Answers whether there is something to tell or to end later.
+    pub(super) fn leave(
+        &mut self,
+        shared: &Shared,
+        room: &Room,
+        member: &Member,
+        departure: Departure,
+        now_ms: u64,
+    ) -> bool {
+        let Some(attended) = self.rooms.get_mut(room) else {
+            return false;
+        };
+        let grace = departure == Departure::Lost && shared.grace_ms() > 0;
+        let left = attended.leave(member, grace, now_ms);
+        if left == Left::Unknown {
+            return false;
+        }
+        shared.whereabouts.left(member.connection);
+        if left == Left::Lost {
+            let (room, user) = (room.clone(), member.user.clone());
+            let lost_ms = now_ms;
+            self.graces.push_back(Grace { lost_ms, room, user });
+        }
+        if let Left::Gone { vacated } = left {
+            shared.gone(room, &member.user, vacated);
+        }
+        let told_later = self.queue(room);
+        self.forget_unused(room);
+        told_later || left == Left::Lost
+    }
+
+    pub(super) fn observe(&mut self, shared: &Shared, room: &Room, observer: Arc<dyn Observer>) -> Roster {
+        let attended = self.rooms.entry(room.clone()).or_insert_with(Attended::new);
+        attended.observe(observer, &shared.config, &shared.versions)
+    }
+
+    pub(super) fn unobserve(&mut self, room: &Room, observer_id: u16) {
+        if let Some(attended) = self.rooms.get_mut(room) {
+            attended.unobserve(observer_id);
+            self.forget_unused(room);
+        }
+    }
+
+    /// Ends grace periods and says what observers have to be told now. Answers whether something is left for later.
+    pub(super) fn flush(&mut self, shared: &Shared, now_ms: u64, told: &mut Vec<Told>) -> bool {
+        self.end_graces(shared, now_ms);
+        let mut later = Vec::new();
+        for room in std::mem::take(&mut self.queued) {
+            let Some(attended) = self.rooms.get_mut(&room) else {
+                continue;
+            };
+            let telling = attended.tell(&room, now_ms, &shared.config, &shared.versions);
+            let Some(watched) = &mut attended.watched else {
+                continue;
+            };
+            watched.queued = matches!(telling, Telling::Later);
+            match telling {
+                Telling::Now(change) => told.push((change, watched.observers().to_vec())),
+                Telling::Later => later.push(room),
+                Telling::Nothing => {}
+            }
+        }
+        self.queued = later;
+        !self.queued.is_empty() || !self.graces.is_empty()
+    }
+
+    fn end_graces(&mut self, shared: &Shared, now_ms: u64) {
+        while let Some(oldest) = self.graces.front()
+            && now_ms.saturating_sub(oldest.lost_ms) >= shared.grace_ms()
+        {
+            let Some(grace) = self.graces.pop_front() else {
+                return;
+            };
+            let Some(attended) = self.rooms.get_mut(&grace.room) else {
+                continue;
+            };
+            if let Some(vacated) = attended.give_up(&grace.user, grace.lost_ms) {
+                shared.gone(&grace.room, &grace.user, vacated);
+                self.queue(&grace.room);
+                self.forget_unused(&grace.room);
+            }
+        }
+    }
+
+    /// Puts an observed room in line. Answers whether it is observed.
+    fn queue(&mut self, room: &Room) -> bool {
+        let attended = self.rooms.get_mut(room);
+        let Some(watched) = attended.and_then(|attended| attended.watched.as_mut()) else {
+            return false;
+        };
+        if !std::mem::replace(&mut watched.queued, true) {
+            self.queued.push(room.clone());
+        }
+        true
+    }
+
+    fn forget_unused(&mut self, room: &Room) {
+        if self.rooms.get(room).is_some_and(Attended::is_unused) {
+            self.rooms.remove(room);
+            if self.rooms.len() < self.rooms.capacity() / 4 {
+                self.rooms.shrink_to(self.rooms.len() * 2);
+            }
+        }
+    }
+}
