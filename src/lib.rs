@@ -5,10 +5,10 @@
 //! 0. vocabulary: [`room`], [`event`], [`position`], [`identity`], [`error`], [`json`], [`rate`]; beside it [`proto`], the
 //!    generated wire types, which only the parts that speak gRPC or protobuf import
 //! 1. ports and their adapters: [`auth`], [`policy`], [`bus`], [`presence`], [`backend`]
-//! 2. `hub` and `rooms`
-//! 3. `session`
-//! 4. edges: `transport`, [`api`]
-//! 5. composition: [`config`], [`telemetry`], `gateway`, `cli`
+//! 2. [`hub`] and [`rooms`]
+//! 3. [`session`]
+//! 4. edges: [`transport`], [`api`]
+//! 5. composition: [`config`], [`telemetry`], [`gateway`], `cli`
 
 pub mod error;
 pub mod event;
@@ -34,4 +34,5 @@ pub mod api;
 pub mod transport;
 
 pub mod config;
+pub mod gateway;
 pub mod telemetry;

@@ -21,10 +21,11 @@ use bytes::Bytes;
 
 use crate::event::Event;
 
+pub use crate::hub::admission::{Admission, Refused as NotAdmitted};
 pub use command::{Command, HistoryFrom, JoinOptions, Request, Since};
 pub use config::Config;
 pub use message::{HistoryPage, Joined, Message, Refusal, RoomChange};
-pub use sessions::{Closed, Services, Sessions};
+pub use sessions::{Closed, Happening, Post, Services, Sessions};
 
 /// A message as it goes to the transport: complete with the transport's framing, shared by all who get it.
 pub type Frame = Bytes;

@@ -1,7 +1,11 @@
 //! Transports: how clients reach a session. Each speaks commands and messages of [`crate::session`] and never sees hub,
 //! bus or another edge.
 
+pub mod http;
+mod lingering;
 pub mod native;
+pub mod shard;
+mod socket;
 pub mod websocket;
 
 /// As much of a text as fits into so many bytes, cut between characters.

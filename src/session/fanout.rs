@@ -14,7 +14,7 @@ use crate::presence::Change;
 
 impl<L: Link> Sessions<L> {
     /// Puts what the bus delivers in line.
-    pub fn inbound(&mut self, inbound: Inbound) {
+    pub(super) fn inbound(&mut self, inbound: Inbound) {
         match inbound {
             Inbound::Event(delivery) => {
                 let room = delivery.event.room.clone();

@@ -19,7 +19,7 @@ const REVOCATIONS_MAX: usize = 1024;
 
 impl<L: Link> Sessions<L> {
     /// Carries an order out.
-    pub fn order(&mut self, order: Order) {
+    pub(super) fn order(&mut self, order: Order) {
         match order {
             Order::Join(who, permit, reply) => self.order_join(&who, &permit, &Tally::new(reply)),
             Order::Leave(who, room, message, reply) => self.order_leave(&who, &room, &message, &Tally::new(reply)),

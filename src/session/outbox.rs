@@ -35,6 +35,8 @@ struct Queue {
     frames: VecDeque<(Frame, u64)>,
     bytes: usize,
     allowance: usize,
+    /// Part of the first frame has been written: the rest of it has to follow.
+    begun: bool,
 }
 
 /// The most frames that one vectored write takes.
@@ -78,11 +80,14 @@ impl Outbox {
         config: &Config,
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
     ) -> Result<(), SendError> {
-        let mut rest = frame.clone();
+        let (mut rest, mut begun) = (frame.clone(), false);
         if self.is_empty() {
             match write(frame) {
                 Ok(written) if written == frame.len() => return Ok(()),
-                Ok(written) => rest.advance(written),
+                Ok(written) => {
+                    rest.advance(written);
+                    begun = true;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Err(SendError::Gone),
             }
@@ -93,9 +98,18 @@ impl Outbox {
         } else if !queue.frames.is_empty() && queue.bytes + rest.len() > config.outbox_bytes_max + queue.allowance {
             return Err(SendError::Overflow);
         }
+        queue.begun |= begun;
         queue.bytes += rest.len();
         queue.frames.push_back((rest, now_ms));
         Ok(())
+    }
+
+    /// Lets go of everything but the rest of a frame of which a part was written, and ends with `farewell`.
+    pub fn end_with(&mut self, farewell: Frame, now_ms: u64) {
+        let queue = self.0.get_or_insert_default();
+        queue.frames.truncate(usize::from(queue.begun));
+        queue.frames.push_back((farewell, now_ms));
+        queue.bytes = queue.frames.iter().map(|(frame, _)| frame.len()).sum();
     }
 
     /// Writes what waits until the socket takes no more; answers whether nothing waits any longer.
@@ -133,6 +147,7 @@ impl Queue {
             let part = written.min(front.len());
             front.advance(part);
             written -= part;
+            self.begun = !front.is_empty();
             if front.is_empty() {
                 self.frames.pop_front();
             }
@@ -194,6 +209,28 @@ mod tests {
         );
         assert_eq!(outbox.offer(&frame, Kind::Answer, 0, &config, blocked), Ok(()));
         assert_eq!((outbox.bytes(), outbox.age(7)), (16, Duration::from_millis(7)));
+    }
+
+    #[test]
+    fn the_farewell_follows_only_what_was_begun() {
+        let config = Config::default();
+        let (mut outbox, mut socket) = (
+            Outbox::default(),
+            Socket {
+                room: 3,
+                taken: Vec::new(),
+            },
+        );
+        for frame in ["first", "second"] {
+            let frame = Frame::from_static(frame.as_bytes());
+            outbox
+                .offer(&frame, Kind::Live, 0, &config, |bytes| socket.write(bytes))
+                .unwrap();
+        }
+        outbox.end_with(Frame::from_static(b"bye"), 0);
+        socket.room = 100;
+        assert!(outbox.flush(|slices| socket.write_vectored(slices)).unwrap());
+        assert_eq!(socket.taken, b"firstbye");
     }
 
     proptest::proptest! {

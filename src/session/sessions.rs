@@ -22,10 +22,10 @@ use super::state::{Phase, Session};
 use super::{Config, Frame, Message, Refusal, Request, Wire};
 use crate::auth::Authenticator;
 use crate::backend::Backend;
-use crate::error::{CloseReason, ErrorCode};
-use crate::hub::Mailbox;
+use crate::error::CloseReason;
 use crate::hub::admission::Admission;
 use crate::hub::local::{Key, Local, Target};
+use crate::hub::{Inbound, Letters, Mailbox, Order};
 use crate::identity::{ConnectionId, Identity, UserId};
 use crate::policy::{Policy, Revocation};
 use crate::presence::{Activity as RoomActivity, Change};
@@ -49,6 +49,24 @@ pub struct Services {
     pub wires: Arc<[Arc<dyn Wire>]>,
     /// The bounds.
     pub config: Arc<Config>,
+}
+
+/// The shard's place in the hub: what the bus and the API reach it by, and its own end of that.
+#[derive(Debug)]
+pub struct Post {
+    /// Handed to the bus and to presence.
+    pub mailbox: Arc<Mailbox>,
+    /// Read by the shard.
+    pub letters: Letters,
+}
+
+/// Something that concerns the shard's sessions; see [`Sessions::next`].
+pub struct Happening<L>(Event<L>);
+
+enum Event<L> {
+    Completion(Completion<L>),
+    Order(Order),
+    Inbound(Inbound),
 }
 
 /// A session that is to be closed, handed to its transport.
@@ -90,6 +108,7 @@ pub(super) type Completion<L> = Box<dyn FnOnce(&mut Sessions<L>)>;
 pub struct Sessions<L> {
     pub(super) services: Services,
     pub(super) mailbox: Arc<Mailbox>,
+    letters: Letters,
     pub(super) local: Local,
     pub(super) conns: Slab<Conn<L>>,
     pub(super) timers: BTreeMap<u64, Vec<(Ticket, Due)>>,
@@ -109,13 +128,15 @@ pub struct Sessions<L> {
 }
 
 impl<L: Link> Sessions<L> {
-    /// No sessions yet. `mailbox` is the shard's own: the bus and presence are given it to deliver into.
+    /// No sessions yet.
     #[must_use]
-    pub fn new(services: Services, mailbox: Arc<Mailbox>) -> Self {
+    pub fn new(services: Services, post: Post) -> Self {
+        let Post { mailbox, letters } = post;
         let encoded_change = vec![None; services.wires.len()];
         Self {
             services,
             mailbox,
+            letters,
             local: Local::default(),
             conns: Slab::new(),
             timers: BTreeMap::new(),
@@ -219,13 +240,13 @@ impl<L: Link> Sessions<L> {
     }
 
     /// The client sent what cannot be read.
-    pub fn malformed(&mut self, key: Key, id: u32, what: &str) {
+    pub fn malformed(&mut self, key: Key, id: u32, refusal: Refusal) {
         let (now_ms, max) = (self.now_ms(), self.services.config.malformed_max);
         let Some(session) = self.session(key) else { return };
         let activity = session.activity(now_ms);
         activity.malformed = activity.malformed.saturating_add(1);
         let again = activity.malformed <= max;
-        self.refuse(key, id, Refusal::new(ErrorCode::Malformed, what));
+        self.refuse(key, id, refusal);
         if !again {
             self.doom(key, CloseReason::Misuse);
         }
@@ -236,18 +257,41 @@ impl<L: Link> Sessions<L> {
         self.doom(key, reason);
     }
 
-    /// The next completion of an effect; pending while there is none. Cancel safe.
-    pub async fn completion(&mut self) -> impl FnOnce(&mut Self) + use<L> {
-        match self.effects.next().await {
-            Some(completion) => completion,
-            None => std::future::pending().await,
-        }
+    /// Waits for the next thing that concerns the sessions: something from the bus or the API, or an effect that is done.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Happening<L> {
+        let Letters { inbound, orders } = &mut self.letters;
+        Happening(tokio::select! {
+            biased;
+            Some(completion) = self.effects.next() => Event::Completion(completion),
+            Some(order) = orders.recv() => Event::Order(order),
+            Some(inbound) = inbound.recv() => Event::Inbound(inbound),
+            else => std::future::pending().await,
+        })
     }
 
-    /// Lets a completion take effect.
-    pub fn complete(&mut self, completion: impl FnOnce(&mut Self)) {
-        completion(self);
+    /// Carries out what has happened, and puts in line what else the bus has delivered meanwhile.
+    pub fn handle(&mut self, happening: Happening<L>) {
+        match happening.0 {
+            Event::Completion(completion) => completion(self),
+            Event::Order(order) => self.order(order),
+            Event::Inbound(inbound) => self.inbound(inbound),
+        }
+        self.take_inbound();
         self.go_on();
+    }
+
+    /// Puts in line what the bus has delivered, up to a bound so that other work gets its turn.
+    pub fn take_inbound(&mut self) {
+        const AT_ONCE_MAX: usize = 128;
+        for _ in 0..AT_ONCE_MAX {
+            let Ok(inbound) = self.letters.inbound.try_recv() else {
+                break;
+            };
+            self.inbound(inbound);
+        }
     }
 
     /// The sessions that have ended since the last call. They have left every room already.

@@ -1,0 +1,177 @@
+//! The accept loop of the client port, and each connection's way through HTTP.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::upgrade::{Slot, Upgrading};
+use super::{Config, answer};
+use crate::rate::TokenBucket;
+use crate::session::{Admission, NotAdmitted};
+use crate::transport::shard::Upgraded;
+
+/// How long the accept loop rests when the kernel has no descriptor or memory for a new connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The client port and the shards behind it.
+#[derive(Debug)]
+pub struct ClientPort {
+    config: Config,
+    admission: Arc<Admission>,
+    shards: Vec<mpsc::Sender<Upgraded>>,
+    next_shard: AtomicUsize,
+    handshakes: Arc<Semaphore>,
+}
+
+impl ClientPort {
+    /// A port that hands its clients to these shards in turn.
+    #[must_use]
+    pub fn new(config: Config, admission: Arc<Admission>, shards: Vec<mpsc::Sender<Upgraded>>) -> Self {
+        let handshakes = Arc::new(Semaphore::new(config.handshakes_max));
+        Self {
+            config,
+            admission,
+            shards,
+            next_shard: AtomicUsize::new(0),
+            handshakes,
+        }
+    }
+
+    pub(super) const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn admit(&self, address: IpAddr) -> Result<(), NotAdmitted> {
+        self.admission.enter(address)
+    }
+
+    pub(super) fn dismiss(&self, address: IpAddr) {
+        self.admission.leave(address);
+    }
+
+    async fn hand_over(&self, client: Upgraded) {
+        let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        let address = client.address;
+        if self.shards[index].send(client).await.is_err() {
+            // The shard has ended: the node is shutting down.
+            self.dismiss(address);
+        }
+    }
+}
+
+/// Serves the client port until `stop`. Connections under way are on `tasks`.
+pub async fn serve(listener: TcpListener, port: Arc<ClientPort>, tasks: TaskTracker, stop: CancellationToken) {
+    let start = Instant::now();
+    let bucket = Mutex::new(TokenBucket::new(0));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, or a connection that was gone already. The loop must survive both.
+                tracing::warn!(%error, "connection not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let now_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let in_time = bucket
+            .lock()
+            .expect("nobody panics with the bucket")
+            .take(port.config.connect_rate, now_ms)
+            .is_ok();
+        let handshake = if in_time {
+            Arc::clone(&port.handshakes).try_acquire_owned().ok()
+        } else {
+            None
+        };
+        let Some(handshake) = handshake else {
+            tasks.spawn(turn_away(stream));
+            continue;
+        };
+        let port = Arc::clone(&port);
+        tasks.spawn(async move {
+            connection(stream, peer.ip(), &port).await;
+            drop(handshake);
+        });
+    }
+}
+
+/// Tells a client to come back later, without reading what it wants.
+async fn turn_away(mut stream: TcpStream) {
+    use tokio::io::AsyncWriteExt as _;
+    let seconds = rand::random_range(1u16..=10);
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: {seconds}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    // Best effort: a client that is gone needs no answer.
+    let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(answer.as_bytes())).await;
+}
+
+async fn connection(stream: TcpStream, peer: IpAddr, port: &Arc<ClientPort>) {
+    let slot = Arc::new(Slot::default());
+    let service = {
+        let (port, slot) = (Arc::clone(port), Arc::clone(&slot));
+        service_fn(move |request| answer(Arc::clone(&port), peer, Arc::clone(&slot), request))
+    };
+    let http = http1::Builder::new()
+        .half_close(false)
+        .max_buf_size(port.config.head_bytes_max.max(8192))
+        .max_headers(port.config.headers_max)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    match tokio::time::timeout(port.config.head_timeout, http).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "request not served"),
+        Err(_) => tracing::debug!("request not received in time"),
+    }
+    if let Some(upgrading) = slot.take() {
+        upgrade(upgrading, port).await;
+    }
+}
+
+async fn upgrade(upgrading: Upgrading, port: &ClientPort) {
+    let Upgrading {
+        encoding,
+        token,
+        address,
+        on_upgrade,
+    } = upgrading;
+    match into_parts(on_upgrade).await {
+        Ok((stream, leftover)) => {
+            port.hand_over(Upgraded {
+                stream,
+                leftover,
+                encoding,
+                token,
+                address,
+            })
+            .await
+        }
+        Err(error) => {
+            tracing::debug!(%error, "connection lost during its upgrade");
+            port.dismiss(address);
+        }
+    }
+}
+
+async fn into_parts(on_upgrade: hyper::upgrade::OnUpgrade) -> std::io::Result<(std::net::TcpStream, Vec<u8>)> {
+    let upgraded = on_upgrade.await.map_err(std::io::Error::other)?;
+    let parts = upgraded
+        .downcast::<TokioIo<TcpStream>>()
+        .map_err(|_| std::io::Error::other("the connection is not a TCP stream"))?;
+    Ok((parts.io.into_inner().into_std()?, parts.read_buf.to_vec()))
+}

@@ -1,0 +1,176 @@
+//! One WebSocket: its descriptor, its reader and its outbox. The link of a session.
+
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use mio::net::TcpStream;
+
+use super::native::Encoding;
+use super::websocket::frame::{Limits, Reader};
+use crate::session::Frame;
+use crate::session::link::{Kind, Link, SendError};
+use crate::session::outbox::{self, Outbox};
+
+/// What the sockets of a shard share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub outbox: outbox::Config,
+    pub frames: Limits,
+    /// The most control frames a client may send within a second.
+    pub control_frames_per_second_max: u32,
+    /// Sockets that have begun to queue since the shard last looked.
+    pub stalled: RefCell<Vec<SocketId>>,
+    /// Sockets that may be read again without a new sign from the kernel.
+    pub again: RefCell<Vec<SocketId>>,
+}
+
+/// Names a socket for as long as it lives: its session's slot and the shard's running number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SocketId {
+    pub key: u32,
+    pub serial: u32,
+}
+
+impl SocketId {
+    pub(super) fn token(self) -> mio::Token {
+        mio::Token((self.serial as usize) << 32 | self.key as usize)
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "takes apart what `token` has put together"
+    )]
+    pub(super) const fn of(token: mio::Token) -> Self {
+        Self {
+            key: token.0 as u32,
+            serial: (token.0 >> 32) as u32,
+        }
+    }
+}
+
+/// What a read came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Got {
+    /// So many bytes; there may be more.
+    Bytes(usize),
+    /// So many bytes, and no more for now.
+    Last(usize),
+    /// Nothing for now.
+    Nothing,
+    /// The peer has ended its side, or the connection is broken.
+    End,
+}
+
+/// One WebSocket.
+#[derive(Debug)]
+pub(super) struct Socket {
+    pub id: SocketId,
+    pub reader: Reader,
+    pub encoding: Encoding,
+    stream: TcpStream,
+    outbox: Outbox,
+    shared: Rc<Shared>,
+    address: IpAddr,
+    paused: bool,
+    control: (u32, u32),
+    /// The peer's close frame, to be answered.
+    pub peer_close: Option<Option<u16>>,
+}
+
+impl Socket {
+    pub(super) fn new(
+        id: SocketId,
+        stream: TcpStream,
+        encoding: Encoding,
+        address: IpAddr,
+        shared: Rc<Shared>,
+    ) -> Self {
+        Self {
+            id,
+            reader: Reader::default(),
+            encoding,
+            stream,
+            outbox: Outbox::default(),
+            shared,
+            address,
+            paused: false,
+            control: (0, 0),
+            peer_close: None,
+        }
+    }
+
+    pub(super) const fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Reads what the kernel has. Nothing while the session is paused.
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Got {
+        if self.paused {
+            return Got::Nothing;
+        }
+        loop {
+            return match self.stream.read(buffer) {
+                Ok(0) => Got::End,
+                Ok(count) if count == buffer.len() => Got::Bytes(count),
+                Ok(count) => Got::Last(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Got::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => Got::End,
+            };
+        }
+    }
+
+    /// Writes what waits; answers whether the connection still works.
+    pub(super) fn flush(&mut self) -> bool {
+        let stream = &mut self.stream;
+        self.outbox.is_empty() || self.outbox.flush(|slices| stream.write_vectored(slices)).is_ok()
+    }
+
+    /// Counts a control frame of the client; answers whether it is one too many.
+    pub(super) fn is_flooded(&mut self, second: u32) -> bool {
+        if self.control.0 != second {
+            self.control = (second, 0);
+        }
+        self.control.1 += 1;
+        self.control.1 > self.shared.control_frames_per_second_max
+    }
+
+    /// Gives up the session's side: what is to be written before the end.
+    pub(super) fn into_parts(self) -> (TcpStream, Outbox) {
+        (self.stream, self.outbox)
+    }
+}
+
+impl Link for Socket {
+    fn wire(&self) -> usize {
+        self.encoding.format()
+    }
+
+    fn send(&mut self, frame: &Frame, kind: Kind, now_ms: u64) -> Result<(), SendError> {
+        let (stream, was_clear) = (&mut self.stream, self.outbox.is_empty());
+        self.outbox
+            .offer(frame, kind, now_ms, &self.shared.outbox, |bytes| stream.write(bytes))?;
+        if was_clear && !self.outbox.is_empty() {
+            self.shared.stalled.borrow_mut().push(self.id);
+        }
+        Ok(())
+    }
+
+    fn is_clear(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
+    fn pause(&mut self, paused: bool) {
+        self.paused = paused;
+        if !paused {
+            // What came meanwhile has been signalled already.
+            self.shared.again.borrow_mut().push(self.id);
+        }
+    }
+
+    fn address(&self) -> IpAddr {
+        self.address
+    }
+}
