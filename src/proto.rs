@@ -1,7 +1,9 @@
 //! The generated code of `proto/`: messages, gRPC clients and servers.
 //!
-//! Wire types only. The edges convert them to and from the vocabulary; nothing below the edges
+//! Wire types only, and beside them [`call`] for the adapters that call a backend. The edges convert them to and from the vocabulary; nothing below the edges
 //! sees them, and nothing here knows the vocabulary.
+
+pub mod call;
 
 /// `roomcast.v1`: what backends call, and what backends implement.
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
