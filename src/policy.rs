@@ -3,6 +3,7 @@
 //! Only this module can make a [`Permit`]; whatever joins, publishes or reads takes one. The port knows no socket and no
 //! bus.
 
+mod authorizer;
 mod auto_join;
 mod check;
 mod config;

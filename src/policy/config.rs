@@ -1,5 +1,6 @@
 //! What an operator writes about permission, and what can be wrong with it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -96,10 +97,14 @@ pub struct RuleConfig {
 pub struct AuthorizerConfig {
     /// Where it listens, as `http://host:port` or `https://host:port`. Connected to when first asked.
     pub url: String,
+    /// For `https`: the certificate of the authority to trust, in PEM. The system's authorities when not set.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
     /// How long an answer may take, connecting included (default 500 ms).
     #[serde(default = "default_timeout", with = "humantime_serde")]
     pub timeout: Duration,
-    /// The longest an answer is kept, whatever it says itself (default 60 s). Zero keeps none.
+    /// The longest an answer is kept, whatever it says itself (default 60 s). Zero keeps none. A kept answer serves all
+    /// connections of a user with equal claims.
     #[serde(default = "default_cache_ttl_max", with = "humantime_serde")]
     pub cache_ttl_max: Duration,
     /// The most answers kept (default 100,000; about 400 bytes each).
@@ -119,6 +124,7 @@ impl AuthorizerConfig {
     pub fn at(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            ca_file: None,
             timeout: default_timeout(),
             cache_ttl_max: default_cache_ttl_max(),
             cache_entries_max: default_cache_entries_max(),

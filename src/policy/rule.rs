@@ -22,7 +22,11 @@ pub(super) enum Opinion {
     ConditionFalse,
     /// Its condition cannot be told; counts as false.
     ConditionFailed(String),
-    /// It allows, as far as the rule itself is concerned.
+    /// The authorizer refused.
+    Refused(Arc<str>),
+    /// The authorizer gave no answer; counts as refused.
+    Undecided(Arc<str>),
+    /// It allows.
     Allows,
 }
 
@@ -35,8 +39,15 @@ impl Opinion {
             Self::OtherEvent => "it does not allow this event".into(),
             Self::ConditionFalse => "its condition is false".into(),
             Self::ConditionFailed(why) => format!("its condition failed: {why}").into(),
+            Self::Refused(why) => format!("the authorizer refused: {why}").into(),
+            Self::Undecided(why) => why.clone(),
             Self::Allows => "it allows".into(),
         }
+    }
+
+    /// Whether it is worth being the reason of a denial: something that looks meant for the question went wrong.
+    pub(super) const fn is_noteworthy(&self) -> bool {
+        matches!(self, Self::ConditionFailed(_) | Self::Refused(_) | Self::Undecided(_))
     }
 }
 
@@ -72,6 +83,7 @@ impl EventPattern {
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) name: Arc<str>,
+    pub(super) authorizer: bool,
     pub(super) validate: bool,
     pattern: RoomPattern,
     allow: Vec<ActionName>,
@@ -99,6 +111,7 @@ impl Rule {
         let when = config.when.as_ref().map(compile).transpose();
         Ok(Self {
             name: config.name.as_str().into(),
+            authorizer: config.authorizer,
             validate: config.validate,
             pattern,
             allow: config.allow.clone(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
+use super::authorizer::{Answer, Authorizer};
 use super::auto_join::Template;
 use super::check::Scope;
 use super::config::{Config, PolicyError};
@@ -23,6 +24,8 @@ pub struct RulePolicy {
     rules: Vec<Rule>,
     connect: Vec<Expression>,
     auto_join: Vec<Template>,
+    authorizer: Option<Authorizer>,
+    connect_authorizer: bool,
     revocations: Revocations,
 }
 
@@ -30,7 +33,7 @@ pub struct RulePolicy {
 type Trace<'t> = Option<&'t mut Vec<(Arc<str>, Arc<str>)>>;
 
 impl RulePolicy {
-    /// Compiles and checks a configuration.
+    /// Compiles and checks a configuration. With an authorizer it needs a running tokio runtime.
     ///
     /// # Errors
     /// Every variant of [`PolicyError`]; the text names the rule and shows the place.
@@ -43,27 +46,59 @@ impl RulePolicy {
             rules: config.rules.iter().map(Rule::compile).collect::<Result<_, _>>()?,
             connect: connect.map(|source| condition(source)).collect::<Result<_, _>>()?,
             auto_join: templates.map(|text| Template::parse(text)).collect::<Result<_, _>>()?,
+            authorizer: config.authorizer.as_ref().map(Authorizer::new).transpose()?,
+            connect_authorizer: config.connect.authorizer,
             revocations: Revocations::new(config.revocations_max),
         })
     }
 
-    #[expect(clippy::unused_async, reason = "the authorizer will be asked here")]
     async fn decide(&self, question: &Question, mut trace: Trace<'_>) -> Result<Permit, Denied> {
         self.refuse_outright(question)?;
+        let mut refusal = match self.allow_outright(question) {
+            Some(permit) => return Ok(permit),
+            None => denied(None, "no rule allows it"),
+        };
         let claims = Claims::new(&question.identity.claims);
-        let mut refusal = denied(None, "no rule allows it");
         for rule in &self.rules {
-            let opinion = rule.consider(question, &claims);
+            let opinion = self.opinion(rule, question, &claims).await;
             if let Some(trace) = trace.as_deref_mut() {
                 trace.push((rule.name.clone(), opinion.text()));
             }
-            match opinion {
-                Opinion::Allows => return Ok(grant(question, rule)),
-                Opinion::ConditionFailed(_) => refusal = denied(Some(&rule.name), &opinion.text()),
-                _ => {}
+            if opinion == Opinion::Allows {
+                // Something may have been revoked while the authorizer was asked.
+                self.refuse_outright(question)?;
+                return Ok(grant(question, rule));
+            }
+            if opinion.is_noteworthy() && !refusal.undecided {
+                refusal = Denied {
+                    undecided: matches!(opinion, Opinion::Undecided(_)),
+                    ..denied(Some(&rule.name), &opinion.text())
+                };
             }
         }
         Err(refusal)
+    }
+
+    /// What the rule says, and the authorizer where the rule asks it.
+    async fn opinion(&self, rule: &Rule, question: &Question, claims: &Claims<'_>) -> Opinion {
+        let opinion = rule.consider(question, claims);
+        match &self.authorizer {
+            Some(authorizer) if rule.authorizer && opinion == Opinion::Allows => {
+                match authorizer.decide(question).await {
+                    Answer::Allow(_) => Opinion::Allows,
+                    Answer::Deny(reason) => Opinion::Refused(reason),
+                    Answer::Undecided(reason) => Opinion::Undecided(reason),
+                }
+            }
+            _ => opinion,
+        }
+    }
+
+    /// Rooms everybody is put into may be joined, too: after a reconnect, or when a new token is checked.
+    fn allow_outright(&self, question: &Question) -> Option<Permit> {
+        let joins = question.action == Action::Join && !self.auto_join.is_empty();
+        let permits = joins.then(|| self.auto_join(&question.identity).ok())??;
+        permits.into_iter().find(|permit| *permit.room() == question.room)
     }
 
     /// What no rule can allow: another tenant's room, and what was revoked.
@@ -93,8 +128,14 @@ impl RulePolicy {
 }
 
 impl Policy for RulePolicy {
-    fn admit<'a>(&'a self, identity: &'a Identity, _: ConnectionId) -> BoxFuture<'a, Result<(), Denied>> {
-        Box::pin(async move { self.admit_by_claims(identity) })
+    fn admit<'a>(&'a self, identity: &'a Identity, connection: ConnectionId) -> BoxFuture<'a, Result<(), Denied>> {
+        Box::pin(async move {
+            self.admit_by_claims(identity)?;
+            match &self.authorizer {
+                Some(authorizer) if self.connect_authorizer => authorizer.admit(identity, connection).await.admitted(),
+                _ => Ok(()),
+            }
+        })
     }
 
     fn authorize(&self, question: Question) -> BoxFuture<'_, Result<Permit, Denied>> {
@@ -119,7 +160,10 @@ impl Policy for RulePolicy {
     }
 
     fn revoke(&self, revocation: Revocation, ttl: Duration) {
-        self.revocations.add(revocation, ttl);
+        self.revocations.add(revocation.clone(), ttl);
+        if let Some(authorizer) = &self.authorizer {
+            authorizer.forget(&revocation);
+        }
     }
 
     fn auto_join(&self, identity: &Identity) -> Result<Vec<Permit>, Denied> {
@@ -136,6 +180,20 @@ impl Policy for RulePolicy {
             }
         }
         Ok(permits)
+    }
+}
+
+impl Answer {
+    fn admitted(self) -> Result<(), Denied> {
+        let (reason, undecided) = match self {
+            Self::Allow(_) => return Ok(()),
+            Self::Deny(reason) => (reason, false),
+            Self::Undecided(reason) => (reason, true),
+        };
+        Err(Denied {
+            undecided,
+            ..denied(Some(&"connect".into()), &reason)
+        })
     }
 }
 
@@ -166,7 +224,7 @@ fn condition(source: &str) -> Result<Expression, PolicyError> {
 
 fn check_authorizer(config: &Config) -> Result<(), PolicyError> {
     let asking = config.rules.iter().find(|rule| rule.authorizer);
-    if asking.is_none() && !config.connect.authorizer {
+    if config.authorizer.is_some() || (asking.is_none() && !config.connect.authorizer) {
         return Ok(());
     }
     Err(PolicyError::Contradiction {

@@ -264,6 +264,10 @@ async fn everybody_is_put_into_the_rooms_of_the_templates() {
     ] {
         assert!(policy.auto_join(&identity("a", &claims)).is_err(), "{claims}");
     }
+    // They may be joined as well, though no rule speaks of them; nobody else's may.
+    let joins = async |name| policy.authorize(ask(&ada, name, Action::Join)).await.is_ok();
+    assert!(joins("user:ada").await && !joins("user:bob").await);
+    assert!(policy.authorize(ask(&ada, "user:ada", publish("x"))).await.is_err());
     let everything = Revocation {
         tenant: ada.tenant.clone(),
         user: ada.user.clone(),

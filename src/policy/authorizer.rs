@@ -1,0 +1,192 @@
+//! The authorizer: a service of the application that decides where rules do not suffice.
+//!
+//! Fails closed: no answer in time, an error or junk is a denial that is marked undecided and kept nowhere. Equal
+//! questions at the same time are one call; answers are kept for as long as they allow, within a bound.
+
+mod answers;
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared, WeakShared};
+use tokio::sync::Semaphore;
+use tonic::transport::Channel;
+use tracing::Instrument as _;
+
+use self::answers::{Answers, Key};
+use super::config::{AuthorizerConfig, PolicyError};
+use super::{Action, Question, Revocation};
+use crate::identity::{ConnectionId, Identity};
+use crate::proto::call::{self, Failure};
+use crate::proto::v1;
+use crate::proto::v1::authorizer_service_client::AuthorizerServiceClient;
+
+/// The most rooms an answer to connect may name.
+const JOIN_ROOMS_MAX: usize = 32;
+
+/// The longest reason kept, in characters.
+const REASON_CHARS_MAX: usize = 256;
+
+/// What the authorizer said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Allowed; for connect, with the rooms to join.
+    Allow(Arc<[String]>),
+    /// Denied, with its reason.
+    Deny(Arc<str>),
+    /// There is no answer, and this is why. Counts as denied.
+    Undecided(Arc<str>),
+}
+
+type Pending = BoxFuture<'static, Answer>;
+
+/// Asks the authorizer service.
+#[derive(Debug)]
+pub(super) struct Authorizer {
+    client: AuthorizerServiceClient<Channel>,
+    config: AuthorizerConfig,
+    answers: Arc<Answers>,
+    pending: Mutex<Vec<(Key, WeakShared<Pending>)>>,
+    in_flight: Arc<Semaphore>,
+    hasher: RandomState,
+}
+
+impl Authorizer {
+    pub(super) fn new(config: &AuthorizerConfig) -> Result<Self, PolicyError> {
+        let channel = call::channel(&config.url, config.ca_file.as_deref(), config.timeout).map_err(|error| {
+            PolicyError::Contradiction {
+                place: "authorizer".to_owned(),
+                detail: error.to_string(),
+            }
+        })?;
+        Ok(Self {
+            client: AuthorizerServiceClient::new(channel).max_decoding_message_size(AuthorizerConfig::ANSWER_BYTES_MAX),
+            answers: Arc::new(Answers::new(config.cache_entries_max)),
+            pending: Mutex::default(),
+            in_flight: Arc::new(Semaphore::new(config.in_flight_max)),
+            hasher: RandomState::new(),
+            config: config.clone(),
+        })
+    }
+
+    /// Asks about a question.
+    pub(super) async fn decide(&self, question: &Question) -> Answer {
+        let (action, event) = match &question.action {
+            Action::Join => (v1::Action::Join, ""),
+            Action::Publish(name) => (v1::Action::Publish, name.as_str()),
+            Action::Presence => (v1::Action::Presence, ""),
+            Action::History => (v1::Action::History, ""),
+        };
+        let key = self.key(&question.identity, action, Some(question.room.clone()), event);
+        self.answer(key, &question.identity, question.connection).await
+    }
+
+    /// Asks whether somebody may connect.
+    pub(super) async fn admit(&self, identity: &Identity, connection: ConnectionId) -> Answer {
+        let key = self.key(identity, v1::Action::Connect, None, "");
+        self.answer(key, identity, connection).await
+    }
+
+    /// Forgets what was said about whoever a revocation hits.
+    pub(super) fn forget(&self, revocation: &Revocation) {
+        self.answers.forget(revocation);
+    }
+
+    fn key(&self, identity: &Identity, action: v1::Action, room: Option<crate::room::Room>, event: &str) -> Key {
+        Key {
+            tenant: identity.tenant.clone(),
+            user: identity.user.clone(),
+            claims: self.hasher.hash_one(identity.claims.as_str()),
+            action,
+            room,
+            event: event.into(),
+        }
+    }
+
+    async fn answer(&self, key: Key, identity: &Identity, connection: ConnectionId) -> Answer {
+        if let Some(answer) = self.answers.look(&key) {
+            return answer;
+        }
+        self.join_or_ask(key, identity, connection).await
+    }
+
+    /// The call in flight for an equal question, or a new one.
+    fn join_or_ask(&self, key: Key, identity: &Identity, connection: ConnectionId) -> Shared<Pending> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        // Calls that ended, or that nobody waits for any more.
+        pending.retain(|(_, call)| call.upgrade().is_some_and(|call| call.peek().is_none()));
+        let equal = pending.iter().find(|(own, _)| *own == key);
+        if let Some(call) = equal.and_then(|(_, call)| call.upgrade()) {
+            return call;
+        }
+        let call = self.ask(key.clone(), identity, connection).shared();
+        if let Some(weak) = call.downgrade() {
+            pending.push((key, weak));
+        }
+        call
+    }
+
+    fn ask(&self, key: Key, identity: &Identity, connection: ConnectionId) -> Pending {
+        let Ok(turn) = self.in_flight.clone().try_acquire_owned() else {
+            return std::future::ready(undecided("too many questions are waiting for the authorizer")).boxed();
+        };
+        let request = v1::AuthorizeRequest {
+            subject: Some(v1::Subject {
+                tenant: identity.tenant.as_str().to_owned(),
+                user_id: identity.user.as_str().to_owned(),
+                connection_id: connection.to_string(),
+                claims_json: identity.claims.as_str().to_owned(),
+            }),
+            action: key.action.into(),
+            room: key
+                .room
+                .as_ref()
+                .map_or_else(String::new, |room| room.name().to_owned()),
+            event: key.event.to_string(),
+        };
+        let (mut client, timeout, ttl_max) = (self.client.clone(), self.config.timeout, self.config.cache_ttl_max);
+        let answers = self.answers.clone();
+        let asking = async move {
+            let forgotten = answers.forgotten();
+            let answered = call::within(timeout, request, |request| client.authorize(request)).await;
+            drop(turn);
+            let (answer, ttl) = read(answered);
+            answers.keep(key, &answer, ttl.min(ttl_max), forgotten);
+            answer
+        };
+        asking.instrument(tracing::debug_span!("policy.authorize")).boxed()
+    }
+}
+
+/// Takes an answer apart; what is not clearly one is none.
+fn read(answered: Result<v1::AuthorizeResponse, Failure>) -> (Answer, Duration) {
+    let response = match answered {
+        Ok(response) => response,
+        Err(Failure::Timeout) => return (undecided("the authorizer did not answer in time"), Duration::ZERO),
+        Err(Failure::Status(status)) => {
+            tracing::warn!(code = ?status.code(), "authorizer failed");
+            return (undecided("the authorizer failed"), Duration::ZERO);
+        }
+    };
+    let ttl = response.cache_ttl.and_then(|ttl| Duration::try_from(ttl).ok());
+    let answer = match v1::Decision::try_from(response.decision) {
+        Ok(v1::Decision::Allow) if response.join_rooms.len() <= JOIN_ROOMS_MAX => {
+            Answer::Allow(response.join_rooms.into())
+        }
+        Ok(v1::Decision::Deny) => {
+            let reason: String = response.reason.chars().take(REASON_CHARS_MAX).collect();
+            Answer::Deny(reason.into())
+        }
+        _ => return (undecided("the authorizer's answer is not one"), Duration::ZERO),
+    };
+    (answer, ttl.unwrap_or_default())
+}
+
+fn undecided(reason: &str) -> Answer {
+    Answer::Undecided(reason.into())
+}
+
+#[cfg(test)]
+mod tests;

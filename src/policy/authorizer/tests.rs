@@ -1,0 +1,445 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status};
+
+use super::*;
+use crate::event::EventName;
+use crate::identity::{Expiry, UserId};
+use crate::json::Json;
+use crate::policy::{ActionName, Config, Policy, RevocationScope, RuleConfig, RulePolicy};
+use crate::proto::v1::authorizer_service_server::{AuthorizerService, AuthorizerServiceServer};
+use crate::room::{Room, Tenant};
+
+type Answering = dyn Fn(&v1::AuthorizeRequest) -> Result<v1::AuthorizeResponse, Status> + Send + Sync;
+
+/// An application's authorizer on a port of its own.
+struct Application {
+    asked: AtomicUsize,
+    arrived: Notify,
+    /// Answers wait for a permit.
+    gate: Semaphore,
+    answer: Box<Answering>,
+    last: Mutex<Option<v1::AuthorizeRequest>>,
+}
+
+struct Shared(Arc<Application>);
+
+#[tonic::async_trait]
+impl AuthorizerService for Shared {
+    async fn authorize(
+        &self,
+        request: Request<v1::AuthorizeRequest>,
+    ) -> Result<Response<v1::AuthorizeResponse>, Status> {
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        self.0.arrived.notify_one();
+        self.0.gate.acquire().await.unwrap().forget();
+        let request = request.into_inner();
+        let answer = (self.0.answer)(&request);
+        *self.0.last.lock().unwrap() = Some(request);
+        answer.map(Response::new)
+    }
+}
+
+/// A policy whose only rule asks the application.
+struct Setting {
+    policy: RulePolicy,
+    application: Arc<Application>,
+    _server: JoinSet<()>,
+}
+
+impl Setting {
+    async fn start(
+        answer: impl Fn(&v1::AuthorizeRequest) -> Result<v1::AuthorizeResponse, Status> + Send + Sync + 'static,
+        change: impl FnOnce(&mut AuthorizerConfig),
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = AuthorizerConfig::at(format!("http://{}", listener.local_addr().unwrap()));
+        // Long, so that a slow machine decides nothing; tests of the deadline set their own.
+        config.timeout = Duration::from_secs(30);
+        change(&mut config);
+        let application = Arc::new(Application {
+            asked: AtomicUsize::new(0),
+            arrived: Notify::new(),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            answer: Box::new(answer),
+            last: Mutex::default(),
+        });
+        let mut server = JoinSet::new();
+        let service = AuthorizerServiceServer::new(Shared(application.clone()));
+        server.spawn(async move {
+            let serving = tonic::transport::Server::builder().add_service(service);
+            serving
+                .serve_with_incoming(TcpListenerStream::new(listener))
+                .await
+                .unwrap();
+        });
+        Self {
+            policy: policy(config),
+            application,
+            _server: server,
+        }
+    }
+
+    async fn decide(&self, question: Question) -> Result<(), (bool, String)> {
+        let decision = self.policy.authorize(question).await.map(drop);
+        decision.map_err(|denied| (denied.undecided, denied.reason.to_string()))
+    }
+
+    fn asked(&self) -> usize {
+        self.application.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn policy(config: AuthorizerConfig) -> RulePolicy {
+    let mut all = Config {
+        authorizer: Some(config),
+        ..Config::default()
+    };
+    all.rules.push(RuleConfig {
+        name: "ask".to_owned(),
+        room: "doc:{id}".to_owned(),
+        allow: vec![ActionName::Join, ActionName::Publish],
+        events: Vec::new(),
+        when: None,
+        authorizer: true,
+        validate: false,
+    });
+    all.connect.authorizer = true;
+    RulePolicy::new(&all).unwrap()
+}
+
+fn identity(user: &str, claims: &serde_json::Value) -> Arc<Identity> {
+    Arc::new(Identity {
+        tenant: Tenant::parse("acme").unwrap(),
+        user: UserId::parse(user).unwrap(),
+        claims: Json::from(claims),
+        expiry: Expiry(u64::MAX),
+    })
+}
+
+fn ask(user: &str, room: &str, action: Action) -> Question {
+    let identity = identity(user, &json!({"sub": user}));
+    Question {
+        room: Room::parse(&identity.tenant, room).unwrap(),
+        connection: ConnectionId::random(),
+        identity,
+        action,
+    }
+}
+
+fn join(user: &str, room: &str) -> Question {
+    ask(user, room, Action::Join)
+}
+
+fn publish(name: &str) -> Action {
+    Action::Publish(EventName::parse(name).unwrap())
+}
+
+fn answer(decision: v1::Decision, ttl_seconds: i64) -> v1::AuthorizeResponse {
+    v1::AuthorizeResponse {
+        decision: decision.into(),
+        reason: "because".to_owned(),
+        cache_ttl: Some(prost_types::Duration {
+            seconds: ttl_seconds,
+            nanos: 0,
+        }),
+        join_rooms: Vec::new(),
+    }
+}
+
+/// Moves the clock without waiting; it runs again afterwards, for the network needs real time.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn the_authorizer_decides_where_a_rule_asks_it_and_is_told_everything() {
+    let decide = |request: &v1::AuthorizeRequest| {
+        let ada = request.subject.as_ref().is_some_and(|subject| subject.user_id == "ada");
+        Ok(answer(if ada { v1::Decision::Allow } else { v1::Decision::Deny }, 0))
+    };
+    let setting = Setting::start(decide, |_| {}).await;
+    let question = ask("ada", "doc:1", publish("typing"));
+    let connection = question.connection.to_string();
+    assert_eq!(setting.decide(question).await, Ok(()));
+    let last = setting.application.last.lock().unwrap().clone().unwrap();
+    assert_eq!(
+        (last.action(), &*last.room, &*last.event),
+        (v1::Action::Publish, "doc:1", "typing")
+    );
+    let subject = last.subject.unwrap();
+    assert_eq!(
+        (&*subject.tenant, &*subject.user_id, subject.connection_id),
+        ("acme", "ada", connection)
+    );
+    assert_eq!(subject.claims_json, r#"{"sub":"ada"}"#);
+
+    let denied = setting.decide(join("bob", "doc:1")).await;
+    assert_eq!(denied, Err((false, "the authorizer refused: because".to_owned())));
+    assert!(setting.decide(join("ada", "lobby")).await.is_err());
+    assert_eq!(setting.asked(), 2, "no rule of the lobby asks");
+
+    let explanation = setting.policy.explain(join("bob", "doc:1")).await;
+    assert_eq!((explanation.allowed, explanation.rule.as_deref()), (false, Some("ask")));
+    let admitted = |user| {
+        let identity = identity(user, &json!({}));
+        let policy = &setting.policy;
+        async move { policy.admit(&identity, ConnectionId::random()).await.is_ok() }
+    };
+    assert!(admitted("ada").await && !admitted("bob").await);
+}
+
+#[tokio::test]
+async fn answers_are_kept_as_long_as_they_allow_and_no_longer_than_configured() {
+    let decide = |request: &v1::AuthorizeRequest| {
+        Ok(match request.room.as_str() {
+            "doc:yes" => answer(v1::Decision::Allow, 10),
+            "doc:no" => answer(v1::Decision::Deny, 10),
+            "doc:long" => answer(v1::Decision::Allow, 1_000_000),
+            "doc:negative" => answer(v1::Decision::Allow, -5),
+            _ => answer(v1::Decision::Allow, 0),
+        })
+    };
+    let setting = Setting::start(decide, |_| {}).await;
+    for (room, kept, then_kept) in [
+        ("doc:yes", true, false),
+        ("doc:no", true, false),
+        ("doc:long", true, true),
+        ("doc:negative", false, false),
+        ("doc:never", false, false),
+    ] {
+        let mut asked = setting.asked();
+        let mut repeated = async |expected: bool| {
+            let _ = setting.decide(join("ada", room)).await;
+            assert_eq!(setting.asked() == asked, expected, "{room}");
+            asked = setting.asked();
+        };
+        repeated(false).await;
+        repeated(kept).await;
+        pass(Duration::from_secs(11)).await;
+        repeated(then_kept).await;
+        pass(Duration::from_secs(61)).await;
+        repeated(false).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_serves_only_the_same_question() {
+    let setting = Setting::start(|_| Ok(answer(v1::Decision::Allow, 60)), |_| {}).await;
+    let with_more = |claims| Question {
+        identity: identity("ada", &claims),
+        ..join("ada", "doc:1")
+    };
+    let questions = [
+        join("ada", "doc:1"),
+        join("bob", "doc:1"),
+        join("ada", "doc:2"),
+        ask("ada", "doc:1", publish("a")),
+        ask("ada", "doc:1", publish("b")),
+        with_more(json!({"sub": "ada", "admin": true})),
+    ];
+    for (index, question) in questions.iter().enumerate() {
+        assert_eq!(setting.decide(question.clone()).await, Ok(()));
+        assert_eq!(setting.asked(), index + 1, "{question:?}");
+    }
+    for question in questions {
+        assert_eq!(setting.decide(question).await, Ok(()));
+    }
+    assert_eq!(setting.asked(), 6);
+}
+
+#[tokio::test]
+async fn equal_questions_at_the_same_time_are_one_call() {
+    let setting = Setting::start(|_| Ok(answer(v1::Decision::Allow, 0)), |_| {}).await;
+    setting.application.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let crowd = join_all((0..50).map(|_| setting.decide(join("ada", "doc:1"))));
+    let open = async {
+        setting.application.arrived.notified().await;
+        setting.application.gate.add_permits(50);
+    };
+    let (decisions, ()) = tokio::join!(crowd, open);
+    assert!(decisions.iter().all(Result::is_ok));
+    assert_eq!(setting.asked(), 1);
+    // A caller that leaves takes no answer away from the others.
+    setting.application.gate.forget_permits(50);
+    let mut leaving = Box::pin(setting.decide(join("ada", "doc:2")));
+    tokio::select! {
+        _ = &mut leaving => unreachable!("the gate is closed"),
+        () = setting.application.arrived.notified() => {}
+    }
+    let staying = setting.decide(join("ada", "doc:2"));
+    let open = async {
+        drop(leaving);
+        setting.application.gate.add_permits(1);
+    };
+    let (decision, ()) = tokio::join!(staying, open);
+    assert_eq!(decision, Ok(()));
+}
+
+#[tokio::test]
+async fn whatever_goes_wrong_is_a_denial_that_is_kept_nowhere() {
+    let decide = |request: &v1::AuthorizeRequest| {
+        let allow = || answer(v1::Decision::Allow, 60);
+        match request.room.as_str() {
+            "doc:unspecified" => Ok(answer(v1::Decision::Unspecified, 60)),
+            "doc:unknown" => Ok(v1::AuthorizeResponse {
+                decision: 77,
+                ..allow()
+            }),
+            "doc:error" => Err(Status::internal("secret detail")),
+            "doc:denied" => Err(Status::permission_denied("no")),
+            "doc:huge" => Ok(v1::AuthorizeResponse {
+                reason: "x".repeat(70_000),
+                ..allow()
+            }),
+            "doc:rooms" => Ok(v1::AuthorizeResponse {
+                join_rooms: vec![String::new(); 33],
+                ..allow()
+            }),
+            other => Err(Status::unknown(other)),
+        }
+    };
+    let setting = Setting::start(decide, |_| {}).await;
+    for case in ["unspecified", "unknown", "error", "denied", "huge", "rooms"] {
+        for _ in 0..2 {
+            let asked = setting.asked();
+            let (undecided, reason) = setting.decide(join("ada", &format!("doc:{case}"))).await.unwrap_err();
+            assert!(undecided, "{case}: {reason}");
+            assert!(!reason.contains("secret"));
+            assert_eq!(setting.asked(), asked + 1, "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_slow_authorizer_is_a_denial_after_the_deadline() {
+    let setting = Setting::start(
+        |_| Ok(answer(v1::Decision::Allow, 60)),
+        |config| config.timeout = Duration::from_millis(200),
+    )
+    .await;
+    setting.application.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let denied = setting.decide(join("ada", "doc:1")).await;
+    assert_eq!(denied, Err((true, "the authorizer did not answer in time".to_owned())));
+    let admitted = setting
+        .policy
+        .admit(&identity("ada", &json!({})), ConnectionId::random())
+        .await;
+    assert!(admitted.unwrap_err().undecided);
+}
+
+#[tokio::test]
+async fn an_authorizer_that_is_down_is_a_denial() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let policy = policy(AuthorizerConfig::at(format!("http://{address}")));
+    let denied = policy.authorize(join("ada", "doc:1")).await.unwrap_err();
+    assert!(denied.undecided, "{denied}");
+}
+
+#[tokio::test]
+async fn too_many_waiting_questions_are_denied_at_once() {
+    let setting = Setting::start(
+        |_| Ok(answer(v1::Decision::Allow, 60)),
+        |config| config.in_flight_max = 1,
+    )
+    .await;
+    setting.application.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let first = setting.decide(join("ada", "doc:1"));
+    let second = async {
+        setting.application.arrived.notified().await;
+        let denied = setting.decide(join("ada", "doc:2")).await;
+        setting.application.gate.add_permits(1);
+        denied
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!(first, Ok(()));
+    assert!(second.unwrap_err().1.contains("too many questions"));
+}
+
+#[tokio::test]
+async fn a_revocation_beats_kept_answers_and_answers_under_way() {
+    let setting = Setting::start(|_| Ok(answer(v1::Decision::Allow, 60)), |_| {}).await;
+    let revocation = Revocation {
+        tenant: Tenant::parse("acme").unwrap(),
+        user: UserId::parse("ada").unwrap(),
+        scope: RevocationScope::Everything,
+    };
+    assert_eq!(setting.decide(join("ada", "doc:1")).await, Ok(()));
+    setting.policy.revoke(revocation.clone(), Duration::from_secs(5));
+    assert!(setting.decide(join("ada", "doc:1")).await.is_err());
+    pass(Duration::from_secs(6)).await;
+    assert_eq!(setting.asked(), 1);
+    assert_eq!(setting.decide(join("ada", "doc:1")).await, Ok(()));
+    assert_eq!(setting.asked(), 2, "the kept answer was forgotten");
+
+    setting.application.gate.forget_permits(Semaphore::MAX_PERMITS);
+    while setting.application.arrived.notified().now_or_never().is_some() {}
+    let revoke = async {
+        setting.application.arrived.notified().await;
+        setting.policy.revoke(revocation, Duration::from_secs(5));
+        setting.application.gate.add_permits(1);
+    };
+    let (under_way, ()) = tokio::join!(setting.decide(join("ada", "doc:2")), revoke);
+    assert!(under_way.is_err());
+    setting.application.gate.add_permits(1);
+    pass(Duration::from_secs(6)).await;
+    let asked = setting.asked();
+    assert_eq!(setting.decide(join("ada", "doc:2")).await, Ok(()));
+    assert_eq!(
+        setting.asked(),
+        asked + 1,
+        "the answer of before the revocation was not kept"
+    );
+}
+
+#[test]
+fn kept_answers_stay_within_their_bound() {
+    let answers = Answers::new(100);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let _time = runtime.enter();
+    for n in 0..1_000 {
+        let key = Key {
+            tenant: Tenant::default(),
+            user: UserId::parse(&n.to_string()).unwrap(),
+            claims: 0,
+            action: v1::Action::Join,
+            room: None,
+            event: "".into(),
+        };
+        answers.keep(key.clone(), &Answer::Deny("no".into()), Duration::from_secs(60), 0);
+        assert!(answers.len() <= 100);
+        assert!(answers.look(&key).is_some(), "the newest answer is kept");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_address_is_refused_in_words() {
+    for url in [
+        "",
+        "localhost:1",
+        "ftp://localhost:1",
+        "http://",
+        "http://localhost:1/path",
+        "unix:/x",
+    ] {
+        let config = Config {
+            authorizer: Some(AuthorizerConfig::at(url)),
+            ..Config::default()
+        };
+        let error = RulePolicy::new(&config).unwrap_err().to_string();
+        assert!(error.contains("is no address of the form"), "{error}");
+    }
+}
