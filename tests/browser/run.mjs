@@ -1,5 +1,5 @@
 // Opens the page of `roomcast dev` in a real, headless Chromium, twice, and uses it as two people would:
-// both connect and join one room, the first publishes, both see it once.
+// both connect and join one room, each publishes, both see it once; then one loses the connection and misses nothing.
 //
 //   node tests/browser/run.mjs PAGE_URL [SCREENSHOT.png]
 //
@@ -10,6 +10,7 @@
 //   #room      text field      #join    button; afterwards #rooms holds the room's name
 //   #message   text field      #publish button
 //   #events    one child per event received, holding its data
+//   #drop      button: closes the socket as a lost network would; the page then comes back by itself and resumes
 
 import { existsSync } from "node:fs";
 import { chromium } from "playwright-core";
@@ -22,6 +23,9 @@ if (!pageUrl) {
 
 // Bounds every single wait; the page's own work takes milliseconds.
 const PATIENCE_MS = 15_000;
+
+// As a word of its own: "disconnected" is another.
+const CONNECTED = /\bconnected\b/i;
 
 const BROWSERS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 const executablePath = BROWSERS.find(existsSync);
@@ -62,8 +66,7 @@ class Person {
 
   async connect() {
     await this.page.click("#connect");
-    // As a word of its own: "disconnected" is another.
-    await this.sees("#status", /\bconnected\b/i);
+    await this.sees("#status", CONNECTED);
   }
 
   async join(room) {
@@ -109,12 +112,20 @@ try {
 
   await ada.publish("first message");
   for (const person of people) await person.sees("#events > *", "first message");
-
-  // Seeing the second proves that no duplicate of the first is still on its way.
   await bob.publish("second message");
+  for (const person of people) await person.sees("#events > *", "second message");
+
+  // Whether the third comes while ada is away or just before: it must be there once.
+  await ada.page.click("#drop");
+  await bob.publish("third message");
+  await ada.sees("#events > *", "third message");
+  await ada.sees("#status", CONNECTED);
+
+  // Seeing the last one proves that no duplicate of the others is still on its way.
+  await bob.publish("last message");
   for (const person of people) {
-    await person.sees("#events > *", "second message");
-    for (const message of ["first message", "second message"]) {
+    await person.sees("#events > *", "last message");
+    for (const message of ["first message", "second message", "third message", "last message"]) {
       const count = await person.counts(message);
       if (count !== 1) throw new Error(`${person.name} sees "${message}" ${count} times`);
     }
@@ -135,4 +146,4 @@ if (failure) {
   for (const person of people) for (const line of person.console) console.error(`  ${person.name}'s console: ${line}`);
   process.exit(1);
 }
-console.log("browser: connected, joined, published, seen once by both");
+console.log("browser: connected, joined, published, lost the connection, missed nothing");
