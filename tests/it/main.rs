@@ -1,6 +1,9 @@
 //! Everything that is tested from outside of the crate: one program, so that it links once.
 
+#![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
+
 mod architecture;
 mod autobahn;
 mod config;
+mod native;
 mod tools;

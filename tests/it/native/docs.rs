@@ -1,0 +1,1 @@
+//! docs/protocol.md says what the code does.
