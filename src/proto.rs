@@ -1,18 +1,30 @@
 //! The generated code of `proto/`: messages, gRPC clients and servers.
 //!
-//! Wire types only, and beside them [`call`] for the adapters that call a backend. The edges convert them to and from the vocabulary; nothing below the edges
-//! sees them, and nothing here knows the vocabulary.
+//! Wire types only, and beside them [`call`] for the adapters that call a backend. The edges convert them to and from the
+//! vocabulary; nothing below the edges sees them, and nothing here knows the vocabulary.
 
 pub mod call;
 
 /// `roomcast.v1`: what backends call, and what backends implement.
-#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::pedantic,
+    reason = "generated code"
+)]
 pub mod v1 {
     tonic::include_proto!("roomcast.v1");
 }
 
 /// `roomcast.client.v1`: the native WebSocket protocol in its protobuf form.
-#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::pedantic,
+    reason = "generated code"
+)]
 pub mod client_v1 {
     tonic::include_proto!("roomcast.client.v1");
 }
