@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::local::Item;
 use crate::bus::Delivery;
 use crate::event::Event;
+use crate::position::Offset;
 
 /// Up to [`Batch::ITEMS_MAX`] items.
 #[derive(Debug)]
@@ -25,15 +26,16 @@ impl Batch {
     /// The payload bytes after which a batch takes no further item.
     const BYTES_FULL: usize = 32 * 1024;
 
-    /// Takes as many items as fit; `None` when there are none.
-    pub fn take_from(queue: &mut VecDeque<Item>) -> Option<Self> {
+    /// Takes as many items as fit; `None` when there are none. Events up to `start_max` are not for every member.
+    pub fn take_from(queue: &mut VecDeque<Item>, start_max: Offset) -> Option<Self> {
         let (mut items, mut bytes, mut uniform) = (Vec::new(), 0, true);
         while items.len() < Self::ITEMS_MAX && bytes < Self::BYTES_FULL {
             let Some(item) = queue.pop_front() else { break };
             match &item {
                 Item::Event(delivery) => {
                     bytes += delivery.event.payload.bytes_len();
-                    uniform &= delivery.event.except.is_empty();
+                    let is_late = delivery.event.offset().is_some_and(|offset| offset <= start_max);
+                    uniform &= delivery.event.except.is_empty() && !is_late;
                 }
                 Item::Presence(_) | Item::Reset(_) => uniform = false,
             }

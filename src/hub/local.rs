@@ -79,6 +79,10 @@ struct LocalRoom {
     pass: Option<Pass>,
     active: bool,
     observing: u32,
+    /// The newest head a member has started from. Events up to it may still arrive, late, and are not for that member.
+    start_max: Offset,
+    /// Where the room stands for members that have been given everything in line.
+    last: Option<Position>,
 }
 
 /// One member of the current chunk: which items of the batch it gets.
@@ -181,7 +185,7 @@ impl Local {
     ///
     /// # Errors
     /// Every variant of [`NotEntered`]; the connection is neither joining nor a member then.
-    pub fn finish_join(&mut self, room: &Room, key: Key, head: Offset) -> Result<Entered, NotEntered> {
+    pub fn finish_join(&mut self, room: &Room, key: Key, head: Position) -> Result<Entered, NotEntered> {
         let room_key = self.find(room).ok_or(NotEntered::Aborted)?;
         let joining = self.take_joining(room_key, key).ok_or(NotEntered::Aborted)?;
         if joining.overflowed {
@@ -190,18 +194,36 @@ impl Local {
         }
         let mut held = joining.held;
         held.retain(|item| match item {
-            Item::Event(delivery) => delivery.event.offset().is_none_or(|offset| offset > head),
+            Item::Event(delivery) => delivery.event.offset().is_none_or(|offset| offset > head.offset),
             Item::Presence(_) => false,
             Item::Reset(_) => true,
         });
         let local = &mut self.rooms[room_key.index()];
         let slot = u32::try_from(local.members.len()).expect("a shard has fewer than 2^32 connections");
         local.members.push(Slot { key, turn: local.turn });
+        local.start_max = local.start_max.max(head.offset);
+        local.advance_to(head);
         Ok(Entered {
             room: room_key,
             slot,
             held,
         })
+    }
+
+    /// What is in line for a member and was not handed to it yet; it counts as handed with this. Answers it with where the
+    /// member stands then.
+    pub fn catch_up(&mut self, room: RoomKey, slot: u32) -> (Vec<Item>, Option<Position>) {
+        let local = &mut self.rooms[room.index()];
+        let (turn, newest) = (local.members[slot as usize].turn, local.turn);
+        local.members[slot as usize].turn = newest;
+        let pass = local.pass.iter().flat_map(|pass| pass.batch.items());
+        let in_line: Vec<&Item> = pass.chain(&local.queue).collect();
+        let due = newest.wrapping_sub(turn) as usize;
+        let items = in_line[in_line.len().saturating_sub(due)..]
+            .iter()
+            .map(|item| (*item).clone())
+            .collect();
+        (items, local.last)
     }
 
     /// Calls a join off; answers whether there was one.
@@ -266,6 +288,15 @@ impl Local {
             }
         }
         local.turn = local.turn.wrapping_add(1);
+        match &item {
+            Item::Event(delivery) => {
+                if let Some(link) = delivery.event.link {
+                    local.advance_to(link.position);
+                }
+            }
+            Item::Reset(head) => (local.start_max, local.last) = (Offset::ZERO, Some(*head)),
+            Item::Presence(_) => {}
+        }
         if local.members.is_empty() {
             return;
         }
@@ -345,13 +376,24 @@ impl LocalRoom {
             pass: None,
             active: false,
             observing: 0,
+            start_max: Offset::ZERO,
+            last: None,
+        }
+    }
+
+    fn advance_to(&mut self, position: Position) {
+        if self
+            .last
+            .is_none_or(|last| last.epoch != position.epoch || last.offset < position.offset)
+        {
+            self.last = Some(position);
         }
     }
 
     /// Everything in line becomes one batch: several events leave in one write.
     fn start_pass(&mut self) -> Option<Pass> {
         let waiting = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
-        let batch = Batch::take_from(&mut self.queue)?;
+        let batch = Batch::take_from(&mut self.queue, self.start_max)?;
         if self.queue.is_empty() {
             self.queue = VecDeque::new();
         }

@@ -18,9 +18,10 @@ use super::{JoinOptions, Joined, Message, Refusal, RoomChange, Since};
 use crate::bus::{BusUnavailable, Subscriber};
 use crate::error::ErrorCode;
 use crate::event::Event;
-use crate::hub::local::{Item, Key};
+use crate::hub::local::{Item, Key, RoomKey};
 use crate::policy::{Action, Permit, Question};
-use crate::presence::Observer;
+use crate::position::Position;
+use crate::presence::{Observer, Roster};
 use crate::room::Room;
 use crate::rooms::{Catchup, Start};
 
@@ -43,6 +44,11 @@ impl Entry {
             may_read_history: None,
             granted: true,
         }
+    }
+
+    /// Whether a client that is in the room already asks for nothing of the past.
+    const fn is_change_only(&self) -> bool {
+        self.options.since.is_none() && self.options.rewind == 0
     }
 
     fn catchup(&self) -> Catchup {
@@ -164,6 +170,10 @@ impl<L: Link> Sessions<L> {
             if revoked { Err(forbidden()) } else { Ok(entry) }
         };
         match entry.and_then(revoked) {
+            Ok(entry) if entry.is_change_only() && self.is_member(ticket.key, entry.permit.room()) => {
+                self.change_membership(ticket, id, entry);
+                self.done(ticket);
+            }
             Ok(entry) => self.enter(ticket, vec![entry], Cause::Command(id)),
             Err(refusal) => {
                 self.refuse(ticket.key, id, refusal);
@@ -175,7 +185,15 @@ impl<L: Link> Sessions<L> {
     /// Starts to enter rooms; goes on in [`Self::entered`].
     pub(super) fn enter(&mut self, ticket: Ticket, entries: Vec<Entry>, cause: Cause) {
         let (mut entries, now_ms) = (entries, self.now_ms());
+        if self.alive(ticket).is_none() {
+            return;
+        }
         entries.retain(|entry| self.local.begin_join(entry.permit.room(), ticket.key).is_some());
+        if let (true, Cause::Command(id)) = (entries.is_empty(), &cause) {
+            // A backend is putting the client into this room at this very moment.
+            self.refuse(ticket.key, *id, unavailable());
+            return self.done(ticket);
+        }
         let Some(session) = self.alive(ticket) else { return };
         if !entries.is_empty() {
             session
@@ -307,26 +325,18 @@ impl<L: Link> Sessions<L> {
         } = entry;
         let room = permit.room();
         // Joined again: the old membership makes way, without a leave that others would see.
-        let was_granted = self.detach(ticket.key, room);
-        let entered = self
-            .local
-            .finish_join(room, ticket.key, start.head.offset)
-            .map_err(|_| unavailable())?;
-        let member = self
-            .session(ticket.key)
-            .and_then(|session| session.member())
-            .ok_or_else(super::start::not_open)?;
-        let presence = Arc::clone(self.services.rooms.presence());
-        if presence.enter(room, &member, options.state).is_err() {
-            tracing::warn!("presence state refused after it was checked");
-        }
-        let roster = options.presence.then(|| {
-            self.local.observing(entered.room, true);
-            presence.observe(room, Arc::clone(&self.mailbox) as Arc<dyn Observer>)
-        });
+        let was_granted = self.step_aside(ticket.key, room);
+        let entered = self.local.finish_join(room, ticket.key, start.head).map_err(|_| {
+            if was_granted.is_some() {
+                self.leave_presence(ticket.key, room);
+            }
+            unavailable()
+        })?;
+        let roster = self.show_presence(ticket.key, entered.room, &permit, options);
         let membership = Membership {
             room: entered.room,
             slot: entered.slot,
+            start: start.head.offset,
             presence: roster.as_ref().map(|roster| roster.version),
             granted: granted || was_granted == Some(true),
         };
@@ -341,10 +351,67 @@ impl<L: Link> Sessions<L> {
         Ok(Arrival {
             joined,
             replay: Replay {
+                room: room.clone(),
                 past: start.replay,
                 held: entered.held,
             },
         })
+    }
+
+    /// Enters a member into the room's presence; answers the roster if it wants to see it.
+    fn show_presence(&mut self, key: Key, room_key: RoomKey, permit: &Permit, options: JoinOptions) -> Option<Roster> {
+        let (room, presence) = (permit.room(), Arc::clone(self.services.rooms.presence()));
+        let member = self.session(key).and_then(|session| session.member())?;
+        if presence.enter(room, &member, options.state).is_err() {
+            tracing::warn!("presence state refused after it was checked");
+        }
+        options.presence.then(|| {
+            self.local.observing(room_key, true);
+            presence.observe(room, Arc::clone(&self.mailbox) as Arc<dyn Observer>)
+        })
+    }
+
+    /// Ends the membership of a client that is about to enter the room anew, after it has got what is in line for it.
+    fn step_aside(&mut self, key: Key, room: &Room) -> Option<bool> {
+        self.hand_line(key, room);
+        self.detach(key, room)
+    }
+
+    /// Hands a member everything that is in line for it; answers where it stands then.
+    fn hand_line(&mut self, key: Key, room: &Room) -> Option<Position> {
+        let room_key = self.local.find(room)?;
+        let membership = self.session(key)?.membership(room_key)?;
+        let (slot, start) = (membership.slot, membership.start);
+        let (items, last) = self.local.catch_up(room_key, slot);
+        for item in &items {
+            self.hand_one(room_key, key, item);
+        }
+        last.filter(|last| last.offset >= start)
+    }
+
+    /// Joined again without a position: only presence and state change, and nothing of the stream is lost or repeated.
+    fn change_membership(&mut self, ticket: Ticket, id: u32, entry: Entry) {
+        let room = entry.permit.room().clone();
+        let Some(position) = self.hand_line(ticket.key, &room) else {
+            return self.refuse(ticket.key, id, unavailable());
+        };
+        let Some(room_key) = self.local.find(&room) else { return };
+        self.unobserve(ticket.key, room_key, &room);
+        let roster = self.show_presence(ticket.key, room_key, &entry.permit, entry.options);
+        if let Some(membership) = self
+            .session(ticket.key)
+            .and_then(|session| session.membership_mut(room_key))
+        {
+            membership.presence = roster.as_ref().map(|roster| roster.version);
+        }
+        let joined = Joined {
+            room,
+            position,
+            recovered: false,
+            replayed: 0,
+            roster,
+        };
+        self.answer(ticket.key, id, &Message::Joined(joined));
     }
 
     fn replay(&mut self, key: Key, replay: Replay) {
@@ -352,7 +419,7 @@ impl<L: Link> Sessions<L> {
             self.send_event(key, event, Kind::Answer);
         }
         for item in &replay.held {
-            self.hand_item(key, item);
+            self.hand_held(key, &replay.room, item);
         }
     }
 
@@ -369,10 +436,17 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    fn hand_item(&mut self, key: Key, item: &Item) {
+    fn hand_held(&mut self, key: Key, room: &Room, item: &Item) {
         match item {
             Item::Event(delivery) => self.send_event(key, &delivery.event, Kind::Live),
-            Item::Presence(_) | Item::Reset(_) => {}
+            Item::Reset(position) => self.push(
+                key,
+                &Message::Resync {
+                    room: room.clone(),
+                    position: *position,
+                },
+            ),
+            Item::Presence(_) => {}
         }
     }
 
@@ -396,6 +470,7 @@ struct Arrival {
 
 #[derive(Debug)]
 struct Replay {
+    room: Room,
     past: Vec<Arc<Event>>,
     held: Vec<Item>,
 }

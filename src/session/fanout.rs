@@ -66,21 +66,28 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    fn hand_one(&mut self, room: RoomKey, key: Key, item: &Item) {
+    pub(super) fn hand_one(&mut self, room: RoomKey, key: Key, item: &Item) {
         match item {
-            Item::Event(delivery) => self.hand_event(key, delivery),
+            Item::Event(delivery) => self.hand_event(room, key, delivery),
             Item::Presence(change) => self.hand_change(room, key, change),
             Item::Reset(head) => {
+                if let Some(membership) = self.session(key).and_then(|session| session.membership_mut(room)) {
+                    membership.start = head.offset;
+                }
                 let room = self.local.room(room).clone();
                 self.push(key, &Message::Resync { room, position: *head });
             }
         }
     }
 
-    fn hand_event(&mut self, key: Key, delivery: &Delivery) {
+    fn hand_event(&mut self, room: RoomKey, key: Key, delivery: &Delivery) {
         let (Some(wire), Some(conn)) = (self.wire(key), self.conns.get(key as usize)) else {
             return;
         };
+        let start = conn.session.membership(room).map(|membership| membership.start);
+        if delivery.event.offset().is_some_and(|offset| Some(offset) <= start) {
+            return;
+        }
         let Some(identity) = conn.session.identity() else {
             return;
         };

@@ -45,6 +45,13 @@ impl<L: Link> Sessions<L> {
         left
     }
 
+    /// Takes a client out of a room's presence; its membership has ended already.
+    pub(super) fn leave_presence(&mut self, key: Key, room: &Room) {
+        if let Some(member) = self.session(key).and_then(|session| session.member()) {
+            self.services.rooms.presence().leave(room, &member, Departure::Left);
+        }
+    }
+
     /// Takes a client whose connection has ended out of every room.
     pub(super) fn leave_all(&mut self, key: Key) {
         while let Some(membership) = self.conns[key as usize].session.memberships.last() {
@@ -56,17 +63,24 @@ impl<L: Link> Sessions<L> {
     /// Ends a membership on this shard; presence is not told. Answers whether it was granted, if there was one.
     pub(super) fn detach(&mut self, key: Key, room: &Room) -> Option<bool> {
         let room_key = self.local.find(room)?;
+        self.unobserve(key, room_key, room);
         let memberships = &mut self.conns[key as usize].session.memberships;
         let index = memberships.iter().position(|membership| membership.room == room_key)?;
         let membership = memberships.swap_remove(index);
         if memberships.is_empty() {
             *memberships = Vec::new();
         }
-        if membership.presence.is_some() && self.local.observing(room_key, false) {
-            self.services.rooms.presence().unobserve(room, self.mailbox.shard());
-        }
         self.take_out(room_key, membership.slot);
         Some(membership.granted)
+    }
+
+    /// Shows a member no more changes of the room's presence.
+    pub(super) fn unobserve(&mut self, key: Key, room_key: RoomKey, room: &Room) {
+        let membership = self.session(key).and_then(|session| session.membership_mut(room_key));
+        let observed = membership.and_then(|membership| membership.presence.take()).is_some();
+        if observed && self.local.observing(room_key, false) {
+            self.services.rooms.presence().unobserve(room, self.mailbox.shard());
+        }
     }
 
     fn take_out(&mut self, room: RoomKey, slot: u32) {

@@ -20,8 +20,8 @@ pub enum SendError {
 pub enum Kind {
     /// What goes on by itself: counts against the outbox's bound.
     Live,
-    /// What the client asked for, already bounded by the answer's own limit: raises the bound by its size until the
-    /// outbox is empty again.
+    /// What the client asked for, bounded by the answer's own limit, and by commands not being carried out while much is
+    /// queued: raises the bound by its size until the outbox is empty again.
     Answer,
 }
 
@@ -36,8 +36,8 @@ pub trait Link: 'static {
     /// Every variant of [`SendError`]; the connection is of no further use then.
     fn send(&mut self, frame: &Frame, kind: Kind, now_ms: u64) -> Result<(), SendError>;
 
-    /// Whether nothing is queued.
-    fn is_clear(&self) -> bool;
+    /// The bytes that are queued.
+    fn backlog_bytes(&self) -> usize;
 
     /// Stops or goes on reading commands. Control frames may wait meanwhile, too.
     fn pause(&mut self, paused: bool);

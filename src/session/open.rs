@@ -212,10 +212,18 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    /// The notice and the end. Of a token that is replaced the old times find a later expiry and do nothing.
-    fn schedule_expiry(&mut self, ticket: Ticket, expiry: Expiry) {
-        let left = until(expiry);
-        let notice = self.services.config.expiry_notice;
+    /// Sets the timers of the notice and the end, once the end is near: a client that stays for a day must not leave a
+    /// timer for a day behind when it goes. Of a token that is replaced the old times find a later expiry and do nothing.
+    pub(super) fn schedule_expiry(&mut self, ticket: Ticket, expiry: Expiry) {
+        let config = &self.services.config;
+        let (left, notice) = (until(expiry), config.expiry_notice);
+        let near = notice + config.heartbeat_interval * 2;
+        if let Some(session) = self.session(ticket.key) {
+            session.ends_soon = left <= near;
+        }
+        if left > near {
+            return;
+        }
         if left > notice {
             self.schedule(left.saturating_sub(notice), ticket, Due::ExpiryNotice);
         }

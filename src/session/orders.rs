@@ -113,7 +113,7 @@ impl<L: Link> Sessions<L> {
                 self.leave_room(key, &room);
                 self.tell_left(key, room, RoomChange::Revoked, "");
             }
-            if hit && !self.conns[key as usize].link.is_clear() {
+            if hit && self.conns[key as usize].link.backlog_bytes() > 0 {
                 self.doom(key, CloseReason::Disconnected);
             }
         }

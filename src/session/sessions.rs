@@ -32,6 +32,9 @@ use crate::presence::{Activity as RoomActivity, Change};
 use crate::room::{Room, Tenant};
 use crate::rooms::Rooms;
 
+/// The queued bytes above which no further command of a client is carried out: it gets answers as fast as it reads them.
+const BACKLOG_BYTES_MAX: usize = 64 * 1024;
+
 /// What sessions need of the gateway. Shared by all shards.
 #[derive(Clone)]
 pub struct Services {
@@ -226,7 +229,7 @@ impl<L: Link> Sessions<L> {
         let Some(conn) = self.conns.get_mut(key as usize) else {
             return;
         };
-        if conn.session.busy {
+        if conn.session.busy || conn.link.backlog_bytes() > BACKLOG_BYTES_MAX {
             let waiting = &mut conn.session.activity(now_ms).waiting;
             waiting.push_back(request);
             if waiting.len() >= waiting_max && !conn.session.paused {
@@ -237,6 +240,19 @@ impl<L: Link> Sessions<L> {
         }
         self.start(key, request);
         self.go_on();
+    }
+
+    /// The connection has taken some of what was queued for it.
+    pub fn flushed(&mut self, key: Key) {
+        let waits = |session: &mut Session| {
+            session
+                .activity_if_any()
+                .is_some_and(|activity| !activity.waiting.is_empty())
+        };
+        if self.session(key).is_some_and(waits) {
+            self.ready.extend(self.ticket(key));
+            self.go_on();
+        }
     }
 
     /// The client sent what cannot be read.
@@ -455,7 +471,7 @@ impl<L: Link> Sessions<L> {
     fn next_waiting(&mut self, ticket: Ticket) -> Option<Request> {
         self.alive(ticket)?;
         let conn = self.conns.get_mut(ticket.key as usize)?;
-        if conn.session.busy {
+        if conn.session.busy || conn.link.backlog_bytes() > BACKLOG_BYTES_MAX {
             return None;
         }
         let request = conn.session.activity_if_any()?.waiting.pop_front();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Request;
 use crate::hub::local::RoomKey;
 use crate::identity::{ConnectionId, Identity};
+use crate::position::Offset;
 use crate::presence::Member;
 use crate::rate::TokenBucket;
 use crate::room::Room;
@@ -17,6 +18,8 @@ pub(super) struct Membership {
     pub room: RoomKey,
     /// The member's slot in the room.
     pub slot: u32,
+    /// The head it started from: events up to it, arriving late, are not for this member.
+    pub start: Offset,
     /// The version of the roster it was given, if it sees presence; only later changes are for it.
     pub presence: Option<u64>,
     /// A backend or a template put it in: the client's own right to join is not asked for again.
@@ -90,6 +93,8 @@ pub(super) struct Session {
     pub seen_s: u32,
     /// A command is being carried out.
     pub busy: bool,
+    /// The end of the token is near and has a timer.
+    pub ends_soon: bool,
     /// Reading has stopped because too many commands wait.
     pub paused: bool,
     pub phase: Phase,
@@ -104,6 +109,7 @@ impl Session {
             generation,
             seen_s,
             busy: false,
+            ends_soon: false,
             paused: false,
             phase: Phase::Anonymous,
             memberships: Vec::new(),

@@ -55,6 +55,11 @@ impl<L: Link> Sessions<L> {
         for key in self.spoke(second) {
             let Some(session) = self.session(key) else { continue };
             session.forget_activity(now_ms);
+            let ends_soon = session.ends_soon;
+            if let (false, Some(ticket), Some(identity)) = (ends_soon, self.ticket(key), self.identity(key)) {
+                self.schedule_expiry(ticket, identity.expiry);
+            }
+            let Some(session) = self.session(key) else { continue };
             if now_s > session.seen_s
                 && let Some(wire) = self.wire(key)
             {

@@ -217,8 +217,8 @@ impl Shard {
                     self.advance_lingering(id.key as usize);
                     continue;
                 }
-                if event.is_writable() && !self.socket(id).is_none_or(Socket::flush) {
-                    self.sessions.close(id.key, CloseReason::ClientLeft);
+                if event.is_writable() {
+                    self.flush(id);
                 }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
                     self.read(id, event.is_read_closed());
@@ -228,6 +228,17 @@ impl Shard {
             if count < self.events.capacity() {
                 return;
             }
+        }
+    }
+
+    fn flush(&mut self, id: SocketId) {
+        let Some(socket) = self.socket(id).filter(|socket| socket.backlog_bytes() > 0) else {
+            return;
+        };
+        if socket.flush() {
+            self.sessions.flushed(id.key);
+        } else {
+            self.sessions.close(id.key, CloseReason::ClientLeft);
         }
     }
 
@@ -328,7 +339,7 @@ impl Shard {
         }
         let Some(payload) = ping else { return };
         // A peer that does not read gets no pongs on top: one per flush is enough of an answer (RFC 6455, 5.5.3).
-        if socket.is_clear()
+        if socket.backlog_bytes() == 0
             && socket
                 .send(&frame::pong(payload), crate::session::link::Kind::Live, now_ms)
                 .is_err()

@@ -158,8 +158,8 @@ impl Link for Socket {
         Ok(())
     }
 
-    fn is_clear(&self) -> bool {
-        self.outbox.is_empty()
+    fn backlog_bytes(&self) -> usize {
+        self.outbox.bytes()
     }
 
     fn pause(&mut self, paused: bool) {

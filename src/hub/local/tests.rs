@@ -10,11 +10,15 @@ fn room(name: &str) -> Room {
     Room::parse(&Tenant::default(), name).unwrap()
 }
 
-fn event(room: &Room, offset: u64) -> Item {
-    let position = Position {
+fn position(offset: u64) -> Position {
+    Position {
         epoch: Epoch::from_bits(1),
         offset: Offset(offset),
-    };
+    }
+}
+
+fn event(room: &Room, offset: u64) -> Item {
+    let position = position(offset);
     let event = Event {
         room: room.clone(),
         id: EventId::from_bits(u128::from(offset)),
@@ -50,7 +54,7 @@ struct Recorder {
 
 impl Recorder {
     fn finish(&mut self, room: &Room, key: Key, head: u64) {
-        let entered = self.local.finish_join(room, key, Offset(head)).unwrap();
+        let entered = self.local.finish_join(room, key, position(head)).unwrap();
         self.slots.insert((room.clone(), key), (entered.room, entered.slot));
         self.got
             .insert((room.clone(), key), entered.held.iter().map(offset).collect());
@@ -118,7 +122,7 @@ fn a_join_that_was_called_off_does_not_finish() {
     assert!(local.abort_join(&lobby, 1));
     assert_eq!(local.vacated(), std::slice::from_ref(&lobby));
     assert_eq!(
-        local.finish_join(&lobby, 1, Offset(0)).unwrap_err(),
+        local.finish_join(&lobby, 1, position(0)).unwrap_err(),
         NotEntered::Aborted
     );
     assert!(local.is_empty());
@@ -131,10 +135,32 @@ fn a_join_during_a_flood_fails_instead_of_growing() {
     local.begin_join(&lobby, 1);
     (1..=HELD_MAX as u64 + 1).for_each(|offset| local.enqueue(&lobby, event(&lobby, offset)));
     assert_eq!(
-        local.finish_join(&lobby, 1, Offset(0)).unwrap_err(),
+        local.finish_join(&lobby, 1, position(0)).unwrap_err(),
         NotEntered::Overflowed
     );
     assert!(local.is_empty());
+}
+
+#[test]
+fn a_member_that_catches_up_has_everything_in_line_and_gets_it_once() {
+    let lobby = room("lobby");
+    let mut shard = Recorder::default();
+    for key in 0..200 {
+        shard.local.begin_join(&lobby, key);
+        shard.finish(&lobby, key, 0);
+    }
+    shard.local.enqueue(&lobby, event(&lobby, 1));
+    assert!(shard.chunk());
+    (2..=3).for_each(|offset| shard.local.enqueue(&lobby, event(&lobby, offset)));
+    for key in [0, 199] {
+        let (room_key, slot) = shard.slots[&(lobby.clone(), key)];
+        let (items, last) = shard.local.catch_up(room_key, slot);
+        assert_eq!(last, Some(position(3)));
+        let got = shard.got.get_mut(&(lobby.clone(), key)).unwrap();
+        got.extend(items.iter().map(offset));
+    }
+    while shard.chunk() {}
+    assert!(shard.got.values().all(|got| *got == [1, 2, 3]));
 }
 
 #[derive(Debug, Clone)]
