@@ -20,7 +20,7 @@ check_proto_breaking() { "$bin/buf" breaking --against proto/baseline.binpb; }
 # Licences, sources and banned crates; then dependencies nothing uses.
 check_dependencies() { cargo deny --log-level error check bans licenses sources && cargo machete; }
 check_clippy() { cargo clippy --locked --quiet --all-targets -- -D warnings; }
-check_docs() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --quiet --no-deps --document-private-items; }
+check_docs() { RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --no-deps --document-private-items; }
 
 # Quick ones first: whoever waits learns early.
 checks=(format toml spelling scripts proto_lint proto_format proto_breaking dependencies clippy docs)
