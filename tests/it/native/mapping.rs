@@ -1,6 +1,8 @@
 //! The mapping at the head of `client.proto`, written against the contract's descriptors and not against our types:
 //! what turns a JSON frame into a protobuf one and back, for any client that is written once.
 
+use std::sync::LazyLock;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use prost::Message as _;
@@ -8,9 +10,12 @@ use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, Messa
 use roomcast::proto::FILE_DESCRIPTOR_SET;
 use serde_json::{Map, Value as Json, json};
 
+static CONTRACT: LazyLock<DescriptorPool> = LazyLock::new(|| DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap());
+
 fn descriptor(name: &str) -> MessageDescriptor {
-    let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap();
-    pool.get_message_by_name(&format!("roomcast.client.v1.{name}")).unwrap()
+    CONTRACT
+        .get_message_by_name(&format!("roomcast.client.v1.{name}"))
+        .unwrap()
 }
 
 /// A client's JSON frame as protobuf.

@@ -7,6 +7,7 @@ use roomcast::error::ErrorCode;
 use roomcast::event::{Class, Event, EventName, Payload, Timestamp};
 use roomcast::identity::Expiry;
 use roomcast::presence::{Change, Counts, Present, Roster};
+use roomcast::room::{Room, Tenant};
 use roomcast::session::{HistoryPage, Joined, Message, Refusal, RoomChange, Wire};
 
 use super::{at, connection, event, json, room, user};
@@ -298,6 +299,12 @@ fn events() -> Vec<(&'static str, Pushed)> {
         payload: Payload::Binary(vec![0, 1, 2, 255].into()),
         ..event(0, 0)
     };
+    let direct = Event {
+        room: Room::nameless(&Tenant::parse("acme").unwrap()),
+        class: Class::Ephemeral,
+        link: None,
+        ..event(0, 0)
+    };
     let first = Event {
         name: EventName::parse("price").unwrap(),
         class: Class::LastValue,
@@ -308,6 +315,7 @@ fn events() -> Vec<(&'static str, Pushed)> {
     vec![
         ("event", Pushed::Event(event(45, 44))),
         ("event_ephemeral", Pushed::Event(ephemeral)),
+        ("event_to_one_connection", Pushed::Event(direct)),
         ("event_first_of_a_room", Pushed::Event(first)),
         ("passed", Pushed::Passed(event(46, 45))),
     ]
