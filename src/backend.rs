@@ -2,11 +2,17 @@
 //!
 //! Fails closed: an answer that does not come in time is a refusal. Nothing here knows sockets or the bus.
 
+mod config;
+mod grpc;
+
 use futures_util::future::BoxFuture;
 
-use crate::event::{EventName, Payload};
+use crate::event::{Class, EventName, IdempotencyKey, Payload};
 use crate::identity::{ConnectionId, Identity};
 use crate::room::Room;
+
+pub use config::Config;
+pub use grpc::{BackendConfigError, GrpcBackend};
 
 /// Something a client said that a backend is to see.
 #[derive(Debug, Clone)]
@@ -21,6 +27,10 @@ pub struct ClientEvent {
     pub name: EventName,
     /// What it carries.
     pub payload: Payload,
+    /// How it is to be kept; a request is ephemeral.
+    pub class: Class,
+    /// The client's idempotency key, if it gave one.
+    pub key: Option<IdempotencyKey>,
 }
 
 /// What becomes of a client's event.

@@ -95,6 +95,8 @@ impl<L: Link> Sessions<L> {
                     room,
                     name,
                     payload,
+                    class: Class::Ephemeral,
+                    key: None,
                 })
                 .await;
             let answer = answer.map_or_else(|error| Message::Error(backend_refusal(&error)), Message::Reply);
@@ -166,6 +168,8 @@ async fn validate(
         room: Some(publish.room.clone()),
         name: publish.name.clone(),
         payload: publish.payload.clone(),
+        class: publish.class,
+        key: publish.key.clone(),
     };
     let verdict = services
         .backend
