@@ -1,0 +1,352 @@
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status};
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use super::*;
+use crate::event::IdempotencyKey;
+use crate::identity::{ConnectionId, Expiry, Identity, UserId};
+use crate::proto::v1::client_event_service_server::{ClientEventService, ClientEventServiceServer};
+use crate::proto::v1::handle_event_response::Outcome as EventOutcome;
+use crate::proto::v1::handle_request_response::Outcome as RequestOutcome;
+use crate::room::Tenant;
+
+type Handling = dyn Fn(&str) -> Result<Option<EventOutcome>, Status> + Send + Sync;
+
+/// An application on a port of its own. It answers an event by the event's name, and remembers what it was sent.
+struct Application {
+    handle: Box<Handling>,
+    events: Mutex<Vec<v1::HandleEventRequest>>,
+    requests: Mutex<Vec<v1::HandleRequestRequest>>,
+    metadata: Mutex<MetadataMap>,
+    arrived: Notify,
+}
+
+struct Shared(Arc<Application>);
+
+#[tonic::async_trait]
+impl ClientEventService for Shared {
+    async fn handle_event(
+        &self,
+        request: Request<v1::HandleEventRequest>,
+    ) -> Result<Response<v1::HandleEventResponse>, Status> {
+        self.0.arrived.notify_one();
+        *self.0.metadata.lock().unwrap() = request.metadata().clone();
+        let request = request.into_inner();
+        let outcome = (self.0.handle)(&request.event);
+        let slow = request.event == "slow";
+        self.0.events.lock().unwrap().push(request);
+        if slow {
+            std::future::pending::<()>().await;
+        }
+        Ok(Response::new(v1::HandleEventResponse { outcome: outcome? }))
+    }
+
+    async fn handle_request(
+        &self,
+        request: Request<v1::HandleRequestRequest>,
+    ) -> Result<Response<v1::HandleRequestResponse>, Status> {
+        let request = request.into_inner();
+        let outcome = match request.method.as_str() {
+            "echo" => Some(RequestOutcome::Reply(request.payload.clone().unwrap())),
+            "deny" => Some(RequestOutcome::Deny(denial("not_yours"))),
+            "junk" => Some(RequestOutcome::Reply(v1::Payload { content: None })),
+            _ => None,
+        };
+        self.0.requests.lock().unwrap().push(request);
+        Ok(Response::new(v1::HandleRequestResponse { outcome }))
+    }
+}
+
+struct Setting {
+    backend: GrpcBackend,
+    application: Arc<Application>,
+    _server: JoinSet<()>,
+}
+
+impl Setting {
+    async fn start(
+        handle: impl Fn(&str) -> Result<Option<EventOutcome>, Status> + Send + Sync + 'static,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut config = Config::at(format!("http://{}", listener.local_addr().unwrap()));
+        // Long, so that a slow machine decides nothing; tests of the deadline set their own.
+        config.timeout = Duration::from_secs(30);
+        change(&mut config);
+        let application = Arc::new(Application {
+            handle: Box::new(handle),
+            events: Mutex::default(),
+            requests: Mutex::default(),
+            metadata: Mutex::default(),
+            arrived: Notify::new(),
+        });
+        let mut server = JoinSet::new();
+        let service = ClientEventServiceServer::new(Shared(application.clone()));
+        server.spawn(async move {
+            let serving = tonic::transport::Server::builder().add_service(service);
+            serving
+                .serve_with_incoming(TcpListenerStream::new(listener))
+                .await
+                .unwrap();
+        });
+        Self {
+            backend: GrpcBackend::new(&config).unwrap(),
+            application,
+            _server: server,
+        }
+    }
+}
+
+fn denial(reason: &str) -> v1::Denial {
+    v1::Denial {
+        reason: reason.to_owned(),
+        message: "for developers".to_owned(),
+    }
+}
+
+fn json_payload(text: &str) -> Payload {
+    Payload::Json(Json::parse(text.to_owned()).unwrap())
+}
+
+fn event(name: &str) -> ClientEvent {
+    let tenant = Tenant::parse("acme").unwrap();
+    ClientEvent {
+        room: Some(Room::parse(&tenant, "doc:1").unwrap()),
+        identity: Arc::new(Identity {
+            tenant,
+            user: UserId::parse("ada").unwrap(),
+            claims: Json::from(&json!({"sub": "ada"})),
+            expiry: Expiry(u64::MAX),
+        }),
+        connection: ConnectionId::random(),
+        name: EventName::parse(name).unwrap(),
+        payload: json_payload(r#"{"n": 1.50}"#),
+        class: Class::Reliable,
+        key: Some(IdempotencyKey::parse("k-1").unwrap()),
+    }
+}
+
+fn wire(content: v1::payload::Content) -> v1::Payload {
+    v1::Payload { content: Some(content) }
+}
+
+fn rewrite(name: &str, payload: Option<v1::Payload>) -> EventOutcome {
+    EventOutcome::Rewrite(v1::RewriteEvent {
+        event: name.to_owned(),
+        payload,
+        echo: None,
+    })
+}
+
+/// What the test application makes of an event of that name.
+fn outcome(name: &str) -> Result<Option<EventOutcome>, Status> {
+    use v1::payload::Content;
+    let text = |text: &str| Some(wire(Content::Json(text.to_owned())));
+    Ok(Some(match name {
+        "rename" => rewrite("renamed", None),
+        "replace" => rewrite("", text(r#"{"n":2}"#)),
+        "binary" => rewrite("", Some(wire(Content::Binary(Bytes::from_static(&[0, 255]))))),
+        "deny" => EventOutcome::Deny(denial("not_yours")),
+        "deny oddly" => EventOutcome::Deny(denial("Not <b>yours</b>")),
+        "deny silently" => EventOutcome::Deny(denial("")),
+        "no outcome" => return Ok(None),
+        "bad JSON" => rewrite("", text("{")),
+        "deep JSON" => rewrite("", text(&"[".repeat(100))),
+        "no content" => rewrite("", Some(v1::Payload { content: None })),
+        "bad name" => rewrite("a\nb", None),
+        "reserved name" => rewrite("disconnect", None),
+        "huge" => rewrite("", text(&format!("\"{}\"", "x".repeat(70_000)))),
+        "status denied" => return Err(Status::permission_denied("secret detail")),
+        "status invalid" => return Err(Status::invalid_argument("secret detail")),
+        "status internal" => return Err(Status::internal("secret detail")),
+        "status unimplemented" => return Err(Status::unimplemented("secret detail")),
+        "handled" => EventOutcome::Handled(v1::HandledEvent {}),
+        "quietly" => EventOutcome::Accept(v1::AcceptEvent { echo: Some(false) }),
+        _ => EventOutcome::Accept(v1::AcceptEvent { echo: None }),
+    }))
+}
+
+#[tokio::test]
+async fn the_backend_is_told_everything_about_an_event() {
+    let setting = Setting::start(outcome, |_| {}).await;
+    let event = event("accept");
+    let accepted = setting.backend.validate(event.clone()).await.unwrap();
+    let unchanged = Verdict::Publish {
+        name: None,
+        payload: None,
+        echo: None,
+    };
+    assert_eq!(accepted, unchanged);
+    let seen = setting.application.events.lock().unwrap().pop().unwrap();
+    assert_eq!(seen.class(), v1::EventClass::Reliable);
+    let subject = seen.subject.unwrap();
+    assert_eq!((&*subject.tenant, &*subject.user_id), ("acme", "ada"));
+    assert_eq!(subject.connection_id, event.connection.to_string());
+    assert_eq!(subject.claims_json, r#"{"sub":"ada"}"#);
+    assert_eq!(
+        (&*seen.room, &*seen.event, &*seen.idempotency_key),
+        ("doc:1", "accept", "k-1")
+    );
+    assert_eq!(
+        seen.payload,
+        Some(wire(v1::payload::Content::Json(r#"{"n": 1.50}"#.to_owned())))
+    );
+    assert!(
+        setting
+            .application
+            .metadata
+            .lock()
+            .unwrap()
+            .contains_key("grpc-timeout")
+    );
+}
+
+#[tokio::test]
+async fn the_backend_rewrites_and_denies() {
+    let setting = Setting::start(outcome, |_| {}).await;
+    let publish = |name: Option<&str>, payload| Verdict::Publish {
+        name: name.map(|name| EventName::parse(name).unwrap()),
+        payload,
+        echo: None,
+    };
+    let quietly = Verdict::Publish {
+        name: None,
+        payload: None,
+        echo: Some(false),
+    };
+    let deny = |reason: &str| Verdict::Deny {
+        reason: reason.to_owned(),
+    };
+    for (name, expected) in [
+        ("rename", publish(Some("renamed"), None)),
+        ("replace", publish(None, Some(json_payload(r#"{"n":2}"#)))),
+        (
+            "binary",
+            publish(None, Some(Payload::Binary(Bytes::from_static(&[0, 255])))),
+        ),
+        ("handled", Verdict::Handled),
+        ("quietly", quietly),
+        ("deny", deny("not_yours")),
+        ("deny oddly", deny("denied")),
+        ("deny silently", deny("denied")),
+    ] {
+        assert_eq!(setting.backend.validate(event(name)).await, Ok(expected), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_clear_consent_is_none() {
+    let setting = Setting::start(outcome, |_| {}).await;
+    for name in [
+        "no outcome",
+        "bad JSON",
+        "deep JSON",
+        "no content",
+        "bad name",
+        "reserved name",
+        "huge",
+        "status internal",
+        "status unimplemented",
+    ] {
+        let error = setting.backend.validate(event(name)).await.unwrap_err();
+        assert!(matches!(error, BackendError::Unavailable(_)), "{name}: {error:?}");
+        assert!(!error.to_string().contains("secret"), "{name}");
+    }
+    let refused = |reason: &str| Err(BackendError::Refused(reason.to_owned()));
+    assert_eq!(
+        setting.backend.validate(event("status denied")).await,
+        refused("denied")
+    );
+    assert_eq!(
+        setting.backend.validate(event("status invalid")).await,
+        refused("invalid_argument")
+    );
+}
+
+#[tokio::test]
+async fn a_request_is_answered_or_refused() {
+    let setting = Setting::start(outcome, |_| {}).await;
+    let echoed = setting.backend.request(event("echo")).await;
+    assert_eq!(echoed, Ok(json_payload(r#"{"n": 1.50}"#)));
+    let nowhere = ClientEvent {
+        room: None,
+        ..event("deny")
+    };
+    let refused = BackendError::Refused("not_yours".to_owned());
+    assert_eq!(setting.backend.request(nowhere).await, Err(refused));
+    for method in ["junk", "other"] {
+        let error = setting.backend.request(event(method)).await.unwrap_err();
+        assert!(matches!(error, BackendError::Unavailable(_)), "{method}: {error:?}");
+    }
+    let requests = setting.application.requests.lock().unwrap();
+    assert_eq!(
+        (&*requests[0].method, &*requests[0].room, &*requests[1].room),
+        ("echo", "doc:1", "")
+    );
+    assert!(!requests[0].request_id.is_empty() && requests[0].request_id != requests[1].request_id);
+}
+
+#[tokio::test]
+async fn a_slow_backend_is_a_timeout() {
+    let setting = Setting::start(outcome, |config| config.timeout = Duration::from_millis(200)).await;
+    assert_eq!(
+        setting.backend.validate(event("slow")).await,
+        Err(BackendError::Timeout)
+    );
+}
+
+#[tokio::test]
+async fn a_backend_that_is_down_is_unavailable() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let mut config = Config::at(format!("http://{address}"));
+    config.timeout = Duration::from_secs(30);
+    let backend = GrpcBackend::new(&config).unwrap();
+    let error = backend.validate(event("accept")).await.unwrap_err();
+    assert!(matches!(error, BackendError::Unavailable(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn too_many_calls_at_once_are_refused_at_once() {
+    let setting = Setting::start(outcome, |config| config.in_flight_max = 1).await;
+    let first = setting.backend.validate(event("slow"));
+    let second = async {
+        setting.application.arrived.notified().await;
+        setting.backend.validate(event("accept")).await
+    };
+    let refused = tokio::select! {
+        _ = first => unreachable!("it is never answered"),
+        refused = second => refused,
+    };
+    assert!(matches!(refused, Err(BackendError::Unavailable(why)) if why.contains("too many")));
+}
+
+#[tokio::test]
+async fn the_trace_goes_along_and_baggage_does_not() {
+    opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    let spans = SdkTracerProvider::builder().build();
+    let layer = tracing_opentelemetry::layer().with_tracer(spans.tracer("test"));
+    let subscriber = tracing_subscriber::registry().with(layer);
+    let _traced = tracing::subscriber::set_default(subscriber);
+    let setting = Setting::start(outcome, |_| {}).await;
+    let calling: BoxFuture<'_, _> = setting.backend.validate(event("accept"));
+    calling.await.unwrap();
+    let metadata = setting.application.metadata.lock().unwrap();
+    let parent = metadata.get("traceparent").unwrap().to_str().unwrap();
+    assert!(parent.starts_with("00-") && parent.len() == 55, "{parent}");
+    assert!(!metadata.contains_key("baggage"));
+}
