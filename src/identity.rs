@@ -42,8 +42,8 @@ impl fmt::Debug for UserId {
     }
 }
 
-/// One connection of one user: 128 random bits, written as 32 hexadecimal digits. Public within its tenant; it is no
-/// credential.
+/// One connection of one user: 96 random bits and the slot it has where it is served, written as 32 hexadecimal digits.
+/// Public within its tenant; it is no credential.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(u128);
 
@@ -57,6 +57,19 @@ impl ConnectionId {
     #[must_use]
     pub fn random() -> Self {
         Self(rand::random())
+    }
+
+    /// Draws a new identifier for the connection in a slot, by which it is found again without a table.
+    #[must_use]
+    pub fn for_slot(slot: u32) -> Self {
+        Self(rand::random::<u128>() << 32 | u128::from(slot))
+    }
+
+    /// The slot it was drawn for. Whether the connection there is this one has still to be compared.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are the slot")]
+    pub const fn slot(self) -> u32 {
+        self.0 as u32
     }
 }
 
@@ -107,8 +120,8 @@ mod tests {
 
     #[test]
     fn a_connection_id_is_read_back_as_it_was_written() {
-        let id = ConnectionId::random();
-        assert_eq!(id.to_string().parse(), Ok(id));
+        let id = ConnectionId::for_slot(7);
+        assert_eq!((id.to_string().parse(), id.slot()), (Ok(id), 7));
         for text in [
             "",
             "0",

@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::hub::local::Key;
 use crate::hub::{Order, Who};
 use crate::policy::{Permit, Revocation};
-use crate::room::{Room, Tenant};
+use crate::room::Room;
 
 /// How many revocations are remembered for answers that were under way. Beyond, such answers are withheld.
 const REVOCATIONS_MAX: usize = 1024;
@@ -152,21 +152,15 @@ impl<L: Link> Sessions<L> {
                 self.sessions_of(tenant, user).into_iter().filter(open).collect()
             }
             Who::Connection(tenant, connection) => {
-                let is_it = |key: &Key| {
-                    self.is_open_in(*key, tenant) && self.conns[*key as usize].session.connection == *connection
-                };
-                self.conns
-                    .iter()
-                    .filter_map(|(key, _)| Key::try_from(key).ok())
-                    .find(is_it)
-                    .into_iter()
-                    .collect()
+                let key = connection.slot();
+                let is_it = self
+                    .conns
+                    .get(key as usize)
+                    .is_some_and(|conn| conn.session.connection == *connection);
+                let is_open = self.identity(key).is_some_and(|identity| identity.tenant == *tenant);
+                if is_it && is_open { vec![key] } else { Vec::new() }
             }
         }
-    }
-
-    fn is_open_in(&self, key: Key, tenant: &Tenant) -> bool {
-        self.identity(key).is_some_and(|identity| identity.tenant == *tenant)
     }
 
     /// Tells everybody to reconnect, each at its own time within the window, so that they do not come back all at once.

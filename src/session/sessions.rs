@@ -189,7 +189,7 @@ impl<L: Link> Sessions<L> {
     /// Opens a session. A `token` that came with the handshake is used at once.
     pub fn open(&mut self, link: L, token: Option<String>) -> Key {
         self.generation = self.generation.wrapping_add(1);
-        let session = Session::new(ConnectionId::random(), self.generation, self.now_s());
+        let session = Session::new(ConnectionId::for_slot(self.next_key()), self.generation, self.now_s());
         let key =
             Key::try_from(self.conns.insert(Conn { link, session })).expect("a shard has fewer than 2^32 connections");
         let ticket = Ticket {
