@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::golden::golden;
 use super::unframed;
+use crate::tools;
 
 const PAGE: &str = include_str!("../../../docs/protocol.md");
 
@@ -143,4 +144,10 @@ fn the_limits_are_the_defaults() {
     ];
     let said: Vec<_> = table("what").into_iter().map(|row| row[1].clone()).collect();
     assert_eq!(said, expected);
+}
+
+#[test]
+fn the_asyncapi_document_is_valid_and_has_every_golden_frame() {
+    tools::expect_success(tools::node("tests/asyncapi/validate.mjs").arg("docs/asyncapi.yaml"));
+    tools::expect_success(&mut tools::node("tests/asyncapi/golden.mjs"));
 }
