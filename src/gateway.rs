@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::api::{self, Context, Credentials, Health, HomeRooms};
 use crate::auth::{self, Authenticator, JwtAuthenticator};
-use crate::backend::{Backend, NoBackend};
+use crate::backend::{self, Backend, GrpcBackend, NoBackend};
 use crate::bus::memory::{self as memory_bus, MemoryBus};
 use crate::bus::{Bus, Delivery};
 use crate::hub::admission::{self, Admission};
@@ -59,6 +59,8 @@ pub struct Config {
     pub auth: auth::Config,
     /// Permissions of clients.
     pub policy: policy::Config,
+    /// The application that validates client events and answers requests, if any.
+    pub backend: Option<backend::Config>,
     /// The port for backends.
     pub api: api::Config,
     /// Who may call it.
@@ -89,6 +91,9 @@ pub enum StartError {
     /// A rule cannot be used.
     #[error("policy: {0}")]
     Policy(#[from] policy::PolicyError),
+    /// The application's address cannot be used.
+    #[error(transparent)]
+    Backend(#[from] backend::BackendConfigError),
     /// The gRPC listener may not start like this.
     #[error("grpc: {0}")]
     Api(#[from] api::ConfigError),
@@ -248,7 +253,10 @@ struct Parts {
 
 impl Parts {
     fn choose(config: &Config) -> Result<Self, StartError> {
-        let backend: Arc<dyn Backend> = Arc::new(NoBackend);
+        let backend: Arc<dyn Backend> = match &config.backend {
+            Some(backend) => Arc::new(GrpcBackend::new(backend)?),
+            None => Arc::new(NoBackend),
+        };
         Ok(Self {
             bus: Arc::new(MemoryBus::new(config.bus.clone())),
             presence: Arc::new(MemoryPresence::new(config.presence.clone())),
