@@ -13,7 +13,7 @@ use super::config::Config;
 use super::{Backend, BackendError, ClientEvent, Verdict};
 use crate::event::{Class, EventId, EventName, Payload};
 use crate::json::Json;
-use crate::proto::call::{self, ChannelError, Failure};
+use crate::proto::call::{self, ChannelError, Failure, Target};
 use crate::proto::v1;
 use crate::proto::v1::client_event_service_client::ClientEventServiceClient;
 use crate::room::Room;
@@ -29,23 +29,26 @@ pub struct BackendConfigError(#[from] ChannelError);
 /// Calls the application over gRPC.
 #[derive(Debug)]
 pub struct GrpcBackend {
-    client: ClientEventServiceClient<Channel>,
+    target: Target,
     config: Config,
     in_flight: Semaphore,
 }
 
 impl GrpcBackend {
-    /// A backend that is connected to when first called. Needs a running tokio runtime.
+    /// A backend that is connected to when first called.
     ///
     /// # Errors
     /// [`BackendConfigError`] when the address or the certificate cannot be used.
     pub fn new(config: &Config) -> Result<Self, BackendConfigError> {
-        let channel = call::channel(&config.url, config.ca_file.as_deref(), config.timeout)?;
         Ok(Self {
-            client: ClientEventServiceClient::new(channel).max_decoding_message_size(config.answer_bytes_max),
+            target: Target::new(&config.url, config.ca_file.as_deref(), config.timeout)?,
             in_flight: Semaphore::new(config.in_flight_max),
             config: config.clone(),
         })
+    }
+
+    fn client(&self) -> ClientEventServiceClient<Channel> {
+        ClientEventServiceClient::new(self.target.channel()).max_decoding_message_size(self.config.answer_bytes_max)
     }
 
     fn turn(&self) -> Result<SemaphorePermit<'_>, BackendError> {
@@ -63,7 +66,7 @@ impl GrpcBackend {
             class: class_to(event.class).into(),
             idempotency_key: event.key.map_or_else(String::new, |key| key.as_str().to_owned()),
         };
-        let mut client = self.client.clone();
+        let mut client = self.client();
         let call = call::within(self.config.timeout, request, |request| client.handle_event(request));
         verdict(call.await.map_err(failure)?)
     }
@@ -77,7 +80,7 @@ impl GrpcBackend {
             room: room_name(event.room.as_ref()),
             payload: Some(payload_to(event.payload)),
         };
-        let mut client = self.client.clone();
+        let mut client = self.client();
         let call = call::within(self.config.timeout, request, |request| client.handle_request(request));
         match call.await.map_err(failure)?.outcome {
             Some(v1::handle_request_response::Outcome::Reply(payload)) => payload_from(payload),

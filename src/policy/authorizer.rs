@@ -12,14 +12,13 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use tokio::sync::Semaphore;
-use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use self::answers::{Answers, Key};
 use super::config::{AuthorizerConfig, PolicyError};
 use super::{Action, Question, Revocation};
 use crate::identity::{ConnectionId, Identity};
-use crate::proto::call::{self, Failure};
+use crate::proto::call::{self, Failure, Target};
 use crate::proto::v1;
 use crate::proto::v1::authorizer_service_client::AuthorizerServiceClient;
 
@@ -45,7 +44,7 @@ type Pending = BoxFuture<'static, Answer>;
 /// Asks the authorizer service.
 #[derive(Debug)]
 pub(super) struct Authorizer {
-    client: AuthorizerServiceClient<Channel>,
+    target: Target,
     config: AuthorizerConfig,
     answers: Arc<Answers>,
     pending: Mutex<Vec<(Key, WeakShared<Pending>)>>,
@@ -55,14 +54,12 @@ pub(super) struct Authorizer {
 
 impl Authorizer {
     pub(super) fn new(config: &AuthorizerConfig) -> Result<Self, PolicyError> {
-        let channel = call::channel(&config.url, config.ca_file.as_deref(), config.timeout).map_err(|error| {
-            PolicyError::Contradiction {
+        let target = Target::new(&config.url, config.ca_file.as_deref(), config.timeout);
+        Ok(Self {
+            target: target.map_err(|error| PolicyError::Contradiction {
                 place: "authorizer".to_owned(),
                 detail: error.to_string(),
-            }
-        })?;
-        Ok(Self {
-            client: AuthorizerServiceClient::new(channel).max_decoding_message_size(AuthorizerConfig::ANSWER_BYTES_MAX),
+            })?,
             answers: Arc::new(Answers::new(config.cache_entries_max)),
             pending: Mutex::default(),
             in_flight: Arc::new(Semaphore::new(config.in_flight_max)),
@@ -146,7 +143,9 @@ impl Authorizer {
                 .map_or_else(String::new, |room| room.name().to_owned()),
             event: key.event.to_string(),
         };
-        let (mut client, timeout, ttl_max) = (self.client.clone(), self.config.timeout, self.config.cache_ttl_max);
+        let mut client = AuthorizerServiceClient::new(self.target.channel())
+            .max_decoding_message_size(AuthorizerConfig::ANSWER_BYTES_MAX);
+        let (timeout, ttl_max) = (self.config.timeout, self.config.cache_ttl_max);
         let answers = self.answers.clone();
         let asking = async move {
             let forgotten = answers.forgotten();

@@ -33,7 +33,7 @@ pub struct RulePolicy {
 type Trace<'t> = Option<&'t mut Vec<(Arc<str>, Arc<str>)>>;
 
 impl RulePolicy {
-    /// Compiles and checks a configuration. With an authorizer it needs a running tokio runtime.
+    /// Compiles and checks a configuration.
     ///
     /// # Errors
     /// Every variant of [`PolicyError`]; the text names the rule and shows the place.

@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use opentelemetry::global;
@@ -43,25 +44,45 @@ pub enum Failure {
     Status(Status),
 }
 
-/// A channel that connects when first used, and again whenever it has to. Needs a running tokio runtime.
-///
-/// # Errors
-/// Every variant of [`ChannelError`]; whether anybody listens shows only at the first call.
-pub fn channel(url: &str, authority: Option<&Path>, connect_timeout: Duration) -> Result<Channel, ChannelError> {
-    let address = || ChannelError::Address(url.to_owned());
-    // Other forms, of sockets in the file system, are the library's own.
-    let uri: http::Uri = url.parse().map_err(|_| address())?;
-    let endpoint = Endpoint::from(uri.clone());
-    let bare = uri.path() == "/" && uri.query().is_none() && uri.host().is_some();
-    let endpoint = match uri.scheme_str() {
-        Some("http") if bare => endpoint,
-        Some("https") if bare => endpoint.tls_config(tls(authority)?)?,
-        _ => return Err(address()),
-    };
-    Ok(endpoint
-        .connect_timeout(connect_timeout)
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .connect_lazy())
+/// A backend that is connected to when first called, and again whenever that is needed.
+#[derive(Debug)]
+pub struct Target {
+    endpoint: Endpoint,
+    channel: OnceLock<Channel>,
+}
+
+impl Target {
+    /// Checks an address and reads the certificates.
+    ///
+    /// # Errors
+    /// Every variant of [`ChannelError`]; whether anybody listens shows only at the first call.
+    pub fn new(url: &str, authority: Option<&Path>, connect_timeout: Duration) -> Result<Self, ChannelError> {
+        let address = || ChannelError::Address(url.to_owned());
+        // Other forms, of sockets in the file system, are the library's own.
+        let uri: http::Uri = url.parse().map_err(|_| address())?;
+        let endpoint = Endpoint::from(uri.clone());
+        let bare = uri.path() == "/" && uri.query().is_none() && uri.host().is_some();
+        let endpoint = match uri.scheme_str() {
+            Some("http") if bare => endpoint,
+            Some("https") if bare => endpoint.tls_config(tls(authority)?)?,
+            _ => return Err(address()),
+        };
+        Ok(Self {
+            endpoint: endpoint
+                .connect_timeout(connect_timeout)
+                .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL),
+            channel: OnceLock::new(),
+        })
+    }
+
+    /// The channel to call through, shared by all calls.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn channel(&self) -> Channel {
+        // Not made in `new`, so that a configuration can be checked where no runtime runs.
+        self.channel.get_or_init(|| self.endpoint.connect_lazy()).clone()
+    }
 }
 
 fn tls(authority: Option<&Path>) -> Result<ClientTlsConfig, ChannelError> {

@@ -425,8 +425,8 @@ fn kept_answers_stay_within_their_bound() {
     }
 }
 
-#[tokio::test]
-async fn a_wrong_address_is_refused_in_words() {
+#[test]
+fn a_wrong_address_is_refused_in_words() {
     for url in [
         "",
         "localhost:1",
