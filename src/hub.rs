@@ -55,6 +55,8 @@ pub enum Order {
     Revoke(Revocation, oneshot::Sender<u32>),
     /// Hand an event to one connection.
     Send(Who, Arc<Event>, oneshot::Sender<u32>),
+    /// How many connections there are.
+    Count(Who, oneshot::Sender<u32>),
     /// Who a connection is.
     Identify(Who, oneshot::Sender<Option<Arc<Identity>>>),
     /// The presence of a room changed.

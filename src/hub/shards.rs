@@ -83,6 +83,14 @@ impl Shards {
         self.count(|reply| Order::Send(who.clone(), event.clone(), reply)).await
     }
 
+    /// How many of these connections are open on this node.
+    ///
+    /// # Errors
+    /// [`ShardsGone`].
+    pub async fn connections(&self, who: &Who) -> Result<u32, ShardsGone> {
+        self.count(|reply| Order::Count(who.clone(), reply)).await
+    }
+
     /// Who a connection is; `None` when the node has no such connection.
     ///
     /// # Errors

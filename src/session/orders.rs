@@ -32,6 +32,11 @@ impl<L: Link> Sessions<L> {
             }
             Order::Revoke(revocation, reply) => self.revoke(revocation, &Tally::new(reply)),
             Order::Send(who, event, reply) => self.order_send(&who, &event, &Tally::new(reply)),
+            Order::Count(who, reply) => {
+                let count = u32::try_from(self.keys_of(&who).len()).unwrap_or(u32::MAX);
+                // The asker may have gone.
+                let _ = reply.send(count);
+            }
             Order::Identify(who, reply) => {
                 let identity = self.keys_of(&who).first().and_then(|key| self.identity(*key));
                 // The asker may have gone.
