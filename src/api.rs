@@ -10,12 +10,16 @@ mod convert;
 pub mod credentials;
 mod gate;
 mod health;
+pub mod http;
 mod listener;
+mod page;
 mod publish;
+mod rooms;
 mod span;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::sync::Arc;
 
@@ -29,6 +33,8 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::hub::Shards;
 use crate::policy::Policy;
 use crate::proto::v1::publish_service_server::PublishServiceServer;
+use crate::proto::v1::room_service_server::RoomServiceServer;
+use crate::proto::v1::watch_service_server::WatchServiceServer;
 use crate::rooms::Rooms;
 
 pub use config::{Config, ConfigError, HomeRooms, Tls};
@@ -86,6 +92,7 @@ pub async fn serve(
     let cors = cors(&shared.config);
     let layers = tower::ServiceBuilder::new()
         .option_layer(cors)
+        .layer(http::MirrorLayer::new(&shared))
         .layer(GrpcWebLayer::new())
         .layer(gate::GateLayer(shared.clone()));
     let incoming = listener::incoming(listener, &shared.config);
@@ -94,7 +101,7 @@ pub async fn serve(
         shared.context.health.set_serving(false).await;
         draining.cancel();
     };
-    let serving = server
+    let until_drained = server
         .layer(layers)
         .add_routes(routes(&shared))
         .serve_with_incoming_shutdown(incoming, begun);
@@ -103,7 +110,7 @@ pub async fn serve(
         tokio::time::sleep(shared.config.drain_max).await;
     };
     tokio::select! {
-        served = serving => Ok(served?),
+        ended = until_drained => Ok(ended?),
         () = overdue => Ok(()),
     }
 }
@@ -137,9 +144,17 @@ fn routes(shared: &Arc<Shared>) -> tonic::service::Routes {
     let publisher = PublishServiceServer::new(publish::Publisher(shared.clone()))
         .max_decoding_message_size(bytes_max)
         .accept_compressed(CompressionEncoding::Gzip);
+    let steward = RoomServiceServer::new(rooms::Steward(shared.clone()))
+        .max_decoding_message_size(bytes_max)
+        .accept_compressed(CompressionEncoding::Gzip);
+    let watcher = WatchServiceServer::new(watch::Watcher(shared.clone()))
+        .max_decoding_message_size(bytes_max)
+        .accept_compressed(CompressionEncoding::Gzip);
     let mut routes = tonic::service::Routes::builder();
     routes
         .add_service(publisher)
+        .add_service(steward)
+        .add_service(watcher)
         .add_service(shared.context.health.server())
         .add_service(
             reflection()
@@ -167,12 +182,12 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
 
 /// Lets browsers of the listed origins call gRPC-Web; `None` lets none.
 fn cors(config: &Config) -> Option<CorsLayer> {
-    use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
+    use ::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
     let header = HeaderName::from_static;
     (!config.web_origins.is_empty()).then(|| {
         CorsLayer::new()
             .allow_origin(AllowOrigin::list(config.web_origins.iter().cloned()))
-            .allow_methods([http::Method::POST, http::Method::GET])
+            .allow_methods([::http::Method::POST, ::http::Method::GET])
             .allow_headers([
                 AUTHORIZATION,
                 CONTENT_TYPE,

@@ -56,6 +56,8 @@ pub struct Config {
     pub in_flight_max: usize,
     /// How often one service may publish, unless its credential says otherwise. Each target of an event counts.
     pub publish_rate: Rate,
+    /// The largest room whose members are listed, in users; of a larger one only counts are told.
+    pub members_listed_max: u32,
     /// Origins that browsers may call gRPC-Web from, exactly as they send them. Empty for none.
     pub web_origins: Vec<HeaderValue>,
     /// TLS, or plain text.
@@ -82,6 +84,7 @@ impl Default for Config {
                 per_second: 100_000,
                 burst: 100_000,
             },
+            members_listed_max: 1000,
             web_origins: Vec::new(),
             tls: None,
             drain_max: Duration::from_secs(10),

@@ -87,12 +87,22 @@ pub(super) fn offset(field: &str, offset: u64) -> Result<Offset, Refusal> {
     Ok(Offset(offset))
 }
 
-/// What a caller knows of a position: an offset, and perhaps its epoch. An epoch that no bus has written is kept as one
-/// that matches none.
+/// Which epoch a caller means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClaimedEpoch {
+    /// It does not say.
+    Any,
+    /// This one.
+    Of(Epoch),
+    /// One that no bus has written.
+    Unknown,
+}
+
+/// What a caller knows of a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Claim {
-    /// `None`: any; `Some(None)`: none of ours.
-    pub(super) epoch: Option<Option<Epoch>>,
+    /// The epoch it means.
+    pub(super) epoch: ClaimedEpoch,
     /// The offset.
     pub(super) offset: Offset,
 }
@@ -103,14 +113,22 @@ impl Claim {
         if position.epoch.len() > 64 {
             return Err(Refusal::field(format!("{field}.epoch"), "is longer than 64 characters"));
         }
-        let epoch = (!position.epoch.is_empty()).then(|| position.epoch.parse().ok());
+        let epoch = match position.epoch.parse() {
+            _ if position.epoch.is_empty() => ClaimedEpoch::Any,
+            Ok(epoch) => ClaimedEpoch::Of(epoch),
+            Err(_) => ClaimedEpoch::Unknown,
+        };
         let offset = offset(&format!("{field}.offset"), position.offset)?;
         Ok(Self { epoch, offset })
     }
 
     /// Whether the room is in the epoch the caller means.
     pub(super) fn same_epoch(&self, head: Position) -> bool {
-        self.epoch.is_none_or(|epoch| epoch == Some(head.epoch))
+        match self.epoch {
+            ClaimedEpoch::Any => true,
+            ClaimedEpoch::Of(epoch) => epoch == head.epoch,
+            ClaimedEpoch::Unknown => false,
+        }
     }
 }
 

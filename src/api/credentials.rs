@@ -8,7 +8,7 @@ mod jwt;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -162,7 +162,7 @@ impl Caller {
     pub fn spend(&self, count: usize, default: Rate) -> Result<(), Refusal> {
         let now_ms = clock_ms();
         let rate = self.rate.unwrap_or(default);
-        let mut bucket = self.bucket.lock().expect("no code panics while it counts");
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..count {
             bucket.take(rate, now_ms).map_err(|retry_after| Refusal::RateLimited {
                 service: self.service.name.clone(),
@@ -189,7 +189,7 @@ impl Buckets {
     const KEPT_MAX: usize = 1024;
 
     fn of(&self, name: &str) -> Arc<Mutex<TokenBucket>> {
-        let mut buckets = self.0.lock().expect("no code panics while it counts");
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= Self::KEPT_MAX {
             buckets.retain(|_, bucket| Arc::strong_count(bucket) > 1);
         }
@@ -221,7 +221,7 @@ impl Credentials {
     #[must_use]
     pub fn everybody() -> Self {
         let mut credentials = Self::none();
-        credentials.everybody = Some(credentials.caller(Grant {
+        credentials.everybody = Some(credentials.caller(&Grant {
             name: "everybody".to_owned(),
             scopes: Scope::ALL.to_vec(),
             tenants: None,
@@ -249,7 +249,7 @@ impl Credentials {
     #[must_use]
     pub fn with_certificates(mut self, certificates: impl IntoIterator<Item = (String, Grant)>) -> Self {
         for (name, grant) in certificates {
-            let caller = self.caller(grant);
+            let caller = self.caller(&grant);
             self.certificates.insert(name.into(), caller);
         }
         self
@@ -257,9 +257,9 @@ impl Credentials {
 
     /// Accepts these static tokens from now on, and no others. Calls under way go on.
     pub fn replace_tokens(&self, tokens: impl IntoIterator<Item = (TokenDigest, Grant)>) {
-        let tokens = tokens.into_iter().map(|(digest, grant)| (digest, self.caller(grant)));
+        let tokens = tokens.into_iter().map(|(digest, grant)| (digest, self.caller(&grant)));
         let tokens: Tokens = tokens.collect();
-        *self.tokens.write().expect("no code panics while it holds the tokens") = tokens;
+        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
     }
 
     /// Whether nobody would be let in.
@@ -304,12 +304,17 @@ impl Credentials {
         let digest = TokenDigest::of(token);
         // Every digest is looked at, so that the time tells nothing about which one matched.
         let tokens = self.tokens();
-        let matching = tokens.iter().filter(|(known, _)| known.same(&digest)).last();
-        if let Some((_, caller)) = matching {
+        let mut found = None;
+        for (known, caller) in tokens.iter() {
+            if known.same(&digest) {
+                found = Some(caller);
+            }
+        }
+        if let Some(caller) = found {
             return Ok(caller.clone());
         }
         match &self.jwt {
-            Some(jwt) => jwt.verify(digest, token, |grant| self.caller(grant)).await,
+            Some(jwt) => jwt.verify(digest, token, |grant| self.caller(&grant)).await,
             None => Err(Refusal::Unauthenticated("the token is not valid")),
         }
     }
@@ -322,13 +327,10 @@ impl Credentials {
     }
 
     fn tokens(&self) -> Tokens {
-        self.tokens
-            .read()
-            .expect("no code panics while it holds the tokens")
-            .clone()
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn caller(&self, grant: Grant) -> Arc<Caller> {
+    fn caller(&self, grant: &Grant) -> Arc<Caller> {
         let may = |scope| grant.scopes.contains(&scope);
         let tenants = |tenants: &Vec<String>| tenants.iter().map(|tenant| tenant.as_str().into()).collect();
         Arc::new(Caller {

@@ -20,8 +20,8 @@ use super::Shared;
 use super::credentials::Caller;
 use super::status::{Invalid, Refusal};
 
-/// How much earlier than the caller the gateway gives up, so that the caller still hears why.
-const DEADLINE_MARGIN: Duration = Duration::from_millis(5);
+/// How much earlier than the caller the gateway gives up at most, so that the caller still hears why.
+const DEADLINE_MARGIN_MAX: Duration = Duration::from_millis(50);
 
 /// Makes gates.
 #[derive(Clone)]
@@ -131,9 +131,8 @@ impl Shared {
         let allowed = wanted
             .or(self.config.deadline_default)
             .ok_or(Refusal::DeadlineRequired)?;
-        Ok(allowed
-            .saturating_sub(DEADLINE_MARGIN.min(allowed / 4))
-            .min(self.config.deadline_max))
+        let margin = DEADLINE_MARGIN_MAX.min(allowed / 10);
+        Ok(allowed.saturating_sub(margin).min(self.config.deadline_max))
     }
 }
 
@@ -176,5 +175,28 @@ pub(super) fn reason_of(status: &Status) -> Option<Refusal> {
         Code::Unimplemented if status.message().is_empty() => Some(Refusal::Unimplemented("method")),
         Code::Unimplemented => Some(Refusal::Unimplemented("compression")),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_read_as_the_protocol_writes_it() {
+        let read = [
+            ("1H", Duration::from_secs(3600)),
+            ("2M", Duration::from_secs(120)),
+            ("3S", Duration::from_secs(3)),
+            ("99999999m", Duration::from_millis(99_999_999)),
+            ("5u", Duration::from_micros(5)),
+            ("0n", Duration::ZERO),
+        ];
+        for (text, expected) in read {
+            assert_eq!(parse_timeout(text), Some(expected), "{text}");
+        }
+        for text in ["", "S", "1", "1s", "-1S", "+1S", "1.5S", "100000000S", "1\u{b5}"] {
+            assert_eq!(parse_timeout(text), None, "{text}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 use self::draft::{Destination, Draft};
 use self::turns::Turns;
-use super::convert;
+use super::convert::{self, Claim, ClaimedEpoch};
 use super::credentials::{Caller, Scope};
 use super::status::{Invalid, Refusal};
 use super::{Shared, caller, span};
@@ -123,13 +123,14 @@ impl Shared {
     }
 
     async fn publish_draft(&self, caller: &Caller, draft: &Draft) -> Result<v1::PublishResponse, Refusal> {
-        self.expect_connections(draft).await?;
+        let spared = self.expect_connections(draft).await?;
         let id = EventId::random();
         let outcomes = self.publish_rooms(caller, draft, id).await?;
         let mut results = Vec::with_capacity(draft.targets.len());
         for target in &draft.targets {
             results.push(match *target {
                 Destination::Room(index) => result(draft, index, outcomes[index]),
+                Destination::Connection(connection) if spared.contains(&connection) => v1::PublishResult::default(),
                 Destination::Connection(connection) => self.send(draft, connection, id).await?,
             });
         }
@@ -137,17 +138,20 @@ impl Shared {
         Ok(v1::PublishResponse { results })
     }
 
-    /// Every connection that is a target exists in the tenant.
-    async fn expect_connections(&self, draft: &Draft) -> Result<(), Refusal> {
+    /// Every connection that is a target exists in the tenant; the answer is those of them that are excluded.
+    async fn expect_connections(&self, draft: &Draft) -> Result<Vec<ConnectionId>, Refusal> {
+        let mut spared = Vec::new();
         for target in &draft.targets {
             if let Destination::Connection(connection) = *target {
                 let who = Who::Connection(draft.tenant.clone(), connection);
-                if self.context.shards.identify(&who).await?.is_none() {
-                    return Err(Refusal::ConnectionNotFound);
+                let identity = self.context.shards.identify(&who).await?;
+                let identity = identity.ok_or(Refusal::ConnectionNotFound)?;
+                if draft.except.covers(connection, &identity.user) {
+                    spared.push(connection);
                 }
             }
         }
-        Ok(())
+        Ok(spared)
     }
 
     /// Publishes to every distinct room at once. Storing is not atomic: when a room fails, the others may carry the
@@ -160,14 +164,7 @@ impl Shared {
             .map(|room| caller.service.permit(room.clone(), action.clone()));
         let permits: Vec<Permit> = permits.collect::<Result<_, _>>()?;
         if let ([permit], Some(claim)) = (&*permits, draft.expected) {
-            let head = match claim.epoch {
-                Some(_) => Some(self.context.rooms.head(permit).await?),
-                None => None,
-            };
-            if let Some(current) = head.filter(|head| !claim.same_epoch(*head)) {
-                let room = permit.room().clone();
-                return Err(Refusal::VersionConflict { room, current });
-            }
+            self.expect_epoch(permit, claim).await?;
         }
         if let [permit] = &*permits {
             let publish = draft.publish(permit.room(), id);
@@ -183,6 +180,19 @@ impl Shared {
             outcome.map_err(|error| Refusal::publish(error, permit.room().clone()))
         });
         all_or_first_refusal(join_all(publishes).await)
+    }
+
+    /// The bus compares offsets only; of another epoch they mean nothing.
+    async fn expect_epoch(&self, permit: &Permit, claim: Claim) -> Result<(), Refusal> {
+        if claim.epoch == ClaimedEpoch::Any {
+            return Ok(());
+        }
+        let current = self.context.rooms.head(permit).await?;
+        if claim.same_epoch(current) {
+            return Ok(());
+        }
+        let room = permit.room().clone();
+        Err(Refusal::VersionConflict { room, current })
     }
 
     /// Hands the event to one connection. It was there a moment ago; if it has gone since, nobody is reached.

@@ -135,6 +135,8 @@ pub enum Refusal {
     },
     /// The target needs a home room, and no template for it is configured.
     NoHomeRoom(&'static str),
+    /// A connection is in as many rooms as it may be.
+    RoomLimit,
     /// The service calls more often than it may.
     RateLimited {
         /// The service.
@@ -203,6 +205,7 @@ impl Refusal {
             Self::VersionConflict { .. } => (Code::Aborted, "VERSION_CONFLICT"),
             Self::PositionNotRetained { .. } => (Code::OutOfRange, "POSITION_NOT_RETAINED"),
             Self::NoHomeRoom(_) => (Code::FailedPrecondition, "NO_HOME_ROOM"),
+            Self::RoomLimit => (Code::FailedPrecondition, "ROOM_LIMIT"),
             Self::RateLimited { .. } => (Code::ResourceExhausted, "RATE_LIMITED"),
             Self::MessageTooLarge => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
             Self::SlowConsumer => (Code::ResourceExhausted, "SLOW_CONSUMER"),
@@ -242,6 +245,7 @@ impl Refusal {
             Self::VersionConflict { .. } => "the room is not at the expected position".into(),
             Self::PositionNotRetained { .. } => "not everything asked for is kept".into(),
             Self::NoHomeRoom(whose) => format!("no room template is configured for a {whose}"),
+            Self::RoomLimit => "the connection is in as many rooms as it may be".into(),
             Self::RateLimited { .. } => "the service publishes more often than it may".into(),
             Self::MessageTooLarge => "the message is larger than the limit".into(),
             Self::SlowConsumer => "the reader is too far behind".into(),
@@ -400,3 +404,6 @@ fn quota(service: &str) -> Any {
         },
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,13 @@
 //! The API over real connections: a tonic client, the listener on a port of its own, and the in-process bus behind it.
 
 mod credentials;
+mod health;
+mod history;
+mod http;
+mod limits;
 mod publish;
+mod rooms;
+mod stream;
 mod support;
+mod watch;
+mod web;

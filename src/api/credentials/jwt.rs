@@ -1,7 +1,7 @@
 //! JWTs as credentials of services: verified, then known by their digest for a minute, or until they expire.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Caller, Grant, Scope, TokenDigest};
@@ -81,7 +81,7 @@ impl JwtTokens {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TokenDigest, (Arc<Caller>, Expiry)>> {
-        self.known.lock().expect("no code panics while it holds the tokens")
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whose turn it is: of the events of one stream that are on the way at once, those of one room go one after another.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -28,7 +28,7 @@ impl Turns {
     }
 
     fn of(&self, room: &Room) -> Arc<Semaphore> {
-        let mut rooms = self.0.lock().expect("no code panics while it holds the turns");
+        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if rooms.len() >= KEPT_MAX {
             rooms.retain(|_, turn| Arc::strong_count(turn) > 1);
         }

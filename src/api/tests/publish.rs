@@ -2,9 +2,7 @@
 
 use tonic::Code;
 
-use super::support::{Api, event, json, refusal, room, to_room};
-use crate::identity::UserId;
-use crate::presence::{Member, Presence as _};
+use super::support::{Api, event, json, refusal, to_room};
 use crate::proto::v1;
 use crate::proto::v1::target::Target;
 
@@ -12,20 +10,11 @@ fn to(target: Target) -> v1::Target {
     v1::Target { target: Some(target) }
 }
 
-fn enter(api: &Api, name: &str, user: &str) -> Member {
-    let member = Member {
-        connection: api.shard.connect("a", user),
-        user: UserId::parse(user).unwrap(),
-    };
-    api.presence.enter(&room("a", name), &member, None).unwrap();
-    member
-}
-
 #[tokio::test]
 async fn a_publish_answers_position_and_members_reached() {
     let api = Api::start().await;
-    enter(&api, "r", "ada");
-    let bob = enter(&api, "r", "bob");
+    api.enter("r", "ada");
+    let bob = api.enter("r", "bob");
     let mut publisher = api.publisher().await;
     let first = publisher.publish(event()).await.unwrap().into_inner();
     let mut second = event();

@@ -1,13 +1,11 @@
 //! A running API with fakes around it.
 
-mod presence;
 mod shard;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Interceptor;
@@ -16,15 +14,17 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 
-pub(super) use self::presence::FakePresence;
 pub(super) use self::shard::FakeShard;
 use crate::api::{Config, Context, Credentials, Grant, Health, HomeRooms, Scope, TokenDigest, serve};
 use crate::bus::memory::{self, MemoryBus};
 use crate::hub::Shards;
-use crate::identity::{ConnectionId, Identity};
-use crate::policy::{Action, Denied, Explanation, Permit, Policy, Question, Revocation};
+use crate::identity::UserId;
+use crate::policy::RulePolicy;
+use crate::presence::memory::MemoryPresence;
+use crate::presence::{self, Member, Presence as _};
 use crate::proto::v1;
 use crate::proto::v1::publish_service_client::PublishServiceClient;
+use crate::proto::v1::room_service_client::RoomServiceClient;
 use crate::room::{Room, RoomPattern, Tenant};
 use crate::rooms::Rooms;
 
@@ -68,6 +68,7 @@ impl Interceptor for Caller {
 pub(super) struct Setup {
     pub(super) config: Config,
     pub(super) bus: memory::Config,
+    pub(super) presence: presence::memory::Config,
     pub(super) credentials: Credentials,
     pub(super) home_rooms: HomeRooms,
 }
@@ -78,6 +79,10 @@ impl Default for Setup {
         Self {
             config: Config::default(),
             bus: memory::Config::default(),
+            presence: presence::memory::Config {
+                leave_grace: Duration::ZERO,
+                ..presence::memory::Config::default()
+            },
             credentials: Credentials::none().with_tokens([token(ROOT, &Scope::ALL, None)]),
             home_rooms: HomeRooms::new(pattern("user:{user}"), pattern("tenant:{tenant}")).unwrap(),
         }
@@ -97,8 +102,9 @@ pub(super) fn token(text: &str, scopes: &[Scope], tenants: Option<&[&str]>) -> (
 /// A running API.
 pub(super) struct Api {
     pub(super) address: SocketAddr,
-    pub(super) presence: Arc<FakePresence>,
+    pub(super) presence: Arc<MemoryPresence>,
     pub(super) shard: Arc<FakeShard>,
+    pub(super) policy: Arc<RulePolicy>,
     pub(super) health: Health,
     pub(super) stop: CancellationToken,
 }
@@ -117,13 +123,14 @@ impl Api {
     pub(super) async fn with(setup: Setup) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let presence = Arc::new(FakePresence::default());
+        let presence = Arc::new(MemoryPresence::new(setup.presence));
         let (shard, mailbox) = FakeShard::start();
         let health = Health::new().await;
+        let policy = Arc::new(policy());
         let context = Context {
             rooms: Rooms::new(Arc::new(MemoryBus::new(setup.bus)), presence.clone()),
             shards: Shards::new(vec![mailbox]),
-            policy: Arc::new(NoPolicy),
+            policy: policy.clone(),
             credentials: setup.credentials,
             node_id: "node-1".to_owned(),
             home_rooms: setup.home_rooms,
@@ -139,6 +146,7 @@ impl Api {
             address,
             presence,
             shard,
+            policy,
             health,
             stop,
         }
@@ -153,6 +161,24 @@ impl Api {
         PublishServiceClient::with_interceptor(self.channel().await, caller)
     }
 
+    pub(super) async fn steward_of(&self, caller: Caller) -> RoomServiceClient<Authorized> {
+        RoomServiceClient::with_interceptor(self.channel().await, caller)
+    }
+
+    pub(super) async fn steward(&self) -> RoomServiceClient<Authorized> {
+        self.steward_of(Caller::with(ROOT)).await
+    }
+
+    /// Lets a new connection of `user` into a room of tenant `a`.
+    pub(super) fn enter(&self, name: &str, user: &str) -> Member {
+        let member = Member {
+            connection: self.shard.connect("a", user),
+            user: UserId::parse(user).unwrap(),
+        };
+        self.presence.enter(&room("a", name), &member, None).unwrap();
+        member
+    }
+
     pub(super) async fn publisher(&self) -> PublishServiceClient<Authorized> {
         self.publisher_of(Caller::with(ROOT)).await
     }
@@ -163,34 +189,18 @@ pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);
 }
 
-/// A policy nobody may ask.
-struct NoPolicy;
-
-impl Policy for NoPolicy {
-    fn admit<'a>(&'a self, _: &'a Identity, _: ConnectionId) -> BoxFuture<'a, Result<(), Denied>> {
-        unreachable!("the API asks no policy to publish")
-    }
-
-    fn authorize(&self, _: Question) -> BoxFuture<'_, Result<Permit, Denied>> {
-        unreachable!("services are granted by their scopes")
-    }
-
-    fn explain(&self, question: Question) -> BoxFuture<'_, Explanation> {
-        Box::pin(async move {
-            Explanation {
-                allowed: matches!(question.action, Action::Join),
-                rule: Some("fake".into()),
-                reason: question.identity.claims.as_str().into(),
-                considered: Vec::new(),
-            }
-        })
-    }
-
-    fn revoke(&self, _: Revocation, _: Duration) {}
-
-    fn auto_join(&self, _: &Identity) -> Result<Vec<Permit>, Denied> {
-        Ok(Vec::new())
-    }
+/// Lets members of project rooms join whose token names the project, and nobody without a plan connect.
+fn policy() -> RulePolicy {
+    let config = serde_json::json!({
+        "rules": [{
+            "name": "own projects",
+            "room": "project:{project}",
+            "allow": ["join", "history"],
+            "when": "room.project in claims.projects",
+        }],
+        "connect": {"when": ["has(claims.plan)"], "authorizer": false},
+    });
+    RulePolicy::new(&serde_json::from_value(config).unwrap()).unwrap()
 }
 
 pub(super) fn tenant(name: &str) -> Tenant {

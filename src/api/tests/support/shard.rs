@@ -13,6 +13,10 @@ use crate::room::Tenant;
 pub(in crate::api::tests) struct FakeShard {
     connections: Mutex<Vec<(ConnectionId, Arc<Identity>)>>,
     pub(in crate::api::tests) sent: Mutex<Vec<(ConnectionId, Arc<Event>)>>,
+    /// Orders that are kept unanswered; `None` while they are answered.
+    unanswered: Mutex<Option<Vec<Order>>>,
+    /// Whether connections are in as many rooms as they may be.
+    pub(in crate::api::tests) full: Mutex<bool>,
     /// What was ordered, in words.
     pub(in crate::api::tests) orders: Mutex<Vec<String>>,
 }
@@ -31,7 +35,7 @@ impl FakeShard {
         let identity = Identity {
             tenant: Tenant::parse(tenant).unwrap(),
             user: UserId::parse(user).unwrap(),
-            claims: Json::parse(format!("{{\"sub\":\"{user}\"}}")).unwrap(),
+            claims: Json::parse(format!("{{\"sub\":\"{user}\",\"projects\":[\"7\"]}}")).unwrap(),
             expiry: Expiry(u64::MAX),
         };
         let connection = ConnectionId::random();
@@ -39,9 +43,26 @@ impl FakeShard {
         connection
     }
 
+    /// Answers nothing from now on.
+    pub(in crate::api::tests) fn stop(&self) {
+        *self.unanswered.lock().unwrap() = Some(Vec::new());
+    }
+
+    /// Who a connection is.
+    pub(in crate::api::tests) fn identity(&self, connection: ConnectionId) -> Arc<Identity> {
+        let connections = self.connections.lock().unwrap();
+        let found = connections.iter().find(|(id, _)| *id == connection);
+        found.unwrap().1.clone()
+    }
+
     async fn work(&self, mut letters: Letters) {
         while let Some(order) = letters.orders.recv().await {
-            self.obey(order);
+            let kept = self.unanswered.lock().unwrap().is_some();
+            if kept {
+                self.unanswered.lock().unwrap().as_mut().unwrap().push(order);
+            } else {
+                self.obey(order);
+            }
         }
     }
 
@@ -57,7 +78,10 @@ impl FakeShard {
     fn obey(&self, order: Order) {
         let count = |who: &Who| u32::try_from(self.meant(who).len()).unwrap();
         let (told, reply, answer) = match order {
-            Order::Join(who, permit, reply) => (format!("join {}", permit.room().name()), reply, count(&who)),
+            Order::Join(who, permit, reply) => {
+                let joined = if *self.full.lock().unwrap() { 0 } else { count(&who) };
+                (format!("join {}", permit.room().name()), reply, joined)
+            }
             Order::Leave(who, room, why, reply) => (format!("leave {} {why}", room.name()), reply, count(&who)),
             Order::Disconnect(who, reason, reply) => (format!("disconnect {}", reason.as_str()), reply, count(&who)),
             Order::Revoke(revocation, reply) => (format!("revoke {:?}", revocation.scope), reply, 3),
@@ -71,6 +95,10 @@ impl FakeShard {
             Order::Identify(who, reply) => {
                 let identity = self.meant(&who).into_iter().next().map(|(_, identity)| identity);
                 reply.send(identity).unwrap();
+                return;
+            }
+            Order::Count(who, reply) => {
+                reply.send(count(&who)).unwrap();
                 return;
             }
             Order::Presence(_) | Order::Drain(_) => return,

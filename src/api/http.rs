@@ -1,0 +1,203 @@
+//! The plainest calls as HTTP with JSON, for whoever has curl and no gRPC.
+//!
+//! - `POST /v1/publish`: the fields of `PublishRequest`, with `payload` as the JSON value itself (or `payloadBase64`)
+//! - `GET /v1/rooms/{room}/members?tenant=..`: `ListMembers`
+//! - `GET /v1/rooms/{room}/stats?tenant=..`: `GetRoomStats`
+//!
+//! On the port of gRPC, with the same credentials, limits and refusals: `{"code", "reason", "message"}`, and `field`,
+//! `current` (a version conflict) and the header `retry-after` where they apply. Names are those of the proto3 JSON mapping; offsets are numbers, which are exact below
+//! 2^53.
+
+mod wire;
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::{Body as AxumBody, Bytes};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json};
+use futures_util::future::{BoxFuture, Either};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
+use tonic::Code;
+use tonic::body::Body;
+use tower::{Layer, Service, ServiceExt as _};
+
+use super::Shared;
+use super::credentials::Caller;
+use super::status::{Invalid, Refusal};
+use crate::proto::v1;
+
+/// Sends what is for the mirror to it, and everything else on to gRPC.
+#[derive(Clone)]
+pub(super) struct MirrorLayer(Router);
+
+impl MirrorLayer {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        let routes = Router::new()
+            .route("/v1/publish", post(publish))
+            .route("/v1/rooms/{room}/members", get(members))
+            .route("/v1/rooms/{room}/stats", get(stats))
+            .fallback(nothing)
+            .method_not_allowed_fallback(no_method)
+            .layer(from_fn_with_state(shared.clone(), guard))
+            .layer(DefaultBodyLimit::max(shared.config.message_bytes_max))
+            .with_state(shared.clone());
+        Self(routes)
+    }
+}
+
+impl<S> Layer<S> for MirrorLayer {
+    type Service = Mirror<S>;
+
+    fn layer(&self, grpc: S) -> Mirror<S> {
+        Mirror {
+            routes: self.0.clone(),
+            grpc,
+        }
+    }
+}
+
+/// The mirror beside gRPC.
+#[derive(Clone)]
+pub(super) struct Mirror<S> {
+    routes: Router,
+    grpc: S,
+}
+
+type Answer<E> = BoxFuture<'static, Result<http::Response<Body>, E>>;
+
+impl<S> Service<http::Request<Body>> for Mirror<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future = Either<Answer<S::Error>, S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.grpc.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if !request.uri().path().starts_with("/v1/") {
+            return Either::Right(self.grpc.call(request));
+        }
+        let answer = self.routes.clone().oneshot(request.map(AxumBody::new));
+        Either::Left(Box::pin(async move {
+            let Ok(response) = answer.await;
+            Ok(response.map(Body::new))
+        }))
+    }
+}
+
+/// The credential and the deadline of every call.
+async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+    match shared.admit(request.headers(), request.extensions()).await {
+        Ok(caller) => request.extensions_mut().insert(caller),
+        Err(refusal) => return refusal.into_response(),
+    };
+    let allowed = shared.config.deadline_default.unwrap_or(shared.config.deadline_max);
+    match tokio::time::timeout(allowed, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Refusal::DeadlineExceeded.into_response(),
+    }
+}
+
+async fn publish(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Arc<Caller>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<wire::Published>, Refusal> {
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::MessageTooLarge,
+        _ => Refusal::invalid(Invalid::Undecodable, "", "the body did not arrive"),
+    })?;
+    let request: wire::Publish =
+        serde_json::from_slice(&body).map_err(|error| Refusal::invalid(Invalid::Undecodable, "", error))?;
+    let response = shared.publish(&caller, request.into_proto()?).await?;
+    Ok(Json(response.into()))
+}
+
+async fn members(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Arc<Caller>>,
+    room: Result<Path<String>, PathRejection>,
+    query: Result<Query<wire::MembersPage>, QueryRejection>,
+) -> Result<Json<wire::Members>, Refusal> {
+    let Query(page) = query.map_err(bad_query)?;
+    let Path(room) = room.map_err(bad_path)?;
+    let request = v1::ListMembersRequest {
+        tenant: page.tenant,
+        room,
+        page_size: page.page_size,
+        page_token: page.page_token,
+        counts_only: page.counts_only,
+    };
+    let response = shared.list_members(&caller, request).await?;
+    Ok(Json(response.into()))
+}
+
+async fn stats(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Arc<Caller>>,
+    room: Result<Path<String>, PathRejection>,
+    query: Result<Query<wire::InTenant>, QueryRejection>,
+) -> Result<Json<wire::Stats>, Refusal> {
+    let Query(wire::InTenant { tenant }) = query.map_err(bad_query)?;
+    let Path(room) = room.map_err(bad_path)?;
+    let request = v1::GetRoomStatsRequest { tenant, room };
+    let response = shared.get_room_stats(&caller, request).await?;
+    Ok(Json(response.into()))
+}
+
+fn bad_query(rejection: QueryRejection) -> Refusal {
+    Refusal::invalid(Invalid::Undecodable, "", rejection.body_text())
+}
+
+fn bad_path(rejection: PathRejection) -> Refusal {
+    Refusal::invalid(Invalid::Room, "room", rejection.body_text())
+}
+
+async fn nothing() -> Refusal {
+    Refusal::Unimplemented("path")
+}
+
+async fn no_method() -> Refusal {
+    Refusal::Unimplemented("method")
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (http_status(self.code()), Json(wire::Error::from(&self))).into_response();
+        if let Some(wait) = self.retry_after() {
+            let seconds = wait.as_millis().div_ceil(1000);
+            let seconds = HeaderValue::from_str(&seconds.to_string()).expect("digits make a header value");
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+/// The HTTP status of a gRPC code, as google/rpc/code.proto maps them.
+const fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::Ok => StatusCode::OK,
+        Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Cancelled => StatusCode::REQUEST_TIMEOUT,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}

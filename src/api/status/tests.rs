@@ -1,0 +1,103 @@
+//! The table as a snapshot: whoever changes it sees what callers will see.
+
+use std::fmt::Write as _;
+
+use tonic_types::StatusExt as _;
+
+use super::*;
+use crate::position::{Epoch, Offset};
+use crate::room::Tenant;
+
+/// One of each refusal.
+fn every_refusal() -> Vec<Refusal> {
+    let room = Room::parse(&Tenant::parse("a").unwrap(), "r").unwrap();
+    let current = Position {
+        epoch: Epoch::from_bits(1),
+        offset: Offset(7),
+    };
+    let mut all: Vec<_> = Invalid::ALL
+        .map(|kind| Refusal::invalid(kind, "field", "is wrong"))
+        .into();
+    all.extend([
+        Refusal::DeadlineRequired,
+        Refusal::Unauthenticated("the call carries no credential"),
+        Refusal::ScopeMissing(Scope::Publish),
+        Refusal::TenantForbidden,
+        Refusal::ConnectionNotFound,
+        Refusal::KeyReused {
+            room: room.clone(),
+            stored: 2,
+        },
+        Refusal::VersionConflict {
+            room: room.clone(),
+            current,
+        },
+        Refusal::PositionNotRetained {
+            room,
+            oldest: None,
+            current,
+        },
+        Refusal::NoHomeRoom("user"),
+        Refusal::RoomLimit,
+        Refusal::RateLimited {
+            service: "billing".into(),
+            retry_after: Duration::from_millis(1500),
+        },
+        Refusal::MessageTooLarge,
+        Refusal::SlowConsumer,
+        Refusal::NotStored("the bus is full"),
+        Refusal::UnknownOutcome {
+            why: "no acknowledgement",
+            stored: 1,
+        },
+        Refusal::Draining,
+        Refusal::DeadlineExceeded,
+        Refusal::Unimplemented("watch.cursor"),
+        Refusal::Internal,
+    ]);
+    all
+}
+
+#[test]
+fn every_refusal_has_its_row() {
+    let mut table = String::new();
+    for refusal in every_refusal() {
+        let item = refusal.item();
+        let status = Status::from(refusal);
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!(info.domain, DOMAIN);
+        let complete = <pb::Status as prost::Message>::decode(status.details()).unwrap();
+        assert_eq!(
+            complete.details, item.details,
+            "an item is refused as the call would be"
+        );
+        let short = |any: &Any| any.type_url.rsplit('/').next().unwrap_or_default().to_owned();
+        let further: Vec<_> = complete.details.iter().skip(1).map(short).collect();
+        let mut metadata: Vec<_> = info
+            .metadata
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        metadata.sort();
+        writeln!(
+            table,
+            "{:?} {} [{}] [{}] {}",
+            status.code(),
+            info.reason,
+            metadata.join(" "),
+            further.join(" "),
+            status.message(),
+        )
+        .unwrap();
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[test]
+fn the_documentation_lists_every_reason() {
+    let documentation = include_str!("../../../docs/grpc.md");
+    for refusal in every_refusal() {
+        let reason = format!("`{}`", refusal.reason());
+        assert!(documentation.contains(&reason), "{reason} is not documented");
+    }
+}

@@ -1,0 +1,228 @@
+//! The mirror as HTTP with JSON, spoken by hand over one TCP connection per call.
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::support::{Api, ROOT};
+use crate::api::tests::support;
+
+/// Status, head and JSON body of the answer to one request.
+pub(super) async fn exchange(api: &Api, request: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(api.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, head.to_ascii_lowercase(), body.to_owned())
+}
+
+async fn call(api: &Api, method: &str, path: &str, token: &str, body: &str) -> (u16, String, Value) {
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}");
+    let request = format!("{head}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
+    let (status, head, body) = exchange(api, &request).await;
+    (
+        status,
+        head,
+        serde_json::from_str(&body).unwrap_or_else(|_| panic!("no JSON: {body}")),
+    )
+}
+
+#[tokio::test]
+async fn curl_can_publish_and_see_members_and_stats() {
+    let api = Api::start().await;
+    api.enter("a/b c", "ada");
+    let body = json!({
+        "tenant": "a",
+        "targets": [{"room": "a/b c"}, {"userId": "ada"}, {"everyone": {}}],
+        "event": "greeting",
+        "payload": {"text": "hello", "n": 12_345_678_901_234_567_890_u64},
+        "class": "last-value",
+        "idempotencyKey": "k",
+    });
+    let (status, _, first) = call(&api, "POST", "/v1/publish", ROOT, &body.to_string()).await;
+    assert_eq!(
+        (status, &first["results"][0]["reached"], &first["results"][1]["room"]),
+        (200, &json!(1), &json!("user:ada"))
+    );
+    let (_, _, again) = call(&api, "POST", "/v1/publish", ROOT, &body.to_string()).await;
+    assert_eq!(again["results"][0]["duplicate"], true);
+    assert_eq!(again["results"][0]["position"], first["results"][0]["position"]);
+
+    let (status, _, members) = call(&api, "GET", "/v1/rooms/a%2Fb%20c/members?tenant=a&pageSize=5", ROOT, "").await;
+    assert_eq!(
+        (status, &members["memberCount"], &members["members"][0]["userId"]),
+        (200, &json!(1), &json!("ada"))
+    );
+    let (status, _, stats) = call(&api, "GET", "/v1/rooms/a%2Fb%20c/stats?tenant=a", ROOT, "").await;
+    assert_eq!(
+        (status, &stats["head"], &stats["historyCount"]),
+        (200, &first["results"][0]["position"], &json!(1))
+    );
+
+    let page = api.steward().await;
+    let request = crate::proto::v1::ListHistoryRequest {
+        tenant: "a".to_owned(),
+        room: "a/b c".to_owned(),
+        ..Default::default()
+    };
+    let history = { page }.list_history(request).await.unwrap().into_inner();
+    let kept = history.events[0].payload.clone();
+    assert_eq!(
+        kept,
+        support::json("{\"n\":12345678901234567890,\"text\":\"hello\"}"),
+        "the digits are kept"
+    );
+}
+
+#[tokio::test]
+async fn the_mirror_refuses_as_grpc_does() {
+    let api = Api::start().await;
+    let event = |changes: Value| {
+        let mut event = json!({"tenant": "a", "targets": [{"room": "r"}], "event": "e", "payload": 1});
+        event
+            .as_object_mut()
+            .unwrap()
+            .extend(changes.as_object().unwrap().clone());
+        event.to_string()
+    };
+    let large = event(json!({"payload": "x".repeat(64 << 10)}));
+    let huge = event(json!({"payload": "x".repeat(1 << 20)}));
+    let cases = [
+        (
+            "POST",
+            "/v1/publish",
+            "guessed",
+            event(json!({})),
+            401,
+            "UNAUTHENTICATED",
+            Value::Null,
+        ),
+        (
+            "POST",
+            "/v1/publish",
+            ROOT,
+            "{".to_owned(),
+            400,
+            "UNDECODABLE_MESSAGE",
+            Value::Null,
+        ),
+        (
+            "POST",
+            "/v1/publish",
+            ROOT,
+            event(json!({"colour": 1})),
+            400,
+            "UNDECODABLE_MESSAGE",
+            Value::Null,
+        ),
+        (
+            "POST",
+            "/v1/publish",
+            ROOT,
+            event(json!({"tenant": ""})),
+            400,
+            "INVALID_TENANT",
+            json!("tenant"),
+        ),
+        (
+            "POST",
+            "/v1/publish",
+            ROOT,
+            event(json!({"targets": []})),
+            400,
+            "INVALID_TARGET",
+            json!("targets"),
+        ),
+        (
+            "POST",
+            "/v1/publish",
+            ROOT,
+            event(json!({"payloadBase64": "AA=="})),
+            400,
+            "INVALID_PAYLOAD",
+            json!("payload"),
+        ),
+        (
+            "POST",
+            "/v1/publish",
+            ROOT,
+            large,
+            400,
+            "PAYLOAD_TOO_LARGE",
+            json!("payload"),
+        ),
+        ("POST", "/v1/publish", ROOT, huge, 429, "MESSAGE_TOO_LARGE", Value::Null),
+        (
+            "GET",
+            "/v1/rooms/r/members",
+            ROOT,
+            String::new(),
+            400,
+            "INVALID_TENANT",
+            json!("tenant"),
+        ),
+        (
+            "GET",
+            "/v1/rooms/r/members?tenant=a&pageToken=x",
+            ROOT,
+            String::new(),
+            400,
+            "INVALID_PAGE_TOKEN",
+            json!("page_token"),
+        ),
+        (
+            "GET",
+            "/v1/rooms/r/stats?tenant=a&x=1",
+            ROOT,
+            String::new(),
+            400,
+            "UNDECODABLE_MESSAGE",
+            Value::Null,
+        ),
+        (
+            "GET",
+            "/v1/elsewhere",
+            ROOT,
+            String::new(),
+            501,
+            "UNIMPLEMENTED_FEATURE",
+            Value::Null,
+        ),
+        (
+            "GET",
+            "/v1/publish",
+            ROOT,
+            String::new(),
+            501,
+            "UNIMPLEMENTED_FEATURE",
+            Value::Null,
+        ),
+        (
+            "GET",
+            "/v1/elsewhere",
+            "guessed",
+            String::new(),
+            401,
+            "UNAUTHENTICATED",
+            Value::Null,
+        ),
+    ];
+    for (method, path, token, body, status, reason, field) in cases {
+        let (found, _, answer) = call(&api, method, path, token, &body).await;
+        assert_eq!(
+            (found, &answer["reason"], &answer["field"]),
+            (status, &json!(reason), &field),
+            "{answer}"
+        );
+        assert!(answer["message"].is_string() && answer["code"].is_string());
+    }
+    // A conflict tells the position, as the detail of gRPC does.
+    let (_, _, first) = call(&api, "POST", "/v1/publish", ROOT, &event(json!({}))).await;
+    let stale = event(json!({"expectedPosition": {"offset": 0}}));
+    let (status, _, conflict) = call(&api, "POST", "/v1/publish", ROOT, &stale).await;
+    assert_eq!((status, &conflict["current"]), (409, &first["results"][0]["position"]));
+}
