@@ -81,10 +81,10 @@ impl Shared {
             return Err(Refusal::invalid(Invalid::BatchTooLarge, "requests", why));
         }
         let mut results = Vec::with_capacity(requests.len());
-        for request in requests {
+        for (index, request) in requests.into_iter().enumerate() {
             let outcome = match self.publish(caller, request).await {
                 Ok(response) => Outcome::Response(response),
-                Err(refusal) => Outcome::Error(refusal.item()),
+                Err(refusal) => Outcome::Error(refusal.within(&format!("requests[{index}]")).item()),
             };
             results.push(v1::PublishBatchResult { outcome: Some(outcome) });
         }

@@ -182,6 +182,19 @@ impl Refusal {
         Self::invalid(Invalid::Field, field, why)
     }
 
+    /// The same refusal of a message that stands in the field `path` of the call's own.
+    #[must_use]
+    pub fn within(self, path: &str) -> Self {
+        match self {
+            Self::Invalid { kind, field, why } => Self::Invalid {
+                kind,
+                field: format!("{path}.{field}"),
+                why,
+            },
+            other => other,
+        }
+    }
+
     /// The bus refused to publish to `room`.
     pub fn publish(error: PublishError, room: Room) -> Self {
         match error {

@@ -63,7 +63,10 @@ async fn answer(
     use v1::publish_stream_response::Outcome;
     let sequence = request.sequence;
     let outcome = match request.request {
-        Some(request) => shared.publish_in_turn(&caller, request, &turns).await,
+        Some(request) => {
+            let published = shared.publish_in_turn(&caller, request, &turns).await;
+            published.map_err(|refusal| refusal.within("request"))
+        }
         None => Err(Refusal::invalid(Invalid::Field, "request", "is required")),
     };
     let outcome = match outcome {

@@ -15,16 +15,16 @@ use crate::proto::v1;
 use crate::proto::v1::publish_batch_result::Outcome as BatchOutcome;
 use crate::proto::v1::publish_stream_response::Outcome;
 
-fn item(error: &v1::ItemStatus) -> (Code, String) {
+/// Code, reason and field of a refused item.
+fn item(error: &v1::ItemStatus) -> (Code, String, String) {
     use prost::Message as _;
     let status = tonic_types::Status {
         code: error.code,
         message: error.message.clone(),
         details: error.details.clone(),
     };
-    let status = tonic::Status::with_details(error.code.into(), "", status.encode_to_vec().into());
-    let reason = status.get_details_error_info().unwrap().reason;
-    (status.code(), reason)
+    let details = status.encode_to_vec().into();
+    refusal(&tonic::Status::with_details(error.code.into(), "", details))
 }
 
 #[tokio::test]
@@ -60,8 +60,18 @@ async fn in_a_batch_each_event_has_its_own_result() {
     else {
         panic!("unexpected outcomes: {outcomes:?}");
     };
-    assert_eq!(item(invalid), (Code::InvalidArgument, "INVALID_ROOM".to_owned()));
-    assert_eq!(item(forbidden), (Code::PermissionDenied, "TENANT_FORBIDDEN".to_owned()));
+    assert_eq!(
+        item(invalid),
+        (
+            Code::InvalidArgument,
+            "INVALID_ROOM".to_owned(),
+            "requests[1].targets[0].room".to_owned()
+        )
+    );
+    assert_eq!(
+        item(forbidden),
+        (Code::PermissionDenied, "TENANT_FORBIDDEN".to_owned(), String::new())
+    );
     let offset = |response: &v1::PublishResponse| response.results[0].position.as_ref().unwrap().offset;
     assert!(offset(first) < offset(last));
 }
@@ -126,6 +136,7 @@ async fn a_stream_answers_in_order_and_goes_on_after_a_refusal() {
         match answer.outcome.unwrap() {
             Outcome::Error(error) => {
                 assert_eq!((sequence % 5, item(&error).1.as_str()), (2, "INVALID_ROOM"));
+                assert_eq!(item(&error).2, "request.targets[0].room");
             }
             Outcome::Response(response) => {
                 for result in response.results {
@@ -205,7 +216,7 @@ async fn a_saturated_bus_refuses_the_event_and_not_the_stream() {
     assert!(
         refused
             .iter()
-            .all(|refusal| *refusal == (Code::Unavailable, "NOT_STORED".to_owned()))
+            .all(|(code, reason, _)| (*code, reason.as_str()) == (Code::Unavailable, "NOT_STORED"))
     );
 }
 
