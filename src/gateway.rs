@@ -169,7 +169,7 @@ impl Gateway {
         };
         let stop_api = serving.clone();
         let api = api::serve(listeners.grpc, context, config.api, async move {
-            stop_api.cancelled().await
+            stop_api.cancelled().await;
         });
         tasks.spawn(async move {
             if let Err(error) = api.await {
@@ -259,7 +259,7 @@ impl Parts {
         };
         Ok(Self {
             bus: Arc::new(MemoryBus::new(config.bus.clone())),
-            presence: Arc::new(MemoryPresence::new(config.presence.clone())),
+            presence: Arc::new(MemoryPresence::new(config.presence)),
             auth: Arc::new(JwtAuthenticator::new(&config.auth)?),
             policy: Arc::new(RulePolicy::new(&config.policy)?),
             backend,

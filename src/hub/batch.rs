@@ -72,7 +72,9 @@ impl Batch {
             return only.clone();
         }
         let mut joint = BytesMut::with_capacity(frames.iter().map(|frame| frame.len()).sum());
-        frames.iter().for_each(|frame| joint.extend_from_slice(frame));
+        for frame in frames {
+            joint.extend_from_slice(frame);
+        }
         joint.freeze()
     }
 }

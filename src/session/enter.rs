@@ -275,7 +275,9 @@ impl<L: Link> Sessions<L> {
                 if let Some(message) = self.connected(key, rooms) {
                     self.answer(key, id, &message);
                 }
-                replays.into_iter().for_each(|replay| self.replay(key, replay));
+                for replay in &replays {
+                    self.replay(key, replay);
+                }
                 self.done(ticket);
             }
             Cause::Command(id) => {
@@ -283,7 +285,7 @@ impl<L: Link> Sessions<L> {
                     match outcome {
                         Ok(arrival) => {
                             self.answer(key, id, &Message::Joined(arrival.joined));
-                            self.replay(key, arrival.replay);
+                            self.replay(key, &arrival.replay);
                         }
                         Err(refusal) => self.refuse(key, id, refusal),
                     }
@@ -307,7 +309,7 @@ impl<L: Link> Sessions<L> {
                             change,
                         },
                     );
-                    self.replay(key, arrival.replay);
+                    self.replay(key, &arrival.replay);
                 }
                 if ends_command {
                     self.done(ticket);
@@ -414,7 +416,7 @@ impl<L: Link> Sessions<L> {
         self.answer(ticket.key, id, &Message::Joined(joined));
     }
 
-    fn replay(&mut self, key: Key, replay: Replay) {
+    fn replay(&mut self, key: Key, replay: &Replay) {
         for event in &replay.past {
             self.send_event(key, event, Kind::Answer);
         }

@@ -55,7 +55,7 @@ impl<L: Link> Sessions<L> {
         self.run(async move {
             let opened = verify(&services, &token, connection).await;
             move |sessions: &mut Self| match opened {
-                Ok(opened) => sessions.opened(ticket, id, opened, resume),
+                Ok(opened) => sessions.opened(ticket, id, opened, &resume),
                 Err(error) => sessions.not_opened(ticket, id, error),
             }
         });
@@ -70,7 +70,7 @@ impl<L: Link> Sessions<L> {
         self.doom(ticket.key, error.close);
     }
 
-    fn opened(&mut self, ticket: Ticket, id: u32, opened: Opened, resume: Vec<(String, Since)>) {
+    fn opened(&mut self, ticket: Ticket, id: u32, opened: Opened, resume: &[(String, Since)]) {
         let Some(session) = self.alive(ticket) else { return };
         let identity = Arc::new(opened.identity);
         session.phase = Phase::Open(Arc::clone(&identity));
@@ -89,7 +89,7 @@ impl<L: Link> Sessions<L> {
         self.index_user(ticket.key, &identity);
         self.schedule_expiry(ticket, identity.expiry);
         self.announce_opened(ticket.key, &identity);
-        self.enter_home_rooms(ticket, id, opened.rooms, &resume);
+        self.enter_home_rooms(ticket, id, opened.rooms, resume);
     }
 
     fn announce_opened(&mut self, key: Key, identity: &Identity) {
@@ -196,7 +196,7 @@ impl<L: Link> Sessions<L> {
         let entries = home
             .into_iter()
             .filter(|permit| !self.is_member(ticket.key, permit.room()));
-        let entries: Vec<Entry> = entries.map(|permit| Entry::granted(permit)).collect();
+        let entries: Vec<Entry> = entries.map(Entry::granted).collect();
         if entries.is_empty() {
             self.done(ticket);
         } else {

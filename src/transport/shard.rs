@@ -4,6 +4,7 @@
 //! channels stay ordinary tokio while a connection costs the runtime nothing. Bytes are read into one buffer of the
 //! shard and parsed there; frames are written straight to the socket when nothing is queued for it.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::lingering::Lingering;
 use super::native::{self, DecodeError, Encoding};
 use super::socket::{Got, Shared, Socket, SocketId};
-use super::websocket::frame::{self, Incoming, Limits};
+use super::websocket::frame::{self, CloseFrame, Incoming, Limits};
 use crate::error::CloseReason;
 use crate::session::link::Link;
 use crate::session::outbox;
@@ -86,7 +87,7 @@ enum ReadOff {
     Decoded(Result<Request, DecodeError>),
     Ping(Vec<u8>),
     Pong,
-    Close(Option<u16>),
+    Close(CloseFrame),
     Unsupported,
 }
 
@@ -115,8 +116,8 @@ impl Shard {
             outbox: config.outbox,
             frames: config.frames,
             control_frames_per_second_max: config.control.frames_per_second_max,
-            stalled: Default::default(),
-            again: Default::default(),
+            stalled: RefCell::default(),
+            again: RefCell::default(),
         };
         Ok(Self {
             poll: watch(Poll::new()?)?,
@@ -295,7 +296,7 @@ impl Shard {
                     Incoming::Text(_) | Incoming::Binary(_) => ReadOff::Unsupported,
                     Incoming::Ping(payload) => ReadOff::Ping(payload.to_vec()),
                     Incoming::Pong => ReadOff::Pong,
-                    Incoming::Close(close) => ReadOff::Close(close.code),
+                    Incoming::Close(close) => ReadOff::Close(close),
                 });
                 ControlFlow::Continue(())
             },
@@ -321,9 +322,9 @@ impl Shard {
             ReadOff::Unsupported => self.sessions.close(id.key, CloseReason::UnsupportedData),
             ReadOff::Ping(payload) => self.control_frame(id, Some(&payload)),
             ReadOff::Pong => self.control_frame(id, None),
-            ReadOff::Close(code) => {
+            ReadOff::Close(close) => {
                 if let Some(socket) = self.socket(id) {
-                    socket.peer_close = Some(code);
+                    socket.peer_close = Some(close);
                 }
                 self.sessions.close(id.key, CloseReason::ClientLeft);
             }
@@ -411,8 +412,8 @@ impl Shard {
         let Closed { mut link, reason, .. } = closed;
         let farewell = match (reason, link.peer_close.take()) {
             (CloseReason::ClientLeft, None) => return,
-            (CloseReason::ClientLeft, Some(None)) => frame::close_without_code(),
-            (CloseReason::ClientLeft, Some(Some(code))) => frame::close(code, ""),
+            (CloseReason::ClientLeft, Some(CloseFrame { code: None })) => frame::close_without_code(),
+            (CloseReason::ClientLeft, Some(CloseFrame { code: Some(code) })) => frame::close(code, ""),
             (reason, _) => frame::close(reason.code(), reason.as_str()),
         };
         if self.lingering.len() >= LINGERING_MAX {

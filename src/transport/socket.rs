@@ -8,7 +8,7 @@ use std::rc::Rc;
 use mio::net::TcpStream;
 
 use super::native::Encoding;
-use super::websocket::frame::{Limits, Reader};
+use super::websocket::frame::{CloseFrame, Limits, Reader};
 use crate::session::Frame;
 use crate::session::link::{Kind, Link, SendError};
 use crate::session::outbox::{self, Outbox};
@@ -76,7 +76,7 @@ pub(super) struct Socket {
     paused: bool,
     control: (u32, u32),
     /// The peer's close frame, to be answered.
-    pub peer_close: Option<Option<u16>>,
+    pub peer_close: Option<CloseFrame>,
 }
 
 impl Socket {

@@ -159,7 +159,7 @@ async fn upgrade(upgrading: Upgrading, port: &ClientPort) {
                 token,
                 address,
             })
-            .await
+            .await;
         }
         Err(error) => {
             tracing::debug!(%error, "connection lost during its upgrade");
