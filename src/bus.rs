@@ -2,7 +2,9 @@
 //!
 //! # Contract, the same for every implementation
 //! - **Order.** Per room there is one total order. Offsets strictly increase within a room and epoch, may be sparse, and
-//!   each event names its room's previous offset.
+//!   each event names its room's previous offset. The head told of a room of which no event is known may be any position
+//!   that the room's later events come after; so a reader has missed something exactly if an event's `prev` lies after
+//!   what the reader holds.
 //! - **Acknowledged means stored.** [`Bus::publish`] answers a position only once the event is in the history.
 //! - **Delivery.** A subscriber gets every event of a room that is ordered after [`Bus::subscribe`] returned, in order,
 //!   once, without a gap; what is ordered while it is called may be delivered too. If the bus ever has to break that, it
@@ -167,7 +169,7 @@ pub trait Bus: Send + Sync + 'static {
     /// Ends a subscription. Deliveries under way may still arrive.
     fn unsubscribe(&self, room: &Room, subscriber_id: u16);
 
-    /// Where the room stands: the position of its newest event, or a position no event of this room comes before.
+    /// Where the room stands: the position of its newest event or, if none is known, one that all later events come after.
     ///
     /// # Errors
     /// [`BusUnavailable`].

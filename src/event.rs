@@ -276,7 +276,8 @@ pub struct Publish {
     pub except: Except,
     /// Makes a retry harmless.
     pub key: Option<IdempotencyKey>,
-    /// Publish only if the room's head has this offset ([`Offset::ZERO`]: no event in it yet).
+    /// Publish only if this is the offset of the room's head, as the bus tells it ([`Offset::ZERO`]: no event in it yet).
+    /// Not looked at for [`Class::Ephemeral`].
     pub expected: Option<Offset>,
 }
 

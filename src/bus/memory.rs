@@ -7,13 +7,12 @@
 //! What the contract of [`crate::bus`] leaves open:
 //! - **Keys.** They count for ephemeral events too; a repeated one answers no position and `duplicate`. The key is looked
 //!   at before the expected version: a repeated conditional publish is a duplicate, not a conflict.
-//! - **Rooms without events** are said to stand at the newest offset of the whole bus. Nothing of the room comes after it,
-//!   so it is as good for resuming, and as an expected version, as a real one. An event's `prev` may therefore lie before
-//!   what a reader holds; there is a gap only where it lies after.
+//! - **Rooms without events** stand at [`crate::position::Offset::ZERO`].
 //! - **Forgotten rooms.** A room without subscribers whose history has expired leaves memory; its head is remembered, so
 //!   resuming and expected versions work as before. Of the rooms forgotten longest ago only a bound is known: a reader or
 //!   publisher before that bound may have missed something and is told so ([`Recovery::Lost`],
-//!   [`PublishError::VersionConflict`]); one at or after it has not. The conflict names a position that works.
+//!   [`PublishError::VersionConflict`]); one at or after it has not. Such a room is said to stand at the newest offset of
+//!   the whole bus, and that works for resuming and as an expected version.
 //! - **Continuity** never breaks here: [`Subscriber::reset`] is not called.
 
 mod clock;

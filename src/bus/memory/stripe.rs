@@ -43,23 +43,23 @@ impl Shared {
         Offset(self.sequence.load(Ordering::Relaxed))
     }
 
-    /// Where a room is said to stand. A room without an event (in memory) gets the newest offset of all: nothing of it
-    /// comes after that, and what follows does.
+    /// Where a room is said to stand. One that was forgotten gets the newest offset of all: nothing of it comes after
+    /// that, and what follows does.
     pub(super) fn stands_at(&self, head: Head) -> Position {
         let offset = match head {
-            Head::Known(offset) if offset != Offset::ZERO => offset,
-            _ => self.newest(),
+            Head::Known(offset) => offset,
+            Head::AtMost(_) => self.newest(),
         };
         let epoch = self.epoch;
         Position { epoch, offset }
     }
 
     /// Whether a publisher that expects the room at `expected` has seen all of it: exactly its head, or, where none is
-    /// known, a position that can only have been told for a room without later events.
+    /// known, a position that comes after whatever there was.
     fn is_current(&self, head: Head, expected: Offset) -> bool {
         match head {
-            Head::Known(offset) if offset != Offset::ZERO => expected == offset,
-            unknown => (unknown.bound()..=self.newest()).contains(&expected),
+            Head::Known(offset) => expected == offset,
+            Head::AtMost(bound) => (bound..=self.newest()).contains(&expected),
         }
     }
 
