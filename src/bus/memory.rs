@@ -22,6 +22,7 @@ mod keys;
 mod log;
 #[cfg(test)]
 mod model;
+mod past;
 mod stripe;
 #[cfg(test)]
 mod tests;

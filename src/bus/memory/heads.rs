@@ -106,6 +106,15 @@ mod tests {
     }
 
     #[test]
+    fn the_bound_never_falls() {
+        let mut heads = Heads::new(2);
+        for (room, offset) in [(1, 30), (2, 10), (3, 11), (4, 12)] {
+            heads.remember(room, Offset(offset));
+        }
+        assert_eq!(heads.of(9), Head::AtMost(Offset(30)));
+    }
+
+    #[test]
     fn rooms_that_share_a_hash_stand_at_the_higher_head() {
         let mut heads = Heads::new(10);
         heads.remember(1, Offset(5));

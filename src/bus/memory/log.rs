@@ -1,43 +1,25 @@
-//! One room's history: a ring of events, bounded by number, age and bytes, and its last values. Pure: time is handed in.
+//! One room's history: where it begins, what is kept of it, where it stands. Pure: time is handed in.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::heads::Head;
+use super::past::{Kept, Past};
 use crate::bus::history::HistoryLimits;
 use crate::bus::{Page, ReadBounds};
 use crate::event::{Class, Event};
 use crate::position::Offset;
 
-/// What an event costs beside its payload: itself, its name, its place in the ring, allocator overhead. An estimate.
-pub(super) const EVENT_BYTES: usize = 256;
-
-#[derive(Debug)]
-struct Kept {
-    event: Arc<Event>,
-    offset: Offset,
-    at_ms: u64,
-}
-
-impl Kept {
-    fn bytes(&self) -> usize {
-        self.event.payload.bytes_len()
-    }
-}
-
-/// A room's past.
+/// A room's history, from where it begins to its head.
 #[derive(Debug)]
 pub(super) struct RoomLog {
     limits: Arc<HistoryLimits>,
     head: Head,
     /// The newest event that the ring does not hold any more. Whoever has seen it can resume.
     trimmed_through: Offset,
-    kept: VecDeque<Kept>,
-    kept_bytes: usize,
-    /// Oldest first, one per event name.
-    last_values: Vec<Kept>,
-    last_values_bytes: usize,
+    /// Most rooms are quiet most of the time and pay one word for it.
+    past: Option<Box<Past>>,
 }
 
 impl RoomLog {
@@ -47,10 +29,7 @@ impl RoomLog {
             limits,
             head,
             trimmed_through: head.bound(),
-            kept: VecDeque::new(),
-            kept_bytes: 0,
-            last_values: Vec::new(),
-            last_values_bytes: 0,
+            past: None,
         }
     }
 
@@ -60,96 +39,91 @@ impl RoomLog {
 
     /// Events kept and their payload bytes.
     pub(super) fn size(&self) -> (usize, usize) {
-        (self.kept.len(), self.kept_bytes)
+        let past = self.past.as_deref();
+        past.map_or((0, 0), |past| (past.kept.len(), past.kept_bytes))
     }
 
     /// What the log weighs against the bound over all rooms, in bytes.
     pub(super) fn weight(&self) -> usize {
-        let events = self.kept.len() + self.last_values.len();
-        self.kept_bytes + self.last_values_bytes + events * EVENT_BYTES
+        self.past.as_deref().map_or(0, Past::weight)
     }
 
     /// Whether nothing would be lost but the head.
     pub(super) fn is_empty(&self) -> bool {
-        self.kept.is_empty() && self.last_values.is_empty()
+        self.past.as_deref().is_none_or(Past::is_empty)
     }
 
     /// Takes the room's next event.
     pub(super) fn append(&mut self, event: Arc<Event>, offset: Offset, now_ms: u64, names_max: usize) {
         self.head = Head::Known(offset);
-        if event.class == Class::LastValue && names_max > 0 {
-            self.set_last_value(Arc::clone(&event), offset, now_ms, names_max);
+        let last_value = event.class == Class::LastValue && names_max > 0;
+        if !last_value && self.keeps_nothing() {
+            self.trimmed_through = offset;
+            return;
         }
-        self.kept_bytes += event.payload.bytes_len();
-        self.kept.push_back(Kept {
-            event,
-            offset,
-            at_ms: now_ms,
-        });
+        let past = self.past.get_or_insert_default();
+        if last_value {
+            past.set_last_value(Kept::new(Arc::clone(&event), offset, now_ms), names_max);
+        }
+        past.push(Kept::new(event, offset, now_ms));
         self.trim(now_ms);
     }
 
-    fn set_last_value(&mut self, event: Arc<Event>, offset: Offset, now_ms: u64, names_max: usize) {
-        let same_name = self.last_values.iter().position(|kept| kept.event.name == event.name);
-        let full = self.last_values.len() >= names_max;
-        if let Some(index) = same_name.or(full.then_some(0)) {
-            self.last_values_bytes -= self.last_values.remove(index).bytes();
-        }
-        self.last_values_bytes += event.payload.bytes_len();
-        self.last_values.push(Kept {
-            event,
-            offset,
-            at_ms: now_ms,
-        });
+    /// Whether the limits allow no event at all, as for rooms whose events are of the moment.
+    fn keeps_nothing(&self) -> bool {
+        self.is_empty() && (self.limits.events_max == 0 || self.limits.age_max.is_zero())
     }
 
     /// Drops what the room's limits do not allow any more. Needed before every read, for the ages.
     pub(super) fn trim(&mut self, now_ms: u64) {
-        while let Some(oldest) = self.kept.front()
-            && (self.kept.len() > self.limits.events_max
-                || self.kept_bytes > self.limits.bytes_max
-                || is_over(oldest, self.limits.age_max, now_ms))
+        let Some(past) = self.past.as_deref_mut() else {
+            return;
+        };
+        while past.exceeds(&self.limits, now_ms)
+            && let Some(oldest) = past.pop()
         {
-            self.drop_oldest_event();
+            self.trimmed_through = oldest.offset;
         }
     }
 
     /// Drops last values that are too old.
     pub(super) fn trim_last_values(&mut self, age_max: Duration, now_ms: u64) {
-        while self
+        let Some(past) = self.past.as_deref_mut() else {
+            return;
+        };
+        while past
             .last_values
             .first()
-            .is_some_and(|oldest| is_over(oldest, age_max, now_ms))
+            .is_some_and(|oldest| oldest.is_over(age_max, now_ms))
         {
-            self.last_values_bytes -= self.last_values.remove(0).bytes();
+            past.drop_last_value(0);
         }
     }
 
     /// Drops the oldest event, or else the oldest last value; `false` when there is none.
     pub(super) fn drop_oldest(&mut self) -> bool {
-        if self.drop_oldest_event() {
-            return true;
-        }
-        if self.last_values.is_empty() {
-            return false;
-        }
-        self.last_values_bytes -= self.last_values.remove(0).bytes();
-        true
-    }
-
-    fn drop_oldest_event(&mut self) -> bool {
-        let Some(oldest) = self.kept.pop_front() else {
+        let Some(past) = self.past.as_deref_mut() else {
             return false;
         };
-        self.kept_bytes -= oldest.bytes();
-        self.trimmed_through = oldest.offset;
+        if let Some(oldest) = past.pop() {
+            self.trimmed_through = oldest.offset;
+            return true;
+        }
+        if past.last_values.is_empty() {
+            return false;
+        }
+        past.drop_last_value(0);
         true
     }
 
-    /// Gives the ring's memory back when it is empty.
+    /// Gives memory back that holds nothing.
     pub(super) fn shrink(&mut self) {
-        if self.kept.is_empty() {
-            self.kept = VecDeque::new();
+        if self.is_empty() {
+            self.past = None;
+        } else if let Some(past) = self.past.as_deref_mut()
+            && past.kept.is_empty()
+        {
+            past.kept = VecDeque::new();
         }
     }
 
@@ -158,8 +132,12 @@ impl RoomLog {
         if since < self.trimmed_through {
             return None;
         }
-        let first = self.kept.partition_point(|kept| kept.offset <= since);
-        let missed = self.kept.range(first..);
+        let Some(past) = self.past.as_deref() else {
+            return Some(Vec::new());
+        };
+        let missed = past
+            .kept
+            .range(past.kept.partition_point(|kept| kept.offset <= since)..);
         let bytes: usize = missed.clone().map(Kept::bytes).sum();
         let allowed = missed.len() <= bounds.events_max && bytes <= bounds.bytes_max;
         allowed.then(|| missed.map(|kept| Arc::clone(&kept.event)).collect())
@@ -167,26 +145,23 @@ impl RoomLog {
 
     /// A page, oldest first. The first event is in it whatever its size.
     pub(super) fn page(&self, page: Page, bounds: ReadBounds) -> Vec<Arc<Event>> {
+        let Some(Past { kept, .. }) = self.past.as_deref() else {
+            return Vec::new();
+        };
         match page {
-            Page::After(offset) => {
-                let first = self.kept.partition_point(|kept| kept.offset <= offset);
-                fill(self.kept.range(first..), bounds)
-            }
-            Page::Newest => backwards(self.kept.range(..), bounds),
+            Page::After(offset) => fill(kept.range(kept.partition_point(|kept| kept.offset <= offset)..), bounds),
+            Page::Newest => backwards(kept.range(..), bounds),
             Page::Before(offset) => {
-                let end = self.kept.partition_point(|kept| kept.offset < offset);
-                backwards(self.kept.range(..end), bounds)
+                let end = kept.partition_point(|kept| kept.offset < offset);
+                backwards(kept.range(..end), bounds)
             }
         }
     }
 
     pub(super) fn last_values(&self) -> Vec<Arc<Event>> {
-        self.last_values.iter().map(|kept| Arc::clone(&kept.event)).collect()
+        let values = self.past.iter().flat_map(|past| &past.last_values);
+        values.map(|kept| Arc::clone(&kept.event)).collect()
     }
-}
-
-fn is_over(kept: &Kept, age_max: Duration, now_ms: u64) -> bool {
-    u128::from(now_ms.saturating_sub(kept.at_ms)) >= age_max.as_millis()
 }
 
 fn backwards<'k>(events: impl DoubleEndedIterator<Item = &'k Kept>, bounds: ReadBounds) -> Vec<Arc<Event>> {

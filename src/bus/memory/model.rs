@@ -94,6 +94,9 @@ struct Stored {
 
 type Body = (u8, usize, Class);
 
+/// A subscriber, and the position of each event it must have seen.
+type Subscribed = (Arc<Recorder>, Vec<Option<Offset>>);
+
 struct World {
     bus: MemoryBus,
     clock: Arc<AtomicU64>,
@@ -101,8 +104,7 @@ struct World {
     remembers: bool,
     stored: BTreeMap<u8, Vec<Stored>>,
     keys: HashMap<(u8, u8), (Body, Option<Offset>, u64)>,
-    /// Each subscriber, and what it must have seen: the position of each event.
-    subscribers: BTreeMap<(u8, u16), (Arc<Recorder>, Vec<Option<Offset>>)>,
+    subscribers: BTreeMap<(u8, u16), Subscribed>,
 }
 
 impl World {

@@ -254,7 +254,11 @@ impl Stripe {
         let id = subscriber.id();
         match live.subscribers.iter_mut().find(|known| known.id() == id) {
             Some(known) => *known = subscriber,
-            None => live.subscribers.push(subscriber),
+            None => {
+                // A room has few subscribers, most have one.
+                live.subscribers.reserve_exact(1);
+                live.subscribers.push(subscriber);
+            }
         }
         Ok(shared.stands_at(live.log.head()))
     }
