@@ -142,11 +142,16 @@ impl Revocation {
 
 /// Decides.
 pub trait Policy: Send + Sync + 'static {
-    /// Decides whether an authenticated client may connect at all (claim predicates, authorizer).
+    /// Decides whether an authenticated client may connect at all (claim predicates, authorizer). The permits are for
+    /// the rooms an authorizer puts this connection into; [`Policy::auto_join`] gives those of the templates.
     ///
     /// # Errors
     /// [`Denied`]; also when no decision can be had in time.
-    fn admit<'a>(&'a self, identity: &'a Identity, connection: ConnectionId) -> BoxFuture<'a, Result<(), Denied>>;
+    fn admit<'a>(
+        &'a self,
+        identity: &'a Identity,
+        connection: ConnectionId,
+    ) -> BoxFuture<'a, Result<Vec<Permit>, Denied>>;
 
     /// Decides one question. Revocations are checked first.
     ///

@@ -17,6 +17,7 @@ use super::rule::{Opinion, Rule};
 use super::variables::{Claims, Variables};
 use super::{Action, Denied, Explanation, Permit, Policy, Question, Revocation};
 use crate::identity::{ConnectionId, Identity};
+use crate::room::{Room, RoomError};
 
 /// Rules as an operator wrote them, compiled.
 #[derive(Debug)]
@@ -125,15 +126,41 @@ impl RulePolicy {
         }
         Ok(())
     }
+
+    /// What the authorizer's answer to connect comes to.
+    fn admitted(&self, identity: &Identity, answer: Answer) -> Result<Vec<Permit>, Denied> {
+        let by = Arc::from("connect");
+        let (reason, undecided) = match answer {
+            Answer::Allow(names) => match home_rooms(identity, &names, &by) {
+                Ok(mut permits) => {
+                    permits.retain(|permit| !self.revocations.cover(&identity.user, permit.room()));
+                    return Ok(permits);
+                }
+                Err(error) => (format!("a room of the authorizer's answer {error}").into(), true),
+            },
+            Answer::Deny(reason) => (reason, false),
+            Answer::Undecided(reason) => (reason, true),
+        };
+        Err(Denied {
+            undecided,
+            ..denied(Some(&by), &reason)
+        })
+    }
 }
 
 impl Policy for RulePolicy {
-    fn admit<'a>(&'a self, identity: &'a Identity, connection: ConnectionId) -> BoxFuture<'a, Result<(), Denied>> {
+    fn admit<'a>(
+        &'a self,
+        identity: &'a Identity,
+        connection: ConnectionId,
+    ) -> BoxFuture<'a, Result<Vec<Permit>, Denied>> {
         Box::pin(async move {
             self.admit_by_claims(identity)?;
             match &self.authorizer {
-                Some(authorizer) if self.connect_authorizer => authorizer.admit(identity, connection).await.admitted(),
-                _ => Ok(()),
+                Some(authorizer) if self.connect_authorizer => {
+                    self.admitted(identity, authorizer.admit(identity, connection).await)
+                }
+                _ => Ok(Vec::new()),
             }
         })
     }
@@ -183,18 +210,11 @@ impl Policy for RulePolicy {
     }
 }
 
-impl Answer {
-    fn admitted(self) -> Result<(), Denied> {
-        let (reason, undecided) = match self {
-            Self::Allow(_) => return Ok(()),
-            Self::Deny(reason) => (reason, false),
-            Self::Undecided(reason) => (reason, true),
-        };
-        Err(Denied {
-            undecided,
-            ..denied(Some(&"connect".into()), &reason)
-        })
-    }
+/// Permits for the rooms an authorizer puts a connection into: always of the identity's tenant.
+fn home_rooms(identity: &Identity, names: &[String], by: &Arc<str>) -> Result<Vec<Permit>, RoomError> {
+    let rooms = names.iter().map(|name| Room::parse(&identity.tenant, name));
+    let permit = |room| Permit::grant(room, Action::Join, by.clone(), false);
+    rooms.map(|room| room.map(permit)).collect()
 }
 
 fn denied(rule: Option<&Arc<str>>, reason: &str) -> Denied {

@@ -291,8 +291,8 @@ async fn verify(services: &Services, token: &str, connection: ConnectionId) -> R
             close: CloseReason::Unauthenticated,
         }
     };
-    services.policy.admit(&identity, connection).await.map_err(denied)?;
-    let rooms = services.policy.auto_join(&identity).map_err(denied)?;
+    let mut rooms = services.policy.admit(&identity, connection).await.map_err(denied)?;
+    rooms.extend(services.policy.auto_join(&identity).map_err(denied)?);
     Ok(Opened { identity, rooms })
 }
 

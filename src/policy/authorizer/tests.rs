@@ -198,6 +198,43 @@ async fn the_authorizer_decides_where_a_rule_asks_it_and_is_told_everything() {
 }
 
 #[tokio::test]
+async fn an_answer_to_connect_names_rooms_of_the_own_tenant() {
+    let decide = |request: &v1::AuthorizeRequest| {
+        let user = request.subject.as_ref().map_or("", |subject| &subject.user_id);
+        let names: &[&str] = if user == "ada" {
+            &["user:ada", "lobby"]
+        } else {
+            &["lobby", "a\nb"]
+        };
+        let join_rooms = names.iter().map(ToString::to_string).collect();
+        Ok(v1::AuthorizeResponse {
+            join_rooms,
+            ..answer(v1::Decision::Allow, 60)
+        })
+    };
+    let setting = Setting::start(decide, |_| {}).await;
+    let ada = identity("ada", &json!({}));
+    let rooms = async || {
+        let permits = setting.policy.admit(&ada, ConnectionId::random()).await.unwrap();
+        permits.iter().map(|permit| permit.room().clone()).collect::<Vec<_>>()
+    };
+    let expected = ["user:ada", "lobby"].map(|name| Room::parse(&ada.tenant, name).unwrap());
+    assert_eq!(rooms().await, expected);
+    let revocation = Revocation {
+        tenant: ada.tenant.clone(),
+        user: ada.user.clone(),
+        scope: RevocationScope::Room(expected[1].clone()),
+    };
+    setting.policy.revoke(revocation, Duration::from_secs(60));
+    assert_eq!(rooms().await, expected[..1]);
+    let junk = setting
+        .policy
+        .admit(&identity("bob", &json!({})), ConnectionId::random())
+        .await;
+    assert!(junk.unwrap_err().undecided);
+}
+
+#[tokio::test]
 async fn answers_are_kept_as_long_as_they_allow_and_no_longer_than_configured() {
     let decide = |request: &v1::AuthorizeRequest| {
         Ok(match request.room.as_str() {
