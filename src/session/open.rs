@@ -142,14 +142,16 @@ impl<L: Link> Sessions<L> {
         };
         let Some(session) = self.session(key) else { return };
         let connection = session.connection;
-        let joined: Vec<Room> = self.rooms_joined_by_right(key);
+        let mut joined: Vec<Room> = self.rooms_joined_by_right(key);
         let services = self.services.clone();
         self.run(async move {
             let refreshed = match verify(&services, &token, connection).await {
                 Ok(opened) if opened.identity.user == old.user && opened.identity.tenant == old.tenant => {
                     let identity = Arc::new(opened.identity);
-                    let lost = no_longer_allowed(&services, &identity, connection, joined).await;
-                    Ok((identity, opened.rooms, lost))
+                    joined.retain(|room| opened.rooms.iter().all(|home| home.room() != room));
+                    no_longer_allowed(&services, &identity, connection, joined)
+                        .await
+                        .map(|lost| (identity, opened.rooms, lost))
                 }
                 Ok(_) => Err(forbidden()),
                 Err(error) => Err(error.refusal),
@@ -296,12 +298,14 @@ async fn verify(services: &Services, token: &str, connection: ConnectionId) -> R
     Ok(Opened { identity, rooms })
 }
 
+/// The rooms a new identity may not be in. Where that cannot be told the new token is refused, and what the old one
+/// granted stays until the old one ends.
 async fn no_longer_allowed(
     services: &Services,
     identity: &Arc<Identity>,
     connection: ConnectionId,
     joined: Vec<Room>,
-) -> Vec<Room> {
+) -> Result<Vec<Room>, Refusal> {
     let mut lost = Vec::new();
     for room in joined {
         let question = Question {
@@ -310,9 +314,11 @@ async fn no_longer_allowed(
             room: room.clone(),
             action: Action::Join,
         };
-        if services.policy.authorize(question).await.is_err() {
-            lost.push(room);
+        match services.policy.authorize(question).await {
+            Ok(_) => {}
+            Err(denied) if denied.undecided => return Err(super::start::unavailable()),
+            Err(_) => lost.push(room),
         }
     }
-    lost
+    Ok(lost)
 }
