@@ -60,7 +60,7 @@ impl Shared {
                 Ok(answer(explained.allowed, explained.rule.as_deref(), &explained.reason))
             }
             _ => Ok(match self.context.policy.admit(&identity, connection).await {
-                Ok(()) => answer(true, None, "may connect"),
+                Ok(_) => answer(true, None, "may connect"),
                 Err(denied) => answer(false, denied.rule.as_deref(), &denied.reason),
             }),
         }
