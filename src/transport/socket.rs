@@ -164,7 +164,9 @@ impl Link for Socket {
 
     fn pause(&mut self, paused: bool) {
         self.paused = paused;
-        if !paused {
+        if paused {
+            self.reader.stop_clock();
+        } else {
             // What came meanwhile has been signalled already.
             self.shared.again.borrow_mut().push(self.id);
         }

@@ -30,7 +30,7 @@ pub struct Reader {
 /// What is half received: of a frame's header, of a control frame, of a message.
 #[derive(Debug)]
 struct Partial {
-    since_ms: u64,
+    since_ms: Option<u64>,
     head: [u8; HEAD_BYTES_MAX],
     head_len: usize,
     frame: Option<Frame>,
@@ -90,15 +90,25 @@ impl Reader {
         Ok(())
     }
 
-    /// Since when something is half received, by the clock of [`Self::feed`]; `None` at rest. For whoever closes
-    /// connections that then fall silent.
+    /// Since when something is half received, by the clock of [`Self::feed`]; `None` at rest and after
+    /// [`Self::stop_clock`]. For whoever closes connections that then fall silent.
     #[must_use]
     pub fn partial_since_ms(&self) -> Option<u64> {
-        self.partial.as_ref().map(|partial| partial.since_ms)
+        self.partial.as_ref().and_then(|partial| partial.since_ms)
     }
 
-    fn check_duration(&self, limits: &Limits, now_ms: u64) -> Result<(), CloseReason> {
-        let taken = self.partial_since_ms().map_or(0, |since| now_ms.saturating_sub(since));
+    /// What is half received is not late while it is we who do not read: its time starts anew with the next bytes.
+    pub fn stop_clock(&mut self) {
+        if let Some(partial) = &mut self.partial {
+            partial.since_ms = None;
+        }
+    }
+
+    fn check_duration(&mut self, limits: &Limits, now_ms: u64) -> Result<(), CloseReason> {
+        let Some(partial) = &mut self.partial else {
+            return Ok(());
+        };
+        let taken = now_ms.saturating_sub(*partial.since_ms.get_or_insert(now_ms));
         if u128::from(taken) > limits.message_duration_max.as_millis() {
             return Err(CloseReason::PolicyViolation);
         }
@@ -235,7 +245,7 @@ impl Reader {
 impl Partial {
     const fn new(since_ms: u64) -> Self {
         Self {
-            since_ms,
+            since_ms: Some(since_ms),
             head: [0; HEAD_BYTES_MAX],
             head_len: 0,
             frame: None,

@@ -249,6 +249,26 @@ fn a_slow_message_is_refused_whatever_comes_between() {
 }
 
 #[test]
+fn a_message_is_not_late_for_the_time_in_which_it_was_not_read() {
+    let mut reader = Reader::default();
+    let mut feed = |reader: &mut Reader, now_ms, mut bytes: Vec<u8>| {
+        let result = reader.feed(&mut bytes, &LIMITS, now_ms, &mut |_| ControlFlow::Continue(()));
+        (result, reader.partial_since_ms())
+    };
+    assert_eq!(
+        feed(&mut reader, 1_000, client_frame(0x01, b"a")),
+        (Ok(()), Some(1_000))
+    );
+    reader.stop_clock();
+    assert_eq!(reader.partial_since_ms(), None);
+    assert_eq!(
+        feed(&mut reader, 60_000, client_frame(0x00, b"b")),
+        (Ok(()), Some(60_000))
+    );
+    assert_eq!(feed(&mut reader, 70_000, client_frame(0x80, b"c")), (Ok(()), None));
+}
+
+#[test]
 fn nothing_is_read_after_the_taker_has_had_enough() {
     let mut input = [client_frame(0x81, b"a"), client_frame(0x81, b"b"), vec![0x81]].concat();
     let (mut reader, mut seen) = (Reader::default(), 0);
