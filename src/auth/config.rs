@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
 /// Whose tokens are taken, and how they are checked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The issuers. A token is checked with the settings and keys of the one its `iss` names.
@@ -16,6 +17,7 @@ pub struct Config {
     pub token_bytes_max: usize,
     /// How far the issuer's clock may be off when `exp` and `nbf` are checked (default 10 s; whole seconds).
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub leeway: Duration,
 }
 
@@ -30,7 +32,7 @@ impl Default for Config {
 }
 
 /// One issuer: its name, its keys (`keys` or `jwks`, not both), and what its claims mean.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IssuerConfig {
     /// The exact value of `iss`.
@@ -52,7 +54,7 @@ pub struct IssuerConfig {
 }
 
 /// A signature algorithm (RFC 7518 section 3.1, RFC 8037). There are no others, and there is no `none`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Algorithm {
     /// HMAC with SHA-256: one secret signs and verifies, of at least 32 bytes.
     #[serde(rename = "HS256")]
@@ -69,7 +71,7 @@ pub enum Algorithm {
 }
 
 /// One key. For HS256 give `secret` or `secret_file`, else `public_key` or `public_key_file` (PEM).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyConfig {
     /// The key's name. A token has to name it exactly; without one here, only tokens without one match.
@@ -92,13 +94,14 @@ pub struct KeyConfig {
 }
 
 /// Keys that the issuer publishes (RFC 7517). The address is fixed: nothing of a token ever goes into it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JwksConfig {
     /// The address of the key set: `https`, or `http` to a loopback address. Redirects are not followed.
     pub url: String,
     /// How long one fetch may take (default 2 s).
     #[serde(default = "two_seconds", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub timeout: Duration,
     /// The largest key set, in bytes (default 65,536).
     #[serde(default = "sixty_four_kib")]
@@ -108,12 +111,15 @@ pub struct JwksConfig {
     pub keys_max: usize,
     /// How often a token with an unknown key may cause a fetch (default once in 30 s).
     #[serde(default = "thirty_seconds", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub refetch_interval: Duration,
     /// How often keys are fetched anyway (default every 10 min); a withdrawn key is trusted this much longer.
     #[serde(default = "ten_minutes", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub refresh_interval: Duration,
     /// How long the last good keys are used when fetching fails (default 24 h); then every token is refused.
     #[serde(default = "one_day", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub keep: Duration,
 }
 
@@ -158,7 +164,7 @@ const fn hundred() -> usize {
 }
 
 /// Which claims say who it is. Each must be a string or an integer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClaimsConfig {
     /// The claim with the user id (default `sub`).
@@ -180,7 +186,7 @@ impl Default for ClaimsConfig {
 }
 
 /// A text that is shown nowhere.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::room::PatternError;
@@ -12,7 +13,7 @@ use crate::room::PatternError;
 /// Rules only ever allow. A question is allowed when at least one rule allows it: the rule's pattern matches the room,
 /// its `allow` names the action, its `events` match the event, its `when` is true, and the authorizer (if the rule asks
 /// it) agrees. Their order matters only for which rule is named in logs and permits: the first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The rules, looked at in this order.
@@ -42,7 +43,7 @@ impl Default for Config {
 }
 
 /// Conditions for connecting.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectConfig {
     /// CEL conditions over `claims` and `user`, all of which must be true: `claims.email_verified == true`.
@@ -52,7 +53,7 @@ pub struct ConnectConfig {
 }
 
 /// An action as rules name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ActionName {
     /// Become a member and receive events.
@@ -66,7 +67,7 @@ pub enum ActionName {
 }
 
 /// One rule. See [`Config`] for how rules combine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleConfig {
     /// The name, shown in logs and by `explain`; unique.
@@ -92,7 +93,7 @@ pub struct RuleConfig {
 }
 
 /// How the authorizer service is called. It has to answer in time; whatever goes wrong is a denial.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuthorizerConfig {
     /// Where it listens, as `http://host:port` or `https://host:port`. Connected to when first asked.
@@ -102,10 +103,12 @@ pub struct AuthorizerConfig {
     pub ca_file: Option<PathBuf>,
     /// How long an answer may take, connecting included (default 500 ms).
     #[serde(default = "default_timeout", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub timeout: Duration,
     /// The longest an answer is kept, whatever it says itself (default 60 s). Zero keeps none. A kept answer serves all
     /// connections of a user with equal claims.
     #[serde(default = "default_cache_ttl_max", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub cache_ttl_max: Duration,
     /// The most answers kept (default 100,000; about 400 bytes each).
     #[serde(default = "default_cache_entries_max")]
