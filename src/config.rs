@@ -4,7 +4,9 @@
 //! configures; where such a type is not serde's business, a mirror in [`sections`] says how it is written. Defaults are
 //! the components' own. A key nobody knows is an error, and so is every value that cannot work.
 
+mod files;
 mod problem;
+mod schema;
 mod sections;
 mod sources;
 mod values;
@@ -12,33 +14,140 @@ mod values;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::JwtAuthenticator;
+use crate::bus::memory as bus;
 use crate::hub::admission;
-use crate::telemetry;
+use crate::policy::RulePolicy;
+use crate::presence::memory as presence;
+use crate::{auth, gateway, policy, session, telemetry};
 
+pub use files::FileError;
 pub use problem::{ConfigError, Problem};
+pub use sections::{
+    ClientSection, GrpcSection, HistoryOfRooms, HistorySection, NodeSection, ScopeName, ServiceSection, SizeSetting,
+    SocketSection, TlsSection,
+};
 pub use sources::Sources;
-pub use values::{Secret, SecretError, Size};
+pub use values::RateSetting;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// How many connections the node serves.
+    /// The process.
+    pub node: NodeSection,
+    /// The port for clients: WebSockets at `/v1/ws`.
+    pub client: ClientSection,
+    /// The port for backends: gRPC, gRPC-Web and the HTTP mirror.
+    pub grpc: GrpcSection,
+    /// Tokens of clients: whose are taken and how they are checked. Without an issuer nobody can connect.
+    pub auth: auth::Config,
+    /// Permission: rules, conditions for connecting, and rooms everybody is put into. The default allows nothing.
+    pub policy: policy::Config,
+    /// How many connections the node serves. One more is refused with 503 or 429, or closed with 4504.
     #[serde(with = "sections::Connections")]
     pub connections: admission::Config,
+    /// What one client may do, and how often.
+    #[serde(with = "sections::Session")]
+    pub session: session::Config,
+    /// What one socket may hold.
+    pub socket: SocketSection,
+    /// How much of its past a room keeps, for resuming and history queries.
+    pub history: HistorySection,
+    /// The in-process bus: the bounds of all rooms together.
+    #[serde(with = "sections::MemoryBus")]
+    pub bus: bus::Config,
+    /// Who is in a room, and how it is told.
+    #[serde(with = "sections::MemoryPresence")]
+    pub presence: presence::Config,
     /// Logs and traces.
     pub telemetry: telemetry::Config,
 }
 
 impl Config {
-    /// Reads all sources and checks the result.
+    /// Reads all sources and checks each value.
     ///
     /// # Errors
     /// Every variant of [`ConfigError`].
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let config: Self = sources.merged()?.extract()?;
-        config.check()?;
-        Ok(config)
+        let mut config: Self = sources.merged()?.extract()?;
+        if config.node.id.is_empty() {
+            config.node.id = sources.host_name();
+        }
+        let problems = sections::check(&config);
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Wrong(problems))
+        }
+    }
+
+    /// The gateway's parts: reads the secrets and certificates named here. `dev` for what `roomcast dev` may do.
+    ///
+    /// # Errors
+    /// [`ConfigError::Wrong`].
+    pub fn gateway(&self, dev: bool) -> Result<gateway::Config, ConfigError> {
+        let wrong = |problem| ConfigError::Wrong(vec![problem]);
+        let history = self.history.rules().map_err(wrong)?;
+        Ok(gateway::Config {
+            node_id: self.node.id.clone(),
+            shards: self.node.shards(),
+            connections: self.connections,
+            session: session::Config {
+                state_bytes_max: self.presence.state_bytes_max,
+                listed_max: self.presence.listed_max as usize,
+                ..self.session.clone()
+            },
+            sockets: (&self.socket).into(),
+            client: self.client.port().map_err(wrong)?,
+            bus: bus::Config {
+                history,
+                ..self.bus.clone()
+            },
+            presence: self.presence,
+            auth: self.auth.clone(),
+            policy: self.policy.clone(),
+            api: self.grpc.port().map_err(wrong)?,
+            credentials: self.grpc.credentials().map_err(wrong)?,
+            home_rooms: self.grpc.home_rooms().map_err(wrong)?,
+            drain_window: self.node.drain_window,
+            dev,
+        })
+    }
+
+    /// Everything a gateway would refuse to start with, short of starting one: secrets, keys, rules, credentials.
+    ///
+    /// # Errors
+    /// [`ConfigError::Wrong`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let gateway = self.gateway(false)?;
+        let checks = [
+            (
+                "auth",
+                JwtAuthenticator::new(&self.auth).err().map(|error| error.to_string()),
+            ),
+            (
+                "policy",
+                RulePolicy::new(&self.policy).err().map(|error| error.to_string()),
+            ),
+            (
+                "grpc",
+                gateway
+                    .api
+                    .validate(self.grpc.listen, false, &gateway.credentials)
+                    .err()
+                    .map(|error| error.to_string()),
+            ),
+        ];
+        let problems: Vec<_> = checks
+            .into_iter()
+            .filter_map(|(section, error)| Some(Problem::new(section, error?)))
+            .collect();
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigError::Wrong(problems))
+        }
     }
 
     /// The settings as a TOML file that sets the same; secrets are left out.
@@ -48,21 +157,5 @@ impl Config {
     #[must_use]
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("sections hold only what TOML can express")
-    }
-
-    /// A JSON Schema of the file.
-    #[must_use]
-    pub fn schema() -> serde_json::Value {
-        schemars::schema_for!(Self).to_value()
-    }
-
-    /// What serde cannot see: values out of range, and settings that do not fit together.
-    fn check(&self) -> Result<(), ConfigError> {
-        let problems = sections::check(self);
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigError::Wrong(problems))
-        }
     }
 }

@@ -1,16 +1,21 @@
 //! How the components' settings are written, section by section.
 //!
 //! A mirror repeats a component's `Config` field by field for serde, so that components stay free of it; the compiler
-//! holds the two together.
+//! holds the two together. A section of its own stands where several components are set together.
 
-mod connections;
-mod telemetry;
+mod check;
+mod client;
+mod grpc;
+mod limits;
+mod rooms;
+mod services;
 
-use super::{Config, Problem};
+pub use client::{ClientSection, NodeSection};
+pub use grpc::{GrpcSection, TlsSection};
+pub use limits::SocketSection;
+pub use rooms::{HistoryOfRooms, HistorySection, SizeSetting};
+pub use services::{ScopeName, ServiceSection};
 
-pub(super) use connections::Connections;
-
-/// What is wrong with values that could be read.
-pub(super) fn check(config: &Config) -> Vec<Problem> {
-    telemetry::check(&config.telemetry)
-}
+pub(super) use check::check;
+pub(super) use limits::{Connections, Session};
+pub(super) use rooms::{MemoryBus, MemoryPresence};

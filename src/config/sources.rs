@@ -18,6 +18,12 @@ const PREFIX: &str = "ROOMCAST_";
 /// injects `ROOMCAST_PORT=tcp://..`, which is no setting.
 const LEVEL: &str = "__";
 
+/// The variables of the OpenTelemetry specification that have a key of ours.
+const STANDARD: [(&str, &str); 2] = [
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
+    ("OTEL_SERVICE_NAME", "telemetry.service_name"),
+];
+
 /// Settings of one run, lowest precedence first.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -50,6 +56,16 @@ impl Sources {
                 toml: Toml::string(&text),
             });
         }
+        // Other people's variables first: ours are meant for this program.
+        for (name, key) in STANDARD {
+            if let Some(value) = self.variable(name) {
+                settings = settings.merge(Setting::new(
+                    format!("the environment variable {name}"),
+                    key.to_owned(),
+                    value,
+                ));
+            }
+        }
         for (name, value) in &self.environment {
             if let Some(key) = key_of(name) {
                 settings = settings.merge(Setting::new(format!("the environment variable {name}"), key, value));
@@ -59,6 +75,20 @@ impl Sources {
             settings = settings.merge(Setting::new(format!("--set {key}"), key.clone(), value));
         }
         Ok(settings)
+    }
+
+    /// The machine's name as the environment tells it, which in Kubernetes is the pod's; else one drawn by lot.
+    pub(super) fn host_name(&self) -> String {
+        self.variable("HOSTNAME")
+            .map_or_else(|| format!("node-{:08x}", rand::random::<u32>()), ToOwned::to_owned)
+    }
+
+    fn variable(&self, name: &str) -> Option<&str> {
+        let mut found = self
+            .environment
+            .iter()
+            .filter(|(other, value)| other == name && !value.is_empty());
+        found.next().map(|(_, value)| value.as_str())
     }
 }
 

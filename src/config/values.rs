@@ -1,140 +1,136 @@
-//! The kinds of value a configuration holds beyond what serde reads by itself: sizes and secrets.
+//! How values are written that serde or TOML have no word for: sizes, times and rates.
+//!
+//! Each is a type that stands for the way of writing, used as `#[serde(with = "..")]` on a plain field; components keep
+//! their plain types.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::de::{self, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::bus::ReadBounds;
+use crate::rate::Rate;
 
 /// A number of bytes: `65536`, or text with a unit such as `"64 KiB"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, JsonSchema)]
-#[schemars(with = "String")]
-pub struct Size(pub usize);
+pub(super) struct Size;
 
 /// The units, largest first: printing takes the first that divides the number.
 const UNITS: [(&str, usize); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl Size {
-    /// Reads `"64 KiB"`; units are B, KiB, MiB and GiB.
-    fn read(text: &str) -> Option<Self> {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    pub(super) fn serialize<S: Serializer>(bytes: &usize, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Self::write(*bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+        deserializer.deserialize_any(SizeVisitor)
+    }
+
+    fn write(bytes: usize) -> String {
+        let fits = |(_, factor): &(&str, usize)| bytes >= *factor && bytes.is_multiple_of(*factor);
+        let (unit, factor) = UNITS.into_iter().find(fits).unwrap_or(("B", 1));
+        format!("{} {unit}", bytes / factor)
+    }
+
+    fn read(text: &str) -> Option<usize> {
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         let (_, factor) = UNITS.into_iter().find(|(name, _)| *name == unit.trim_start())?;
-        number.parse::<usize>().ok()?.checked_mul(factor).map(Self)
+        number.parse::<usize>().ok()?.checked_mul(factor)
     }
 }
 
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = |(_, factor): &(&str, usize)| self.0 >= *factor && self.0 % factor == 0;
-        let (unit, factor) = UNITS.into_iter().find(fits).unwrap_or(("B", 1));
-        write!(f, "{} {unit}", self.0 / factor)
+impl JsonSchema for Size {
+    fn inline_schema() -> bool {
+        true
     }
-}
 
-impl Serialize for Size {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+    fn schema_name() -> Cow<'static, str> {
+        "Size".into()
     }
-}
 
-impl<'de> Deserialize<'de> for Size {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SizeVisitor)
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"], "format": "size" })
     }
 }
 
 struct SizeVisitor;
 
 impl Visitor<'_> for SizeVisitor {
-    type Value = Size;
+    type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a size such as \"64 KiB\", or a number of bytes")
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<usize, E> {
         Size::read(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
     }
 
-    fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<Size, E> {
-        usize::try_from(bytes)
-            .map(Size)
-            .map_err(|_| E::invalid_value(de::Unexpected::Unsigned(bytes), &self))
+    fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<usize, E> {
+        usize::try_from(bytes).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(bytes), &self))
     }
 
-    fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
-        let unsigned = u64::try_from(bytes).map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))?;
-        self.visit_u64(unsigned)
+    fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<usize, E> {
+        usize::try_from(bytes).map_err(|_| E::invalid_value(de::Unexpected::Signed(bytes), &self))
     }
 }
 
-/// Something that must not be seen: printed as `***` everywhere.
-#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+/// A length of time with its unit: `"500ms"`, `"2m"`, `"1h 30m"`.
+pub(super) struct Time;
+
+impl Time {
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        humantime_serde::serialize(time, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        humantime_serde::deserialize(deserializer)
+    }
+}
+
+impl JsonSchema for Time {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "duration" })
+    }
+}
+
+/// How often something may happen.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "Rate", deny_unknown_fields)]
+pub(super) struct Rated {
+    /// Steady rate, per second. At least 1.
+    per_second: u32,
+    /// The most at once after a pause. At least 1.
+    burst: u32,
+}
+
+/// A rate that may be left out; `remote` types cannot be inside an `Option`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct Secret(String);
+pub struct RateSetting(#[serde(with = "Rated")] pub Rate);
 
-impl Secret {
-    /// Hides `text`.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The secret itself, for whoever checks or signs with it.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
-    }
-}
-
-/// Why a secret or a key cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum SecretError {
-    /// Both the value and the file are given.
-    #[error("is given together with its `_file` twin; keep one of them")]
-    Twice,
-    /// The file cannot be read.
-    #[error("cannot read {path}: {source}")]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file holds nothing.
-    #[error("the file {0} is empty")]
-    Empty(PathBuf),
-}
-
-/// The value itself, or what its `_file` twin holds (without the line break at its end).
-pub(super) fn resolve(value: Option<&str>, file: Option<&Path>) -> Result<Option<String>, SecretError> {
-    let path = match (value, file) {
-        (Some(_), Some(_)) => return Err(SecretError::Twice),
-        (Some(value), None) => return Ok(Some(value.to_owned())),
-        (None, None) => return Ok(None),
-        (None, Some(path)) => path,
-    };
-    let text = std::fs::read_to_string(path).map_err(|source| SecretError::Unreadable {
-        path: path.to_owned(),
-        source,
-    })?;
-    match text.trim_end_matches(['\r', '\n']) {
-        "" => Err(SecretError::Empty(path.to_owned())),
-        text => Ok(Some(text.to_owned())),
-    }
+/// How much is read at once.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "ReadBounds", deny_unknown_fields)]
+pub(super) struct Bounded {
+    /// The most events.
+    events_max: usize,
+    /// The most payload bytes, summed.
+    #[serde(with = "Size")]
+    bytes_max: usize,
 }
 
 #[cfg(test)]
@@ -142,9 +138,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_is_read_with_and_without_a_unit() {
+    fn a_size_is_read_with_its_unit() {
         for (text, bytes) in [("64 KiB", 65536), ("1MiB", 1 << 20), ("17 B", 17), ("0 B", 0)] {
-            assert_eq!(Size::read(text), Some(Size(bytes)), "{text}");
+            assert_eq!(Size::read(text), Some(bytes), "{text}");
         }
         for text in [
             "",
@@ -160,17 +156,11 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_printed_size_is_read_back() {
-        for bytes in [0, 1, 1000, 1024, 65536, 1 << 20, (1 << 30) + 1024] {
-            assert_eq!(Size::read(&Size(bytes).to_string()), Some(Size(bytes)));
+    proptest::proptest! {
+        #[test]
+        fn a_printed_size_is_read_back(bytes: u32, shift in 0..30_u32) {
+            let bytes = (bytes as usize) << shift;
+            proptest::prop_assert_eq!(Size::read(&Size::write(bytes)), Some(bytes));
         }
-    }
-
-    #[test]
-    fn a_secret_is_never_printed() {
-        let secret = Secret::new("hunter2");
-        let printed = format!("{secret:?} {}", serde_json::to_string(&secret).unwrap());
-        assert!(!printed.contains("hunter2"), "{printed}");
     }
 }

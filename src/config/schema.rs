@@ -1,0 +1,47 @@
+//! The JSON Schema of the file, made from the sections and their comments.
+
+use serde_json::{Map, Value};
+
+use super::Config;
+
+impl Config {
+    /// A JSON Schema of the configuration file, with the defaults.
+    ///
+    /// # Panics
+    /// Never: the defaults hold only what JSON can express.
+    #[must_use]
+    pub fn schema() -> Value {
+        let mut schema = schemars::schema_for!(Self).to_value();
+        let defaults = serde_json::to_value(Self::default()).expect("sections hold only what JSON can express");
+        let Value::Object(defaults) = defaults else {
+            return schema;
+        };
+        let definitions = schema["$defs"].as_object().cloned().unwrap_or_default();
+        let mut filled = definitions.clone();
+        for (section, default) in &defaults {
+            let reference = schema["properties"][section]["$ref"].as_str().unwrap_or_default();
+            let name = reference.trim_start_matches("#/$defs/").to_owned();
+            if let (Some(definition), Value::Object(default)) = (filled.get_mut(&name), default) {
+                fill(definition, default);
+            }
+        }
+        schema["$defs"] = Value::Object(filled);
+        schema
+    }
+}
+
+/// Puts the defaults in. A mirror has none of its own, and so calls each of its keys required, which the merged
+/// configuration never misses.
+fn fill(definition: &mut Value, defaults: &Map<String, Value>) {
+    if let Some(definition) = definition.as_object_mut() {
+        definition.remove("required");
+    }
+    let Some(properties) = definition["properties"].as_object_mut() else {
+        return;
+    };
+    for (key, default) in defaults {
+        if let Some(property) = properties.get_mut(key).and_then(Value::as_object_mut) {
+            property.insert("default".to_owned(), default.clone());
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What serde cannot see: values out of range.
+
+use std::time::Duration;
+
+use crate::config::{Config, Problem};
+use crate::telemetry;
+
+/// What is wrong with values that could be read.
+pub(in crate::config) fn check(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if let Err(error) = telemetry::check(&config.telemetry) {
+        problems.push(Problem::new("telemetry.log", error));
+    }
+    if !(0.0..=1.0).contains(&config.telemetry.sample_ratio) {
+        problems.push(Problem::new("telemetry.sample_ratio", "is not between 0 and 1"));
+    }
+    for (key, time) in times(config) {
+        if time.is_zero() {
+            problems.push(Problem::new(key, "must be longer than zero"));
+        }
+    }
+    for (key, number) in numbers(config) {
+        if number == 0 {
+            problems.push(Problem::new(key, "must be at least 1"));
+        }
+    }
+    problems
+}
+
+/// Times that make the gateway useless, or busy, when they are zero.
+fn times(config: &Config) -> [(&'static str, Duration); 8] {
+    [
+        ("client.head_timeout", config.client.head_timeout),
+        ("session.authentication_timeout", config.session.authentication_timeout),
+        ("session.heartbeat_interval", config.session.heartbeat_interval),
+        ("socket.outbox_age_max", config.socket.outbox_age_max),
+        ("socket.message_duration_max", config.socket.message_duration_max),
+        ("bus.sweep_interval", config.bus.sweep_interval),
+        ("presence.counts_interval", config.presence.counts_interval),
+        ("grpc.keepalive_interval", config.grpc.keepalive_interval),
+    ]
+}
+
+/// Bounds that let nothing through when they are zero.
+fn numbers(config: &Config) -> [(&'static str, usize); 16] {
+    let session = &config.session;
+    let rate = |number: u32| number as usize;
+    [
+        ("connections.connections_max", config.connections.connections_max),
+        ("client.head_bytes_max", config.client.head_bytes_max),
+        ("client.headers_max", config.client.headers_max),
+        ("client.handshakes_max", config.client.handshakes_max),
+        (
+            "client.connect_rate.per_second",
+            rate(config.client.connect_rate.per_second),
+        ),
+        ("client.connect_rate.burst", rate(config.client.connect_rate.burst)),
+        ("session.commands_waiting_max", session.commands_waiting_max),
+        ("session.join_rate.per_second", rate(session.join_rate.per_second)),
+        ("session.join_rate.burst", rate(session.join_rate.burst)),
+        ("session.publish_rate.per_second", rate(session.publish_rate.per_second)),
+        ("session.publish_rate.burst", rate(session.publish_rate.burst)),
+        ("socket.outbox_bytes_max", config.socket.outbox_bytes_max),
+        ("socket.message_bytes_max", config.socket.message_bytes_max),
+        ("bus.in_flight_events_max", config.bus.in_flight_events_max),
+        ("bus.rooms_max", config.bus.rooms_max),
+        ("presence.activity_capacity", config.presence.activity_capacity),
+    ]
+}

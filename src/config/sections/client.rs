@@ -1,0 +1,141 @@
+//! `[node]` and `[client]`: the process itself and the port for clients.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Problem;
+use crate::config::values::{Rated, Size, Time};
+use crate::rate::Rate;
+use crate::transport::http::{self, Network, Origins};
+
+/// The process.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeSection {
+    /// This node's name in answers and logs. Empty: the host's name, which in Kubernetes is the pod's.
+    pub id: String,
+    /// Threads that serve clients. 0: one for each processor.
+    pub shards: usize,
+    /// Over how long a time clients are sent away when the process is asked to end.
+    #[serde(with = "Time")]
+    pub drain_window: Duration,
+}
+
+impl Default for NodeSection {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            shards: 0,
+            drain_window: Duration::from_secs(10),
+        }
+    }
+}
+
+impl NodeSection {
+    /// The number of shards there will be.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        match self.shards {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            shards => shards,
+        }
+    }
+}
+
+/// The port for clients: WebSockets at `/v1/ws`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientSection {
+    /// The address and port.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// The pages that may connect, exactly as browsers send it: `https://app.example.com`. `["*"]` lets every page in.
+    /// Programs that send no `Origin` are let through.
+    pub origins: Vec<String>,
+    /// Whether the token may come as `?token=`. Addresses end up in the logs of proxies.
+    pub token_in_query: bool,
+    /// Proxies whose `X-Forwarded-For` is believed, as addresses or ranges: `10.0.0.0/8`.
+    pub trusted_proxies: Vec<String>,
+    /// How long a client may take to send its request, from the connection on.
+    #[serde(with = "Time")]
+    pub head_timeout: Duration,
+    /// The largest request head; then it is refused with 431.
+    #[serde(with = "Size")]
+    pub head_bytes_max: usize,
+    /// The most header fields; then it is refused with 431.
+    pub headers_max: usize,
+    /// New connections of the node; one more is refused with 503.
+    #[serde(with = "Rated")]
+    pub connect_rate: Rate,
+    /// Connections that have not sent their request yet.
+    pub handshakes_max: usize,
+}
+
+impl Default for ClientSection {
+    fn default() -> Self {
+        let config = http::Config::default();
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            origins: Vec::new(),
+            token_in_query: config.token_in_query,
+            trusted_proxies: Vec::new(),
+            head_timeout: config.head_timeout,
+            head_bytes_max: config.head_bytes_max,
+            headers_max: config.headers_max,
+            connect_rate: config.connect_rate,
+            handshakes_max: config.handshakes_max,
+        }
+    }
+}
+
+impl ClientSection {
+    pub(in crate::config) fn port(&self) -> Result<http::Config, Problem> {
+        Ok(http::Config {
+            origins: self.origins()?,
+            token_in_query: self.token_in_query,
+            head_timeout: self.head_timeout,
+            head_bytes_max: self.head_bytes_max,
+            headers_max: self.headers_max,
+            connect_rate: self.connect_rate,
+            handshakes_max: self.handshakes_max,
+            trusted_proxies: self.proxies()?,
+            page: None,
+        })
+    }
+
+    fn origins(&self) -> Result<Origins, Problem> {
+        if self.origins == ["*"] {
+            return Ok(Origins::Any);
+        }
+        let wrong = self.origins.iter().position(|origin| !is_origin(origin));
+        match wrong {
+            None => Ok(Origins::Listed(self.origins.clone())),
+            Some(at) => Err(Problem::new(
+                format!("client.origins.{at}"),
+                format!(
+                    "`{}` is not scheme://host[:port] as browsers send it, without a path",
+                    self.origins[at]
+                ),
+            )),
+        }
+    }
+
+    fn proxies(&self) -> Result<Vec<Network>, Problem> {
+        let parse = |(at, text): (usize, &String)| {
+            text.parse()
+                .map_err(|error| Problem::new(format!("client.trusted_proxies.{at}"), error))
+        };
+        self.trusted_proxies.iter().enumerate().map(parse).collect()
+    }
+}
+
+/// Browsers send a lower-case scheme and host and nothing behind it (RFC 6454 section 6.2); anything else here would
+/// never match.
+fn is_origin(text: &str) -> bool {
+    let host = text.split_once("://").map(|(_, host)| host);
+    host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' ', '?', '#']))
+        && !text.contains(char::is_uppercase)
+}

@@ -1,0 +1,178 @@
+//! `[grpc]`: the port for backends, and who may call it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderValue;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::services::ServiceSection;
+use crate::api::{self, HomeRooms};
+use crate::auth;
+use crate::config::values::{Rated, Size, Time};
+use crate::config::{Problem, files};
+use crate::rate::Rate;
+use crate::room::RoomPattern;
+
+/// The port for backends: gRPC, gRPC-Web and the HTTP mirror.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrpcSection {
+    /// The address and port.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// Who may call. Without a service and without `jwt` the gateway does not start.
+    pub services: Vec<ServiceSection>,
+    /// Takes JWTs of services: tokens with the claims `scope` (names separated by spaces) and `tenants` (an array, or
+    /// `["*"]`). Written like `[auth]`; not the issuer of your users.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<auth::Config>,
+    /// Certificates; plain text without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSection>,
+    /// The room that stands for a user as the target of a publish, for example `user:{user}`. Clients have to be in it:
+    /// see `policy.auto_join`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_room: Option<String>,
+    /// The room that stands for everyone of a tenant, for example `tenant:{tenant}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant_room: Option<String>,
+    /// Origins that browsers may call gRPC-Web from, exactly as they send them.
+    pub web_origins: Vec<String>,
+    /// The largest message, also after decompression.
+    #[serde(with = "Size")]
+    pub message_bytes_max: usize,
+    /// The largest payload of an event that a backend publishes.
+    #[serde(with = "Size")]
+    pub payload_bytes_max: usize,
+    /// The longest time one unary call may take; a longer deadline is shortened to it.
+    #[serde(with = "Time")]
+    pub deadline_max: Duration,
+    /// The deadline of a unary call that came without one. Not set: such a call is refused.
+    #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    #[schemars(with = "Option<Time>")]
+    pub deadline_default: Option<Duration>,
+    /// The longest time from the connection to a whole HTTP/2 preface or TLS hello.
+    #[serde(with = "Time")]
+    pub first_bytes_timeout: Duration,
+    /// How often an idle connection is asked for a sign of life.
+    #[serde(with = "Time")]
+    pub keepalive_interval: Duration,
+    /// How long the answer may take.
+    #[serde(with = "Time")]
+    pub keepalive_timeout: Duration,
+    /// Calls of one connection at once.
+    pub streams_max: u32,
+    /// Open connections; more wait.
+    pub connections_max: usize,
+    /// The largest header list of one request.
+    #[serde(with = "Size")]
+    pub header_bytes_max: usize,
+    /// Unanswered events of one `PublishStream`; then it is not read on.
+    pub in_flight_max: usize,
+    /// How often one service may publish, unless its own entry says otherwise. Each target of an event counts.
+    #[serde(with = "Rated")]
+    pub publish_rate: Rate,
+    /// How long calls may go on after the process was asked to end.
+    #[serde(with = "Time")]
+    pub drain_max: Duration,
+}
+
+/// Certificates of the port for backends, as PEM files.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSection {
+    /// The certificate chain.
+    pub certificate_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// Who signs client certificates. Not set: none are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ca_file: Option<PathBuf>,
+}
+
+impl Default for GrpcSection {
+    fn default() -> Self {
+        let config = api::Config::default();
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 50051)),
+            services: Vec::new(),
+            jwt: None,
+            tls: None,
+            user_room: None,
+            tenant_room: None,
+            web_origins: Vec::new(),
+            message_bytes_max: config.message_bytes_max,
+            payload_bytes_max: config.payload_bytes_max,
+            deadline_max: config.deadline_max,
+            deadline_default: config.deadline_default,
+            first_bytes_timeout: config.first_bytes_timeout,
+            keepalive_interval: config.keepalive_interval,
+            keepalive_timeout: config.keepalive_timeout,
+            streams_max: config.streams_max,
+            connections_max: config.connections_max,
+            header_bytes_max: config.header_bytes_max as usize,
+            in_flight_max: config.in_flight_max,
+            publish_rate: config.publish_rate,
+            drain_max: config.drain_max,
+        }
+    }
+}
+
+impl GrpcSection {
+    pub(in crate::config) fn port(&self) -> Result<api::Config, Problem> {
+        Ok(api::Config {
+            message_bytes_max: self.message_bytes_max,
+            payload_bytes_max: self.payload_bytes_max,
+            deadline_max: self.deadline_max,
+            deadline_default: self.deadline_default,
+            first_bytes_timeout: self.first_bytes_timeout,
+            keepalive_interval: self.keepalive_interval,
+            keepalive_timeout: self.keepalive_timeout,
+            streams_max: self.streams_max,
+            connections_max: self.connections_max,
+            header_bytes_max: u32::try_from(self.header_bytes_max).unwrap_or(u32::MAX),
+            in_flight_max: self.in_flight_max,
+            publish_rate: self.publish_rate,
+            web_origins: self.web_origins()?,
+            tls: self.tls.as_ref().map(TlsSection::read).transpose()?,
+            drain_max: self.drain_max,
+        })
+    }
+
+    pub(in crate::config) fn home_rooms(&self) -> Result<HomeRooms, Problem> {
+        let pattern = |key: &str, text: &Option<String>| {
+            let text = text.as_deref().map(RoomPattern::parse).transpose();
+            text.map_err(|error| Problem::new(key, error))
+        };
+        let user = pattern("grpc.user_room", &self.user_room)?;
+        let tenant = pattern("grpc.tenant_room", &self.tenant_room)?;
+        HomeRooms::new(user, tenant).map_err(|error| Problem::new("grpc.user_room, grpc.tenant_room", error))
+    }
+
+    fn web_origins(&self) -> Result<Vec<HeaderValue>, Problem> {
+        let value = |(at, text): (usize, &String)| {
+            HeaderValue::from_str(text).map_err(|error| Problem::new(format!("grpc.web_origins.{at}"), error))
+        };
+        self.web_origins.iter().enumerate().map(value).collect()
+    }
+}
+
+impl TlsSection {
+    fn read(&self) -> Result<api::Tls, Problem> {
+        let read = |key: &str, path: &PathBuf| {
+            files::bytes(path).map_err(|error| Problem::new(format!("grpc.tls.{key}"), error))
+        };
+        Ok(api::Tls {
+            certificate_pem: read("certificate_file", &self.certificate_file)?,
+            key_pem: read("key_file", &self.key_file)?,
+            client_ca_pem: self
+                .client_ca_file
+                .as_ref()
+                .map(|path| read("client_ca_file", path))
+                .transpose()?,
+        })
+    }
+}

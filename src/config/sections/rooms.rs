@@ -1,0 +1,157 @@
+//! `[history]`, `[bus]` and `[presence]`: what is kept of rooms.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::bus::history::{HistoryLimits, HistoryRules};
+use crate::bus::memory as bus;
+use crate::config::Problem;
+use crate::config::values::{Size, Time};
+use crate::presence::memory as presence;
+use crate::room::RoomPattern;
+
+/// How much of its past a room keeps, for resuming and history queries. The first bound that is reached drops the oldest
+/// events.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HistorySection {
+    /// The most events of a room. 0 keeps nothing: nobody can resume then.
+    pub events_max: usize,
+    /// The longest time an event is kept. Zero keeps nothing.
+    #[serde(with = "Time")]
+    pub age_max: Duration,
+    /// The most payload bytes of a room. An event larger than this is not kept.
+    #[serde(with = "Size")]
+    pub bytes_max: usize,
+    /// Other bounds for some rooms; the first that matches holds.
+    pub rooms: Vec<HistoryOfRooms>,
+}
+
+/// The history of the rooms that match a pattern. What is left out is as in `[history]`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryOfRooms {
+    /// Which rooms, as a pattern: `project:{id}`, `doc:{path*}`.
+    pub room: String,
+    /// The most events of a room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events_max: Option<usize>,
+    /// The longest time an event is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "humantime_serde")]
+    #[schemars(with = "Option<Time>")]
+    pub age_max: Option<Duration>,
+    /// The most payload bytes of a room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_max: Option<SizeSetting>,
+}
+
+/// A size that may be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct SizeSetting(#[serde(with = "Size")] pub usize);
+
+impl Default for HistorySection {
+    fn default() -> Self {
+        let limits = HistoryLimits::default();
+        Self {
+            events_max: limits.events_max,
+            age_max: limits.age_max,
+            bytes_max: limits.bytes_max,
+            rooms: Vec::new(),
+        }
+    }
+}
+
+impl HistorySection {
+    pub(in crate::config) fn rules(&self) -> Result<HistoryRules, Problem> {
+        let rules: Result<Vec<_>, _> = self
+            .rooms
+            .iter()
+            .enumerate()
+            .map(|(at, rooms)| self.rule(at, rooms))
+            .collect();
+        Ok(HistoryRules::new(rules?, self.limits()))
+    }
+
+    fn rule(&self, at: usize, rooms: &HistoryOfRooms) -> Result<(RoomPattern, HistoryLimits), Problem> {
+        let pattern =
+            RoomPattern::parse(&rooms.room).map_err(|error| Problem::new(format!("history.rooms.{at}.room"), error))?;
+        let limits = HistoryLimits {
+            events_max: rooms.events_max.unwrap_or(self.events_max),
+            age_max: rooms.age_max.unwrap_or(self.age_max),
+            bytes_max: rooms.bytes_max.map_or(self.bytes_max, |size| size.0),
+        };
+        Ok((pattern, limits))
+    }
+
+    fn limits(&self) -> HistoryLimits {
+        HistoryLimits {
+            events_max: self.events_max,
+            age_max: self.age_max,
+            bytes_max: self.bytes_max,
+        }
+    }
+}
+
+/// The in-process bus: the bounds of all rooms together.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "bus::Config", deny_unknown_fields)]
+pub(in crate::config) struct MemoryBus {
+    /// `[history]` says it.
+    #[serde(skip)]
+    history: HistoryRules,
+    /// The most bytes all histories and last values take together, bookkeeping included (256 per event). When it is used
+    /// up, a room that publishes gives up its own oldest events; nobody else's are touched.
+    #[serde(with = "Size")]
+    history_bytes_max: usize,
+    /// The most event names of a room whose last value is kept; the one published longest ago goes first.
+    last_value_names_max: usize,
+    /// The longest time a last value is kept. A room with last values stays in memory.
+    #[serde(with = "Time")]
+    last_value_age_max: Duration,
+    /// How long a repeated idempotency key is recognized.
+    #[serde(with = "Time")]
+    idempotency_window: Duration,
+    /// The most idempotency keys remembered at once, about 110 bytes each; beyond that the oldest are forgotten.
+    idempotency_keys_max: usize,
+    /// The most events that are published but not yet taken by every shard: bounds the memory of their queues.
+    in_flight_events_max: usize,
+    /// How long a publish waits while that many are in flight, before it is refused.
+    #[serde(with = "Time")]
+    in_flight_wait_max: Duration,
+    /// The most rooms with members, history or a recent event, about 200 bytes each; beyond that new rooms are refused.
+    rooms_max: usize,
+    /// How long a room stays in memory after its last use once its history has expired.
+    #[serde(with = "Time")]
+    room_idle_max: Duration,
+    /// The most rooms whose head is remembered after they left memory, about 20 bytes each.
+    forgotten_rooms_max: usize,
+    /// How often expired events, keys and rooms are looked for.
+    #[serde(with = "Time")]
+    sweep_interval: Duration,
+}
+
+/// Who is in a room, and how it is told.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(remote = "presence::Config", deny_unknown_fields)]
+pub(in crate::config) struct MemoryPresence {
+    /// The largest state of a user in a room, as JSON.
+    #[serde(with = "Size")]
+    state_bytes_max: usize,
+    /// The most users of a room that are told by name; a larger room is told in counts.
+    listed_max: u32,
+    /// How long a user whose last connection was lost is still shown: a page that reloads does not blink. Zero shows it
+    /// at once.
+    #[serde(with = "Time")]
+    leave_grace: Duration,
+    /// How long changes are gathered before they are told. Longer saves frames, shorter feels faster.
+    #[serde(with = "Time")]
+    flush_interval: Duration,
+    /// The shortest time between two changes of a room that is told in counts.
+    #[serde(with = "Time")]
+    counts_interval: Duration,
+    /// The most activities kept for a `Watch` that reads slowly, about 100 bytes each. At least 1.
+    activity_capacity: usize,
+}

@@ -1,0 +1,127 @@
+//! `[[grpc.services]]`: the backends that may call, and what each may do.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Credentials, Grant, Scope, TokenDigest};
+use crate::auth::{JwtAuthenticator, Secret};
+use crate::config::values::RateSetting;
+use crate::config::{Problem, files};
+
+use super::grpc::GrpcSection;
+
+/// A service's token must not be guessable: 128 bits need 22 characters of base64.
+const TOKEN_BYTES_MIN: usize = 22;
+
+/// One backend service. It shows a token (`token`, `token_file` or `token_sha256`) or a client certificate.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSection {
+    /// The name, for logs and rates.
+    pub name: String,
+    /// The token itself, at least 22 bytes. Better in a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// A file with the token; a line end at its end is not part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// The SHA-256 digest of the token as 64 hexadecimal digits, so that it need not be here at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_sha256: Option<String>,
+    /// A DNS name or URI of the client certificate it shows; needs `grpc.tls.client_ca_file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// What it may do.
+    pub scopes: Vec<ScopeName>,
+    /// For which tenants. Not set: for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<Vec<String>>,
+    /// How often it may publish. Not set: as `grpc.publish_rate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish_rate: Option<RateSetting>,
+}
+
+/// What a service may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ScopeName {
+    /// Publish events.
+    Publish,
+    /// Read members, history, statistics and decisions.
+    Read,
+    /// Join, remove, disconnect and revoke.
+    Manage,
+    /// Watch who comes and goes.
+    Watch,
+}
+
+impl From<ScopeName> for Scope {
+    fn from(name: ScopeName) -> Self {
+        match name {
+            ScopeName::Publish => Self::Publish,
+            ScopeName::Read => Self::Read,
+            ScopeName::Manage => Self::Manage,
+            ScopeName::Watch => Self::Watch,
+        }
+    }
+}
+
+impl GrpcSection {
+    pub(in crate::config) fn credentials(&self) -> Result<Credentials, Problem> {
+        let (mut tokens, mut certificates) = (Vec::new(), Vec::new());
+        for (at, service) in self.services.iter().enumerate() {
+            let digest = service.digest().map_err(|(key, why)| problem(at, key, why))?;
+            if digest.is_none() && service.certificate.is_none() {
+                return Err(problem(at, "token", "needs a token or a certificate"));
+            }
+            tokens.extend(digest.map(|digest| (digest, service.grant())));
+            certificates.extend(service.certificate.clone().map(|name| (name, service.grant())));
+        }
+        let credentials = Credentials::none().with_tokens(tokens).with_certificates(certificates);
+        match &self.jwt {
+            None => Ok(credentials),
+            Some(config) => {
+                let verifier = JwtAuthenticator::new(config).map_err(|error| Problem::new("grpc.jwt", error))?;
+                Ok(credentials.with_jwt(Arc::new(verifier)))
+            }
+        }
+    }
+}
+
+fn problem(at: usize, key: &str, why: impl std::fmt::Display) -> Problem {
+    Problem::new(format!("grpc.services.{at}.{key}"), why)
+}
+
+impl ServiceSection {
+    fn grant(&self) -> Grant {
+        Grant {
+            name: self.name.clone(),
+            scopes: self.scopes.iter().map(|name| Scope::from(*name)).collect(),
+            tenants: self.tenants.clone(),
+            publish_rate: self.publish_rate.map(|rate| rate.0),
+        }
+    }
+
+    fn digest(&self) -> Result<Option<TokenDigest>, (&'static str, String)> {
+        let token = files::secret(self.token.as_ref(), self.token_file.as_deref())
+            .map_err(|error| ("token", error.to_string()))?;
+        match (token, &self.token_sha256) {
+            (Some(_), Some(_)) => Err((
+                "token_sha256",
+                "is given together with the token; keep one of them".to_owned(),
+            )),
+            (Some(token), None) if token.expose().len() < TOKEN_BYTES_MIN => Err((
+                "token",
+                format!("has fewer than {TOKEN_BYTES_MIN} bytes; `openssl rand -base64 32` makes a good one"),
+            )),
+            (Some(token), None) => Ok(Some(TokenDigest::of(token.expose()))),
+            (None, Some(hex)) => TokenDigest::parse(hex)
+                .map(Some)
+                .ok_or_else(|| ("token_sha256", "is not 64 hexadecimal digits".to_owned())),
+            (None, None) => Ok(None),
+        }
+    }
+}
