@@ -15,11 +15,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::auth::JwtAuthenticator;
+use crate::backend::GrpcBackend;
 use crate::bus::memory as bus;
 use crate::hub::admission;
 use crate::policy::RulePolicy;
 use crate::presence::memory as presence;
-use crate::{auth, gateway, policy, session, telemetry};
+use crate::{api, auth, backend, gateway, policy, session, telemetry};
 
 pub use files::FileError;
 pub use problem::{ConfigError, Problem};
@@ -44,6 +45,9 @@ pub struct Config {
     pub auth: auth::Config,
     /// Permission: rules, conditions for connecting, and rooms everybody is put into. The default allows nothing.
     pub policy: policy::Config,
+    /// The application that validates what clients publish and answers their requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<backend::Config>,
     /// How many connections the node serves. One more is refused with 503 or 429, or closed with 4504.
     #[serde(with = "sections::Connections")]
     pub connections: admission::Config,
@@ -107,7 +111,11 @@ impl Config {
             presence: self.presence,
             auth: self.auth.clone(),
             policy: self.policy.clone(),
-            api: self.grpc.port().map_err(wrong)?,
+            backend: self.backend.clone(),
+            api: api::Config {
+                members_listed_max: self.presence.listed_max,
+                ..self.grpc.port().map_err(wrong)?
+            },
             credentials: self.grpc.credentials().map_err(wrong)?,
             home_rooms: self.grpc.home_rooms().map_err(wrong)?,
             drain_window: self.node.drain_window,
@@ -129,6 +137,13 @@ impl Config {
             (
                 "policy",
                 RulePolicy::new(&self.policy).err().map(|error| error.to_string()),
+            ),
+            (
+                "backend",
+                self.backend
+                    .as_ref()
+                    .and_then(|backend| GrpcBackend::new(backend).err())
+                    .map(|error| error.to_string()),
             ),
             (
                 "grpc",

@@ -8,7 +8,7 @@
 //! 2. [`hub`] and [`rooms`]
 //! 3. [`session`]
 //! 4. edges: [`transport`], [`api`]
-//! 5. composition: [`config`], [`telemetry`], [`gateway`], `cli`
+//! 5. composition: [`config`], [`telemetry`], [`gateway`], [`cli`]
 
 pub mod error;
 pub mod event;
@@ -33,6 +33,7 @@ pub mod session;
 pub mod api;
 pub mod transport;
 
+pub mod cli;
 pub mod config;
 pub mod gateway;
 pub mod telemetry;

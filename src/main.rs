@@ -1,3 +1,7 @@
 //! The `roomcast` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    roomcast::cli::run()
+}

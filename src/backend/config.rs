@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where client events and requests go. Whatever goes wrong is a refusal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where the application's `ClientEventService` listens, as `http://host:port` or `https://host:port`. Connected to
@@ -17,6 +18,7 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// How long an answer may take, connecting included (default 2 s).
     #[serde(default = "default_timeout", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub timeout: Duration,
     /// The largest answer, in bytes (default 65,536).
     #[serde(default = "default_answer_bytes_max")]

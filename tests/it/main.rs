@@ -4,6 +4,7 @@
 
 mod architecture;
 mod autobahn;
+mod cli;
 mod config;
 mod native;
 mod tools;

@@ -122,6 +122,7 @@ impl Default for GrpcSection {
 }
 
 impl GrpcSection {
+    /// `presence.listed_max` is set from its own section.
     pub(in crate::config) fn port(&self) -> Result<api::Config, Problem> {
         Ok(api::Config {
             message_bytes_max: self.message_bytes_max,
@@ -139,6 +140,7 @@ impl GrpcSection {
             web_origins: self.web_origins()?,
             tls: self.tls.as_ref().map(TlsSection::read).transpose()?,
             drain_max: self.drain_max,
+            ..api::Config::default()
         })
     }
 

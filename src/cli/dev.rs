@@ -1,0 +1,145 @@
+//! `dev`: a gateway to try things with, on this machine alone.
+
+mod policy;
+mod welcome;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::Args;
+
+use self::welcome::Welcome;
+use super::failure::Failure;
+use super::serve;
+use super::settings::Settings;
+use super::token::{development, mint, read_secret, subject};
+use crate::auth::{IssuerConfig, Secret};
+use crate::config::{Config, ScopeName, ServiceSection};
+
+/// The page that is served at `/`.
+const PAGE: &str = include_str!("../../assets/dev.html");
+
+/// The tenant and the users that tokens are printed for.
+const TENANT: &str = "demo";
+const USERS: [&str; 2] = ["ada", "bob"];
+
+/// How long the printed tokens are good for: a working day.
+const TOKEN_TTL: Duration = Duration::from_secs(12 * 3600);
+
+/// Run a gateway for development: in-process bus, tokens and a page to try it, on this machine only
+///
+/// Needs no configuration and no network. Any user may do everything in any room of its tenant, except in user:ID, which
+/// is that user's own, and in private:NAME, which needs the claim role=admin. With --config the rules of that file hold
+/// instead, if it has any.
+#[derive(Debug, Args)]
+pub(super) struct Dev {
+    /// The port for clients and the page; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    port: u16,
+    /// The port for backends (gRPC and HTTP); 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 50051)]
+    grpc_port: u16,
+    /// A file with the secret that signs tokens (HS256, at least 32 bytes), instead of a new one at each start
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// The secret itself
+    #[arg(
+        long,
+        conflicts_with = "secret_file",
+        env = "ROOMCAST_DEV_SECRET",
+        hide_env_values = true
+    )]
+    secret: Option<String>,
+    /// Print one line of JSON with all addresses and tokens
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What a development gateway trusts.
+struct Keys {
+    issuer: IssuerConfig,
+    service_token: String,
+}
+
+impl Dev {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let keys = self.keys()?;
+        let config = self.config(&keys)?;
+        let telemetry = serve::start_telemetry(&config.telemetry)?;
+        let listeners = serve::listen(&config).await?;
+        let mut parts = config.gateway(true)?;
+        parts.client.page = Some(PAGE);
+        let gateway = serve::start(parts, listeners).await?;
+        let welcome = Welcome {
+            client: gateway.client_address(),
+            grpc: gateway.grpc_address(),
+            tenant: TENANT,
+            users: keys.user_tokens()?,
+            service_token: keys.service_token,
+        };
+        if self.json {
+            println!("{}", welcome.as_json());
+        } else {
+            println!("{welcome}");
+        }
+        serve::until_signal(gateway, telemetry).await
+    }
+
+    fn keys(&self) -> Result<Keys, Failure> {
+        let secret = match (&self.secret_file, &self.secret) {
+            (Some(path), _) => read_secret(path)?,
+            (None, Some(secret)) => secret.clone(),
+            (None, None) => random(),
+        };
+        Ok(Keys {
+            issuer: development(secret),
+            // The prefix keeps it from looking like a flag where it is pasted.
+            service_token: format!("dev_{}", random()),
+        })
+    }
+
+    /// The settings, with what makes it a development gateway.
+    fn config(&self, keys: &Keys) -> Result<Config, Failure> {
+        let mut config = self.settings.load()?;
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        config.client.listen = loopback(self.port);
+        config.grpc.listen = loopback(self.grpc_port);
+        // Pages of a frontend's own development server; without a token they get nowhere.
+        config.client.origins = vec!["*".to_owned()];
+        config.auth.issuers.push(keys.issuer.clone());
+        config.grpc.services.push(keys.service());
+        if config.policy.rules.is_empty() {
+            policy::open(&mut config);
+        }
+        config.node.drain_window = Duration::from_millis(200);
+        Ok(config)
+    }
+}
+
+impl Keys {
+    fn service(&self) -> ServiceSection {
+        ServiceSection {
+            name: "dev".to_owned(),
+            token: Some(Secret::new(self.service_token.clone())),
+            scopes: vec![ScopeName::Publish, ScopeName::Read, ScopeName::Manage, ScopeName::Watch],
+            ..ServiceSection::default()
+        }
+    }
+
+    fn user_tokens(&self) -> Result<Vec<(&'static str, String)>, Failure> {
+        let token = |user| {
+            let claims = subject(&self.issuer.claims, user, TENANT);
+            mint(&self.issuer, user, TOKEN_TTL, claims).map(|token| (user, token))
+        };
+        USERS.into_iter().map(token).collect()
+    }
+}
+
+fn random() -> String {
+    URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
+}

@@ -1,0 +1,57 @@
+//! Who may do what in a development gateway: almost everybody everything, with one refusal of each kind to try.
+
+use crate::config::Config;
+use crate::policy::{ActionName, RuleConfig};
+
+const EVERYTHING: [ActionName; 4] = [
+    ActionName::Join,
+    ActionName::Publish,
+    ActionName::Presence,
+    ActionName::History,
+];
+
+/// Opens the rooms, puts everybody into the rooms of their user and tenant, and tells backends their names.
+pub(super) fn open(config: &mut Config) {
+    config.policy.rules = vec![
+        rule("own-room", "user:{id}", "room.id == user.id"),
+        rule(
+            "private-rooms",
+            "private:{name_of_room*}",
+            "has(claims.role) && claims.role == 'admin'",
+        ),
+        rule(
+            "any-room",
+            "{whole*}",
+            "!room.name.startsWith('user:') && !room.name.startsWith('private:')",
+        ),
+    ];
+    config.policy.auto_join = vec!["user:{sub}".to_owned(), "tenant:{tenant_id}".to_owned()];
+    config.grpc.user_room = Some("user:{user}".to_owned());
+    config.grpc.tenant_room = Some("tenant:{tenant}".to_owned());
+}
+
+fn rule(name: &str, room: &str, when: &str) -> RuleConfig {
+    RuleConfig {
+        name: name.to_owned(),
+        room: room.to_owned(),
+        allow: EVERYTHING.to_vec(),
+        events: Vec::new(),
+        when: Some(when.to_owned()),
+        authorizer: false,
+        validate: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::RulePolicy;
+
+    #[test]
+    fn the_development_rules_compile() {
+        let mut config = Config::default();
+        open(&mut config);
+        RulePolicy::new(&config.policy).unwrap();
+        config.gateway(true).unwrap();
+    }
+}

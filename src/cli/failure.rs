@@ -1,0 +1,59 @@
+//! How a command ends when it does not end well.
+
+use std::process::ExitCode;
+
+use crate::config::ConfigError;
+
+/// Why a command did not do what it was asked. The numbers are documented in `roomcast --help`.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The answer is no. Already said where the text is empty.
+    #[error("{0}")]
+    No(String),
+    /// The arguments do not fit together.
+    #[error("{0}")]
+    Usage(String),
+    /// Nobody answers, or the machine refuses.
+    #[error("{0}")]
+    Undone(String),
+}
+
+impl Failure {
+    /// Says it in one line on standard error and gives the exit code.
+    pub(super) fn report(&self) -> ExitCode {
+        let text = self.to_string();
+        if !text.is_empty() {
+            eprintln!("roomcast: {text}");
+        }
+        ExitCode::from(match self {
+            Self::No(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Undone(_) => 3,
+        })
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        match error {
+            ConfigError::Unreadable { .. } => Self::Undone(error.to_string()),
+            ConfigError::Wrong(_) => Self::No(error.to_string()),
+        }
+    }
+}
+
+/// An error with its causes in one line: the outermost alone often says only "transport error".
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        // Libraries tend to repeat their cause in their own words.
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

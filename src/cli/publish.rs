@@ -1,0 +1,230 @@
+//! `publish`: one event through the gRPC API, as a backend would.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+use super::failure::{Failure, chain};
+use super::token::read_secret;
+use crate::proto::v1::publish_service_client::PublishServiceClient;
+use crate::proto::v1::{
+    EventClass, Payload, Position, PublishRequest, PublishResponse, PublishResult, Target, payload, target,
+};
+
+/// Publish one event over gRPC and print its position in each room
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  roomcast publish --room project:7 --event task:created --data '{\"id\":1}' --token-file token"
+)]
+pub(super) struct Publish {
+    #[command(flatten)]
+    api: Api,
+    /// The tenant
+    #[arg(long, value_name = "ID", default_value = "demo")]
+    tenant: String,
+    /// A room; may be repeated
+    #[arg(long = "room", value_name = "ROOM", required = true)]
+    rooms: Vec<String>,
+    /// The event's name
+    #[arg(long, value_name = "NAME")]
+    event: String,
+    /// What it carries: JSON, or @FILE
+    #[arg(long, value_name = "JSON", default_value = "null")]
+    data: String,
+    /// What is kept of it
+    #[arg(long, value_enum, default_value_t = Class::Reliable)]
+    class: Class,
+    /// The idempotency key: repeating the command with it does no harm
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Publish only if the room is here: an OFFSET, or EPOCH/OFFSET
+    #[arg(long, value_name = "POSITION", value_parser = expected)]
+    expect: Option<Position>,
+    /// The user on whose behalf
+    #[arg(long, value_name = "ID")]
+    actor: Option<String>,
+    /// Print the answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where the gRPC API is, and who asks.
+#[derive(Debug, Args)]
+pub(super) struct Api {
+    /// The gateway's gRPC address
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:50051",
+        env = "ROOMCAST_GRPC_URL"
+    )]
+    url: String,
+    /// The service token
+    #[arg(long, value_name = "TOKEN", env = "ROOMCAST_SERVICE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// A file that holds the service token
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+    /// How long the answer may take
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Class {
+    /// To who is there now; no position, not kept
+    Ephemeral,
+    /// Ordered, kept, recovered after a reconnect
+    Reliable,
+    /// Reliable, and the newest one is handed to who joins later
+    LastValue,
+}
+
+impl From<Class> for EventClass {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Ephemeral => Self::Ephemeral,
+            Class::Reliable => Self::Reliable,
+            Class::LastValue => Self::LastValue,
+        }
+    }
+}
+
+impl Publish {
+    pub(super) async fn run(self) -> Result<(), Failure> {
+        let json = self.json;
+        let mut client = PublishServiceClient::new(self.api.channel()?);
+        let call = self.api.call(self.request()?)?;
+        let answer = client
+            .publish(call)
+            .await
+            .map_err(|status| refusal(&status))?
+            .into_inner();
+        if json {
+            println!("{}", as_json(&answer));
+        } else {
+            for result in &answer.results {
+                println!("{}", as_text(result));
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&self) -> Result<PublishRequest, Failure> {
+        let target = |room: &String| Target {
+            target: Some(target::Target::Room(room.clone())),
+        };
+        Ok(PublishRequest {
+            tenant: self.tenant.clone(),
+            targets: self.rooms.iter().map(target).collect(),
+            event: self.event.clone(),
+            payload: Some(Payload {
+                content: Some(payload::Content::Json(self.data()?)),
+            }),
+            class: EventClass::from(self.class).into(),
+            idempotency_key: self.key.clone().unwrap_or_default(),
+            expected_position: self.expect.clone(),
+            actor_user_id: self.actor.clone().unwrap_or_default(),
+            ..PublishRequest::default()
+        })
+    }
+
+    fn data(&self) -> Result<String, Failure> {
+        let text = match self.data.strip_prefix('@') {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|error| Failure::Undone(format!("cannot read {path}: {error}")))?,
+            None => self.data.clone(),
+        };
+        // The gateway would refuse it too; here the mistake of a shell's quoting is told with its place.
+        serde_json::from_str::<serde::de::IgnoredAny>(&text)
+            .map_err(|error| Failure::Usage(format!("--data is not JSON: {error}")))?;
+        Ok(text)
+    }
+}
+
+impl Api {
+    fn channel(&self) -> Result<Channel, Failure> {
+        let wrong = |error: tonic::transport::Error| Failure::Usage(format!("--url: {}", chain(&error)));
+        let mut endpoint = Endpoint::from_shared(self.url.clone()).map_err(wrong)?;
+        if self.url.starts_with("https:") {
+            let tls = ClientTlsConfig::new().with_enabled_roots();
+            endpoint = endpoint.tls_config(tls).map_err(wrong)?;
+        }
+        Ok(endpoint.connect_timeout(self.timeout).connect_lazy())
+    }
+
+    /// The call with its deadline and its credential.
+    fn call<T>(&self, message: T) -> Result<Request<T>, Failure> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.timeout);
+        let token = match (&self.token, &self.token_file) {
+            (Some(token), _) => token.clone(),
+            (None, Some(path)) => read_secret(path)?,
+            (None, None) => return Ok(request),
+        };
+        let value: MetadataValue<Ascii> = format!("Bearer {token}")
+            .parse()
+            .map_err(|_| Failure::Usage("the token has characters no token has".to_owned()))?;
+        request.metadata_mut().insert("authorization", value);
+        Ok(request)
+    }
+}
+
+fn expected(text: &str) -> Result<Position, String> {
+    let (epoch, offset) = text.split_once('/').unwrap_or(("", text));
+    let offset = offset
+        .parse()
+        .map_err(|_| "expected OFFSET or EPOCH/OFFSET".to_owned())?;
+    Ok(Position {
+        epoch: epoch.to_owned(),
+        offset,
+    })
+}
+
+/// The status in one line: its stable reason first, since that is what the documentation lists.
+fn refusal(status: &Status) -> Failure {
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.clone());
+    let mut text = match reason {
+        Some(reason) => format!("{reason}: {}", status.message()),
+        None => format!("{:?}: {}", status.code(), chain(status)),
+    };
+    if let Some(retry) = details.retry_info().and_then(|info| info.retry_delay) {
+        text.push_str(&format!(" (again after {retry:?})"));
+    }
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled => Failure::Undone(text),
+        _ => Failure::No(text),
+    }
+}
+
+fn as_text(result: &PublishResult) -> String {
+    let place = match &result.position {
+        Some(position) => format!("{}/{}", position.epoch, position.offset),
+        None => "no position".to_owned(),
+    };
+    let note = if result.duplicate { " (published before)" } else { "" };
+    format!(
+        "{} {place} reached {}{note}",
+        result.room.escape_debug(),
+        result.reached
+    )
+}
+
+fn as_json(answer: &PublishResponse) -> serde_json::Value {
+    let result = |result: &PublishResult| {
+        json!({
+            "room": result.room,
+            "position": result.position.as_ref().map(|at| json!({"epoch": at.epoch, "offset": at.offset})),
+            "duplicate": result.duplicate,
+            "reached": result.reached,
+        })
+    };
+    json!({ "results": answer.results.iter().map(result).collect::<Vec<_>>() })
+}

@@ -1,0 +1,190 @@
+//! The program as a person runs it: what it prints, and with which exit code it ends.
+
+use std::process::{Command, Output, Stdio};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+fn roomcast(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_roomcast"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// The exit code and all that was said on standard error.
+fn failure(arguments: &[&str]) -> (i32, String) {
+    let output = roomcast(arguments);
+    assert!(output.stdout.is_empty(), "{output:?}");
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn success(arguments: &[&str]) -> String {
+    let output = roomcast(arguments);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn claims(token: &str) -> serde_json::Value {
+    let payload = token.trim().split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+#[test]
+fn a_command_line_that_cannot_be_read_ends_with_2() {
+    for arguments in [
+        &[][..],
+        &["sevre"],
+        &["token", "--user", "ada"],
+        &["publish", "--room", "r"],
+        &["publish", "--room", "r", "--event", "e", "--data", "{"],
+        &["tail", "a", "b", "--token", "t", "--since", "e/1"],
+        &["tail", "a", "--token", "t", "--since", "1"],
+        &["print", "--set", "no value"],
+    ] {
+        assert_eq!(failure(arguments).0, 2, "{arguments:?}");
+    }
+}
+
+#[test]
+fn help_tells_the_exit_codes() {
+    assert!(success(&["--help"]).contains("Exit codes:"));
+}
+
+#[test]
+fn a_gateway_that_does_not_answer_ends_with_3_in_one_line() {
+    // Port 1 is reserved (tcpmux) and nobody listens there.
+    let publish = ["publish", "--url", "http://127.0.0.1:1", "--room", "r", "--event", "e"];
+    let tail = ["tail", "r", "--url", "ws://127.0.0.1:1/v1/ws", "--token", "t"];
+    for arguments in [&publish[..], &tail] {
+        let (code, said) = failure(arguments);
+        assert_eq!(code, 3, "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.to_lowercase().contains("connection refused"), "{said}");
+    }
+}
+
+#[test]
+fn a_minted_token_carries_what_was_asked_for() {
+    let token = success(&[
+        "token",
+        "--secret",
+        "0123456789abcdef0123456789abcdef",
+        "--user",
+        "ada",
+        "--tenant",
+        "acme",
+        "--ttl",
+        "5m",
+        "--claim",
+        "projects=[7]",
+        "--claim",
+        "sub=mallory",
+    ]);
+    let claims = claims(&token);
+    assert_eq!(claims["sub"], "ada");
+    assert_eq!(claims["tenant_id"], "acme");
+    assert_eq!(claims["projects"], serde_json::json!([7]));
+    assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 300);
+}
+
+/// The least that is served: somebody who may call, and somebody who may connect.
+const GOOD: &str = r#"
+    [[grpc.services]]
+    name = "app"
+    token = "0123456789abcdef0123456789abcdef"
+    scopes = ["publish"]
+
+    [[auth.issuers]]
+    issuer = "https://id.example.com"
+    audiences = ["app"]
+    keys = [{ algorithm = "HS256", secret = "0123456789abcdef0123456789abcdef" }]
+    claims.tenant = "org"
+
+    [[policy.rules]]
+    name = "projects"
+    room = "project:{id}"
+    allow = ["join"]
+    when = "room.id in claims.projects"
+"#;
+
+#[test]
+fn a_good_configuration_checks_with_0_and_a_wrong_one_with_1_and_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("roomcast.toml");
+    let path = path.to_str().unwrap();
+
+    std::fs::write(path, GOOD).unwrap();
+    assert!(success(&["check", path]).contains("good"));
+
+    std::fs::write(path, "[connections]\nper_usr_max = 5\n").unwrap();
+    let (code, said) = failure(&["check", path]);
+    assert_eq!(code, 1);
+    assert!(said.contains("did you mean `connections.per_user_max`?"), "{said}");
+
+    let (code, said) = failure(&["check", "/does/not/exist.toml"]);
+    assert_eq!(code, 3, "{said}");
+}
+
+#[test]
+fn the_configuration_in_effect_is_printed_with_what_flags_set() {
+    let printed = success(&["print", "--set", "connections.per_user_max=7"]);
+    assert!(printed.contains("per_user_max = 7"), "{printed}");
+    assert!(success(&["print", "--defaults"]).contains("per_user_max = 20"));
+}
+
+#[test]
+fn the_schema_is_json_and_forbids_unknown_keys() {
+    let schema: serde_json::Value = serde_json::from_str(&success(&["schema"])).unwrap();
+    assert_eq!(schema["additionalProperties"], false);
+}
+
+#[test]
+fn explain_names_the_rule_and_its_exit_code_is_the_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("roomcast.toml");
+    std::fs::write(&path, GOOD).unwrap();
+    let explain = |room: &str| {
+        let claims = r#"{"sub":"ada","org":"a","projects":["7"]}"#;
+        roomcast(&[
+            "explain",
+            "--config",
+            path.to_str().unwrap(),
+            "--claims",
+            claims,
+            "join",
+            room,
+        ])
+    };
+    let (allowed, denied) = (explain("project:7"), explain("project:8"));
+    assert_eq!((allowed.status.code(), denied.status.code()), (Some(0), Some(1)));
+    let said = |output: Output| String::from_utf8(output.stdout).unwrap();
+    assert!(said(allowed).starts_with("allowed by projects:"));
+    assert!(said(denied).starts_with("denied by "));
+}
+
+#[test]
+fn a_gateway_without_credentials_for_backends_does_not_start() {
+    let listens = ["--set", "client.listen=127.0.0.1:0", "--set", "grpc.listen=127.0.0.1:0"];
+    let (code, said) = failure(&[&["serve", "--set", "telemetry.log=error"], &listens[..]].concat());
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no authentication"), "{said}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let (code, said) = failure(&[
+        "dev",
+        "--port",
+        &port,
+        "--grpc-port",
+        "0",
+        "--set",
+        "telemetry.log=error",
+    ]);
+    assert_eq!(code, 3, "{said}");
+    assert!(said.contains("client.listen"), "{said}");
+}
