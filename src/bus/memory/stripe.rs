@@ -252,13 +252,12 @@ impl Stripe {
         let now = shared.clock.now();
         let live = self.enter(shared, room, room_hash, now)?;
         let id = subscriber.id();
-        match live.subscribers.iter_mut().find(|known| known.id() == id) {
-            Some(known) => *known = subscriber,
-            None => {
-                // A room has few subscribers, most have one.
-                live.subscribers.reserve_exact(1);
-                live.subscribers.push(subscriber);
-            }
+        if let Some(known) = live.subscribers.iter_mut().find(|known| known.id() == id) {
+            *known = subscriber;
+        } else {
+            // A room has few subscribers, most have one.
+            live.subscribers.reserve_exact(1);
+            live.subscribers.push(subscriber);
         }
         Ok(shared.stands_at(live.log.head()))
     }

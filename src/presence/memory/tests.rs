@@ -401,7 +401,8 @@ async fn the_runner_tells_what_happens_and_ends_graces_without_being_asked() {
         assert!(lost.elapsed() >= GRACE && lost.elapsed() <= GRACE + Duration::from_millis(100));
         shutdown.cancel();
     };
-    tokio::join!(Arc::clone(&presence).run(shutdown.clone()), story);
+    let both = async { tokio::join!(Arc::clone(&presence).run(shutdown.clone()), story) };
+    tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
 }
 
 /// An observer whose mailbox can be full.
@@ -467,4 +468,59 @@ async fn a_watcher_sees_connections_and_a_late_one_is_told_how_much_it_missed() 
         presence.leave(&room("r"), &ada, Departure::Left);
     }
     assert!(matches!(watch.try_recv(), Err(TryRecvError::Lagged(_))));
+}
+
+#[tokio::test]
+async fn threads_that_enter_and_leave_at_once_lose_nobody_and_leave_nothing() {
+    const THREADS: usize = 4;
+    const ROUNDS: usize = 400;
+    let presence = MemoryPresence::new(Config {
+        leave_grace: Duration::ZERO,
+        activity_capacity: THREADS * ROUNDS * 8,
+        ..Config::default()
+    });
+    let (observer, rooms) = (Recorder::new(0), [room("a"), room("b")]);
+    let mut watch = presence.activity();
+    for room in &rooms {
+        presence.observe(room, observer.clone());
+    }
+    let live = &|thread: usize| {
+        // All threads are tabs of the same two users.
+        let tabs = [tab("ada"), tab("bob")];
+        for round in 0..ROUNDS {
+            let (room, member) = (&rooms[round % 2], &tabs[(round / 2 + thread) % 2]);
+            presence.enter(room, member, None).unwrap();
+            assert!(presence.reached(room, &Except::NOBODY) >= 1);
+            presence.leave(room, member, Departure::Lost);
+        }
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            scope.spawn(move || live(thread));
+        }
+        for _ in 0..50 {
+            futures_util::FutureExt::now_or_never(presence.flush()).expect("a recorder takes everything at once");
+        }
+    });
+    presence.flush().await;
+    let mut shown = std::collections::BTreeSet::new();
+    let mut version = 0;
+    for change in observer.take() {
+        assert!(change.version > std::mem::replace(&mut version, change.version));
+        for one in &change.joined {
+            assert!(shown.insert((change.room.clone(), one.user.clone())));
+        }
+        for user in &change.left {
+            assert!(shown.remove(&(change.room.clone(), user.clone())));
+        }
+    }
+    assert!(shown.is_empty());
+    let told = activities(&mut watch);
+    let count = |word: &str| told.iter().filter(|activity| activity.contains(word)).count();
+    assert_eq!((count("joined"), count("occupied")), (count("left"), count("vacated")));
+    for room in &rooms {
+        presence.unobserve(room, 0);
+    }
+    assert!(presence.stripes.iter().all(|stripe| lock(stripe).rooms.is_empty()));
+    assert!(presence.shared.whereabouts.is_empty());
 }
