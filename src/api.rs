@@ -25,11 +25,12 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
-use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::transport::Server;
 use tonic::{Request, Status};
 use tonic_web::GrpcWebLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
+use self::listener::tls::Acceptor;
 use crate::hub::Shards;
 use crate::policy::Policy;
 use crate::proto::v1::publish_service_server::PublishServiceServer;
@@ -40,6 +41,7 @@ use crate::rooms::Rooms;
 pub use config::{Config, ConfigError, HomeRooms, Tls};
 pub use credentials::{Caller, Credentials, Grant, Scope, TokenDigest};
 pub use health::Health;
+pub use listener::tls::TlsError;
 
 /// What the methods work on.
 pub struct Context {
@@ -66,16 +68,22 @@ struct Shared {
     draining: CancellationToken,
 }
 
-/// The listener ended for another reason than its shutdown.
+/// The listener did not start, or ended for another reason than its shutdown.
 #[derive(Debug, thiserror::Error)]
-#[error("the gRPC listener ended")]
-pub struct ServeError(#[from] tonic::transport::Error);
+pub enum ServeError {
+    /// The TLS settings cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The listener ended.
+    #[error("the gRPC listener ended")]
+    Ended(#[from] tonic::transport::Error),
+}
 
 /// Serves the API until `shutdown`, then as long as calls go on, at most [`Config::drain_max`]. Streams end with
 /// `UNAVAILABLE` (`DRAINING`) at once.
 ///
 /// # Errors
-/// [`ServeError`]: the TLS settings cannot be used, or the listener failed.
+/// Every variant of [`ServeError`].
 pub async fn serve(
     listener: tokio::net::TcpListener,
     context: Context,
@@ -88,20 +96,20 @@ pub async fn serve(
         config,
         draining: draining.clone(),
     });
-    let server = builder(&shared.config)?;
     let cors = cors(&shared.config);
     let layers = tower::ServiceBuilder::new()
         .option_layer(cors)
         .layer(http::MirrorLayer::new(&shared))
         .layer(GrpcWebLayer::new())
         .layer(gate::GateLayer(shared.clone()));
-    let incoming = listener::incoming(listener, &shared.config);
+    let tls = shared.config.tls.as_ref().map(Acceptor::new).transpose()?;
+    let incoming = listener::incoming(listener, tls, &shared.config);
     let begun = async {
         shutdown.await;
         shared.context.health.set_serving(false).await;
         draining.cancel();
     };
-    let until_drained = server
+    let until_drained = builder(&shared.config)
         .layer(layers)
         .add_routes(routes(&shared))
         .serve_with_incoming_shutdown(incoming, begun);
@@ -115,28 +123,13 @@ pub async fn serve(
     }
 }
 
-fn builder(config: &Config) -> Result<Server, tonic::transport::Error> {
-    let server = Server::builder()
+fn builder(config: &Config) -> Server {
+    Server::builder()
         .accept_http1(true)
         .max_concurrent_streams(config.streams_max)
         .http2_keepalive_interval(Some(config.keepalive_interval))
         .http2_keepalive_timeout(Some(config.keepalive_timeout))
-        .http2_max_header_list_size(config.header_bytes_max);
-    match &config.tls {
-        Some(tls) => server.tls_config(tls_config(tls)),
-        None => Ok(server),
-    }
-}
-
-fn tls_config(tls: &Tls) -> ServerTlsConfig {
-    let identity = Identity::from_pem(&tls.certificate_pem, &tls.key_pem);
-    let config = ServerTlsConfig::new().identity(identity);
-    match &tls.client_ca_pem {
-        Some(ca) => config
-            .client_ca_root(Certificate::from_pem(ca))
-            .client_auth_optional(true),
-        None => config,
-    }
+        .http2_max_header_list_size(config.header_bytes_max)
 }
 
 fn routes(shared: &Arc<Shared>) -> tonic::service::Routes {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::credentials::Credentials;
+use super::listener::tls::Acceptor;
 use crate::rate::Rate;
 use crate::room::{RoomPattern, Tenant};
 
@@ -104,6 +105,9 @@ pub enum ConfigError {
     /// Client certificates grant something, but none is asked for.
     #[error("client certificates are configured as credentials, but the gRPC listener has no client CA")]
     NoClientCa,
+    /// The certificates cannot be used.
+    #[error("{0}")]
+    Tls(String),
     /// A bound of zero refuses everything.
     #[error("`{0}` must be at least 1")]
     Zero(&'static str),
@@ -120,6 +124,9 @@ impl Config {
         }
         if credentials.is_empty() {
             return Err(ConfigError::NoAuthentication(listen));
+        }
+        if let Some(tls) = &self.tls {
+            Acceptor::new(tls).map_err(|error| ConfigError::Tls(error.to_string()))?;
         }
         let client_ca = self.tls.as_ref().is_some_and(|tls| tls.client_ca_pem.is_some());
         if credentials.has_certificates() && !client_ca {

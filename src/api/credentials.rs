@@ -15,8 +15,8 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
-use tonic::transport::CertificateDer;
 
 use super::status::Refusal;
 use crate::auth::Authenticator;

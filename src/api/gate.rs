@@ -11,13 +11,12 @@ use futures_util::future::BoxFuture;
 use http::{Extensions, HeaderMap, Request, Response};
 use tonic::body::Body;
 use tonic::service::Routes;
-use tonic::transport::CertificateDer;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::Shared;
 use super::credentials::Caller;
+use super::listener::Peer;
 use super::status::{Invalid, Refusal};
 
 /// How much earlier than the caller the gateway gives up at most, so that the caller still hears why.
@@ -110,10 +109,8 @@ impl Shared {
         if self.draining.is_cancelled() {
             return Err(Refusal::Draining);
         }
-        let tls = extensions.get::<TlsConnectInfo<TcpConnectInfo>>();
-        let chain: Option<Arc<Vec<CertificateDer<'static>>>> = tls.and_then(TlsConnectInfo::peer_certs);
-        let chain = chain.as_ref().map(|chain| chain.as_slice());
-        self.context.credentials.authenticate(headers, chain).await
+        let peer = extensions.get::<Peer>().and_then(|peer| peer.0.as_deref());
+        self.context.credentials.authenticate(headers, peer).await
     }
 
     /// How long a unary call may take.

@@ -9,5 +9,6 @@ mod publish;
 mod rooms;
 mod stream;
 mod support;
+mod tls;
 mod watch;
 mod web;
