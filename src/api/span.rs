@@ -46,8 +46,9 @@ pub(super) fn room(metadata: &MetadataMap, caller: &Caller, method: &'static str
 pub(super) fn record_publish(results: &[v1::PublishResult]) {
     let span = Span::current();
     if !span.is_disabled() {
-        let reached: u64 = results.iter().map(|result| u64::from(result.reached)).sum();
-        span.record("roomcast.rooms", results.len());
+        // Signed: the OpenTelemetry layer writes unsigned numbers as text.
+        let reached: i64 = results.iter().map(|result| i64::from(result.reached)).sum();
+        span.record("roomcast.rooms", i64::try_from(results.len()).unwrap_or(i64::MAX));
         span.record("roomcast.reached", reached);
     }
 }

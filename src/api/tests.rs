@@ -1,5 +1,6 @@
 //! The API over real connections: a tonic client, the listener on a port of its own, and the in-process bus behind it.
 
+mod cost;
 mod credentials;
 mod health;
 mod history;
@@ -7,6 +8,7 @@ mod http;
 mod limits;
 mod publish;
 mod rooms;
+mod spans;
 mod stream;
 mod support;
 mod tls;

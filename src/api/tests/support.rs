@@ -91,7 +91,7 @@ impl Default for Setup {
 
 pub(super) fn token(text: &str, scopes: &[Scope], tenants: Option<&[&str]>) -> (TokenDigest, Grant) {
     let grant = Grant {
-        name: format!("the service of {text}"),
+        name: format!("the service with {scopes:?} in {tenants:?}"),
         scopes: scopes.to_vec(),
         tenants: tenants.map(|tenants| tenants.iter().map(ToString::to_string).collect()),
         publish_rate: None,
