@@ -129,9 +129,9 @@ async fn members(
     Extension(caller): Extension<Arc<Caller>>,
     room: Result<Path<String>, PathRejection>,
     query: Result<Query<wire::MembersPage>, QueryRejection>,
-) -> Result<Json<wire::Members>, Refusal> {
-    let Query(page) = query.map_err(bad_query)?;
-    let Path(room) = room.map_err(bad_path)?;
+) -> Result<Json<wire::Roster>, Refusal> {
+    let Query(page) = query.map_err(|rejection| bad_query(&rejection))?;
+    let Path(room) = room.map_err(|rejection| bad_path(&rejection))?;
     let request = v1::ListMembersRequest {
         tenant: page.tenant,
         room,
@@ -149,18 +149,18 @@ async fn stats(
     room: Result<Path<String>, PathRejection>,
     query: Result<Query<wire::InTenant>, QueryRejection>,
 ) -> Result<Json<wire::Stats>, Refusal> {
-    let Query(wire::InTenant { tenant }) = query.map_err(bad_query)?;
-    let Path(room) = room.map_err(bad_path)?;
+    let Query(wire::InTenant { tenant }) = query.map_err(|rejection| bad_query(&rejection))?;
+    let Path(room) = room.map_err(|rejection| bad_path(&rejection))?;
     let request = v1::GetRoomStatsRequest { tenant, room };
     let response = shared.get_room_stats(&caller, request).await?;
     Ok(Json(response.into()))
 }
 
-fn bad_query(rejection: QueryRejection) -> Refusal {
+fn bad_query(rejection: &QueryRejection) -> Refusal {
     Refusal::invalid(Invalid::Undecodable, "", rejection.body_text())
 }
 
-fn bad_path(rejection: PathRejection) -> Refusal {
+fn bad_path(rejection: &PathRejection) -> Refusal {
     Refusal::invalid(Invalid::Room, "room", rejection.body_text())
 }
 

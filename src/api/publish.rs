@@ -171,13 +171,13 @@ impl Shared {
             let outcome = self.context.rooms.publish(permit, publish).await;
             return match outcome {
                 Ok(outcome) => Ok(vec![outcome]),
-                Err(error) => Err(Refusal::publish(error, permit.room().clone())),
+                Err(error) => Err(Refusal::publish(&error, permit.room().clone())),
             };
         }
         let publishes = permits.iter().map(|permit| async {
             let publish = draft.publish(permit.room(), id);
             let outcome = self.context.rooms.publish(permit, publish).await;
-            outcome.map_err(|error| Refusal::publish(error, permit.room().clone()))
+            outcome.map_err(|error| Refusal::publish(&error, permit.room().clone()))
         });
         all_or_first_refusal(join_all(publishes).await)
     }

@@ -169,6 +169,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// An argument is not acceptable.
+    #[expect(clippy::needless_pass_by_value, reason = "callers hand in the error they were given")]
     pub fn invalid(kind: Invalid, field: impl Into<String>, why: impl ToString) -> Self {
         Self::Invalid {
             kind,
@@ -196,9 +197,13 @@ impl Refusal {
     }
 
     /// The bus refused to publish to `room`.
-    pub fn publish(error: PublishError, room: Room) -> Self {
+    #[must_use]
+    pub fn publish(error: &PublishError, room: Room) -> Self {
         match error {
-            PublishError::VersionConflict { current } => Self::VersionConflict { room, current },
+            PublishError::VersionConflict { current } => Self::VersionConflict {
+                room,
+                current: *current,
+            },
             PublishError::KeyReused => Self::KeyReused { room, stored: 0 },
             PublishError::NotStored(why) => Self::NotStored(why),
             PublishError::UnknownOutcome(why) => Self::UnknownOutcome { why, stored: 0 },

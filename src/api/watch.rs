@@ -37,7 +37,7 @@ impl WatchService for Watcher {
 
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let caller = caller(&request)?;
-        let filter = Filter::parse(caller, request.into_inner())?;
+        let filter = Filter::parse(caller, request.get_ref())?;
         // Subscribed before `started` is told: what happens after it is not missed.
         let activity = self.0.context.rooms.presence().activity();
         let started = stream::once(std::future::ready(Ok(response(
@@ -80,7 +80,7 @@ struct Filter {
 }
 
 impl Filter {
-    fn parse(caller: Arc<Caller>, request: v1::WatchRequest) -> Result<Self, Refusal> {
+    fn parse(caller: Arc<Caller>, request: &v1::WatchRequest) -> Result<Self, Refusal> {
         caller.check_scope(Scope::Watch)?;
         if !request.cursor.is_empty() {
             return Err(Refusal::Unimplemented("watch.cursor"));

@@ -188,7 +188,7 @@ pub(super) struct InTenant {
 /// A page of members.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Members {
+pub(super) struct Roster {
     members: Vec<Member>,
     next_page_token: String,
     member_count: u32,
@@ -207,7 +207,7 @@ struct Member {
     join_time_ms: i64,
 }
 
-impl From<v1::ListMembersResponse> for Members {
+impl From<v1::ListMembersResponse> for Roster {
     fn from(response: v1::ListMembersResponse) -> Self {
         let members = response.members.into_iter().map(|member| Member {
             user_id: member.user_id,

@@ -148,16 +148,15 @@ impl Reader<'_> {
     /// The events after an offset; refused when one of them is no longer kept.
     async fn after(&self, after: Offset, bounds: ReadBounds) -> Result<Vec<Arc<Event>>, Refusal> {
         let events = self.page(Page::After(after), bounds).await?;
-        let complete = match events.first().and_then(|event| event.link) {
-            Some(link) => link.prev <= after,
-            None => {
-                let since = Position {
-                    offset: after,
-                    ..self.head
-                };
-                let recovery = self.rooms.recover(self.permit, since, bounds).await?;
-                matches!(recovery, Recovery::Exact(_))
-            }
+        let complete = if let Some(link) = events.first().and_then(|event| event.link) {
+            link.prev <= after
+        } else {
+            let since = Position {
+                offset: after,
+                ..self.head
+            };
+            let recovery = self.rooms.recover(self.permit, since, bounds).await?;
+            matches!(recovery, Recovery::Exact(_))
         };
         if complete {
             Ok(events)

@@ -79,6 +79,7 @@ async fn curl_can_publish_and_see_members_and_stats() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn the_mirror_refuses_as_grpc_does() {
     let api = Api::start().await;
     let event = |changes: Value| {

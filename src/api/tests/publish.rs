@@ -186,6 +186,7 @@ async fn one_connection_is_sent_to_directly() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn every_unacceptable_field_is_named() {
     type Change = Box<dyn Fn(&mut v1::PublishRequest)>;
     fn change(change: impl Fn(&mut v1::PublishRequest) + 'static) -> Change {

@@ -27,6 +27,9 @@ async fn a_publish_is_a_server_span_of_the_callers_trace_without_secrets() {
     let provider = SdkTracerProvider::builder().with_simple_exporter(kept.clone()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
     opentelemetry::global::set_text_map_propagator(TraceContextPropagator::new());
+    // With a single subscriber in the process, tracing lets the first thread that meets a span decide for all whether it
+    // is wanted; tests without one run beside this.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     // The runtime of the test has one thread, so the listener's tasks see this subscriber, too.
     let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
     let api = Api::start().await;

@@ -218,6 +218,7 @@ pub(super) fn to_room(name: &str) -> v1::Target {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as the field of a request takes it")]
 pub(super) fn json(text: &str) -> Option<v1::Payload> {
     Some(v1::Payload {
         content: Some(v1::payload::Content::Json(text.to_owned())),

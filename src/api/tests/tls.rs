@@ -87,9 +87,8 @@ async fn outcome(
         config = config.identity(Identity::from_pem(certificate, key));
     }
     let endpoint = Endpoint::from_shared(format!("https://{}", api.address)).unwrap();
-    let channel = match endpoint.tls_config(config).unwrap().connect().await {
-        Ok(channel) => channel,
-        Err(_) => return Code::Unavailable,
+    let Ok(channel) = endpoint.tls_config(config).unwrap().connect().await else {
+        return Code::Unavailable;
     };
     let caller = Caller {
         token,
