@@ -1,7 +1,9 @@
 // Opens the page of `roomcast dev` in a real, headless Chromium, twice, and uses it as two people would:
 // both connect and join one room, each publishes, both see it once; then one loses the connection and misses nothing.
 //
-//   node tests/browser/run.mjs PAGE_URL [SCREENSHOT.png]
+//   node tests/browser/run.mjs PAGE_URL PAGE_URL [SCREENSHOT.png]
+//
+// The two addresses are those that `roomcast dev` prints for two users; the screenshot shows what the first one sees.
 //
 // Exit code 0: all of it was seen. Otherwise the first thing that was not is printed, with what the page said.
 //
@@ -15,9 +17,9 @@
 import { existsSync } from "node:fs";
 import { chromium } from "playwright-core";
 
-const [pageUrl, screenshot] = process.argv.slice(2);
-if (!pageUrl) {
-  console.error("usage: node tests/browser/run.mjs PAGE_URL [SCREENSHOT.png]");
+const [adasPage, bobsPage, screenshot] = process.argv.slice(2);
+if (!bobsPage) {
+  console.error("usage: node tests/browser/run.mjs PAGE_URL PAGE_URL [SCREENSHOT.png]");
   process.exit(2);
 }
 
@@ -56,7 +58,7 @@ class Person {
     page.on("pageerror", (error) => this.console.push(`uncaught: ${error.message}`));
   }
 
-  static async open(browser, name) {
+  static async open(browser, name, pageUrl) {
     const context = await browser.newContext();
     context.setDefaultTimeout(PATIENCE_MS);
     const person = new Person(name, await context.newPage());
@@ -99,9 +101,9 @@ const browser = await chromium.launch({ executablePath, args, timeout: 60_000 })
 const people = [];
 let failure;
 try {
-  const ada = await Person.open(browser, "ada");
+  const ada = await Person.open(browser, "ada", adasPage);
   people.push(ada);
-  const bob = await Person.open(browser, "bob");
+  const bob = await Person.open(browser, "bob", bobsPage);
   people.push(bob);
 
   const room = `browser-${process.pid}`;

@@ -6,5 +6,7 @@ mod architecture;
 mod autobahn;
 mod cli;
 mod config;
+mod dev;
 mod native;
+mod third_party;
 mod tools;

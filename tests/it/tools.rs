@@ -49,8 +49,9 @@ fn command(program: &Path, script: &str) -> Command {
     command
 }
 
+/// What `scripts/setup.sh` has put there.
 #[track_caller]
-fn installed(path: &str) -> PathBuf {
+pub(crate) fn installed(path: &str) -> PathBuf {
     let path = root().join(path);
     assert!(path.exists(), "{} is not installed; run: make setup", path.display());
     path

@@ -1,0 +1,77 @@
+//! The program itself, as `roomcast dev`: what a newcomer meets first, and what software that is not ours is tried on.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// How long the start may take, on a machine with other worries.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running gateway; it ends with this value.
+pub(crate) struct Dev {
+    process: Child,
+    welcome: Value,
+    /// What it logs, complete once it has ended.
+    log: Option<JoinHandle<String>>,
+}
+
+impl Dev {
+    /// Starts it on free ports and waits until it serves.
+    pub(crate) fn start() -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+            .args(["dev", "--port", "0", "--grpc-port", "0", "--json"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
+        let (sender, first) = mpsc::sync_channel(1);
+        thread::spawn(move || {
+            let _ = sender.send(said.next());
+            // Read to the end, so that it never waits for a reader.
+            said.for_each(drop);
+        });
+        let mut stderr = process.stderr.take().unwrap();
+        let log = thread::spawn(move || {
+            let mut log = String::new();
+            let _ = stderr.read_to_string(&mut log);
+            log
+        });
+        let mut dev = Self {
+            process,
+            welcome: Value::Null,
+            log: Some(log),
+        };
+        let line = first
+            .recv_timeout(PATIENCE)
+            .expect("`roomcast dev` says where it listens");
+        let line = line.expect("`roomcast dev` starts").unwrap();
+        dev.welcome = serde_json::from_str(&line).unwrap();
+        dev
+    }
+
+    /// What it has printed under this JSON pointer.
+    pub(crate) fn said(&self, pointer: &str) -> &str {
+        self.welcome
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("{pointer} is not in {}", self.welcome))
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // One that has ended by itself cannot be ended again.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let log = self.log.take().and_then(|log| log.join().ok());
+        if thread::panicking() {
+            eprintln!("`roomcast dev` logged:\n{}", log.unwrap_or_default());
+        }
+    }
+}
