@@ -104,7 +104,7 @@ pub struct Expiry(pub u64);
 /// What a verified token said about its bearer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The tenant; empty in a deployment without tenants.
+    /// The tenant; `default` in a deployment without tenants.
     pub tenant: Tenant,
     /// The user.
     pub user: UserId,

@@ -20,7 +20,7 @@ const SEPARATOR: char = '\0';
 /// Why a tenant or a room name was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RoomError {
-    /// A room name has at least one byte.
+    /// A tenant and a room name have at least one byte.
     #[error("is empty")]
     Empty,
     /// The name is longer than its bound.
@@ -46,7 +46,8 @@ fn check(text: &str, bytes_max: usize) -> Result<(), RoomError> {
 
 /// One customer of the backend: the scope of every room, user and history.
 ///
-/// The empty tenant is valid: it is the only one of a deployment without tenants.
+/// Never empty: a tenant that was forgotten must not pass for one. A deployment without tenants has the one of
+/// [`Tenant::default`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tenant(Arc<str>);
 
@@ -57,8 +58,11 @@ impl Tenant {
     /// Parses a tenant.
     ///
     /// # Errors
-    /// [`RoomError::TooLong`] and [`RoomError::ControlCharacter`].
+    /// Every variant of [`RoomError`].
     pub fn parse(text: &str) -> Result<Self, RoomError> {
+        if text.is_empty() {
+            return Err(RoomError::Empty);
+        }
         check(text, Self::BYTES_MAX)?;
         Ok(Self(text.into()))
     }
@@ -71,8 +75,9 @@ impl Tenant {
 }
 
 impl Default for Tenant {
+    /// The tenant `default`.
     fn default() -> Self {
-        Self("".into())
+        Self("default".into())
     }
 }
 
@@ -175,8 +180,14 @@ mod tests {
 
     #[test]
     fn names_are_compared_as_bytes_without_normalization() {
-        assert_ne!(room("", "Caf\u{e9}"), room("", "Cafe\u{301}"));
-        assert_ne!(room("", "Room"), room("", "room"));
+        assert_ne!(room("t", "Caf\u{e9}"), room("t", "Cafe\u{301}"));
+        assert_ne!(room("t", "Room"), room("t", "room"));
+    }
+
+    #[test]
+    fn a_tenant_that_was_forgotten_passes_for_none() {
+        assert_eq!(Tenant::parse(""), Err(RoomError::Empty));
+        assert_eq!(Tenant::parse("default"), Ok(Tenant::default()));
     }
 
     #[test]
@@ -196,7 +207,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn rooms_are_equal_only_when_tenant_and_name_are(
-            a in "[a-c:]{0,3}", b in "[a-c:]{1,3}", c in "[a-c:]{0,3}", d in "[a-c:]{1,3}",
+            a in "[a-c:]{1,3}", b in "[a-c:]{1,3}", c in "[a-c:]{1,3}", d in "[a-c:]{1,3}",
         ) {
             let (left, right) = (room(&a, &b), room(&c, &d));
             proptest::prop_assert_eq!(left == right, a == c && b == d);

@@ -132,7 +132,7 @@ fn an_expression_longer_than_its_bound_is_refused() {
 
 #[test]
 fn a_deep_expression_is_refused_and_what_is_accepted_can_be_evaluated() {
-    let identity = crate::policy::rules::tests::identity("", &serde_json::json!({}));
+    let identity = crate::policy::rules::tests::identity("a", &serde_json::json!({}));
     let claims = Claims::new(&identity.claims);
     for (unit, end) in [
         ("!", "true"),
