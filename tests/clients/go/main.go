@@ -150,6 +150,10 @@ func run() error {
 	if target == "" || token == "" {
 		return errors.New("go: ROOMCAST_GRPC or ROOMCAST_TOKEN is not set; see tests/clients/README.md")
 	}
+	tenant := os.Getenv("ROOMCAST_TENANT")
+	if tenant == "" {
+		tenant = "default"
+	}
 	connection, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return fmt.Errorf("go: %w", err)
@@ -160,7 +164,7 @@ func run() error {
 		rooms:   roomcastv1.NewRoomServiceClient(connection),
 		watch:   roomcastv1.NewWatchServiceClient(connection),
 		token:   token,
-		tenant:  os.Getenv("ROOMCAST_TENANT"),
+		tenant:  tenant,
 		room:    "smoke-go-" + rand.Text(),
 	}
 	checks := []struct {

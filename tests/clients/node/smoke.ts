@@ -160,7 +160,7 @@ async function main(): Promise<number> {
     console.error("node: ROOMCAST_GRPC or ROOMCAST_TOKEN is not set; see tests/clients/README.md");
     return 1;
   }
-  const smoke = new Smoke(target, token, tenant ?? "");
+  const smoke = new Smoke(target, token, tenant || "default");
   const checks = {
     publish: () => smoke.checkPublish(),
     members: () => smoke.checkMembers(),

@@ -93,7 +93,7 @@ def read_kinds(watch, auth, tenant, kinds):
 
 def main():
     target, token = os.environ["ROOMCAST_GRPC"], os.environ["ROOMCAST_TOKEN"]
-    tenant = os.environ.get("ROOMCAST_TENANT", "")
+    tenant = os.environ.get("ROOMCAST_TENANT") or "default"
     auth = [("authorization", f"Bearer {token}")]
     room = f"smoke-python-{uuid.uuid4().hex}"
     with grpc.insecure_channel(target) as channel:

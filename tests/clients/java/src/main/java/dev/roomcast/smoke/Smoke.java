@@ -186,7 +186,7 @@ public final class Smoke {
         ManagedChannel channel = Grpc.newChannelBuilder(environment.get("ROOMCAST_GRPC"), InsecureChannelCredentials.create())
                 .build();
         var tenant = environment.getOrDefault("ROOMCAST_TENANT", "");
-        var smoke = new Smoke(channel, environment.get("ROOMCAST_TOKEN"), tenant);
+        var smoke = new Smoke(channel, environment.get("ROOMCAST_TOKEN"), tenant.isEmpty() ? "default" : tenant);
         boolean held = smoke.run();
         channel.shutdownNow().awaitTermination(5, TimeUnit.SECONDS);
         System.exit(held ? 0 : 1);
