@@ -1,0 +1,45 @@
+//! The harness: a whole gateway in this process, and people, backends and vandals around it.
+//!
+//! A test reads as a story and waits for facts. Every wait ends after [`wait::PATIENCE`] with a sentence that says what did
+//! not happen. What did *not* happen is shown by a later event that did: [`Client::expect_nothing_before`].
+//!
+//! Everything a client receives is checked beside what the test asks for: the chain of offsets of each room, that nothing
+//! comes of a room it is not in, and that the frames say what the contract says they may.
+
+mod application;
+mod caller;
+mod chain;
+mod client;
+mod encoding;
+mod identity;
+mod json;
+mod node;
+mod wait;
+
+pub use application::{Answer, Application, allow, deny};
+pub use caller::{Caller, TENANT, draft, payload, reason, to_room};
+pub use client::{Carries, Client, Ended, InRoom, ToRoom};
+pub use encoding::Encoding;
+pub use identity::{User, user};
+pub use node::{Node, everything, home_rooms, rule};
+pub use wait::{eventually, within};
+
+/// Runs each story once for each encoding a client may speak.
+macro_rules! over_encodings {
+    ($($story:ident),+ $(,)?) => {
+        mod json {
+            $(#[tokio::test]
+            async fn $story() {
+                super::$story(crate::support::Encoding::Json).await;
+            })+
+        }
+        mod protobuf {
+            $(#[tokio::test]
+            async fn $story() {
+                super::$story(crate::support::Encoding::Protobuf).await;
+            })+
+        }
+    };
+}
+
+pub(crate) use over_encodings;

@@ -1,0 +1,386 @@
+//! The JSON form of the protocol, written from the mapping in `client.proto` and not from the gateway's codec. Strict: a
+//! field that the contract does not name, or one that is there with its zero value, fails the test.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use roomcast::proto::client_v1::client_frame::Command;
+use roomcast::proto::client_v1::history_query::From as Side;
+use roomcast::proto::client_v1::payload::Content;
+use roomcast::proto::client_v1::server_frame::Message;
+use roomcast::proto::client_v1::*;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
+
+/// A command as JSON text.
+pub fn encode(frame: &ClientFrame) -> String {
+    let (name, fields) = command(frame.command.as_ref().expect("a frame has a command"));
+    format!("{{\"id\":{},\"{name}\":{}}}", frame.id, fields.text())
+}
+
+/// A message of the server.
+///
+/// # Panics
+/// When it is no message of the contract.
+pub fn decode(text: &str) -> ServerFrame {
+    let mut frame = Fields::of(text, text);
+    let id = frame.number("id");
+    let known = frame.left.len() == 1;
+    assert!(known, "one message in each frame: {text}");
+    let name = frame.left.keys().next().unwrap().clone();
+    let mut fields = Fields::of(text, frame.take(&name).unwrap());
+    let message = message(&name, &mut fields);
+    fields.finish();
+    ServerFrame {
+        id,
+        message: Some(message),
+    }
+}
+
+/// The fields of an object to write; those with their zero value are left out.
+#[derive(Default)]
+struct Written(Vec<String>);
+
+impl Written {
+    fn raw(mut self, key: &str, json: Option<impl AsRef<str>>) -> Self {
+        if let Some(json) = json {
+            self.0.push(format!("\"{key}\":{}", json.as_ref()));
+        }
+        self
+    }
+
+    fn string(self, key: &str, value: &str) -> Self {
+        let text = (!value.is_empty()).then(|| serde_json::Value::from(value).to_string());
+        self.raw(key, text)
+    }
+
+    fn number(self, key: &str, value: impl Into<u64>) -> Self {
+        let value = value.into();
+        self.raw(key, (value != 0).then(|| value.to_string()))
+    }
+
+    fn payload(self, payload: Option<&Payload>) -> Self {
+        match payload.and_then(|payload| payload.content.as_ref()) {
+            Some(Content::Json(json)) => self.raw("payload", Some(json)),
+            Some(Content::Binary(bytes)) => self.raw("binary", Some(format!("\"{}\"", STANDARD.encode(bytes)))),
+            None => self,
+        }
+    }
+
+    fn position(self, key: &str, position: Option<&Position>) -> Self {
+        let text = position.map(|at| {
+            Self::default()
+                .string("epoch", &at.epoch)
+                .number("offset", at.offset)
+                .text()
+        });
+        self.raw(key, text)
+    }
+
+    fn text(&self) -> String {
+        format!("{{{}}}", self.0.join(","))
+    }
+}
+
+fn command(command: &Command) -> (&'static str, Written) {
+    let new = Written::default();
+    match command {
+        Command::Connect(connect) => {
+            let resume = connect.resume.iter().map(|at| {
+                let fields = Written::default().string("room", &at.room);
+                fields.position("position", at.position.as_ref()).text()
+            });
+            let resume: Vec<String> = resume.collect();
+            let resume = (!resume.is_empty()).then(|| format!("[{}]", resume.join(",")));
+            let fields = new.string("token", &connect.token).string("client", &connect.client);
+            ("connect", fields.raw("resume", resume))
+        }
+        Command::Join(join) => {
+            let fields = new.string("room", &join.room).position("since", join.since.as_ref());
+            let fields = fields.number("rewind", join.rewind);
+            let fields = fields.raw("presence", join.presence.then_some("true"));
+            ("join", fields.raw("state", join.state_json.as_ref()))
+        }
+        Command::Leave(leave) => ("leave", new.string("room", &leave.room)),
+        Command::Publish(publish) => {
+            let class = match publish.class() {
+                EventClass::Unspecified => "",
+                EventClass::Ephemeral => "ephemeral",
+                EventClass::Reliable => "reliable",
+                EventClass::LastValue => "last_value",
+            };
+            let fields = new.string("room", &publish.room).string("event", &publish.event);
+            let fields = fields.payload(publish.payload.as_ref()).string("class", class);
+            ("publish", fields.string("idempotencyKey", &publish.idempotency_key))
+        }
+        Command::Request(request) => {
+            let fields = new.string("method", &request.method).string("room", &request.room);
+            ("request", fields.payload(request.payload.as_ref()))
+        }
+        Command::PresenceQuery(query) => ("presenceQuery", new.string("room", &query.room)),
+        Command::PresenceUpdate(update) => {
+            let fields = new.string("room", &update.room);
+            ("presenceUpdate", fields.raw("state", update.state_json.as_ref()))
+        }
+        Command::UserRoomsQuery(query) => ("userRoomsQuery", new.string("userId", &query.user_id)),
+        Command::HistoryQuery(query) => {
+            let fields = new.string("room", &query.room);
+            let fields = match &query.from {
+                Some(Side::After(at)) => fields.position("after", Some(at)),
+                Some(Side::Before(at)) => fields.position("before", Some(at)),
+                None => fields,
+            };
+            ("historyQuery", fields.number("limit", query.limit))
+        }
+        Command::Refresh(refresh) => ("refresh", new.string("token", &refresh.token)),
+        Command::Ping(Ping {}) => ("ping", new),
+    }
+}
+
+/// The fields of an object that was read, as far as they have not been taken.
+struct Fields<'t> {
+    whole: &'t str,
+    left: BTreeMap<String, &'t RawValue>,
+}
+
+impl<'t> Fields<'t> {
+    fn of(whole: &'t str, object: &'t str) -> Self {
+        let left = serde_json::from_str(object).unwrap_or_else(|error| panic!("{error}: {object} in {whole}"));
+        Self { whole, left }
+    }
+
+    fn take(&mut self, key: &str) -> Option<&'t str> {
+        self.left.remove(key).map(RawValue::get)
+    }
+
+    /// A value that is left out where it is zero.
+    fn value<T: DeserializeOwned + Default + PartialEq>(&mut self, key: &str) -> T {
+        let Some(text) = self.take(key) else {
+            return T::default();
+        };
+        let value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{key}: {error} in {}", self.whole));
+        assert!(value != T::default(), "{key} is zero and there, in {}", self.whole);
+        value
+    }
+
+    fn string(&mut self, key: &str) -> String {
+        self.value(key)
+    }
+
+    fn number<T: DeserializeOwned + Default + PartialEq>(&mut self, key: &str) -> T {
+        self.value(key)
+    }
+
+    fn flag(&mut self, key: &str) -> bool {
+        self.value(key)
+    }
+
+    /// An enum's value as its word.
+    fn word(&mut self, key: &str, prefix: &str, value: impl Fn(&str) -> Option<i32>) -> i32 {
+        let word = self.string(key);
+        if word.is_empty() {
+            return 0;
+        }
+        assert_eq!(word, word.to_lowercase());
+        value(&format!("{prefix}{}", word.to_uppercase()))
+            .unwrap_or_else(|| panic!("no {prefix} is called {word}, in {}", self.whole))
+    }
+
+    fn object<T>(&mut self, key: &str, read: impl Fn(&mut Fields<'t>) -> T) -> Option<T> {
+        let text = self.take(key)?;
+        Some(self.inner(text, read))
+    }
+
+    fn list<T>(&mut self, key: &str, read: impl Fn(&mut Fields<'t>) -> T) -> Vec<T> {
+        let Some(text) = self.take(key) else {
+            return Vec::new();
+        };
+        let items: Vec<&'t RawValue> = serde_json::from_str(text).expect("a list");
+        assert!(!items.is_empty(), "{key} is empty and there, in {}", self.whole);
+        items.into_iter().map(|item| self.inner(item.get(), &read)).collect()
+    }
+
+    fn inner<T>(&self, text: &'t str, read: impl Fn(&mut Fields<'t>) -> T) -> T {
+        let mut fields = Fields::of(self.whole, text);
+        let value = read(&mut fields);
+        fields.finish();
+        value
+    }
+
+    fn payload(&mut self) -> Option<Payload> {
+        let content = match (self.take("payload"), self.take("binary")) {
+            (Some(json), None) => Content::Json(json.to_owned()),
+            (None, Some(text)) => {
+                let text: String = serde_json::from_str(text).expect("binary is a text");
+                Content::Binary(STANDARD.decode(text).expect("binary is base64").into())
+            }
+            _ => panic!("a payload or binary: {}", self.whole),
+        };
+        Some(Payload { content: Some(content) })
+    }
+
+    fn position(&mut self, key: &str) -> Option<Position> {
+        self.object(key, |at| Position {
+            epoch: at.string("epoch"),
+            offset: at.number("offset"),
+        })
+    }
+
+    fn finish(self) {
+        assert!(
+            self.left.is_empty(),
+            "fields the contract does not name: {:?} in {}",
+            self.left.keys(),
+            self.whole
+        );
+    }
+}
+
+fn message(name: &str, from: &mut Fields<'_>) -> Message {
+    match name {
+        "error" => Message::Error(ErrorReply {
+            code: from.word("code", "ERROR_CODE_", |name| {
+                ErrorCode::from_str_name(name).map(Into::into)
+            }),
+            reason: from.string("reason"),
+            message: from.string("message"),
+            retry_after_ms: from.number("retryAfterMs"),
+        }),
+        "connected" => Message::Connected(Connected {
+            connection_id: from.string("connectionId"),
+            user_id: from.string("userId"),
+            expires_at_ms: from.number("expiresAtMs"),
+            heartbeat_interval_ms: from.number("heartbeatIntervalMs"),
+            server_time_ms: from.number("serverTimeMs"),
+            rooms: from.list("rooms", joined),
+        }),
+        "joined" => Message::Joined(joined(from)),
+        "left" => Message::Left(Left {
+            room: from.string("room"),
+        }),
+        "published" => Message::Published(Published {
+            position: from.position("position"),
+            duplicate: from.flag("duplicate"),
+            reached: from.number("reached"),
+        }),
+        "reply" => Message::Reply(Reply {
+            payload: from.payload(),
+        }),
+        "presence" => Message::Presence(presence(from)),
+        "presenceUpdated" => Message::PresenceUpdated(PresenceUpdated {
+            room: from.string("room"),
+        }),
+        "userRooms" => Message::UserRooms(UserRooms {
+            user_id: from.string("userId"),
+            rooms: from.value("rooms"),
+        }),
+        "history" => Message::History(History {
+            room: from.string("room"),
+            events: from.list("events", event),
+            position: from.position("position"),
+            complete: from.flag("complete"),
+            more: from.flag("more"),
+        }),
+        "refreshed" => Message::Refreshed(Refreshed {
+            expires_at_ms: from.number("expiresAtMs"),
+        }),
+        "pong" => Message::Pong(Pong {
+            server_time_ms: from.number("serverTimeMs"),
+        }),
+        _ => push(name, from),
+    }
+}
+
+fn push(name: &str, from: &mut Fields<'_>) -> Message {
+    let why = |from: &mut Fields<'_>| {
+        from.word("reason", "ROOM_CHANGE_REASON_", |name| {
+            RoomChangeReason::from_str_name(name).map(Into::into)
+        })
+    };
+    match name {
+        "event" => Message::Event(event(from)),
+        "passed" => Message::Passed(Passed {
+            room: from.string("room"),
+            epoch: from.string("epoch"),
+            offset: from.number("offset"),
+            previous_offset: from.number("previousOffset"),
+        }),
+        "presenceDelta" => Message::PresenceDelta(PresenceDelta {
+            room: from.string("room"),
+            joined: from.list("joined", member),
+            left_user_ids: from.value("leftUserIds"),
+            updated: from.list("updated", member),
+            member_count: from.number("memberCount"),
+            counts_only: from.flag("countsOnly"),
+        }),
+        "roomJoined" => Message::RoomJoined(RoomJoined {
+            joined: from.object("joined", joined),
+            reason: why(from),
+        }),
+        "roomLeft" => Message::RoomLeft(RoomLeft {
+            room: from.string("room"),
+            reason: why(from),
+            message: from.string("message"),
+        }),
+        "degraded" => Message::Degraded(Degraded {
+            active: from.flag("active"),
+        }),
+        "resync" => Message::Resync(Resync {
+            room: from.string("room"),
+            position: from.position("position"),
+        }),
+        "reconnectAdvice" => Message::ReconnectAdvice(ReconnectAdvice {
+            delay_ms: from.number("delayMs"),
+            jitter_ms: from.number("jitterMs"),
+        }),
+        "sessionExpiring" => Message::SessionExpiring(SessionExpiring {
+            expires_at_ms: from.number("expiresAtMs"),
+        }),
+        other => panic!("the contract names no message `{other}`: {}", from.whole),
+    }
+}
+
+fn joined(from: &mut Fields<'_>) -> Joined {
+    Joined {
+        room: from.string("room"),
+        position: from.position("position"),
+        recovered: from.flag("recovered"),
+        replayed: from.number("replayed"),
+        presence: from.object("presence", presence),
+    }
+}
+
+fn presence(from: &mut Fields<'_>) -> Presence {
+    Presence {
+        room: from.string("room"),
+        members: from.list("members", member),
+        member_count: from.number("memberCount"),
+        counts_only: from.flag("countsOnly"),
+    }
+}
+
+fn member(from: &mut Fields<'_>) -> Member {
+    Member {
+        user_id: from.string("userId"),
+        connections: from.number("connections"),
+        state_json: from.take("state").map(str::to_owned),
+    }
+}
+
+fn event(from: &mut Fields<'_>) -> Event {
+    Event {
+        room: from.string("room"),
+        id: from.string("id"),
+        name: from.string("name"),
+        epoch: from.string("epoch"),
+        offset: from.number("offset"),
+        previous_offset: from.number("previousOffset"),
+        time_ms: from.number("timeMs"),
+        actor_user_id: from.string("actorUserId"),
+        class: from.word("class", "EVENT_CLASS_", |name| {
+            EventClass::from_str_name(name).map(Into::into)
+        }),
+        payload: from.payload(),
+    }
+}
