@@ -14,14 +14,15 @@ mod encoding;
 mod identity;
 mod json;
 mod node;
+pub mod raw;
 mod wait;
 
 pub use application::{Answer, Application, allow, deny};
-pub use caller::{Caller, TENANT, draft, payload, reason, to_room};
+pub use caller::{Caller, ROOT, TENANT, draft, payload, reason, retry_after, to_room};
 pub use client::{Carries, Client, Ended, InRoom, ToRoom};
 pub use encoding::Encoding;
-pub use identity::{User, user};
-pub use node::{Node, everything, home_rooms, rule};
+pub use identity::{SECRET, User, in_seconds, user};
+pub use node::{Node, home_rooms, rule, usual};
 pub use wait::{eventually, within};
 
 /// Runs each story once for each encoding a client may speak.

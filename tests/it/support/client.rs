@@ -1,7 +1,7 @@
 //! Somebody with a WebSocket. Reads only when asked to, so a client that does not read is one that is left alone.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -10,6 +10,7 @@ use roomcast::proto::client_v1::payload::Content;
 use roomcast::proto::client_v1::server_frame::Message as Said;
 use roomcast::proto::client_v1::*;
 use serde_json::Value;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -43,6 +44,12 @@ impl Opening {
             traces,
             request,
         }
+    }
+
+    /// In another encoding than the node's.
+    pub fn speaking(self, encoding: Encoding) -> Self {
+        let opening = self.header("sec-websocket-protocol", encoding.subprotocol());
+        Self { encoding, ..opening }
     }
 
     /// With a header more, or another one.
@@ -284,6 +291,14 @@ impl Client {
         }
     }
 
+    /// The reply to a command, if it has come.
+    pub fn reply_if_any(&mut self, id: u32) -> Option<Result<Said, ErrorReply>> {
+        match self.replies.remove(&id)? {
+            Said::Error(refusal) => Some(Err(refusal)),
+            reply => Some(Ok(reply)),
+        }
+    }
+
     /// The next push, whatever it is.
     pub async fn push(&mut self) -> Said {
         let what = format!("a push to {self}");
@@ -386,7 +401,7 @@ impl Client {
         self.end().await;
     }
 
-    /// Loses the connection without a word.
+    /// Loses the connection without a word, as it also does when it is dropped.
     pub fn crash(self) {
         drop(self);
     }
@@ -422,6 +437,13 @@ impl Client {
             let other = self.replies.insert(frame.id, message);
             assert!(other.is_none(), "two replies to one command: {other:?}");
         }
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // The node holds on to the socket as well, so closing this end alone would end nothing. It may have ended already.
+        let _ = SockRef::from(self.socket.get_ref()).shutdown(Shutdown::Both);
     }
 }
 

@@ -16,6 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::caller::ROOT;
 use super::client::Opening;
+use super::raw::Raw;
 use super::{Caller, Client, Encoding, User, eventually, identity, within};
 
 /// Changes the usual settings of a node.
@@ -90,6 +91,16 @@ impl Node {
         Opening::new(self.client_address(), self.encoding, Arc::clone(&self.traces))
     }
 
+    /// A bare connection to the client port.
+    pub async fn raw(&self) -> Raw {
+        Raw::connect(self.client_address(), &self.traces).await
+    }
+
+    /// A bare connection to the gRPC port.
+    pub async fn raw_grpc(&self) -> Raw {
+        Raw::connect(self.grpc_address(), &self.traces).await
+    }
+
     /// A backend with every right in every tenant.
     pub fn backend(&self) -> Caller {
         self.caller(ROOT)
@@ -141,7 +152,7 @@ impl Node {
             eventually(format!("`{room}` of `{tenant}` to be empty"), || async {
                 let stats = backend.stats(&room).await;
                 let counts = (stats.member_count, stats.connection_count);
-                (counts == (0, 0) && stats.occupied_since_time.is_none()).then_some(())
+                (counts == (0, 0)).then_some(())
             })
             .await;
         }
@@ -174,7 +185,7 @@ fn channel(address: SocketAddr) -> Channel {
 }
 
 /// The settings tests start from.
-fn usual() -> Config {
+pub fn usual() -> Config {
     let root = Grant {
         name: "tests".to_owned(),
         scopes: Scope::ALL.to_vec(),
@@ -232,7 +243,7 @@ fn issuer() -> IssuerConfig {
 }
 
 /// The rule that lets everybody do everything.
-pub fn everything() -> RuleConfig {
+fn everything() -> RuleConfig {
     rule(
         "everything",
         "{room*}",

@@ -1,0 +1,196 @@
+//! Rows 1 to 4, 29 and 30: before there is a WebSocket.
+
+use std::time::Duration;
+
+use roomcast::gateway::Config;
+use roomcast::rate::Rate;
+use roomcast::transport::http::Origins;
+
+use crate::support::raw::upgrade;
+use crate::support::{Encoding, Node, user};
+
+async fn status_of(node: &Node, request: &str) -> (u16, String) {
+    let mut raw = node.raw().await;
+    raw.send(request.as_bytes()).await;
+    raw.head().await
+}
+
+#[tokio::test]
+async fn row_1_who_connects_and_says_nothing_or_says_it_slowly_is_cut_off() {
+    let hurried = |config: &mut Config| config.client.head_timeout = Duration::from_millis(300);
+    let node = Node::with(Encoding::Json, hurried).await;
+    let mut silent = node.raw().await;
+    let mut slow = node.raw().await;
+    slow.send(b"GET /v1/ws HTTP/1.1\r\nhost: x\r\nx-slow: ").await;
+    assert_eq!(silent.until_closed().await, b"");
+    slow.until_closed().await;
+    // Others are not held up meanwhile, and a WebSocket outlives the time for its request.
+    let mut ada = node.connect(user("ada")).await;
+    ada.join("r").await;
+    let mut silent = node.raw().await;
+    silent.until_closed().await;
+    ada.join("s").await;
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn row_2_too_large_and_too_many_headers_are_refused() {
+    let node = Node::start(Encoding::Json).await;
+    let large = "x".repeat(17 * 1024);
+    assert_eq!(status_of(&node, &upgrade(&[("x-large", &large)])).await.0, 431);
+    let names: Vec<String> = (0..65).map(|n| format!("x-{n}")).collect();
+    let many: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "1")).collect();
+    assert_eq!(status_of(&node, &upgrade(&many)).await.0, 431);
+    let fine = "x".repeat(8 * 1024);
+    assert_eq!(status_of(&node, &upgrade(&[("x-fine", &fine)])).await.0, 101);
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn row_3_a_wrong_upgrade_is_told_what_is_wrong() {
+    let node = Node::start(Encoding::Json).await;
+    let (status, head) = status_of(&node, &upgrade(&[("sec-websocket-version", "8")])).await;
+    assert!(status == 426 && head.contains("sec-websocket-version: 13"), "{head}");
+    for (headers, expected) in [
+        ([("upgrade", "h2c")], 426),
+        ([("upgrade", "")], 426),
+        ([("sec-websocket-version", "")], 426),
+        ([("sec-websocket-key", "")], 400),
+        ([("sec-websocket-key", "c2hvcnQ=")], 400),
+        ([("sec-websocket-key", "not base64, but it has 24")], 400),
+        ([("connection", "keep-alive")], 400),
+        ([("sec-websocket-protocol", "unknown")], 400),
+    ] {
+        let (status, head) = status_of(&node, &upgrade(&headers)).await;
+        assert_eq!(status, expected, "{headers:?}: {head}");
+    }
+    let post = upgrade(&[]).replacen("GET", "POST", 1);
+    assert_eq!(status_of(&node, &post).await.0, 405);
+    let elsewhere = upgrade(&[]).replacen("/v1/ws", "/v1/ws/../x", 1);
+    assert_eq!(status_of(&node, &elsewhere).await.0, 404);
+    let mut junk = node.raw().await;
+    junk.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello, perhaps\r\n\r\n")
+        .await;
+    junk.until_closed().await;
+    node.connect(user("ada")).await.join("r").await;
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn row_4_only_listed_origins_connect_from_a_browser() {
+    let listed = |config: &mut Config| {
+        config.client.origins = Origins::Listed(vec!["https://app.example".to_owned()]);
+    };
+    let node = Node::with(Encoding::Json, listed).await;
+    for (origin, expected) in [
+        ("https://app.example", 101),
+        ("null", 403),
+        ("https://app.example.evil", 403),
+        ("https://evil-app.example", 403),
+        ("https://app.example:8443", 403),
+        ("http://app.example", 403),
+        ("https://APP.example", 403),
+    ] {
+        let status = status_of(&node, &upgrade(&[("origin", origin)])).await.0;
+        assert_eq!(status, expected, "{origin}");
+    }
+    // Before anything else is looked at: a foreign page learns nothing.
+    let foreign = upgrade(&[("origin", "https://evil.example"), ("sec-websocket-version", "8")]);
+    assert_eq!(status_of(&node, &foreign).await.0, 403);
+    node.connect(user("ada")).await.join("r").await;
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn row_29_a_user_with_too_many_connections_gets_no_further_one() {
+    let few = |config: &mut Config| config.connections.per_user_max = 3;
+    let node = Node::with(Encoding::Protobuf, few).await;
+    let mut own = Vec::new();
+    for _ in 0..3 {
+        own.push(node.connect(user("ada")).await);
+    }
+    let mut fourth = node.open().await;
+    fourth.authenticate(&user("ada"), Vec::new()).await.unwrap_err();
+    fourth.expect_close(4504).await;
+    // Nobody else is hit, not even of the same name elsewhere; and one that goes makes room for another.
+    node.connect(user("ben")).await.join("r").await;
+    node.connect(user("ada").tenant("other")).await.join("r").await;
+    own.pop().unwrap().close().await;
+    node.until_connections(2).await;
+    node.connect(user("ada")).await.join("r").await;
+    for client in &mut own {
+        client.join("r").await;
+    }
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn row_29_an_address_with_too_many_connections_is_told_to_come_back() {
+    let few = |config: &mut Config| config.connections.per_address_max = 2;
+    let node = Node::with(Encoding::Json, few).await;
+    let one = node.connect(user("one")).await;
+    let mut two = node.connect(user("two")).await;
+    let (status, head) = status_of(&node, &upgrade(&[])).await;
+    assert!(status == 429 && head.contains("retry-after: "), "{head}");
+    two.join("r").await;
+    one.close().await;
+    node.until_connections(1).await;
+    node.connect(user("three")).await.join("r").await;
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn row_29_a_full_node_and_a_storm_are_told_to_come_back() {
+    let full = |config: &mut Config| config.connections.connections_max = 1;
+    let node = Node::with(Encoding::Json, full).await;
+    let mut ada = node.connect(user("ada")).await;
+    let (status, head) = status_of(&node, &upgrade(&[])).await;
+    assert!(status == 503 && head.contains("retry-after: "), "{head}");
+    ada.join("r").await;
+    node.finish().await;
+
+    let slow = |config: &mut Config| {
+        config.client.connect_rate = Rate {
+            per_second: 1,
+            burst: 3,
+        };
+    };
+    let node = Node::with(Encoding::Json, slow).await;
+    let mut statuses = Vec::new();
+    for _ in 0..10 {
+        statuses.push(status_of(&node, &upgrade(&[])).await);
+    }
+    assert!(statuses.iter().any(|(status, _)| *status == 101), "{statuses:?}");
+    let (_, head) = statuses
+        .iter()
+        .find(|(status, _)| *status == 503)
+        .expect("a storm is turned away");
+    assert!(head.contains("retry-after: "), "{head}");
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn row_30_a_forged_forwarded_address_counts_only_from_a_trusted_proxy() {
+    let one_each = |config: &mut Config| config.connections.per_address_max = 1;
+    let node = Node::with(Encoding::Json, one_each).await;
+    let _first = node.connect(user("ada")).await;
+    let forged = upgrade(&[("x-forwarded-for", "10.9.8.7")]);
+    assert_eq!(status_of(&node, &forged).await.0, 429);
+    node.finish().await;
+
+    let behind_a_proxy = |config: &mut Config| {
+        config.connections.per_address_max = 1;
+        config.client.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    };
+    let node = Node::with(Encoding::Json, behind_a_proxy).await;
+    let mut first = node.raw().await;
+    first.upgrade(&[("x-forwarded-for", "10.9.8.7")]).await;
+    assert_eq!(
+        status_of(&node, &upgrade(&[("x-forwarded-for", "10.9.8.8")])).await.0,
+        101
+    );
+    // What a client puts in front of the proxy's own entry is not believed.
+    let forged = upgrade(&[("x-forwarded-for", "10.1.1.1, 10.9.8.7")]);
+    assert_eq!(status_of(&node, &forged).await.0, 429);
+    node.finish().await;
+}
