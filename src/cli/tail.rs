@@ -74,6 +74,8 @@ struct Run {
     /// Events still to be printed before it ends by itself.
     left: Option<u64>,
     printer: Printer,
+    /// Whether there has been a session at all.
+    connected: bool,
     /// Attempts since the last session, for the pause before the next.
     attempts: u32,
 }
@@ -91,18 +93,17 @@ impl Tail {
             presence: self.presence,
             left: self.count,
             printer: Printer::new(self.json),
+            connected: false,
             attempts: 0,
         };
-        let mut was_connected = false;
         loop {
             let (reason, wait) = match connection::run(&mut run, &self.token()?).await {
                 Ended::Enough => return Ok(()),
                 Ended::Refused(text) => return Err(Failure::No(text)),
                 Ended::Lost { reason, wait } => (reason, wait),
             };
-            was_connected |= run.attempts == 0;
             // An address nobody has ever answered at is more likely wrong than restarting.
-            if self.no_reconnect || !was_connected {
+            if self.no_reconnect || !run.connected {
                 return Err(Failure::Undone(reason));
             }
             let pause = wait.unwrap_or_else(|| backoff(run.attempts));

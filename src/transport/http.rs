@@ -5,6 +5,7 @@
 
 mod accept;
 mod address;
+mod page;
 mod upgrade;
 
 use std::convert::Infallible;
@@ -85,7 +86,7 @@ async fn answer(
         (&Method::GET, "/v1/ws") => upgrade::answer(&port, peer, &upgrade, request),
         (_, "/v1/ws") => allow_get(),
         (&Method::GET | &Method::HEAD, "/") if port.config().page.is_some() => {
-            page(port.config().page.unwrap_or_default())
+            page::answer(port.config().page.unwrap_or_default())
         }
         _ => text(StatusCode::NOT_FOUND, "not found"),
     };
@@ -102,23 +103,6 @@ fn allow_get() -> Response<Body> {
     response
         .headers_mut()
         .insert(header::ALLOW, HeaderValue::from_static("GET"));
-    response
-}
-
-/// A page that may run its own inline script and talk to this port, and nothing else.
-fn page(html: &'static str) -> Response<Body> {
-    const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; \
-                          connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    let mut response = Response::new(Full::new(Bytes::from_static(html.as_bytes())));
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/html; charset=utf-8"),
-    );
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

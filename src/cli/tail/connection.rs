@@ -184,7 +184,7 @@ impl Connection<'_> {
     }
 
     async fn connected(&mut self, connected: &Connected) -> Result<(), Ended> {
-        self.run.attempts = 0;
+        (self.run.connected, self.run.attempts) = (true, 0);
         if connected.heartbeat_interval_ms > 0 {
             self.silence_max = Duration::from_millis(connected.heartbeat_interval_ms.into()) + HEARTBEAT_GRACE;
         }
