@@ -6,6 +6,7 @@ mod architecture;
 mod autobahn;
 mod cli;
 mod config;
+mod config_docs;
 mod dev;
 mod drain;
 mod limits;
