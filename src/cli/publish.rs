@@ -191,13 +191,14 @@ fn expected(text: &str) -> Result<Position, String> {
 fn refusal(status: &Status) -> Failure {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone());
-    let mut text = match reason {
+    let text = match reason {
         Some(reason) => format!("{reason}: {}", status.message()),
         None => format!("{:?}: {}", status.code(), chain(status)),
     };
-    if let Some(retry) = details.retry_info().and_then(|info| info.retry_delay) {
-        text.push_str(&format!(" (again after {retry:?})"));
-    }
+    let text = match details.retry_info().and_then(|info| info.retry_delay) {
+        Some(retry) => format!("{text} (again after {retry:?})"),
+        None => text,
+    };
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled => Failure::Undone(text),
         _ => Failure::No(text),

@@ -14,7 +14,7 @@ use crate::telemetry::{self, Telemetry};
 
 /// Serve clients and backends until SIGTERM or SIGINT
 ///
-/// The signal makes the gateway send its clients away, spread over node.drain_window, answer what is under way and end
+/// The signal makes the gateway send its clients away, spread over the drain window, answer what is under way and end
 /// with 0. A second signal ends it at once.
 #[derive(Debug, Args)]
 pub(super) struct Serve {

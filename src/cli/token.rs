@@ -49,7 +49,8 @@ pub(super) struct Token {
 impl Token {
     pub(super) fn run(self) -> Result<(), Failure> {
         let issuer = self.issuer()?;
-        let mut claims = Map::from_iter(self.claims.into_iter().map(|(name, text)| (name, value(text))));
+        let claims = self.claims.into_iter().map(|(name, text)| (name, value(text)));
+        let mut claims: Map<_, _> = claims.collect();
         // After the free ones, so that `--claim sub=..` cannot contradict `--user`.
         claims.extend(subject(&issuer.claims, &self.user, &self.tenant));
         println!("{}", mint(&issuer, &self.user, self.ttl, claims)?);

@@ -149,7 +149,10 @@ impl Connection<'_> {
     async fn take(&mut self, id: u32, message: Push) -> Result<(), Ended> {
         match message {
             Push::Connected(connected) => self.connected(&connected).await,
-            Push::Joined(joined) => self.joined(&joined),
+            Push::Joined(joined) => {
+                self.joined(&joined);
+                Ok(())
+            }
             Push::Event(event) => self.event(&event),
             Push::Error(refusal) => self.refused(id, &refusal),
             Push::RoomLeft(left) => self.put_out(&left),
@@ -204,14 +207,13 @@ impl Connection<'_> {
         self.send(id, Command::Join(join)).await
     }
 
-    fn joined(&mut self, joined: &Joined) -> Result<(), Ended> {
+    fn joined(&mut self, joined: &Joined) {
         if let Some(index) = self.index(&joined.room) {
             let room = &mut self.run.rooms[index];
             let resumed = room.resumes();
             room.joined(joined);
             self.run.printer.show(&Line::Joined { joined, resumed });
         }
-        Ok(())
     }
 
     fn event(&mut self, event: &Event) -> Result<(), Ended> {

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::*;
 use crate::event::{Class, Event, EventId, EventName, Except, Payload, Timestamp};
@@ -194,7 +194,7 @@ proptest::proptest! {
         let mut shard = Recorder::default();
         // Turns wrap around within the test.
         let mut published = 0u64;
-        let mut joining: HashMap<Key, ()> = HashMap::new();
+        let mut joining: HashSet<Key> = HashSet::new();
         let mut heads: HashMap<Key, u64> = HashMap::new();
         for key in 1000..1000 + crowd {
             shard.local.begin_join(&lobby, key);
@@ -207,11 +207,11 @@ proptest::proptest! {
                     published += 1;
                     shard.local.enqueue(&lobby, event(&lobby, published));
                 }
-                Step::Begin(key) if !joining.contains_key(&key) && !heads.contains_key(&key) => {
+                Step::Begin(key) if !joining.contains(&key) && !heads.contains_key(&key) => {
                     shard.local.begin_join(&lobby, key).unwrap();
-                    joining.insert(key, ());
+                    joining.insert(key);
                 }
-                Step::Finish(key) if joining.remove(&key).is_some() => {
+                Step::Finish(key) if joining.remove(&key) => {
                     // The head is read at any time after the join began: here a little in the past is not possible,
                     // so the newest or what was newest one publish ago if that came after the beginning.
                     shard.finish(&lobby, key, published);

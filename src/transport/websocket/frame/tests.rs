@@ -251,7 +251,7 @@ fn a_slow_message_is_refused_whatever_comes_between() {
 #[test]
 fn a_message_is_not_late_for_the_time_in_which_it_was_not_read() {
     let mut reader = Reader::default();
-    let mut feed = |reader: &mut Reader, now_ms, mut bytes: Vec<u8>| {
+    let feed = |reader: &mut Reader, now_ms, mut bytes: Vec<u8>| {
         let result = reader.feed(&mut bytes, &LIMITS, now_ms, &mut |_| ControlFlow::Continue(()));
         (result, reader.partial_since_ms())
     };
