@@ -19,10 +19,12 @@ mod clock;
 mod config;
 mod heads;
 mod keys;
+mod live;
 mod log;
 #[cfg(test)]
 mod model;
 mod past;
+mod shared;
 mod stripe;
 #[cfg(test)]
 mod tests;
@@ -47,7 +49,8 @@ use crate::room::Room;
 use clock::Clock;
 use keys::Fingerprints;
 use log::RoomLog;
-use stripe::{Full, Request, Shared, Stripe};
+use shared::Shared;
+use stripe::{Full, Request, Stripe};
 
 /// More stripes than threads will ever publish at once, few enough that a share of the bounds is still a number.
 const STRIPES: usize = 64;

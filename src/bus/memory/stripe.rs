@@ -1,75 +1,27 @@
 //! A share of the rooms behind one lock: what happens in it happens in one order.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::clock::{Clock, Now};
+use super::clock::Now;
 use super::config::Config;
 use super::heads::{Head, Heads};
-use super::keys::{Fingerprints, KeyUse, KeyWindow, Seen};
+use super::keys::{KeyUse, KeyWindow, Seen};
+use super::live::{LiveRoom, ordered};
 use super::log::RoomLog;
-use crate::bus::{Delivery, HistoryStats, PublishError, Published, Subscriber};
-use crate::event::{Class, Event, Publish};
-use crate::position::{Epoch, Link, Offset, Position};
+use super::shared::Shared;
+use crate::bus::{HistoryStats, PublishError, Published, Subscriber};
+use crate::event::{Class, Publish};
+use crate::position::{Link, Offset, Position};
 use crate::room::Room;
 
 /// While the bus is full, idle rooms are looked for at most this often.
 const EVICTION_PAUSE_MS: u64 = 1000;
-
-/// What all stripes share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub config: Config,
-    pub epoch: Epoch,
-    pub clock: Clock,
-    pub fingerprints: Fingerprints,
-    pub hasher: RandomState,
-    /// The newest offset of any room. Taken and read under the lock of the room's stripe only, so that an offset read
-    /// there is at or after everything in the room and before everything that follows.
-    pub sequence: AtomicU64,
-    /// Rooms in memory.
-    pub rooms: AtomicUsize,
-    /// Bytes of all logs.
-    pub weight: AtomicUsize,
-}
-
-impl Shared {
-    pub(super) fn newest(&self) -> Offset {
-        Offset(self.sequence.load(Ordering::Relaxed))
-    }
-
-    /// Where a room is said to stand. One that was forgotten gets the newest offset of all: nothing of it comes after
-    /// that, and what follows does.
-    pub(super) fn stands_at(&self, head: Head) -> Position {
-        let offset = match head {
-            Head::Known(offset) => offset,
-            Head::AtMost(_) => self.newest(),
-        };
-        let epoch = self.epoch;
-        Position { epoch, offset }
-    }
-
-    /// Whether a publisher that expects the room at `expected` has seen all of it: exactly its head, or, where none is
-    /// known, a position that comes after whatever there was.
-    fn is_current(&self, head: Head, expected: Offset) -> bool {
-        match head {
-            Head::Known(offset) => expected == offset,
-            Head::AtMost(bound) => (bound..=self.newest()).contains(&expected),
-        }
-    }
-
-    fn reweigh(&self, before: usize, after: usize) {
-        let change = after.wrapping_sub(before);
-        if change != 0 {
-            self.weight.fetch_add(change, Ordering::Relaxed);
-        }
-    }
-}
 
 /// Every place for a room is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,51 +33,6 @@ pub(super) struct Request {
     pub key: Option<KeyUse>,
     pub room_hash: u64,
     pub in_flight: OwnedSemaphorePermit,
-}
-
-/// A room in memory.
-pub(super) struct LiveRoom {
-    /// Shared with its events.
-    room: Room,
-    pub log: RoomLog,
-    subscribers: Vec<Arc<dyn Subscriber>>,
-    touched_ms: u64,
-}
-
-impl LiveRoom {
-    fn deliver(&self, event: Arc<Event>, in_flight: OwnedSemaphorePermit) {
-        let Some((last, others)) = self.subscribers.split_last() else {
-            return;
-        };
-        let delivery = Delivery::new(event, Some(in_flight));
-        for subscriber in others {
-            subscriber.deliver(Arc::clone(&delivery));
-        }
-        last.deliver(delivery);
-    }
-
-    fn append(&mut self, shared: &Shared, event: Arc<Event>, offset: Offset, now: Now) {
-        let before = self.log.weight();
-        let names_max = shared.config.last_value_names_max;
-        self.log.append(event, offset, now.ms, names_max);
-        let others = shared.weight.load(Ordering::Relaxed).saturating_sub(before);
-        while others + self.log.weight() > shared.config.history_bytes_max && self.log.drop_oldest() {}
-        shared.reweigh(before, self.log.weight());
-        self.touched_ms = now.ms;
-    }
-
-    /// Drops what is too old, so that a read sees what the limits say.
-    fn expire(&mut self, shared: &Shared, now_ms: u64) {
-        let before = self.log.weight();
-        self.log.trim(now_ms);
-        self.log.trim_last_values(shared.config.last_value_age_max, now_ms);
-        shared.reweigh(before, self.log.weight());
-    }
-
-    fn is_idle(&self, idle_max: Duration, now_ms: u64) -> bool {
-        let idle = u128::from(now_ms.saturating_sub(self.touched_ms)) >= idle_max.as_millis();
-        idle && self.subscribers.is_empty() && self.log.is_empty()
-    }
 }
 
 /// A share of the rooms and of the idempotency keys.
@@ -172,9 +79,9 @@ impl Stripe {
 
     fn pass_on(&mut self, request: Request, now: Now) {
         if let Some(live) = self.rooms.get(&request.publish.room)
-            && !live.subscribers.is_empty()
+            && live.has_subscribers()
         {
-            let event = ordered(request.publish, live.room.clone(), None, now);
+            let event = ordered(request.publish, live.room().clone(), None, now);
             live.deliver(event, request.in_flight);
         }
     }
@@ -198,7 +105,7 @@ impl Stripe {
             position: Position { epoch, offset },
             prev: head.bound(),
         };
-        let event = ordered(publish, live.room.clone(), Some(link), now);
+        let event = ordered(publish, live.room().clone(), Some(link), now);
         live.append(shared, Arc::clone(&event), offset, now);
         live.deliver(event, request.in_flight);
         Ok(offset)
@@ -209,12 +116,8 @@ impl Stripe {
         if !self.rooms.contains_key(room) {
             self.make_place(shared, now)?;
             let limits = shared.config.history.limits_of(room);
-            let live = LiveRoom {
-                room: room.clone(),
-                log: RoomLog::new(limits, self.heads.take(room_hash)),
-                subscribers: Vec::new(),
-                touched_ms: now.ms,
-            };
+            let log = RoomLog::new(limits, self.heads.take(room_hash));
+            let live = LiveRoom::new(room.clone(), log, now.ms);
             self.rooms.insert(room.clone(), live);
         }
         Ok(self
@@ -251,14 +154,7 @@ impl Stripe {
     ) -> Result<Position, Full> {
         let now = shared.clock.now();
         let live = self.enter(shared, room, room_hash, now)?;
-        let id = subscriber.id();
-        if let Some(known) = live.subscribers.iter_mut().find(|known| known.id() == id) {
-            *known = subscriber;
-        } else {
-            // A room has few subscribers, most have one.
-            live.subscribers.reserve_exact(1);
-            live.subscribers.push(subscriber);
-        }
+        live.subscribe(subscriber);
         Ok(shared.stands_at(live.log.head()))
     }
 
@@ -266,10 +162,9 @@ impl Stripe {
         let Some(live) = self.rooms.get_mut(room) else {
             return;
         };
-        live.subscribers.retain(|known| known.id() != subscriber_id);
-        live.touched_ms = shared.clock.now().ms;
+        live.unsubscribe(subscriber_id, shared.clock.now().ms);
         // Nothing was ever published: there is nothing to come back to.
-        if live.subscribers.is_empty() && live.log.head() == Head::Known(Offset::ZERO) {
+        if !live.has_subscribers() && live.log.head() == Head::Known(Offset::ZERO) {
             self.rooms.remove(room);
             shared.rooms.fetch_sub(1, Ordering::Relaxed);
         }
@@ -325,7 +220,6 @@ impl Stripe {
 }
 
 fn remember_head(heads: &mut Heads, shared: &Shared, room: &Room, head: Offset) {
-    use std::hash::BuildHasher;
     if head != Offset::ZERO {
         heads.remember(shared.hasher.hash_one(room), head);
     }
@@ -338,18 +232,4 @@ const fn published(shared: &Shared, offset: Option<Offset>, duplicate: bool) -> 
         None => None,
     };
     Published { position, duplicate }
-}
-
-fn ordered(publish: Publish, room: Room, link: Option<Link>, now: Now) -> Arc<Event> {
-    Arc::new(Event {
-        room,
-        id: publish.id,
-        name: publish.name,
-        class: publish.class,
-        link,
-        time: now.wall,
-        actor: publish.actor,
-        except: publish.except,
-        payload: publish.payload,
-    })
 }

@@ -1,0 +1,112 @@
+//! A room in memory: its history and its subscribers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::clock::Now;
+use super::log::RoomLog;
+use super::shared::Shared;
+use crate::bus::{Delivery, Subscriber};
+use crate::event::{Event, Publish};
+use crate::position::{Link, Offset};
+use crate::room::Room;
+
+/// A room in memory.
+pub(super) struct LiveRoom {
+    /// Shared with its events.
+    room: Room,
+    pub log: RoomLog,
+    subscribers: Vec<Arc<dyn Subscriber>>,
+    touched_ms: u64,
+}
+
+impl LiveRoom {
+    pub(super) const fn new(room: Room, log: RoomLog, now_ms: u64) -> Self {
+        Self {
+            room,
+            log,
+            subscribers: Vec::new(),
+            touched_ms: now_ms,
+        }
+    }
+
+    pub(super) const fn room(&self) -> &Room {
+        &self.room
+    }
+
+    pub(super) fn has_subscribers(&self) -> bool {
+        !self.subscribers.is_empty()
+    }
+
+    /// Adds a subscriber, or replaces the one of the same id.
+    pub(super) fn subscribe(&mut self, subscriber: Arc<dyn Subscriber>) {
+        let id = subscriber.id();
+        if let Some(known) = self.subscribers.iter_mut().find(|known| known.id() == id) {
+            *known = subscriber;
+        } else {
+            // A room has few subscribers, most have one.
+            self.subscribers.reserve_exact(1);
+            self.subscribers.push(subscriber);
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, id: u16, now_ms: u64) {
+        self.subscribers.retain(|known| known.id() != id);
+        self.touched_ms = now_ms;
+    }
+
+    /// Hands an event to every subscriber.
+    pub(super) fn deliver(&self, event: Arc<Event>, in_flight: OwnedSemaphorePermit) {
+        let Some((last, others)) = self.subscribers.split_last() else {
+            return;
+        };
+        let delivery = Delivery::new(event, Some(in_flight));
+        for subscriber in others {
+            subscriber.deliver(Arc::clone(&delivery));
+        }
+        last.deliver(delivery);
+    }
+
+    /// Takes the room's next event. Where memory is full, the room gives up its own oldest ones.
+    pub(super) fn append(&mut self, shared: &Shared, event: Arc<Event>, offset: Offset, now: Now) {
+        let before = self.log.weight();
+        let names_max = shared.config.last_value_names_max;
+        self.log.append(event, offset, now.ms, names_max);
+        let others = shared.weight.load(Ordering::Relaxed).saturating_sub(before);
+        while others + self.log.weight() > shared.config.history_bytes_max && self.log.drop_oldest() {}
+        shared.reweigh(before, self.log.weight());
+        self.touched_ms = now.ms;
+    }
+
+    /// Drops what is too old, so that a read sees what the limits say.
+    pub(super) fn expire(&mut self, shared: &Shared, now_ms: u64) {
+        let before = self.log.weight();
+        self.log.trim(now_ms);
+        self.log.trim_last_values(shared.config.last_value_age_max, now_ms);
+        shared.reweigh(before, self.log.weight());
+    }
+
+    /// Whether nobody would miss the room.
+    pub(super) fn is_idle(&self, idle_max: Duration, now_ms: u64) -> bool {
+        let idle = u128::from(now_ms.saturating_sub(self.touched_ms)) >= idle_max.as_millis();
+        idle && self.subscribers.is_empty() && self.log.is_empty()
+    }
+}
+
+/// The event that a publish becomes.
+pub(super) fn ordered(publish: Publish, room: Room, link: Option<Link>, now: Now) -> Arc<Event> {
+    Arc::new(Event {
+        room,
+        id: publish.id,
+        name: publish.name,
+        class: publish.class,
+        link,
+        time: now.wall,
+        actor: publish.actor,
+        except: publish.except,
+        payload: publish.payload,
+    })
+}
