@@ -19,6 +19,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use tokio::sync::broadcast;
 
+use crate::error::CloseReason;
 use crate::event::{Except, Timestamp};
 use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
@@ -107,8 +108,8 @@ pub enum Activity {
     Vacated(Room),
     /// A client connected.
     Opened(Tenant, Member),
-    /// A client's connection ended.
-    Closed(Tenant, Member),
+    /// A client's connection ended, and why.
+    Closed(Tenant, Member, CloseReason),
 }
 
 /// A page of the users of a room, by user id.

@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status};
 use super::credentials::{Caller, Scope};
 use super::status::{Invalid, Refusal};
 use super::{Shared, caller, convert};
+use crate::error::CloseReason;
 use crate::event::Timestamp;
 use crate::presence::{Activity, Member};
 use crate::proto::v1;
@@ -106,7 +107,9 @@ impl Filter {
         use v1::WatchKind as Kind;
         match activity {
             Activity::Opened(tenant, member) => self.connection(Kind::ConnectionOpened, tenant, opened(member)),
-            Activity::Closed(tenant, member) => self.connection(Kind::ConnectionClosed, tenant, closed(member)),
+            Activity::Closed(tenant, member, reason) => {
+                self.connection(Kind::ConnectionClosed, tenant, closed(member, *reason))
+            }
             Activity::Joined(room, user) => {
                 let user_id = user.as_str().to_owned();
                 let joined = |room| Event::MemberJoined(v1::MemberJoined { room, user_id });
@@ -179,12 +182,12 @@ fn opened(member: &Member) -> Event {
     })
 }
 
-fn closed(member: &Member) -> Event {
+fn closed(member: &Member, reason: CloseReason) -> Event {
     Event::ConnectionClosed(v1::ConnectionClosed {
         connection_id: member.connection.to_string(),
         user_id: member.user.as_str().to_owned(),
-        code: 0,
-        reason: String::new(),
+        code: reason.code().into(),
+        reason: reason.as_str().to_owned(),
     })
 }
 

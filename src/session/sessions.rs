@@ -501,7 +501,7 @@ impl<L: Link> Sessions<L> {
             self.services
                 .rooms
                 .presence()
-                .announce(RoomActivity::Closed(identity.tenant.clone(), member));
+                .announce(RoomActivity::Closed(identity.tenant.clone(), member, reason));
         }
         self.shrink();
         Some(Closed {

@@ -7,6 +7,7 @@ use tonic::{Code, Streaming};
 
 use super::support::{Api, Authorized, Caller, ROOT, Setup, refusal, room, tenant, token};
 use crate::api::{Credentials, Scope};
+use crate::error::CloseReason;
 use crate::identity::UserId;
 use crate::presence::{self, Activity, Departure, Member, Presence as _};
 use crate::proto::v1;
@@ -31,7 +32,7 @@ async fn next(watch: &mut Streaming<v1::WatchResponse>) -> (String, String) {
     assert!(told.event_time.is_some());
     let what = match told.event.unwrap() {
         Event::ConnectionOpened(opened) => format!("opened {}", opened.user_id),
-        Event::ConnectionClosed(closed) => format!("closed {}", closed.user_id),
+        Event::ConnectionClosed(closed) => format!("closed {} {} {}", closed.user_id, closed.code, closed.reason),
         Event::MemberJoined(joined) => format!("joined {} {}", joined.room, joined.user_id),
         Event::MemberLeft(left) => format!("left {} {}", left.room, left.user_id),
         Event::RoomOccupied(occupied) => format!("occupied {}", occupied.room),
@@ -48,7 +49,8 @@ async fn a_watch_tells_who_comes_and_goes() {
     let mut watch = begin(&mut client, v1::WatchRequest::default()).await;
     let member = api.enter("r", "ada");
     api.presence.announce(Activity::Opened(tenant("b"), member.clone()));
-    api.presence.announce(Activity::Closed(tenant("b"), member.clone()));
+    api.presence
+        .announce(Activity::Closed(tenant("b"), member.clone(), CloseReason::SlowConsumer));
     api.presence.leave(&room("a", "r"), &member, Departure::Left);
     let mut told = Vec::new();
     for _ in 0..6 {
@@ -59,7 +61,7 @@ async fn a_watch_tells_who_comes_and_goes() {
         of("a", "joined r ada"),
         of("a", "occupied r"),
         of("b", "opened ada"),
-        of("b", "closed ada"),
+        of("b", "closed ada 4002 slow_consumer"),
         of("a", "left r ada"),
         of("a", "vacated r"),
     ] {

@@ -8,6 +8,7 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::advance;
 
 use super::*;
+use crate::error::CloseReason;
 use crate::identity::ConnectionId;
 
 const GRACE: Duration = Duration::from_secs(5);
@@ -454,14 +455,18 @@ async fn a_watcher_sees_connections_and_a_late_one_is_told_how_much_it_missed() 
     presence.announce(Activity::Opened(Tenant::default(), tab("nobody watches")));
     let (mut watch, ada) = (presence.activity(), tab("ada"));
     presence.announce(Activity::Opened(Tenant::default(), ada.clone()));
-    presence.announce(Activity::Closed(Tenant::default(), ada.clone()));
+    presence.announce(Activity::Closed(
+        Tenant::default(),
+        ada.clone(),
+        CloseReason::ClientLeft,
+    ));
     assert_eq!(
         watch.try_recv().unwrap(),
         Activity::Opened(Tenant::default(), ada.clone())
     );
     assert_eq!(
         watch.try_recv().unwrap(),
-        Activity::Closed(Tenant::default(), ada.clone())
+        Activity::Closed(Tenant::default(), ada.clone(), CloseReason::ClientLeft)
     );
     for _ in 0..5 {
         presence.enter(&room("r"), &ada, None).unwrap();
