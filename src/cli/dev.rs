@@ -113,6 +113,8 @@ impl Dev {
         config.client.origins = vec!["*".to_owned()];
         config.auth.issuers.push(keys.issuer.clone());
         config.grpc.services.push(keys.service());
+        // Who tries a call by hand rarely thinks of a deadline.
+        config.grpc.deadline_default.get_or_insert(Duration::from_secs(10));
         if config.policy.rules.is_empty() {
             policy::open(&mut config);
         }
