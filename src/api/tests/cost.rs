@@ -1,25 +1,31 @@
-//! What a publish costs over a bare tonic call. A measurement, for a release build on a quiet machine:
+//! What a publish costs the listener over a bare tonic call, in CPU time of the thread that serves, so that what else
+//! the machine does hardly counts. A measurement for a release build:
 //! `cargo test --release --lib api::tests::cost -- --ignored --nocapture`.
 
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::net::TcpListener;
 use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::transport::{Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::support::{Api, Authorized, Caller, ROOT, event, spawn};
+use super::support::{Api, Authorized, Caller, ROOT, event};
 use crate::proto::v1;
 use crate::proto::v1::publish_service_client::PublishServiceClient;
 use crate::proto::v1::publish_service_server::{PublishService, PublishServiceServer};
 
-/// How long each round takes.
-const ROUND: Duration = Duration::from_secs(2);
+/// Calls of one round.
+const CALLS: u32 = 20_000;
 
 /// Calls on the way at once.
-const AT_ONCE: usize = 32;
+const AT_ONCE: u32 = 32;
 
 /// Answers without doing anything.
 struct Echo;
@@ -52,72 +58,105 @@ impl PublishService for Echo {
     }
 }
 
-async fn echo() -> Channel {
+/// A server on a thread of its own.
+struct Served {
+    address: SocketAddr,
+    /// What the kernel knows of the thread's time (proc(5), `schedstat`).
+    schedstat: PathBuf,
+}
+
+impl Served {
+    /// Runs `start` on a new thread, which goes on for as long as the process.
+    fn by<F: Future<Output = SocketAddr>>(start: impl FnOnce() -> F + Send + 'static) -> Self {
+        let (told, known) = sync_channel(1);
+        std::thread::spawn(move || {
+            let thread = fs::read_link("/proc/thread-self").unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let address = start().await;
+                let schedstat = PathBuf::from("/proc").join(thread).join("schedstat");
+                told.send(Self { address, schedstat }).unwrap();
+                std::future::pending::<()>().await;
+            });
+        });
+        known.recv().unwrap()
+    }
+
+    fn cpu(&self) -> Duration {
+        let text = fs::read_to_string(&self.schedstat).unwrap();
+        Duration::from_nanos(text.split(' ').next().unwrap().parse().unwrap())
+    }
+
+    async fn client(&self) -> PublishServiceClient<Authorized> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        PublishServiceClient::with_interceptor(endpoint.connect().await.unwrap(), Caller::with(ROOT))
+    }
+}
+
+async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    spawn(async move {
+    super::support::spawn(async move {
         let server = Server::builder().add_service(PublishServiceServer::new(Echo));
         server.serve_with_incoming(incoming).await.unwrap();
     });
-    Endpoint::from_shared(format!("http://{address}"))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
+    address
 }
 
-/// Calls per second.
-async fn rate(client: &PublishServiceClient<Authorized>) -> f64 {
-    let begun = Instant::now();
-    let workers = (0..AT_ONCE).map(|_| {
+async fn published() -> SocketAddr {
+    // It has to live as long as the thread.
+    let api = Box::leak(Box::new(Api::start().await));
+    api.address
+}
+
+/// CPU time of the server for one unary call.
+async fn unary(served: &Served) -> Duration {
+    let client = served.client().await;
+    let before = served.cpu();
+    join_all((0..AT_ONCE).map(|_| {
         let mut client = client.clone();
         async move {
-            let mut calls = 0u32;
-            while begun.elapsed() < ROUND {
+            for _ in 0..CALLS / AT_ONCE {
                 client.publish(event()).await.unwrap();
-                calls += 1;
             }
-            calls
         }
+    }))
+    .await;
+    (served.cpu() - before) / CALLS
+}
+
+/// CPU time of the server for one event of a stream.
+async fn streamed(served: &Served) -> Duration {
+    let requests = (0..u64::from(CALLS)).map(|sequence| v1::PublishStreamRequest {
+        sequence,
+        request: Some(event()),
     });
-    let calls: u32 = futures_util::future::join_all(workers).await.into_iter().sum();
-    f64::from(calls) / begun.elapsed().as_secs_f64()
+    let mut client = served.client().await;
+    let before = served.cpu();
+    let answers = client
+        .publish_stream(stream::iter(requests))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(answers.map(Result::unwrap).count().await, CALLS as usize);
+    (served.cpu() - before) / CALLS
 }
 
 #[tokio::test]
 #[ignore = "a measurement for a release build"]
 async fn a_publish_costs_little_more_than_a_bare_call() {
-    let api = Api::start().await;
-    let published = api.publisher().await;
-    let bare = PublishServiceClient::with_interceptor(echo().await, Caller::with(ROOT));
+    let (bare, publish) = (Served::by(echo), Served::by(published));
     let mut ratios = Vec::new();
     for _ in 0..5 {
-        // Beside each other, so that what else the machine does hits both.
-        let (bare, published) = (rate(&bare).await, rate(&published).await);
-        println!(
-            "bare {bare:.0}/s, publish {published:.0}/s, ratio {:.2}",
-            published / bare
-        );
-        ratios.push(published / bare);
+        let (bare, publish, event) = (unary(&bare).await, unary(&publish).await, streamed(&publish).await);
+        let ratio = bare.as_secs_f64() / publish.as_secs_f64();
+        println!("server CPU: bare call {bare:?}, publish {publish:?} (ratio {ratio:.2}), streamed event {event:?}");
+        ratios.push(ratio);
     }
     ratios.sort_by(f64::total_cmp);
     assert!(ratios[2] >= 0.6, "{ratios:?}");
-
-    let begun = Instant::now();
-    let requests = (0..200_000u64).map(|sequence| v1::PublishStreamRequest {
-        sequence,
-        request: Some(event()),
-    });
-    let answers = api
-        .publisher()
-        .await
-        .publish_stream(stream::iter(requests))
-        .await
-        .unwrap();
-    let answered = answers
-        .into_inner()
-        .fold(0u32, |count, answer| async move { count + u32::from(answer.is_ok()) });
-    let answered = f64::from(answered.await);
-    println!("stream {:.0}/s", answered / begun.elapsed().as_secs_f64());
 }
