@@ -282,10 +282,12 @@ impl Parts {
         }
     }
 
-    /// What the adapters do by themselves: forgetting, coalescing.
+    /// What the adapters do by themselves: forgetting, coalescing, fetching keys.
     fn run(&self, tasks: &TaskTracker, stop: &CancellationToken) {
         tasks.spawn(Arc::clone(&self.bus).run(stop.clone()));
         tasks.spawn(Arc::clone(&self.presence).run(stop.clone()));
+        let (auth, stop) = (Arc::clone(&self.auth), stop.clone());
+        tasks.spawn(async move { auth.keep_keys_fresh(stop).await });
     }
 }
 

@@ -416,3 +416,19 @@ async fn a_secret_is_read_from_its_file_without_the_line_end() {
     let authenticator = authenticator(vec![config]).unwrap();
     assert!(authenticator.authenticate(&signed(&claims())).await.is_ok());
 }
+
+#[test]
+fn the_examples_of_the_documentation_are_accepted() {
+    let page = include_str!("../../../docs/authentication.md");
+    let blocks = page
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|block| block.split("```").next());
+    let settings: toml::Table = toml::from_str(&blocks.collect::<Vec<_>>().join("\n")).unwrap();
+    let mut config: Config = settings["auth"].clone().try_into().unwrap();
+    assert_eq!(config.issuers.len(), 2);
+    let key = &mut config.issuers[0].keys[0];
+    assert!(key.secret_file.take().is_some());
+    key.secret = Some(Secret::new(SECRET.to_owned()));
+    JwtAuthenticator::new(&config).unwrap();
+}

@@ -182,3 +182,26 @@ fn an_error_shows_the_place_and_what_was_probably_meant() {
       |             ^
     ");
 }
+
+proptest::proptest! {
+    /// Whatever is written, the answer is an expression or an error, and an expression can be evaluated.
+    #[test]
+    fn nothing_that_is_written_breaks_the_compiler(
+        tokens in proptest::collection::vec(proptest::sample::select(vec![
+            "claims", "room", "event", "user", "x", ".", ".project", ".name", ".a", "(", ")", "[", "]", "{", "}", ",", ":",
+            "?", "!", "-", "+", "*", "%", "/", "==", "!=", "<", ">=", "&&", "||", " in ", "'a'", "\"", "'", "1", "1.5", "2u",
+            "b'x'", "true", "null", "has(", "size(", ".exists(x, ", ".map(x, ", ".matches('", "int(", "\\", "\u{e9}", "\n",
+        ]), 0..14),
+    ) {
+        let source = tokens.concat();
+        let scope = Scope { captures: Some(vec!["project".to_owned()]), event: true };
+        match Expression::compile(&source, &scope) {
+            Err(error) => proptest::prop_assert!(!error.contains("gave up"), "{}", source),
+            Ok(expression) => {
+                let identity = crate::policy::rules::tests::identity("", &serde_json::json!({"a": [1, {"a": "a"}]}));
+                let claims = Claims::new(&identity.claims);
+                let _ = expression.holds(&Variables::new(&claims, &identity));
+            }
+        }
+    }
+}

@@ -338,3 +338,26 @@ proptest! {
         }
     }
 }
+
+/// The settings in the TOML examples of a page.
+fn examples<T: serde::de::DeserializeOwned>(page: &str, section: &str) -> T {
+    let blocks = page
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|block| block.split("```").next());
+    let all: String = blocks.collect::<Vec<_>>().join("\n");
+    let settings: toml::Table = toml::from_str(&all).unwrap();
+    settings[section].clone().try_into().unwrap()
+}
+
+#[test]
+fn the_examples_of_the_documentation_are_accepted() {
+    let policy: Config = examples(include_str!("../../../docs/permissions.md"), "policy");
+    assert_eq!((policy.rules.len(), policy.auto_join.len()), (3, 2));
+    RulePolicy::new(&policy).unwrap();
+    let mut typo = policy;
+    typo.rules[0].name = "members".to_owned();
+    typo.rules[0].when = Some("claims.tenant_id == room.tenant && room.projekt in claims.projects".to_owned());
+    let error = RulePolicy::new(&typo).unwrap_err().to_string();
+    assert!(include_str!("../../../docs/permissions.md").contains(&error), "{error}");
+}
