@@ -1,6 +1,7 @@
 //! Between the wire types of `roomcast.v1` and the vocabulary: arguments are parsed here, once, with the field's path in
 //! every refusal.
 
+use bytes::Bytes;
 use prost_types::Timestamp as WireTime;
 
 use super::status::{Invalid, Refusal};
@@ -65,7 +66,10 @@ pub(super) fn payload_in(payload: Option<v1::Payload>, bytes_max: usize) -> Resu
                 .map(Payload::Json)
                 .map_err(|error| Refusal::invalid(Invalid::Payload, "payload.json", error)),
         },
-        Some(Content::Binary(bytes)) => too_large(bytes.len()).map_or(Ok(Payload::Binary(bytes)), Err),
+        // Copied: a slice would keep the whole receive buffer alive for as long as the history does.
+        Some(Content::Binary(bytes)) => {
+            too_large(bytes.len()).map_or_else(|| Ok(Payload::Binary(Bytes::copy_from_slice(&bytes))), Err)
+        }
     }
 }
 

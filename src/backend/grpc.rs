@@ -3,6 +3,7 @@
 //! Fails closed: no answer in time, an error or junk is never taken for consent. What the backend says in an error
 //! status stays in the log; the client reads only what the backend put into a denial for it.
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::Code;
@@ -188,7 +189,8 @@ fn payload_from(payload: v1::Payload) -> Result<Payload, BackendError> {
         Some(Content::Json(text)) => Json::parse(text)
             .map(Payload::Json)
             .map_err(|error| junk(&format!("a payload that {error}"))),
-        Some(Content::Binary(bytes)) => Ok(Payload::Binary(bytes)),
+        // Copied: a slice would keep the whole receive buffer alive for as long as the history does.
+        Some(Content::Binary(bytes)) => Ok(Payload::Binary(Bytes::copy_from_slice(&bytes))),
         None => Err(junk("a payload without content")),
     }
 }

@@ -53,10 +53,10 @@ impl<L: Link> Sessions<L> {
     }
 
     /// Takes a client whose connection has ended out of every room.
-    pub(super) fn leave_all(&mut self, key: Key) {
+    pub(super) fn leave_all(&mut self, key: Key, departure: Departure) {
         while let Some(membership) = self.conns[key as usize].session.memberships.last() {
             let room = self.local.room(membership.room).clone();
-            self.depart(key, &room, Departure::Lost);
+            self.depart(key, &room, departure);
         }
     }
 

@@ -28,7 +28,7 @@ use crate::hub::local::{Key, Local, Target};
 use crate::hub::{Inbound, Letters, Mailbox, Order};
 use crate::identity::{ConnectionId, Identity, UserId};
 use crate::policy::{Policy, Revocation};
-use crate::presence::{Activity as RoomActivity, Change};
+use crate::presence::{Activity as RoomActivity, Change, Departure};
 use crate::room::{Room, Tenant};
 use crate::rooms::Rooms;
 
@@ -492,7 +492,12 @@ impl<L: Link> Sessions<L> {
         for room in &joining {
             self.local.abort_join(room, ticket.key);
         }
-        self.leave_all(ticket.key);
+        // Who was sent away for good does not come back: others see that at once.
+        let is_final = matches!(
+            reason,
+            CloseReason::Kicked | CloseReason::TokenExpired | CloseReason::ConnectionLimit
+        );
+        self.leave_all(ticket.key, if is_final { Departure::Left } else { Departure::Lost });
         self.end_vacated();
         let conn = self.conns.remove(ticket.key as usize);
         if let (Some(identity), Some(member)) = (identity, conn.session.member()) {
