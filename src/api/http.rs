@@ -22,7 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json};
 use futures_util::future::{BoxFuture, Either};
-use http::header::RETRY_AFTER;
+use http::header::{ORIGIN, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use tonic::Code;
 use tonic::body::Body;
@@ -33,9 +33,12 @@ use super::credentials::Caller;
 use super::status::{Invalid, Refusal};
 use crate::proto::v1;
 
-/// Sends what is for the mirror to it, and everything else on to gRPC.
+/// Sends what is for the mirror to it, and everything else on to gRPC; refuses pages of other origins.
 #[derive(Clone)]
-pub(super) struct MirrorLayer(Router);
+pub(super) struct MirrorLayer {
+    routes: Router,
+    origins: Arc<[HeaderValue]>,
+}
 
 impl MirrorLayer {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
@@ -48,7 +51,10 @@ impl MirrorLayer {
             .layer(from_fn_with_state(shared.clone(), guard))
             .layer(DefaultBodyLimit::max(shared.config.message_bytes_max))
             .with_state(shared.clone());
-        Self(routes)
+        Self {
+            routes,
+            origins: shared.config.web_origins.as_slice().into(),
+        }
     }
 }
 
@@ -57,7 +63,8 @@ impl<S> Layer<S> for MirrorLayer {
 
     fn layer(&self, grpc: S) -> Mirror<S> {
         Mirror {
-            routes: self.0.clone(),
+            routes: self.routes.clone(),
+            origins: self.origins.clone(),
             grpc,
         }
     }
@@ -67,6 +74,7 @@ impl<S> Layer<S> for MirrorLayer {
 #[derive(Clone)]
 pub(super) struct Mirror<S> {
     routes: Router,
+    origins: Arc<[HeaderValue]>,
     grpc: S,
 }
 
@@ -75,6 +83,7 @@ type Answer<E> = BoxFuture<'static, Result<http::Response<Body>, E>>;
 impl<S> Service<http::Request<Body>> for Mirror<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S::Error: Send + 'static,
 {
     type Response = http::Response<Body>;
     type Error = S::Error;
@@ -85,6 +94,13 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        // Only browsers send an origin. A page elsewhere must not even cause an effect whose answer it could not read.
+        let origin = request.headers().get(ORIGIN);
+        if origin.is_some_and(|origin| !self.origins.contains(origin)) {
+            let mut forbidden = http::Response::new(Body::empty());
+            *forbidden.status_mut() = StatusCode::FORBIDDEN;
+            return Either::Left(Box::pin(std::future::ready(Ok(forbidden))));
+        }
         if !request.uri().path().starts_with("/v1/") {
             return Either::Right(self.grpc.call(request));
         }

@@ -105,3 +105,64 @@ fn grant(identity: &Identity) -> Option<Grant> {
         publish_rate: None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures_util::future::BoxFuture;
+
+    use super::*;
+    use crate::api::Credentials;
+    use crate::identity::UserId;
+    use crate::json::Json;
+    use crate::room::Tenant;
+
+    /// Accepts every token for as long as `expiry` says.
+    struct Issuer {
+        asked: AtomicU32,
+        expiry: Expiry,
+    }
+
+    impl Authenticator for Issuer {
+        fn authenticate<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Identity, AuthError>> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let identity = Identity {
+                tenant: Tenant::default(),
+                user: UserId::parse("billing").unwrap(),
+                claims: Json::parse(r#"{"scope":"publish","tenants":["*"]}"#).unwrap(),
+                expiry: self.expiry,
+            };
+            Box::pin(async { Ok(identity) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_is_verified_once_while_it_is_valid() {
+        for (expiry, tokens, asked) in [
+            (Expiry(u64::MAX), 1, 1),
+            (Expiry(0), 1, 3),
+            (Expiry(u64::MAX), 2000, 6000),
+        ] {
+            let issuer = Arc::new(Issuer {
+                asked: AtomicU32::new(0),
+                expiry,
+            });
+            let credentials = Credentials::none().with_jwt(issuer.clone());
+            for _ in 0..3 {
+                for token in 0..tokens {
+                    let mut headers = http::HeaderMap::new();
+                    headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
+                    credentials.authenticate(&headers, None).await.unwrap();
+                }
+            }
+            // What is known is bounded: more tokens than that are verified again.
+            let asked_now = issuer.asked.load(Ordering::Relaxed);
+            assert!(if tokens == 1 {
+                asked_now == asked
+            } else {
+                asked_now <= asked && asked_now > tokens
+            });
+        }
+    }
+}

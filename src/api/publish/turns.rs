@@ -8,13 +8,20 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::room::Room;
 
-/// Above this many rooms those nobody waits for are forgotten.
-const KEPT_MAX: usize = 256;
+/// Up to this many rooms none is forgotten.
+const KEPT_MIN: usize = 256;
 
 /// The turns of one stream. Whoever asks first goes first, in every room alike, so that two events with several rooms
 /// cannot wait for each other.
 #[derive(Debug, Default)]
-pub(super) struct Turns(Mutex<HashMap<Room, Arc<Semaphore>>>);
+pub(super) struct Turns(Mutex<Rooms>);
+
+#[derive(Debug, Default)]
+struct Rooms {
+    turns: HashMap<Room, Arc<Semaphore>>,
+    /// How many there were when those nobody waits for were last forgotten.
+    left: usize,
+}
 
 impl Turns {
     /// Waits for the turn in all these rooms. The places in the queues are taken when this is first polled.
@@ -29,10 +36,51 @@ impl Turns {
 
     fn of(&self, room: &Room) -> Arc<Semaphore> {
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if rooms.len() >= KEPT_MAX {
-            rooms.retain(|_, turn| Arc::strong_count(turn) > 1);
+        // Doubling before the next time keeps the work per event constant, however many rooms are in use.
+        if rooms.turns.len() >= KEPT_MIN.max(2 * rooms.left) {
+            rooms.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            rooms.left = rooms.turns.len();
         }
         let one = || Arc::new(Semaphore::new(1));
-        rooms.entry(room.clone()).or_insert_with(one).clone()
+        rooms.turns.entry(room.clone()).or_insert_with(one).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::room::Tenant;
+
+    fn room(name: &str) -> Room {
+        Room::parse(&Tenant::default(), name).unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_asks_first_goes_first_in_every_room() {
+        let turns = Turns::default();
+        let (a, b) = (room("a"), room("b"));
+        let first = turns.take(std::slice::from_ref(&a)).await;
+        let both = [b.clone(), a.clone()];
+        let mut second = Box::pin(turns.take(&both));
+        assert!(second.as_mut().now_or_never().is_none());
+        let mut third = Box::pin(turns.take(std::slice::from_ref(&b)));
+        assert!(
+            third.as_mut().now_or_never().is_none(),
+            "`b` is free, but the second asked for it first"
+        );
+        drop(first);
+        drop(second.await);
+        third.await;
+    }
+
+    #[tokio::test]
+    async fn rooms_nobody_waits_for_are_forgotten() {
+        let turns = Turns::default();
+        for number in 0..10_000 {
+            turns.take(&[room(&number.to_string())]).await;
+        }
+        assert!(turns.0.lock().unwrap().turns.len() <= 2 * KEPT_MIN);
     }
 }

@@ -2,9 +2,11 @@
 
 use tonic::Code;
 
-use super::support::{Api, event, json, refusal, to_room};
+use super::support::{Api, Setup, event, json, refusal, to_room};
+use crate::api::HomeRooms;
 use crate::proto::v1;
 use crate::proto::v1::target::Target;
+use crate::room::RoomPattern;
 
 fn to(target: Target) -> v1::Target {
     v1::Target { target: Some(target) }
@@ -150,6 +152,33 @@ async fn targets_that_come_to_one_room_share_one_event() {
 }
 
 #[tokio::test]
+async fn a_target_without_a_home_room_is_refused() {
+    let api = Api::with(Setup {
+        home_rooms: HomeRooms::default(),
+        ..Setup::default()
+    })
+    .await;
+    for target in [Target::UserId("ada".to_owned()), Target::Everyone(v1::TenantTarget {})] {
+        let mut request = event();
+        request.targets = vec![to(target)];
+        let status = api.publisher().await.publish(request).await.unwrap_err();
+        assert_eq!(
+            (status.code(), &*refusal(&status).1),
+            (Code::FailedPrecondition, "NO_HOME_ROOM")
+        );
+    }
+}
+
+#[test]
+fn home_rooms_hold_only_what_a_backend_names() {
+    let pattern = |text| Some(RoomPattern::parse(text).unwrap());
+    assert!(HomeRooms::new(pattern("{tenant}:user:{user}"), pattern("all")).is_ok());
+    assert!(HomeRooms::new(pattern("everybody"), None).is_err());
+    assert!(HomeRooms::new(pattern("{user}:{team}"), None).is_err());
+    assert!(HomeRooms::new(None, pattern("{user}")).is_err());
+}
+
+#[tokio::test]
 async fn one_connection_is_sent_to_directly() {
     let api = Api::start().await;
     let connection = api.shard.connect("a", "ada");
@@ -176,6 +205,13 @@ async fn one_connection_is_sent_to_directly() {
     assert_eq!(
         (sent[0].0, sent[0].1.name.as_str(), sent[0].1.room.name()),
         (connection, "greeting", "")
+    );
+
+    request.exclude_user_ids = vec!["ada".to_owned()];
+    let spared = publisher.publish(request.clone()).await.unwrap().into_inner();
+    assert_eq!(
+        (spared.results[0].reached, api.shard.sent.lock().unwrap().len()),
+        (0, 1)
     );
 
     // The same connection does not exist in another tenant.

@@ -70,6 +70,20 @@ async fn other_origins_are_not_allowed_to_read() {
         assert!(!head.contains("access-control-allow-origin"), "{origin}: {head}");
     }
     let none = Api::start().await;
-    let (_, head, _) = exchange(&none, &request("https://app.example")).await;
-    assert!(!head.contains("access-control-allow-origin"), "{head}");
+    for (api, origin) in [(&none, "https://app.example"), (&api, "https://evil.example")] {
+        let (status, head, _) = exchange(api, &request(origin)).await;
+        assert_eq!(
+            (status, head.contains("access-control-allow-origin")),
+            (403, false),
+            "{head}"
+        );
+        // A form of another page needs no permission to be sent, so it must not be carried out.
+        let body = r#"{"tenant":"a","targets":[{"room":"r"}],"event":"e","payload":1}"#;
+        let form = format!(
+            "POST /v1/publish HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: {origin}\r\n\
+             authorization: Bearer {ROOT}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        assert_eq!(exchange(api, &form).await.0, 403);
+    }
 }
