@@ -2,6 +2,7 @@
 //!
 //! Results go to standard output, everything else to standard error.
 
+mod bench;
 mod check;
 mod dev;
 mod explain;
@@ -45,6 +46,7 @@ enum Command {
     Publish(publish::Publish),
     Tail(tail::Tail),
     Explain(explain::Explain),
+    Bench(bench::Bench),
 }
 
 /// Runs the program with the arguments of this process.
@@ -60,6 +62,7 @@ pub fn run() -> ExitCode {
         Command::Publish(publish) => block_on(publish.run()),
         Command::Tail(tail) => block_on(tail.run()),
         Command::Explain(explain) => block_on(explain.run()),
+        Command::Bench(bench) => block_on(bench.run()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

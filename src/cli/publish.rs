@@ -77,13 +77,24 @@ pub(super) struct Api {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Class {
+pub(super) enum Class {
     /// To who is there now; no position, not kept
     Ephemeral,
     /// Ordered, kept, recovered after a reconnect
     Reliable,
     /// Reliable, and the newest one is handed to who joins later
     LastValue,
+}
+
+impl Class {
+    /// As it is written on the command line.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ephemeral => "ephemeral",
+            Self::Reliable => "reliable",
+            Self::LastValue => "last-value",
+        }
+    }
 }
 
 impl From<Class> for EventClass {
@@ -150,13 +161,7 @@ impl Publish {
 
 impl Api {
     fn channel(&self) -> Result<Channel, Failure> {
-        let wrong = |error: tonic::transport::Error| Failure::Usage(format!("--url: {}", chain(&error)));
-        let mut endpoint = Endpoint::from_shared(self.url.clone()).map_err(wrong)?;
-        if self.url.starts_with("https:") {
-            let tls = ClientTlsConfig::new().with_enabled_roots();
-            endpoint = endpoint.tls_config(tls).map_err(wrong)?;
-        }
-        Ok(endpoint.connect_timeout(self.timeout).connect_lazy())
+        channel(&self.url, self.timeout)
     }
 
     /// The call with its deadline and its credential.
@@ -168,12 +173,27 @@ impl Api {
             (None, Some(path)) => read_secret(path)?,
             (None, None) => return Ok(request),
         };
-        let value: MetadataValue<Ascii> = format!("Bearer {token}")
-            .parse()
-            .map_err(|_| Failure::Usage("the token has characters no token has".to_owned()))?;
-        request.metadata_mut().insert("authorization", value);
+        request.metadata_mut().insert("authorization", bearer(&token)?);
         Ok(request)
     }
+}
+
+/// A channel to the gRPC API that connects when it is first used.
+pub(super) fn channel(url: &str, timeout: Duration) -> Result<Channel, Failure> {
+    let wrong = |error: tonic::transport::Error| Failure::Usage(format!("{url}: {}", chain(&error)));
+    let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(wrong)?;
+    if url.starts_with("https:") {
+        let tls = ClientTlsConfig::new().with_enabled_roots();
+        endpoint = endpoint.tls_config(tls).map_err(wrong)?;
+    }
+    Ok(endpoint.connect_timeout(timeout).connect_lazy())
+}
+
+/// The value of `authorization` for a service token.
+pub(super) fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Failure> {
+    format!("Bearer {token}")
+        .parse()
+        .map_err(|_| Failure::Usage("the token has characters no token has".to_owned()))
 }
 
 fn expected(text: &str) -> Result<Position, String> {

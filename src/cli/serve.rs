@@ -70,13 +70,14 @@ pub(super) async fn until_signal(gateway: Gateway, telemetry: Telemetry) -> Resu
     Ok(())
 }
 
-struct Signals {
+/// SIGTERM and SIGINT.
+pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    fn listen() -> Result<Self, Failure> {
+    pub(super) fn listen() -> Result<Self, Failure> {
         let listen =
             |kind| signal(kind).map_err(|error| Failure::Undone(format!("cannot listen for signals: {error}")));
         Ok(Self {
@@ -85,7 +86,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

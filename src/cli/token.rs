@@ -60,11 +60,7 @@ impl Token {
     /// Whose name it is signed in. The first HS256 key of the configuration, if one is named.
     fn issuer(&self) -> Result<IssuerConfig, Failure> {
         if let Some(path) = &self.config {
-            let config = Config::load(&Sources::of_process(Some(path.clone()), Vec::new()))?;
-            let shares_secret = |issuer: &IssuerConfig| issuer.keys.iter().any(|key| key.algorithm == Algorithm::Hs256);
-            let mut issuers = config.auth.issuers.into_iter();
-            let found = issuers.find(shares_secret);
-            return found.ok_or_else(|| Failure::No(format!("{}: no issuer has an HS256 key", path.display())));
+            return configured(path);
         }
         let secret = match (&self.secret, &self.secret_file) {
             (_, Some(path)) => read_secret(path)?,
@@ -73,6 +69,14 @@ impl Token {
         };
         Ok(development(secret))
     }
+}
+
+/// The first issuer of a configuration that has an HS256 key.
+pub(super) fn configured(path: &Path) -> Result<IssuerConfig, Failure> {
+    let config = Config::load(&Sources::of_process(Some(path.to_owned()), Vec::new()))?;
+    let shares_secret = |issuer: &IssuerConfig| issuer.keys.iter().any(|key| key.algorithm == Algorithm::Hs256);
+    let found = config.auth.issuers.into_iter().find(shares_secret);
+    found.ok_or_else(|| Failure::No(format!("{}: no issuer has an HS256 key", path.display())))
 }
 
 /// The issuer of development tokens, with this secret.

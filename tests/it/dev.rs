@@ -11,6 +11,9 @@ use serde_json::Value;
 /// How long the start may take, on a machine with other worries.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What signs its users' tokens.
+pub(crate) const SECRET: &str = "the secret of a gateway in a test";
+
 /// A running gateway; it ends with this value.
 pub(crate) struct Dev {
     process: Child,
@@ -24,6 +27,7 @@ impl Dev {
     pub(crate) fn start() -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
             .args(["dev", "--port", "0", "--grpc-port", "0", "--json"])
+            .env("ROOMCAST_DEV_SECRET", SECRET)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -53,6 +57,10 @@ impl Dev {
         let line = line.expect("`roomcast dev` starts").unwrap();
         dev.welcome = serde_json::from_str(&line).unwrap();
         dev
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
     }
 
     /// What it has printed under this JSON pointer.

@@ -4,6 +4,7 @@
 
 mod architecture;
 mod autobahn;
+mod bench;
 mod cli;
 mod config;
 mod config_docs;

@@ -1,0 +1,132 @@
+//! `roomcast bench`, small: that it finds nothing wrong with a gateway that is well, and says what it promises to say.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::dev::Dev;
+
+/// Few and quick: what is tested is the tool.
+const SMALL: [&str; 7] = ["--members", "20", "--events", "20", "--rooms", "2", "--json"];
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_roomcast"))
+        .arg("bench")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+fn report(arguments: &[&str]) -> Value {
+    let output = bench(&[&SMALL, arguments].concat());
+    assert!(output.status.success(), "{output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn number(report: &Value, pointer: &str) -> f64 {
+    let found = report.pointer(pointer).and_then(Value::as_f64);
+    found.unwrap_or_else(|| panic!("{pointer} is no number in {report}"))
+}
+
+fn assert_everything_came_once_and_in_order(report: &Value) {
+    for (key, expected) in [
+        ("members", 20),
+        ("rooms", 2),
+        ("events", 20),
+        ("published", 40),
+        ("refused", 0),
+        ("deliveries_expected", 400),
+        ("deliveries", 400),
+        ("lost", 0),
+        ("doubled", 0),
+        ("reordered", 0),
+        ("resyncs", 0),
+        ("disconnected", 0),
+    ] {
+        assert_eq!(report[key], expected, "{key} in {report}");
+    }
+    let latency = ["p50", "p99", "p99_9", "max"].map(|key| number(report, &format!("/latency_ms/{key}")));
+    assert!(latency[0] > 0.0 && latency.is_sorted(), "{report}");
+}
+
+#[test]
+fn every_member_of_an_own_gateway_gets_every_event_once_and_in_order() {
+    for arguments in [
+        &["--rate", "100"][..],
+        &["--rate", "100", "--burst", "5", "--protobuf", "--class", "ephemeral"],
+        &["--rate", "0", "--burst", "3", "--payload-bytes", "64"],
+    ] {
+        let report = report(arguments);
+        assert_everything_came_once_and_in_order(&report);
+        for pointer in [
+            "/connect_seconds",
+            "/connects_per_second",
+            "/published_per_second",
+            "/deliveries_per_second",
+            "/generator/late_max_ms",
+        ] {
+            assert!(number(&report, pointer) > 0.0, "{pointer} in {report}");
+        }
+        if cfg!(target_os = "linux") {
+            assert!(number(&report, "/gateway/resident_bytes_before") > 0.0, "{report}");
+            assert!(number(&report, "/gateway/cpu_us_per_delivery") >= 0.0, "{report}");
+        }
+    }
+}
+
+#[test]
+fn a_gateway_that_runs_already_is_measured_as_well() {
+    let dev = Dev::start();
+    let pid = dev.pid().to_string();
+    let running = [
+        "--url",
+        dev.said("/url"),
+        "--grpc",
+        dev.said("/grpc_url"),
+        "--pid",
+        &pid,
+    ];
+    let keys = [
+        "--token",
+        dev.said("/service_token"),
+        "--user-token-secret",
+        crate::dev::SECRET,
+    ];
+    let report = report(&[&running[..], &keys].concat());
+    assert_everything_came_once_and_in_order(&report);
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused_before_anything_is_started() {
+    for arguments in [
+        &["--members", "0"][..],
+        &["--members", "100001"],
+        &["--members", "2", "--rooms", "3"],
+        &["--payload-bytes", "63"],
+        &["--events", "36000", "--rate", "10"],
+        &["--url", "ws://127.0.0.1:1/v1/ws"],
+        &["--grpc", "http://127.0.0.1:1"],
+    ] {
+        let output = bench(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn a_run_whose_events_do_not_arrive_ends_with_1() {
+    let small = ["--rate", "0", "--payload-bytes", "200", "--patience", "100ms"];
+    let output = bench(&[&SMALL[..], &small, &["--set", "grpc.payload_bytes_max=100 B"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["refused"], &report["lost"]),
+        (&40.into(), &400.into()),
+        "{report}"
+    );
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("40 events were refused")
+    );
+}
