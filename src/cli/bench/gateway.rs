@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -70,7 +72,7 @@ struct Welcome {
 
 /// Starts `roomcast dev` with these settings on top of [`SETTINGS`].
 pub(super) async fn start(settings: &[(String, String)]) -> Result<Gateway, Failure> {
-    let secret = hex(&rand::random::<[u8; 32]>());
+    let secret = random::<32>();
     let mut process = spawn(&secret, settings).map_err(|error| undone(&error))?;
     let said = process.stdout.take().map(BufReader::new);
     let mut own = Own { process, said: None };
@@ -112,9 +114,11 @@ fn spawn(secret: &str, settings: &[(String, String)]) -> std::io::Result<Child> 
     command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()
 }
 
-/// Lower-case hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Letters, digits, `-` and `_` that nobody guesses.
+pub(super) fn random<const BYTES: usize>() -> String {
+    let mut bytes = [0; BYTES];
+    rand::fill(&mut bytes[..]);
+    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 fn undone(error: &dyn std::fmt::Display) -> Failure {

@@ -7,7 +7,7 @@ const PER_OCTAVE_LOG2: u32 = 6;
 const PER_OCTAVE: u64 = 1 << PER_OCTAVE_LOG2;
 
 /// Enough for every `u64` of microseconds.
-const BUCKETS: usize = (64 - PER_OCTAVE_LOG2 as usize + 1) * PER_OCTAVE as usize;
+const BUCKETS: usize = (64 - PER_OCTAVE_LOG2 as usize + 1) << PER_OCTAVE_LOG2;
 
 /// Counts by microseconds.
 #[derive(Debug)]

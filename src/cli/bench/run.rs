@@ -121,7 +121,7 @@ impl Bench {
 
     /// Rooms that no run before has used.
     fn room_names(&self) -> Vec<String> {
-        let run = gateway::hex(&rand::random::<[u8; 8]>());
+        let run = gateway::random::<8>();
         (0..self.rooms).map(|number| format!("bench:{run}:{number}")).collect()
     }
 

@@ -73,7 +73,9 @@ mod tests {
 
     fn faults(numbers: &[u64]) -> (bool, Faults) {
         let mut tally = Tally::default();
-        numbers.iter().for_each(|number| tally.event(*number));
+        for number in numbers {
+            tally.event(*number);
+        }
         (tally.is_complete(4), tally.close(4))
     }
 
