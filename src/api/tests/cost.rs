@@ -126,7 +126,7 @@ async fn unary(served: &Served) -> Duration {
         }
     }))
     .await;
-    (served.cpu() - before) / CALLS
+    served.cpu().saturating_sub(before) / CALLS
 }
 
 /// CPU time of the server for one event of a stream.
@@ -143,7 +143,7 @@ async fn streamed(served: &Served) -> Duration {
         .unwrap()
         .into_inner();
     assert_eq!(answers.map(Result::unwrap).count().await, CALLS as usize);
-    (served.cpu() - before) / CALLS
+    served.cpu().saturating_sub(before) / CALLS
 }
 
 #[tokio::test]
