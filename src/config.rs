@@ -1,7 +1,7 @@
 //! The configuration: one tree of settings, read from a file, the environment and the command line.
 //!
 //! Only this module reads files and environment variables. Each section is the plain `Config` of the component it
-//! configures; where such a type is not serde's business, a mirror in [`sections`] says how it is written. Defaults are
+//! configures; where such a type is not serde's business, a mirror in `sections` says how it is written. Defaults are
 //! the components' own. A key nobody knows is an error, and so is every value that cannot work.
 
 mod files;

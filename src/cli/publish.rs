@@ -1,9 +1,11 @@
 //! `publish`: one event through the gRPC API, as a backend would.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use prost::Message as _;
 use serde_json::json;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
@@ -14,7 +16,8 @@ use super::failure::{Failure, chain};
 use super::token::read_secret;
 use crate::proto::v1::publish_service_client::PublishServiceClient;
 use crate::proto::v1::{
-    EventClass, Payload, Position, PublishRequest, PublishResponse, PublishResult, Target, payload, target,
+    EventClass, Payload, Position, PublishRequest, PublishResponse, PublishResult, Target, VersionConflict, payload,
+    target,
 };
 
 /// Publish one event over gRPC and print its position in each room
@@ -211,18 +214,30 @@ fn expected(text: &str) -> Result<Position, String> {
 fn refusal(status: &Status) -> Failure {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone());
-    let text = match reason {
+    let mut text = match reason {
         Some(reason) => format!("{reason}: {}", status.message()),
         None => format!("{:?}: {}", status.code(), chain(status)),
     };
-    let text = match details.retry_info().and_then(|info| info.retry_delay) {
-        Some(retry) => format!("{text} (again after {retry:?})"),
-        None => text,
-    };
+    if let Some(retry) = details.retry_info().and_then(|info| info.retry_delay) {
+        let _ = write!(text, " (again after {retry:?})");
+    }
+    if let Some(current) = current_position(status) {
+        let _ = write!(text, " (it is at {}/{})", current.epoch, current.offset);
+    }
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled => Failure::Undone(text),
         _ => Failure::No(text),
     }
+}
+
+/// Where the room is, if the refusal says so.
+fn current_position(status: &Status) -> Option<Position> {
+    let rich = tonic_types::pb::Status::decode(status.details()).ok()?;
+    let conflict = rich
+        .details
+        .iter()
+        .find(|any| any.type_url.ends_with("/roomcast.v1.VersionConflict"))?;
+    VersionConflict::decode(&*conflict.value).ok()?.current
 }
 
 fn as_text(result: &PublishResult) -> String {

@@ -1,7 +1,7 @@
 //! The program itself, as `roomcast dev`: what a newcomer meets first, and what software that is not ours is tried on.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -69,6 +69,14 @@ impl Dev {
             .pointer(pointer)
             .and_then(Value::as_str)
             .unwrap_or_else(|| panic!("{pointer} is not in {}", self.welcome))
+    }
+
+    /// Asks it to end, as an orchestrator would, and waits until it has.
+    pub(crate) fn terminate(mut self) -> ExitStatus {
+        let process_id = self.process.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &process_id]).status().unwrap();
+        assert!(asked.success());
+        self.process.wait().unwrap()
     }
 }
 

@@ -20,6 +20,7 @@ mod resume;
 mod session;
 mod stress;
 mod support;
+mod telemetry;
 mod third_party;
 mod tools;
 mod trace;
