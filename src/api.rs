@@ -8,6 +8,7 @@
 pub mod config;
 mod convert;
 pub mod credentials;
+mod front;
 mod gate;
 mod health;
 pub mod http;
@@ -97,11 +98,14 @@ pub async fn serve(
         draining: draining.clone(),
     });
     let cors = cors(&shared.config);
-    let layers = tower::ServiceBuilder::new()
+    let others = tower::ServiceBuilder::new()
         .option_layer(cors)
         .layer(http::MirrorLayer::new(&shared))
-        .layer(GrpcWebLayer::new())
-        .layer(gate::GateLayer(shared.clone()));
+        .layer(GrpcWebLayer::new());
+    let front = front::FrontLayer {
+        gate: gate::GateLayer(shared.clone()),
+        others,
+    };
     let tls = shared.config.tls.as_ref().map(Acceptor::new).transpose()?;
     let incoming = listener::incoming(listener, tls, &shared.config);
     let begun = async {
@@ -110,7 +114,7 @@ pub async fn serve(
         draining.cancel();
     };
     let until_drained = builder(&shared.config)
-        .layer(layers)
+        .layer(front)
         .add_routes(routes(&shared))
         .serve_with_incoming_shutdown(incoming, begun);
     let overdue = async {
