@@ -6,6 +6,7 @@
 mod authorizer;
 mod auto_join;
 mod check;
+mod claims;
 mod config;
 mod expression;
 mod permit;

@@ -181,9 +181,7 @@ impl Issuer {
             Some(claim) => claims.get(claim).and_then(text_of),
             None => Some(self.claims.tenant_default.clone()),
         };
-        // An empty tenant is refused, never guessed: it would be everybody's who has none.
-        text.filter(|text| !text.is_empty())
-            .and_then(|text| Tenant::parse(&text).ok())
+        text.and_then(|text| Tenant::parse(&text).ok())
             .ok_or(AuthError::Invalid("it names no acceptable tenant"))
     }
 }

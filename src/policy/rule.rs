@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::check::{ROOM_FIELDS, Scope};
+use super::claims::Claims;
 use super::config::{ActionName, PolicyError, RuleConfig};
 use super::expression::Expression;
-use super::variables::{Claims, Variables};
+use super::variables::{About, Variables};
 use super::{Action, Question};
 use crate::room::RoomPattern;
 
@@ -128,7 +129,7 @@ impl Rule {
     }
 
     /// What the rule says about a question. No effect, bounded work.
-    pub(super) fn consider(&self, question: &Question, claims: &Claims<'_>) -> Opinion {
+    pub(super) fn consider(&self, question: &Question, claims: &Claims) -> Opinion {
         let Some(captures) = self.pattern.captures(question.room.name()) else {
             return Opinion::OtherRoom;
         };
@@ -141,10 +142,16 @@ impl Rule {
         let Some(when) = &self.when else {
             return Opinion::Allows;
         };
-        let mut variables = Variables::new(claims, &question.identity).with_room(&question.room, &captures);
-        if let Action::Publish(name) = &question.action {
-            variables = variables.with_event(name.as_str());
-        }
+        let event = match &question.action {
+            Action::Publish(name) => Some(name.as_str()),
+            _ => None,
+        };
+        let about = About {
+            room: &question.room,
+            captures: &captures,
+            event,
+        };
+        let variables = Variables::new(&question.identity, claims, Some(about));
         match when.holds(&variables) {
             Ok(true) => Opinion::Allows,
             Ok(false) => Opinion::ConditionFalse,

@@ -10,11 +10,12 @@ use serde_json::{Map, Value};
 use super::authorizer::{Answer, Authorizer};
 use super::auto_join::Template;
 use super::check::Scope;
+use super::claims::{Claims, KeptClaims};
 use super::config::{Config, PolicyError};
 use super::expression::Expression;
 use super::revocations::Revocations;
 use super::rule::{Opinion, Rule};
-use super::variables::{Claims, Variables};
+use super::variables::Variables;
 use super::{Action, Denied, Explanation, Permit, Policy, Question, Revocation};
 use crate::identity::{ConnectionId, Identity};
 use crate::room::{Room, RoomError};
@@ -28,6 +29,7 @@ pub struct RulePolicy {
     authorizer: Option<Authorizer>,
     connect_authorizer: bool,
     revocations: Revocations,
+    claims: KeptClaims,
 }
 
 /// The rules looked at and what each said, where somebody wants to know.
@@ -50,6 +52,7 @@ impl RulePolicy {
             authorizer: config.authorizer.as_ref().map(Authorizer::new).transpose()?,
             connect_authorizer: config.connect.authorizer,
             revocations: Revocations::new(config.revocations_max),
+            claims: KeptClaims::default(),
         })
     }
 
@@ -59,7 +62,7 @@ impl RulePolicy {
             Some(permit) => return Ok(permit),
             None => denied(None, "no rule allows it"),
         };
-        let claims = Claims::new(&question.identity.claims);
+        let claims = self.claims.of(&question.identity);
         for rule in &self.rules {
             let opinion = self.opinion(rule, question, &claims).await;
             if let Some(trace) = trace.as_deref_mut() {
@@ -81,7 +84,7 @@ impl RulePolicy {
     }
 
     /// What the rule says, and the authorizer where the rule asks it.
-    async fn opinion(&self, rule: &Rule, question: &Question, claims: &Claims<'_>) -> Opinion {
+    async fn opinion(&self, rule: &Rule, question: &Question, claims: &Claims) -> Opinion {
         let opinion = rule.consider(question, claims);
         match &self.authorizer {
             Some(authorizer) if rule.authorizer && opinion == Opinion::Allows => {
@@ -115,8 +118,8 @@ impl RulePolicy {
     }
 
     fn admit_by_claims(&self, identity: &Identity) -> Result<(), Denied> {
-        let claims = Claims::new(&identity.claims);
-        let variables = Variables::new(&claims, identity);
+        let claims = Claims::default();
+        let variables = Variables::new(identity, &claims, None);
         for condition in &self.connect {
             match condition.holds(&variables) {
                 Ok(true) => {}

@@ -8,81 +8,79 @@ use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::objects::{Key, Map};
 
+use super::claims::Claims;
 use crate::identity::Identity;
-use crate::json::Json;
 use crate::room::Room;
 
-type Variable = Box<dyn Val>;
+/// A value of the interpreter.
+pub(super) type Variable = Box<dyn Val>;
 
-/// The claims of one identity, read when a condition first asks for them.
-pub(super) struct Claims<'a> {
-    text: &'a Json,
-    value: OnceLock<Option<Variable>>,
-}
-
-impl<'a> Claims<'a> {
-    pub(super) const fn new(text: &'a Json) -> Self {
-        Self {
-            text,
-            value: OnceLock::new(),
-        }
-    }
-
-    fn value(&self) -> Option<&dyn Val> {
-        let read = || {
-            let json = serde_json::from_str(self.text.as_str()).ok()?;
-            variable(value_of(json))
-        };
-        self.value.get_or_init(read).as_deref()
-    }
-}
-
-/// The variables of one evaluation.
+/// The variables of one evaluation. Each is made when the condition first asks for it.
 pub(super) struct Variables<'a> {
-    claims: &'a Claims<'a>,
-    user: Option<Variable>,
-    room: Option<Variable>,
-    event: Option<Variable>,
+    identity: &'a Identity,
+    claims: &'a Claims,
+    about: Option<About<'a>>,
+    user: OnceLock<Option<Variable>>,
+    room: OnceLock<Option<Variable>>,
+    event: OnceLock<Option<Variable>>,
+}
+
+/// What a condition with a room is about.
+#[derive(Clone, Copy)]
+pub(super) struct About<'a> {
+    pub(super) room: &'a Room,
+    /// What the rule's pattern captured of the room's name.
+    pub(super) captures: &'a [(String, &'a str)],
+    /// The event that is to be published.
+    pub(super) event: Option<&'a str>,
 }
 
 impl<'a> Variables<'a> {
-    /// Those of a condition without a room.
-    pub(super) fn new(claims: &'a Claims<'a>, identity: &Identity) -> Self {
-        let user = [("id", identity.user.as_str()), ("tenant", identity.tenant.as_str())];
+    pub(super) const fn new(identity: &'a Identity, claims: &'a Claims, about: Option<About<'a>>) -> Self {
         Self {
+            identity,
             claims,
-            user: strings(user.into_iter()),
-            room: None,
-            event: None,
+            about,
+            user: OnceLock::new(),
+            room: OnceLock::new(),
+            event: OnceLock::new(),
         }
     }
 
-    /// Adds the room and what the rule's pattern captured of its name.
-    pub(super) fn with_room(mut self, room: &Room, captures: &[(String, &str)]) -> Self {
-        let own = [("name", room.name()), ("tenant", room.tenant())];
-        let of_pattern = captures.iter().map(|(name, value)| (name.as_str(), *value));
-        self.room = strings(of_pattern.chain(own));
-        self
+    fn user(&self) -> Option<Variable> {
+        let (id, tenant) = (self.identity.user.as_str(), self.identity.tenant.as_str());
+        strings([("id", id), ("tenant", tenant)].into_iter())
     }
 
-    /// Adds the event that is to be published.
-    pub(super) fn with_event(mut self, name: &str) -> Self {
-        self.event = strings([("name", name)].into_iter());
-        self
+    fn room(&self) -> Option<Variable> {
+        let About { room, captures, .. } = self.about?;
+        let own = [("name", room.name()), ("tenant", room.tenant())];
+        let of_pattern = captures.iter().map(|(name, value)| (name.as_str(), *value));
+        strings(of_pattern.chain(own))
+    }
+
+    fn event(&self) -> Option<Variable> {
+        let name = self.about?.event?;
+        strings([("name", name)].into_iter())
     }
 }
 
 impl VariableResolver for Variables<'_> {
     fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
         let value = match name {
-            "claims" => self.claims.value(),
-            "user" => self.user.as_deref(),
-            "room" => self.room.as_deref(),
-            "event" => self.event.as_deref(),
+            "claims" => self.claims.value(self.identity),
+            "user" => self.user.get_or_init(|| self.user()).as_ref(),
+            "room" => self.room.get_or_init(|| self.room()).as_ref(),
+            "event" => self.event.get_or_init(|| self.event()).as_ref(),
             _ => None,
         };
-        value.map(CowVal::Borrowed)
+        value.map(|value| CowVal::Borrowed(value.as_ref()))
     }
+}
+
+/// Claims as the interpreter reads them; `None` when they are no JSON.
+pub(super) fn of_json(text: &str) -> Option<Variable> {
+    variable(value_of(serde_json::from_str(text).ok()?))
 }
 
 fn strings<'s>(entries: impl Iterator<Item = (&'s str, &'s str)>) -> Option<Variable> {

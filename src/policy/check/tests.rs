@@ -1,6 +1,7 @@
 use crate::policy::check::Scope;
+use crate::policy::claims::Claims;
 use crate::policy::expression::Expression;
-use crate::policy::variables::{Claims, Variables};
+use crate::policy::variables::Variables;
 
 fn compile(source: &str, event: bool) -> Result<(), String> {
     let scope = Scope {
@@ -133,7 +134,7 @@ fn an_expression_longer_than_its_bound_is_refused() {
 #[test]
 fn a_deep_expression_is_refused_and_what_is_accepted_can_be_evaluated() {
     let identity = crate::policy::rules::tests::identity("a", &serde_json::json!({}));
-    let claims = Claims::new(&identity.claims);
+    let claims = Claims::default();
     for (unit, end) in [
         ("!", "true"),
         ("-", "1 == 1"),
@@ -155,7 +156,7 @@ fn a_deep_expression_is_refused_and_what_is_accepted_can_be_evaluated() {
             };
             let source = format!("{}{end}{}", unit.repeat(times), close.repeat(times));
             if let Ok(expression) = Expression::compile(&source, &Scope::default()) {
-                let _ = expression.holds(&Variables::new(&claims, &identity));
+                let _ = expression.holds(&Variables::new(&identity, &claims, None));
             }
         }
     }
@@ -198,9 +199,9 @@ proptest::proptest! {
         match Expression::compile(&source, &scope) {
             Err(error) => proptest::prop_assert!(!error.contains("gave up"), "{}", source),
             Ok(expression) => {
-                let identity = crate::policy::rules::tests::identity("", &serde_json::json!({"a": [1, {"a": "a"}]}));
-                let claims = Claims::new(&identity.claims);
-                let _ = expression.holds(&Variables::new(&claims, &identity));
+                let identity = crate::policy::rules::tests::identity("a", &serde_json::json!({"a": [1, {"a": "a"}]}));
+                let claims = Claims::default();
+                let _ = expression.holds(&Variables::new(&identity, &claims, None));
             }
         }
     }
