@@ -216,8 +216,10 @@ mod checker {
         }
     }
 
+    type Run = (Vec<(String, Accepted)>, Vec<(usize, Vec<Event>)>);
+
     /// One publisher into as many rooms as a member has, and a member that saw all of it.
-    fn run() -> (Vec<(String, Accepted)>, Vec<(usize, Vec<Event>)>) {
+    fn run() -> Run {
         let room = |n: usize| format!("room {}", n % JOINED);
         let accepted = (0..EVENTS).map(|n| (room(n), n as u64 + 1)).collect();
         let events = (0..EVENTS).map(|n| event(&room(n), n as u64 + 1, "p", n)).collect();

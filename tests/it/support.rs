@@ -14,15 +14,18 @@ mod encoding;
 mod identity;
 mod json;
 mod node;
+mod opening;
 pub mod raw;
+mod shorthand;
 mod wait;
 
 pub use application::{Answer, Application, allow, deny};
 pub use caller::{Caller, ROOT, TENANT, draft, payload, reason, retry_after, to_room};
-pub use client::{Carries, Client, Ended, InRoom, ToRoom};
+pub use client::{Client, Ended};
 pub use encoding::Encoding;
 pub use identity::{SECRET, User, in_seconds, user};
 pub use node::{Node, home_rooms, rule, usual};
+pub use shorthand::{Carries, InRoom, ToRoom};
 pub use wait::{eventually, within};
 
 /// Runs each story once for each encoding a client may speak.

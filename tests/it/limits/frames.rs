@@ -9,7 +9,7 @@ use roomcast::proto::client_v1::{ErrorCode, Join, Payload, Ping, Publish};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::raw::{BINARY, CLOSE, CONTINUATION, FIN, MASK, PING, PONG, Raw, TEXT, head, masked};
+use crate::support::raw::{BINARY, CLOSE, CONTINUATION, FIN, LONG, MASK, PING, PONG, Raw, TEXT, head, masked};
 use crate::support::{Client, Encoding, InRoom as _, Node, ToRoom as _, over_encodings, user};
 
 over_encodings! {
@@ -29,13 +29,13 @@ async fn row_9_who_breaks_the_websocket_protocol_is_closed() {
     let node = Node::start(Encoding::Json).await;
     let unmasked = [head(FIN | TEXT, 2, false), b"{}".to_vec()].concat();
     let long_ping = masked(FIN | PING, &[0; 126]);
-    let padded = [&[FIN | TEXT, 0x80 | 126, 0, 2, 1, 2, 3, 4][..], b"{}"].concat();
+    let padded = [&[FIN | TEXT, 0x80 | LONG, 0, 2, 1, 2, 3, 4][..], b"{}"].concat();
     let cases: Vec<(&str, Vec<u8>, u16)> = vec![
         ("not masked", unmasked, 1002),
         ("a reserved bit", masked(FIN | 0x40 | TEXT, b"{}"), 1002),
         ("two reserved bits", masked(FIN | 0x30 | TEXT, b"{}"), 1002),
-        ("a reserved opcode", masked(FIN | 3, b""), 1002),
-        ("a reserved control opcode", masked(FIN | 11, b""), 1002),
+        ("a reserved opcode", masked(FIN | 0x03, b""), 1002),
+        ("a reserved control opcode", masked(FIN | 0x0b, b""), 1002),
         ("a fragmented ping", masked(PING, b""), 1002),
         ("a long ping", long_ping, 1002),
         ("a continuation of nothing", masked(FIN | CONTINUATION, b"{}"), 1002),
@@ -124,7 +124,7 @@ async fn row_10_what_is_too_large_is_refused_by_its_head_before_it_comes() {
     }
     // Over all its fragments together.
     let mut raw = upgraded(&node).await;
-    raw.frame(TEXT, &[b' '; 40 * 1024]).await;
+    raw.frame(TEXT, &vec![b' '; 40 * 1024]).await;
     let rest = head(FIN | CONTINUATION, 40 * 1024, true);
     raw.send(&[rest, MASK.to_vec()].concat()).await;
     assert_eq!(raw.close_code().await, 1009);

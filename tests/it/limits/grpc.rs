@@ -185,7 +185,7 @@ async fn row_33_what_is_too_large_or_has_no_deadline_is_refused() {
     ada.join("r").await;
     let backend = node.backend();
     let large = |bytes: usize| v1::PublishRequest {
-        payload: Some(payload(json!("x".repeat(bytes)))),
+        payload: Some(payload(&json!("x".repeat(bytes)))),
         ..to_r("large")
     };
     assert_eq!(

@@ -111,16 +111,16 @@ impl Caller {
 }
 
 /// An event without a target.
-pub fn draft(event: &str, json: Value) -> v1::PublishRequest {
+pub fn draft(event: &str, json: impl Into<Value>) -> v1::PublishRequest {
     v1::PublishRequest {
         event: event.to_owned(),
-        payload: Some(payload(json)),
+        payload: Some(payload(&json.into())),
         ..Default::default()
     }
 }
 
 /// A JSON payload.
-pub fn payload(json: Value) -> v1::Payload {
+pub fn payload(json: &Value) -> v1::Payload {
     v1::Payload {
         content: Some(Content::Json(json.to_string())),
     }

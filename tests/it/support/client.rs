@@ -1,12 +1,11 @@
 //! Somebody with a WebSocket. Reads only when asked to, so a client that does not read is one that is left alone.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::sync::Arc;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use roomcast::proto::client_v1::client_frame::Command;
-use roomcast::proto::client_v1::payload::Content;
 use roomcast::proto::client_v1::server_frame::Message as Said;
 use roomcast::proto::client_v1::*;
 use serde_json::Value;
@@ -14,98 +13,11 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::error::Error as WsError;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, Request, Response, header};
 
 use super::chain::Chains;
 use super::node::Traces;
-use super::{Encoding, User, within};
-
-/// How a connection is to be opened.
-#[derive(Debug, Clone)]
-pub struct Opening {
-    address: SocketAddr,
-    encoding: Encoding,
-    traces: Arc<Traces>,
-    request: Request<()>,
-}
-
-impl Opening {
-    pub fn new(address: SocketAddr, encoding: Encoding, traces: Arc<Traces>) -> Self {
-        let mut request = format!("ws://{address}/v1/ws").into_client_request().unwrap();
-        let subprotocol = HeaderValue::from_static(encoding.subprotocol());
-        request
-            .headers_mut()
-            .insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
-        Self {
-            address,
-            encoding,
-            traces,
-            request,
-        }
-    }
-
-    /// In another encoding than the node's.
-    pub fn speaking(self, encoding: Encoding) -> Self {
-        let opening = self.header("sec-websocket-protocol", encoding.subprotocol());
-        Self { encoding, ..opening }
-    }
-
-    /// With a header more, or another one.
-    pub fn header(mut self, name: &'static str, value: &str) -> Self {
-        self.request.headers_mut().insert(name, value.parse().unwrap());
-        self
-    }
-
-    /// With a query.
-    pub fn query(mut self, query: &str) -> Self {
-        let uri = format!("ws://{}/v1/ws?{query}", self.address);
-        *self.request.uri_mut() = uri.parse().unwrap();
-        self
-    }
-
-    /// Upgrades.
-    ///
-    /// # Errors
-    /// What the gateway answers instead of an upgrade.
-    pub async fn open(self) -> Result<Client, Response<Option<Vec<u8>>>> {
-        let stream = TcpStream::connect(self.address).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        let stream = stream.into_std().unwrap();
-        self.traces.sockets.lock().unwrap().push(stream.try_clone().unwrap());
-        let stream = TcpStream::from_std(stream).unwrap();
-        let upgrade = tokio_tungstenite::client_async(self.request, stream);
-        match within("the answer to an upgrade", upgrade).await {
-            Ok((socket, _)) => Ok(Client {
-                socket,
-                encoding: self.encoding,
-                traces: self.traces,
-                user: String::new(),
-                tenant: String::new(),
-                id: String::new(),
-                command: 0,
-                replies: HashMap::new(),
-                pushes: VecDeque::new(),
-                chains: Chains::default(),
-                since: HashMap::new(),
-                ended: None,
-            }),
-            Err(WsError::Http(response)) => Err(*response),
-            Err(error) => panic!("the upgrade failed: {error}"),
-        }
-    }
-
-    /// Upgrades and connects with the user's token.
-    pub async fn connect(self, user: User) -> Client {
-        let mut client = self.open().await.expect("the upgrade is accepted");
-        client
-            .authenticate(&user, Vec::new())
-            .await
-            .expect("the token is accepted");
-        client
-    }
-}
+use super::{Encoding, InRoom as _, ToRoom as _, User, within};
 
 /// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +48,24 @@ pub struct Client {
 }
 
 impl Client {
+    /// Somebody who has not said anything yet.
+    pub fn new(socket: WebSocketStream<TcpStream>, encoding: Encoding, traces: Arc<Traces>) -> Self {
+        Self {
+            socket,
+            encoding,
+            traces,
+            user: String::new(),
+            tenant: String::new(),
+            id: String::new(),
+            command: 0,
+            replies: HashMap::new(),
+            pushes: VecDeque::new(),
+            chains: Chains::default(),
+            since: HashMap::new(),
+            ended: None,
+        }
+    }
+
     /// Says who it is. The first command of a connection.
     pub async fn authenticate(&mut self, user: &User, resume: Vec<RoomPosition>) -> Result<Connected, ErrorReply> {
         self.user.clone_from(&user.id);
@@ -450,53 +380,5 @@ impl Drop for Client {
 impl std::fmt::Display for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({:?})", self.user, self.encoding)
-    }
-}
-
-/// Shorthands for commands.
-pub trait InRoom {
-    fn in_room(room: &str) -> Self;
-}
-
-impl InRoom for Join {
-    fn in_room(room: &str) -> Self {
-        Self {
-            room: room.to_owned(),
-            ..Self::default()
-        }
-    }
-}
-
-/// See [`InRoom`].
-pub trait ToRoom {
-    fn to(room: &str, event: &str, json: Value) -> Self;
-}
-
-impl ToRoom for Publish {
-    fn to(room: &str, event: &str, json: Value) -> Self {
-        Self {
-            room: room.to_owned(),
-            event: event.to_owned(),
-            payload: Some(Payload {
-                content: Some(Content::Json(json.to_string())),
-            }),
-            ..Self::default()
-        }
-    }
-}
-
-/// What an event carries.
-pub trait Carries {
-    /// # Panics
-    /// When it carries no JSON.
-    fn json(&self) -> Value;
-}
-
-impl Carries for Event {
-    fn json(&self) -> Value {
-        match self.payload.as_ref().and_then(|payload| payload.content.as_ref()) {
-            Some(Content::Json(text)) => serde_json::from_str(text).expect("JSON is relayed as JSON"),
-            other => panic!("no JSON: {other:?}"),
-        }
     }
 }

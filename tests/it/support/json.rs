@@ -1,23 +1,19 @@
 //! The JSON form of the protocol, written from the mapping in `client.proto` and not from the gateway's codec. Strict: a
 //! field that the contract does not name, or one that is there with its zero value, fails the test.
 
+mod command;
+
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use roomcast::proto::client_v1::client_frame::Command;
-use roomcast::proto::client_v1::history_query::From as Side;
 use roomcast::proto::client_v1::payload::Content;
 use roomcast::proto::client_v1::server_frame::Message;
 use roomcast::proto::client_v1::*;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-/// A command as JSON text.
-pub fn encode(frame: &ClientFrame) -> String {
-    let (name, fields) = command(frame.command.as_ref().expect("a frame has a command"));
-    format!("{{\"id\":{},\"{name}\":{}}}", frame.id, fields.text())
-}
+pub use command::encode;
 
 /// A message of the server.
 ///
@@ -35,106 +31,6 @@ pub fn decode(text: &str) -> ServerFrame {
     ServerFrame {
         id,
         message: Some(message),
-    }
-}
-
-/// The fields of an object to write; those with their zero value are left out.
-#[derive(Default)]
-struct Written(Vec<String>);
-
-impl Written {
-    fn raw(mut self, key: &str, json: Option<impl AsRef<str>>) -> Self {
-        if let Some(json) = json {
-            self.0.push(format!("\"{key}\":{}", json.as_ref()));
-        }
-        self
-    }
-
-    fn string(self, key: &str, value: &str) -> Self {
-        let text = (!value.is_empty()).then(|| serde_json::Value::from(value).to_string());
-        self.raw(key, text)
-    }
-
-    fn number(self, key: &str, value: impl Into<u64>) -> Self {
-        let value = value.into();
-        self.raw(key, (value != 0).then(|| value.to_string()))
-    }
-
-    fn payload(self, payload: Option<&Payload>) -> Self {
-        match payload.and_then(|payload| payload.content.as_ref()) {
-            Some(Content::Json(json)) => self.raw("payload", Some(json)),
-            Some(Content::Binary(bytes)) => self.raw("binary", Some(format!("\"{}\"", STANDARD.encode(bytes)))),
-            None => self,
-        }
-    }
-
-    fn position(self, key: &str, position: Option<&Position>) -> Self {
-        let text = position.map(|at| {
-            Self::default()
-                .string("epoch", &at.epoch)
-                .number("offset", at.offset)
-                .text()
-        });
-        self.raw(key, text)
-    }
-
-    fn text(&self) -> String {
-        format!("{{{}}}", self.0.join(","))
-    }
-}
-
-fn command(command: &Command) -> (&'static str, Written) {
-    let new = Written::default();
-    match command {
-        Command::Connect(connect) => {
-            let resume = connect.resume.iter().map(|at| {
-                let fields = Written::default().string("room", &at.room);
-                fields.position("position", at.position.as_ref()).text()
-            });
-            let resume: Vec<String> = resume.collect();
-            let resume = (!resume.is_empty()).then(|| format!("[{}]", resume.join(",")));
-            let fields = new.string("token", &connect.token).string("client", &connect.client);
-            ("connect", fields.raw("resume", resume))
-        }
-        Command::Join(join) => {
-            let fields = new.string("room", &join.room).position("since", join.since.as_ref());
-            let fields = fields.number("rewind", join.rewind);
-            let fields = fields.raw("presence", join.presence.then_some("true"));
-            ("join", fields.raw("state", join.state_json.as_ref()))
-        }
-        Command::Leave(leave) => ("leave", new.string("room", &leave.room)),
-        Command::Publish(publish) => {
-            let class = match publish.class() {
-                EventClass::Unspecified => "",
-                EventClass::Ephemeral => "ephemeral",
-                EventClass::Reliable => "reliable",
-                EventClass::LastValue => "last_value",
-            };
-            let fields = new.string("room", &publish.room).string("event", &publish.event);
-            let fields = fields.payload(publish.payload.as_ref()).string("class", class);
-            ("publish", fields.string("idempotencyKey", &publish.idempotency_key))
-        }
-        Command::Request(request) => {
-            let fields = new.string("method", &request.method).string("room", &request.room);
-            ("request", fields.payload(request.payload.as_ref()))
-        }
-        Command::PresenceQuery(query) => ("presenceQuery", new.string("room", &query.room)),
-        Command::PresenceUpdate(update) => {
-            let fields = new.string("room", &update.room);
-            ("presenceUpdate", fields.raw("state", update.state_json.as_ref()))
-        }
-        Command::UserRoomsQuery(query) => ("userRoomsQuery", new.string("userId", &query.user_id)),
-        Command::HistoryQuery(query) => {
-            let fields = new.string("room", &query.room);
-            let fields = match &query.from {
-                Some(Side::After(at)) => fields.position("after", Some(at)),
-                Some(Side::Before(at)) => fields.position("before", Some(at)),
-                None => fields,
-            };
-            ("historyQuery", fields.number("limit", query.limit))
-        }
-        Command::Refresh(refresh) => ("refresh", new.string("token", &refresh.token)),
-        Command::Ping(Ping {}) => ("ping", new),
     }
 }
 
@@ -208,7 +104,7 @@ impl<'t> Fields<'t> {
         value
     }
 
-    fn payload(&mut self) -> Option<Payload> {
+    fn payload(&mut self) -> Payload {
         let content = match (self.take("payload"), self.take("binary")) {
             (Some(json), None) => Content::Json(json.to_owned()),
             (None, Some(text)) => {
@@ -217,7 +113,7 @@ impl<'t> Fields<'t> {
             }
             _ => panic!("a payload or binary: {}", self.whole),
         };
-        Some(Payload { content: Some(content) })
+        Payload { content: Some(content) }
     }
 
     fn position(&mut self, key: &str) -> Option<Position> {
@@ -265,7 +161,7 @@ fn message(name: &str, from: &mut Fields<'_>) -> Message {
             reached: from.number("reached"),
         }),
         "reply" => Message::Reply(Reply {
-            payload: from.payload(),
+            payload: Some(from.payload()),
         }),
         "presence" => Message::Presence(presence(from)),
         "presenceUpdated" => Message::PresenceUpdated(PresenceUpdated {
@@ -381,6 +277,6 @@ fn event(from: &mut Fields<'_>) -> Event {
         class: from.word("class", "EVENT_CLASS_", |name| {
             EventClass::from_str_name(name).map(Into::into)
         }),
-        payload: from.payload(),
+        payload: Some(from.payload()),
     }
 }

@@ -5,17 +5,21 @@ use std::net::{Shutdown, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use roomcast::api::{Credentials, Grant, HomeRooms, Scope, TokenDigest};
+use roomcast::api::{self, Credentials, Grant, HomeRooms, Scope, TokenDigest};
 use roomcast::auth::{self, Algorithm, ClaimsConfig, IssuerConfig, KeyConfig, Secret};
+use roomcast::bus::memory;
 use roomcast::gateway::{Config, Gateway, Listeners};
+use roomcast::hub::admission;
 use roomcast::policy::{self, ActionName, RuleConfig};
 use roomcast::presence;
 use roomcast::room::RoomPattern;
+use roomcast::session;
+use roomcast::transport::{http, shard};
 use tokio::net::TcpListener;
 use tonic::transport::{Channel, Endpoint};
 
 use super::caller::ROOT;
-use super::client::Opening;
+use super::opening::Opening;
 use super::raw::Raw;
 use super::{Caller, Client, Encoding, User, eventually, identity, within};
 
@@ -195,11 +199,11 @@ pub fn usual() -> Config {
     Config {
         node_id: "node-0".to_owned(),
         shards: 2,
-        connections: Default::default(),
-        session: Default::default(),
-        sockets: Default::default(),
-        client: Default::default(),
-        bus: Default::default(),
+        connections: admission::Config::default(),
+        session: session::Config::default(),
+        sockets: shard::Config::default(),
+        client: http::Config::default(),
+        bus: memory::Config::default(),
         presence: presence::memory::Config {
             // A client that is cut off is gone at once; tests of the grace period set one.
             leave_grace: Duration::ZERO,
@@ -213,7 +217,7 @@ pub fn usual() -> Config {
             rules: vec![everything()],
             ..Default::default()
         },
-        api: Default::default(),
+        api: api::Config::default(),
         credentials: Credentials::none().with_tokens([(TokenDigest::of(ROOT), root)]),
         home_rooms: HomeRooms::default(),
         backend: None,

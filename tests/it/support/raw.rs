@@ -117,9 +117,14 @@ pub fn upgrade(headers: &[(&str, &str)]) -> String {
     ];
     all.retain(|(name, _)| headers.iter().all(|(other, _)| other != name));
     all.extend(headers.iter().filter(|(_, value)| !value.is_empty()));
-    let lines: String = all.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    format!("GET /v1/ws HTTP/1.1\r\n{lines}\r\n")
+    let lines: Vec<String> = all.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    format!("GET /v1/ws HTTP/1.1\r\n{}\r\n", lines.concat())
 }
+
+/// In place of a length: it follows in two bytes.
+pub const LONG: u8 = 0x7e;
+/// In place of a length: it follows in eight bytes.
+const LONGER: u8 = 0x7f;
 
 /// What frames are masked with.
 pub const MASK: [u8; 4] = [1, 2, 3, 4];
@@ -139,11 +144,11 @@ pub fn head(first: u8, len: u64, is_masked: bool) -> Vec<u8> {
     match u8::try_from(len) {
         Ok(len @ 0..126) => head.push(mask | len),
         _ if len <= 0xffff => {
-            head.push(mask | 126);
+            head.push(mask | LONG);
             head.extend_from_slice(&u16::try_from(len).unwrap().to_be_bytes());
         }
         _ => {
-            head.push(mask | 127);
+            head.push(mask | LONGER);
             head.extend_from_slice(&len.to_be_bytes());
         }
     }

@@ -11,10 +11,8 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What `future` comes to, if it does in time.
 pub async fn within<T>(what: impl Display, future: impl Future<Output = T>) -> T {
-    match timeout(PATIENCE, future).await {
-        Ok(done) => done,
-        Err(_) => panic!("waited {} s for {what}", PATIENCE.as_secs()),
-    }
+    let done = timeout(PATIENCE, future).await;
+    done.unwrap_or_else(|_| panic!("waited {} s for {what}", PATIENCE.as_secs()))
 }
 
 /// Asks until there is an answer. For facts that nobody pushes.

@@ -1,0 +1,300 @@
+//! What the application behind the gateway decides: permissions, and what becomes of events and requests.
+
+use std::time::Duration;
+
+use roomcast::backend;
+use roomcast::gateway::Config;
+use roomcast::policy::{ActionName, AuthorizerConfig, RuleConfig};
+use roomcast::proto::client_v1::client_frame::Command;
+use roomcast::proto::client_v1::payload::Content;
+use roomcast::proto::client_v1::server_frame::Message as Said;
+use roomcast::proto::client_v1::{ErrorCode, Join, Payload, Publish, Request};
+use roomcast::proto::v1;
+use roomcast::proto::v1::handle_event_response::Outcome as EventOutcome;
+use roomcast::proto::v1::handle_request_response::Outcome as RequestOutcome;
+use serde_json::json;
+use tonic::Status;
+
+use super::{assert_forbidden, may_publish, may_read, may_see};
+use crate::support::{
+    Answer, Application, Carries as _, Encoding, InRoom as _, Node, TENANT, ToRoom as _, allow, deny, over_encodings,
+    payload, rule, user,
+};
+
+over_encodings! {
+    the_authorizer_decides_where_a_rule_asks_it,
+    an_authorizer_that_does_not_answer_is_a_denial,
+    an_authorizer_may_refuse_a_connection,
+    the_application_accepts_rewrites_takes_and_denies_events,
+    an_application_that_does_not_answer_stops_the_event,
+    a_request_is_answered_by_the_application,
+    without_an_application_a_request_is_refused,
+}
+
+fn asking(app: &Application, timeout: Duration) -> impl Fn(&mut Config) + Send + Sync + 'static {
+    let url = app.url();
+    move |config| {
+        config.policy.authorizer = Some(AuthorizerConfig {
+            timeout,
+            ..AuthorizerConfig::at(url.clone())
+        });
+        let every = [
+            ActionName::Join,
+            ActionName::Publish,
+            ActionName::Presence,
+            ActionName::History,
+        ];
+        config.policy.rules = vec![
+            RuleConfig {
+                authorizer: true,
+                ..rule("ask", "ask:{n}", &every)
+            },
+            rule("free", "free", &every),
+        ];
+    }
+}
+
+const LONG: Duration = Duration::from_secs(15);
+
+fn validating(app: &Application, timeout: Duration) -> impl Fn(&mut Config) + Send + Sync + 'static {
+    let url = app.url();
+    move |config| {
+        config.backend = Some(backend::Config {
+            timeout,
+            ..backend::Config::at(url.clone())
+        });
+        config.policy.rules[0].validate = true;
+    }
+}
+
+fn outcome(outcome: EventOutcome) -> Answer<v1::HandleEventResponse> {
+    Answer::Say(v1::HandleEventResponse { outcome: Some(outcome) })
+}
+
+fn request(method: &str) -> Command {
+    Command::Request(Request {
+        method: method.to_owned(),
+        room: "r".to_owned(),
+        payload: Some(Payload {
+            content: Some(Content::Json("{\"n\":1}".to_owned())),
+        }),
+    })
+}
+
+async fn the_authorizer_decides_where_a_rule_asks_it(encoding: Encoding) {
+    let app = Application::start().await;
+    let node = Node::with(encoding, asking(&app, LONG)).await;
+    let mut ada = node.connect(user("ada").claim("team", "red")).await;
+    app.authorizes(
+        |question| match (question.action(), &*question.room, &*question.event) {
+            (v1::Action::Join, "ask:1", "") | (v1::Action::Publish, "ask:1", "hello") => allow(),
+            _ => deny("no"),
+        },
+    );
+    ada.join("ask:1").await;
+    may_publish(&mut ada, "ask:1", "hello").await.unwrap();
+    assert_forbidden(may_publish(&mut ada, "ask:1", "bye").await);
+    assert_forbidden(ada.try_join(Join::in_room("ask:2")).await);
+    assert_forbidden(may_see(&mut ada, "ask:1").await);
+    assert_forbidden(may_read(&mut ada, "ask:1").await);
+    let asked = app.take_asked();
+    assert_eq!(asked.len(), 6);
+    let subject = asked[0].subject.clone().unwrap();
+    assert_eq!(
+        (&*subject.tenant, &*subject.user_id, &subject.connection_id),
+        (TENANT, "ada", &ada.id)
+    );
+    let claims: serde_json::Value = serde_json::from_str(&subject.claims_json).unwrap();
+    assert_eq!(claims["team"], "red");
+    ada.join("free").await;
+    assert_eq!(app.take_asked(), []);
+    node.finish().await;
+}
+
+async fn an_authorizer_that_does_not_answer_is_a_denial(encoding: Encoding) {
+    let app = Application::start().await;
+    let node = Node::with(encoding, asking(&app, Duration::from_millis(200))).await;
+    let mut ada = node.connect(user("ada")).await;
+    app.authorizes(|_| Answer::Silence);
+    assert_forbidden(ada.try_join(Join::in_room("ask:1")).await);
+    app.authorizes(|_| Answer::Fail(Status::internal("broken")));
+    assert_forbidden(ada.try_join(Join::in_room("ask:1")).await);
+    app.authorizes(|_| Answer::Say(v1::AuthorizeResponse::default()));
+    assert_forbidden(ada.try_join(Join::in_room("ask:1")).await);
+    app.authorizes(|_| {
+        Answer::Say(v1::AuthorizeResponse {
+            decision: 77,
+            ..Default::default()
+        })
+    });
+    assert_forbidden(ada.try_join(Join::in_room("ask:1")).await);
+    drop(app);
+    assert_forbidden(ada.try_join(Join::in_room("ask:1")).await);
+    // Where nobody has to be asked, all goes on.
+    ada.join("free").await;
+    node.finish().await;
+}
+
+async fn an_authorizer_may_refuse_a_connection(encoding: Encoding) {
+    let app = Application::start().await;
+    let usual = asking(&app, LONG);
+    let node = Node::with(encoding, move |config| {
+        usual(config);
+        config.policy.connect.authorizer = true;
+    })
+    .await;
+    app.authorizes(|question| match question.subject.unwrap().user_id.as_str() {
+        "ada" => allow(),
+        "silent" => Answer::Fail(Status::unavailable("down")),
+        _ => deny("unknown"),
+    });
+    node.connect(user("ada")).await.join("free").await;
+    let mut eve = node.open().await;
+    assert_forbidden(eve.authenticate(&user("eve"), Vec::new()).await);
+    eve.expect_close(4501).await;
+    let mut silent = node.open().await;
+    let refusal = silent.authenticate(&user("silent"), Vec::new()).await.unwrap_err();
+    assert_eq!(refusal.code(), ErrorCode::Unavailable);
+    silent.expect_close(4006).await;
+    node.finish().await;
+}
+
+async fn the_application_accepts_rewrites_takes_and_denies_events(encoding: Encoding) {
+    let app = Application::start().await;
+    let node = Node::with(encoding, validating(&app, LONG)).await;
+    let mut ada = node.connect(user("ada")).await;
+    let mut ben = node.connect(user("ben")).await;
+    ada.join("r").await;
+    ben.join("r").await;
+    app.handles_events(|event| {
+        assert_eq!((event.room.as_str(), event.class()), ("r", v1::EventClass::Reliable));
+        match event.event.as_str() {
+            "rewritten" => outcome(EventOutcome::Rewrite(v1::RewriteEvent {
+                event: "other".to_owned(),
+                payload: Some(payload(&json!({"by": "the application"}))),
+                echo: Some(false),
+            })),
+            "taken" => outcome(EventOutcome::Handled(v1::HandledEvent {})),
+            "denied" => outcome(EventOutcome::Deny(v1::Denial {
+                reason: "too_late".to_owned(),
+                message: "the auction is over".to_owned(),
+            })),
+            "undecided" => Answer::Say(v1::HandleEventResponse::default()),
+            _ => outcome(EventOutcome::Accept(v1::AcceptEvent { echo: None })),
+        }
+    });
+    assert_eq!(ada.publish("r", "as it is", json!(1)).await.reached, 2);
+    let rewritten = ada.publish("r", "rewritten", json!(2)).await;
+    assert_eq!(rewritten.reached, 1);
+    let taken = ada.publish("r", "taken", json!(3)).await;
+    assert_eq!((taken.position, taken.reached), (None, 0));
+    let denied = ada.try_publish(Publish::to("r", "denied", json!(4))).await.unwrap_err();
+    assert_eq!(
+        (denied.code(), denied.reason.as_str()),
+        (ErrorCode::Forbidden, "too_late")
+    );
+    let undecided = ada
+        .try_publish(Publish::to("r", "undecided", json!(5)))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        undecided.code(),
+        ErrorCode::Unavailable,
+        "junk is no answer: {undecided:?}"
+    );
+    ada.publish("r", "end", json!(6)).await;
+    ada.expect_event("r", "as it is").await;
+    ada.expect_passed("r").await;
+    ada.expect_nothing_before("end").await;
+    ben.expect_event("r", "as it is").await;
+    let other = ben.expect_event("r", "other").await;
+    assert_eq!(
+        (other.json(), other.actor_user_id.as_str()),
+        (json!({"by": "the application"}), "ada")
+    );
+    ben.expect_nothing_before("end").await;
+    node.finish().await;
+}
+
+async fn an_application_that_does_not_answer_stops_the_event(encoding: Encoding) {
+    let app = Application::start().await;
+    let node = Node::with(encoding, validating(&app, Duration::from_millis(200))).await;
+    let mut ada = node.connect(user("ada")).await;
+    ada.join("r").await;
+    app.handles_events(|_| Answer::Silence);
+    let refusal = ada.try_publish(Publish::to("r", "lost", json!(1))).await.unwrap_err();
+    assert!(
+        matches!(refusal.code(), ErrorCode::UnknownOutcome | ErrorCode::Unavailable),
+        "{refusal:?}"
+    );
+    drop(app);
+    let refusal = ada.try_publish(Publish::to("r", "lost", json!(2))).await.unwrap_err();
+    assert!(
+        matches!(refusal.code(), ErrorCode::UnknownOutcome | ErrorCode::Unavailable),
+        "{refusal:?}"
+    );
+    node.backend().publish("r", "end", json!({})).await;
+    ada.expect_nothing_before("end").await;
+    node.finish().await;
+}
+
+async fn a_request_is_answered_by_the_application(encoding: Encoding) {
+    let app = Application::start().await;
+    let node = Node::with(encoding, validating(&app, LONG)).await;
+    app.handles_requests(|request| {
+        assert_eq!(
+            (request.room.as_str(), request.subject.unwrap().user_id.as_str()),
+            ("r", "ada")
+        );
+        assert!(!request.request_id.is_empty());
+        let outcome = match request.method.as_str() {
+            "ask" => Some(RequestOutcome::Reply(payload(&json!({"answer": 42})))),
+            "ask for bytes" => Some(RequestOutcome::Reply(v1::Payload {
+                content: Some(v1::payload::Content::Binary(vec![0, 255].into())),
+            })),
+            "beg" => Some(RequestOutcome::Deny(v1::Denial {
+                reason: "no_such_thing".to_owned(),
+                message: String::new(),
+            })),
+            _ => None,
+        };
+        Answer::Say(v1::HandleRequestResponse { outcome })
+    });
+    let mut ada = node.connect(user("ada")).await;
+    let Ok(Said::Reply(reply)) = ada.ask(request("ask")).await else {
+        panic!("no reply")
+    };
+    assert_eq!(
+        reply.payload.unwrap().content,
+        Some(Content::Json("{\"answer\":42}".to_owned()))
+    );
+    let Ok(Said::Reply(reply)) = ada.ask(request("ask for bytes")).await else {
+        panic!("no reply")
+    };
+    assert_eq!(
+        reply.payload.unwrap().content,
+        Some(Content::Binary(vec![0, 255].into()))
+    );
+    let refusal = ada.ask(request("beg")).await.unwrap_err();
+    assert_eq!(
+        (refusal.code(), refusal.reason.as_str()),
+        (ErrorCode::Forbidden, "no_such_thing")
+    );
+    assert!(ada.ask(request("mumble")).await.is_err());
+    // One that waits does not hold up what comes behind it.
+    app.handles_requests(|_| Answer::Silence);
+    ada.say(request("ask")).await;
+    ada.join("r").await;
+    node.finish().await;
+}
+
+async fn without_an_application_a_request_is_refused(encoding: Encoding) {
+    let node = Node::start(encoding).await;
+    let mut ada = node.connect(user("ada")).await;
+    let refusal = ada.ask(request("ask")).await.unwrap_err();
+    assert_eq!(
+        (refusal.code(), refusal.reason.as_str()),
+        (ErrorCode::Unimplemented, "no_backend")
+    );
+    node.finish().await;
+}

@@ -1,0 +1,184 @@
+//! Rooms, users, tenants and connections as targets, and who is left out.
+
+use roomcast::proto::v1;
+use roomcast::proto::v1::target::Target;
+use serde_json::json;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::support::{Carries as _, Encoding, Node, draft, home_rooms, over_encodings, reason, to_room, user};
+
+over_encodings! {
+    one_publish_to_several_rooms_is_one_event_with_a_position_in_each,
+    a_user_is_reached_over_all_connections_and_a_tenant_over_all_users,
+    a_connection_is_reached_alone_and_nobody_elses,
+    who_is_left_out_gets_the_link_and_not_the_event,
+}
+
+async fn one_publish_to_several_rooms_is_one_event_with_a_position_in_each(encoding: Encoding) {
+    let node = Node::start(encoding).await;
+    let mut ada = node.connect(user("ada")).await;
+    ada.join("r").await;
+    ada.join("s").await;
+    let backend = node.backend();
+    backend.publish("s", "before", json!({})).await;
+    let request = v1::PublishRequest {
+        targets: ["r", "s", "nobody"].map(to_room).to_vec(),
+        ..draft("both", json!({}))
+    };
+    let results = backend.send(request).await.unwrap().results;
+    let told: Vec<_> = results
+        .iter()
+        .map(|result| (result.room.as_str(), result.reached))
+        .collect();
+    assert_eq!(told, [("r", 1), ("s", 1), ("nobody", 0)]);
+    assert!(results.iter().all(|result| result.position.is_some()));
+    ada.expect_event("s", "before").await;
+    let mut events = ada.events(2).await;
+    events.sort_by(|a, b| a.room.cmp(&b.room));
+    assert_eq!([events[0].room.as_str(), events[1].room.as_str()], ["r", "s"]);
+    assert_eq!(events[0].id, events[1].id);
+    for (event, result) in events.iter().zip(&results) {
+        assert_eq!(event.offset, result.position.as_ref().unwrap().offset);
+    }
+    node.finish().await;
+}
+
+async fn a_user_is_reached_over_all_connections_and_a_tenant_over_all_users(encoding: Encoding) {
+    let node = Node::with(encoding, home_rooms).await;
+    let mut phone = node.connect(user("ada")).await;
+    let mut laptop = node.connect(user("ada")).await;
+    let mut ben = node.connect(user("ben")).await;
+    let mut stranger = node.connect(user("ada").tenant("other")).await;
+    let backend = node.backend();
+    let to_ada = v1::PublishRequest {
+        targets: vec![target(Target::UserId("ada".to_owned()))],
+        ..draft("for ada", json!({}))
+    };
+    assert_eq!(backend.send(to_ada).await.unwrap().results[0].reached, 2);
+    let to_all = v1::PublishRequest {
+        targets: vec![target(Target::Everyone(v1::TenantTarget {}))],
+        ..draft("for all", json!({}))
+    };
+    assert_eq!(backend.send(to_all).await.unwrap().results[0].reached, 3);
+    for own in [&mut phone, &mut laptop] {
+        let mut names = own
+            .events(2)
+            .await
+            .into_iter()
+            .map(|event| event.name)
+            .collect::<Vec<_>>();
+        names.sort();
+        assert_eq!(names, ["for ada", "for all"]);
+    }
+    ben.expect_event("tenant:acme", "for all").await;
+    backend.of("other").publish("tenant:other", "end", json!({})).await;
+    stranger.expect_nothing_before("end").await;
+    node.finish().await;
+}
+
+async fn a_connection_is_reached_alone_and_nobody_elses(encoding: Encoding) {
+    let node = Node::start(encoding).await;
+    let mut phone = node.connect(user("ada")).await;
+    let mut laptop = node.connect(user("ada")).await;
+    let backend = node.backend();
+    let to_phone = v1::PublishRequest {
+        targets: vec![target(Target::ConnectionId(phone.id.clone()))],
+        class: v1::EventClass::Ephemeral.into(),
+        ..draft("for the phone", json!({"n": 1}))
+    };
+    let result = backend.send(to_phone.clone()).await.unwrap().results.remove(0);
+    assert_eq!((result.reached, result.position, result.room.as_str()), (1, None, ""));
+    let event = phone.expect_event("", "for the phone").await;
+    assert_eq!(event.json(), json!({"n": 1}));
+
+    let foreign = backend.clone().of("other").send(to_phone).await.unwrap_err();
+    assert_eq!(
+        (foreign.code(), reason(&foreign).as_str()),
+        (Code::NotFound, "CONNECTION_NOT_FOUND")
+    );
+    for client in [&mut phone, &mut laptop] {
+        client.join("r").await;
+    }
+    backend.publish("r", "end", json!({})).await;
+    phone.expect_nothing_before("end").await;
+    laptop.expect_nothing_before("end").await;
+    node.finish().await;
+}
+
+async fn who_is_left_out_gets_the_link_and_not_the_event(encoding: Encoding) {
+    let node = Node::start(encoding).await;
+    let mut ada = node.connect(user("ada")).await;
+    let mut phone = node.connect(user("ben")).await;
+    let mut laptop = node.connect(user("ben")).await;
+    for client in [&mut ada, &mut phone, &mut laptop] {
+        client.join("r").await;
+    }
+    let backend = node.backend();
+    let but_for_ada = v1::PublishRequest {
+        targets: vec![to_room("r")],
+        exclude_user_ids: vec!["ada".to_owned()],
+        ..draft("not for ada", json!({}))
+    };
+    let but_for_the_phone = v1::PublishRequest {
+        targets: vec![to_room("r")],
+        exclude_connection_ids: vec![phone.id.clone()],
+        ..draft("not for the phone", json!({}))
+    };
+    assert_eq!(backend.send(but_for_ada).await.unwrap().results[0].reached, 2);
+    assert_eq!(backend.send(but_for_the_phone).await.unwrap().results[0].reached, 2);
+    let passed = ada.expect_passed("r").await;
+    ada.expect_event("r", "not for the phone").await;
+    let event = phone.expect_event("r", "not for ada").await;
+    assert_eq!(
+        (passed.offset, passed.previous_offset),
+        (event.offset, event.previous_offset)
+    );
+    phone.expect_passed("r").await;
+    laptop.expect_event("r", "not for ada").await;
+    laptop.expect_event("r", "not for the phone").await;
+
+    // Neither live nor from the history.
+    let mut again = node.connect(user("ada")).await;
+    let since = v1_to_client(passed.epoch, passed.previous_offset);
+    let joined = again.join_since("r", &since).await;
+    assert_eq!((joined.recovered, joined.replayed), (true, 2));
+    again.expect_passed("r").await;
+    again.expect_event("r", "not for the phone").await;
+    node.finish().await;
+}
+
+fn v1_to_client(epoch: String, offset: u64) -> roomcast::proto::client_v1::Position {
+    roomcast::proto::client_v1::Position { epoch, offset }
+}
+
+#[tokio::test]
+async fn one_bad_target_of_several_stores_nothing_anywhere() {
+    let node = Node::start(Encoding::Json).await;
+    let mut ada = node.connect(user("ada")).await;
+    ada.join("r").await;
+    let backend = node.backend();
+    let request = v1::PublishRequest {
+        targets: ["r", "a\nb"].map(to_room).to_vec(),
+        ..draft("half", json!({}))
+    };
+    let refused = backend.send(request).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::InvalidArgument, "INVALID_ROOM")
+    );
+    let details = refused.get_details_bad_request().expect("the field is named");
+    assert_eq!(details.field_violations[0].field, "targets[1].room");
+    let same = v1::PublishRequest {
+        targets: ["r", "r"].map(to_room).to_vec(),
+        ..draft("twice", json!({}))
+    };
+    assert_eq!(reason(&backend.send(same).await.unwrap_err()), "INVALID_TARGET");
+    backend.publish("r", "end", json!({})).await;
+    ada.expect_nothing_before("end").await;
+    node.finish().await;
+}
+
+fn target(target: Target) -> v1::Target {
+    v1::Target { target: Some(target) }
+}
