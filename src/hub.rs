@@ -49,10 +49,10 @@ pub enum Order {
     Join(Who, Permit, oneshot::Sender<u32>),
     /// Take connections out of a room.
     Leave(Who, Room, String, oneshot::Sender<u32>),
-    /// Close connections.
-    Disconnect(Who, CloseReason, oneshot::Sender<u32>),
-    /// Take a user out of rooms; answered once nothing later can reach it there.
-    Revoke(Revocation, oneshot::Sender<u32>),
+    /// Close connections, with a text for the client; empty for none.
+    Disconnect(Who, CloseReason, String, oneshot::Sender<u32>),
+    /// Take a user out of rooms, with a text for the client; answered once nothing later can reach it there.
+    Revoke(Revocation, String, oneshot::Sender<u32>),
     /// Hand an event to one connection.
     Send(Who, Arc<Event>, oneshot::Sender<u32>),
     /// How many connections there are.

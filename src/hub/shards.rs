@@ -57,12 +57,13 @@ impl Shards {
             .await
     }
 
-    /// Closes connections; answers how many.
+    /// Closes connections, and tells their clients `why` if that is not empty; answers how many.
     ///
     /// # Errors
     /// [`ShardsGone`].
-    pub async fn disconnect(&self, who: &Who, reason: CloseReason) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Disconnect(who.clone(), reason, reply)).await
+    pub async fn disconnect(&self, who: &Who, reason: CloseReason, why: &str) -> Result<u32, ShardsGone> {
+        self.count(|reply| Order::Disconnect(who.clone(), reason, why.to_owned(), reply))
+            .await
     }
 
     /// Takes a user out of the rooms the revocation covers; answers how many memberships ended. Once this returns, no
@@ -71,8 +72,9 @@ impl Shards {
     ///
     /// # Errors
     /// [`ShardsGone`].
-    pub async fn revoke(&self, revocation: &Revocation) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Revoke(revocation.clone(), reply)).await
+    pub async fn revoke(&self, revocation: &Revocation, why: &str) -> Result<u32, ShardsGone> {
+        self.count(|reply| Order::Revoke(revocation.clone(), why.to_owned(), reply))
+            .await
     }
 
     /// Hands an event without a position to connections, whatever rooms they are in; answers how many.

@@ -23,14 +23,14 @@ impl<L: Link> Sessions<L> {
         match order {
             Order::Join(who, permit, reply) => self.order_join(&who, &permit, &Tally::new(reply)),
             Order::Leave(who, room, message, reply) => self.order_leave(&who, &room, &message, &Tally::new(reply)),
-            Order::Disconnect(who, reason, reply) => {
+            Order::Disconnect(who, reason, why, reply) => {
                 let tally = Tally::new(reply);
                 for key in self.keys_of(&who) {
                     tally.add(1);
-                    self.doom(key, reason);
+                    self.doom_saying(key, reason, &why);
                 }
             }
-            Order::Revoke(revocation, reply) => self.revoke(revocation, &Tally::new(reply)),
+            Order::Revoke(revocation, why, reply) => self.revoke(revocation, &why, &Tally::new(reply)),
             Order::Send(who, event, reply) => self.order_send(&who, &event, &Tally::new(reply)),
             Order::Count(who, reply) => {
                 let count = u32::try_from(self.keys_of(&who).len()).unwrap_or(u32::MAX);
@@ -96,7 +96,7 @@ impl<L: Link> Sessions<L> {
 
     /// Takes a user out of rooms. What waits in an outbox cannot be taken back one by one, so a client that has not read
     /// everything is disconnected: after this nothing of the rooms is written to it.
-    fn revoke(&mut self, revocation: Revocation, tally: &Rc<Tally>) {
+    fn revoke(&mut self, revocation: Revocation, why: &str, tally: &Rc<Tally>) {
         for key in self.sessions_of(&revocation.tenant, &revocation.user) {
             let rooms: Vec<Room> = self.conns[key as usize]
                 .session
@@ -116,7 +116,7 @@ impl<L: Link> Sessions<L> {
                 hit = true;
                 tally.add(1);
                 self.leave_room(key, &room);
-                self.tell_left(key, room, RoomChange::Revoked, "");
+                self.tell_left(key, room, RoomChange::Revoked, why);
             }
             if hit && self.conns[key as usize].link.backlog_bytes() > 0 {
                 self.doom(key, CloseReason::Disconnected);

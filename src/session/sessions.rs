@@ -81,6 +81,8 @@ pub struct Closed<L> {
     pub link: L,
     /// Why.
     pub reason: CloseReason,
+    /// What a backend wants the client to read; empty for none.
+    pub why: Box<str>,
 }
 
 /// Names a session for as long as it lives.
@@ -123,7 +125,7 @@ pub struct Sessions<L> {
     users: HashMap<u64, Vec<Key>>,
     hasher: RandomState,
     ready: Vec<Ticket>,
-    doomed: Vec<(Ticket, CloseReason)>,
+    doomed: Vec<(Ticket, CloseReason, Box<str>)>,
     generation: u32,
     pub(super) targets: Vec<Target>,
     pub(super) encoded_change: Vec<Option<(Arc<Change>, Frame)>>,
@@ -315,7 +317,7 @@ impl<L: Link> Sessions<L> {
         let doomed = std::mem::take(&mut self.doomed);
         doomed
             .into_iter()
-            .filter_map(|(ticket, reason)| self.remove(ticket, reason))
+            .filter_map(|(ticket, reason, why)| self.remove(ticket, reason, why))
             .collect()
     }
 
@@ -412,6 +414,11 @@ impl<L: Link> Sessions<L> {
     }
 
     pub(super) fn doom(&mut self, key: Key, reason: CloseReason) {
+        self.doom_saying(key, reason, "");
+    }
+
+    /// The same, with a text for the client; empty for none.
+    pub(super) fn doom_saying(&mut self, key: Key, reason: CloseReason, why: &str) {
         let Some(session) = self.session(key) else { return };
         if session.is_doomed() {
             return;
@@ -421,7 +428,7 @@ impl<L: Link> Sessions<L> {
             key,
             generation: session.generation,
         };
-        self.doomed.push((ticket, reason));
+        self.doomed.push((ticket, reason, why.into()));
     }
 
     pub(super) fn schedule(&mut self, after: std::time::Duration, ticket: Ticket, due: Due) {
@@ -482,7 +489,7 @@ impl<L: Link> Sessions<L> {
         request
     }
 
-    fn remove(&mut self, ticket: Ticket, reason: CloseReason) -> Option<Closed<L>> {
+    fn remove(&mut self, ticket: Ticket, reason: CloseReason, why: Box<str>) -> Option<Closed<L>> {
         let session = self.session(ticket.key)?;
         if session.generation != ticket.generation {
             return None;
@@ -513,6 +520,7 @@ impl<L: Link> Sessions<L> {
             key: ticket.key,
             link: conn.link,
             reason,
+            why,
         })
     }
 

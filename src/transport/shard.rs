@@ -409,12 +409,15 @@ impl Shard {
     }
 
     fn see_off(&mut self, closed: Closed<Socket>) {
-        let Closed { mut link, reason, .. } = closed;
+        let Closed {
+            mut link, reason, why, ..
+        } = closed;
         let farewell = match (reason, link.peer_close.take()) {
             (CloseReason::ClientLeft, None) => return,
             (CloseReason::ClientLeft, Some(CloseFrame { code: None })) => frame::close_without_code(),
             (CloseReason::ClientLeft, Some(CloseFrame { code: Some(code) })) => frame::close(code, ""),
-            (reason, _) => frame::close(reason.code(), reason.as_str()),
+            (reason, _) if why.is_empty() => frame::close(reason.code(), reason.as_str()),
+            (reason, _) => frame::close(reason.code(), &why),
         };
         if self.lingering.len() >= LINGERING_MAX {
             return;

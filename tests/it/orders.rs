@@ -133,7 +133,7 @@ async fn a_backend_sends_clients_away(encoding: Encoding) {
         let request = v1::DisconnectRequest {
             tenant: TENANT.to_owned(),
             session: Some(session),
-            reason: String::new(),
+            reason: "we are moving".to_owned(),
             may_reconnect,
         };
         let mut rooms = backend.rooms.clone();
@@ -148,9 +148,9 @@ async fn a_backend_sends_clients_away(encoding: Encoding) {
         disconnect(Session::ConnectionId(phone.id.clone()), true).await.unwrap(),
         1
     );
-    phone.expect_close(4004).await;
+    assert_eq!(phone.expect_close(4004).await, "we are moving");
     assert_eq!(disconnect(Session::UserId("ada".to_owned()), false).await.unwrap(), 1);
-    laptop.expect_close(4503).await;
+    assert_eq!(laptop.expect_close(4503).await, "we are moving");
     let gone = disconnect(Session::ConnectionId(phone.id.clone()), true)
         .await
         .unwrap_err();

@@ -74,7 +74,7 @@ impl Shared {
         } else {
             CloseReason::Kicked
         };
-        let connections_closed = self.context.shards.disconnect(&who, reason).await?;
+        let connections_closed = self.context.shards.disconnect(&who, reason, &request.reason).await?;
         if connections_closed == 0 && matches!(who, Who::Connection(..)) {
             return Err(Refusal::ConnectionNotFound);
         }

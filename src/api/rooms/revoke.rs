@@ -5,8 +5,6 @@ use std::time::Duration;
 use crate::api::credentials::{Caller, Scope};
 use crate::api::status::{Invalid, Refusal};
 use crate::api::{Shared, convert};
-use crate::error::CloseReason;
-use crate::hub::Who;
 use crate::policy::{Revocation, RevocationScope};
 use crate::proto::v1;
 use crate::room::{RoomGlob, Tenant};
@@ -32,11 +30,7 @@ impl Shared {
         let ttl = ttl(request.ttl)?;
         convert::told("reason", &request.reason, 100)?;
         self.context.policy.revoke(revocation.clone(), ttl);
-        let memberships_removed = self.context.shards.revoke(&revocation).await?;
-        if revocation.scope == RevocationScope::Everything {
-            let who = Who::User(revocation.tenant, revocation.user);
-            self.context.shards.disconnect(&who, CloseReason::Kicked).await?;
-        }
+        let memberships_removed = self.context.shards.revoke(&revocation, &request.reason).await?;
         Ok(v1::RevokeResponse {
             confirmed_node_ids: vec![self.context.node_id.clone()],
             unconfirmed_node_ids: Vec::new(),

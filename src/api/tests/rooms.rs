@@ -212,7 +212,7 @@ async fn a_backend_disconnects_for_now_or_for_good() {
     let mut request = v1::DisconnectRequest {
         tenant: "a".to_owned(),
         session: Some(Session::UserId("ada".to_owned())),
-        reason: String::new(),
+        reason: "maintenance".to_owned(),
         may_reconnect: true,
     };
     assert_eq!(
@@ -239,7 +239,8 @@ async fn a_backend_disconnects_for_now_or_for_good() {
     let status = steward.disconnect(request).await.unwrap_err();
     assert_eq!(refusal(&status).1, "CONNECTION_NOT_FOUND");
     let orders = api.shard.orders.lock().unwrap().clone();
-    assert_eq!(orders[..2], ["disconnect disconnected", "disconnect kicked"]);
+    let expected = ["disconnect disconnected maintenance", "disconnect kicked maintenance"];
+    assert_eq!(orders[..2], expected);
 }
 
 #[tokio::test]
@@ -277,9 +278,8 @@ async fn a_revocation_reaches_the_policy_and_every_membership() {
     assert_eq!(
         orders,
         [
-            "revoke Pattern(\"project:*\")",
-            "revoke Everything",
-            "disconnect kicked"
+            "revoke Pattern(\"project:*\") left the company",
+            "revoke Everything left the company"
         ]
     );
 

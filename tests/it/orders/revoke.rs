@@ -10,12 +10,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::expect_left;
-use crate::support::{Caller, Encoding, InRoom as _, Node, TENANT, over_encodings, user, within};
+use crate::support::{Caller, Encoding, InRoom as _, Node, TENANT, home_rooms, over_encodings, user, within};
 
 over_encodings! {
     after_a_revocation_returns_nothing_of_the_room_arrives,
     a_revocation_refuses_joins_history_and_presence,
     a_revocation_by_pattern_hits_what_matches_and_nothing_else,
+    a_revocation_of_everything_leaves_the_connection_open_and_in_no_room,
 }
 
 fn revocation(user: &str, scope: v1::revoke_request::Scope) -> v1::RevokeRequest {
@@ -27,7 +28,7 @@ fn revocation(user: &str, scope: v1::revoke_request::Scope) -> v1::RevokeRequest
             seconds: 3600,
             nanos: 0,
         }),
-        reason: String::new(),
+        reason: "left the project".to_owned(),
     }
 }
 
@@ -115,7 +116,8 @@ async fn a_revocation_refuses_joins_history_and_presence(encoding: Encoding) {
     assert_eq!(revoke(&backend, "ada", the_room("r")).await.memberships_removed, 2);
     for client in [&mut phone, &mut laptop] {
         client.expect_event("r", "seen").await;
-        expect_left(client, "r", RoomChangeReason::Revoked).await;
+        let told = expect_left(client, "r", RoomChangeReason::Revoked).await;
+        assert_eq!(told.message, "left the project");
         let room = || "r".to_owned();
         let history = HistoryQuery {
             room: room(),
@@ -172,5 +174,31 @@ async fn a_revocation_by_pattern_hits_what_matches_and_nothing_else(encoding: En
     ben.join("doc:1").await;
     let mut stranger = node.connect(user("ada").tenant("other")).await;
     stranger.join("doc:1").await;
+    node.finish().await;
+}
+
+async fn a_revocation_of_everything_leaves_the_connection_open_and_in_no_room(encoding: Encoding) {
+    let node = Node::with(encoding, home_rooms).await;
+    let backend = node.backend();
+    let mut ada = node.connect(user("ada")).await;
+    ada.join("r").await;
+    let everything = v1::revoke_request::Scope::Everything(v1::EverythingScope {});
+    assert_eq!(revoke(&backend, "ada", everything).await.memberships_removed, 3);
+    let mut left = Vec::new();
+    for _ in 0..3 {
+        let Said::RoomLeft(pushed) = ada.push().await else {
+            panic!("not told")
+        };
+        left.push(pushed.room);
+    }
+    left.sort();
+    assert_eq!(left, ["r", "tenant:acme", "user:ada"]);
+    let refusal = ada.try_join(Join::in_room("s")).await.unwrap_err();
+    assert_eq!(refusal.code(), ErrorCode::Forbidden);
+    // Nor does a new connection get back into the rooms it was put into by itself.
+    let mut again = node.open().await;
+    let connected = again.authenticate(&user("ada"), Vec::new()).await.unwrap();
+    assert_eq!(connected.rooms, []);
+    assert_eq!(backend.publish("user:ada", "unheard", json!({})).await.reached, 0);
     node.finish().await;
 }

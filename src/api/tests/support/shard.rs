@@ -83,8 +83,10 @@ impl FakeShard {
                 (format!("join {}", permit.room().name()), reply, joined)
             }
             Order::Leave(who, room, why, reply) => (format!("leave {} {why}", room.name()), reply, count(&who)),
-            Order::Disconnect(who, reason, reply) => (format!("disconnect {}", reason.as_str()), reply, count(&who)),
-            Order::Revoke(revocation, reply) => (format!("revoke {:?}", revocation.scope), reply, 3),
+            Order::Disconnect(who, reason, why, reply) => {
+                (format!("disconnect {} {why}", reason.as_str()), reply, count(&who))
+            }
+            Order::Revoke(revocation, why, reply) => (format!("revoke {:?} {why}", revocation.scope), reply, 3),
             Order::Send(who, event, reply) => {
                 let meant = self.meant(&who);
                 let reached = u32::try_from(meant.len()).unwrap();
