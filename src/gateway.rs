@@ -109,6 +109,7 @@ pub struct Gateway {
     grpc_address: SocketAddr,
     drain_window: Duration,
     admission: Arc<Admission>,
+    bus: Arc<MemoryBus>,
     shards: Shards,
     health: Health,
     accepting: CancellationToken,
@@ -184,6 +185,7 @@ impl Gateway {
             grpc_address,
             drain_window,
             admission,
+            bus: parts.bus,
             shards,
             health,
             accepting,
@@ -209,6 +211,12 @@ impl Gateway {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.admission.connections()
+    }
+
+    /// What the in-process bus holds.
+    #[must_use]
+    pub fn bus_usage(&self) -> memory_bus::Usage {
+        self.bus.usage()
     }
 
     /// Sends clients away, spread over the drain window, answers what is under way, and stops. Takes at most the window

@@ -10,6 +10,7 @@ mod config;
 mod config_docs;
 mod dev;
 mod drain;
+mod leaks;
 mod limits;
 mod native;
 mod orders;

@@ -3,15 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
+use roomcast::bus::history::{HistoryLimits, HistoryRules};
 use roomcast::gateway::Config;
-use roomcast::proto::client_v1::Event;
+use roomcast::proto::client_v1::{Event, Position};
 use roomcast::proto::v1;
 use roomcast::proto::v1::publish_stream_response::Outcome;
 use roomcast::rate::Rate;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::support::{Caller, Carries as _, Client, Encoding, Node, draft, to_room, user};
+use crate::support::{Caller, Carries as _, Client, Encoding, Node, Opening, draft, to_room, user};
 
 const ROOMS: usize = 12;
 const MEMBERS: usize = 48;
@@ -20,6 +21,8 @@ const JOINED: usize = 6;
 /// Publishers of each kind: unary, stream, client.
 const PUBLISHERS: usize = 4;
 const EVENTS: usize = 400;
+/// How many events a client whose connection breaks reads between two breaks.
+const STEADY: usize = 250;
 
 fn room(index: usize) -> String {
     format!("room {}", index % ROOMS)
@@ -32,6 +35,14 @@ fn unlimited(config: &mut Config) {
     };
     (config.session.publish_rate, config.session.join_rate) = (rate, rate);
     config.api.publish_rate = rate;
+    // Who comes back finds everything, however long it took.
+    let limits = HistoryLimits {
+        events_max: 10_000,
+        bytes_max: 64 << 20,
+        ..Default::default()
+    };
+    config.bus.history = HistoryRules::new([], limits);
+    (config.session.replay.events_max, config.session.replay.bytes_max) = (limits.events_max, limits.bytes_max);
 }
 
 /// What a publisher was told: which room, its own number there, and the offset.
@@ -101,6 +112,40 @@ async fn read_to_the_end(mut client: Client) -> Vec<Event> {
     events
 }
 
+/// The same, by somebody whose connection breaks again and again, and who comes back to where it left off.
+async fn read_with_crashes(opening: Opening, index: usize, mut client: Client) -> Vec<Event> {
+    let mut positions: HashMap<String, Position> = HashMap::new();
+    for other in 0..JOINED {
+        let room = room(index + other);
+        positions.insert(room.clone(), client.position(&room));
+    }
+    let mut events = Vec::new();
+    while !positions.is_empty() {
+        for _ in 0..STEADY {
+            let event = client.event().await;
+            if event.name == "end" {
+                positions.remove(&event.room);
+            } else {
+                let position = positions.get_mut(&event.room).expect("nothing comes after the end");
+                position.offset = event.offset;
+                events.push(event);
+            }
+            if positions.is_empty() {
+                return events;
+            }
+        }
+        client.crash();
+        client = opening.clone().connect(user(&format!("member {index}"))).await;
+        for (room, position) in &positions {
+            assert!(
+                client.join_since(room, position).await.recovered,
+                "`{room}` from {position:?}"
+            );
+        }
+    }
+    events
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_published_reaches_every_member_once_in_one_order() {
     let start = Instant::now();
@@ -112,15 +157,18 @@ async fn whatever_is_published_reaches_every_member_once_in_one_order() {
         } else {
             Encoding::Protobuf
         };
-        let mut client = node
-            .opening()
-            .speaking(encoding)
-            .connect(user(&format!("member {index}")))
-            .await;
+        let opening = node.opening().speaking(encoding);
+        let mut client = opening.clone().connect(user(&format!("member {index}"))).await;
         for other in 0..JOINED {
             client.join(&room(index + other)).await;
         }
-        readers.spawn(async move { (index, read_to_the_end(client).await) });
+        readers.spawn(async move {
+            let events = match index % 6 {
+                0 => read_with_crashes(opening, index, client).await,
+                _ => read_to_the_end(client).await,
+            };
+            (index, events)
+        });
     }
     let mut publishers = JoinSet::new();
     for index in 0..PUBLISHERS {

@@ -25,6 +25,7 @@ pub use client::{Client, Ended};
 pub use encoding::Encoding;
 pub use identity::{SECRET, User, in_seconds, user};
 pub use node::{Node, home_rooms, rule, usual};
+pub use opening::Opening;
 pub use shorthand::{Carries, InRoom, ToRoom};
 pub use wait::{eventually, within};
 

@@ -80,6 +80,10 @@ impl Node {
         self.gateway().connections()
     }
 
+    pub fn bus_usage(&self) -> memory::Usage {
+        self.gateway().bus_usage()
+    }
+
     /// A connected client in the node's encoding.
     pub async fn connect(&self, user: User) -> Client {
         self.opening().connect(user).await
