@@ -19,11 +19,14 @@ pub(crate) mod conformance;
 pub mod history;
 pub mod memory;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Span;
+use tracing::field::Empty;
 
 use crate::event::{Envelope, Event};
 use crate::position::{Offset, Position};
@@ -109,6 +112,9 @@ pub struct Delivery {
     /// The event.
     pub event: Arc<Event>,
     frames: [OnceLock<Bytes>; Self::FORMATS],
+    /// From here until the last shard is done with it; a child of the publish, and the only span of a fan-out.
+    span: Span,
+    members: AtomicU32,
     /// Held until the last reader is done: bounds the events that are in flight at once.
     _in_flight: Option<OwnedSemaphorePermit>,
 }
@@ -123,13 +129,28 @@ impl Delivery {
         Arc::new(Self {
             event,
             frames: Default::default(),
+            span: tracing::debug_span!("hub.deliver", roomcast.members = Empty),
+            members: AtomicU32::new(0),
             _in_flight: in_flight,
         })
+    }
+
+    /// Counts members it was handed to, for its span.
+    pub fn handed_to(&self, members: usize) {
+        let members = u32::try_from(members).unwrap_or(u32::MAX);
+        self.members.fetch_add(members, Ordering::Relaxed);
     }
 
     /// The form in slot `format` (below [`Self::FORMATS`]), encoded by the first who asks.
     pub fn frame(&self, format: usize, encode: impl FnOnce(&Event) -> Bytes) -> &Bytes {
         self.frames[format].get_or_init(|| encode(&self.event))
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        // Signed: the OpenTelemetry layer writes unsigned numbers as text.
+        self.span.record("roomcast.members", i64::from(*self.members.get_mut()));
     }
 }
 

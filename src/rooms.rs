@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument as _;
+
 use crate::bus::{Bus, BusUnavailable, HistoryStats, Page, PublishError, Published, ReadBounds, Recovery, Subscriber};
 use crate::event::{Envelope, Event, Publish};
 use crate::identity::UserId;
@@ -77,7 +79,8 @@ impl Rooms {
             "a permit is good for its own event",
         );
         let (room, except) = (publish.room.clone(), publish.except.clone());
-        let published = self.bus.publish(Envelope(publish)).await?;
+        let publishing = self.bus.publish(Envelope(publish));
+        let published = publishing.instrument(tracing::debug_span!("bus.publish")).await?;
         let reached = if published.duplicate {
             0
         } else {

@@ -46,6 +46,11 @@ impl<L: Link> Sessions<L> {
             for target in &targets {
                 self.hand(chunk.room, *target, &chunk.batch);
             }
+            for item in chunk.batch.items() {
+                if let Item::Event(delivery) = item {
+                    delivery.handed_to(targets.len());
+                }
+            }
             served += targets.len().max(1);
         }
         self.targets = targets;

@@ -73,13 +73,18 @@ async fn a_publish_is_a_span_in_the_trace_of_its_caller() {
     node.finish().await;
     telemetry.shutdown().await;
 
-    let span = eventually("the span of the publish", || async {
-        let spans = collector.spans.lock().unwrap();
-        let ours = |span: &&Span| span.name == "api.publish" && hex(&span.trace_id) == TRACE;
-        spans.iter().find(ours).cloned()
-    })
-    .await;
-    assert_eq!(hex(&span.parent_span_id), PARENT);
+    // The whole way of the event, each step within the one before.
+    let mut parent = PARENT.to_owned();
+    for name in ["api.publish", "bus.publish", "hub.deliver"] {
+        let span = eventually("the next span of the publish", || async {
+            let spans = collector.spans.lock().unwrap();
+            let ours = |span: &&Span| span.name == name && hex(&span.trace_id) == TRACE;
+            spans.iter().find(ours).cloned()
+        })
+        .await;
+        assert_eq!(hex(&span.parent_span_id), parent, "{name}");
+        parent = hex(&span.span_id);
+    }
     let all = format!("{:?}", collector.spans.lock().unwrap());
     assert!(
         !all.contains("a secret text") && !all.contains(crate::support::ROOT),
