@@ -3,22 +3,22 @@
 //! Every status carries a `google.rpc.ErrorInfo` of domain `roomcast`; `docs/grpc.md` lists the reasons. What is refused
 //! below a method (an unknown one, a message that does not decode) is dressed the same way by the gate.
 
+mod details;
+mod invalid;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message as _;
-use prost_types::Any;
-use tonic::{Code, Status};
-use tonic_types::pb;
+use tonic::Code;
 
-use super::convert;
 use super::credentials::Scope;
 use crate::bus::{BusUnavailable, PublishError};
 use crate::hub::ShardsGone;
 use crate::policy::Denied;
 use crate::position::Position;
-use crate::proto::v1;
 use crate::room::Room;
+
+pub use invalid::Invalid;
 
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "roomcast";
@@ -26,67 +26,6 @@ pub const DOMAIN: &str = "roomcast";
 /// When a caller may come back after the bus was away: longer than a broker's failover takes to begin, short enough to
 /// be noticed as recovery.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-
-/// What is wrong with an argument.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Invalid {
-    /// The tenant.
-    Tenant,
-    /// A room name.
-    Room,
-    /// The targets: none, too many, or the same twice.
-    Target,
-    /// The event name.
-    EventName,
-    /// The payload: none, or not acceptable JSON.
-    Payload,
-    /// The payload is larger than its bound.
-    PayloadTooLarge,
-    /// The idempotency key.
-    IdempotencyKey,
-    /// The page token.
-    PageToken,
-    /// Another field.
-    Field,
-    /// More events than one call may hold.
-    BatchTooLarge,
-    /// The message does not decode.
-    Undecodable,
-}
-
-impl Invalid {
-    /// Every kind, in the order of the documentation.
-    #[cfg(test)]
-    pub(super) const ALL: [Self; 11] = [
-        Self::Tenant,
-        Self::Room,
-        Self::Target,
-        Self::EventName,
-        Self::Payload,
-        Self::PayloadTooLarge,
-        Self::IdempotencyKey,
-        Self::PageToken,
-        Self::Field,
-        Self::BatchTooLarge,
-        Self::Undecodable,
-    ];
-
-    const fn reason(self) -> &'static str {
-        match self {
-            Self::Tenant => "INVALID_TENANT",
-            Self::Room => "INVALID_ROOM",
-            Self::Target => "INVALID_TARGET",
-            Self::EventName => "INVALID_EVENT_NAME",
-            Self::Payload => "INVALID_PAYLOAD",
-            Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
-            Self::IdempotencyKey => "INVALID_IDEMPOTENCY_KEY",
-            Self::PageToken => "INVALID_PAGE_TOKEN",
-            Self::Field => "INVALID_FIELD",
-            Self::BatchTooLarge => "BATCH_TOO_LARGE",
-            Self::Undecodable => "UNDECODABLE_MESSAGE",
-        }
-    }
-}
 
 /// Why a call is refused.
 #[derive(Debug, Clone, PartialEq)]
@@ -276,51 +215,6 @@ impl Refusal {
         }
     }
 
-    fn metadata(&self) -> Vec<(&'static str, String)> {
-        match self {
-            Self::ScopeMissing(scope) => vec![("scope", scope.as_str().into())],
-            Self::Unimplemented(feature) => vec![("feature", (*feature).into())],
-            Self::KeyReused { room, stored } => {
-                vec![("room", room.name().into()), ("rooms_stored", stored.to_string())]
-            }
-            Self::UnknownOutcome { stored, .. } if *stored > 0 => vec![("rooms_stored", stored.to_string())],
-            _ => Vec::new(),
-        }
-    }
-
-    fn further(&self) -> Vec<Any> {
-        match self {
-            Self::Invalid { field, why, .. } => vec![google(
-                "BadRequest",
-                &pb::BadRequest {
-                    field_violations: vec![pb::bad_request::FieldViolation {
-                        field: field.clone(),
-                        description: why.clone(),
-                        ..Default::default()
-                    }],
-                },
-            )],
-            Self::VersionConflict { room, current } => vec![ours(
-                "VersionConflict",
-                &v1::VersionConflict {
-                    room: room.name().to_owned(),
-                    current: Some(convert::position(*current)),
-                },
-            )],
-            Self::PositionNotRetained { room, oldest, current } => vec![ours(
-                "PositionNotRetained",
-                &v1::PositionNotRetained {
-                    room: room.name().to_owned(),
-                    oldest: oldest.map(convert::position),
-                    current: Some(convert::position(*current)),
-                },
-            )],
-            Self::RateLimited { service, retry_after } => vec![retry(*retry_after), quota(service)],
-            Self::NotStored(_) | Self::UnknownOutcome { .. } | Self::Draining => vec![retry(RETRY_AFTER)],
-            _ => Vec::new(),
-        }
-    }
-
     /// How long to wait before the same call may succeed.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
@@ -329,41 +223,6 @@ impl Refusal {
             Self::NotStored(_) | Self::UnknownOutcome { .. } | Self::Draining => Some(RETRY_AFTER),
             _ => None,
         }
-    }
-
-    /// The details, `ErrorInfo` first.
-    fn details(&self) -> Vec<Any> {
-        let metadata = self.metadata().into_iter();
-        let info = pb::ErrorInfo {
-            reason: self.reason().to_owned(),
-            domain: DOMAIN.to_owned(),
-            metadata: metadata.map(|(key, value)| (key.to_owned(), value)).collect(),
-        };
-        let mut details = vec![google("ErrorInfo", &info)];
-        details.extend(self.further());
-        details
-    }
-
-    /// The refusal of one item of a batch or stream.
-    #[must_use]
-    pub fn item(&self) -> v1::ItemStatus {
-        v1::ItemStatus {
-            code: self.code().into(),
-            message: self.message(),
-            details: self.details(),
-        }
-    }
-}
-
-impl From<Refusal> for Status {
-    fn from(refusal: Refusal) -> Self {
-        let (code, message) = (refusal.code(), refusal.message());
-        let status = pb::Status {
-            code: code.into(),
-            message: message.clone(),
-            details: refusal.details(),
-        };
-        Self::with_details(code, message, status.encode_to_vec().into())
     }
 }
 
@@ -384,43 +243,6 @@ impl From<Denied> for Refusal {
     fn from(_: Denied) -> Self {
         Self::TenantForbidden
     }
-}
-
-fn any(package: &str, name: &str, message: &impl prost::Message) -> Any {
-    Any {
-        type_url: format!("type.googleapis.com/{package}.{name}"),
-        value: message.encode_to_vec(),
-    }
-}
-
-fn google(name: &str, message: &impl prost::Message) -> Any {
-    any("google.rpc", name, message)
-}
-
-fn ours(name: &str, message: &impl prost::Message) -> Any {
-    any("roomcast.v1", name, message)
-}
-
-fn retry(after: Duration) -> Any {
-    google(
-        "RetryInfo",
-        &pb::RetryInfo {
-            retry_delay: prost_types::Duration::try_from(after).ok(),
-        },
-    )
-}
-
-fn quota(service: &str) -> Any {
-    google(
-        "QuotaFailure",
-        &pb::QuotaFailure {
-            violations: vec![pb::quota_failure::Violation {
-                subject: format!("service:{service}"),
-                description: "publishes per second of one service".to_owned(),
-                ..Default::default()
-            }],
-        },
-    )
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use tonic_types::StatusExt as _;
+use prost_types::Any;
+use tonic::Status;
+use tonic_types::{StatusExt as _, pb};
 
 use super::*;
 use crate::position::{Epoch, Offset};
