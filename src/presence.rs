@@ -167,6 +167,9 @@ pub trait Presence: Send + Sync + 'static {
     /// How many are in the room, over all nodes.
     fn counts(&self, room: &Room) -> Counts;
 
+    /// Since when somebody has been in the room without a break, over all nodes; `None` when nobody is.
+    fn occupied_since(&self, room: &Room) -> Option<Timestamp>;
+
     /// How many connections an event to the room reaches, when these are left out.
     fn reached(&self, room: &Room, except: &Except) -> u32;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tracing::Instrument as _;
 
 use crate::bus::{Bus, BusUnavailable, HistoryStats, Page, PublishError, Published, ReadBounds, Recovery, Subscriber};
-use crate::event::{Envelope, Event, Publish};
+use crate::event::{Envelope, Event, Publish, Timestamp};
 use crate::identity::UserId;
 use crate::policy::{Action, Permit};
 use crate::position::Position;
@@ -78,14 +78,11 @@ impl Rooms {
             matches!(permit.action(), Action::Publish(name) if *name == publish.name),
             "a permit is good for its own event",
         );
-        let (room, except) = (publish.room.clone(), publish.except.clone());
+        // Counted first: somebody may get the event and be gone before the bus has answered.
+        let reached = self.presence.reached(&publish.room, &publish.except);
         let publishing = self.bus.publish(Envelope(publish));
         let published = publishing.instrument(tracing::debug_span!("bus.publish")).await?;
-        let reached = if published.duplicate {
-            0
-        } else {
-            self.presence.reached(&room, &except)
-        };
+        let reached = if published.duplicate { 0 } else { reached };
         Ok(Outcome { published, reached })
     }
 
@@ -196,6 +193,12 @@ impl Rooms {
     #[must_use]
     pub fn counts(&self, permit: &Permit) -> Counts {
         self.presence.counts(permit.room())
+    }
+
+    /// Since when somebody has been in the room without a break; `None` when nobody is.
+    #[must_use]
+    pub fn occupied_since(&self, permit: &Permit) -> Option<Timestamp> {
+        self.presence.occupied_since(permit.room())
     }
 
     /// The rooms a user is in and how it is shown there. Each still needs a permit before it is shown to a client.

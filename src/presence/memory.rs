@@ -37,7 +37,7 @@ pub use config::Config;
 use super::{
     Activity, Change, Counts, Departure, Member, Observer, Presence, Present, Roster, RosterPage, StateTooLarge,
 };
-use crate::event::Except;
+use crate::event::{Except, Timestamp};
 use crate::identity::UserId;
 use crate::json::Json;
 use crate::room::{Room, Tenant};
@@ -214,6 +214,10 @@ impl Presence for MemoryPresence {
 
     fn counts(&self, room: &Room) -> Counts {
         self.read(room, Attended::counts)
+    }
+
+    fn occupied_since(&self, room: &Room) -> Option<Timestamp> {
+        self.read(room, Attended::occupied_since)
     }
 
     fn reached(&self, room: &Room, except: &Except) -> u32 {

@@ -375,6 +375,11 @@ async fn a_backend_counts_and_lists_members_and_rooms() {
     assert_eq!((rooms, answer.connection_count), (vec!["r", "s"], 1));
     let stats = backend.stats("r").await;
     assert_eq!((stats.member_count, stats.connection_count), (3, 4));
-    assert_eq!(backend.stats("nobody").await.member_count, 0);
+    // As long as somebody is there it is the same time, whoever that is.
+    let since = stats.occupied_since_time.expect("somebody is there");
+    clients.remove(0).leave("r").await;
+    assert_eq!(backend.stats("r").await.occupied_since_time, Some(since));
+    let nobody = backend.stats("nobody").await;
+    assert_eq!((nobody.member_count, nobody.occupied_since_time), (0, None));
     node.finish().await;
 }

@@ -93,7 +93,7 @@ impl Shared {
             head: Some(convert::position(stats.head)),
             history_count: stats.events as u64,
             history_bytes: stats.bytes as u64,
-            occupied_since_time: None,
+            occupied_since_time: self.context.rooms.occupied_since(&permit).map(convert::time),
         })
     }
 }

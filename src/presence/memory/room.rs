@@ -46,6 +46,8 @@ pub(super) struct Attended {
     connections: u32,
     /// Users whose last connection was lost.
     lost: u32,
+    /// When the first of those who are there came, with no break since.
+    occupied_since: Timestamp,
     /// Most rooms have no observer and pay one word for it.
     pub(super) watched: Option<Box<Watched>>,
 }
@@ -56,6 +58,7 @@ impl Attended {
             users: Users::new(),
             connections: 0,
             lost: 0,
+            occupied_since: Timestamp(0),
             watched: None,
         }
     }
@@ -73,6 +76,10 @@ impl Attended {
         }
     }
 
+    pub(super) fn occupied_since(&self) -> Option<Timestamp> {
+        (!self.users.is_empty()).then_some(self.occupied_since)
+    }
+
     pub(super) fn enter(&mut self, member: &Member, state: Option<Json>, now: Timestamp) -> Entered {
         self.before_change(&member.user);
         let occupied = self.users.is_empty();
@@ -81,6 +88,9 @@ impl Attended {
             attendance.set_state(state);
             self.users.insert(member.user.clone(), attendance);
             self.connections += 1;
+            if occupied {
+                self.occupied_since = now;
+            }
             return Entered::Joined { occupied };
         };
         if attendance.has(member.connection) {

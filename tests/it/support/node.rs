@@ -160,7 +160,7 @@ impl Node {
             eventually(format!("`{room}` of `{tenant}` to be empty"), || async {
                 let stats = backend.stats(&room).await;
                 let counts = (stats.member_count, stats.connection_count);
-                (counts == (0, 0)).then_some(())
+                (counts == (0, 0) && stats.occupied_since_time.is_none()).then_some(())
             })
             .await;
         }
