@@ -71,6 +71,7 @@ impl Dev {
         let keys = self.keys()?;
         let config = self.config(&keys)?;
         let telemetry = serve::start_telemetry(&config.telemetry)?;
+        let signals = serve::Signals::listen()?;
         let listeners = serve::listen(&config).await?;
         let mut parts = config.gateway(true)?;
         parts.client.page = Some(PAGE);
@@ -87,7 +88,8 @@ impl Dev {
         } else {
             println!("{welcome}");
         }
-        serve::until_signal(gateway, telemetry).await
+        serve::until_asked(signals, gateway, telemetry).await;
+        Ok(())
     }
 
     fn keys(&self) -> Result<Keys, Failure> {

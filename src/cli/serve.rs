@@ -26,9 +26,11 @@ impl Serve {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let config = self.settings.load()?;
         let telemetry = start_telemetry(&config.telemetry)?;
+        let signals = Signals::listen()?;
         let listeners = listen(&config).await?;
         let gateway = start(config.gateway(false)?, listeners).await?;
-        until_signal(gateway, telemetry).await
+        until_asked(signals, gateway, telemetry).await;
+        Ok(())
     }
 }
 
@@ -59,18 +61,16 @@ pub(super) async fn start(config: gateway::Config, listeners: Listeners) -> Resu
 }
 
 /// Serves until SIGTERM or SIGINT, then drains.
-pub(super) async fn until_signal(gateway: Gateway, telemetry: Telemetry) -> Result<(), Failure> {
-    let mut signals = Signals::listen()?;
+pub(super) async fn until_asked(mut signals: Signals, gateway: Gateway, telemetry: Telemetry) {
     signals.next().await;
     tokio::select! {
         () = gateway.shutdown() => {}
         () = signals.next() => tracing::warn!("asked a second time, ending at once"),
     }
     telemetry.shutdown().await;
-    Ok(())
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT. Listened for before anybody can know that the gateway runs: until then they kill.
 pub(super) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
