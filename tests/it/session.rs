@@ -387,3 +387,40 @@ async fn ten_wrong_tokens_take_no_longer_than_it_takes() {
     assert!(start.elapsed() < Duration::from_secs(10));
     node.finish().await;
 }
+
+#[tokio::test]
+async fn who_does_not_wait_for_the_upgrade_is_heard() {
+    let node = Node::start(Encoding::Json).await;
+    let connect = json!({"id": 1, "connect": {"token": user("ada").token()}}).to_string();
+    let join = json!({"id": 2, "join": {"room": "r"}}).to_string();
+    let upgrade = raw::upgrade(&[]).into_bytes();
+    let frames = [
+        raw::masked(FIN | TEXT, connect.as_bytes()),
+        raw::masked(FIN | TEXT, join.as_bytes()),
+    ]
+    .concat();
+    // Whole, and cut within a frame.
+    for cut in [frames.len(), 100] {
+        let mut eager = node.raw().await;
+        eager.send(&[&upgrade[..], &frames[..cut]].concat()).await;
+        assert_eq!(eager.head().await.0, 101);
+        eager.send(&frames[cut..]).await;
+        for expected in ["\"connected\"", "\"joined\""] {
+            let text = String::from_utf8(eager.next_frame().await.1).unwrap();
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn who_ends_its_side_without_a_word_is_let_go() {
+    let node = Node::start(Encoding::Json).await;
+    let mut half = node.raw().await;
+    half.upgrade(&[]).await;
+    node.until_connections(1).await;
+    half.end_own_side().await;
+    half.until_closed().await;
+    node.until_connections(0).await;
+    node.finish().await;
+}

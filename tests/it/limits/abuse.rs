@@ -1,5 +1,4 @@
-//! Rows 23, 27 and 28: too many rooms, too many commands, too much state. (Rows 24 to 26 stand with permission, orders and
-//! resuming.)
+//! Too many rooms, too many commands, too much state.
 
 use std::time::Duration;
 
@@ -13,14 +12,14 @@ use serde_json::json;
 use crate::support::{Carries as _, Client, Encoding, Ended, InRoom as _, Node, ToRoom as _, over_encodings, user};
 
 over_encodings! {
-    row_23_a_room_too_many_is_refused_and_the_others_stay,
-    row_23_joining_and_leaving_too_fast_is_refused_and_then_closed,
-    row_27_publishing_too_fast_is_refused_and_then_closed,
-    row_27_who_waits_as_told_may_go_on,
+    a_room_too_many_is_refused_and_the_others_stay,
+    joining_and_leaving_too_fast_is_refused_and_then_closed,
+    publishing_too_fast_is_refused_and_then_closed,
+    who_waits_as_told_may_go_on,
     commands_that_come_faster_than_they_are_carried_out_wait_and_none_is_lost,
 }
 
-async fn row_23_a_room_too_many_is_refused_and_the_others_stay(encoding: Encoding) {
+async fn a_room_too_many_is_refused_and_the_others_stay(encoding: Encoding) {
     let fast = |config: &mut Config| {
         config.session.join_rate = Rate {
             per_second: 10_000,
@@ -74,7 +73,7 @@ fn closed_for_flooding() -> Ended {
     }
 }
 
-async fn row_23_joining_and_leaving_too_fast_is_refused_and_then_closed(encoding: Encoding) {
+async fn joining_and_leaving_too_fast_is_refused_and_then_closed(encoding: Encoding) {
     let node = Node::start(encoding).await;
     let mut ada = node.connect(user("ada")).await;
     let room = || "r".to_owned();
@@ -88,7 +87,7 @@ async fn row_23_joining_and_leaving_too_fast_is_refused_and_then_closed(encoding
     node.finish().await;
 }
 
-async fn row_27_publishing_too_fast_is_refused_and_then_closed(encoding: Encoding) {
+async fn publishing_too_fast_is_refused_and_then_closed(encoding: Encoding) {
     let node = Node::start(encoding).await;
     let mut ben = node.connect(user("ben")).await;
     ben.join("r").await;
@@ -110,7 +109,7 @@ async fn row_27_publishing_too_fast_is_refused_and_then_closed(encoding: Encodin
     node.finish().await;
 }
 
-async fn row_27_who_waits_as_told_may_go_on(encoding: Encoding) {
+async fn who_waits_as_told_may_go_on(encoding: Encoding) {
     let slow = |config: &mut Config| {
         config.session.publish_rate = Rate {
             per_second: 10,
@@ -168,7 +167,7 @@ async fn commands_that_come_faster_than_they_are_carried_out_wait_and_none_is_lo
 }
 
 #[tokio::test]
-async fn row_28_a_flood_of_presence_states_is_refused_and_told_once_for_many() {
+async fn a_flood_of_presence_states_is_refused_and_told_once_for_many() {
     let node = Node::start(Encoding::Json).await;
     let mut ben = node.connect(user("ben")).await;
     ben.join_to_see("r").await;

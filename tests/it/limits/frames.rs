@@ -1,4 +1,4 @@
-//! Rows 9 to 11 and 13 to 15: what comes over a WebSocket.
+//! What comes over a WebSocket.
 
 use std::time::Duration;
 
@@ -13,9 +13,10 @@ use crate::support::raw::{BINARY, CLOSE, CONTINUATION, FIN, LONG, MASK, PING, PO
 use crate::support::{Client, Encoding, InRoom as _, Node, ToRoom as _, over_encodings, user};
 
 over_encodings! {
-    row_10_a_message_above_the_limit_ends_the_connection_and_one_at_the_limit_does_not,
-    row_14_the_fourth_message_that_cannot_be_read_ends_the_connection,
-    row_15_json_that_would_hurt_its_readers_is_refused,
+    a_message_above_the_limit_ends_the_connection_and_one_at_the_limit_does_not,
+    the_fourth_message_that_cannot_be_read_ends_the_connection,
+    json_that_would_hurt_its_readers_is_refused,
+    vandals_hurt_nobody_but_themselves,
 }
 
 async fn upgraded(node: &Node) -> Raw {
@@ -25,7 +26,7 @@ async fn upgraded(node: &Node) -> Raw {
 }
 
 #[tokio::test]
-async fn row_9_who_breaks_the_websocket_protocol_is_closed() {
+async fn who_breaks_the_websocket_protocol_is_closed() {
     let node = Node::start(Encoding::Json).await;
     let unmasked = [head(FIN | TEXT, 2, false), b"{}".to_vec()].concat();
     let long_ping = masked(FIN | PING, &[0; 126]);
@@ -99,7 +100,7 @@ fn sized(encoding: Encoding, bytes: usize) -> Message {
     message
 }
 
-async fn row_10_a_message_above_the_limit_ends_the_connection_and_one_at_the_limit_does_not(encoding: Encoding) {
+async fn a_message_above_the_limit_ends_the_connection_and_one_at_the_limit_does_not(encoding: Encoding) {
     let node = Node::start(encoding).await;
     let mut ada = node.connect(user("ada")).await;
     let mut ben = node.connect(user("ben")).await;
@@ -115,7 +116,7 @@ async fn row_10_a_message_above_the_limit_ends_the_connection_and_one_at_the_lim
 }
 
 #[tokio::test]
-async fn row_10_what_is_too_large_is_refused_by_its_head_before_it_comes() {
+async fn what_is_too_large_is_refused_by_its_head_before_it_comes() {
     let node = Node::start(Encoding::Json).await;
     for len in [64 * 1024 + 1, 1 << 32, u64::MAX >> 1] {
         let mut raw = upgraded(&node).await;
@@ -132,7 +133,7 @@ async fn row_10_what_is_too_large_is_refused_by_its_head_before_it_comes() {
 }
 
 #[tokio::test]
-async fn row_10_endless_fragments_and_slow_messages_are_closed() {
+async fn endless_fragments_and_slow_messages_are_closed() {
     let hurried = |config: &mut Config| config.sockets.frames.message_duration_max = Duration::from_millis(400);
     let node = Node::with(Encoding::Json, hurried).await;
     let mut many = upgraded(&node).await;
@@ -153,7 +154,7 @@ async fn row_10_endless_fragments_and_slow_messages_are_closed() {
 }
 
 #[tokio::test]
-async fn row_11_a_flood_of_pings_is_closed_and_a_few_are_answered() {
+async fn a_flood_of_pings_is_closed_and_a_few_are_answered() {
     let node = Node::start(Encoding::Json).await;
     let mut polite = upgraded(&node).await;
     polite.frame(FIN | PING, b"are you there").await;
@@ -169,7 +170,7 @@ async fn row_11_a_flood_of_pings_is_closed_and_a_few_are_answered() {
 }
 
 #[tokio::test]
-async fn row_13_who_gives_no_sign_of_life_is_closed_and_who_does_is_not() {
+async fn who_gives_no_sign_of_life_is_closed_and_who_does_is_not() {
     let quick = |config: &mut Config| {
         config.session.heartbeat_interval = Duration::from_secs(1);
         config.session.heartbeat_grace = Duration::from_secs(1);
@@ -204,7 +205,7 @@ async fn complaint(client: &mut Client) -> (ErrorCode, String) {
     }
 }
 
-async fn row_14_the_fourth_message_that_cannot_be_read_ends_the_connection(encoding: Encoding) {
+async fn the_fourth_message_that_cannot_be_read_ends_the_connection(encoding: Encoding) {
     let node = Node::start(encoding).await;
     let mut ada = node.connect(user("ada")).await;
     ada.join("r").await;
@@ -229,7 +230,7 @@ async fn row_14_the_fourth_message_that_cannot_be_read_ends_the_connection(encod
 }
 
 #[tokio::test]
-async fn row_14_a_command_with_its_id_that_cannot_be_read_is_answered_under_the_id() {
+async fn a_command_with_its_id_that_cannot_be_read_is_answered_under_the_id() {
     let node = Node::start(Encoding::Json).await;
     let texts = [
         (r#"{"id":91,"join":{"room":"r","colour":1}}"#, "malformed"),
@@ -273,7 +274,7 @@ async fn row_14_a_command_with_its_id_that_cannot_be_read_is_answered_under_the_
     node.finish().await;
 }
 
-async fn row_15_json_that_would_hurt_its_readers_is_refused(encoding: Encoding) {
+async fn json_that_would_hurt_its_readers_is_refused(encoding: Encoding) {
     let node = Node::start(encoding).await;
     let mut ben = node.connect(user("ben")).await;
     ben.join("r").await;
@@ -322,5 +323,53 @@ async fn row_15_json_that_would_hurt_its_readers_is_refused(encoding: Encoding) 
     };
     ada.try_publish(publish).await.unwrap();
     ben.expect_nothing_before("deep enough").await;
+    node.finish().await;
+}
+
+/// A small generator, so that a run that fails can be run again.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: u64) -> u64 {
+        // SplitMix64 (Steele, Lea, Flood 2014).
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % below
+    }
+
+    fn bytes(&mut self, count: u64) -> Vec<u8> {
+        (0..count).map(|_| u8::try_from(self.roll(256)).unwrap()).collect()
+    }
+}
+
+async fn vandals_hurt_nobody_but_themselves(encoding: Encoding) {
+    let node = Node::with(encoding, |config| config.connections.per_address_max = 10_000).await;
+    let mut ben = node.connect(user("ben")).await;
+    ben.join("r").await;
+    let mut dice = Dice(7);
+    for seed in 0..150 {
+        let mut vandal = node.raw().await;
+        let bytes = dice.roll(200);
+        match dice.roll(4) {
+            0 => vandal.send(&dice.bytes(bytes)).await,
+            kind => {
+                vandal
+                    .upgrade(&[("sec-websocket-protocol", encoding.subprotocol())])
+                    .await;
+                let first = u8::try_from(dice.roll(256)).unwrap();
+                let junk = dice.bytes(bytes);
+                let message = if encoding == Encoding::Json { TEXT } else { BINARY };
+                match kind {
+                    1 => vandal.send(&junk).await,
+                    2 => vandal.frame(first, &junk).await,
+                    _ => vandal.frame(FIN | message, &junk).await,
+                }
+            }
+        }
+        node.backend().publish("r", "n", json!(seed)).await;
+        ben.expect_nothing_before("n").await;
+    }
     node.finish().await;
 }

@@ -1,4 +1,4 @@
-//! Rows 27 and 31 to 34: what a caller of gRPC may not do.
+//! What a caller of gRPC may not do.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn refusal(caller: &Caller, request: v1::PublishRequest) -> (Code, String)
 }
 
 #[tokio::test]
-async fn row_27_a_backend_that_publishes_too_fast_is_told_when_to_come_back() {
+async fn a_backend_that_publishes_too_fast_is_told_when_to_come_back() {
     let slow = |config: &mut Config| {
         config.api.publish_rate = Rate {
             per_second: 2,
@@ -58,7 +58,7 @@ async fn row_27_a_backend_that_publishes_too_fast_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn row_31_only_a_service_with_the_right_scope_and_tenant_gets_in() {
+async fn only_a_service_with_the_right_scope_and_tenant_gets_in() {
     let node = Node::with(Encoding::Json, |config| {
         let one = |token: &str, scopes: &[Scope], tenants: &[&str]| {
             let grant = Grant {
@@ -129,7 +129,7 @@ async fn row_31_only_a_service_with_the_right_scope_and_tenant_gets_in() {
 }
 
 #[tokio::test]
-async fn row_31_the_grpc_listener_does_not_start_without_authentication() {
+async fn the_grpc_listener_does_not_start_without_authentication() {
     let listeners = || async {
         Listeners {
             client: TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -157,7 +157,7 @@ async fn row_31_the_grpc_listener_does_not_start_without_authentication() {
 }
 
 #[tokio::test]
-async fn row_32_a_flood_of_continuation_frames_is_cut_off() {
+async fn a_flood_of_continuation_frames_is_cut_off() {
     let node = Node::start(Encoding::Json).await;
     let mut flooding = node.raw_grpc().await;
     flooding
@@ -179,7 +179,7 @@ async fn row_32_a_flood_of_continuation_frames_is_cut_off() {
 }
 
 #[tokio::test]
-async fn row_33_what_is_too_large_or_has_no_deadline_is_refused() {
+async fn what_is_too_large_or_has_no_deadline_is_refused() {
     let node = Node::start(Encoding::Json).await;
     let mut ada = node.connect(user("ada")).await;
     ada.join("r").await;
@@ -223,7 +223,7 @@ async fn row_33_what_is_too_large_or_has_no_deadline_is_refused() {
 }
 
 #[tokio::test]
-async fn row_34_an_idempotency_key_is_bounded() {
+async fn an_idempotency_key_is_bounded() {
     let node = Node::start(Encoding::Json).await;
     let backend = node.backend();
     let keyed = |key: &str| v1::PublishRequest {

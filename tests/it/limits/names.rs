@@ -1,4 +1,4 @@
-//! Rows 16, 17 and 22: names of events and rooms, from a client and from a backend.
+//! Names of events and rooms, from a client and from a backend.
 
 use roomcast::proto::client_v1::{ErrorCode, Join, Publish};
 use roomcast::proto::v1;
@@ -8,10 +8,10 @@ use tonic::Code;
 use crate::support::{Encoding, InRoom as _, Node, ToRoom as _, draft, over_encodings, reason, to_room, user};
 
 over_encodings! {
-    row_16_names_that_socket_io_keeps_for_itself_are_refused,
-    row_17_event_names_are_bounded_and_hold_no_control_characters,
-    row_22_rooms_are_compared_as_bytes_and_none_is_a_wildcard,
-    row_22_names_that_are_no_rooms_are_refused,
+    names_that_socket_io_keeps_for_itself_are_refused,
+    event_names_are_bounded_and_hold_no_control_characters,
+    rooms_are_compared_as_bytes_and_none_is_a_wildcard,
+    names_that_are_no_rooms_are_refused,
 }
 
 async fn expect_event_name_refused(node: &Node, name: &str) {
@@ -34,7 +34,7 @@ async fn expect_event_name_refused(node: &Node, name: &str) {
     );
 }
 
-async fn row_16_names_that_socket_io_keeps_for_itself_are_refused(encoding: Encoding) {
+async fn names_that_socket_io_keeps_for_itself_are_refused(encoding: Encoding) {
     let node = Node::start(encoding).await;
     let mut ben = node.connect(user("ben")).await;
     ben.join("r").await;
@@ -56,7 +56,7 @@ async fn row_16_names_that_socket_io_keeps_for_itself_are_refused(encoding: Enco
     node.finish().await;
 }
 
-async fn row_17_event_names_are_bounded_and_hold_no_control_characters(encoding: Encoding) {
+async fn event_names_are_bounded_and_hold_no_control_characters(encoding: Encoding) {
     let node = Node::start(encoding).await;
     let mut ben = node.connect(user("ben")).await;
     ben.join("r").await;
@@ -72,7 +72,7 @@ async fn row_17_event_names_are_bounded_and_hold_no_control_characters(encoding:
     node.finish().await;
 }
 
-async fn row_22_rooms_are_compared_as_bytes_and_none_is_a_wildcard(encoding: Encoding) {
+async fn rooms_are_compared_as_bytes_and_none_is_a_wildcard(encoding: Encoding) {
     let node = Node::start(encoding).await;
     let exact = "r".repeat(255);
     // Twins under Unicode normalization and case folding, and what a message broker might read as a pattern.
@@ -111,7 +111,7 @@ async fn row_22_rooms_are_compared_as_bytes_and_none_is_a_wildcard(encoding: Enc
     node.finish().await;
 }
 
-async fn row_22_names_that_are_no_rooms_are_refused(encoding: Encoding) {
+async fn names_that_are_no_rooms_are_refused(encoding: Encoding) {
     let node = Node::start(encoding).await;
     let long = "r".repeat(256);
     for room in ["", "a\0b", "a\r\nb", "\u{7f}", "a\u{9f}", "\u{1b}[31m", &long] {

@@ -1,15 +1,20 @@
-//! Row 12: who stops reading is closed, may resume, and delays nobody.
+//! Who stops reading is closed, may resume, and delays nobody.
 
 use std::time::Duration;
 
 use roomcast::gateway::Config;
+use roomcast::proto::client_v1::HistoryQuery;
+use roomcast::proto::client_v1::client_frame::Command;
+use roomcast::proto::client_v1::server_frame::Message as Said;
+use roomcast::rate::Rate;
 use serde_json::json;
 
 use crate::support::{Carries as _, Client, Encoding, Node, over_encodings, user, within};
 
 over_encodings! {
-    row_12_who_stops_reading_is_closed_and_comes_back_without_a_loss,
-    row_12_who_reads_too_slowly_for_too_long_is_closed,
+    who_stops_reading_is_closed_and_comes_back_without_a_loss,
+    who_reads_too_slowly_for_too_long_is_closed,
+    who_asks_and_does_not_read_is_answered_when_it_does,
 }
 
 /// Publishes large events one by one until so many connections are left; who reads gets each before the next.
@@ -26,7 +31,7 @@ async fn publish_until(node: &Node, reader: &mut Client, connections: usize) -> 
     panic!("who does not read is still there");
 }
 
-async fn row_12_who_stops_reading_is_closed_and_comes_back_without_a_loss(encoding: Encoding) {
+async fn who_stops_reading_is_closed_and_comes_back_without_a_loss(encoding: Encoding) {
     let small = |config: &mut Config| {
         config.sockets.outbox.outbox_bytes_max = 128 * 1024;
         // What waits in the kernel on both sides counts as missed as well when it is thrown away.
@@ -52,9 +57,7 @@ async fn row_12_who_stops_reading_is_closed_and_comes_back_without_a_loss(encodi
     assert_eq!(reason, "slow_consumer");
     let mut seen = 0;
     for push in ada.take_pushes() {
-        let roomcast::proto::client_v1::server_frame::Message::Event(event) = push else {
-            panic!("{push:?}")
-        };
+        let Said::Event(event) = push else { panic!("{push:?}") };
         assert_eq!(event.json()["n"], seen);
         seen += 1;
     }
@@ -74,7 +77,7 @@ async fn row_12_who_stops_reading_is_closed_and_comes_back_without_a_loss(encodi
     node.finish().await;
 }
 
-async fn row_12_who_reads_too_slowly_for_too_long_is_closed(encoding: Encoding) {
+async fn who_reads_too_slowly_for_too_long_is_closed(encoding: Encoding) {
     let patient = |config: &mut Config| {
         config.sockets.outbox.outbox_bytes_max = 256 << 20;
         config.sockets.outbox.outbox_age_max = Duration::from_millis(500);
@@ -86,5 +89,41 @@ async fn row_12_who_reads_too_slowly_for_too_long_is_closed(encoding: Encoding) 
     ada.join("r").await;
     within("the slow reader to be closed", publish_until(&node, &mut ben, 1)).await;
     ada.expect_close(4002).await;
+    node.finish().await;
+}
+
+async fn who_asks_and_does_not_read_is_answered_when_it_does(encoding: Encoding) {
+    const QUESTIONS: usize = 60;
+    let fast = |config: &mut Config| {
+        config.session.publish_rate = Rate {
+            per_second: 10_000,
+            burst: 10_000,
+        };
+    };
+    let node = Node::with(encoding, fast).await;
+    let padding = "x".repeat(16 * 1024);
+    for n in 0..10 {
+        node.backend()
+            .publish("r", "n", json!({"n": n, "padding": padding}))
+            .await;
+    }
+    let mut ada = node.connect(user("ada")).await;
+    let mut ids = Vec::new();
+    for _ in 0..QUESTIONS {
+        let query = HistoryQuery {
+            room: "r".to_owned(),
+            ..Default::default()
+        };
+        ids.push(ada.say(Command::HistoryQuery(query)).await);
+    }
+    // Others are served meanwhile.
+    let mut ben = node.connect(user("ben")).await;
+    ben.join("r").await;
+    for id in ids {
+        let Ok(Said::History(history)) = ada.reply(id).await else {
+            panic!("no history")
+        };
+        assert_eq!(history.events.len(), 10);
+    }
     node.finish().await;
 }

@@ -1,4 +1,4 @@
-//! Rows 1 to 4, 29 and 30: before there is a WebSocket.
+//! Before there is a WebSocket.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn status_of(node: &Node, request: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn row_1_who_connects_and_says_nothing_or_says_it_slowly_is_cut_off() {
+async fn who_connects_and_says_nothing_or_says_it_slowly_is_cut_off() {
     let hurried = |config: &mut Config| config.client.head_timeout = Duration::from_millis(300);
     let node = Node::with(Encoding::Json, hurried).await;
     let mut silent = node.raw().await;
@@ -34,7 +34,7 @@ async fn row_1_who_connects_and_says_nothing_or_says_it_slowly_is_cut_off() {
 }
 
 #[tokio::test]
-async fn row_2_too_large_and_too_many_headers_are_refused() {
+async fn too_large_and_too_many_headers_are_refused() {
     let node = Node::start(Encoding::Json).await;
     let large = "x".repeat(17 * 1024);
     assert_eq!(status_of(&node, &upgrade(&[("x-large", &large)])).await.0, 431);
@@ -47,7 +47,7 @@ async fn row_2_too_large_and_too_many_headers_are_refused() {
 }
 
 #[tokio::test]
-async fn row_3_a_wrong_upgrade_is_told_what_is_wrong() {
+async fn a_wrong_upgrade_is_told_what_is_wrong() {
     let node = Node::start(Encoding::Json).await;
     let (status, head) = status_of(&node, &upgrade(&[("sec-websocket-version", "8")])).await;
     assert!(status == 426 && head.contains("sec-websocket-version: 13"), "{head}");
@@ -77,7 +77,7 @@ async fn row_3_a_wrong_upgrade_is_told_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn row_4_only_listed_origins_connect_from_a_browser() {
+async fn only_listed_origins_connect_from_a_browser() {
     let listed = |config: &mut Config| {
         config.client.origins = Origins::Listed(vec!["https://app.example".to_owned()]);
     };
@@ -102,7 +102,7 @@ async fn row_4_only_listed_origins_connect_from_a_browser() {
 }
 
 #[tokio::test]
-async fn row_29_a_user_with_too_many_connections_gets_no_further_one() {
+async fn a_user_with_too_many_connections_gets_no_further_one() {
     let few = |config: &mut Config| config.connections.per_user_max = 3;
     let node = Node::with(Encoding::Protobuf, few).await;
     let mut own = Vec::new();
@@ -125,7 +125,7 @@ async fn row_29_a_user_with_too_many_connections_gets_no_further_one() {
 }
 
 #[tokio::test]
-async fn row_29_an_address_with_too_many_connections_is_told_to_come_back() {
+async fn an_address_with_too_many_connections_is_told_to_come_back() {
     let few = |config: &mut Config| config.connections.per_address_max = 2;
     let node = Node::with(Encoding::Json, few).await;
     let one = node.connect(user("one")).await;
@@ -140,7 +140,7 @@ async fn row_29_an_address_with_too_many_connections_is_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn row_29_a_full_node_and_a_storm_are_told_to_come_back() {
+async fn a_full_node_and_a_storm_are_told_to_come_back() {
     let full = |config: &mut Config| config.connections.connections_max = 1;
     let node = Node::with(Encoding::Json, full).await;
     let mut ada = node.connect(user("ada")).await;
@@ -170,7 +170,7 @@ async fn row_29_a_full_node_and_a_storm_are_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn row_30_a_forged_forwarded_address_counts_only_from_a_trusted_proxy() {
+async fn a_forged_forwarded_address_counts_only_from_a_trusted_proxy() {
     let one_each = |config: &mut Config| config.connections.per_address_max = 1;
     let node = Node::with(Encoding::Json, one_each).await;
     let _first = node.connect(user("ada")).await;

@@ -1,5 +1,6 @@
 //! Withdrawing access: when the call returns, it is withdrawn.
 
+use roomcast::gateway::Config;
 use roomcast::proto::client_v1::client_frame::Command;
 use roomcast::proto::client_v1::server_frame::Message as Said;
 use roomcast::proto::client_v1::{ErrorCode, HistoryQuery, Join, PresenceQuery, RoomChangeReason};
@@ -14,6 +15,7 @@ use crate::support::{Caller, Encoding, InRoom as _, Node, TENANT, home_rooms, ov
 
 over_encodings! {
     after_a_revocation_returns_nothing_of_the_room_arrives,
+    who_has_not_read_everything_gets_nothing_more_after_a_revocation,
     a_revocation_refuses_joins_history_and_presence,
     a_revocation_by_pattern_hits_what_matches_and_nothing_else,
     a_revocation_of_everything_leaves_the_connection_open_and_in_no_room,
@@ -100,6 +102,30 @@ async fn after_a_revocation_returns_nothing_of_the_room_arrives(encoding: Encodi
     while let Some(ended) = within("the publishers", publishers.join_next()).await {
         ended.unwrap();
     }
+    node.finish().await;
+}
+
+async fn who_has_not_read_everything_gets_nothing_more_after_a_revocation(encoding: Encoding) {
+    let roomy = |config: &mut Config| config.sockets.outbox.outbox_bytes_max = 64 << 20;
+    let node = Node::with(encoding, roomy).await;
+    let backend = node.backend();
+    let mut ada = node.connect(user("ada")).await;
+    ada.join("r").await;
+    // More than the kernel takes for a client that does not read.
+    let padding = "x".repeat(60 * 1024);
+    let mut last = 0;
+    for _ in 0..150 {
+        last = backend.publish("r", "n", json!(padding)).await.position.unwrap().offset;
+    }
+    revoke(&backend, "ada", the_room("r")).await;
+    backend.publish("r", "n", json!(padding)).await;
+    ada.expect_close(4004).await;
+    let pushes = ada.take_pushes();
+    assert!(pushes.len() < 150, "some of it was still on its way");
+    let late = pushes
+        .iter()
+        .any(|push| matches!(push, Said::Event(event) if event.offset > last));
+    assert!(!late, "an event from after the revocation");
     node.finish().await;
 }
 

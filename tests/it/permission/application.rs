@@ -17,14 +17,15 @@ use tonic::Status;
 
 use super::{assert_forbidden, may_publish, may_read, may_see};
 use crate::support::{
-    Answer, Application, Carries as _, Encoding, InRoom as _, Node, TENANT, ToRoom as _, allow, deny, over_encodings,
-    payload, rule, user,
+    Answer, Application, Carries as _, Encoding, InRoom as _, Node, TENANT, ToRoom as _, allow, deny, eventually,
+    over_encodings, payload, rule, user,
 };
 
 over_encodings! {
     the_authorizer_decides_where_a_rule_asks_it,
     an_authorizer_that_does_not_answer_is_a_denial,
     an_authorizer_may_refuse_a_connection,
+    who_goes_while_the_authorizer_is_asked_leaves_nothing_behind,
     the_application_accepts_rewrites_takes_and_denies_events,
     an_application_that_does_not_answer_stops_the_event,
     a_request_is_answered_by_the_application,
@@ -132,6 +133,28 @@ async fn an_authorizer_that_does_not_answer_is_a_denial(encoding: Encoding) {
     assert_forbidden(ada.try_join(Join::in_room("ask:1")).await);
     // Where nobody has to be asked, all goes on.
     ada.join("free").await;
+    node.finish().await;
+}
+
+async fn who_goes_while_the_authorizer_is_asked_leaves_nothing_behind(encoding: Encoding) {
+    let app = Application::start().await;
+    let node = Node::with(encoding, asking(&app, Duration::from_secs(1))).await;
+    let mut ada = node.connect(user("ada")).await;
+    ada.join("free").await;
+    app.authorizes(|_| Answer::Silence);
+    ada.say(Command::Join(Join::in_room("ask:1"))).await;
+    eventually("the question", || async { app.take_asked().pop() }).await;
+    // What comes behind the question waits for its answer; who goes does not.
+    ada.say(Command::Join(Join::in_room("free"))).await;
+    ada.crash();
+    node.until_connections(0).await;
+    app.authorizes(|_| allow());
+    let mut ben = node.connect(user("ben")).await;
+    let roster = ben.join_to_see("ask:1").await;
+    assert!(
+        roster.members.iter().all(|member| member.user_id == "ben"),
+        "{roster:?}"
+    );
     node.finish().await;
 }
 

@@ -40,6 +40,11 @@ impl Raw {
         let _ = within("bytes to be sent", self.stream.write_all(bytes)).await;
     }
 
+    /// Says that nothing more will be sent.
+    pub async fn end_own_side(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// Everything up to the end of the connection. A reset is an end as well.
     pub async fn until_closed(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
