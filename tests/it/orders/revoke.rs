@@ -139,9 +139,11 @@ async fn a_revocation_refuses_joins_history_and_presence(encoding: Encoding) {
     }
     backend.publish("r", "seen", json!({})).await;
     let since = ben.expect_event("r", "seen").await;
-    assert_eq!(revoke(&backend, "ada", the_room("r")).await.memberships_removed, 2);
     for client in [&mut phone, &mut laptop] {
         client.expect_event("r", "seen").await;
+    }
+    assert_eq!(revoke(&backend, "ada", the_room("r")).await.memberships_removed, 2);
+    for client in [&mut phone, &mut laptop] {
         let told = expect_left(client, "r", RoomChangeReason::Revoked).await;
         assert_eq!(told.message, "left the project");
         let room = || "r".to_owned();
