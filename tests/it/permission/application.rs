@@ -8,17 +8,19 @@ use roomcast::policy::{ActionName, AuthorizerConfig, RuleConfig};
 use roomcast::proto::client_v1::client_frame::Command;
 use roomcast::proto::client_v1::payload::Content;
 use roomcast::proto::client_v1::server_frame::Message as Said;
-use roomcast::proto::client_v1::{ErrorCode, Join, Payload, Publish, Request};
+use roomcast::proto::client_v1::{ErrorCode, Join, Payload, Position, Publish, Request, RoomPosition};
 use roomcast::proto::v1;
 use roomcast::proto::v1::handle_event_response::Outcome as EventOutcome;
 use roomcast::proto::v1::handle_request_response::Outcome as RequestOutcome;
 use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{assert_forbidden, may_publish, may_read, may_see};
 use crate::support::{
-    Answer, Application, Carries as _, Encoding, InRoom as _, Node, TENANT, ToRoom as _, allow, deny, eventually,
-    over_encodings, payload, rule, user,
+    Answer, Application, Caller, Carries as _, Encoding, InRoom as _, Node, TENANT, ToRoom as _, allow, deny,
+    eventually, home_rooms, over_encodings, payload, rule, user,
 };
 
 over_encodings! {
@@ -26,6 +28,7 @@ over_encodings! {
     an_authorizer_that_does_not_answer_is_a_denial,
     an_authorizer_may_refuse_a_connection,
     who_goes_while_the_authorizer_is_asked_leaves_nothing_behind,
+    what_comes_while_the_authorizer_is_asked_is_neither_lost_nor_doubled,
     the_application_accepts_rewrites_takes_and_denies_events,
     an_application_that_does_not_answer_stops_the_event,
     a_request_is_answered_by_the_application,
@@ -155,6 +158,58 @@ async fn who_goes_while_the_authorizer_is_asked_leaves_nothing_behind(encoding: 
         roster.members.iter().all(|member| member.user_id == "ben"),
         "{roster:?}"
     );
+    node.finish().await;
+}
+
+/// Publishes without a pause until it is told to stop.
+async fn publish_until(backend: Caller, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        backend.publish("tenant:acme", "n", json!({})).await;
+    }
+}
+
+async fn what_comes_while_the_authorizer_is_asked_is_neither_lost_nor_doubled(encoding: Encoding) {
+    let app = Application::start().await;
+    let ask = asking(&app, LONG);
+    // Going on in a room one is put into needs the right to its past, and that is the authorizer's to give.
+    let node = Node::with(encoding, move |config| {
+        ask(config);
+        home_rooms(config);
+        config.policy.rules.push(RuleConfig {
+            authorizer: true,
+            ..rule("past", "tenant:acme", &[ActionName::History])
+        });
+    })
+    .await;
+    app.authorizes(|_| allow());
+    let stop = CancellationToken::new();
+    let mut publisher = JoinSet::new();
+    publisher.spawn(publish_until(node.backend(), stop.clone()));
+    // On every shard somebody is in the room already, so its events come while the question is asked.
+    let _others = [node.connect(user("ben")).await, node.connect(user("cy")).await];
+    let mut since = Vec::new();
+    for turn in 0..40 {
+        let mut ada = node.open().await;
+        let connected = ada.authenticate(&user("ada"), since).await.unwrap();
+        let joined = connected
+            .rooms
+            .into_iter()
+            .find(|joined| joined.room == "tenant:acme")
+            .unwrap();
+        assert_eq!(joined.recovered, turn > 0);
+        // The client checks the chain of what it gets.
+        let count = usize::try_from(joined.replayed).unwrap() + 3;
+        let last = ada.events(count).await.pop().unwrap();
+        since = vec![RoomPosition {
+            room: last.room,
+            position: Some(Position {
+                epoch: last.epoch,
+                offset: last.offset,
+            }),
+        }];
+    }
+    stop.cancel();
+    publisher.join_all().await;
     node.finish().await;
 }
 
