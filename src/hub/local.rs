@@ -154,12 +154,6 @@ impl Local {
         &self.rooms[room.index()].room
     }
 
-    /// How many rooms there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.rooms.len()
-    }
-
     /// Whether there are no rooms.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -267,12 +261,6 @@ impl Local {
             *observing -= 1;
             *observing == 0
         }
-    }
-
-    /// How many members the shard has in a room.
-    #[must_use]
-    pub fn members(&self, room: RoomKey) -> usize {
-        self.rooms[room.index()].members.len()
     }
 
     /// Puts an item in line for a room's members. Items of rooms without members here are dropped.

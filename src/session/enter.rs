@@ -353,7 +353,7 @@ impl<L: Link> Sessions<L> {
         Ok(Arrival {
             joined,
             replay: Replay {
-                room: room.clone(),
+                room: entered.room,
                 past: start.replay,
                 held: entered.held,
             },
@@ -421,7 +421,7 @@ impl<L: Link> Sessions<L> {
             self.send_event(key, event, Kind::Answer);
         }
         for item in &replay.held {
-            self.hand_held(key, &replay.room, item);
+            self.hand_one(replay.room, key, item);
         }
     }
 
@@ -435,20 +435,6 @@ impl<L: Link> Sessions<L> {
             self.send(key, &wire.event(event), kind);
         } else if event.link.is_some() {
             self.send(key, &wire.passed(event), kind);
-        }
-    }
-
-    fn hand_held(&mut self, key: Key, room: &Room, item: &Item) {
-        match item {
-            Item::Event(delivery) => self.send_event(key, &delivery.event, Kind::Live),
-            Item::Reset(position) => self.push(
-                key,
-                &Message::Resync {
-                    room: room.clone(),
-                    position: *position,
-                },
-            ),
-            Item::Presence(_) => {}
         }
     }
 
@@ -472,7 +458,7 @@ struct Arrival {
 
 #[derive(Debug)]
 struct Replay {
-    room: Room,
+    room: RoomKey,
     past: Vec<Arc<Event>>,
     held: Vec<Item>,
 }

@@ -170,18 +170,6 @@ impl<L: Link> Sessions<L> {
         u32::try_from(self.clock.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// How many sessions there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.conns.len()
-    }
-
-    /// Whether there are no sessions.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.conns.is_empty()
-    }
-
     /// The slot the next session gets.
     #[must_use]
     pub fn next_key(&self) -> Key {
