@@ -4,8 +4,13 @@
 
 use std::io;
 
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+
 /// The longest message taken; a length above it is a mistake of the sender.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Asked for in one read.
+const READ_BYTES: usize = 64 << 10;
 
 /// One text for the members of one room.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,6 +54,52 @@ fn text_of(bytes: &[u8]) -> io::Result<&str> {
 
 fn invalid(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+/// Reads publishes one by one, for peers on tokio.
+#[derive(Debug)]
+pub struct Reader<R> {
+    from: R,
+    buffer: Vec<u8>,
+    /// Bytes at the front of the buffer that were handed out.
+    taken: usize,
+}
+
+impl<R: AsyncRead + Unpin> Reader<R> {
+    /// Reads from a control connection.
+    pub fn new(from: R) -> Self {
+        Self {
+            from,
+            buffer: Vec::with_capacity(READ_BYTES),
+            taken: 0,
+        }
+    }
+
+    /// The next room and text; nothing at the end of the connection.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, and those of [`decode`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> io::Result<Option<(String, String)>> {
+        loop {
+            let mut rest = &self.buffer[self.taken..];
+            if let Some(publish) = decode(&mut rest)? {
+                let owned = (publish.room.to_owned(), publish.text.to_owned());
+                self.taken = self.buffer.len() - rest.len();
+                return Ok(Some(owned));
+            }
+            self.buffer.drain(..self.taken);
+            self.taken = 0;
+            self.buffer.reserve(READ_BYTES);
+            if self.from.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
 }
 
 /// The message that [`decode`] reads back.
