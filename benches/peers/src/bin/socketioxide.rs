@@ -7,13 +7,14 @@
 //! the measurements (packets beyond it would be lost; it takes memory as it fills). Its read buffer is 4 KiB by default,
 //! and its writer flushes once its queue is empty, so bursts coalesce without our doing.
 
-use std::{io, pin::pin};
+use std::{convert::Infallible, io, pin::pin};
 
 use axum::{Router, serve::ListenerExt as _};
 use roomcast_peers::control;
 use socketioxide::{
     SocketIo, TransportType,
     extract::{AckSender, Data, SocketRef},
+    handler::ConnectHandler as _,
 };
 use tokio::net::{TcpListener, TcpStream};
 
@@ -31,16 +32,8 @@ async fn main() -> io::Result<()> {
         .transports([TransportType::Websocket])
         .max_buffer_size(QUEUE_MAX)
         .build_layer();
-    io.ns("/", async |socket: SocketRef| {
-        socket.on(
-            "join",
-            async |socket: SocketRef, Data(rooms): Data<Vec<String>>, ack: AckSender| {
-                socket.join(rooms);
-                // No arguments: `()` would be one, null. A client that left meanwhile needs no answer.
-                let _ = ack.send(&[(); 0]);
-            },
-        );
-    });
+    // Listening starts in a middleware: the connect handler runs as a task of its own, and a client's `join` may be faster.
+    io.ns("/", (async || {}).with(listen_for_join));
 
     let listener = TcpListener::from_std(members)?.tap_io(|stream| {
         // One that left meanwhile is found by its next read.
@@ -58,6 +51,18 @@ async fn main() -> io::Result<()> {
         ended = pin!(members) => ended?,
         ended = pin!(controls) => ended?,
     }
+}
+
+async fn listen_for_join(socket: SocketRef) -> Result<(), Infallible> {
+    socket.on(
+        "join",
+        async |socket: SocketRef, Data(rooms): Data<Vec<String>>, ack: AckSender| {
+            socket.join(rooms);
+            // No arguments: `()` would be one, null. A client that left meanwhile needs no answer.
+            let _ = ack.send(&[(); 0]);
+        },
+    );
+    Ok(())
 }
 
 async fn publish_from(stream: TcpStream, io: SocketIo) -> io::Result<()> {
