@@ -46,7 +46,7 @@ enum Command {
     Publish(publish::Publish),
     Tail(tail::Tail),
     Explain(explain::Explain),
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
 }
 
 /// Runs the program with the arguments of this process.

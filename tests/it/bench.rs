@@ -41,6 +41,7 @@ fn assert_everything_came_once_and_in_order(report: &Value) {
         ("lost", 0),
         ("doubled", 0),
         ("reordered", 0),
+        ("strayed", 0),
         ("resyncs", 0),
         ("disconnected", 0),
     ] {
@@ -54,8 +55,18 @@ fn assert_everything_came_once_and_in_order(report: &Value) {
 fn every_member_of_an_own_gateway_gets_every_event_once_and_in_order() {
     for arguments in [
         &["--rate", "100"][..],
-        &["--rate", "100", "--burst", "5", "--protobuf", "--class", "ephemeral"],
-        &["--rate", "0", "--burst", "3", "--payload-bytes", "64"],
+        &[
+            "--rate",
+            "100",
+            "--burst",
+            "5",
+            "--wire",
+            "protobuf",
+            "--class",
+            "ephemeral",
+        ],
+        &["--rate", "100", "--publish-with", "unary", "--payload-bytes", "64"],
+        &["--saturate", "4", "--burst", "2"],
     ] {
         let report = report(arguments);
         assert_everything_came_once_and_in_order(&report);
@@ -105,6 +116,10 @@ fn what_cannot_be_measured_is_refused_before_anything_is_started() {
         &["--members", "2", "--rooms", "3"],
         &["--payload-bytes", "63"],
         &["--events", "36000", "--rate", "10"],
+        &["--saturate", "8", "--rate", "10"],
+        &["--wire", "plain"],
+        &["--peer", "none", "--wire", "json"],
+        &["--peer", "none", "--set", "node.shards=1"],
         &["--url", "ws://127.0.0.1:1/v1/ws"],
         &["--grpc", "http://127.0.0.1:1"],
     ] {
@@ -115,7 +130,7 @@ fn what_cannot_be_measured_is_refused_before_anything_is_started() {
 
 #[test]
 fn a_run_whose_events_do_not_arrive_ends_with_1() {
-    let small = ["--rate", "0", "--payload-bytes", "200", "--patience", "100ms"];
+    let small = ["--rate", "100", "--warmup", "0", "--patience", "100ms"];
     let output = bench(&[&SMALL[..], &small, &["--set", "grpc.payload_bytes_max=100 B"]].concat());
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();

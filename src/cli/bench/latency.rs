@@ -1,6 +1,11 @@
 //! How long deliveries took: a histogram of fixed size, so that measuring costs the same whatever the load.
 
+use std::fmt;
 use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::numbers::milliseconds;
 
 /// Each power of two is cut into this many buckets: a quantile is at most 1.6 % too high.
 const PER_OCTAVE_LOG2: u32 = 6;
@@ -43,6 +48,33 @@ impl Latency {
             *count > 0 && seen >= rank
         })?;
         Some(Duration::from_micros(highest(found as u64).min(self.max_us)))
+    }
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The shares that are told, in parts of a thousand.
+const SHARES: [(&str, u64); 4] = [("p50", 500), ("p99", 990), ("p99.9", 999), ("max", 1000)];
+
+impl Latency {
+    pub(super) fn as_json(&self) -> Value {
+        let [p50, p99, p99_9, max] = SHARES.map(|(_, share)| self.per_mille(share).map(milliseconds));
+        json!({ "p50": p50, "p99": p99, "p99_9": p99_9, "max": max })
+    }
+}
+
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = |(name, share)| {
+            let time = self.per_mille(share)?;
+            Some(format!("{name} {:.2} ms", milliseconds(time)))
+        };
+        let said: Vec<_> = SHARES.into_iter().filter_map(said).collect();
+        f.write_str(&said.join(", "))
     }
 }
 

@@ -9,18 +9,28 @@ const TICK: Duration = Duration::from_millis(10);
 /// What a process has used up to now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Usage {
-    /// User and system time of all threads, in steps of 10 ms.
+    /// User and system time of its threads.
     pub(super) cpu: Duration,
-    /// The memory it holds now.
+    /// The memory it holds now, shared libraries included.
     pub(super) resident_bytes: u64,
+    /// The part of it that belongs to nobody else.
+    pub(super) private_bytes: u64,
+    /// The part of it that no file is behind: heap and stacks.
+    pub(super) anonymous_bytes: u64,
 }
 
 impl Usage {
     pub(super) fn of(pid: u32) -> Option<Self> {
-        let read = |name| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        let resident_bytes = kibibytes(&status, "VmRSS:")?;
+        let private = kibibytes(&rollup, "Private_Clean:").zip(kibibytes(&rollup, "Private_Dirty:"));
+        let anonymous_bytes = kibibytes(&status, "RssAnon:").unwrap_or(resident_bytes);
         Some(Self {
-            cpu: cpu(&read("stat")?)?,
-            resident_bytes: resident_bytes(&read("status")?)?,
+            cpu: cpu(pid)?,
+            resident_bytes,
+            private_bytes: private.map_or(anonymous_bytes, |(clean, dirty)| clean + dirty),
+            anonymous_bytes,
         })
     }
 }
@@ -32,16 +42,51 @@ pub(super) fn files_max() -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// The time the calling thread has run.
+pub(super) fn thread_cpu() -> Option<Duration> {
+    exact("/proc/thread-self")
+}
+
+/// In nanoseconds where the kernel counts them by thread, else in clock ticks. Threads that ended count in ticks only.
+fn cpu(pid: u32) -> Option<Duration> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+    let times = threads.map(|thread| exact(thread.ok()?.path().to_str()?));
+    if let Some(sum) = times.sum() {
+        return Some(sum);
+    }
+    ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Which of the two there is depends on how the kernel was built.
+fn exact(thread: &str) -> Option<Duration> {
+    match fs::read_to_string(format!("{thread}/schedstat")) {
+        Ok(schedstat) => {
+            let nanos = schedstat.split_whitespace().next()?.parse().ok()?;
+            Some(Duration::from_nanos(nanos))
+        }
+        Err(_) => run_time(&fs::read_to_string(format!("{thread}/sched")).ok()?),
+    }
+}
+
+/// Milliseconds with six decimals.
+fn run_time(sched: &str) -> Option<Duration> {
+    let line = sched.lines().find(|line| line.starts_with("se.sum_exec_runtime"))?;
+    let (_, value) = line.split_once(':')?;
+    let (millis, nanos) = value.trim().split_once('.')?;
+    let nanos = Duration::from_nanos(nanos.parse().ok()?);
+    Some(Duration::from_millis(millis.parse().ok()?) + nanos)
+}
+
 /// The 14th and 15th field; the second is a name that may hold spaces and brackets.
-fn cpu(stat: &str) -> Option<Duration> {
+fn ticks(stat: &str) -> Option<Duration> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u32>().ok();
     Some(TICK * ticks()?.checked_add(ticks()?)?)
 }
 
-fn resident_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+fn kibibytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
@@ -53,14 +98,21 @@ mod tests {
     #[test]
     fn the_fields_are_found_behind_an_odd_name() {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 900 0 0 0 150 50 0 0 20 0 3 0 100 0 0";
-        assert_eq!(cpu(stat), Some(Duration::from_secs(2)));
-        assert_eq!(resident_bytes("Name:\ta\nVmRSS:\t    12 kB\n"), Some(12 * 1024));
+        assert_eq!(ticks(stat), Some(Duration::from_secs(2)));
+        let status = "Name:\ta\nVmRSS:\t    12 kB\n";
+        assert_eq!(kibibytes(status, "VmRSS:"), Some(12 * 1024));
+        let sched = "a (7, #threads: 1)\n---\nse.exec_start   :   13.5\nse.sum_exec_runtime    :    2.000510\n";
+        assert_eq!(run_time(sched), Some(Duration::from_nanos(2_000_510)));
     }
 
     #[cfg(target_os = "linux")]
     #[test]
     fn this_process_holds_memory() {
-        assert!(Usage::of(std::process::id()).unwrap().resident_bytes > 0);
+        let usage = Usage::of(std::process::id()).unwrap();
+        assert!(
+            usage.resident_bytes >= usage.private_bytes && usage.private_bytes > 0,
+            "{usage:?}"
+        );
         assert!(files_max().unwrap() > 0);
     }
 }

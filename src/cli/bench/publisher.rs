@@ -1,201 +1,182 @@
-//! A backend that publishes on a schedule which does not wait for the gateway.
+//! A backend that publishes on a schedule which does not wait for the server.
 //!
-//! The schedule is kept by a thread of its own and each event says when it was due. So what a slow gateway, or a slow
+//! The schedule is kept by a thread of its own and each event says when it was due. So what a slow server, or a slow
 //! generator, delays is counted as late, and not left out (coordinated omission).
 
-use std::sync::Arc;
-use std::thread;
+mod control;
+mod grpc;
+mod pace;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_blocking;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Channel;
-use tonic::{Request, Streaming};
+use self::control::Control;
+use self::grpc::Grpc;
+pub(super) use self::grpc::With;
+pub(super) use self::pace::{Load, Pace};
+use super::crowd::Progress;
+use super::target::{Inlet, Target};
+use crate::cli::failure::Failure;
+use crate::proto::v1::EventClass;
 
-use super::wire::Stamp;
-use crate::cli::failure::{Failure, chain};
-use crate::proto::v1::publish_service_client::PublishServiceClient;
-use crate::proto::v1::publish_stream_response::Outcome;
-use crate::proto::v1::{
-    EventClass, Payload, PublishRequest, PublishStreamRequest, PublishStreamResponse, Target, payload, target,
-};
+/// Loads that wait for their turn.
+const LOADS_MAX: usize = 4;
 
-/// The most events on their way into the stream, as many as the gateway takes without answering.
-const WAITING_MAX: usize = 64;
-
-/// How long the schedule sleeps at most before it looks whether anybody still wants it.
-const NAP_MAX: Duration = Duration::from_millis(100);
-
-/// What is published, and when.
-#[derive(Debug)]
-pub(super) struct Schedule {
+/// What all events of a publisher have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Style {
+    pub(super) run: String,
     pub(super) tenant: String,
-    pub(super) rooms: Vec<String>,
-    /// Events for each room.
-    pub(super) events: u64,
-    /// Events due at the same time in a room.
-    pub(super) burst: u64,
-    /// From one burst of a room to the next; none: when the one before is acknowledged.
-    pub(super) interval: Option<Duration>,
     pub(super) payload_bytes: usize,
     pub(super) class: EventClass,
-    /// The run's clock.
-    pub(super) start: Instant,
-    /// When the first event is due.
-    pub(super) first: Instant,
+    pub(super) with: With,
+    /// Calls under way at once, each with a share of the rooms.
+    pub(super) lanes: usize,
 }
 
-/// One stream of events, into its share of the rooms.
-#[derive(Debug, Clone)]
+/// What came of it, up to now.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) acknowledged: AtomicU64,
+    pub(super) refused: AtomicU64,
+    handed_over: AtomicU64,
+    /// By how much the schedule was missed at most when an event was handed over, in microseconds.
+    late_max_us: AtomicU64,
+    loads_done: AtomicU64,
+    is_broken: AtomicBool,
+    /// The first refusal, or what broke.
+    trouble: Mutex<Option<String>>,
+}
+
+/// The thread that publishes.
+#[derive(Debug)]
 pub(super) struct Publisher {
-    pub(super) schedule: Arc<Schedule>,
-    /// Which rooms: this one and each that is `step` further.
-    pub(super) first_room: usize,
-    pub(super) step: usize,
+    loads: SyncSender<Load>,
+    loads_given: u64,
+    pub(super) counts: Arc<Counts>,
+    thread: JoinHandle<()>,
 }
 
-/// What came of it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Published {
-    pub(super) acknowledged: u64,
-    pub(super) refused: u64,
-    pub(super) first_refusal: Option<String>,
-    /// By how much the schedule was missed at most when an event was handed over.
-    pub(super) late_max: Duration,
+/// Events of a room that are due together.
+#[derive(Debug, Clone)]
+struct Burst {
+    room: u32,
+    first: u64,
+    count: u64,
+    due_us: u64,
 }
 
-impl Published {
-    pub(super) fn add(&mut self, other: Self) {
-        self.acknowledged += other.acknowledged;
-        self.refused += other.refused;
-        self.first_refusal = self.first_refusal.take().or(other.first_refusal);
-        self.late_max = self.late_max.max(other.late_max);
-    }
+/// Where bursts go.
+enum Outlet {
+    Grpc(Grpc),
+    Control(Control),
 }
 
 impl Publisher {
-    /// Publishes everything and waits until everything is answered.
-    pub(super) async fn run(self, channel: Channel, token: Option<MetadataValue<Ascii>>) -> Result<Published, Failure> {
-        let (requests, outgoing) = mpsc::channel(WAITING_MAX);
-        let (answered, answers) = watch::channel(0);
-        let mut call = Request::new(ReceiverStream::new(outgoing));
-        if let Some(token) = token {
-            call.metadata_mut().insert("authorization", token);
-        }
-        let runtime = Handle::current();
-        let pace = spawn_blocking(move || self.pace(&requests, answers, &runtime));
-        let mut client = PublishServiceClient::new(channel);
-        let stream = client.publish_stream(call).await.map_err(|status| broken(&status))?;
-        let mut published = receive(stream.into_inner(), answered).await?;
-        published.late_max = pace.await.unwrap_or_default();
-        Ok(published)
-    }
-
-    /// Hands over every event when it is due; the answer is the greatest delay. Blocks its thread.
-    fn pace(
-        &self,
-        requests: &mpsc::Sender<PublishStreamRequest>,
-        mut answers: watch::Receiver<u64>,
-        runtime: &Handle,
-    ) -> Duration {
-        let schedule = &*self.schedule;
-        let (mut sent, mut late_max) = (0, Duration::ZERO);
-        for burst in 0..schedule.events.div_ceil(schedule.burst) {
-            for room in (self.first_room..schedule.rooms.len()).step_by(self.step) {
-                let due = schedule.due(burst, room);
-                if !wait_until(due, requests) {
-                    return late_max;
-                }
-                for request in schedule.burst(burst, room, due) {
-                    if requests.blocking_send(request).is_err() {
-                        return late_max;
-                    }
-                    sent += 1;
-                    late_max = late_max.max(due.elapsed());
-                }
-            }
-            let all = runtime.block_on(async {
-                schedule.interval.is_some() || answers.wait_for(|answered| *answered >= sent).await.is_ok()
-            });
-            if !all {
-                break;
-            }
-        }
-        late_max
-    }
-}
-
-impl Schedule {
-    /// Rooms take turns within an interval, so that all of them at once is not one large burst.
-    fn due(&self, burst: u64, room: usize) -> Instant {
-        let Some(interval) = self.interval else {
-            return Instant::now();
+    pub(super) fn start(
+        target: &Target,
+        style: Style,
+        clock: Instant,
+        progress: Arc<Progress>,
+    ) -> Result<Self, Failure> {
+        let counts = Arc::new(Counts::default());
+        let outlet = match &target.inlet {
+            Inlet::Grpc(api) => Outlet::Grpc(Grpc::start(api.clone(), style, counts.clone())?),
+            Inlet::Control(address) => Outlet::Control(Control::connect(*address, style, counts.clone())?),
         };
-        let rooms = u32::try_from(self.rooms.len()).unwrap_or(u32::MAX).max(1);
-        let turn = interval * u32::try_from(room).unwrap_or(u32::MAX) / rooms;
-        let burst = u32::try_from(burst).unwrap_or(u32::MAX);
-        self.first + interval.saturating_mul(burst) + turn
+        let (loads, waiting) = sync_channel(LOADS_MAX);
+        let counting = counts.clone();
+        let thread = thread::Builder::new()
+            .name("publisher".to_owned())
+            .spawn(move || publish(&waiting, outlet, clock, &progress, &counting))
+            .map_err(|error| Failure::Undone(format!("no thread to publish from: {error}")))?;
+        Ok(Self {
+            loads,
+            loads_given: 0,
+            counts,
+            thread,
+        })
     }
 
-    fn burst(&self, burst: u64, room: usize, due: Instant) -> impl Iterator<Item = PublishStreamRequest> {
-        let due = due.saturating_duration_since(self.start).as_micros();
-        let due_us = u64::try_from(due).unwrap_or(u64::MAX);
-        let numbers = burst * self.burst..((burst + 1) * self.burst).min(self.events);
-        numbers.map(move |number| self.request(room, Stamp { number, due_us }))
+    /// Begins with this as soon as what was asked for before is handed over.
+    pub(super) fn publish(&mut self, load: Load) {
+        self.loads_given += 1;
+        // It only fails when the thread is gone, which `is_done` tells.
+        let _ = self.loads.send(load);
     }
 
-    fn request(&self, room: usize, stamp: Stamp) -> PublishStreamRequest {
-        let content = payload::Content::Json(stamp.payload(self.payload_bytes));
-        let event = PublishRequest {
-            tenant: self.tenant.clone(),
-            targets: vec![Target {
-                target: Some(target::Target::Room(self.rooms[room].clone())),
-            }],
-            event: "bench".to_owned(),
-            payload: Some(Payload { content: Some(content) }),
-            class: self.class.into(),
-            ..PublishRequest::default()
-        };
-        PublishStreamRequest {
-            sequence: stamp.number,
-            request: Some(event),
+    /// Whether everything asked for is answered, or nothing more will be.
+    pub(super) fn is_done(&self) -> bool {
+        let counts = &self.counts;
+        let all = counts.loads_done.load(Ordering::Acquire) == self.loads_given
+            && counts.answered() == counts.handed_over.load(Ordering::Acquire);
+        all || counts.is_broken.load(Ordering::Acquire) || self.thread.is_finished()
+    }
+
+    /// Ends it, waiting for what is under way.
+    pub(super) fn finish(self) -> Arc<Counts> {
+        drop(self.loads);
+        // A panic has told about itself.
+        let _ = self.thread.join();
+        self.counts
+    }
+}
+
+fn publish(loads: &Receiver<Load>, mut outlet: Outlet, clock: Instant, progress: &Progress, counts: &Counts) {
+    progress.follow();
+    while let Ok(load) = loads.recv() {
+        if let Err(error) = load.run(clock, progress, counts, |burst| outlet.send(burst, counts)) {
+            counts.breaks(error);
+        }
+        counts.loads_done.fetch_add(1, Ordering::Release);
+    }
+    if let Outlet::Grpc(grpc) = outlet {
+        grpc.finish();
+    }
+}
+
+impl Outlet {
+    fn send(&mut self, burst: Burst, counts: &Counts) -> Result<(), String> {
+        counts.handed_over.fetch_add(burst.count, Ordering::Release);
+        match self {
+            Self::Grpc(grpc) => grpc.send(burst),
+            Self::Control(control) => control.send(&burst),
         }
     }
 }
 
-/// More exact than the runtime's timer, which counts in milliseconds. False when nobody wants the events any more.
-fn wait_until(due: Instant, requests: &mpsc::Sender<PublishStreamRequest>) -> bool {
-    loop {
-        let left = due.saturating_duration_since(Instant::now());
-        if left.is_zero() || requests.is_closed() {
-            return !requests.is_closed();
-        }
-        thread::park_timeout(left.min(NAP_MAX));
+impl Counts {
+    pub(super) fn answered(&self) -> u64 {
+        self.acknowledged.load(Ordering::Acquire) + self.refused.load(Ordering::Acquire)
     }
-}
 
-async fn receive(
-    mut stream: Streaming<PublishStreamResponse>,
-    answered: watch::Sender<u64>,
-) -> Result<Published, Failure> {
-    let mut published = Published::default();
-    while let Some(answer) = stream.message().await.map_err(|status| broken(&status))? {
-        match answer.outcome {
-            Some(Outcome::Response(_)) => published.acknowledged += 1,
-            Some(Outcome::Error(refusal)) => {
-                published.refused += 1;
-                published.first_refusal.get_or_insert(refusal.message);
-            }
-            None => published.refused += 1,
-        }
-        answered.send_modify(|answered| *answered += 1);
+    pub(super) fn late_max(&self) -> Duration {
+        Duration::from_micros(self.late_max_us.load(Ordering::Relaxed))
     }
-    Ok(published)
-}
 
-fn broken(status: &tonic::Status) -> Failure {
-    Failure::Undone(format!("publishing broke off: {}", chain(status)))
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn refuses(&self, count: u64, why: String) {
+        self.refused.fetch_add(count, Ordering::Release);
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.get_or_insert(why);
+    }
+
+    fn breaks(&self, why: String) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.get_or_insert(why);
+        self.is_broken.store(true, Ordering::Release);
+    }
+
+    /// Why publishing ended before its time.
+    pub(super) fn breakage(&self) -> Option<String> {
+        self.is_broken
+            .load(Ordering::Acquire)
+            .then(|| self.trouble().unwrap_or_default())
+    }
 }

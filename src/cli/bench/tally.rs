@@ -9,7 +9,6 @@ pub(super) struct Tally {
     next: u64,
     /// Numbers below `next` that have not come.
     missing: BTreeSet<u64>,
-    pub(super) faults: Faults,
 }
 
 /// What must not happen, summed over members.
@@ -21,6 +20,8 @@ pub(super) struct Faults {
     pub(super) doubled: u64,
     /// Came after a later one.
     pub(super) reordered: u64,
+    /// Came to a member of another room.
+    pub(super) strayed: u64,
     /// Connections that ended before the end.
     pub(super) disconnected: u64,
     /// Times a member was told to read its state anew.
@@ -28,14 +29,25 @@ pub(super) struct Faults {
 }
 
 impl Tally {
-    pub(super) fn event(&mut self, number: u64) {
-        if number >= self.next {
+    /// For a member that is to get what is numbered from here on.
+    pub(super) fn starting_at(number: u64) -> Self {
+        Self {
+            next: number,
+            missing: BTreeSet::new(),
+        }
+    }
+
+    /// Enters an event; what is wrong with it goes into the faults.
+    pub(super) fn event(&mut self, number: u64, faults: &mut Faults) {
+        if number == self.next {
+            self.next += 1;
+        } else if number > self.next {
             self.missing.extend(self.next..number);
             self.next = number + 1;
         } else if self.missing.remove(&number) {
-            self.faults.reordered += 1;
+            faults.reordered += 1;
         } else {
-            self.faults.doubled += 1;
+            faults.doubled += 1;
         }
     }
 
@@ -44,12 +56,9 @@ impl Tally {
         self.next >= events && self.missing.is_empty()
     }
 
-    /// The faults, now that nothing more will come of this many events.
-    pub(super) fn close(self, events: u64) -> Faults {
-        Faults {
-            lost: events.saturating_sub(self.next) + self.missing.len() as u64,
-            ..self.faults
-        }
+    /// How many of this many events have not come.
+    pub(super) fn lacking(&self, events: u64) -> u64 {
+        events.saturating_sub(self.next) + self.missing.len() as u64
     }
 }
 
@@ -57,13 +66,15 @@ impl Faults {
     pub(super) fn any(&self) -> bool {
         *self != Self::default()
     }
+}
 
-    pub(super) fn add(&mut self, other: Self) {
-        self.lost += other.lost;
-        self.doubled += other.doubled;
-        self.reordered += other.reordered;
-        self.disconnected += other.disconnected;
-        self.resyncs += other.resyncs;
+impl std::fmt::Display for Faults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "lost {}, doubled {}, reordered {}, strayed {}, resyncs {}, disconnected {}",
+            self.lost, self.doubled, self.reordered, self.strayed, self.resyncs, self.disconnected
+        )
     }
 }
 
@@ -72,11 +83,12 @@ mod tests {
     use super::*;
 
     fn faults(numbers: &[u64]) -> (bool, Faults) {
-        let mut tally = Tally::default();
+        let (mut tally, mut faults) = (Tally::default(), Faults::default());
         for number in numbers {
-            tally.event(*number);
+            tally.event(*number, &mut faults);
         }
-        (tally.is_complete(4), tally.close(4))
+        faults.lost = tally.lacking(4);
+        (tally.is_complete(4), faults)
     }
 
     #[test]

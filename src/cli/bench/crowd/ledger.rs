@@ -1,0 +1,123 @@
+//! What the whole crowd has heard.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
+use std::time::Instant;
+
+use super::super::latency::Latency;
+use super::super::tally::Faults;
+
+/// Members whose latency is counted together.
+pub(in crate::cli::bench) type Group = usize;
+
+/// How many groups there are.
+pub(in crate::cli::bench) const GROUPS: usize = 2;
+
+/// Sums over members.
+#[derive(Debug)]
+pub(in crate::cli::bench) struct Ledger {
+    /// Members who are in all their rooms.
+    pub(in crate::cli::bench) inside: u32,
+    /// Members on their way in.
+    pub(super) entering: usize,
+    /// Members who have got everything their group is to get.
+    pub(in crate::cli::bench) complete: usize,
+    /// What that is.
+    pub(super) expected: [u64; GROUPS],
+    pub(in crate::cli::bench) received: u64,
+    /// Attempts to connect that the server was too busy for.
+    pub(in crate::cli::bench) busy: u64,
+    pub(in crate::cli::bench) faults: Faults,
+    pub(in crate::cli::bench) latencies: [Latency; GROUPS],
+    /// Where the last stamp stood in its frame.
+    pub(super) place: usize,
+    clock: Instant,
+    progress: Option<Arc<Progress>>,
+}
+
+/// How far each room is, for a publisher that keeps a bounded number of events under way.
+#[derive(Debug)]
+pub(in crate::cli::bench) struct Progress {
+    /// Receipts by room, summed over its members.
+    received: Box<[AtomicU64]>,
+    /// Who waits for them.
+    publisher: OnceLock<Thread>,
+}
+
+impl Progress {
+    pub(in crate::cli::bench) fn new(rooms: u32) -> Self {
+        Self {
+            received: (0..rooms).map(|_| AtomicU64::new(0)).collect(),
+            publisher: OnceLock::new(),
+        }
+    }
+
+    /// Wakes the calling thread from now on.
+    pub(in crate::cli::bench) fn follow(&self) {
+        // Only one thread ever asks.
+        let _ = self.publisher.set(std::thread::current());
+    }
+
+    pub(in crate::cli::bench) fn of(&self, room: u32) -> u64 {
+        self.received
+            .get(room as usize)
+            .map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+impl Ledger {
+    pub(super) fn new(clock: Instant) -> Self {
+        Self {
+            inside: 0,
+            entering: 0,
+            complete: 0,
+            expected: [0; GROUPS],
+            received: 0,
+            busy: 0,
+            faults: Faults::default(),
+            latencies: [Latency::new(), Latency::new()],
+            place: 0,
+            clock,
+            progress: None,
+        }
+    }
+
+    /// Counts receipts by room as well.
+    pub(in crate::cli::bench) fn count_progress(&mut self, progress: Arc<Progress>) {
+        self.progress = Some(progress);
+    }
+
+    /// Forgets latencies and receipts: what came before was to warm up.
+    pub(in crate::cli::bench) fn restart(&mut self) {
+        self.latencies = [Latency::new(), Latency::new()];
+        self.received = 0;
+    }
+
+    /// Whether everybody who is inside has everything.
+    pub(in crate::cli::bench) fn all_complete(&self) -> bool {
+        self.complete >= self.inside as usize
+    }
+
+    /// Microseconds of this run.
+    pub(super) fn now_us(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn receipt(&mut self, room: u32) {
+        self.received += 1;
+        if let Some(count) = self
+            .progress
+            .as_ref()
+            .and_then(|progress| progress.received.get(room as usize))
+        {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn tell_progress(&self) {
+        if let Some(publisher) = self.progress.as_ref().and_then(|progress| progress.publisher.get()) {
+            publisher.unpark();
+        }
+    }
+}

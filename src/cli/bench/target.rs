@@ -1,0 +1,310 @@
+//! What is measured: a gateway or a peer of our own, which ends with the run, or somebody's gateway.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::Args;
+use serde::Deserialize;
+
+use super::wire::Wire;
+use crate::auth::IssuerConfig;
+use crate::cli::failure::Failure;
+use crate::cli::settings::Overrides;
+use crate::cli::token::{configured, development, read_secret};
+
+/// How long a server of our own may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What our own gateway is started with: everybody may join every room and is put into none, and no limit is meant for
+/// a thousand clients behind one address.
+const SETTINGS: [&str; 10] = [
+    "telemetry.log=warn",
+    "policy.rules=[{name=\"bench\",room=\"{whole*}\",allow=[\"join\"]}]",
+    "connections.per_address_max=1000000",
+    "client.connect_rate.per_second=1000000",
+    "client.connect_rate.burst=1000000",
+    "client.handshakes_max=10000",
+    "session.join_rate.per_second=1000000",
+    "session.join_rate.burst=1000000",
+    "grpc.publish_rate.per_second=10000000",
+    "grpc.publish_rate.burst=10000000",
+];
+
+/// Which server is measured, and how members speak to it
+#[derive(Debug, Clone, Args)]
+pub(super) struct At {
+    /// How members speak; without it JSON to a gateway and plain to a peer
+    #[arg(long, value_enum)]
+    wire: Option<Wire>,
+    /// A peer to start and measure instead of a gateway: its program and arguments, separated by spaces
+    #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["url", "pairs"])]
+    peer: Option<String>,
+    /// The WebSocket address of a running gateway, instead of one started for the run
+    #[arg(long, value_name = "URL", requires_all = ["grpc", "signer"])]
+    url: Option<String>,
+    /// Its gRPC address
+    #[arg(long, value_name = "URL", requires = "url")]
+    grpc: Option<String>,
+    /// Its service token
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        requires = "url",
+        env = "ROOMCAST_SERVICE_TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<String>,
+    /// Its configuration file, whose first HS256 key signs the members' tokens
+    #[arg(long, value_name = "FILE", group = "signer", requires = "url")]
+    config: Option<PathBuf>,
+    /// The secret it was started with (`roomcast dev --secret`), to sign the members' tokens
+    #[arg(long, value_name = "SECRET", group = "signer", requires = "url")]
+    user_token_secret: Option<String>,
+    /// A file that holds this secret
+    #[arg(long, value_name = "FILE", group = "signer", requires = "url")]
+    user_token_secret_file: Option<PathBuf>,
+    /// The members' tenant there
+    #[arg(long, value_name = "ID", default_value = "demo")]
+    tenant: String,
+    /// Its process, if it runs on this machine, for CPU and memory (Linux)
+    #[arg(long, value_name = "PID", requires = "url")]
+    pid: Option<u32>,
+    #[command(flatten)]
+    settings: Overrides,
+}
+
+/// How events come in.
+#[derive(Debug, Clone)]
+pub(super) enum Inlet {
+    Grpc(Api),
+    /// The control connection of a peer.
+    Control(SocketAddr),
+}
+
+/// The port for backends.
+#[derive(Debug, Clone)]
+pub(super) struct Api {
+    pub(super) url: String,
+    pub(super) token: Option<String>,
+}
+
+/// A server that runs, and how it is talked to.
+#[derive(Debug)]
+pub(super) struct Target {
+    /// As it is called in reports.
+    pub(super) name: String,
+    /// The WebSocket address for members; none where there are only calls to answer.
+    pub(super) url: Option<String>,
+    pub(super) inlet: Inlet,
+    pub(super) wire: Wire,
+    /// In whose name the members' tokens are signed.
+    pub(super) issuer: Option<IssuerConfig>,
+    pub(super) tenant: String,
+    /// Whose CPU time and memory is looked at.
+    pub(super) pid: Option<u32>,
+    /// Held for its drop.
+    _own: Option<Own>,
+}
+
+/// A server of our own. It ends with this value.
+#[derive(Debug)]
+struct Own {
+    process: Child,
+    /// Kept open, as a program expects of its standard output.
+    said: Option<BufReader<ChildStdout>>,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // One that has ended by itself cannot be ended again.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// What a gateway or a peer says about itself.
+#[derive(Deserialize)]
+struct Welcome {
+    url: Option<String>,
+    grpc_url: Option<String>,
+    grpc: Option<String>,
+    control: Option<SocketAddr>,
+    tenant: Option<String>,
+    service_token: Option<String>,
+}
+
+impl At {
+    /// What does not fit together.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let wrong = |text: &str| Err(Failure::Usage(text.to_owned()));
+        let native = matches!(self.wire, Some(Wire::Json | Wire::Protobuf));
+        match (&self.peer, self.wire) {
+            (Some(_), Some(_)) if native => wrong("--wire: peers speak plain or socketio"),
+            (None, Some(_)) if !native => wrong("--wire: a gateway speaks json or protobuf"),
+            _ if self.url.is_some() && !self.settings.pairs.is_empty() => {
+                wrong("--set is for the gateway started here, not for the one at --url")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Starts the server, unless one runs already.
+    pub(super) fn start(&self) -> Result<Target, Failure> {
+        if let Some(peer) = &self.peer {
+            return self.peer(peer);
+        }
+        let (Some(url), Some(grpc)) = (&self.url, &self.grpc) else {
+            return self.gateway();
+        };
+        Ok(Target {
+            name: "roomcast".to_owned(),
+            url: Some(url.clone()),
+            inlet: Inlet::Grpc(Api {
+                url: grpc.clone(),
+                token: self.token.clone(),
+            }),
+            wire: self.wire.unwrap_or(Wire::Json),
+            issuer: Some(self.issuer()?),
+            tenant: self.tenant.clone(),
+            pid: self.pid,
+            _own: None,
+        })
+    }
+
+    fn issuer(&self) -> Result<IssuerConfig, Failure> {
+        match (&self.config, &self.user_token_secret, &self.user_token_secret_file) {
+            (Some(path), ..) => configured(path),
+            (_, Some(secret), _) => Ok(development(secret.clone())),
+            (.., Some(path)) => Ok(development(read_secret(path)?)),
+            (None, None, None) => Err(Failure::Usage("name a secret for the members' tokens".to_owned())),
+        }
+    }
+
+    /// Starts `roomcast dev` with the settings given on top of [`SETTINGS`].
+    fn gateway(&self) -> Result<Target, Failure> {
+        let secret = random::<32>();
+        let program = std::env::current_exe().map_err(|error| undone("a gateway", &error))?;
+        let mut command = Command::new(program);
+        command.args(["dev", "--json", "--port", "0", "--grpc-port", "0"]);
+        for setting in SETTINGS {
+            command.args(["--set", setting]);
+        }
+        for (key, value) in &self.settings.pairs {
+            command.arg("--set").arg(format!("{key}={value}"));
+        }
+        // A run must not depend on settings that happen to be in the environment.
+        command.env_clear().env("ROOMCAST_DEV_SECRET", &secret);
+        let (own, welcome) = start(command, "a gateway")?;
+        let (Some(url), Some(grpc)) = (welcome.url, welcome.grpc_url) else {
+            return Err(undone("a gateway", &"it did not say where it listens"));
+        };
+        Ok(Target {
+            name: "roomcast".to_owned(),
+            url: Some(url),
+            inlet: Inlet::Grpc(Api {
+                url: grpc,
+                token: welcome.service_token,
+            }),
+            wire: self.wire.unwrap_or(Wire::Json),
+            issuer: Some(development(secret)),
+            tenant: welcome.tenant.unwrap_or_default(),
+            pid: Some(own.process.id()),
+            _own: Some(own),
+        })
+    }
+
+    fn peer(&self, line: &str) -> Result<Target, Failure> {
+        let mut words = line.split_whitespace();
+        let program = words
+            .next()
+            .ok_or_else(|| Failure::Usage("--peer: name a program".to_owned()))?;
+        let mut command = Command::new(program);
+        command.args(words);
+        let (own, welcome) = start(command, line)?;
+        let inlet = match (welcome.control, welcome.grpc) {
+            (Some(control), _) => Inlet::Control(control),
+            (None, Some(url)) => Inlet::Grpc(Api { url, token: None }),
+            (None, None) => return Err(undone(line, &"it did not say where events go")),
+        };
+        Ok(Target {
+            name: peer_name(line),
+            url: welcome.url,
+            inlet,
+            wire: self.wire.unwrap_or(Wire::Plain),
+            issuer: None,
+            tenant: "demo".to_owned(),
+            pid: Some(own.process.id()),
+            _own: Some(own),
+        })
+    }
+}
+
+/// The last word that looks like a program or a script, without its folder and its ending.
+fn peer_name(line: &str) -> String {
+    let words = line.split_whitespace().take_while(|word| !word.starts_with('-'));
+    let path = PathBuf::from(words.last().unwrap_or(line));
+    let stem = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+    let folder = path.parent().and_then(|parent| parent.file_name());
+    match (stem.as_ref(), folder) {
+        // A script named for its role is known by its folder.
+        ("index" | "main" | "server", Some(folder)) => folder.to_string_lossy().into_owned(),
+        _ => stem.into_owned(),
+    }
+}
+
+/// Starts a server and waits for the one line in which it says where it listens.
+fn start(mut command: Command, what: &str) -> Result<(Own, Welcome), Failure> {
+    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut process = spawned.map_err(|error| undone(what, &error))?;
+    let said = process.stdout.take().map(BufReader::new);
+    let mut own = Own { process, said: None };
+    let mut said = said.ok_or_else(|| undone(what, &"nothing to read from"))?;
+    let (sender, first) = sync_channel(1);
+    thread::spawn(move || {
+        let mut line = String::new();
+        let read = said.read_line(&mut line);
+        // Nobody listens any more when it took too long.
+        let _ = sender.send(read.map(|_| (line, said)));
+    });
+    let read = first
+        .recv_timeout(START_TIMEOUT)
+        .map_err(|_| undone(what, &"it says nothing"))?;
+    let (line, said) = read.map_err(|error| undone(what, &error))?;
+    own.said = Some(said);
+    let welcome = serde_json::from_str(&line).map_err(|_| undone(what, &"it did not say where it listens"))?;
+    Ok((own, welcome))
+}
+
+/// Letters, digits, `-` and `_` that nobody guesses.
+pub(super) fn random<const BYTES: usize>() -> String {
+    let mut bytes = [0; BYTES];
+    rand::fill(&mut bytes[..]);
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn undone(what: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::Undone(format!("cannot start {what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_called_by_its_program_or_its_folder() {
+        for (line, name) in [
+            ("target/release/raw", "raw"),
+            ("raw --port 0", "raw"),
+            ("node benches/socketio-node/server.js --port 0", "socketio-node"),
+        ] {
+            assert_eq!(peer_name(line), name);
+        }
+    }
+}
