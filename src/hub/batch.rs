@@ -1,22 +1,30 @@
-//! Items of one room that are handed out together, with the bytes that all members share.
+//! Items of one room that are handed out together, with the bytes that members share.
 
-use std::cell::OnceCell;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
 use super::local::Item;
-use crate::bus::Delivery;
 use crate::event::Event;
 use crate::position::Offset;
 
-/// Up to [`Batch::ITEMS_MAX`] items.
-#[derive(Debug)]
+/// Up to [`Batch::ITEMS_MAX`] items, the oldest first. A member gets those from some index on.
+#[derive(Debug, Default)]
 pub struct Batch {
     items: Vec<Item>,
-    /// Whether every member gets the same bytes: only events, and nobody left out of one.
-    uniform: bool,
-    joint: [OnceCell<Bytes>; Delivery::FORMATS],
+    bytes: usize,
+    /// From this index on every member gets the same bytes: only events, and nobody left out of one.
+    uniform_from: usize,
+    joints: RefCell<Vec<Joint>>,
+}
+
+/// The bytes of all items from an index on, in one format.
+#[derive(Debug)]
+struct Joint {
+    from: usize,
+    format: usize,
+    bytes: Bytes,
 }
 
 impl Batch {
@@ -26,44 +34,77 @@ impl Batch {
     /// The payload bytes after which a batch takes no further item.
     const BYTES_FULL: usize = 32 * 1024;
 
-    /// Takes as many items as fit; `None` when there are none. Events up to `start_max` are not for every member.
-    pub fn take_from(queue: &mut VecDeque<Item>, start_max: Offset) -> Option<Self> {
-        let (mut items, mut bytes, mut uniform) = (Vec::new(), 0, true);
-        while items.len() < Self::ITEMS_MAX && bytes < Self::BYTES_FULL {
-            let Some(item) = queue.pop_front() else { break };
-            match &item {
-                Item::Event(delivery) => {
-                    bytes += delivery.event.payload.bytes_len();
-                    let is_late = delivery.event.offset().is_some_and(|offset| offset <= start_max);
-                    uniform &= delivery.event.except.is_empty() && !is_late;
-                }
-                Item::Presence(_) | Item::Reset(_) => uniform = false,
-            }
-            items.push(item);
-        }
-        (!items.is_empty()).then(|| Self {
-            items,
-            uniform,
-            joint: Default::default(),
-        })
-    }
-
     /// The items, in order.
     #[must_use]
     pub fn items(&self) -> &[Item] {
         &self.items
     }
 
-    /// The bytes of all items in one, where every member gets the same; `None` where members differ.
-    pub fn joint(&self, format: usize, encode: impl Fn(&Event) -> Bytes) -> Option<&Bytes> {
-        if !self.uniform {
+    /// The batch with as many more items of the line it was begun from as fit; `None` when it would stay as it is. Events
+    /// up to `start_max` are not for every member.
+    #[must_use]
+    pub fn extended(&self, line: &VecDeque<Item>, start_max: Offset) -> Option<Self> {
+        if self.items.len() == line.len() || self.is_full() {
             return None;
         }
-        Some(self.joint[format].get_or_init(|| self.join(format, encode)))
+        let mut more = Self {
+            items: self.items.clone(),
+            bytes: self.bytes,
+            uniform_from: self.uniform_from,
+            joints: RefCell::default(),
+        };
+        for item in line.iter().skip(self.items.len()) {
+            if more.is_full() {
+                break;
+            }
+            more.push(item.clone(), start_max);
+        }
+        Some(more)
     }
 
-    fn join(&self, format: usize, encode: impl Fn(&Event) -> Bytes) -> Bytes {
-        let frames = self.items.iter().filter_map(|item| match item {
+    const fn is_full(&self) -> bool {
+        self.items.len() >= Self::ITEMS_MAX || self.bytes >= Self::BYTES_FULL
+    }
+
+    fn push(&mut self, item: Item, start_max: Offset) {
+        let uniform = match &item {
+            Item::Event(delivery) => {
+                self.bytes += delivery.event.payload.bytes_len();
+                let is_late = delivery.event.offset().is_some_and(|offset| offset <= start_max);
+                delivery.event.except.is_empty() && !is_late
+            }
+            Item::Presence(_) | Item::Reset(_) => false,
+        };
+        self.items.push(item);
+        if !uniform {
+            self.uniform_from = self.items.len();
+        }
+    }
+
+    /// The bytes of all items from an index on in one, where every member gets the same; `None` where members differ.
+    pub fn joint(&self, from: usize, format: usize, encode: impl Fn(&Event) -> Bytes) -> Option<Bytes> {
+        if from < self.uniform_from {
+            return None;
+        }
+        if let Some(joint) = self
+            .joints
+            .borrow()
+            .iter()
+            .find(|joint| joint.from == from && joint.format == format)
+        {
+            return Some(joint.bytes.clone());
+        }
+        let bytes = self.join(from, format, encode);
+        self.joints.borrow_mut().push(Joint {
+            from,
+            format,
+            bytes: bytes.clone(),
+        });
+        Some(bytes)
+    }
+
+    fn join(&self, from: usize, format: usize, encode: impl Fn(&Event) -> Bytes) -> Bytes {
+        let frames = self.items[from..].iter().filter_map(|item| match item {
             Item::Event(delivery) => Some(delivery.frame(format, &encode)),
             Item::Presence(_) | Item::Reset(_) => None,
         });
@@ -76,5 +117,20 @@ impl Batch {
             joint.extend_from_slice(frame);
         }
         joint.freeze()
+    }
+
+    /// Counts the members that were handed these items, for each event's span.
+    pub fn handed_to(&self, from: impl Iterator<Item = usize>) {
+        let mut begun = [0; Self::ITEMS_MAX];
+        for index in from {
+            begun[index] += 1;
+        }
+        let mut members = 0;
+        for (item, begun) in self.items.iter().zip(begun) {
+            members += begun;
+            if let Item::Event(delivery) = item {
+                delivery.handed_to(members);
+            }
+        }
     }
 }

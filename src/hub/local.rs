@@ -44,6 +44,9 @@ pub enum Item {
 /// 4 ms, with 1,024 it waits 20 ms; fewer gain nothing.
 pub const CHUNK: usize = 64;
 
+/// The most members looked at for one chunk: most of them may have been given everything already.
+const LOOKED_AT_MAX: usize = 4096;
+
 /// The most items that wait for one joining member. More, and the join fails for the client to repeat.
 const HELD_MAX: usize = 4096;
 
@@ -61,11 +64,16 @@ struct Joining {
     overflowed: bool,
 }
 
-/// A batch under way: the members at `0..cursor` are still to be served.
+/// A pass over the members: those at `0..cursor` are still to be served.
+///
+/// What comes while it is under way is for the members that are still to be served as well, so that they get it in the same
+/// write; the others get it in the next pass.
 #[derive(Debug)]
 struct Pass {
+    /// The front of the line.
     batch: Rc<Batch>,
-    first_turn: u32,
+    /// How many items of it everybody has been given when the pass ends.
+    due: usize,
     cursor: usize,
 }
 
@@ -74,7 +82,8 @@ struct LocalRoom {
     room: Room,
     members: Vec<Slot>,
     joining: Vec<Joining>,
-    queue: VecDeque<Item>,
+    /// The items that not everybody has been given. The last one has the turn `turn`.
+    line: VecDeque<Item>,
     turn: u32,
     pass: Option<Pass>,
     active: bool,
@@ -210,14 +219,9 @@ impl Local {
         let local = &mut self.rooms[room.index()];
         let (turn, newest) = (local.members[slot as usize].turn, local.turn);
         local.members[slot as usize].turn = newest;
-        let pass = local.pass.iter().flat_map(|pass| pass.batch.items());
-        let in_line: Vec<&Item> = pass.chain(&local.queue).collect();
         let due = newest.wrapping_sub(turn) as usize;
-        let items = in_line[in_line.len().saturating_sub(due)..]
-            .iter()
-            .map(|item| (*item).clone())
-            .collect();
-        (items, local.last)
+        let had = local.line.len().saturating_sub(due);
+        (local.line.iter().skip(had).cloned().collect(), local.last)
     }
 
     /// Calls a join off; answers whether there was one.
@@ -238,7 +242,7 @@ impl Local {
             .map(|other| Moved { key: other.key, slot });
         if local.members.is_empty() {
             // Nobody is left to get what is in line; turns go on for those who are joining.
-            (local.queue, local.pass, local.members) = (VecDeque::new(), None, Vec::new());
+            (local.line, local.pass, local.members) = (VecDeque::new(), None, Vec::new());
         } else if local.members.capacity() > 64 && local.members.len() * 4 < local.members.capacity() {
             local.members.shrink_to(local.members.len() * 2);
         }
@@ -288,7 +292,7 @@ impl Local {
         if local.members.is_empty() {
             return;
         }
-        local.queue.push_back(item);
+        local.line.push_back(item);
         if !local.active {
             local.active = true;
             self.active.push_back(room_key);
@@ -307,7 +311,7 @@ impl Local {
         while let Some(room) = self.active.pop_front() {
             let local = &mut self.rooms[room.index()];
             let batch = local.serve_chunk(targets);
-            local.active = local.pass.is_some() || !local.queue.is_empty();
+            local.active = !local.line.is_empty();
             if local.active {
                 self.active.push_back(room);
             }
@@ -359,7 +363,7 @@ impl LocalRoom {
             room,
             members: Vec::new(),
             joining: Vec::new(),
-            queue: VecDeque::new(),
+            line: VecDeque::new(),
             turn: 0,
             pass: None,
             active: false,
@@ -378,47 +382,64 @@ impl LocalRoom {
         }
     }
 
-    /// Everything in line becomes one batch: several events leave in one write.
-    fn start_pass(&mut self) -> Option<Pass> {
-        let waiting = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
-        let batch = Batch::take_from(&mut self.queue, self.start_max)?;
-        if self.queue.is_empty() {
-            self.queue = VecDeque::new();
-        }
-        let first_turn = self.turn.wrapping_sub(waiting).wrapping_add(1);
-        Some(Pass {
-            batch: Rc::new(batch),
-            first_turn,
-            cursor: self.members.len(),
-        })
-    }
-
-    /// Names up to [`CHUNK`] members of the pass under way, or of a new one.
+    /// Names up to [`CHUNK`] members of the pass under way, or of a new one. `None` when nothing is in line.
     fn serve_chunk(&mut self, targets: &mut Vec<Target>) -> Option<Rc<Batch>> {
-        let mut pass = match self.pass.take() {
-            Some(pass) => pass,
-            None => self.start_pass()?,
-        };
+        if self.line.is_empty() {
+            return None;
+        }
+        let mut pass = self.pass.take().unwrap_or_else(|| Pass::over(self.members.len()));
+        pass.extend(&self.line, self.start_max);
         let items = pass.batch.items().len();
-        let last_turn = pass
-            .first_turn
-            .wrapping_add(u32::try_from(items - 1).expect("a batch is small"));
+        let first_turn = self.turn.wrapping_sub(count(self.line.len())).wrapping_add(1);
+        let last_turn = first_turn.wrapping_add(count(items)).wrapping_sub(1);
         // Members leave by swapping the last one into their place: going down, none is passed over.
         let end = pass.cursor.min(self.members.len());
-        pass.cursor = end.saturating_sub(CHUNK);
-        for slot in self.members[pass.cursor..end].iter_mut().rev() {
-            let from = already_given(slot.turn, pass.first_turn);
+        pass.cursor = end.saturating_sub(LOOKED_AT_MAX);
+        for (index, slot) in self.members[..end].iter_mut().enumerate().rev().take(LOOKED_AT_MAX) {
+            let from = already_given(slot.turn, first_turn);
             if from < items {
                 slot.turn = last_turn;
                 targets.push(Target { key: slot.key, from });
+            }
+            if targets.len() == CHUNK {
+                pass.cursor = index;
+                break;
             }
         }
         let batch = Rc::clone(&pass.batch);
         if pass.cursor > 0 {
             self.pass = Some(pass);
+        } else {
+            self.line.drain(..pass.due);
+            if self.line.is_empty() {
+                self.line = VecDeque::new();
+            }
         }
         Some(batch)
     }
+}
+
+impl Pass {
+    fn over(members: usize) -> Self {
+        Self {
+            batch: Rc::default(),
+            due: 0,
+            cursor: members,
+        }
+    }
+
+    fn extend(&mut self, line: &VecDeque<Item>, start_max: Offset) {
+        if let Some(more) = self.batch.extended(line, start_max) {
+            if self.due == 0 {
+                self.due = more.items().len();
+            }
+            self.batch = Rc::new(more);
+        }
+    }
+}
+
+fn count(items: usize) -> u32 {
+    u32::try_from(items).expect("the bus bounds the events in flight")
 }
 
 /// How many items of a batch that starts at `first` a member has had, if its last turn was `turn`. Turns wrap around.

@@ -46,23 +46,16 @@ impl<L: Link> Sessions<L> {
             for target in &targets {
                 self.hand(chunk.room, *target, &chunk.batch);
             }
-            for item in chunk.batch.items() {
-                if let Item::Event(delivery) = item {
-                    delivery.handed_to(targets.len());
-                }
-            }
+            chunk.batch.handed_to(targets.iter().map(|target| target.from));
             served += targets.len().max(1);
         }
         self.targets = targets;
     }
 
     fn hand(&mut self, room: RoomKey, target: Target, batch: &Rc<Batch>) {
-        if target.from == 0
-            && let Some(conn) = self.conns.get(target.key as usize)
-        {
+        if let Some(conn) = self.conns.get(target.key as usize) {
             let wire = &self.services.wires[conn.link.wire()];
-            if let Some(joint) = batch.joint(wire.format(), |event| wire.event(event)) {
-                let joint = joint.clone();
+            if let Some(joint) = batch.joint(target.from, wire.format(), |event| wire.event(event)) {
                 return self.send(target.key, &joint, Kind::Live);
             }
         }

@@ -80,25 +80,23 @@ impl Outbox {
         config: &Config,
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
     ) -> Result<(), SendError> {
-        let (mut rest, mut begun) = (frame.clone(), false);
+        let mut written = 0;
         if self.is_empty() {
             match write(frame) {
-                Ok(written) if written == frame.len() => return Ok(()),
-                Ok(written) => {
-                    rest.advance(written);
-                    begun = true;
-                }
+                Ok(count) if count == frame.len() => return Ok(()),
+                Ok(count) => written = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return Err(SendError::Gone),
             }
         }
+        let rest = frame.slice(written..);
         let queue = self.0.get_or_insert_default();
         if kind == Kind::Answer {
             queue.allowance += rest.len();
         } else if !queue.frames.is_empty() && queue.bytes + rest.len() > config.outbox_bytes_max + queue.allowance {
             return Err(SendError::Overflow);
         }
-        queue.begun |= begun;
+        queue.begun |= written > 0;
         queue.bytes += rest.len();
         queue.frames.push_back((rest, now_ms));
         Ok(())

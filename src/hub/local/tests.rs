@@ -114,6 +114,28 @@ fn what_waits_in_line_is_handed_out_together() {
 }
 
 #[test]
+fn what_comes_during_a_pass_goes_along_to_those_still_to_be_served() {
+    let lobby = room("lobby");
+    let mut shard = Recorder::default();
+    let members = u32::try_from(3 * CHUNK).unwrap();
+    for key in 0..members {
+        shard.local.begin_join(&lobby, key);
+        shard.finish(&lobby, key, 0);
+    }
+    shard.local.enqueue(&lobby, event(&lobby, 1));
+    let mut handed = Vec::new();
+    while shard.chunk() {
+        handed.push(shard.targets.len());
+        if handed.len() == 1 {
+            (2..=8).for_each(|offset| shard.local.enqueue(&lobby, event(&lobby, offset)));
+        }
+    }
+    // Only the first chunk is served twice; a last look finds nobody who lacks anything.
+    assert_eq!(handed, [CHUNK, CHUNK, CHUNK, CHUNK, 0]);
+    assert!(shard.got.values().all(|got| *got == [1, 2, 3, 4, 5, 6, 7, 8]));
+}
+
+#[test]
 fn a_join_that_was_called_off_does_not_finish() {
     let lobby = room("lobby");
     let mut local = Local::default();
