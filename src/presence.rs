@@ -59,7 +59,7 @@ pub struct Counts {
 /// Who is in a room at one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roster {
-    /// Increases with every change of the room's presence.
+    /// Increases with every change of the room's presence; at least 1.
     pub version: u64,
     /// How many there are.
     pub counts: Counts,

@@ -1,5 +1,6 @@
 //! One client's life, as commands it sends and messages it is told. Knows no socket, no encoding and no bus.
 
+mod by_user;
 mod command;
 mod config;
 mod enter;
@@ -16,12 +17,13 @@ mod sessions;
 mod start;
 mod state;
 mod sweep;
+mod tenants;
 
 use bytes::Bytes;
 
 use crate::event::Event;
 
-pub use crate::hub::admission::{Admission, Refused as NotAdmitted};
+pub use crate::hub::admission::{Admission, Place, Refused as NotAdmitted};
 pub use command::{Command, HistoryFrom, JoinOptions, Request, Since};
 pub use config::Config;
 pub use message::{HistoryPage, Joined, Message, Refusal, RoomChange};

@@ -45,6 +45,11 @@ pub enum Refused {
     UserFull,
 }
 
+/// A connection's place among those of its address, to be given back when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "a place that is not given back stays taken"]
+pub struct Place(u64);
+
 #[derive(Debug, Default)]
 struct Counts {
     connections: usize,
@@ -74,27 +79,24 @@ impl Admission {
     ///
     /// # Errors
     /// [`Refused::NodeFull`] and [`Refused::AddressFull`]; nothing is counted then.
-    pub fn enter(&self, address: IpAddr) -> Result<(), Refused> {
+    pub fn enter(&self, address: IpAddr) -> Result<Place, Refused> {
         let mut counts = self.lock();
         if counts.connections >= self.config.connections_max {
             return Err(Refused::NodeFull);
         }
-        if !take(
-            &mut counts.addresses,
-            self.keys.hash_one(address),
-            self.config.per_address_max,
-        ) {
+        let place = Place(self.keys.hash_one(address));
+        if !take(&mut counts.addresses, place.0, self.config.per_address_max) {
             return Err(Refused::AddressFull);
         }
         counts.connections += 1;
-        Ok(())
+        Ok(place)
     }
 
     /// Counts a connection that [`Self::enter`] has counted out again.
-    pub fn leave(&self, address: IpAddr) {
+    pub fn leave(&self, place: Place) {
         let mut counts = self.lock();
         counts.connections = counts.connections.saturating_sub(1);
-        give(&mut counts.addresses, self.keys.hash_one(address));
+        give(&mut counts.addresses, place.0);
     }
 
     /// Counts a connection as one of this user.
@@ -162,10 +164,11 @@ mod tests {
             ..Config::default()
         });
         let (one, other) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
-        assert!(admission.enter(one).is_ok() && admission.enter(one).is_ok());
+        let place = admission.enter(one).unwrap();
+        assert!(admission.enter(one).is_ok());
         assert_eq!(admission.enter(one), Err(Refused::AddressFull));
         assert!(admission.enter(other).is_ok());
-        admission.leave(one);
+        admission.leave(place);
         assert!(admission.enter(one).is_ok());
         assert_eq!(admission.connections(), 3);
     }

@@ -221,8 +221,7 @@ impl Presence for MemoryPresence {
     }
 
     fn reached(&self, room: &Room, except: &Except) -> u32 {
-        let owner = |connection| self.shared.whereabouts.owner_of(connection);
-        self.read(room, |attended| attended.reached(except, owner))
+        self.read(room, |attended| attended.reached(except))
     }
 
     fn announce(&self, activity: Activity) {

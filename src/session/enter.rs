@@ -4,6 +4,7 @@
 //! is read, then the member gets the start's replay, what was held after it, and everything live.
 
 use std::cell::Cell;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -339,7 +340,7 @@ impl<L: Link> Sessions<L> {
             room: entered.room,
             slot: entered.slot,
             start: start.head.offset,
-            presence: roster.as_ref().map(|roster| roster.version),
+            presence: roster.as_ref().and_then(|roster| NonZeroU64::new(roster.version)),
             granted: granted || was_granted == Some(true),
         };
         self.conns[ticket.key as usize].session.add_membership(membership);
@@ -404,7 +405,7 @@ impl<L: Link> Sessions<L> {
             .session(ticket.key)
             .and_then(|session| session.membership_mut(room_key))
         {
-            membership.presence = roster.as_ref().map(|roster| roster.version);
+            membership.presence = roster.as_ref().and_then(|roster| NonZeroU64::new(roster.version));
         }
         let joined = Joined {
             room,

@@ -1,5 +1,6 @@
 //! Handing items of rooms to their members.
 
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -102,10 +103,10 @@ impl<L: Link> Sessions<L> {
         let Some(seen) = membership.and_then(|membership| membership.presence.as_mut()) else {
             return;
         };
-        if change.version <= *seen {
+        let Some(version) = NonZeroU64::new(change.version).filter(|version| version > seen) else {
             return;
-        }
-        *seen = change.version;
+        };
+        *seen = version;
         if let Some(frame) = self.change_frame(key, change) {
             self.send(key, &frame, Kind::Live);
         }

@@ -1,7 +1,5 @@
 //! What a session needs of the connection it speaks over.
 
-use std::net::IpAddr;
-
 use super::Frame;
 
 /// Why a frame was not taken.
@@ -41,7 +39,4 @@ pub trait Link: 'static {
 
     /// Stops or goes on reading commands. Control frames may wait meanwhile, too.
     fn pause(&mut self, paused: bool);
-
-    /// Where the connection comes from.
-    fn address(&self) -> IpAddr;
 }

@@ -71,8 +71,10 @@ impl<L: Link> Sessions<L> {
     }
 
     fn opened(&mut self, ticket: Ticket, id: u32, opened: Opened, resume: &[(String, Since)]) {
+        let mut identity = opened.identity;
+        identity.tenant = self.tenants.shared(identity.tenant);
         let Some(session) = self.alive(ticket) else { return };
-        let identity = Arc::new(opened.identity);
+        let identity = Arc::new(identity);
         session.phase = Phase::Open(Arc::clone(&identity));
         if self.services.admission.identify(&identity).is_err() {
             // Not counted in, so not to be counted out.

@@ -4,9 +4,8 @@
 //! wait for somebody else (an authorizer, a backend, a bus) runs as an effect: a future whose completion comes back here.
 //! A completion finds its session by key and generation, and finds nothing if the client has gone.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
-use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -17,8 +16,10 @@ use futures_util::stream::FuturesUnordered;
 use slab::Slab;
 use tokio::time::Instant;
 
+use super::by_user::ByUser;
 use super::link::{Kind, Link, SendError};
 use super::state::{Phase, Session};
+use super::tenants::Tenants;
 use super::{Config, Frame, Message, Refusal, Request, Wire};
 use crate::auth::Authenticator;
 use crate::backend::Backend;
@@ -122,8 +123,8 @@ pub struct Sessions<L> {
     pub(super) revocations_before: u64,
     pub(super) swept_s: u32,
     effects: FuturesUnordered<LocalBoxFuture<'static, Completion<L>>>,
-    users: HashMap<u64, Vec<Key>>,
-    hasher: RandomState,
+    users: ByUser,
+    pub(super) tenants: Tenants,
     ready: Vec<Ticket>,
     doomed: Vec<(Ticket, CloseReason, Box<str>)>,
     generation: u32,
@@ -149,8 +150,8 @@ impl<L: Link> Sessions<L> {
             revocations_before: 0,
             swept_s: 0,
             effects: FuturesUnordered::new(),
-            users: HashMap::new(),
-            hasher: RandomState::new(),
+            users: ByUser::default(),
+            tenants: Tenants::default(),
             ready: Vec::new(),
             doomed: Vec::new(),
             generation: 0,
@@ -428,26 +429,15 @@ impl<L: Link> Sessions<L> {
 
     /// The open sessions of a user.
     pub(super) fn sessions_of(&self, tenant: &Tenant, user: &UserId) -> Vec<Key> {
-        let keys = self
-            .users
-            .get(&self.user_hash(tenant, user))
-            .map_or(&[][..], Vec::as_slice);
-        let of_user = |key: &&Key| {
-            let identity = self.conns.get(**key as usize).and_then(|conn| conn.session.identity());
+        let of_user = |key: &Key| {
+            let identity = self.conns.get(*key as usize).and_then(|conn| conn.session.identity());
             identity.is_some_and(|identity| identity.tenant == *tenant && identity.user == *user)
         };
-        keys.iter().filter(of_user).copied().collect()
+        self.users.candidates(tenant, user).filter(of_user).collect()
     }
 
     pub(super) fn index_user(&mut self, key: Key, identity: &Identity) {
-        let hash = self.user_hash(&identity.tenant, &identity.user);
-        let keys = self.users.entry(hash).or_default();
-        keys.reserve_exact(1);
-        keys.push(key);
-    }
-
-    fn user_hash(&self, tenant: &Tenant, user: &UserId) -> u64 {
-        self.hasher.hash_one((tenant, user))
+        self.users.insert(&identity.tenant, &identity.user, key);
     }
 
     fn encode(&self, key: Key, id: u32, message: &Message) -> Option<Frame> {
@@ -497,7 +487,7 @@ impl<L: Link> Sessions<L> {
         let conn = self.conns.remove(ticket.key as usize);
         if let (Some(identity), Some(member)) = (identity, conn.session.member()) {
             self.services.admission.forget(&identity);
-            self.forget_user(ticket.key, &identity);
+            self.users.remove(&identity.tenant, &identity.user, ticket.key);
             self.services
                 .rooms
                 .presence()
@@ -512,23 +502,10 @@ impl<L: Link> Sessions<L> {
         })
     }
 
-    fn forget_user(&mut self, key: Key, identity: &Identity) {
-        let hash = self.user_hash(&identity.tenant, &identity.user);
-        if let Some(keys) = self.users.get_mut(&hash) {
-            keys.retain(|other| *other != key);
-            if keys.is_empty() {
-                self.users.remove(&hash);
-            }
-        }
-    }
-
     /// Gives memory back after a wave of clients has left.
     fn shrink(&mut self) {
         if self.conns.is_empty() {
             self.conns.shrink_to_fit();
-        }
-        if self.users.capacity() > 1024 && self.users.len() * 4 < self.users.capacity() {
-            self.users.shrink_to(self.users.len() * 2);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What is kept of one client. At rest: an identity, its memberships, and nothing that is not used.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::Request;
@@ -21,7 +22,7 @@ pub(super) struct Membership {
     /// The head it started from: events up to it, arriving late, are not for this member.
     pub start: Offset,
     /// The version of the roster it was given, if it sees presence; only later changes are for it.
-    pub presence: Option<u64>,
+    pub presence: Option<NonZeroU64>,
     /// A backend or a template put it in: the client's own right to join is not asked for again.
     pub granted: bool,
 }

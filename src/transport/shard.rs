@@ -23,7 +23,7 @@ use super::websocket::frame::{self, CloseFrame, Incoming, Limits};
 use crate::error::CloseReason;
 use crate::session::link::Link;
 use crate::session::outbox;
-use crate::session::{Admission, Closed, Post, Request, Services, Sessions};
+use crate::session::{Admission, Closed, Place, Post, Request, Services, Sessions};
 
 /// The bounds of a shard's sockets.
 #[derive(Debug, Clone, Default)]
@@ -63,7 +63,7 @@ pub struct Upgraded {
     /// The token, if it came with the handshake.
     pub token: Option<String>,
     /// Where it comes from.
-    pub address: std::net::IpAddr,
+    pub place: Place,
 }
 
 /// The size of the buffer all sockets of a shard are read into, in bytes.
@@ -171,13 +171,13 @@ impl Shard {
             leftover,
             encoding,
             token,
-            address,
+            place,
         } = client;
         let mut stream = match prepare(stream) {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!(%error, "connection lost before it was served");
-                return self.admission.leave(address);
+                return self.admission.leave(place);
             }
         };
         self.serial = self.serial.wrapping_add(1) % LINGERING_SERIAL;
@@ -193,12 +193,10 @@ impl Shard {
             .register(&mut stream, id.token(), interest)
         {
             tracing::warn!(%error, "connection cannot be polled");
-            return self.admission.leave(address);
+            return self.admission.leave(place);
         }
-        self.sessions.open(
-            Socket::new(id, stream, encoding, address, Rc::clone(&self.shared)),
-            token,
-        );
+        self.sessions
+            .open(Socket::new(id, stream, encoding, place, Rc::clone(&self.shared)), token);
         if !leftover.is_empty() && leftover.len() <= self.buffer.len() {
             self.buffer[..leftover.len()].copy_from_slice(&leftover);
             self.feed(id, leftover.len());
@@ -333,7 +331,7 @@ impl Shard {
 
     fn control_frame(&mut self, id: SocketId, ping: Option<&[u8]>) {
         let now_ms = self.sessions.now_ms();
-        let second = u32::try_from(now_ms / 1000).unwrap_or(u32::MAX);
+        let second = u16::try_from(now_ms / 1000 % 65_536).expect("a remainder of 65,536");
         let Some(socket) = self.socket(id) else { return };
         if socket.is_flooded(second) {
             return self.sessions.close(id.key, CloseReason::Flooding);
@@ -403,7 +401,7 @@ impl Shard {
     /// Sees the sessions off that have ended.
     fn reap(&mut self) {
         for closed in self.sessions.take_closed() {
-            self.admission.leave(closed.link.address());
+            self.admission.leave(closed.link.place);
             self.see_off(closed);
         }
     }

@@ -2,16 +2,15 @@
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use mio::net::TcpStream;
 
 use super::native::Encoding;
 use super::websocket::frame::{CloseFrame, Limits, Reader};
-use crate::session::Frame;
 use crate::session::link::{Kind, Link, SendError};
 use crate::session::outbox::{self, Outbox};
+use crate::session::{Frame, Place};
 
 /// What the sockets of a shard share.
 #[derive(Debug)]
@@ -72,21 +71,16 @@ pub(super) struct Socket {
     stream: TcpStream,
     outbox: Outbox,
     shared: Rc<Shared>,
-    address: IpAddr,
+    pub place: Place,
     paused: bool,
-    control: (u32, u32),
+    /// Control frames within one second, by the low bits of the shard's clock.
+    control: (u16, u16),
     /// The peer's close frame, to be answered.
     pub peer_close: Option<CloseFrame>,
 }
 
 impl Socket {
-    pub(super) fn new(
-        id: SocketId,
-        stream: TcpStream,
-        encoding: Encoding,
-        address: IpAddr,
-        shared: Rc<Shared>,
-    ) -> Self {
+    pub(super) fn new(id: SocketId, stream: TcpStream, encoding: Encoding, place: Place, shared: Rc<Shared>) -> Self {
         Self {
             id,
             reader: Reader::default(),
@@ -94,7 +88,7 @@ impl Socket {
             stream,
             outbox: Outbox::default(),
             shared,
-            address,
+            place,
             paused: false,
             control: (0, 0),
             peer_close: None,
@@ -129,12 +123,12 @@ impl Socket {
     }
 
     /// Counts a control frame of the client; answers whether it is one too many.
-    pub(super) fn is_flooded(&mut self, second: u32) -> bool {
+    pub(super) fn is_flooded(&mut self, second: u16) -> bool {
         if self.control.0 != second {
             self.control = (second, 0);
         }
-        self.control.1 += 1;
-        self.control.1 > self.shared.control_frames_per_second_max
+        self.control.1 = self.control.1.saturating_add(1);
+        u32::from(self.control.1) > self.shared.control_frames_per_second_max
     }
 
     /// Gives up the session's side: what is to be written before the end.
@@ -170,9 +164,5 @@ impl Link for Socket {
             // What came meanwhile has been signalled already.
             self.shared.again.borrow_mut().push(self.id);
         }
-    }
-
-    fn address(&self) -> IpAddr {
-        self.address
     }
 }

@@ -5,15 +5,26 @@ use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
 use crate::presence::Present;
 
-/// A user's connections in a room. One is usual and takes no allocation.
+/// A user's connections in a room. One is usual, and takes no more than itself.
 #[derive(Debug)]
 enum Connections {
+    One(ConnectionId),
+    Unusual(Box<Unusual>),
+}
+
+#[derive(Debug)]
+enum Unusual {
     /// The last one was lost at this time and the grace period is not over.
     Lost {
         at_ms: u64,
     },
-    One(ConnectionId),
     Several(Vec<ConnectionId>),
+}
+
+impl From<Unusual> for Connections {
+    fn from(unusual: Unusual) -> Self {
+        Self::Unusual(Box::new(unusual))
+    }
 }
 
 /// A user in a room.
@@ -36,9 +47,11 @@ impl Attendance {
 
     pub(super) fn connections(&self) -> &[ConnectionId] {
         match &self.connections {
-            Connections::Lost { .. } => &[],
             Connections::One(connection) => std::slice::from_ref(connection),
-            Connections::Several(several) => several,
+            Connections::Unusual(unusual) => match &**unusual {
+                Unusual::Lost { .. } => &[],
+                Unusual::Several(several) => several,
+            },
         }
     }
 
@@ -51,33 +64,40 @@ impl Attendance {
     }
 
     /// When the last connection was lost, if none has come since.
-    pub(super) const fn lost_at_ms(&self) -> Option<u64> {
-        match self.connections {
-            Connections::Lost { at_ms } => Some(at_ms),
-            Connections::One(_) | Connections::Several(_) => None,
+    pub(super) fn lost_at_ms(&self) -> Option<u64> {
+        match &self.connections {
+            Connections::Unusual(unusual) => match **unusual {
+                Unusual::Lost { at_ms } => Some(at_ms),
+                Unusual::Several(_) => None,
+            },
+            Connections::One(_) => None,
         }
     }
 
     /// Adds a connection that is not there.
     pub(super) fn add(&mut self, connection: ConnectionId) {
         match &mut self.connections {
-            Connections::Lost { .. } => self.connections = Connections::One(connection),
-            Connections::One(first) => self.connections = Connections::Several(vec![*first, connection]),
-            Connections::Several(several) => several.push(connection),
+            Connections::One(first) => self.connections = Unusual::Several(vec![*first, connection]).into(),
+            Connections::Unusual(unusual) => match &mut **unusual {
+                Unusual::Lost { .. } => self.connections = Connections::One(connection),
+                Unusual::Several(several) => several.push(connection),
+            },
         }
     }
 
     /// Takes a connection off.
     pub(super) fn take(&mut self, connection: ConnectionId, now_ms: u64) {
         match &mut self.connections {
-            Connections::Several(several) => {
-                several.retain(|known| *known != connection);
-                if let [last] = several[..] {
-                    self.connections = Connections::One(last);
+            Connections::One(only) if *only == connection => self.connections = Unusual::Lost { at_ms: now_ms }.into(),
+            Connections::One(_) => {}
+            Connections::Unusual(unusual) => {
+                if let Unusual::Several(several) = &mut **unusual {
+                    several.retain(|known| *known != connection);
+                    if let [last] = several[..] {
+                        self.connections = Connections::One(last);
+                    }
                 }
             }
-            Connections::One(only) if *only == connection => self.connections = Connections::Lost { at_ms: now_ms },
-            Connections::One(_) | Connections::Lost { .. } => {}
         }
     }
 

@@ -4,7 +4,7 @@ use super::attendance::Attendance;
 use super::users::Users;
 use super::watched::Watched;
 use crate::event::{Except, Timestamp};
-use crate::identity::{ConnectionId, UserId};
+use crate::identity::UserId;
 use crate::json::Json;
 use crate::presence::{Counts, Member, Present, RosterPage};
 
@@ -83,7 +83,7 @@ impl Attended {
     pub(super) fn enter(&mut self, member: &Member, state: Option<Json>, now: Timestamp) -> Entered {
         self.before_change(&member.user);
         let occupied = self.users.is_empty();
-        let Some(attendance) = self.users.find_mut(&member.user) else {
+        let Some(attendance) = self.users.find(&member.user) else {
             let mut attendance = Attendance::of(member.connection, now);
             attendance.set_state(state);
             self.users.insert(member.user.clone(), attendance);
@@ -94,14 +94,14 @@ impl Attended {
             return Entered::Joined { occupied };
         };
         if attendance.has(member.connection) {
-            attendance.set_state(state);
+            self.users.set_state(&member.user, state);
             return Entered::Renewed;
         }
         self.lost -= u32::from(attendance.lost_at_ms().is_some());
         self.connections += 1;
-        attendance.add(member.connection);
+        self.users.connect(&member.user, member.connection);
         if state.is_some() {
-            attendance.set_state(state);
+            self.users.set_state(&member.user, state);
         }
         Entered::Connected
     }
@@ -116,10 +116,9 @@ impl Attended {
         }
         self.before_change(&member.user);
         self.connections -= 1;
-        let attendance = self.users.find_mut(&member.user);
-        let attendance = attendance.expect("the user has just been found");
-        attendance.take(member.connection, now_ms);
-        if attendance.lost_at_ms().is_none() {
+        self.users.disconnect(&member.user, member.connection, now_ms);
+        let attendance = self.users.find(&member.user);
+        if attendance.is_some_and(|attendance| attendance.lost_at_ms().is_none()) {
             return Left::Disconnected;
         }
         if grace {
@@ -169,17 +168,13 @@ impl Attended {
         }
     }
 
-    /// Open connections that `except` does not leave out. `owner` knows whose a connection is.
-    pub(super) fn reached(&self, except: &Except, owner: impl Fn(ConnectionId) -> Option<UserId>) -> u32 {
-        let (users, connections) = (except.users(), except.connections());
-        let by_user = distinct(users).filter_map(|user| self.users.find(user));
-        let left_out: u32 = by_user.map(Attendance::count).sum();
-        let is_here = |connection: ConnectionId| {
-            let user = owner(connection).filter(|user| !users.contains(user));
-            let attendance = user.and_then(|user| self.users.find(&user));
-            attendance.is_some_and(|attendance| attendance.has(connection))
-        };
-        let by_connection = distinct(connections).filter(|connection| is_here(**connection));
+    /// Open connections that `except` does not leave out.
+    pub(super) fn reached(&self, except: &Except) -> u32 {
+        let by_user = || distinct(except.users()).filter_map(|user| self.users.find(user));
+        let left_out: u32 = by_user().map(Attendance::count).sum();
+        let is_counted = |connection| by_user().any(|attendance| attendance.has(connection));
+        let by_connection = distinct(except.connections())
+            .filter(|connection| self.users.has(**connection) && !is_counted(**connection));
         let alone = u32::try_from(by_connection.count()).unwrap_or(u32::MAX);
         self.connections - left_out - alone
     }

@@ -1,5 +1,6 @@
 //! A share of the rooms behind one lock.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -78,17 +79,13 @@ pub(super) struct Stripe {
 impl Stripe {
     /// Enters a connection. Answers whether there is something to tell later.
     pub(super) fn enter(&mut self, shared: &Shared, room: &Room, member: &Member, state: Option<Json>) -> bool {
-        let attended = match self.rooms.get_mut(room) {
-            Some(attended) => attended,
-            None => self.rooms.entry(room.clone()).or_insert_with(Attended::new),
+        let mut entry = match self.rooms.entry(room.clone()) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(entry) => entry.insert_entry(Attended::new()),
         };
-        match attended.enter(member, state, Timestamp::now()) {
-            Entered::Joined { occupied } => {
-                shared.whereabouts.entered(member);
-                shared.joined(room, &member.user, occupied);
-            }
-            Entered::Connected => shared.whereabouts.entered(member),
-            Entered::Renewed => {}
+        if let Entered::Joined { occupied } = entry.get_mut().enter(member, state, Timestamp::now()) {
+            // The room as it is kept here already, not the copy that was parsed for this member.
+            shared.joined(entry.key(), &member.user, occupied);
         }
         self.queue(room)
     }
@@ -110,7 +107,6 @@ impl Stripe {
         if left == Left::Unknown {
             return false;
         }
-        shared.whereabouts.left(member.connection);
         if left == Left::Lost {
             let (room, user) = (room.clone(), member.user.clone());
             let lost_ms = now_ms;

@@ -2,10 +2,14 @@
 //! holds; large rooms are a tree, so that entering stays cheap and pages need no sorting.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::ops::Bound;
 
+use hashbrown::HashTable;
+
 use super::attendance::Attendance;
-use crate::identity::UserId;
+use crate::identity::{ConnectionId, UserId};
+use crate::json::Json;
 
 /// The most users of a list; a tree goes back to a list below half of it.
 const FEW_MAX: usize = 16;
@@ -14,7 +18,15 @@ const FEW_MAX: usize = 16;
 #[derive(Debug)]
 pub(super) enum Users {
     Few(Vec<(UserId, Attendance)>),
-    Many(BTreeMap<UserId, Attendance>),
+    Many(Box<Many>),
+}
+
+/// The users of a large room.
+#[derive(Debug, Default)]
+pub(super) struct Many {
+    users: BTreeMap<UserId, Attendance>,
+    /// A half of each connection, to know without a search whether one is here. Random, so it is its own hash.
+    connections: HashTable<NonZeroU64>,
 }
 
 impl Users {
@@ -25,7 +37,7 @@ impl Users {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Few(few) => few.len(),
-            Self::Many(many) => many.len(),
+            Self::Many(many) => many.users.len(),
         }
     }
 
@@ -36,14 +48,32 @@ impl Users {
     pub(super) fn find(&self, user: &UserId) -> Option<&Attendance> {
         match self {
             Self::Few(few) => place(few, user).ok().map(|index| &few[index].1),
-            Self::Many(many) => many.get(user),
+            Self::Many(many) => many.users.get(user),
         }
     }
 
-    pub(super) fn find_mut(&mut self, user: &UserId) -> Option<&mut Attendance> {
+    fn find_mut(&mut self, user: &UserId) -> Option<&mut Attendance> {
         match self {
             Self::Few(few) => place(few, user).ok().map(|index| &mut few[index].1),
-            Self::Many(many) => many.get_mut(user),
+            Self::Many(many) => many.users.get_mut(user),
+        }
+    }
+
+    /// Whether a connection is here, whoever's it is.
+    pub(super) fn has(&self, connection: ConnectionId) -> bool {
+        match self {
+            Self::Few(few) => few.iter().any(|(_, attendance)| attendance.has(connection)),
+            Self::Many(many) => many
+                .connections
+                .find(connection.half().get(), |half| *half == connection.half())
+                .is_some(),
+        }
+    }
+
+    /// Sets the state of a user who is here.
+    pub(super) fn set_state(&mut self, user: &UserId, state: Option<Json>) {
+        if let Some(attendance) = self.find_mut(user) {
+            attendance.set_state(state);
         }
     }
 
@@ -52,7 +82,7 @@ impl Users {
         if let Self::Few(few) = self
             && few.len() >= FEW_MAX
         {
-            *self = Self::Many(few.drain(..).collect());
+            *self = Self::Many(Box::new(few.drain(..).collect()));
         }
         match self {
             Self::Few(few) => {
@@ -60,9 +90,25 @@ impl Users {
                 few.reserve_exact(1);
                 few.insert(index, (user, attendance));
             }
-            Self::Many(many) => {
-                many.insert(user, attendance);
-            }
+            Self::Many(many) => many.extend([(user, attendance)]),
+        }
+    }
+
+    /// A further connection of a user who is here, by this one or by none.
+    pub(super) fn connect(&mut self, user: &UserId, connection: ConnectionId) {
+        let Some(attendance) = self.find_mut(user) else { return };
+        attendance.add(connection);
+        if let Self::Many(many) = self {
+            many.connected(connection);
+        }
+    }
+
+    /// A connection that is here ends.
+    pub(super) fn disconnect(&mut self, user: &UserId, connection: ConnectionId, now_ms: u64) {
+        let Some(attendance) = self.find_mut(user) else { return };
+        attendance.take(connection, now_ms);
+        if let Self::Many(many) = self {
+            many.disconnected(connection);
         }
     }
 
@@ -74,13 +120,16 @@ impl Users {
                 }
             }
             Self::Many(many) => {
-                many.remove(user);
+                let removed = many.users.remove(user);
+                for connection in removed.iter().flat_map(Attendance::connections) {
+                    many.disconnected(*connection);
+                }
             }
         }
         if let Self::Many(many) = self
-            && many.len() < FEW_MAX / 2
+            && many.users.len() < FEW_MAX / 2
         {
-            *self = Self::Few(std::mem::take(many).into_iter().collect());
+            *self = Self::Few(std::mem::take(&mut many.users).into_iter().collect());
         }
     }
 
@@ -96,7 +145,7 @@ impl Users {
             }
             Self::Many(many) => {
                 let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-                Box::new(many.range::<UserId, _>((start, Bound::Unbounded)))
+                Box::new(many.users.range::<UserId, _>((start, Bound::Unbounded)))
             }
         }
     }
@@ -104,6 +153,43 @@ impl Users {
     /// All users, in order.
     pub(super) fn iter(&self) -> Box<dyn Iterator<Item = (&UserId, &Attendance)> + '_> {
         self.after(None)
+    }
+}
+
+impl Many {
+    fn connected(&mut self, connection: ConnectionId) {
+        let half = connection.half();
+        self.connections.insert_unique(half.get(), half, |half| half.get());
+    }
+
+    fn disconnected(&mut self, connection: ConnectionId) {
+        let half = connection.half();
+        if let Ok(found) = self.connections.find_entry(half.get(), |other| *other == half) {
+            found.remove();
+        }
+        if self.connections.len() < self.connections.capacity() / 4 {
+            let left = self.connections.len() * 2;
+            self.connections.shrink_to(left, |half| half.get());
+        }
+    }
+}
+
+impl Extend<(UserId, Attendance)> for Many {
+    fn extend<I: IntoIterator<Item = (UserId, Attendance)>>(&mut self, users: I) {
+        for (user, attendance) in users {
+            for connection in attendance.connections() {
+                self.connected(*connection);
+            }
+            self.users.insert(user, attendance);
+        }
+    }
+}
+
+impl FromIterator<(UserId, Attendance)> for Many {
+    fn from_iter<I: IntoIterator<Item = (UserId, Attendance)>>(users: I) -> Self {
+        let mut many = Self::default();
+        many.extend(users);
+        many
     }
 }
 
@@ -115,7 +201,6 @@ fn place(few: &[(UserId, Attendance)], user: &UserId) -> Result<usize, usize> {
 mod tests {
     use super::*;
     use crate::event::Timestamp;
-    use crate::identity::ConnectionId;
     use std::collections::BTreeSet;
 
     fn user(number: u8) -> UserId {
@@ -125,15 +210,20 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn a_list_that_becomes_a_tree_and_back_holds_the_same(steps in proptest::collection::vec((0u8..40, 0u8..5), 1..300)) {
-            let (mut users, mut model) = (Users::new(), BTreeSet::new());
+            let (mut users, mut model, mut connections) = (Users::new(), BTreeSet::new(), BTreeMap::new());
             for (number, step) in steps {
                 let user = user(number);
                 // Grows first and shrinks later, so that both forms and both changes are met.
                 let insert = step > 1;
                 if insert && model.insert(user.clone()) {
-                    users.insert(user.clone(), Attendance::of(ConnectionId::random(), Timestamp(0)));
+                    let connection = ConnectionId::random();
+                    connections.insert(user.clone(), connection);
+                    users.insert(user.clone(), Attendance::of(connection, Timestamp(0)));
                 } else if !insert && model.remove(&user) {
                     users.remove(&user);
+                }
+                if let Some(connection) = connections.get(&user) {
+                    proptest::prop_assert_eq!(users.has(*connection), model.contains(&user));
                 }
                 proptest::prop_assert_eq!(users.find(&user).is_some(), model.contains(&user));
                 proptest::prop_assert_eq!(users.len(), model.len());

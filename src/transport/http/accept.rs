@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::upgrade::{Slot, Upgrading};
 use super::{Config, answer};
 use crate::rate::TokenBucket;
-use crate::session::{Admission, NotAdmitted};
+use crate::session::{Admission, NotAdmitted, Place};
 use crate::transport::shard::Upgraded;
 
 /// How long the accept loop rests when the kernel has no descriptor or memory for a new connection.
@@ -51,20 +51,20 @@ impl ClientPort {
         &self.config
     }
 
-    pub(super) fn admit(&self, address: IpAddr) -> Result<(), NotAdmitted> {
+    pub(super) fn admit(&self, address: IpAddr) -> Result<Place, NotAdmitted> {
         self.admission.enter(address)
     }
 
-    pub(super) fn dismiss(&self, address: IpAddr) {
-        self.admission.leave(address);
+    pub(super) fn dismiss(&self, place: Place) {
+        self.admission.leave(place);
     }
 
     async fn hand_over(&self, client: Upgraded) {
         let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        let address = client.address;
+        let place = client.place;
         if self.shards[index].send(client).await.is_err() {
             // The shard has ended: the node is shutting down.
-            self.dismiss(address);
+            self.dismiss(place);
         }
     }
 }
@@ -147,7 +147,7 @@ async fn upgrade(upgrading: Upgrading, port: &ClientPort) {
     let Upgrading {
         encoding,
         token,
-        address,
+        place,
         on_upgrade,
     } = upgrading;
     match into_parts(on_upgrade).await {
@@ -157,13 +157,13 @@ async fn upgrade(upgrading: Upgrading, port: &ClientPort) {
                 leftover,
                 encoding,
                 token,
-                address,
+                place,
             })
             .await;
         }
         Err(error) => {
             tracing::debug!(%error, "connection lost during its upgrade");
-            port.dismiss(address);
+            port.dismiss(place);
         }
     }
 }

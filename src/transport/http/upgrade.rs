@@ -9,7 +9,7 @@ use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::server::create_response;
 
 use super::{Body, ClientPort, Origins, address, later, text};
-use crate::session::NotAdmitted;
+use crate::session::{NotAdmitted, Place};
 use crate::transport::native::Encoding;
 
 /// Announces a token among the subprotocols: `bearer.<token>`. Browsers cannot set headers.
@@ -19,7 +19,7 @@ const TOKEN_SUBPROTOCOL: &str = "bearer.";
 pub(super) struct Upgrading {
     pub encoding: Encoding,
     pub token: Option<String>,
-    pub address: IpAddr,
+    pub place: Place,
     pub on_upgrade: OnUpgrade,
 }
 
@@ -44,18 +44,19 @@ pub(super) fn answer(port: &ClientPort, peer: IpAddr, slot: &Slot, request: Requ
     match check(port, &request) {
         Ok((encoding, mut response)) => {
             let address = address::client(peer, request.headers(), &port.config().trusted_proxies);
-            if let Err(refused) = port.admit(address) {
-                return not_admitted(refused);
-            }
+            let place = match port.admit(address) {
+                Ok(place) => place,
+                Err(refused) => return not_admitted(refused),
+            };
             let token = token(request.headers(), request.uri().query(), port.config().token_in_query);
             let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-                port.dismiss(address);
+                port.dismiss(place);
                 return text(StatusCode::BAD_REQUEST, "this connection cannot be upgraded");
             };
             slot.put(Upgrading {
                 encoding,
                 token,
-                address,
+                place,
                 on_upgrade,
             });
             response.headers_mut().insert(
