@@ -54,7 +54,7 @@ pub struct ConnectionId {
 
 /// The text is not a connection id that any gateway has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a connection id is 32 lowercase hexadecimal digits")]
+#[error("a connection id is 32 lowercase hexadecimal digits, the first 16 not all zero")]
 pub struct ConnectionIdError;
 
 impl ConnectionId {
@@ -146,7 +146,8 @@ mod tests {
         for text in [
             "",
             "0",
-            "00000000000000000000000000000000z",
+            "11111111111111111111111111111111z",
+            "00000000000000001111111111111111",
             "DEADBEEFDEADBEEFDEADBEEFDEADBEEF",
         ] {
             assert_eq!(text.parse::<ConnectionId>(), Err(ConnectionIdError), "{text}");

@@ -67,7 +67,7 @@ async fn a_backend_puts_a_user_into_a_room_whatever_the_rules_say(encoding: Enco
     let Said::RoomJoined(_) = phone.push().await else {
         panic!("no push")
     };
-    let nobody = join(&backend, "s", connection(&"0".repeat(32))).await.unwrap_err();
+    let nobody = join(&backend, "s", connection(&"1".repeat(32))).await.unwrap_err();
     assert_eq!(
         (nobody.code(), reason(&nobody).as_str()),
         (Code::NotFound, "CONNECTION_NOT_FOUND")

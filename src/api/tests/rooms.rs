@@ -361,7 +361,7 @@ async fn explain_names_the_rule_that_decides() {
         (ask(claims("[]"), v1::Action::Join, "r"), "INVALID_FIELD"),
         (ask(claims("{}"), v1::Action::Join, "r"), "INVALID_FIELD"),
         (
-            ask(Subject::ConnectionId("0".repeat(32)), v1::Action::Join, "r"),
+            ask(Subject::ConnectionId("1".repeat(32)), v1::Action::Join, "r"),
             "CONNECTION_NOT_FOUND",
         ),
     ];
