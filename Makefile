@@ -6,7 +6,7 @@ SHELL := bash
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 .PHONY: setup
 setup: ## Install what the tests and checks need (pinned; a second time it does nothing)
@@ -37,3 +37,13 @@ ci: ## Run what CI runs
 proto-baseline: ## Accept the contract as it is now as the one not to break
 	@scripts/setup.sh python
 	@scripts/proto-baseline.sh
+
+# Not incremental: how code is cut into units would count.
+.PHONY: bench-instructions
+bench-instructions: ## Compare the instructions of the hot path with benches/instructions.txt (SAVE=1: write it)
+	@CARGO_INCREMENTAL=0 cargo bench --locked --quiet --bench hotpath -- $(if $(SAVE),--save)
+
+# Unoptimized: the bytes are the same, and no function is hidden in another.
+.PHONY: bench-memory
+bench-memory: ## Count the heap bytes of an idle session, by the place that allocated them
+	@cargo bench --locked --quiet --profile dev --bench memory
