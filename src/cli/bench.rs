@@ -4,11 +4,16 @@
 //! it counts whether every member got every event exactly once and in order. One thread serves all members with an epoll
 //! set of its own, so that the generator takes less than what it measures; another publishes.
 
+mod calls;
+mod churn;
 mod crowd;
 mod fanout;
 mod frames;
+mod idle;
 mod latency;
+mod neighbour;
 mod numbers;
+mod outcome;
 mod process;
 mod publisher;
 mod report;
@@ -22,9 +27,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Subcommand};
-use serde_json::Value;
 
+use self::calls::Calls;
+use self::churn::{Joins, Resumes};
 use self::fanout::{Fanout, bounded};
+use self::idle::Idle;
+use self::neighbour::{Neighbour, Stalled};
+use self::outcome::Outcome;
 use super::failure::Failure;
 use super::serve::Signals;
 
@@ -54,6 +63,12 @@ pub(super) struct Bench {
 #[derive(Debug, Subcommand)]
 enum Scenario {
     Fanout(With<Fanout>),
+    Idle(With<Idle>),
+    Publish(With<Calls>),
+    Joins(With<Joins>),
+    Resumes(With<Resumes>),
+    Neighbour(With<Neighbour>),
+    Stalled(With<Stalled>),
 }
 
 /// A scenario and how it is told.
@@ -75,21 +90,19 @@ struct Output {
     repeat: u32,
 }
 
-/// What a run ends with.
-struct Outcome {
-    text: String,
-    json: Value,
-    /// Why it counts as failed.
-    complaint: Option<String>,
-}
-
 type Measure = Box<dyn Fn(&Arc<AtomicBool>) -> Result<Outcome, Failure> + Send>;
 
 impl Bench {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let (measure, output) = match self.scenario {
-            None => (self.fanout.prepared()?, self.output),
-            Some(Scenario::Fanout(with)) => (with.scenario.prepared()?, with.output),
+            None => (prepared(self.fanout)?, self.output),
+            Some(Scenario::Fanout(with)) => (prepared(with.scenario)?, with.output),
+            Some(Scenario::Idle(with)) => (prepared(with.scenario)?, with.output),
+            Some(Scenario::Publish(with)) => (prepared(with.scenario)?, with.output),
+            Some(Scenario::Joins(with)) => (prepared(with.scenario)?, with.output),
+            Some(Scenario::Resumes(with)) => (prepared(with.scenario)?, with.output),
+            Some(Scenario::Neighbour(with)) => (prepared(with.scenario)?, with.output),
+            Some(Scenario::Stalled(with)) => (prepared(with.scenario)?, with.output),
         };
         let mut signals = Signals::listen()?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -122,16 +135,32 @@ impl Output {
     }
 }
 
-impl Fanout {
-    fn prepared(self) -> Result<Measure, Failure> {
-        self.check()?;
-        Ok(Box::new(move |stop| {
-            let report = self.measure(stop)?;
-            Ok(Outcome {
-                text: report.to_string(),
-                json: report.as_json(),
-                complaint: report.complaint(),
-            })
-        }))
-    }
+/// Something that can be measured.
+trait Measurable: Send + 'static {
+    /// What does not fit together, before anything is started.
+    fn check(&self) -> Result<(), Failure>;
+    /// One run, on the calling thread, until it is done or stopped.
+    fn measure(&self, stop: &Arc<AtomicBool>) -> Result<Outcome, Failure>;
+}
+
+/// Each scenario has the two methods under their own names.
+macro_rules! measurable {
+    ($($scenario:ty),*) => {$(
+        impl Measurable for $scenario {
+            fn check(&self) -> Result<(), Failure> {
+                self.check()
+            }
+
+            fn measure(&self, stop: &Arc<AtomicBool>) -> Result<Outcome, Failure> {
+                self.measure(stop)
+            }
+        }
+    )*};
+}
+
+measurable!(Fanout, Idle, Calls, Joins, Resumes, Neighbour, Stalled);
+
+fn prepared(scenario: impl Measurable) -> Result<Measure, Failure> {
+    scenario.check()?;
+    Ok(Box::new(move |stop| scenario.measure(stop)))
 }

@@ -19,7 +19,11 @@ fn bench(arguments: &[&str]) -> Output {
 }
 
 fn report(arguments: &[&str]) -> Value {
-    let output = bench(&[&SMALL, arguments].concat());
+    json(&[&SMALL, arguments].concat())
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = bench(arguments);
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -66,7 +70,7 @@ fn every_member_of_an_own_gateway_gets_every_event_once_and_in_order() {
             "ephemeral",
         ],
         &["--rate", "100", "--publish-with", "unary", "--payload-bytes", "64"],
-        &["--saturate", "4", "--burst", "2"],
+        &["--saturate", "4", "--burst", "2", "--other-rooms", "3"],
     ] {
         let report = report(arguments);
         assert_everything_came_once_and_in_order(&report);
@@ -144,4 +148,83 @@ fn a_run_whose_events_do_not_arrive_ends_with_1() {
             .unwrap()
             .contains("40 events were refused")
     );
+}
+
+#[test]
+fn connections_at_rest_are_measured_step_by_step() {
+    let heartbeat = ["--set", "session.heartbeat_interval=1s"];
+    let report = json(
+        &[
+            &["idle", "--members", "20,40", "--hold", "2s", "--json"],
+            &heartbeat[..],
+        ]
+        .concat(),
+    );
+    assert_eq!(
+        (&report["steps"][1]["members"], &report["disconnected"]),
+        (&40.into(), &0.into())
+    );
+    assert!(number(&report, "/pings_answered") >= 40.0, "{report}");
+    assert!(number(&report, "/steps/1/connects_per_second") > 0.0, "{report}");
+    if cfg!(target_os = "linux") {
+        assert!(number(&report, "/memory_after_leave/private_bytes") > 0.0, "{report}");
+        assert!(number(&report, "/slope_bytes_per_connection").is_finite(), "{report}");
+    }
+}
+
+#[test]
+fn publishing_is_measured_method_by_method() {
+    let report = json(&[
+        "publish",
+        "--duration",
+        "200ms",
+        "--calls",
+        "2",
+        "--connections",
+        "2",
+        "--json",
+    ]);
+    for (index, method) in ["unary", "batch", "stream"].into_iter().enumerate() {
+        assert_eq!(report["methods"][index]["publish_with"], method);
+        assert!(
+            number(&report, &format!("/methods/{index}/published_per_second")) > 0.0,
+            "{report}"
+        );
+    }
+    assert_eq!(
+        (&report["lost"], &report["doubled"]),
+        (&0.into(), &0.into()),
+        "{report}"
+    );
+}
+
+#[test]
+fn members_that_come_and_go_miss_nothing() {
+    let joins = json(&[
+        "joins",
+        "--members",
+        "5",
+        "--rooms",
+        "3",
+        "--duration",
+        "200ms",
+        "--json",
+    ]);
+    assert!(number(&joins, "/joins_and_leaves_per_second") > 0.0, "{joins}");
+    for wire in ["json", "protobuf"] {
+        let resumes = json(&["resumes", "--members", "20", "--rounds", "3", "--wire", wire, "--json"]);
+        assert!(number(&resumes, "/rounds/2/resumes_per_second") > 0.0, "{resumes}");
+    }
+}
+
+#[test]
+fn latency_is_told_with_and_without_what_disturbs_it() {
+    let neighbour = json(&["neighbour", "--members", "20", "--duration", "300ms", "--json"]);
+    for latency in ["alone_ms", "beside_ms", "large_ms"] {
+        assert!(number(&neighbour, &format!("/{latency}/p99")) > 0.0, "{neighbour}");
+    }
+    let stalled = json(&["stalled", "--members", "20", "--duration", "1s", "--json"]);
+    for part in ["with", "without"] {
+        assert!(number(&stalled, &format!("/{part}/latency_ms/p99")) > 0.0, "{stalled}");
+    }
 }

@@ -54,6 +54,8 @@ pub(super) struct Crowd {
     departed: Vec<(Group, Tally)>,
     /// Members who come back when the server may be less busy.
     waiting: VecDeque<(Instant, u32)>,
+    /// Members who read no more.
+    stalled: Vec<Connection>,
     stop: Arc<AtomicBool>,
 }
 
@@ -68,6 +70,7 @@ impl Crowd {
             connections: Vec::new(),
             departed: Vec::new(),
             waiting: VecDeque::new(),
+            stalled: Vec::new(),
             stop,
         })
     }
@@ -133,26 +136,60 @@ impl Crowd {
         self.ledger.complete = inside.filter(|member| member.is_complete(&self.ledger)).count();
     }
 
+    /// Makes these members stop reading, for good; what they lack is no loss.
+    pub(super) fn stall(&mut self, numbers: Range<u32>) -> Result<(), Failure> {
+        for number in numbers {
+            let Some(mut member) = self.connections.get_mut(number as usize).and_then(Option::take) else {
+                continue;
+            };
+            let deaf = member.deafen(self.poll.registry());
+            deaf.map_err(|error| Failure::Undone(format!("cannot let go of a socket: {error}")))?;
+            self.ledger.inside -= 1;
+            self.stalled.push(member);
+        }
+        Ok(())
+    }
+
+    /// Makes members join and leave these many rooms in turn, one command after the other.
+    pub(super) fn drill(&mut self, rooms: u32) -> Result<(), Failure> {
+        self.ledger.drill = Some(rooms);
+        for member in self.connections.iter_mut().flatten() {
+            let begun = member.drill(&self.plan, &self.ledger);
+            begun.map_err(|_| Failure::Undone("a connection broke".to_owned()))?;
+        }
+        Ok(())
+    }
+
     /// Sends everybody away.
     pub(super) fn leave(&mut self) {
         for mut member in self.connections.drain(..).flatten() {
             member.part();
             self.departed.push((member.group, member.tally));
         }
+        self.stalled.clear();
         self.ledger.inside = 0;
         self.ledger.complete = 0;
     }
 
+    /// Sends everybody away who will come back: what each lacked by now is lost.
+    pub(super) fn leave_whole(&mut self) {
+        self.leave();
+        self.count_lost();
+    }
+
     /// Everything that went wrong, now that nothing more will come.
     pub(super) fn faults(&mut self) -> Faults {
-        self.leave();
+        self.leave_whole();
+        self.ledger.faults
+    }
+
+    fn count_lost(&mut self) {
         let expected = self.ledger.expected;
         let lacking = self
             .departed
             .drain(..)
             .map(|(group, tally)| tally.lacking(expected[group]));
         self.ledger.faults.lost += lacking.sum::<u64>();
-        self.ledger.faults
     }
 
     fn next_in_line(&mut self, numbers: &mut Range<u32>) -> Option<u32> {

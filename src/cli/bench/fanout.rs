@@ -8,6 +8,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 
 use super::crowd::{Crowd, Progress};
+use super::outcome::Outcome;
 use super::publisher::{Load, Pace, Publisher, Style, With};
 use super::report::{Counts, Report, Timeline};
 use super::run::{Run, check_files};
@@ -41,6 +42,9 @@ pub(super) struct Fanout {
     /// Rooms
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = bounded(1, 1_000_000))]
     pub(super) rooms: u32,
+    /// Further rooms of each member, in which nothing happens
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = bounded(0, 100))]
+    pub(super) other_rooms: u32,
     /// Events published into each room
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = bounded(1, 10_000_000))]
     pub(super) events: u32,
@@ -98,10 +102,23 @@ impl Fanout {
         check_files(self.members)
     }
 
-    pub(super) fn measure(&self, stop: &Arc<AtomicBool>) -> Result<Report, Failure> {
+    pub(super) fn measure(&self, stop: &Arc<AtomicBool>) -> Result<Outcome, Failure> {
+        let report = self.report(stop)?;
+        Ok(Outcome {
+            text: report.to_string(),
+            json: report.as_json(),
+            complaint: report.complaint(),
+        })
+    }
+
+    fn report(&self, stop: &Arc<AtomicBool>) -> Result<Report, Failure> {
         let run = Run::of(self.at.start()?, stop.clone());
-        let rooms = self.rooms;
-        let mut crowd = run.crowd(Box::new(move |number| vec![number % rooms]), rooms)?;
+        let (rooms, others) = (self.rooms, self.other_rooms);
+        let rooms_of = move |number| {
+            let others = (0..others).map(|other| rooms + number * others + other);
+            std::iter::once(number % rooms).chain(others).collect()
+        };
+        let mut crowd = run.crowd(Box::new(rooms_of), u32::MAX)?;
         let before = run.moment()?;
         crowd.enter(0..self.members)?;
         let entered = run.moment()?;

@@ -3,6 +3,7 @@
 //! The schedule is kept by a thread of its own and each event says when it was due. So what a slow server, or a slow
 //! generator, delays is counted as late, and not left out (coordinated omission).
 
+mod caller;
 mod control;
 mod grpc;
 mod pace;
@@ -13,9 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub(super) use self::caller::Caller;
 use self::control::Control;
 use self::grpc::Grpc;
-pub(super) use self::grpc::With;
+pub(super) use self::grpc::{With, publish_each};
 pub(super) use self::pace::{Load, Pace};
 use super::crowd::Progress;
 use super::target::{Inlet, Target};

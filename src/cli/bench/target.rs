@@ -22,11 +22,11 @@ use crate::cli::token::{configured, development, read_secret};
 /// How long a server of our own may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What our own gateway is started with: everybody may join every room and is put into none, and no limit is meant for
+/// What our own gateway is started with: everybody may join every room and go on in it, and is put into none, and no limit is meant for
 /// a thousand clients behind one address.
 const SETTINGS: [&str; 10] = [
     "telemetry.log=warn",
-    "policy.rules=[{name=\"bench\",room=\"{whole*}\",allow=[\"join\"]}]",
+    "policy.rules=[{name=\"bench\",room=\"{whole*}\",allow=[\"join\",\"history\"]}]",
     "connections.per_address_max=1000000",
     "client.connect_rate.per_second=1000000",
     "client.connect_rate.burst=1000000",

@@ -10,7 +10,7 @@ use super::frames::{self, BINARY, TEXT};
 use super::stamp::Stamp;
 use crate::proto::client_v1::client_frame::Command;
 use crate::proto::client_v1::server_frame::Message as Push;
-use crate::proto::client_v1::{ClientFrame, Connect, Join, Position, ServerFrame};
+use crate::proto::client_v1::{ClientFrame, Connect, Join, Leave, Position, ServerFrame};
 
 const CLIENT: &str = concat!("roomcast-bench/", env!("CARGO_PKG_VERSION"));
 
@@ -133,6 +133,14 @@ impl Wire {
                 let since = json!({"epoch": at.epoch, "offset": at.offset});
                 text(&json!({"id": id, "join": {"room": room, "since": since}}))
             }
+        }
+    }
+
+    /// Leaves a room. Only the native protocol can.
+    pub(super) fn leave(self, room: &str) -> Vec<u8> {
+        match self {
+            Self::Protobuf => binary(2, Command::Leave(Leave { room: room.to_owned() })),
+            _ => text(&json!({"id": 2, "leave": {"room": room}})),
         }
     }
 

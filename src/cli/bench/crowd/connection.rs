@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 
+use mio::Registry;
 use mio::event::Event;
 use mio::net::TcpStream;
 
@@ -35,6 +36,8 @@ pub(super) struct Connection {
     pub(super) group: Group,
     phase: Phase,
     pub(super) tally: Tally,
+    /// Commands of a drill given.
+    turns: u32,
     /// What came of a frame, or of the head of the upgrade's answer.
     unread: Remainder,
     head: Vec<u8>,
@@ -73,6 +76,7 @@ impl Connection {
             group: plan.group(room),
             phase: Phase::Dialing,
             tally: Tally::starting_at(plan.first_event),
+            turns: 0,
             unread: Remainder::default(),
             head: Vec::new(),
             unsent: Vec::new(),
@@ -90,6 +94,11 @@ impl Connection {
     /// Says goodbye; whether the server hears it is all the same.
     pub(super) fn part(&mut self) {
         let _ = self.socket.write(&frames::write(CLOSE, &1000_u16.to_be_bytes()));
+    }
+
+    /// Hears nothing from now on.
+    pub(super) fn deafen(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut self.socket)
     }
 
     /// Does what the socket is ready for.
@@ -206,7 +215,10 @@ impl Connection {
                 let heard = plan.wire.hear(frame.payload, &mut ledger.place);
                 self.heard(heard, plan, ledger)
             }
-            PING => self.send(&frames::write(PONG, frame.payload)),
+            PING => {
+                ledger.pings += 1;
+                self.send(&frames::write(PONG, frame.payload))
+            }
             PONG => Ok(()),
             CLOSE => {
                 let reason = frame.payload.get(2..).unwrap_or_default();
@@ -234,7 +246,10 @@ impl Connection {
             (Heard::Event(_), _) => ledger.faults.strayed += 1,
             (Heard::Resync, _) => ledger.faults.resyncs += 1,
             (Heard::Refused(why), _) => return Err(End::Refused(why)),
-            (Heard::Answer(bytes), _) => self.send(&bytes)?,
+            (Heard::Answer(bytes), phase) => {
+                ledger.pings += u64::from(phase == Phase::Inside);
+                self.send(&bytes)?;
+            }
             (Heard::Connected, Phase::Connecting) => {
                 let since = plan.since.get(&self.room);
                 let (command, answers) = plan.wire.join(&plan.rooms(self.number), since);
@@ -250,8 +265,28 @@ impl Connection {
                     self.enter(ledger);
                 }
             }
+            (Heard::Joined { .. } | Heard::Left, Phase::Inside) => {
+                ledger.drilled += 1;
+                self.drill(plan, ledger)?;
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Joins or leaves the next room, while that is wanted.
+    pub(super) fn drill(&mut self, plan: &Plan, ledger: &Ledger) -> Result<(), End> {
+        let Some(rooms) = ledger.drill else {
+            return Ok(());
+        };
+        let room = plan.room((self.number + self.turns / 2) % rooms);
+        let is_leave = self.turns % 2 == 1;
+        self.turns += 1;
+        let command = if is_leave {
+            plan.wire.leave(&room)
+        } else {
+            plan.wire.join(&[room], None).0
+        };
+        self.send(&command)
     }
 }

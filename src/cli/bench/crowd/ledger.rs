@@ -26,6 +26,12 @@ pub(in crate::cli::bench) struct Ledger {
     /// What that is.
     pub(super) expected: [u64; GROUPS],
     pub(in crate::cli::bench) received: u64,
+    /// Heartbeats of the server that were answered.
+    pub(in crate::cli::bench) pings: u64,
+    /// Commands of a drill that were answered.
+    pub(in crate::cli::bench) drilled: u64,
+    /// The number of rooms that members join and leave in turn, while they do.
+    pub(in crate::cli::bench) drill: Option<u32>,
     /// Attempts to connect that the server was too busy for.
     pub(in crate::cli::bench) busy: u64,
     pub(in crate::cli::bench) faults: Faults,
@@ -74,6 +80,9 @@ impl Ledger {
             complete: 0,
             expected: [0; GROUPS],
             received: 0,
+            pings: 0,
+            drilled: 0,
+            drill: None,
             busy: 0,
             faults: Faults::default(),
             latencies: [Latency::new(), Latency::new()],

@@ -3,6 +3,7 @@
 //! Rooms are shared out over lanes. A lane publishes its events one call after the other, so that the events of a room
 //! keep their order, and with a stream without waiting for answers.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -25,7 +26,8 @@ use crate::proto::v1::publish_batch_result::Outcome as BatchOutcome;
 use crate::proto::v1::publish_service_client::PublishServiceClient;
 use crate::proto::v1::publish_stream_response::Outcome;
 use crate::proto::v1::{
-    Payload, PublishBatchRequest, PublishRequest, PublishStreamRequest, PublishStreamResponse, Target, payload, target,
+    Payload, Position, PublishBatchRequest, PublishRequest, PublishStreamRequest, PublishStreamResponse, Target,
+    payload, target,
 };
 
 /// Bursts of a lane that wait until it is their turn.
@@ -38,7 +40,7 @@ const BATCH_MAX: u64 = 100;
 const STREAM_WAITING_MAX: usize = 64;
 
 /// How long connecting and one call may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The method a burst is published with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -115,15 +117,16 @@ impl Grpc {
     }
 }
 
-struct Lane {
-    channel: Channel,
-    token: Option<MetadataValue<Ascii>>,
-    style: Arc<Style>,
-    counts: Arc<Counts>,
+/// A share of the rooms.
+pub(super) struct Lane {
+    pub(super) channel: Channel,
+    pub(super) token: Option<MetadataValue<Ascii>>,
+    pub(super) style: Arc<Style>,
+    pub(super) counts: Arc<Counts>,
 }
 
 impl Lane {
-    async fn run(self, bursts: mpsc::Receiver<Burst>) {
+    pub(super) async fn run(self, bursts: mpsc::Receiver<Burst>) {
         let done = match self.style.with {
             With::Unary => self.unary(bursts).await,
             With::Batch => self.batches(bursts).await,
@@ -226,19 +229,48 @@ impl Lane {
     }
 }
 
-/// One event to publish.
-pub(in crate::cli::bench) type Request = PublishRequest;
+/// Publishes these events into the first room, one call after the other, and says where the room is then.
+pub(in crate::cli::bench) fn publish_each(
+    api: &Api,
+    style: &Style,
+    numbers: Range<u64>,
+    due_us: u64,
+) -> Result<Position, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Undone(format!("cannot publish: {error}")))?;
+    runtime.block_on(async {
+        let lane = Lane {
+            channel: channel(&api.url, TIMEOUT)?,
+            token: api.token.as_deref().map(bearer).transpose()?,
+            style: Arc::new(style.clone()),
+            counts: Arc::default(),
+        };
+        let mut position = None;
+        for number in numbers {
+            let stamp = Stamp {
+                number,
+                due_us,
+                room: 0,
+            };
+            let call = lane.call(style.request(stamp), Some(TIMEOUT));
+            let answer = lane.client().publish(call).await;
+            let answer = answer.map_err(|status| Failure::No(chain(&status)))?.into_inner();
+            position = answer.results.into_iter().next().and_then(|result| result.position);
+        }
+        position.ok_or_else(|| Failure::No("a reliable event got no position".to_owned()))
+    })
+}
 
 impl Style {
-    fn requests(&self, burst: &Burst) -> impl Iterator<Item = Request> {
+    fn requests(&self, burst: &Burst) -> impl Iterator<Item = PublishRequest> {
         let numbers = burst.first..burst.first + burst.count;
         let (room, due_us) = (burst.room, burst.due_us);
         numbers.map(move |number| self.request(Stamp { number, due_us, room }))
     }
 
-    pub(in crate::cli::bench) fn request(&self, stamp: Stamp) -> Request {
+    fn request(&self, stamp: Stamp) -> PublishRequest {
         let content = payload::Content::Json(stamp.payload(self.payload_bytes));
-        Request {
+        PublishRequest {
             tenant: self.tenant.clone(),
             targets: vec![Target {
                 target: Some(target::Target::Room(room_name(&self.run, stamp.room))),
@@ -246,7 +278,7 @@ impl Style {
             event: "bench".to_owned(),
             payload: Some(Payload { content: Some(content) }),
             class: self.class.into(),
-            ..Request::default()
+            ..PublishRequest::default()
         }
     }
 }
