@@ -4,7 +4,9 @@
 #   scripts/setup.sh            everything
 #   scripts/setup.sh tests      what `make test` needs
 #   scripts/setup.sh checks     what `make lint` needs
-#   scripts/setup.sh STAGE..    some of: system python node cargo autobahn clients
+#   scripts/setup.sh STAGE..    some of: system python node cargo autobahn clients bench
+#
+# `bench` draws the plots of benches/run; only who wants those needs it, so it is in no set.
 #
 # Everything lands in git-ignored folders (.tools, node_modules), except the Debian packages of `system`.
 # Where things are found afterwards is written down in scripts/README.md; the Rust tests rely on it.
@@ -165,6 +167,18 @@ setup_clients() {
   done
 }
 
+# .tools/bench: what draws the plots of benches/run, checked against its digests.
+setup_bench() {
+  local pins=benches/table/requirements.txt
+  if stamp_is bench "$pins" && [ -x "$tools/bench/bin/python" ]; then return; fi
+  say "installing what draws plots into .tools/bench"
+  rm -rf "$tools/bench"
+  python3 -m venv "$tools/bench"
+  "$tools/bench/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --require-hashes --no-deps --only-binary :all: --requirement "$pins"
+  stamp bench "$pins"
+}
+
 main() {
   local stages stage
   case "${*:-all}" in
@@ -175,7 +189,7 @@ main() {
   esac
   for stage in "${stages[@]}"; do
     declare -F "setup_$stage" >/dev/null || fail "there is no stage called $stage" \
-      "There are: system python node autobahn clients cargo, and the sets tests, checks and all."
+      "There are: system python node autobahn clients cargo bench, and the sets tests, checks and all."
     "setup_$stage"
   done
 }

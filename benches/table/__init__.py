@@ -1,0 +1,1 @@
+"""The table of `benches/run`: its rows, what is told of them, and its plots."""

@@ -1,0 +1,65 @@
+"""Plots of what grows. Run by the Python of `.tools/bench`, which has matplotlib: plots.py RESULTS FOLDER."""
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("svg")
+# Text stays text, and the same figures give the same file.
+matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "roomcast"})
+
+from matplotlib import pyplot  # noqa: E402 - the backend is chosen before
+
+PLOTS = [
+    ("members", "CPU us per delivery", "members of a room", "growth-members.svg"),
+    ("rooms", "CPU us per delivery", "rooms", "growth-rooms.svg"),
+    ("connections", "private MiB", "connections", "growth-memory.svg"),
+    ("connections", "CPU us per connect", "connections", "growth-connects.svg"),
+]
+MIB = 1 << 20
+
+
+def main():
+    results = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    folder = Path(sys.argv[2])
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, metric, label, name in PLOTS:
+        lines = series(results["rows"], kind, metric)
+        if lines:
+            draw(lines, metric, label, folder / name)
+
+
+def series(rows, kind, metric):
+    """Points of each server."""
+    lines = {}
+    for row in rows.values():
+        if not row.get("x") or row["x"][0] != kind:
+            continue
+        for server, metrics in row["servers"].items():
+            if metric in metrics:
+                value = metrics[metric]["median"]
+                lines.setdefault(server, []).append((row["x"][1], value / MIB if metric == "private MiB" else value))
+    return lines
+
+
+def draw(lines, metric, label, path):
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for server, points in lines.items():
+        axes.plot(*zip(*sorted(points)), marker="o", label=server)
+    if label != "connections":
+        axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(label)
+    axes.set_ylabel(metric)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    # Without the date, so that equal figures are an equal file.
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    main()
