@@ -12,14 +12,26 @@ use crate::identity::Identity;
 /// How much text of claims is kept in read form, in bytes; read, it takes up to ten times as much memory.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 
-/// The claims of one identity, read when a condition first asks for them.
+/// The claims of one identity; nothing is looked up, read or kept before a condition asks for them.
 #[derive(Debug, Default)]
-pub(super) struct Claims(OnceLock<Option<Variable>>);
+pub(super) struct Claims<'k> {
+    kept: Option<(&'k KeptClaims, &'k Arc<Identity>)>,
+    read: OnceLock<Arc<Read>>,
+}
 
-impl Claims {
+/// Claims in read form; none when they are no JSON.
+#[derive(Debug, Default)]
+struct Read(OnceLock<Option<Variable>>);
+
+impl Claims<'_> {
     pub(super) fn value(&self, identity: &Identity) -> Option<&Variable> {
+        let find = || {
+            self.kept
+                .map(|(kept, identity)| kept.find(identity))
+                .unwrap_or_default()
+        };
         let read = || of_json(identity.claims.as_str());
-        self.0.get_or_init(read).as_ref()
+        self.read.get_or_init(find).0.get_or_init(read).as_ref()
     }
 }
 
@@ -32,27 +44,34 @@ pub(super) struct KeptClaims {
 #[derive(Debug, Default)]
 struct Inner {
     /// By address. The weak reference keeps the address from being used for another identity.
-    by_identity: HashMap<usize, (Weak<Identity>, Arc<Claims>)>,
+    by_identity: HashMap<usize, (Weak<Identity>, Arc<Read>)>,
     text_bytes: usize,
 }
 
 impl KeptClaims {
-    /// The claims of an identity, not read yet unless somebody asked before.
-    pub(super) fn of(&self, identity: &Arc<Identity>) -> Arc<Claims> {
+    /// The claims of an identity.
+    pub(super) fn of<'k>(&'k self, identity: &'k Arc<Identity>) -> Claims<'k> {
+        Claims {
+            kept: Some((self, identity)),
+            read: OnceLock::new(),
+        }
+    }
+
+    fn find(&self, identity: &Arc<Identity>) -> Arc<Read> {
         let address = Arc::as_ptr(identity).addr();
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, claims)) = inner.by_identity.get(&address) {
-            return Arc::clone(claims);
+        if let Some((_, read)) = inner.by_identity.get(&address) {
+            return Arc::clone(read);
         }
         let bytes = identity.claims.as_str().len();
         if inner.text_bytes + bytes > TEXT_BYTES_MAX {
             inner.make_room();
         }
-        let claims = Arc::<Claims>::default();
-        let entry = (Arc::downgrade(identity), Arc::clone(&claims));
+        let read = Arc::<Read>::default();
+        let entry = (Arc::downgrade(identity), Arc::clone(&read));
         inner.by_identity.insert(address, entry);
         inner.text_bytes += bytes;
-        claims
+        read
     }
 }
 
@@ -97,7 +116,15 @@ mod tests {
         let kept = KeptClaims::default();
         let (ada, bob) = (identity("ada", 10), identity("bob", 10));
         assert!(name(&kept, &ada).contains("ada") && name(&kept, &bob).contains("bob"));
-        assert!(Arc::ptr_eq(&kept.of(&ada), &kept.of(&ada)));
+        assert!(Arc::ptr_eq(&kept.find(&ada), &kept.find(&ada)));
+    }
+
+    #[test]
+    fn nothing_is_kept_of_claims_that_no_condition_asks_for() {
+        let (kept, ada) = (KeptClaims::default(), identity("ada", 10));
+        drop(kept.of(&ada));
+        assert!(kept.inner.lock().unwrap().by_identity.is_empty());
+        assert_eq!(Arc::weak_count(&ada), 0);
     }
 
     #[test]

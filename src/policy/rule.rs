@@ -129,7 +129,7 @@ impl Rule {
     }
 
     /// What the rule says about a question. No effect, bounded work.
-    pub(super) fn consider(&self, question: &Question, claims: &Claims) -> Opinion {
+    pub(super) fn consider(&self, question: &Question, claims: &Claims<'_>) -> Opinion {
         let Some(captures) = self.pattern.captures(question.room.name()) else {
             return Opinion::OtherRoom;
         };

@@ -84,7 +84,7 @@ impl RulePolicy {
     }
 
     /// What the rule says, and the authorizer where the rule asks it.
-    async fn opinion(&self, rule: &Rule, question: &Question, claims: &Claims) -> Opinion {
+    async fn opinion(&self, rule: &Rule, question: &Question, claims: &Claims<'_>) -> Opinion {
         let opinion = rule.consider(question, claims);
         match &self.authorizer {
             Some(authorizer) if rule.authorizer && opinion == Opinion::Allows => {

@@ -18,7 +18,7 @@ pub(super) type Variable = Box<dyn Val>;
 /// The variables of one evaluation. Each is made when the condition first asks for it.
 pub(super) struct Variables<'a> {
     identity: &'a Identity,
-    claims: &'a Claims,
+    claims: &'a Claims<'a>,
     about: Option<About<'a>>,
     user: OnceLock<Option<Variable>>,
     room: OnceLock<Option<Variable>>,
@@ -36,7 +36,7 @@ pub(super) struct About<'a> {
 }
 
 impl<'a> Variables<'a> {
-    pub(super) const fn new(identity: &'a Identity, claims: &'a Claims, about: Option<About<'a>>) -> Self {
+    pub(super) const fn new(identity: &'a Identity, claims: &'a Claims<'a>, about: Option<About<'a>>) -> Self {
         Self {
             identity,
             claims,
