@@ -2,6 +2,8 @@
 //!
 //! The only place that knows which bus, which presence and which authenticator there is.
 
+mod reclaim;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -151,6 +153,7 @@ impl Gateway {
         }
         let shards = Shards::new(mailboxes);
         parts.run(&tasks, &serving);
+        tasks.spawn(reclaim::run(Arc::clone(&admission), serving.clone()));
         let port = Arc::new(ClientPort::new(config.client, Arc::clone(&admission), doors));
         tasks.spawn(client_port::serve(
             listeners.client,

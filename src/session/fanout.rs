@@ -39,13 +39,13 @@ impl<L: Link> Sessions<L> {
     /// Hands events to about [`CHUNK`] members, of one large room or of several small ones.
     pub fn fan_out(&mut self) {
         let mut targets = std::mem::take(&mut self.targets);
-        let mut served = 0;
+        let (mut served, now_ms) = (0, self.now_ms());
         while served < CHUNK {
             let Some(chunk) = self.local.next_chunk(&mut targets) else {
                 break;
             };
             for target in &targets {
-                self.hand(chunk.room, *target, &chunk.batch);
+                self.hand(now_ms, chunk.room, *target, &chunk.batch);
             }
             chunk.batch.handed_to(targets.iter().map(|target| target.from));
             served += targets.len().max(1);
@@ -53,11 +53,11 @@ impl<L: Link> Sessions<L> {
         self.targets = targets;
     }
 
-    fn hand(&mut self, room: RoomKey, target: Target, batch: &Rc<Batch>) {
+    fn hand(&mut self, now_ms: u64, room: RoomKey, target: Target, batch: &Rc<Batch>) {
         if let Some(conn) = self.conns.get(target.key as usize) {
             let wire = &self.services.wires[conn.link.wire()];
             if let Some(joint) = batch.joint(target.from, wire.format(), |event| wire.event(event)) {
-                return self.send(target.key, &joint, Kind::Live);
+                return self.send_at(now_ms, target.key, &joint, Kind::Live);
             }
         }
         for item in &batch.items()[target.from..] {

@@ -388,7 +388,11 @@ impl<L: Link> Sessions<L> {
     }
 
     pub(super) fn send(&mut self, key: Key, frame: &Frame, kind: Kind) {
-        let now_ms = self.now_ms();
+        self.send_at(self.now_ms(), key, frame, kind);
+    }
+
+    /// The same, for many at once that share one look at the clock.
+    pub(super) fn send_at(&mut self, now_ms: u64, key: Key, frame: &Frame, kind: Kind) {
         let Some(conn) = self.conns.get_mut(key as usize) else {
             return;
         };

@@ -171,6 +171,9 @@ impl Stripe {
                 self.forget_unused(&grace.room);
             }
         }
+        if self.graces.len() < self.graces.capacity() / 4 {
+            self.graces.shrink_to(self.graces.len() * 2);
+        }
     }
 
     /// Puts an observed room in line. Answers whether it is observed.
