@@ -12,26 +12,26 @@ matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "roomcast"})
 
 from matplotlib import pyplot  # noqa: E402 - the backend is chosen before
 
+# What grows, the figure, the axes' names, what a unit of the upright one is, and the file.
 PLOTS = [
-    ("members", "CPU us per delivery", "members of a room", "growth-members.svg"),
-    ("rooms", "CPU us per delivery", "rooms", "growth-rooms.svg"),
-    ("connections", "private MiB", "connections", "growth-memory.svg"),
-    ("connections", "CPU us per connect", "connections", "growth-connects.svg"),
+    ("members", "CPU us per delivery", "members of a room", "CPU us per delivery", 1, "growth-members.svg"),
+    ("rooms", "CPU us per delivery", "rooms", "CPU us per delivery", 1, "growth-rooms.svg"),
+    ("connections", "private bytes", "connections", "private MiB", 1 << 20, "growth-memory.svg"),
+    ("connections", "CPU us per connect", "connections", "CPU us per connect", 1, "growth-connects.svg"),
 ]
-MIB = 1 << 20
 
 
 def main():
     results = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    for kind, metric, label, name in PLOTS:
-        lines = series(results["rows"], kind, metric)
+    for kind, metric, across, upright, unit, name in PLOTS:
+        lines = series(results["rows"], kind, metric, unit)
         if lines:
-            draw(lines, metric, label, folder / name)
+            draw(lines, across, upright, folder / name)
 
 
-def series(rows, kind, metric):
+def series(rows, kind, metric, unit):
     """Points of each server."""
     lines = {}
     for row in rows.values():
@@ -40,19 +40,19 @@ def series(rows, kind, metric):
         for server, metrics in row["servers"].items():
             if metric in metrics:
                 value = metrics[metric]["median"]
-                lines.setdefault(server, []).append((row["x"][1], value / MIB if metric == "private MiB" else value))
+                lines.setdefault(server, []).append((row["x"][1], value / unit))
     return lines
 
 
-def draw(lines, metric, label, path):
+def draw(lines, across, upright, path):
     figure, axes = pyplot.subplots(figsize=(7, 4))
     for server, points in lines.items():
         axes.plot(*zip(*sorted(points)), marker="o", label=server)
-    if label != "connections":
+    if across != "connections":
         axes.set_xscale("log")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel(label)
-    axes.set_ylabel(metric)
+    axes.set_xlabel(across)
+    axes.set_ylabel(upright)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.tight_layout()

@@ -52,25 +52,29 @@ def ratios(row, runs):
 
 
 def markdown(results):
-    """One table: a line for each row, server and figure."""
-    lines = [
-        "| row | server | figure | median | min | max | to the limit | target |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    """A table for each kind of figures: a line for each row and server, a column for each figure."""
+    tables = {}
     for name, row in results["rows"].items():
         for server, metrics in row["servers"].items():
-            for metric, figure in metrics.items():
-                ratio = row["ratios"].get(server, {}).get(metric)
-                cells = [
-                    name,
-                    server,
-                    metric,
-                    *(number(figure[key]) for key in ("median", "min", "max")),
-                    f"{ratio['median']:.2f}x of {len(ratio['values'])}" if ratio else "",
-                    row["target"] if server == "roomcast" else "",
-                ]
-                lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            cells = [cell(figure, row["ratios"].get(server, {}).get(metric)) for metric, figure in metrics.items()]
+            line = [name, server, *cells, row["target"] if server == "roomcast" else ""]
+            tables.setdefault(tuple(metrics), []).append(line)
+    return "\n".join(table(["row", "server", *columns, "target"], lines) for columns, lines in tables.items())
+
+
+def table(head, lines):
+    rule = ["---"] * len(head)
+    return "".join(f"| {' | '.join(line)} |\n" for line in [head, rule, *lines])
+
+
+def cell(figure, ratio):
+    """Median, the span where there is one, and the ratio to the limit with the number of pairs."""
+    text = number(figure["median"])
+    if len(figure["values"]) > 1:
+        text += f" ({number(figure['min'])} to {number(figure['max'])})"
+    if ratio:
+        text += f", **{ratio['median']:.2f}x**/{len(ratio['values'])}"
+    return text
 
 
 def number(value):
