@@ -159,7 +159,7 @@ mod decide {
         let identity = Arc::new(Identity {
             tenant: Tenant::default(),
             user: user(1),
-            claims: Json::from(&serde_json::Value::from(support::claims())),
+            claims: Json::from(&serde_json::Value::from(support::claims())).into(),
             expiry: Expiry(u64::MAX),
         });
         let question = Question {

@@ -122,6 +122,24 @@ impl FromStr for ConnectionId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Expiry(pub u64);
 
+/// All claims of a token, as a JSON object. Kept as text: it is parsed only where a rule asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims(Box<str>);
+
+impl Claims {
+    /// The text of the object.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Json> for Claims {
+    fn from(json: Json) -> Self {
+        Self(json.as_str().into())
+    }
+}
+
 /// What a verified token said about its bearer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -129,8 +147,8 @@ pub struct Identity {
     pub tenant: Tenant,
     /// The user.
     pub user: UserId,
-    /// All claims of the token, as a JSON object. Kept as text: it is parsed only where a rule asks for it.
-    pub claims: Json,
+    /// All claims of the token.
+    pub claims: Claims,
     /// When the session ends unless a newer token is given.
     pub expiry: Expiry,
 }

@@ -1,4 +1,4 @@
-//! A token bucket without a timer: 16 bytes of state, refilled when it is asked.
+//! A token bucket without a timer: 8 bytes of state, refilled when it is asked.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Rate {
     /// Steady rate, per second. At least 1.
     pub per_second: u32,
-    /// The most that may happen at once. At least 1.
+    /// The most that may happen at once. At least 1; more than 4,294,966 count as that many.
     pub burst: u32,
 }
 
@@ -15,8 +15,9 @@ pub struct Rate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenBucket {
     /// Thousandths of a token that have been used up.
-    used_milli: u64,
-    refilled_ms: u64,
+    used_milli: u32,
+    /// The low bits of the clock: a bucket that nobody asked for weeks may refill late, but not too early.
+    refilled_ms: u32,
 }
 
 impl TokenBucket {
@@ -25,7 +26,7 @@ impl TokenBucket {
     pub const fn new(now_ms: u64) -> Self {
         Self {
             used_milli: 0,
-            refilled_ms: now_ms,
+            refilled_ms: low(now_ms),
         }
     }
 
@@ -34,19 +35,29 @@ impl TokenBucket {
     /// # Errors
     /// How long to wait for the next one when there is none; nothing is taken then.
     pub fn take(&mut self, rate: Rate, now_ms: u64) -> Result<(), Duration> {
-        let passed_ms = now_ms.saturating_sub(self.refilled_ms);
-        let refill = passed_ms.saturating_mul(u64::from(rate.per_second));
-        self.used_milli = self.used_milli.saturating_sub(refill);
-        self.refilled_ms = self.refilled_ms.max(now_ms);
-        let after = self.used_milli + 1000;
-        let burst = u64::from(rate.burst) * 1000;
+        let passed_ms = low(now_ms).wrapping_sub(self.refilled_ms);
+        // More than half of all: somebody else was here with a later time.
+        if passed_ms <= u32::MAX / 2 {
+            let refill = u64::from(passed_ms) * u64::from(rate.per_second);
+            self.used_milli = self
+                .used_milli
+                .saturating_sub(u32::try_from(refill).unwrap_or(u32::MAX));
+        }
+        self.refilled_ms = low(now_ms);
+        let after = u64::from(self.used_milli) + 1000;
+        let burst = (u64::from(rate.burst) * 1000).min(u64::from(u32::MAX));
         if after > burst {
             let wait_ms = (after - burst).div_ceil(u64::from(rate.per_second).max(1));
             return Err(Duration::from_millis(wait_ms));
         }
-        self.used_milli = after;
+        self.used_milli = u32::try_from(after).expect("it is at most the burst, which fits");
         Ok(())
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are what is asked for")]
+const fn low(ms: u64) -> u32 {
+    ms as u32
 }
 
 #[cfg(test)]
@@ -65,6 +76,27 @@ mod tests {
         assert_eq!(bucket.take(RATE, 0), Err(Duration::from_millis(100)));
         assert_eq!(bucket.take(RATE, 99), Err(Duration::from_millis(1)));
         assert_eq!(bucket.take(RATE, 100), Ok(()));
+    }
+
+    #[test]
+    fn a_clock_that_wraps_around_or_is_late_refills_no_more_than_passed() {
+        let end = u64::from(u32::MAX);
+        let mut bucket = TokenBucket::new(end - 10);
+        assert!((0..3).all(|_| bucket.take(RATE, end - 10).is_ok()));
+        assert!(bucket.take(RATE, end + 80).is_err());
+        assert!(bucket.take(RATE, end + 79).is_err(), "asked with an earlier time");
+        assert_eq!(bucket.take(RATE, end + 91), Ok(()));
+        assert!(bucket.take(RATE, end + 91).is_err());
+    }
+
+    #[test]
+    fn the_largest_burst_is_a_burst() {
+        let rate = Rate {
+            per_second: 1,
+            burst: u32::MAX,
+        };
+        let mut bucket = TokenBucket::new(0);
+        assert!((0..10_000).all(|_| bucket.take(rate, 0).is_ok()));
     }
 
     proptest::proptest! {

@@ -172,7 +172,7 @@ impl Issuer {
             tenant: self.tenant(&claims)?,
             user,
             expiry: expiry(&claims)?,
-            claims: text,
+            claims: text.into(),
         })
     }
 

@@ -92,7 +92,7 @@ impl Explain {
         let identity = Identity {
             tenant,
             user: UserId::parse(&user).map_err(|error| wrong("the user", &error))?,
-            claims: Json::from(&claims),
+            claims: Json::from(&claims).into(),
             expiry: Expiry(u64::MAX),
         };
         Ok(Question {

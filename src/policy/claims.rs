@@ -102,7 +102,7 @@ mod tests {
         Arc::new(Identity {
             tenant: Tenant::default(),
             user: UserId::parse("ada").unwrap(),
-            claims: Json::from(&serde_json::json!({"name": name, "pad": "x".repeat(bytes)})),
+            claims: Json::from(&serde_json::json!({"name": name, "pad": "x".repeat(bytes)})).into(),
             expiry: Expiry(0),
         })
     }

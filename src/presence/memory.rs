@@ -42,10 +42,8 @@ use crate::identity::UserId;
 use crate::json::Json;
 use crate::room::{Room, Tenant};
 use room::Attended;
-use stripe::{Shared, Stripe, Told};
-use whereabouts::Whereabouts;
-
-const STRIPES: usize = 64;
+use stripe::{STRIPES, Shared, Stripe, Told};
+use whereabouts::{RoomId, Whereabouts};
 
 /// Changes for one observer, in order.
 type Letters = Vec<(Arc<dyn Observer>, Arc<Change>)>;
@@ -65,7 +63,7 @@ impl MemoryPresence {
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
-            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            stripes: (0..STRIPES).map(|number| Mutex::new(Stripe::new(number))).collect(),
             hasher: RandomState::new(),
             started: Instant::now(),
             work: Notify::new(),
@@ -113,7 +111,7 @@ impl MemoryPresence {
 
     fn stripe(&self, room: &Room) -> MutexGuard<'_, Stripe> {
         let hash = self.hasher.hash_one(room);
-        let index = usize::try_from(hash % STRIPES as u64).expect("it is less than the number of stripes");
+        let index = usize::try_from(hash % u64::from(STRIPES)).expect("it is less than the number of stripes");
         lock(&self.stripes[index])
     }
 
@@ -123,9 +121,12 @@ impl MemoryPresence {
 
     fn find(&self, tenant: &Tenant, user: &UserId) -> Vec<(Room, Present)> {
         let rooms = self.shared.whereabouts.rooms_of(tenant.as_str(), user);
-        let shown = |room: Room| {
-            let present = self.read(&room, |attended| attended.shown(user))?;
-            Some((room, present))
+        let shown = |id: RoomId| {
+            let stripe = lock(&self.stripes[Stripe::of(id)]);
+            // The room may be another one by now, and the user one that shares the hash.
+            let room = stripe.name(id).filter(|room| room.tenant() == tenant.as_str())?;
+            let present = stripe.rooms.get(room)?.shown(user)?;
+            Some((room.clone(), present))
         };
         let mut found: Vec<(Room, Present)> = rooms.into_iter().filter_map(shown).collect();
         found.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));

@@ -22,7 +22,7 @@ pub struct Config {
     pub join_rate: Rate,
     /// How often a connection publishes, asks a backend, sets its state or queries.
     pub publish_rate: Rate,
-    /// How many refusals for the rate a connection gets before it is closed.
+    /// How many refusals for the rate a connection gets within a heartbeat interval before it is closed.
     pub rate_strikes_max: u8,
     /// The most commands that wait while one is carried out; reading stops then.
     pub commands_waiting_max: usize,

@@ -184,8 +184,7 @@ impl<L: Link> Sessions<L> {
     }
 
     /// Starts to enter rooms; goes on in [`Self::entered`].
-    pub(super) fn enter(&mut self, ticket: Ticket, entries: Vec<Entry>, cause: Cause) {
-        let (mut entries, now_ms) = (entries, self.now_ms());
+    pub(super) fn enter(&mut self, ticket: Ticket, mut entries: Vec<Entry>, cause: Cause) {
         if self.alive(ticket).is_none() {
             return;
         }
@@ -197,10 +196,7 @@ impl<L: Link> Sessions<L> {
         }
         let Some(session) = self.alive(ticket) else { return };
         if !entries.is_empty() {
-            session
-                .activity(now_ms)
-                .joining
-                .extend(entries.iter().map(|entry| entry.permit.room().clone()));
+            session.begin_joining(entries.iter().map(|entry| entry.permit.room().clone()));
         }
         let (connection, identity) = (session.connection, session.identity().cloned());
         let services = self.services.clone();
@@ -440,12 +436,8 @@ impl<L: Link> Sessions<L> {
     }
 
     fn forget_joining(&mut self, key: Key, room: &Room) {
-        let Some(activity) = self.session(key).and_then(|session| session.activity_if_any()) else {
-            return;
-        };
-        activity.joining.retain(|other| other != room);
-        if activity.joining.is_empty() {
-            activity.joining = Vec::new();
+        if let Some(session) = self.session(key) {
+            session.end_joining(room);
         }
     }
 }

@@ -228,9 +228,7 @@ impl<L: Link> Sessions<L> {
         if left > near {
             return;
         }
-        if left > notice {
-            self.schedule(left.saturating_sub(notice), ticket, Due::ExpiryNotice);
-        }
+        self.schedule(left.saturating_sub(notice), ticket, Due::ExpiryNotice);
         self.schedule(left, ticket, Due::Expiry);
     }
 
@@ -262,7 +260,7 @@ impl<L: Link> Sessions<L> {
             }
             // A clock that was set back: look again.
             Due::Expiry if left < Duration::from_secs(2) => self.schedule(left, ticket, Due::Expiry),
-            Due::Expiry | Due::ExpiryNotice | Due::Authentication | Due::Drain => {}
+            Due::Expiry | Due::ExpiryNotice | Due::Drain => {}
         }
     }
 }

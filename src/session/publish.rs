@@ -71,21 +71,20 @@ impl<L: Link> Sessions<L> {
         let name = event_name(method)?;
         self.check_payload(&payload)?;
         let identity = self.identity(key).ok_or_else(not_open)?;
-        let (Some(ticket), now_ms, max) = (self.ticket(key), self.now_ms(), self.services.config.asks_max) else {
+        let (Some(ticket), max) = (self.ticket(key), self.services.config.asks_max) else {
             return Ok(());
         };
         let Some(session) = self.session(key) else {
             return Ok(());
         };
         let connection = session.connection;
-        let activity = session.activity(now_ms);
-        if activity.asks >= max {
+        if session.conduct.asks >= max {
             return Err(Refusal::new(
                 ErrorCode::RateLimited,
                 format!("at most {max} requests at once"),
             ));
         }
-        activity.asks += 1;
+        session.conduct.asks += 1;
         let backend = Arc::clone(&self.services.backend);
         self.run(async move {
             let answer = backend
@@ -102,9 +101,7 @@ impl<L: Link> Sessions<L> {
             let answer = answer.map_or_else(|error| Message::Error(backend_refusal(&error)), Message::Reply);
             move |sessions: &mut Self| {
                 let Some(session) = sessions.alive(ticket) else { return };
-                if let Some(activity) = session.activity_if_any() {
-                    activity.asks -= 1;
-                }
+                session.conduct.asks -= 1;
                 sessions.answer(ticket.key, id, &answer);
             }
         });

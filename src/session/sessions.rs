@@ -96,7 +96,6 @@ pub(super) struct Ticket {
 /// What is due at a time.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Due {
-    Authentication,
     ExpiryNotice,
     Expiry,
     Drain,
@@ -118,6 +117,8 @@ pub struct Sessions<L> {
     pub(super) local: Local,
     pub(super) conns: Slab<Conn<L>>,
     pub(super) timers: BTreeMap<u64, Vec<(Ticket, Due)>>,
+    /// Who has connected, and when, until the time for a token is over.
+    pub(super) newcomers: VecDeque<(u64, Ticket)>,
     /// Revocations this shard has carried out, newest last, with the number of the first.
     pub(super) revocations: VecDeque<Revocation>,
     pub(super) revocations_before: u64,
@@ -146,6 +147,7 @@ impl<L: Link> Sessions<L> {
             local: Local::default(),
             conns: Slab::new(),
             timers: BTreeMap::new(),
+            newcomers: VecDeque::new(),
             revocations: VecDeque::new(),
             revocations_before: 0,
             swept_s: 0,
@@ -180,14 +182,14 @@ impl<L: Link> Sessions<L> {
     /// Opens a session. A `token` that came with the handshake is used at once.
     pub fn open(&mut self, link: L, token: Option<String>) -> Key {
         self.generation = self.generation.wrapping_add(1);
-        let session = Session::new(ConnectionId::for_slot(self.next_key()), self.generation, self.now_s());
+        let session = Session::new(ConnectionId::for_slot(self.next_key()), self.generation, self.now_ms());
         let key =
             Key::try_from(self.conns.insert(Conn { link, session })).expect("a shard has fewer than 2^32 connections");
         let ticket = Ticket {
             key,
             generation: self.generation,
         };
-        self.schedule(self.services.config.authentication_timeout, ticket, Due::Authentication);
+        self.newcomers.push_back((self.now_ms(), ticket));
         if let Some(token) = token {
             self.authenticate(key, 0, token, Vec::new());
             self.go_on();
@@ -216,14 +218,12 @@ impl<L: Link> Sessions<L> {
 
     /// Carries a command out, or puts it in line.
     pub fn command(&mut self, key: Key, request: Request) {
-        let (now_ms, waiting_max) = (self.now_ms(), self.services.config.commands_waiting_max);
+        let waiting_max = self.services.config.commands_waiting_max;
         let Some(conn) = self.conns.get_mut(key as usize) else {
             return;
         };
         if conn.session.busy || conn.link.backlog_bytes() > BACKLOG_BYTES_MAX {
-            let waiting = &mut conn.session.activity(now_ms).waiting;
-            waiting.push_back(request);
-            if waiting.len() >= waiting_max && !conn.session.paused {
+            if conn.session.wait(request) >= waiting_max && !conn.session.paused {
                 conn.session.paused = true;
                 conn.link.pause(true);
             }
@@ -235,12 +235,7 @@ impl<L: Link> Sessions<L> {
 
     /// The connection has taken some of what was queued for it.
     pub fn flushed(&mut self, key: Key) {
-        let waits = |session: &mut Session| {
-            session
-                .activity_if_any()
-                .is_some_and(|activity| !activity.waiting.is_empty())
-        };
-        if self.session(key).is_some_and(waits) {
+        if self.session(key).is_some_and(|session| session.is_waiting()) {
             self.ready.extend(self.ticket(key));
             self.go_on();
         }
@@ -248,11 +243,11 @@ impl<L: Link> Sessions<L> {
 
     /// The client sent what cannot be read.
     pub fn malformed(&mut self, key: Key, id: u32, refusal: Refusal) {
-        let (now_ms, max) = (self.now_ms(), self.services.config.malformed_max);
+        let max = self.services.config.malformed_max;
         let Some(session) = self.session(key) else { return };
-        let activity = session.activity(now_ms);
-        activity.malformed = activity.malformed.saturating_add(1);
-        let again = activity.malformed <= max;
+        let malformed = &mut session.conduct.malformed;
+        *malformed = malformed.saturating_add(1);
+        let again = *malformed <= max;
         self.refuse(key, id, refusal);
         if !again {
             self.doom(key, CloseReason::Misuse);
@@ -346,10 +341,7 @@ impl<L: Link> Sessions<L> {
     pub(super) fn done(&mut self, ticket: Ticket) {
         let Some(session) = self.alive(ticket) else { return };
         session.busy = false;
-        if session
-            .activity_if_any()
-            .is_some_and(|activity| !activity.waiting.is_empty())
-        {
+        if session.is_waiting() {
             self.ready.push(ticket);
         }
     }
@@ -463,7 +455,7 @@ impl<L: Link> Sessions<L> {
         if conn.session.busy || conn.link.backlog_bytes() > BACKLOG_BYTES_MAX {
             return None;
         }
-        let request = conn.session.activity_if_any()?.waiting.pop_front();
+        let request = conn.session.next_waiting();
         if request.is_none() && conn.session.paused {
             conn.session.paused = false;
             conn.link.pause(false);

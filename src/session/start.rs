@@ -85,16 +85,16 @@ impl<L: Link> Sessions<L> {
         let Some(session) = self.session(key) else {
             return Ok(());
         };
-        let activity = session.activity(now_ms);
+        let conduct = &mut session.conduct;
         let (bucket, rate): (&mut TokenBucket, Rate) = match command {
-            Command::Join { .. } | Command::Leave { .. } => (&mut activity.join_rate, config.join_rate),
-            _ => (&mut activity.publish_rate, config.publish_rate),
+            Command::Join { .. } | Command::Leave { .. } => (&mut conduct.join_rate, config.join_rate),
+            _ => (&mut conduct.publish_rate, config.publish_rate),
         };
         let Err(wait) = bucket.take(rate, now_ms) else {
             return Ok(());
         };
-        activity.strikes = activity.strikes.saturating_add(1);
-        if activity.strikes > config.rate_strikes_max {
+        conduct.strikes = conduct.strikes.saturating_add(1);
+        if conduct.strikes > config.rate_strikes_max {
             self.doom(key, CloseReason::Flooding);
         }
         Err(Refusal::new(ErrorCode::RateLimited, "too many commands").retry_after(wait))

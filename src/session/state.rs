@@ -27,47 +27,37 @@ pub(super) struct Membership {
     pub granted: bool,
 }
 
-/// What only a busy client needs.
-#[derive(Debug)]
-pub(super) struct Activity {
+/// What only a busy client needs. Gone as soon as there is nothing in it.
+#[derive(Debug, Default)]
+struct Pending {
     /// Commands that wait for the one under way.
-    pub waiting: VecDeque<Request>,
+    waiting: VecDeque<Request>,
     /// Rooms it is being joined to.
-    pub joining: Vec<Room>,
+    joining: Vec<Room>,
+}
+
+/// What a client has done lately that is bounded.
+#[derive(Debug)]
+pub(super) struct Conduct {
+    pub join_rate: TokenBucket,
+    pub publish_rate: TokenBucket,
     /// Requests to a backend under way.
     pub asks: u8,
     /// Commands that could not be read so far.
     pub malformed: u8,
-    /// Refusals for the rate so far.
+    /// Refusals for the rate since the last heartbeat.
     pub strikes: u8,
-    pub join_rate: TokenBucket,
-    pub publish_rate: TokenBucket,
-    /// When it last did something.
-    pub last_ms: u64,
 }
 
-impl Activity {
-    pub const fn new(now_ms: u64) -> Self {
+impl Conduct {
+    const fn new(now_ms: u64) -> Self {
         Self {
-            waiting: VecDeque::new(),
-            joining: Vec::new(),
+            join_rate: TokenBucket::new(now_ms),
+            publish_rate: TokenBucket::new(now_ms),
             asks: 0,
             malformed: 0,
             strikes: 0,
-            join_rate: TokenBucket::new(now_ms),
-            publish_rate: TokenBucket::new(now_ms),
-            last_ms: now_ms,
         }
-    }
-
-    /// Whether nothing would be forgotten with it.
-    pub fn is_forgettable(&self, now_ms: u64) -> bool {
-        const QUIET_MS: u64 = 20_000;
-        self.waiting.is_empty()
-            && self.joining.is_empty()
-            && self.asks == 0
-            && self.malformed == 0
-            && now_ms.saturating_sub(self.last_ms) > QUIET_MS
     }
 }
 
@@ -100,21 +90,24 @@ pub(super) struct Session {
     pub paused: bool,
     pub phase: Phase,
     pub memberships: Vec<Membership>,
-    activity: Option<Box<Activity>>,
+    pub conduct: Conduct,
+    pending: Option<Box<Pending>>,
 }
 
 impl Session {
-    pub fn new(connection: ConnectionId, generation: u32, seen_s: u32) -> Self {
+    /// A session that begins at `now_ms` of the shard's clock.
+    pub fn new(connection: ConnectionId, generation: u32, now_ms: u64) -> Self {
         Self {
             connection,
             generation,
-            seen_s,
+            seen_s: u32::try_from(now_ms / 1000).unwrap_or(u32::MAX),
             busy: false,
             ends_soon: false,
             paused: false,
             phase: Phase::Anonymous,
             memberships: Vec::new(),
-            activity: None,
+            conduct: Conduct::new(now_ms),
+            pending: None,
         }
     }
 
@@ -154,28 +147,41 @@ impl Session {
         self.memberships.push(membership);
     }
 
-    pub fn activity(&mut self, now_ms: u64) -> &mut Activity {
-        let activity = self.activity.get_or_insert_with(|| Box::new(Activity::new(now_ms)));
-        activity.last_ms = now_ms;
-        activity
+    /// Puts a command in line; answers how many are.
+    pub fn wait(&mut self, request: Request) -> usize {
+        let waiting = &mut self.pending.get_or_insert_default().waiting;
+        waiting.push_back(request);
+        waiting.len()
     }
 
-    pub fn activity_if_any(&mut self) -> Option<&mut Activity> {
-        self.activity.as_deref_mut()
+    pub fn is_waiting(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| !pending.waiting.is_empty())
+    }
+
+    /// The command that has waited longest.
+    pub fn next_waiting(&mut self) -> Option<Request> {
+        let request = self.pending.as_mut()?.waiting.pop_front();
+        self.forget_pending();
+        request
+    }
+
+    pub fn begin_joining(&mut self, rooms: impl Iterator<Item = Room>) {
+        self.pending.get_or_insert_default().joining.extend(rooms);
+    }
+
+    pub fn end_joining(&mut self, room: &Room) {
+        if let Some(pending) = &mut self.pending {
+            pending.joining.retain(|other| other != room);
+            self.forget_pending();
+        }
     }
 
     pub fn joining(&self) -> &[Room] {
-        self.activity.as_ref().map_or(&[], |activity| &activity.joining)
+        self.pending.as_ref().map_or(&[], |pending| &pending.joining)
     }
 
-    /// Gives back what a quiet client does not need.
-    pub fn forget_activity(&mut self, now_ms: u64) {
-        if self
-            .activity
-            .as_ref()
-            .is_some_and(|activity| activity.is_forgettable(now_ms))
-        {
-            self.activity = None;
-        }
+    fn forget_pending(&mut self) {
+        self.pending
+            .take_if(|pending| pending.waiting.is_empty() && pending.joining.is_empty());
     }
 }

@@ -11,6 +11,7 @@ use crate::hub::local::Key;
 impl<L: Link> Sessions<L> {
     /// Looks at what is due. To be called about once a second.
     pub fn tick(&mut self) {
+        self.check_newcomers();
         self.fire_timers();
         let now_s = self.now_s();
         while self.swept_s < now_s {
@@ -32,10 +33,18 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    fn fire(&mut self, ticket: Ticket, due: Due) {
-        let Some(session) = self.alive(ticket) else { return };
-        match due {
-            Due::Authentication if session.phase == Phase::Anonymous => {
+    /// Closes who has shown no token in time.
+    fn check_newcomers(&mut self) {
+        let timeout_ms = u64::try_from(self.services.config.authentication_timeout.as_millis()).unwrap_or(u64::MAX);
+        let now_ms = self.now_ms();
+        while let Some((since_ms, ticket)) = self.newcomers.front().copied()
+            && now_ms.saturating_sub(since_ms) >= timeout_ms
+        {
+            self.newcomers.pop_front();
+            if self
+                .alive(ticket)
+                .is_some_and(|session| session.phase == Phase::Anonymous)
+            {
                 self.refuse(
                     ticket.key,
                     0,
@@ -43,7 +52,14 @@ impl<L: Link> Sessions<L> {
                 );
                 self.doom(ticket.key, CloseReason::Unauthenticated);
             }
-            Due::Authentication => {}
+        }
+        if self.newcomers.len() < self.newcomers.capacity() / 4 {
+            self.newcomers.shrink_to(self.newcomers.len() * 2);
+        }
+    }
+
+    fn fire(&mut self, ticket: Ticket, due: Due) {
+        match due {
             Due::ExpiryNotice | Due::Expiry => self.expiry_due(ticket, due),
             Due::Drain => self.doom(ticket.key, CloseReason::Draining),
         }
@@ -51,10 +67,10 @@ impl<L: Link> Sessions<L> {
 
     /// Gives one second's share of the connections a sign of life: those whose key falls on this spoke of the wheel.
     fn beat(&mut self, second: u32) {
-        let (now_ms, now_s) = (self.now_ms(), self.now_s());
+        let now_s = self.now_s();
         for key in self.spoke(second) {
             let Some(session) = self.session(key) else { continue };
-            session.forget_activity(now_ms);
+            session.conduct.strikes = 0;
             let ends_soon = session.ends_soon;
             if let (false, Some(ticket), Some(identity)) = (ends_soon, self.ticket(key), self.identity(key)) {
                 self.schedule_expiry(ticket, identity.expiry);

@@ -130,7 +130,7 @@ mod tests {
             let identity = Identity {
                 tenant: Tenant::default(),
                 user: UserId::parse("billing").unwrap(),
-                claims: Json::parse(r#"{"scope":"publish","tenants":["*"]}"#).unwrap(),
+                claims: Json::parse(r#"{"scope":"publish","tenants":["*"]}"#).unwrap().into(),
                 expiry: self.expiry,
             };
             Box::pin(async { Ok(identity) })

@@ -103,7 +103,7 @@ fn with_claims(tenant: Tenant, text: &str) -> Result<Identity, Refusal> {
     Ok(Identity {
         tenant,
         user: convert::user("claims_json.sub", user)?,
-        claims,
+        claims: claims.into(),
         expiry: Expiry(u64::MAX),
     })
 }

@@ -28,7 +28,7 @@ impl Authenticator for Issuer {
         let identity = Identity {
             tenant: Tenant::default(),
             user: UserId::parse("billing").unwrap(),
-            claims: Json::parse(claims).unwrap(),
+            claims: Json::parse(claims).unwrap().into(),
             expiry: Expiry(u64::MAX),
         };
         Box::pin(async { Ok(identity) })

@@ -128,7 +128,7 @@ fn event(name: &str) -> ClientEvent {
         identity: Arc::new(Identity {
             tenant,
             user: UserId::parse("ada").unwrap(),
-            claims: Json::from(&json!({"sub": "ada"})),
+            claims: Json::from(&json!({"sub": "ada"})).into(),
             expiry: Expiry(u64::MAX),
         }),
         connection: ConnectionId::random(),

@@ -25,8 +25,8 @@ const LOOKS: u32 = 4;
 /// How long it may take to settle.
 const SETTLE_MAX: Duration = Duration::from_secs(15);
 
-/// How long a server may take to give memory back after everybody left.
-const FREE_MAX: Duration = Duration::from_secs(40);
+/// How long a server is left alone before it is looked at what it has given back after everybody left.
+const FREE_MIN: Duration = Duration::from_secs(40);
 
 /// Members of a room, by which of a member's rooms it is; further rooms are as the last.
 const ROOM_SIZES: [u32; 2] = [1000, 10];
@@ -101,7 +101,9 @@ impl Idle {
         let pings = crowd.ledger.pings - pings;
         let disconnected = crowd.ledger.faults.disconnected;
         let faults = crowd.faults();
-        let after = settled(&run, &mut crowd, FREE_MAX)?;
+        // Servers look now and then whether there is something to give back.
+        crowd.during(FREE_MIN)?;
+        let after = settled(&run, &mut crowd, SETTLE_MAX)?;
         let seconds = to.since(&from).as_secs_f64() * f64::from(inside);
         let json = json!({
             "scenario": "idle",
@@ -117,6 +119,9 @@ impl Idle {
             "memory_after_leave": after.server.map(memory),
             "memory_after_percent_of_before": before.server.zip(after.server).map(|(before, after)| {
                 100.0 * float(after.private_bytes) / float(before.private_bytes.max(1))
+            }),
+            "resident_after_percent_of_before": before.server.zip(after.server).map(|(before, after)| {
+                100.0 * float(after.resident_bytes) / float(before.resident_bytes.max(1))
             }),
             "memory_after_percent_of_full": steps.last().and_then(|step| step.usage).zip(after.server)
                 .map(|(full, after)| 100.0 * float(after.private_bytes) / float(full.private_bytes.max(1))),

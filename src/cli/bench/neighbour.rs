@@ -80,22 +80,32 @@ impl Neighbour {
     pub(super) fn measure(&self, stop: &Arc<AtomicBool>) -> Result<Outcome, Failure> {
         let run = Run::of(self.at.start()?, stop.clone());
         let small = self.small;
-        let rooms_of = move |number| vec![if number < small { WATCHED } else { BESIDE }];
-        let mut crowd = run.crowd(Box::new(rooms_of), BESIDE)?;
-        crowd.enter(0..small + self.members)?;
+        // Each room has a thread of its own, or the small room's events would wait behind those of the large one here.
+        let mut watched = run.crowd(Box::new(|_| vec![WATCHED]), BESIDE)?;
+        let mut others = run.crowd(Box::new(|_| vec![BESIDE]), BESIDE)?;
+        watched.enter(0..small)?;
+        others.enter(small..small + self.members)?;
         let mut near = Source::start(&run, WATCHED, self.rate, 200)?;
         let mut far = Source::start(&run, BESIDE, self.large_rate, 200)?;
-        serve(&mut crowd, &mut [(&mut near, 0)], Duration::from_secs(1))?;
-        serve(&mut crowd, &mut [(&mut far, 1)], Duration::from_secs(1))?;
-        crowd.ledger.restart();
-        serve(&mut crowd, &mut [(&mut near, 0)], self.duration)?;
-        let alone = crowd.ledger.latencies[0].as_json();
-        crowd.ledger.restart();
+        serve(&mut watched, &mut near, 0, Duration::from_secs(1))?;
+        serve(&mut others, &mut far, 1, Duration::from_secs(1))?;
+        watched.ledger.restart();
+        serve(&mut watched, &mut near, 0, self.duration)?;
+        let alone = watched.ledger.latencies[0].as_json();
+        watched.ledger.restart();
+        others.ledger.restart();
         let from = run.moment()?;
-        serve(&mut crowd, &mut [(&mut near, 0), (&mut far, 1)], self.duration)?;
+        std::thread::scope(|scope| {
+            let large = scope.spawn(|| serve(&mut others, &mut far, 1, self.duration));
+            let small = serve(&mut watched, &mut near, 0, self.duration);
+            let large = large.join().expect("serving members does not panic");
+            small.and(large)
+        })?;
         let to = run.moment()?;
         near.finish()?;
         far.finish()?;
+        let mut faults = watched.faults();
+        faults.add(others.faults());
         let json = json!({
             "scenario": "neighbour",
             "server": run.target.name,
@@ -105,11 +115,11 @@ impl Neighbour {
             "rate": self.rate,
             "large_rate": self.large_rate,
             "alone_ms": alone,
-            "beside_ms": crowd.ledger.latencies[0].as_json(),
-            "large_ms": crowd.ledger.latencies[1].as_json(),
+            "beside_ms": watched.ledger.latencies[0].as_json(),
+            "large_ms": others.ledger.latencies[1].as_json(),
             "cpu_percent": percent(&from, &to),
         });
-        Ok(Outcome::of(json, crowd.faults()))
+        Ok(Outcome::of(json, faults))
     }
 }
 
@@ -124,7 +134,7 @@ impl Stalled {
         let mut crowd = run.crowd(Box::new(|_| vec![WATCHED]), BESIDE)?;
         crowd.enter(0..self.members)?;
         let mut source = Source::start(&run, WATCHED, self.rate, self.payload_bytes)?;
-        serve(&mut crowd, &mut [(&mut source, 0)], Duration::from_secs(1))?;
+        serve(&mut crowd, &mut source, 0, Duration::from_secs(1))?;
         crowd.ledger.restart();
         let well = self.part(&run, &mut crowd, &mut source)?;
         crowd.stall(0..(self.members * self.stalled / 100).max(1))?;
@@ -151,7 +161,7 @@ impl Stalled {
         let mut private_bytes_max = 0;
         let seconds = self.duration.as_secs().max(1);
         for _ in 0..seconds {
-            serve(crowd, &mut [(source, 0)], Duration::from_secs(1))?;
+            serve(crowd, source, 0, Duration::from_secs(1))?;
             let now = run.moment()?;
             private_bytes_max = private_bytes_max.max(now.server.map_or(0, |usage| usage.private_bytes));
         }
@@ -219,14 +229,11 @@ impl Source {
 }
 
 /// Publishes for this long and waits until everybody has everything.
-fn serve(crowd: &mut Crowd, sources: &mut [(&mut Source, Group)], duration: Duration) -> Result<(), Failure> {
-    let start = Instant::now() + LEAD;
-    for (source, group) in sources.iter_mut() {
-        source.publish(start, duration);
-        crowd.expect(*group, source.next);
-    }
+fn serve(crowd: &mut Crowd, source: &mut Source, group: Group, duration: Duration) -> Result<(), Failure> {
+    source.publish(Instant::now() + LEAD, duration);
+    crowd.expect(group, source.next);
     crowd.until(PATIENCE + duration, |ledger| {
-        ledger.all_complete() && sources.iter().all(|(source, _)| source.publisher.is_done())
+        ledger.all_complete() && source.publisher.is_done()
     })?;
     Ok(())
 }

@@ -63,6 +63,15 @@ impl Tally {
 }
 
 impl Faults {
+    pub(super) fn add(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.doubled += other.doubled;
+        self.reordered += other.reordered;
+        self.strayed += other.strayed;
+        self.disconnected += other.disconnected;
+        self.resyncs += other.resyncs;
+    }
+
     pub(super) fn any(&self) -> bool {
         *self != Self::default()
     }

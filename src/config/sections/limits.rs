@@ -50,7 +50,7 @@ pub(in crate::config) struct Session {
     /// How often a connection publishes, asks a backend, sets its state or queries.
     #[serde(with = "Rated")]
     publish_rate: Rate,
-    /// How many refusals for the rate a connection gets before it is closed with 4005.
+    /// How many refusals for the rate a connection gets within a heartbeat interval before it is closed with 4005.
     rate_strikes_max: u8,
     /// The most commands that wait while one is carried out; then no more are read.
     commands_waiting_max: usize,

@@ -118,7 +118,7 @@ fn identity(user: &str, claims: &serde_json::Value) -> Arc<Identity> {
     Arc::new(Identity {
         tenant: Tenant::parse("acme").unwrap(),
         user: UserId::parse(user).unwrap(),
-        claims: Json::from(claims),
+        claims: Json::from(claims).into(),
         expiry: Expiry(u64::MAX),
     })
 }

@@ -35,7 +35,7 @@ pub(in crate::policy) fn identity(tenant: &str, claims: &Value) -> Arc<Identity>
     Arc::new(Identity {
         tenant: Tenant::parse(tenant).unwrap(),
         user: UserId::parse("ada").unwrap(),
-        claims: Json::from(claims),
+        claims: Json::from(claims).into(),
         expiry: Expiry(u64::MAX),
     })
 }

@@ -3,6 +3,7 @@
 use super::attendance::Attendance;
 use super::users::Users;
 use super::watched::Watched;
+use super::whereabouts::RoomId;
 use crate::event::{Except, Timestamp};
 use crate::identity::UserId;
 use crate::json::Json;
@@ -41,6 +42,7 @@ pub(super) enum Left {
 /// A room somebody is in or observes.
 #[derive(Debug)]
 pub(super) struct Attended {
+    pub(super) id: RoomId,
     pub(super) users: Users,
     /// Open connections.
     connections: u32,
@@ -53,8 +55,9 @@ pub(super) struct Attended {
 }
 
 impl Attended {
-    pub(super) const fn new() -> Self {
+    pub(super) const fn new(id: RoomId) -> Self {
         Self {
+            id,
             users: Users::new(),
             connections: 0,
             lost: 0,

@@ -1,21 +1,24 @@
 //! A share of the rooms behind one lock.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use slab::Slab;
 use tokio::sync::broadcast;
 
 use super::config::Config;
 use super::room::{Attended, Entered, Left};
 use super::watched::Telling;
-use super::whereabouts::Whereabouts;
+use super::whereabouts::{RoomId, Whereabouts};
 use crate::event::Timestamp;
 use crate::identity::UserId;
 use crate::json::Json;
 use crate::presence::{Activity, Change, Departure, Member, Observer, Roster};
 use crate::room::Room;
+
+/// How many shares there are.
+pub(super) const STRIPES: u32 = 64;
 
 /// What all stripes share.
 #[derive(Debug)]
@@ -34,16 +37,16 @@ impl Shared {
         }
     }
 
-    fn joined(&self, room: &Room, user: &UserId, occupied: bool) {
-        self.whereabouts.joined(room, user);
+    fn joined(&self, room: &Room, id: RoomId, user: &UserId, occupied: bool) {
+        self.whereabouts.joined(room.tenant(), user, id);
         if occupied {
             self.announce(|| Activity::Occupied(room.clone()));
         }
         self.announce(|| Activity::Joined(room.clone(), user.clone()));
     }
 
-    fn gone(&self, room: &Room, user: &UserId, vacated: bool) {
-        self.whereabouts.gone(room, user);
+    fn gone(&self, room: &Room, id: RoomId, user: &UserId, vacated: bool) {
+        self.whereabouts.gone(room.tenant(), user, id);
         self.announce(|| Activity::Left(room.clone(), user.clone()));
         if vacated {
             self.announce(|| Activity::Vacated(room.clone()));
@@ -67,9 +70,12 @@ struct Grace {
 pub(super) type Told = (Arc<Change>, Vec<Arc<dyn Observer>>);
 
 /// A share of the rooms.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Stripe {
     pub rooms: HashMap<Room, Attended>,
+    /// By the number of the room in this stripe.
+    names: Slab<Room>,
+    number: u32,
     /// Oldest first; all wait equally long. One for each connection that was somebody's last one within the grace period.
     graces: VecDeque<Grace>,
     /// Observed rooms in which something may have changed.
@@ -77,15 +83,46 @@ pub(super) struct Stripe {
 }
 
 impl Stripe {
+    /// No rooms yet: the stripe with this number, of [`STRIPES`].
+    pub(super) fn new(number: u32) -> Self {
+        Self {
+            rooms: HashMap::new(),
+            names: Slab::new(),
+            number,
+            graces: VecDeque::new(),
+            queued: Vec::new(),
+        }
+    }
+
+    /// The number of the stripe that a room is in.
+    pub(super) const fn of(id: RoomId) -> usize {
+        (id.0 % STRIPES) as usize
+    }
+
+    /// The name of a room that is attended in this stripe.
+    pub(super) fn name(&self, id: RoomId) -> Option<&Room> {
+        self.names.get(Self::slot(id))
+    }
+
+    const fn slot(id: RoomId) -> usize {
+        (id.0 / STRIPES) as usize
+    }
+
+    fn attended(&mut self, room: &Room) -> &mut Attended {
+        let (names, number) = (&mut self.names, self.number);
+        self.rooms.entry(room.clone()).or_insert_with(|| {
+            let slot =
+                u32::try_from(names.insert(room.clone())).expect("a node attends fewer than 2^26 rooms a stripe");
+            Attended::new(RoomId(slot * STRIPES + number))
+        })
+    }
+
     /// Enters a connection. Answers whether there is something to tell later.
     pub(super) fn enter(&mut self, shared: &Shared, room: &Room, member: &Member, state: Option<Json>) -> bool {
-        let mut entry = match self.rooms.entry(room.clone()) {
-            Entry::Occupied(entry) => entry,
-            Entry::Vacant(entry) => entry.insert_entry(Attended::new()),
-        };
-        if let Entered::Joined { occupied } = entry.get_mut().enter(member, state, Timestamp::now()) {
-            // The room as it is kept here already, not the copy that was parsed for this member.
-            shared.joined(entry.key(), &member.user, occupied);
+        let attended = self.attended(room);
+        let id = attended.id;
+        if let Entered::Joined { occupied } = attended.enter(member, state, Timestamp::now()) {
+            shared.joined(room, id, &member.user, occupied);
         }
         self.queue(room)
     }
@@ -113,7 +150,7 @@ impl Stripe {
             self.graces.push_back(Grace { lost_ms, room, user });
         }
         if let Left::Gone { vacated } = left {
-            shared.gone(room, &member.user, vacated);
+            shared.gone(room, attended.id, &member.user, vacated);
         }
         let told_later = self.queue(room);
         self.forget_unused(room);
@@ -121,8 +158,7 @@ impl Stripe {
     }
 
     pub(super) fn observe(&mut self, shared: &Shared, room: &Room, observer: Arc<dyn Observer>) -> Roster {
-        let attended = self.rooms.entry(room.clone()).or_insert_with(Attended::new);
-        attended.observe(observer, &shared.config, &shared.versions)
+        self.attended(room).observe(observer, &shared.config, &shared.versions)
     }
 
     pub(super) fn unobserve(&mut self, room: &Room, observer_id: u16) {
@@ -166,7 +202,7 @@ impl Stripe {
                 continue;
             };
             if let Some(vacated) = attended.give_up(&grace.user, grace.lost_ms) {
-                shared.gone(&grace.room, &grace.user, vacated);
+                shared.gone(&grace.room, attended.id, &grace.user, vacated);
                 self.queue(&grace.room);
                 self.forget_unused(&grace.room);
             }
@@ -190,7 +226,12 @@ impl Stripe {
 
     fn forget_unused(&mut self, room: &Room) {
         if self.rooms.get(room).is_some_and(Attended::is_unused) {
-            self.rooms.remove(room);
+            if let Some(attended) = self.rooms.remove(room) {
+                self.names.remove(Self::slot(attended.id));
+            }
+            if self.names.is_empty() {
+                self.names = Slab::new();
+            }
             if self.rooms.len() < self.rooms.capacity() / 4 {
                 self.rooms.shrink_to(self.rooms.len() * 2);
             }

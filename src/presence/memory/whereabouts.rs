@@ -8,16 +8,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use hashbrown::HashTable;
 
 use crate::identity::UserId;
-use crate::room::Room;
 
 const STRIPES: usize = 64;
 
-/// That a user is in a room. The user is a hash of tenant and name, which saves both. Two users that share one share their
+/// Names a room somebody is in, among all stripes, for as long as it is attended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RoomId(pub u32);
+
+/// That a user is in a room. The user is half a hash of tenant and name, which saves both. Users that share it share their
 /// places; whoever reads them looks into the rooms anyway.
 #[derive(Debug)]
 struct Place {
-    user: u64,
-    room: Room,
+    user: u32,
+    room: RoomId,
 }
 
 /// All places of a share of the users, found by the user's hash.
@@ -39,45 +42,49 @@ impl Whereabouts {
     }
 
     /// A user is shown in a room that was not before.
-    pub(super) fn joined(&self, room: &Room, user: &UserId) {
-        let (user, mut share) = self.share(room.tenant(), user);
-        let room = room.clone();
-        share.insert_unique(user, Place { user, room }, |place| place.user);
+    pub(super) fn joined(&self, tenant: &str, user: &UserId, room: RoomId) {
+        let (user, mut share) = self.share(tenant, user);
+        share.insert_unique(spread(user), Place { user, room }, |place| spread(place.user));
     }
 
     /// A user is no longer shown in a room.
-    pub(super) fn gone(&self, room: &Room, user: &UserId) {
-        let (user, mut share) = self.share(room.tenant(), user);
-        if let Ok(place) = share.find_entry(user, |place| place.user == user && place.room == *room) {
+    pub(super) fn gone(&self, tenant: &str, user: &UserId, room: RoomId) {
+        let (user, mut share) = self.share(tenant, user);
+        if let Ok(place) = share.find_entry(spread(user), |place| place.user == user && place.room == room) {
             place.remove();
         }
         if share.len() < share.capacity() / 4 {
             let places = share.len() * 2;
-            share.shrink_to(places, |place| place.user);
+            share.shrink_to(places, |place| spread(place.user));
         }
     }
 
     /// The rooms the user may be in, in no order.
-    pub(super) fn rooms_of(&self, tenant: &str, user: &UserId) -> Vec<Room> {
+    pub(super) fn rooms_of(&self, tenant: &str, user: &UserId) -> Vec<RoomId> {
         let (user, share) = self.share(tenant, user);
-        let of_user = |place: &&Place| place.user == user && place.room.tenant() == tenant;
-        share
-            .iter_hash(user)
-            .filter(of_user)
-            .map(|place| place.room.clone())
+        let places = share.iter_hash(spread(user));
+        places
+            .filter(|place| place.user == user)
+            .map(|place| place.room)
             .collect()
     }
 
-    fn share(&self, tenant: &str, user: &UserId) -> (u64, MutexGuard<'_, Share>) {
+    #[expect(clippy::cast_possible_truncation, reason = "half of it is enough")]
+    fn share(&self, tenant: &str, user: &UserId) -> (u32, MutexGuard<'_, Share>) {
         let hash = self.hasher.hash_one((tenant, user));
-        // Not the bits by which a table finds its entries.
+        // The other half.
         let index = usize::try_from(hash >> 32).expect("usize has 64 bits") % STRIPES;
         let share = self.shares[index].lock();
-        (hash, share.unwrap_or_else(PoisonError::into_inner))
+        (hash as u32, share.unwrap_or_else(PoisonError::into_inner))
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.shares.iter().all(|share| share.lock().unwrap().is_empty())
     }
+}
+
+/// A table looks at the lowest and at the highest bits of a hash.
+const fn spread(half: u32) -> u64 {
+    (half as u64) << 32 | half as u64
 }

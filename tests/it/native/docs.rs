@@ -132,7 +132,7 @@ fn the_limits_are_the_defaults() {
         format!("{} per connection", session.rooms_max),
         rate(session.join_rate),
         rate(session.publish_rate),
-        format!("{} per connection while it stays busy", session.rate_strikes_max),
+        format!("{} per connection and heartbeat interval", session.rate_strikes_max),
         session.asks_max.to_string(),
         Json::DEPTH_MAX.to_string(),
         kib(session.state_bytes_max),

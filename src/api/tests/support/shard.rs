@@ -35,7 +35,9 @@ impl FakeShard {
         let identity = Identity {
             tenant: Tenant::parse(tenant).unwrap(),
             user: UserId::parse(user).unwrap(),
-            claims: Json::parse(format!("{{\"sub\":\"{user}\",\"projects\":[\"7\"]}}")).unwrap(),
+            claims: Json::parse(format!("{{\"sub\":\"{user}\",\"projects\":[\"7\"]}}"))
+                .unwrap()
+                .into(),
             expiry: Expiry(u64::MAX),
         };
         let connection = ConnectionId::random();

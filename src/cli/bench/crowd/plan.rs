@@ -17,7 +17,7 @@ use crate::proto::client_v1::Position;
 const TOKEN_TTL: Duration = Duration::from_secs(3 * 3600);
 
 /// The rooms of a member, by their numbers; the first is the one whose events it counts.
-pub(in crate::cli::bench) type RoomsOf = Box<dyn Fn(u32) -> Vec<u32>>;
+pub(in crate::cli::bench) type RoomsOf = Box<dyn Fn(u32) -> Vec<u32> + Send>;
 
 /// Where members connect, as whom, and into which rooms.
 pub(in crate::cli::bench) struct Plan {
