@@ -185,3 +185,14 @@ impl Session {
             .take_if(|pending| pending.waiting.is_empty() && pending.joining.is_empty());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each byte here is paid for by every connection at rest.
+    #[test]
+    fn a_session_at_rest_is_small() {
+        assert_eq!((size_of::<Session>(), size_of::<Membership>()), (96, 32));
+    }
+}

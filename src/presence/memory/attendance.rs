@@ -115,3 +115,14 @@ impl Attendance {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each byte here is paid for by every user in every room.
+    #[test]
+    fn an_attendance_is_small() {
+        assert_eq!(size_of::<Attendance>(), 32);
+    }
+}
