@@ -25,8 +25,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::OwnedSemaphorePermit;
-use tracing::Span;
 use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use crate::event::{Envelope, Event};
 use crate::position::{Offset, Position};
@@ -106,12 +106,23 @@ pub struct HistoryStats {
     pub bytes: usize,
 }
 
+/// One of several events that are published together.
+#[derive(Debug)]
+pub struct Parcel {
+    /// The event.
+    pub envelope: Envelope,
+    /// What its way through the bus is noted in.
+    pub span: Span,
+}
+
 /// An event on its way to the members of this node, shared by all of them, with its encoded forms.
 #[derive(Debug)]
 pub struct Delivery {
     /// The event.
     pub event: Arc<Event>,
-    frames: [OnceLock<Bytes>; Self::FORMATS],
+    /// The form that was asked for first, and its slot. Most events need no other.
+    first: OnceLock<(usize, Bytes)>,
+    others: OnceLock<Box<[OnceLock<Bytes>; Self::FORMATS]>>,
     /// From here until the last shard is done with it; a child of the publish, and the only span of a fan-out.
     span: Span,
     members: AtomicU32,
@@ -128,7 +139,8 @@ impl Delivery {
     pub fn new(event: Arc<Event>, in_flight: Option<OwnedSemaphorePermit>) -> Arc<Self> {
         Arc::new(Self {
             event,
-            frames: Default::default(),
+            first: OnceLock::new(),
+            others: OnceLock::new(),
             span: tracing::debug_span!("hub.deliver", roomcast.members = Empty),
             members: AtomicU32::new(0),
             _in_flight: in_flight,
@@ -143,7 +155,13 @@ impl Delivery {
 
     /// The form in slot `format` (below [`Self::FORMATS`]), encoded by the first who asks.
     pub fn frame(&self, format: usize, encode: impl FnOnce(&Event) -> Bytes) -> &Bytes {
-        self.frames[format].get_or_init(|| encode(&self.event))
+        let mut encode = Some(encode);
+        let mut encoded = || (encode.take().expect("only one slot is filled"))(&self.event);
+        let (first, frame) = self.first.get_or_init(|| (format, encoded()));
+        if *first == format {
+            return frame;
+        }
+        self.others.get_or_init(Box::default)[format].get_or_init(encoded)
     }
 }
 
@@ -176,6 +194,21 @@ pub trait Bus: Send + Sync + 'static {
     /// # Cancel safety
     /// A dropped future leaves the outcome unknown; the idempotency key makes the retry harmless.
     fn publish(&self, envelope: Envelope) -> BoxFuture<'_, Result<Published, PublishError>>;
+
+    /// Publishes several events in their order. Each has its own outcome, as if they were published one after the other;
+    /// what an implementation can do once for many of them, it does once.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves the outcome of each unknown.
+    fn publish_all(&self, parcels: Vec<Parcel>) -> BoxFuture<'_, Vec<Result<Published, PublishError>>> {
+        Box::pin(async move {
+            let mut outcomes = Vec::with_capacity(parcels.len());
+            for Parcel { envelope, span } in parcels {
+                outcomes.push(self.publish(envelope).instrument(span).await);
+            }
+            outcomes
+        })
+    }
 
     /// Subscribes to a room. When this returns, everything ordered later is delivered; the answer is the room's head.
     ///

@@ -97,7 +97,7 @@ impl Payload {
     #[must_use]
     pub fn bytes_len(&self) -> usize {
         match self {
-            Self::Json(json) => json.as_str().len(),
+            Self::Json(json) => json.bytes().len(),
             Self::Binary(bytes) => bytes.len(),
         }
     }

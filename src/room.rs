@@ -120,6 +120,13 @@ impl Room {
         Self { key: key.into() }
     }
 
+    /// Whether this is the room of that name in that tenant.
+    #[must_use]
+    pub fn is(&self, tenant: &Tenant, name: &str) -> bool {
+        let rest = self.key.strip_prefix(&*tenant.0);
+        rest.and_then(|rest| rest.strip_prefix(SEPARATOR)) == Some(name)
+    }
+
     fn separator(&self) -> usize {
         self.key
             .find(SEPARATOR)

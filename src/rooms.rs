@@ -4,9 +4,11 @@
 
 use std::sync::Arc;
 
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
-use crate::bus::{Bus, BusUnavailable, HistoryStats, Page, PublishError, Published, ReadBounds, Recovery, Subscriber};
+use crate::bus::{
+    Bus, BusUnavailable, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery, Subscriber,
+};
 use crate::event::{Envelope, Event, Publish, Timestamp};
 use crate::identity::UserId;
 use crate::policy::{Action, Permit};
@@ -22,6 +24,17 @@ pub struct Outcome {
     /// How many connections were in the room, those left out not counted. 0 for a duplicate's repetition as well as for
     /// an empty room.
     pub reached: u32,
+}
+
+/// One of several events that are published together.
+#[derive(Debug)]
+pub struct Permitted {
+    /// That it may be.
+    pub permit: Permit,
+    /// The event.
+    pub publish: Publish,
+    /// What it is noted in.
+    pub span: Span,
 }
 
 /// What a reader asked for in the moment it joins.
@@ -73,17 +86,41 @@ impl Rooms {
     /// # Panics
     /// When the permit is for another room or event: a defect of the caller.
     pub async fn publish(&self, permit: &Permit, publish: Publish) -> Result<Outcome, PublishError> {
-        assert_eq!(permit.room(), &publish.room, "a permit is good for its own room");
-        assert!(
-            matches!(permit.action(), Action::Publish(name) if *name == publish.name),
-            "a permit is good for its own event",
-        );
         // Counted first: somebody may get the event and be gone before the bus has answered.
         let reached = self.presence.reached(&publish.room, &publish.except);
-        let publishing = self.bus.publish(Envelope(publish));
+        let publishing = self.bus.publish(seal(permit, publish));
         let published = publishing.instrument(tracing::debug_span!("bus.publish")).await?;
-        let reached = if published.duplicate { 0 } else { reached };
-        Ok(Outcome { published, reached })
+        Ok(outcome(published, reached))
+    }
+
+    /// Publishes several events in their order, each with its own outcome.
+    ///
+    /// # Panics
+    /// As [`Self::publish`].
+    pub async fn publish_all(&self, events: Vec<Permitted>) -> Vec<Result<Outcome, PublishError>> {
+        let mut reached = Vec::with_capacity(events.len());
+        let mut parcels = Vec::with_capacity(events.len());
+        // Who is in a room is counted once for events that follow each other.
+        let mut counted: Option<(Room, u32)> = None;
+        for Permitted { permit, publish, span } in events {
+            reached.push(match &counted {
+                Some((room, count)) if *room == publish.room && publish.except.is_empty() => *count,
+                _ => {
+                    let count = self.presence.reached(&publish.room, &publish.except);
+                    counted = publish.except.is_empty().then(|| (publish.room.clone(), count));
+                    count
+                }
+            });
+            parcels.push(Parcel {
+                envelope: seal(&permit, publish),
+                span: tracing::debug_span!(parent: &span, "bus.publish"),
+            });
+        }
+        let published = self.bus.publish_all(parcels).await.into_iter();
+        let outcomes = published.zip(reached);
+        outcomes
+            .map(|(published, reached)| Ok(outcome(published?, reached)))
+            .collect()
     }
 
     /// Subscribes a shard to a room, and reads where a new member starts. Whatever the shard was delivered since the
@@ -205,6 +242,21 @@ impl Rooms {
     pub async fn rooms_of(&self, tenant: &Tenant, user: &UserId) -> Vec<(Room, Present)> {
         self.presence.rooms_of(tenant, user).await
     }
+}
+
+/// Joins a permit and its event.
+fn seal(permit: &Permit, publish: Publish) -> Envelope {
+    assert_eq!(permit.room(), &publish.room, "a permit is good for its own room");
+    assert!(
+        matches!(permit.action(), Action::Publish(name) if *name == publish.name),
+        "a permit is good for its own event",
+    );
+    Envelope(publish)
+}
+
+fn outcome(published: Published, reached: u32) -> Outcome {
+    let reached = if published.duplicate { 0 } else { reached };
+    Outcome { published, reached }
 }
 
 fn last_position(events: &[Arc<Event>]) -> Option<Position> {

@@ -1,6 +1,7 @@
 //! `PublishService`: from a request to the bus, once per distinct room.
 
 mod draft;
+mod many;
 mod stream;
 mod turns;
 
@@ -10,10 +11,9 @@ use std::sync::Arc;
 use futures_util::Stream;
 use futures_util::future::join_all;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
-use self::draft::{Destination, Draft};
-use self::turns::Turns;
+use self::draft::{Destination, Draft, Recent};
 use super::convert::{self, Claim, ClaimedEpoch};
 use super::credentials::{Caller, Scope};
 use super::status::{Invalid, Refusal};
@@ -24,6 +24,7 @@ use crate::identity::ConnectionId;
 use crate::policy::{Action, Permit};
 use crate::proto::v1;
 use crate::proto::v1::publish_service_server::PublishService;
+use crate::room::Room;
 use crate::rooms::Outcome;
 
 /// The most events of one batch.
@@ -80,15 +81,19 @@ impl Shared {
             let why = format!("has {} events; 1 to {BATCH_MAX} are allowed", requests.len());
             return Err(Refusal::invalid(Invalid::BatchTooLarge, "requests", why));
         }
-        let mut results = Vec::with_capacity(requests.len());
-        for (index, request) in requests.into_iter().enumerate() {
-            let outcome = match self.publish(caller, request).await {
+        let mut recent = Recent::default();
+        let events = requests.into_iter();
+        let events = events.map(|request| self.parse(caller, Span::current(), request, &mut recent));
+        let done = self.publish_many(caller, events).await.into_iter().enumerate();
+        let results = done.map(|(index, done)| v1::PublishBatchResult {
+            outcome: Some(match done.answer() {
                 Ok(response) => Outcome::Response(response),
                 Err(refusal) => Outcome::Error(refusal.within(&format!("requests[{index}]")).item()),
-            };
-            results.push(v1::PublishBatchResult { outcome: Some(outcome) });
-        }
-        Ok(v1::PublishBatchResponse { results })
+            }),
+        });
+        Ok(v1::PublishBatchResponse {
+            results: results.collect(),
+        })
     }
 
     /// Publishes one event. Everything is checked before anything is stored.
@@ -97,39 +102,36 @@ impl Shared {
         caller: &Caller,
         request: v1::PublishRequest,
     ) -> Result<v1::PublishResponse, Refusal> {
-        let draft = self.draft(caller, request)?;
-        self.publish_draft(caller, &draft).await
-    }
-
-    /// Publishes one event of a stream once it is its turn in all its rooms.
-    async fn publish_in_turn(
-        &self,
-        caller: &Caller,
-        request: v1::PublishRequest,
-        turns: &Turns,
-    ) -> Result<v1::PublishResponse, Refusal> {
-        let draft = self.draft(caller, request)?;
-        let _turns = turns.take(&draft.rooms).await;
-        self.publish_draft(caller, &draft).await
+        let draft = self.draft(caller, request, &mut Recent::default())?;
+        if !draft.needs_only_the_bus() {
+            return Box::pin(self.publish_draft(caller, draft)).await;
+        }
+        let (permit, publish) = many::permitted(caller, draft)?;
+        let published = self.context.rooms.publish(&permit, publish).await;
+        let outcome = published.map_err(|error| Refusal::publish(&error, permit.room().clone()))?;
+        let results = vec![result(permit.room(), outcome)];
+        span::record_publish(&results);
+        Ok(v1::PublishResponse { results })
     }
 
     /// What may be checked without asking anybody.
-    fn draft(&self, caller: &Caller, request: v1::PublishRequest) -> Result<Draft, Refusal> {
+    fn draft(&self, caller: &Caller, request: v1::PublishRequest, recent: &mut Recent) -> Result<Draft, Refusal> {
         caller.check_scope(Scope::Publish)?;
-        let draft = Draft::parse(request, &self.context.home_rooms, self.config.payload_bytes_max)?;
+        let draft = Draft::parse(request, &self.context.home_rooms, self.config.payload_bytes_max, recent)?;
         caller.check(Scope::Publish, draft.tenant.as_str())?;
         caller.spend(draft.targets.len(), self.config.publish_rate)?;
         Ok(draft)
     }
 
-    async fn publish_draft(&self, caller: &Caller, draft: &Draft) -> Result<v1::PublishResponse, Refusal> {
+    async fn publish_draft(&self, caller: &Caller, draft: Draft) -> Result<v1::PublishResponse, Refusal> {
+        let draft = &draft;
         let spared = self.expect_connections(draft).await?;
         let id = EventId::random();
         let outcomes = self.publish_rooms(caller, draft, id).await?;
         let mut results = Vec::with_capacity(draft.targets.len());
         for target in &draft.targets {
             results.push(match *target {
-                Destination::Room(index) => result(draft, index, outcomes[index]),
+                Destination::Room(index) => result(&draft.rooms[index], outcomes[index]),
                 Destination::Connection(connection) if spared.contains(&connection) => v1::PublishResult::default(),
                 Destination::Connection(connection) => self.send(draft, connection, id).await?,
             });
@@ -166,14 +168,6 @@ impl Shared {
         if let ([permit], Some(claim)) = (&*permits, draft.expected) {
             self.expect_epoch(permit, claim).await?;
         }
-        if let [permit] = &*permits {
-            let publish = draft.publish(permit.room(), id);
-            let outcome = self.context.rooms.publish(permit, publish).await;
-            return match outcome {
-                Ok(outcome) => Ok(vec![outcome]),
-                Err(error) => Err(Refusal::publish(&error, permit.room().clone())),
-            };
-        }
         let publishes = permits.iter().map(|permit| async {
             let publish = draft.publish(permit.room(), id);
             let outcome = self.context.rooms.publish(permit, publish).await;
@@ -199,7 +193,7 @@ impl Shared {
     async fn send(&self, draft: &Draft, connection: ConnectionId, id: EventId) -> Result<v1::PublishResult, Refusal> {
         let who = Who::Connection(draft.tenant.clone(), connection);
         let event = Arc::new(Event {
-            room: crate::room::Room::nameless(&draft.tenant),
+            room: Room::nameless(&draft.tenant),
             id,
             name: draft.name.clone(),
             class: Class::Ephemeral,
@@ -234,9 +228,9 @@ fn all_or_first_refusal(outcomes: Vec<Result<Outcome, Refusal>>) -> Result<Vec<O
     })
 }
 
-fn result(draft: &Draft, index: usize, outcome: Outcome) -> v1::PublishResult {
+fn result(room: &Room, outcome: Outcome) -> v1::PublishResult {
     v1::PublishResult {
-        room: draft.rooms[index].name().to_owned(),
+        room: room.name().to_owned(),
         position: outcome.published.position.map(convert::position),
         duplicate: outcome.published.duplicate,
         reached: outcome.reached,

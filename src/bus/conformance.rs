@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::history::HistoryLimits;
-use super::{Bus, Delivery, PublishError, Published, ReadBounds, Subscriber};
+use super::{Bus, Delivery, Parcel, PublishError, Published, ReadBounds, Subscriber};
 use crate::event::{Class, Envelope, Event, EventId, EventName, Except, IdempotencyKey, Payload, Publish};
 use crate::position::{Offset, Position};
 use crate::room::{Room, Tenant};
@@ -46,6 +46,7 @@ macro_rules! conformance_suite {
             of_racing_expectations_exactly_one_wins,
             a_repeated_conditional_publish_is_a_duplicate_and_no_conflict,
             ephemeral_events_have_no_position_and_are_not_kept,
+            several_together_are_as_one_after_the_other,
         );
         $crate::bus::conformance::conformance_suite!(@tests $start, delivery:
             a_subscriber_gets_every_later_event_once_and_in_order,

@@ -32,6 +32,7 @@ mod tests;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
+use std::iter;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,10 +40,13 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 pub use config::Config;
 
-use super::{Bus, BusUnavailable, HistoryStats, Page, PublishError, Published, ReadBounds, Recovery, Subscriber};
+use super::{
+    Bus, BusUnavailable, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery, Subscriber,
+};
 use crate::event::{Envelope, Event};
 use crate::position::{Epoch, Position};
 use crate::room::Room;
@@ -155,6 +159,48 @@ impl MemoryBus {
         }
     }
 
+    /// Room for this many events at once, if it is there now.
+    fn try_admit(&self, events: usize) -> Option<OwnedSemaphorePermit> {
+        let events = u32::try_from(events).ok()?;
+        Arc::clone(&self.in_flight).try_acquire_many_owned(events).ok()
+    }
+
+    fn request(&self, envelope: Envelope, in_flight: OwnedSemaphorePermit) -> Request {
+        let publish = envelope.into_inner();
+        Request {
+            key: self.shared.fingerprints.read(&publish),
+            publish,
+            room_hash: 0,
+            in_flight,
+        }
+    }
+
+    /// Events that were admitted together: consecutive ones of a room under one lock.
+    fn publish_admitted(
+        &self,
+        parcels: Vec<Parcel>,
+        mut in_flight: OwnedSemaphorePermit,
+    ) -> Vec<Result<Published, PublishError>> {
+        let mut outcomes = Vec::with_capacity(parcels.len());
+        let requests = parcels.into_iter().map(|Parcel { envelope, span }| {
+            let own = in_flight.split(1).expect("as many were taken as there are events");
+            (self.request(envelope, own), span)
+        });
+        // Before any lock: what a key stands for is read from the whole payload.
+        let requests: Vec<_> = requests.collect();
+        let mut requests = requests.into_iter().peekable();
+        while let Some((first, _)) = requests.peek() {
+            let room = first.publish.room.clone();
+            let (room_hash, mut stripe) = self.enter(&room);
+            let run = iter::from_fn(|| {
+                let (request, span) = requests.next_if(|(next, _)| next.publish.room == room)?;
+                Some((Request { room_hash, ..request }, span))
+            });
+            stripe.publish_run(&self.shared, &room, run, &mut outcomes);
+        }
+        outcomes
+    }
+
     fn missed(&self, room: &Room, since: Position, bounds: ReadBounds) -> Option<Vec<Arc<Event>>> {
         let (room_hash, mut stripe) = self.enter(room);
         if since.epoch != self.shared.epoch || since.offset > self.shared.newest() {
@@ -191,16 +237,23 @@ impl Bus for MemoryBus {
     fn publish(&self, envelope: Envelope) -> BoxFuture<'_, Result<Published, PublishError>> {
         Box::pin(async move {
             let in_flight = self.admit().await?;
-            let publish = envelope.into_inner();
-            let key = self.shared.fingerprints.read(&publish);
-            let (room_hash, mut stripe) = self.enter(&publish.room);
-            let request = Request {
-                publish,
-                key,
-                room_hash,
-                in_flight,
-            };
-            stripe.publish(&self.shared, request)
+            let request = self.request(envelope, in_flight);
+            let (room_hash, mut stripe) = self.enter(&request.publish.room);
+            stripe.publish(&self.shared, Request { room_hash, ..request })
+        })
+    }
+
+    fn publish_all(&self, parcels: Vec<Parcel>) -> BoxFuture<'_, Vec<Result<Published, PublishError>>> {
+        Box::pin(async move {
+            if let Some(in_flight) = self.try_admit(parcels.len()) {
+                return self.publish_admitted(parcels, in_flight);
+            }
+            // Each waits for its own place.
+            let mut outcomes = Vec::with_capacity(parcels.len());
+            for Parcel { envelope, span } in parcels {
+                outcomes.push(self.publish(envelope).instrument(span).await);
+            }
+            outcomes
         })
     }
 

@@ -1,7 +1,7 @@
 //! A publish request, parsed once: distinct rooms, and for each target where it goes.
 
 use crate::api::config::HomeRooms;
-use crate::api::convert::{self, Claim};
+use crate::api::convert::{self, Claim, ClaimedEpoch};
 use crate::api::status::{Invalid, Refusal};
 use crate::event::{Class, EventId, EventName, Except, IdempotencyKey, Payload, Publish};
 use crate::identity::{ConnectionId, UserId};
@@ -44,11 +44,11 @@ impl Draft {
         request: v1::PublishRequest,
         homes: &HomeRooms,
         payload_bytes_max: usize,
+        recent: &mut Recent,
     ) -> Result<Self, Refusal> {
-        let tenant = convert::tenant(&request.tenant)?;
-        let (rooms, targets) = destinations(&tenant, &request.targets, homes)?;
-        let name =
-            EventName::parse(&request.event).map_err(|error| Refusal::invalid(Invalid::EventName, "event", error))?;
+        let tenant = recent.tenant(&request.tenant)?;
+        let (rooms, targets) = destinations(&tenant, &request.targets, homes, recent)?;
+        let name = recent.name(&request.event)?;
         let class = convert::class_in(request.class)?;
         let direct = targets
             .iter()
@@ -79,6 +79,27 @@ impl Draft {
         })
     }
 
+    /// Whether it goes to one room, and nobody but the bus has to be asked.
+    pub(super) fn needs_only_the_bus(&self) -> bool {
+        let any_epoch = self.expected.is_none_or(|claim| claim.epoch == ClaimedEpoch::Any);
+        any_epoch && matches!((&*self.targets, &*self.rooms), ([Destination::Room(_)], [_]))
+    }
+
+    /// What is published to the one room there is.
+    pub(super) fn into_publish(mut self, id: EventId) -> Publish {
+        Publish {
+            room: self.rooms.swap_remove(0),
+            id,
+            name: self.name,
+            class: self.class,
+            payload: self.payload,
+            actor: self.actor,
+            except: self.except,
+            key: self.key,
+            expected: self.expected.map(|claim| claim.offset),
+        }
+    }
+
     /// What is published to one of the rooms.
     pub(super) fn publish(&self, room: &Room, id: EventId) -> Publish {
         Publish {
@@ -95,11 +116,46 @@ impl Draft {
     }
 }
 
+/// What the event before named. Events that come together often name the same, and then share it.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    tenant: Option<Tenant>,
+    room: Option<Room>,
+    name: Option<EventName>,
+}
+
+impl Recent {
+    fn tenant(&mut self, text: &str) -> Result<Tenant, Refusal> {
+        if let Some(tenant) = self.tenant.as_ref().filter(|tenant| tenant.as_str() == text) {
+            return Ok(tenant.clone());
+        }
+        let tenant = convert::tenant(text)?;
+        Ok(self.tenant.insert(tenant).clone())
+    }
+
+    fn room(&mut self, tenant: &Tenant, name: &str, field: impl FnOnce() -> String) -> Result<Room, Refusal> {
+        if let Some(room) = self.room.as_ref().filter(|room| room.is(tenant, name)) {
+            return Ok(room.clone());
+        }
+        let room = Room::parse(tenant, name).map_err(|error| Refusal::invalid(Invalid::Room, field(), error))?;
+        Ok(self.room.insert(room).clone())
+    }
+
+    fn name(&mut self, text: &str) -> Result<EventName, Refusal> {
+        if let Some(name) = self.name.as_ref().filter(|name| name.as_str() == text) {
+            return Ok(name.clone());
+        }
+        let name = EventName::parse(text).map_err(|error| Refusal::invalid(Invalid::EventName, "event", error))?;
+        Ok(self.name.insert(name).clone())
+    }
+}
+
 /// Resolves the targets. Two that are the same are refused; two that merely come to the same room share it.
 fn destinations(
     tenant: &Tenant,
     targets: &[v1::Target],
     homes: &HomeRooms,
+    recent: &mut Recent,
 ) -> Result<(Vec<Room>, Vec<Destination>), Refusal> {
     if targets.is_empty() || targets.len() > TARGETS_MAX {
         let why = format!("has {} targets; 1 to {TARGETS_MAX} are allowed", targets.len());
@@ -116,7 +172,7 @@ fn destinations(
                 "is the same as another target",
             ));
         }
-        resolved.push(match resolve(tenant, index, target, homes)? {
+        resolved.push(match resolve(tenant, index, target, homes, recent)? {
             Resolved::Connection(connection) => Destination::Connection(connection),
             Resolved::Room(room) => Destination::Room(index_of(&mut rooms, room)),
         });
@@ -137,14 +193,21 @@ enum Resolved {
     Connection(ConnectionId),
 }
 
-fn resolve(tenant: &Tenant, index: usize, target: &v1::Target, homes: &HomeRooms) -> Result<Resolved, Refusal> {
+fn resolve(
+    tenant: &Tenant,
+    index: usize,
+    target: &v1::Target,
+    homes: &HomeRooms,
+    recent: &mut Recent,
+) -> Result<Resolved, Refusal> {
     let path = |field: &str| format!("targets[{index}].{field}");
-    let home = |name: Option<String>, field: &str, whose| {
+    let mut room = |name: &str, field: &str| recent.room(tenant, name, || path(field)).map(Resolved::Room);
+    let mut home = |name: Option<String>, field: &str, whose| {
         let name = name.ok_or(Refusal::NoHomeRoom(whose))?;
-        convert::room(tenant, &path(field), &name).map(Resolved::Room)
+        room(&name, field)
     };
     match &target.target {
-        Some(Wire::Room(name)) => convert::room(tenant, &path("room"), name).map(Resolved::Room),
+        Some(Wire::Room(name)) => room(name, "room"),
         Some(Wire::UserId(user)) => {
             let user = convert::user(&path("user_id"), user)?;
             home(homes.of_user(tenant, user.as_str()), "user_id", "user")

@@ -1,26 +1,34 @@
-//! `PublishStream`: events in the order sent, so many of them on the way to the bus at once.
+//! `PublishStream`: events in the order sent. What has arrived together is published together, up to a bound.
 //!
 //! Everything is driven by who reads the answers: nothing is read while the bound of unanswered events is reached, and
 //! nothing goes on once the caller has gone.
 
 use std::sync::Arc;
 
-use futures_util::future::Either;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
-use tracing::Instrument as _;
 
-use super::turns::Turns;
+use super::draft::Recent;
+use super::many::Parsed;
 use crate::api::credentials::Caller;
 use crate::api::status::{Invalid, Refusal};
 use crate::api::{Shared, gate, span};
 use crate::proto::v1;
+use crate::proto::v1::publish_stream_response::Outcome;
+
+/// The field of an event in its message.
+const REQUEST: &str = "request";
 
 type Answer = Result<v1::PublishStreamResponse, Status>;
 
-/// The answers to a stream of events. An event's place in its rooms' queues is taken when its future is first polled,
-/// and that happens in the order in which the events came.
+/// What an answer refers to: the sequence, and the field in which the event stood.
+struct Asked {
+    sequence: u64,
+    path: Option<&'static str>,
+}
+
+/// The answers to a stream of events.
 pub(super) fn answers(
     shared: Arc<Shared>,
     caller: Arc<Caller>,
@@ -39,42 +47,55 @@ pub(super) fn answers(
             None
         }
     });
-    let turns = Arc::new(Turns::default());
-    let answers = requests.map(move |request| match request {
-        Ok(request) => {
-            let span = span::publish(&metadata, &caller);
-            Either::Left(answer(shared.clone(), caller.clone(), turns.clone(), request).instrument(span))
+    let (parsing, calling) = (shared.clone(), caller.clone());
+    let mut recent = Recent::default();
+    let parsed = requests.map(move |item| match item {
+        Ok(v1::PublishStreamRequest { sequence, request }) => {
+            let path = request.as_ref().map(|_| REQUEST);
+            let parsed = match request {
+                Some(request) => parsing.parse(&calling, span::publish(&metadata, &calling), request, &mut recent),
+                None => Parsed::Refused(Refusal::invalid(Invalid::Field, REQUEST, "is required")),
+            };
+            Ok((Asked { sequence, path }, parsed))
         }
-        Err(status) => Either::Right(std::future::ready(Err(
-            gate::reason_of(&status).map_or(status, Status::from)
-        ))),
+        Err(status) => Err(gate::reason_of(&status).map_or(status, Status::from)),
     });
+    let chunks = parsed.ready_chunks(in_flight_max);
+    let answers = chunks.then(move |chunk| publish(shared.clone(), caller.clone(), chunk));
     answers
-        .buffered(in_flight_max)
+        .flat_map(stream::iter)
         .chain(ending.filter_map(std::future::ready))
 }
 
-async fn answer(
+/// Publishes what has arrived together. The answers are made one by one, as they are read.
+async fn publish(
     shared: Arc<Shared>,
     caller: Arc<Caller>,
-    turns: Arc<Turns>,
-    request: v1::PublishStreamRequest,
-) -> Answer {
-    use v1::publish_stream_response::Outcome;
-    let sequence = request.sequence;
-    let outcome = match request.request {
-        Some(request) => {
-            let published = shared.publish_in_turn(&caller, request, &turns).await;
-            published.map_err(|refusal| refusal.within("request"))
+    chunk: Vec<Result<(Asked, Parsed), Status>>,
+) -> impl Iterator<Item = Answer> {
+    let mut asked = Vec::with_capacity(chunk.len());
+    let mut events = Vec::with_capacity(chunk.len());
+    let mut broken = None;
+    for item in chunk {
+        match item {
+            Ok((ask, event)) => {
+                asked.push(ask);
+                events.push(event);
+            }
+            // Nothing follows: the stream of requests ends with it.
+            Err(status) => broken = Some(Err(status)),
         }
-        None => Err(Refusal::invalid(Invalid::Field, "request", "is required")),
-    };
-    let outcome = match outcome {
-        Ok(response) => Outcome::Response(response),
-        Err(refusal) => Outcome::Error(refusal.item()),
-    };
-    Ok(v1::PublishStreamResponse {
-        sequence,
-        outcome: Some(outcome),
-    })
+    }
+    let done = shared.publish_many(&caller, events.into_iter()).await;
+    let answers = asked.into_iter().zip(done).map(|(Asked { sequence, path }, done)| {
+        let outcome = Some(match done.answer() {
+            Ok(response) => Outcome::Response(response),
+            Err(refusal) => Outcome::Error(match path {
+                Some(path) => refusal.within(path).item(),
+                None => refusal.item(),
+            }),
+        });
+        Ok(v1::PublishStreamResponse { sequence, outcome })
+    });
+    answers.chain(broken)
 }

@@ -1,4 +1,4 @@
-//! Whose turn it is: of the events of one stream that are on the way at once, those of one room go one after another.
+//! Whose turn it is: of the events of one call that are on the way at once, those of one room go one after another.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

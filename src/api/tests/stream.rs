@@ -152,6 +152,27 @@ async fn a_stream_answers_in_order_and_goes_on_after_a_refusal() {
 }
 
 #[tokio::test]
+async fn an_empty_message_is_refused_in_its_place() {
+    let api = Api::start().await;
+    let empty = v1::PublishStreamRequest {
+        sequence: 2,
+        request: None,
+    };
+    let requests = stream::iter([numbered(1, event()), empty, numbered(3, event())]);
+    let mut publisher = api.publisher().await;
+    let answers = publisher.publish_stream(requests).await.unwrap().into_inner();
+    let answers: Vec<_> = answers.map(Result::unwrap).collect().await;
+    assert_eq!(
+        answers.iter().map(|answer| answer.sequence).collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
+    let Some(Outcome::Error(error)) = &answers[1].outcome else {
+        panic!("it was published: {answers:?}");
+    };
+    assert_eq!(item(error).2, "request");
+}
+
+#[tokio::test]
 async fn a_sender_that_reads_no_answers_is_not_read_for_ever() {
     let api = Api::with(Setup {
         config: Config {

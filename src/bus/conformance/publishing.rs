@@ -207,3 +207,44 @@ pub(crate) async fn ephemeral_events_have_no_position_and_are_not_kept(start: im
     let link = history[0].link.unwrap();
     assert_eq!((link.prev, link.position), (head.offset, next));
 }
+
+pub(crate) async fn several_together_are_as_one_after_the_other(start: impl Start) {
+    let bus = start(HistoryLimits::default()).await;
+    let (a, b) = (room("a"), room("b"));
+    let member = Recorder::new(0);
+    for room in [&a, &b] {
+        bus.subscribe(room, member.clone()).await.unwrap();
+    }
+    let drafts = [
+        event(&a, "1").key("k"),
+        event(&a, "2"),
+        event(&a, "1").key("k"),
+        event(&a, "other").key("k"),
+        event(&b, "3"),
+        event(&b, "4").class(Class::Ephemeral),
+        event(&b, "conflict").expected(Offset(u64::MAX)),
+        event(&a, "5"),
+    ];
+    let parcels = drafts.map(|draft| Parcel {
+        envelope: Envelope(draft.0),
+        span: tracing::Span::none(),
+    });
+    let outcomes = bus.publish_all(parcels.into()).await;
+    let position = |index: usize| outcomes[index].as_ref().unwrap().position;
+    assert_eq!(position(2), position(0));
+    let duplicates = outcomes
+        .iter()
+        .map(|outcome| outcome.as_ref().map(|done| done.duplicate));
+    let told: Vec<_> = duplicates.map(Result::ok).collect();
+    let (new, repeated) = (Some(false), Some(true));
+    assert_eq!(told, [new, new, repeated, None, new, new, None, new]);
+    assert_eq!(outcomes[3], Err(PublishError::KeyReused));
+    assert!(matches!(outcomes[6], Err(PublishError::VersionConflict { .. })));
+    assert_eq!(position(5), None);
+    assert!(position(0).map(|at| at.offset) < position(1).map(|at| at.offset));
+    assert!(position(1).map(|at| at.offset) < position(7).map(|at| at.offset));
+    assert_eq!(texts(&member.wait_for(5).await), ["1", "2", "3", "4", "5"]);
+    let history = bus.history(&a, super::super::Page::Newest, ALL).await.unwrap();
+    assert_eq!(texts(&history), ["1", "2", "5"]);
+    assert!(bus.publish_all(Vec::new()).await.is_empty());
+}

@@ -25,7 +25,7 @@ impl Fingerprints {
     pub(super) fn read(&self, publish: &Publish) -> Option<KeyUse> {
         let key = publish.key.as_ref().map(IdempotencyKey::as_str)?;
         let payload = match &publish.payload {
-            Payload::Json(json) => (0u8, json.as_str().as_bytes()),
+            Payload::Json(json) => (0u8, &json.bytes()[..]),
             Payload::Binary(bytes) => (1, &bytes[..]),
         };
         Some(KeyUse {

@@ -58,12 +58,16 @@ impl LiveRoom {
         self.touched_ms = now_ms;
     }
 
+    /// The delivery of an event, unless nobody subscribed.
+    pub(super) fn delivery(&self, event: Arc<Event>, in_flight: OwnedSemaphorePermit) -> Option<Arc<Delivery>> {
+        self.has_subscribers().then(|| Delivery::new(event, Some(in_flight)))
+    }
+
     /// Hands an event to every subscriber.
-    pub(super) fn deliver(&self, event: Arc<Event>, in_flight: OwnedSemaphorePermit) {
+    pub(super) fn deliver(&self, delivery: Arc<Delivery>) {
         let Some((last, others)) = self.subscribers.split_last() else {
             return;
         };
-        let delivery = Delivery::new(event, Some(in_flight));
         for subscriber in others {
             subscriber.deliver(Arc::clone(&delivery));
         }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Span;
 
 use super::clock::Now;
 use super::config::Config;
@@ -15,7 +16,7 @@ use super::keys::{KeyUse, KeyWindow, Seen};
 use super::live::{LiveRoom, ordered};
 use super::log::RoomLog;
 use super::shared::Shared;
-use crate::bus::{HistoryStats, PublishError, Published, Subscriber};
+use crate::bus::{Delivery, HistoryStats, PublishError, Published, Subscriber};
 use crate::event::{Class, Publish};
 use crate::position::{Link, Offset, Position};
 use crate::room::Room;
@@ -57,6 +58,35 @@ impl Stripe {
 
     /// Orders, stores and delivers an event, or answers what its key was used for.
     pub(super) fn publish(&mut self, shared: &Shared, request: Request) -> Result<Published, PublishError> {
+        self.order(shared, request, LiveRoom::deliver)
+    }
+
+    /// The same for several events of one room. They are handed out together, so that a subscriber is woken once.
+    pub(super) fn publish_run(
+        &mut self,
+        shared: &Shared,
+        room: &Room,
+        run: impl Iterator<Item = (Request, Span)>,
+        outcomes: &mut Vec<Result<Published, PublishError>>,
+    ) {
+        let mut ready = Vec::with_capacity(run.size_hint().0);
+        for (request, span) in run {
+            let order = || self.order(shared, request, |_, delivery| ready.push(delivery));
+            outcomes.push(span.in_scope(order));
+        }
+        if let Some(live) = self.rooms.get(room) {
+            for delivery in ready {
+                live.deliver(delivery);
+            }
+        }
+    }
+
+    fn order(
+        &mut self,
+        shared: &Shared,
+        request: Request,
+        deliver: impl FnOnce(&LiveRoom, Arc<Delivery>),
+    ) -> Result<Published, PublishError> {
         let now = shared.clock.now();
         let key = request.key;
         match key.map_or(Seen::Never, |key| self.keys.look_up(key, now.ms)) {
@@ -66,10 +96,10 @@ impl Stripe {
         }
         let offset = match request.publish.class {
             Class::Ephemeral => {
-                self.pass_on(request, now);
+                self.pass_on(request, now, deliver);
                 None
             }
-            Class::Reliable | Class::LastValue => Some(self.store(shared, request, now)?),
+            Class::Reliable | Class::LastValue => Some(self.store(shared, request, now, deliver)?),
         };
         if let Some(key) = key {
             self.keys.remember(key, offset, now.ms);
@@ -77,16 +107,24 @@ impl Stripe {
         Ok(published(shared, offset, false))
     }
 
-    fn pass_on(&mut self, request: Request, now: Now) {
+    fn pass_on(&mut self, request: Request, now: Now, deliver: impl FnOnce(&LiveRoom, Arc<Delivery>)) {
         if let Some(live) = self.rooms.get(&request.publish.room)
             && live.has_subscribers()
         {
             let event = ordered(request.publish, live.room().clone(), None, now);
-            live.deliver(event, request.in_flight);
+            if let Some(delivery) = live.delivery(event, request.in_flight) {
+                deliver(live, delivery);
+            }
         }
     }
 
-    fn store(&mut self, shared: &Shared, request: Request, now: Now) -> Result<Offset, PublishError> {
+    fn store(
+        &mut self,
+        shared: &Shared,
+        request: Request,
+        now: Now,
+        deliver: impl FnOnce(&LiveRoom, Arc<Delivery>),
+    ) -> Result<Offset, PublishError> {
         let publish = request.publish;
         let live = self
             .enter(shared, &publish.room, request.room_hash, now)
@@ -107,7 +145,9 @@ impl Stripe {
         };
         let event = ordered(publish, live.room().clone(), Some(link), now);
         live.append(shared, Arc::clone(&event), offset, now);
-        live.deliver(event, request.in_flight);
+        if let Some(delivery) = live.delivery(event, request.in_flight) {
+            deliver(live, delivery);
+        }
         Ok(offset)
     }
 

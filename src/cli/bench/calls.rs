@@ -64,6 +64,9 @@ pub(super) struct Calls {
     at: At,
 }
 
+/// What is measured is publishing: a member that reads more slowly than events come must not be closed for it.
+const SETTINGS: [&str; 2] = ["socket.outbox_bytes_max=2GiB", "socket.outbox_age_max=1h"];
+
 /// Calls under way, on a thread of their own.
 struct Load {
     counts: Arc<Counts>,
@@ -77,7 +80,7 @@ impl Calls {
     }
 
     pub(super) fn measure(&self, stop: &Arc<AtomicBool>) -> Result<Outcome, Failure> {
-        let run = Run::of(self.at.start()?, stop.clone());
+        let run = Run::of(self.at.start_with(&SETTINGS)?, stop.clone());
         // A bare gRPC server has no members.
         let mut crowd = match run.target.url {
             Some(_) => Some(run.crowd(Box::new(|_| vec![0]), u32::MAX)?),

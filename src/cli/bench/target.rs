@@ -157,11 +157,16 @@ impl At {
 
     /// Starts the server, unless one runs already.
     pub(super) fn start(&self) -> Result<Target, Failure> {
+        self.start_with(&[])
+    }
+
+    /// The same, with settings of the scenario for a gateway that is started here; those of the command line win.
+    pub(super) fn start_with(&self, settings: &[&str]) -> Result<Target, Failure> {
         if let Some(peer) = &self.peer {
             return self.peer(peer);
         }
         let (Some(url), Some(grpc)) = (&self.url, &self.grpc) else {
-            return self.gateway();
+            return self.gateway(settings);
         };
         Ok(Target {
             name: "roomcast".to_owned(),
@@ -188,12 +193,12 @@ impl At {
     }
 
     /// Starts `roomcast dev` with the settings given on top of [`SETTINGS`].
-    fn gateway(&self) -> Result<Target, Failure> {
+    fn gateway(&self, more: &[&str]) -> Result<Target, Failure> {
         let secret = random::<32>();
         let program = std::env::current_exe().map_err(|error| undone("a gateway", &error))?;
         let mut command = Command::new(program);
         command.args(["dev", "--json", "--port", "0", "--grpc-port", "0"]);
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter().chain(more) {
             command.args(["--set", setting]);
         }
         for (key, value) in &self.settings.pairs {

@@ -1,0 +1,140 @@
+//! Several events at once: those that go to one room each are handed to the bus together.
+//!
+//! What an event asks for is parsed as soon as it has arrived, and its answer made when it is sent: between the two only
+//! what is needed is kept, so that memory is used again at once.
+
+use futures_util::future::join_all;
+use tracing::{Instrument as _, Span};
+
+use super::draft::{Draft, Recent};
+use super::turns::Turns;
+use crate::api::credentials::Caller;
+use crate::api::status::Refusal;
+use crate::api::{Shared, span};
+use crate::event::{EventId, Publish};
+use crate::policy::{Action, Permit};
+use crate::proto::v1;
+use crate::room::Room;
+use crate::rooms::{Outcome, Permitted};
+
+type Answer = Result<v1::PublishResponse, Refusal>;
+
+/// One of several events, as far as it can be looked at without asking anybody.
+pub(super) enum Parsed {
+    /// It needs only the bus.
+    Ready(Permitted),
+    /// It needs more: a connection, several rooms, an epoch that has to be compared.
+    Special(Span, Draft),
+    /// It is refused.
+    Refused(Refusal),
+}
+
+/// What became of one of several events.
+pub(super) enum Done {
+    /// The bus took it.
+    Published(Room, Outcome, Span),
+    /// Anything else.
+    Answered(Answer),
+}
+
+impl Shared {
+    /// Parses one of several events; `span` is its own.
+    pub(super) fn parse(
+        &self,
+        caller: &Caller,
+        span: Span,
+        request: v1::PublishRequest,
+        recent: &mut Recent,
+    ) -> Parsed {
+        let draft = match self.draft(caller, request, recent) {
+            Ok(draft) if draft.needs_only_the_bus() => draft,
+            Ok(draft) => return Parsed::Special(span, draft),
+            Err(refusal) => return Parsed::Refused(refusal),
+        };
+        match permitted(caller, draft) {
+            Ok((permit, publish)) => Parsed::Ready(Permitted { permit, publish, span }),
+            Err(refusal) => Parsed::Refused(refusal),
+        }
+    }
+
+    /// Publishes events in their order; one that fails does not stop the next. What becomes of each is answered in the
+    /// same order.
+    pub(super) async fn publish_many(
+        &self,
+        caller: &Caller,
+        events: impl ExactSizeIterator<Item = Parsed>,
+    ) -> Vec<Done> {
+        let mut done = Vec::with_capacity(events.len());
+        let mut run = Vec::with_capacity(events.len());
+        let mut specials = Vec::new();
+        for event in events {
+            // Each of the three waits until those before it are done, so that answers are in order, too.
+            if !matches!(event, Parsed::Ready(_)) {
+                self.publish_run(&mut run, &mut done).await;
+            }
+            if !matches!(event, Parsed::Special(..)) {
+                self.publish_specials(caller, &mut specials, &mut done).await;
+            }
+            match event {
+                Parsed::Ready(event) => run.push(event),
+                Parsed::Special(span, draft) => specials.push((span, draft)),
+                Parsed::Refused(refusal) => done.push(Done::Answered(Err(refusal))),
+            }
+        }
+        self.publish_run(&mut run, &mut done).await;
+        self.publish_specials(caller, &mut specials, &mut done).await;
+        done
+    }
+
+    async fn publish_run(&self, run: &mut Vec<Permitted>, done: &mut Vec<Done>) {
+        if run.is_empty() {
+            return;
+        }
+        let sent = run.iter().map(|event| (event.publish.room.clone(), event.span.clone()));
+        let sent: Vec<_> = sent.collect();
+        let outcomes = self.context.rooms.publish_all(std::mem::take(run)).await;
+        let each = sent.into_iter().zip(outcomes);
+        done.extend(each.map(|((room, span), outcome)| match outcome {
+            Ok(outcome) => Done::Published(room, outcome, span),
+            Err(error) => Done::Answered(Err(Refusal::publish(&error, room))),
+        }));
+    }
+
+    /// They may wait, so they are on the way at once, in turn where they go to the same room.
+    async fn publish_specials(&self, caller: &Caller, specials: &mut Vec<(Span, Draft)>, done: &mut Vec<Done>) {
+        if specials.is_empty() {
+            return;
+        }
+        let turns = &Turns::default();
+        let publishing = specials.drain(..).map(|(span, draft)| {
+            let publishing = async move {
+                let _turns = turns.take(&draft.rooms).await;
+                self.publish_draft(caller, draft).await
+            };
+            publishing.instrument(span)
+        });
+        done.extend(join_all(publishing).await.into_iter().map(Done::Answered));
+    }
+}
+
+impl Done {
+    /// The answer for the caller.
+    pub(super) fn answer(self) -> Answer {
+        match self {
+            Self::Published(room, outcome, span) => {
+                let results = vec![super::result(&room, outcome)];
+                span.in_scope(|| span::record_publish(&results));
+                Ok(v1::PublishResponse { results })
+            }
+            Self::Answered(answer) => answer,
+        }
+    }
+}
+
+/// The permit for an event that needs only the bus, and what is published with it.
+pub(super) fn permitted(caller: &Caller, draft: Draft) -> Result<(Permit, Publish), Refusal> {
+    let publish = draft.into_publish(EventId::random());
+    let action = Action::Publish(publish.name.clone());
+    let permit = caller.service.permit(publish.room.clone(), action)?;
+    Ok((permit, publish))
+}
