@@ -61,6 +61,7 @@ IDLE = [
     Metric("connects per second", "steps.-1.connects_per_second"),
     Metric("CPU us per connect", "steps.-1.cpu_us_per_connect"),
     Metric("memory after, percent of before", "memory_after_percent_of_before"),
+    Metric("resident after, percent of before", "resident_after_percent_of_before"),
     Metric("memory after, percent of full", "memory_after_percent_of_full"),
 ]
 
@@ -125,7 +126,7 @@ ROWS = [
         # Two intervals of the gateway's heartbeat; the peers' are not compared.
         own={
             "roomcast": ["--hold", "50s"],
-            **{peer: ["--hold", "1s"] for peer in ("raw", "tungstenite", "socketioxide", "socketio-node")},
+            **{peer: ["--hold", "1s", "--alone", "1s"] for peer in ("raw", "tungstenite", "socketioxide", "socketio-node")},
         },
         target="<= 1024 B, <= 2 us, <= 115 %",
     ),
@@ -140,6 +141,7 @@ ROWS = [
             Metric("p99 ms beside", "beside_ms.p99"),
             Metric("p99 ms of the large room", "large_ms.p99"),
         ],
+        rounds=PAIRS,
         target="beside <= 2x alone, or + 5 ms",
     ),
     alone(
@@ -196,7 +198,7 @@ def growth():
             Metric("private bytes", "steps.-1.memory.private_bytes"),
             Metric("CPU us per connect", "steps.-1.cpu_us_per_connect"),
         ]
-        yield growing("connections", connections, f"idle --members {connections} --hold 1s", metrics)
+        yield growing("connections", connections, f"idle --members {connections} --hold 1s --alone 1s", metrics)
 
 
 ROWS += growth()

@@ -155,7 +155,7 @@ fn connections_at_rest_are_measured_step_by_step() {
     let heartbeat = ["--set", "session.heartbeat_interval=1s"];
     let report = json(
         &[
-            &["idle", "--members", "20,40", "--hold", "2s", "--json"],
+            &["idle", "--members", "20,40", "--hold", "2s", "--alone", "1s", "--json"],
             &heartbeat[..],
         ]
         .concat(),

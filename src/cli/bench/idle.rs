@@ -25,9 +25,6 @@ const LOOKS: u32 = 4;
 /// How long it may take to settle.
 const SETTLE_MAX: Duration = Duration::from_secs(15);
 
-/// How long a server is left alone before it is looked at what it has given back after everybody left.
-const FREE_MIN: Duration = Duration::from_secs(40);
-
 /// Members of a room, by which of a member's rooms it is; further rooms are as the last.
 const ROOM_SIZES: [u32; 2] = [1000, 10];
 
@@ -49,6 +46,10 @@ pub(super) struct Idle {
     /// How long heartbeats are watched
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     hold: Duration,
+    /// How long the server is left alone after everybody left: some look only now and then whether there is something to give
+    /// back
+    #[arg(long, value_name = "TIME", default_value = "40s", value_parser = humantime::parse_duration)]
+    alone: Duration,
     #[command(flatten)]
     at: At,
 }
@@ -101,8 +102,7 @@ impl Idle {
         let pings = crowd.ledger.pings - pings;
         let disconnected = crowd.ledger.faults.disconnected;
         let faults = crowd.faults();
-        // Servers look now and then whether there is something to give back.
-        crowd.during(FREE_MIN)?;
+        crowd.during(self.alone)?;
         let after = settled(&run, &mut crowd, SETTLE_MAX)?;
         let seconds = to.since(&from).as_secs_f64() * f64::from(inside);
         let json = json!({
