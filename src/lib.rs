@@ -2,22 +2,26 @@
 //!
 //! The layers, low to high; a module imports only from lower ones (held by `tests/it/architecture.rs`):
 //!
-//! 0. vocabulary: [`room`], [`event`], [`position`], [`identity`], [`error`], [`json`], [`rate`]; beside it [`proto`], the
-//!    generated wire types, which only the parts that speak gRPC or protobuf import
-//! 1. ports and their adapters: [`auth`], [`policy`], [`bus`], [`presence`], [`backend`]
-//! 2. [`hub`] and [`rooms`]
-//! 3. [`session`]
-//! 4. edges: [`transport`], [`api`]
-//! 5. composition: [`config`], [`telemetry`], [`gateway`], [`cli`]
+//! 0. vocabulary: [`room`], [`event`], [`position`], [`identity`], [`error`], [`json`], [`rate`], [`lease`]; beside it
+//!    [`proto`], the generated wire types, which only the parts that speak gRPC or protobuf import
+//! 1. [`nats`]: connections that several adapters share
+//! 2. ports and their adapters: [`auth`], [`policy`], [`bus`], [`presence`], [`backend`]
+//! 3. [`hub`] and [`rooms`]
+//! 4. [`session`]
+//! 5. edges: [`transport`], [`api`]
+//! 6. composition: [`config`], [`telemetry`], [`gateway`], [`cli`]
 
 pub mod error;
 pub mod event;
 pub mod identity;
 pub mod json;
+pub mod lease;
 pub mod position;
 pub mod proto;
 pub mod rate;
 pub mod room;
+
+pub mod nats;
 
 pub mod auth;
 pub mod backend;

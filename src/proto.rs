@@ -29,5 +29,17 @@ pub mod client_v1 {
     tonic::include_proto!("roomcast.client.v1");
 }
 
+/// `roomcast.node.v1`: what nodes say to each other.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::pedantic,
+    reason = "generated code"
+)]
+pub mod node_v1 {
+    tonic::include_proto!("roomcast.node.v1");
+}
+
 /// The contract as an encoded `google.protobuf.FileDescriptorSet`, imports and comments included.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/roomcast.bin"));

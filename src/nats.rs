@@ -1,0 +1,125 @@
+//! The connections to NATS, and the names everything has there. Shared by the adapters that speak NATS; it knows no
+//! event, no room's content and no member.
+//!
+//! A node has two connections: `fanout` carries what rooms' subscriptions bring and whatever must stand in line behind
+//! them; `control` carries publishes, requests and heartbeats, so that none of these waits behind a flood of events.
+//! Both reconnect by themselves for ever. A `publish` that returned `Ok` may be lost with the connection: whoever needs
+//! to know asks for an acknowledgement.
+
+mod config;
+mod connect;
+mod link;
+mod subjects;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+
+pub use config::{Config, Credentials, Storage, Tls};
+pub use link::{Link, Standing};
+pub use subjects::{Live, Subjects};
+
+/// The oldest server that has what is used here: batched direct gets (NATS ADR-31).
+pub const SERVER_VERSION_MIN: (u16, u16) = (2, 11);
+
+/// Why there is no connection to NATS, or not one that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NatsError {
+    /// The settings cannot be used.
+    #[error("nats: {0}")]
+    Config(String),
+    /// No server could be reached, or it refused the credentials.
+    #[error("nats: cannot connect to {servers}: {source}")]
+    Connect {
+        /// The addresses that were tried.
+        servers: String,
+        /// Why.
+        source: async_nats::ConnectError,
+    },
+    /// The server is too old.
+    #[error("nats: the server is version {found}; 2.11 or newer is needed, 2.12.10 or 2.14.2 and newer recommended")]
+    Version {
+        /// What it says of itself.
+        found: String,
+    },
+    /// The server or the account is without JetStream, or refused to make what is needed.
+    #[error("nats: JetStream: {0}")]
+    JetStream(String),
+    /// A permission is missing.
+    #[error("nats: the account may not {0}; docs/nats.md has a configuration that works")]
+    Permission(String),
+}
+
+/// The node's two connections and the names of the deployment.
+#[derive(Debug)]
+pub struct Nats {
+    config: Config,
+    subjects: Subjects,
+    fanout: Link,
+    control: Link,
+}
+
+impl Nats {
+    /// Connects twice, and refuses a server that is too old.
+    ///
+    /// # Errors
+    /// [`NatsError::Config`], [`NatsError::Connect`] and [`NatsError::Version`].
+    pub async fn connect(config: &Config) -> Result<Arc<Self>, NatsError> {
+        let subjects = Subjects::new(&config.deployment).map_err(NatsError::Config)?;
+        let fanout = connect::link(config, &subjects, "fanout").await?;
+        let control = connect::link(config, &subjects, "control").await?;
+        Ok(Arc::new(Self {
+            config: config.clone(),
+            subjects,
+            fanout,
+            control,
+        }))
+    }
+
+    /// The settings it was made with.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How subjects and streams are called.
+    #[must_use]
+    pub const fn subjects(&self) -> &Subjects {
+        &self.subjects
+    }
+
+    /// The connection of the rooms' subscriptions.
+    #[must_use]
+    pub const fn fanout(&self) -> &Link {
+        &self.fanout
+    }
+
+    /// The connection of publishes, requests and heartbeats.
+    #[must_use]
+    pub const fn control(&self) -> &Link {
+        &self.control
+    }
+
+    /// JetStream over the control connection.
+    #[must_use]
+    pub fn jetstream(&self) -> async_nats::jetstream::Context {
+        let mut context = async_nats::jetstream::new(self.control.client().clone());
+        context.set_timeout(self.config.request_timeout);
+        context
+    }
+
+    /// Ends both connections after what was handed to them is sent, or when `within` has passed.
+    pub async fn close(&self, within: Duration) {
+        let both = futures_util::future::join(drain(self.fanout.client()), drain(self.control.client()));
+        if tokio::time::timeout(within, both).await.is_err() {
+            tracing::warn!("the connections to nats were not drained in time");
+        }
+    }
+}
+
+async fn drain(client: &Client) {
+    if let Err(error) = client.drain().await {
+        tracing::debug!(%error, "nats was not drained");
+    }
+}

@@ -1,0 +1,142 @@
+//! Making one of the two connections.
+
+use std::time::Duration;
+
+use async_nats::{ConnectOptions, Event};
+use tokio::sync::watch;
+
+use super::{Config, Credentials, Link, NatsError, SERVER_VERSION_MIN, Standing, Subjects};
+
+/// How long one attempt may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Commands handed to the connection and not yet written.
+const COMMANDS_MAX: usize = 2048;
+
+/// Messages of one subscription that wait to be read; the library drops what comes on top, and our chain notices.
+const SUBSCRIPTION_MAX: usize = 65_536;
+
+pub(super) async fn link(config: &Config, subjects: &Subjects, name: &str) -> Result<Link, NatsError> {
+    let (told, standing) = watch::channel(Standing {
+        connected: true,
+        events: 0,
+        lame_duck: false,
+    });
+    let connecting = options(config, subjects, name)?
+        .event_callback(move |event| {
+            tell(&told, &event);
+            async {}
+        })
+        .connect(&config.servers);
+    let client = connecting.await.map_err(|source| NatsError::Connect {
+        servers: config.servers.join(", "),
+        source,
+    })?;
+    let found = client.server_info().version;
+    if !is_new_enough(&found) {
+        return Err(NatsError::Version { found });
+    }
+    Ok(Link::new(client, standing))
+}
+
+fn options(config: &Config, subjects: &Subjects, name: &str) -> Result<ConnectOptions, NatsError> {
+    let mut options = ConnectOptions::new()
+        .name(format!("roomcast {name}"))
+        .custom_inbox_prefix(subjects.inbox())
+        .ping_interval(config.ping_interval)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .request_timeout(Some(config.request_timeout))
+        .client_capacity(COMMANDS_MAX)
+        .subscription_capacity(SUBSCRIPTION_MAX)
+        .reconnect_delay_callback(reconnect_delay)
+        .require_tls(config.tls.required);
+    options = match &config.credentials {
+        Credentials::None => options,
+        Credentials::Creds(text) => options
+            .credentials(text)
+            .map_err(|error| NatsError::Config(format!("credentials: {error}")))?,
+        Credentials::NkeySeed(seed) => options.nkey(seed.clone()),
+        Credentials::Password { user, password } => options.user_and_password(user.clone(), password.clone()),
+        Credentials::Token(token) => options.token(token.clone()),
+    };
+    if config.tls.first {
+        options = options.tls_first();
+    }
+    if let Some(authorities) = &config.tls.ca_file {
+        options = options.add_root_certificates(authorities.clone());
+    }
+    if let Some((certificate, key)) = &config.tls.certificate {
+        options = options.add_client_certificate(certificate.clone(), key.clone());
+    }
+    Ok(options)
+}
+
+/// At once, then ever later up to 2 s, each by chance: nodes that lost one server do not come back in step.
+fn reconnect_delay(attempts: usize) -> Duration {
+    let exponent = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(5);
+    let most_ms = (50_u64 << exponent).min(2000);
+    match attempts {
+        0 | 1 => Duration::from_millis(rand::random_range(0..20)),
+        _ => Duration::from_millis(rand::random_range(most_ms / 2..=most_ms)),
+    }
+}
+
+fn tell(told: &watch::Sender<Standing>, event: &Event) {
+    told.send_modify(|standing| {
+        standing.events += 1;
+        match event {
+            Event::Connected => {
+                standing.connected = true;
+                standing.lame_duck = false;
+            }
+            Event::Disconnected | Event::Closed => standing.connected = false,
+            Event::LameDuckMode => standing.lame_duck = true,
+            Event::Draining | Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_) => {}
+        }
+    });
+    match event {
+        Event::Connected => tracing::info!("connected to nats"),
+        Event::Disconnected => tracing::warn!("disconnected from nats"),
+        Event::ServerError(error) => tracing::error!(%error, "nats refused something"),
+        Event::SlowConsumer(_) => tracing::warn!("a subscription overflowed; its room is read again"),
+        other => tracing::info!(event = %other, "nats"),
+    }
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let mut parts = version.trim_start_matches('v').split(['.', '-']).map(str::parse::<u16>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= SERVER_VERSION_MIN,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_before_2_11_and_what_is_no_version_are_refused() {
+        for (version, expected) in [
+            ("2.9.10", false),
+            ("2.10.27", false),
+            ("2.11.0", true),
+            ("2.15.1", true),
+            ("v2.12.0-RC.1", true),
+            ("3.0.0", true),
+            ("", false),
+            ("two", false),
+        ] {
+            assert_eq!(is_new_enough(version), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn attempts_to_reconnect_come_ever_later_up_to_two_seconds() {
+        for attempt in 0..40 {
+            assert!(reconnect_delay(attempt) <= Duration::from_secs(2), "{attempt}");
+        }
+        assert!(reconnect_delay(1) < Duration::from_millis(20));
+        assert!(reconnect_delay(20) >= Duration::from_millis(800));
+    }
+}

@@ -1,0 +1,315 @@
+//! What everything is called in NATS. A deployment `d` has:
+//!
+//! | subject | what | who publishes |
+//! |---|---|---|
+//! | `d.h.P.ROOM` | a room's reliable events, captured by the stream `d-h-P` | nodes |
+//! | `d.l.ROOM.r` | the same, republished by the stream | the stream only |
+//! | `d.l.ROOM.e` | ephemeral events | nodes |
+//! | `d.l.ROOM.n` | "the room's head is at least here" | nodes |
+//! | `d.v.ROOM.NAME` | last values, captured by the stream `d-v` | nodes |
+//! | `d.m.P` | a partition's epoch, captured by the stream `d-m` | nodes |
+//! | `d.c.KIND` | what every node must obey, captured by the stream `d-c` | nodes |
+//! | `d.p.ROOM` | presence of a room | nodes |
+//! | `d.n.hb` | heartbeats of nodes | nodes |
+//! | `d.n.NODE` | to one node, `NODE` its incarnation | nodes |
+//! | `d.n.all` | to all nodes | nodes |
+//! | `d.i.>` | answers | whoever answers |
+//!
+//! A room is one token, tenant and name together: `A-Z a-z 0-9 - _` as they are, every other byte as `=` and two
+//! hexadecimal digits, a zero byte between the two. So two rooms never meet, and no name is a wildcard.
+
+use std::fmt::Write as _;
+
+use crate::event::EventName;
+use crate::room::Room;
+
+/// What came on a room's live subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Live {
+    /// A reliable event, republished by the stream.
+    Reliable,
+    /// An ephemeral event.
+    Ephemeral,
+    /// The room's head is at least there.
+    Nudge,
+}
+
+/// The names of one deployment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subjects {
+    deployment: String,
+    inbox: String,
+}
+
+impl Subjects {
+    /// The longest name of a deployment, in bytes.
+    pub const DEPLOYMENT_BYTES_MAX: usize = 32;
+
+    /// The names of a deployment, with an inbox of this process's own.
+    ///
+    /// # Errors
+    /// Why the deployment's name cannot be used.
+    pub fn new(deployment: &str) -> Result<Self, String> {
+        let fits = (1..=Self::DEPLOYMENT_BYTES_MAX).contains(&deployment.len()) && deployment.bytes().all(is_plain);
+        if !fits {
+            return Err("deployment: 1 to 32 of A-Z a-z 0-9 - _ are needed".to_owned());
+        }
+        Ok(Self {
+            inbox: format!("{deployment}.i.{:016x}", rand::random::<u64>()),
+            deployment: deployment.to_owned(),
+        })
+    }
+
+    /// The deployment.
+    #[must_use]
+    pub fn deployment(&self) -> &str {
+        &self.deployment
+    }
+
+    /// Where answers to this process come.
+    #[must_use]
+    pub fn inbox(&self) -> &str {
+        &self.inbox
+    }
+
+    /// The partition of a room out of `partitions`: FNV-1a of its token with the finalizer of MurmurHash3, because alike
+    /// names differ in few bits of FNV-1a alone. A hash of our own, so that every node and every version agrees.
+    #[must_use]
+    pub fn partition(room: &Room, partitions: u16) -> u16 {
+        const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+        const PRIME: u64 = 0x0100_0000_01b3;
+        let mut hash = token(room)
+            .bytes()
+            .fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+        for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
+            hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
+        }
+        hash ^= hash >> 33;
+        u16::try_from(hash % u64::from(partitions.max(1))).expect("a remainder is below its divisor")
+    }
+
+    /// The subject of a room's reliable events.
+    #[must_use]
+    pub fn history(&self, partition: u16, room: &Room) -> String {
+        format!("{}.h.{partition}.{}", self.deployment, token(room))
+    }
+
+    /// The subjects of a partition's reliable events, as a pattern.
+    #[must_use]
+    pub fn histories(&self, partition: u16) -> String {
+        format!("{}.h.{partition}.*", self.deployment)
+    }
+
+    /// Where a stream republishes to, as a template of [`Self::histories`].
+    #[must_use]
+    pub fn republished(&self) -> String {
+        format!("{}.l.{{{{wildcard(1)}}}}.r", self.deployment)
+    }
+
+    /// Everything live of a room, as a pattern: one subscription.
+    #[must_use]
+    pub fn live(&self, room: &Room) -> String {
+        format!("{}.l.{}.*", self.deployment, token(room))
+    }
+
+    /// The subject of one kind of live message of a room.
+    #[must_use]
+    pub fn live_of(&self, room: &Room, live: Live) -> String {
+        let kind = match live {
+            Live::Reliable => 'r',
+            Live::Ephemeral => 'e',
+            Live::Nudge => 'n',
+        };
+        format!("{}.l.{}.{kind}", self.deployment, token(room))
+    }
+
+    /// What kind of live message came on this subject; `None` for a foreign one.
+    #[must_use]
+    pub fn kind_of_live(subject: &str) -> Option<Live> {
+        match subject.rsplit_once('.')?.1 {
+            "r" => Some(Live::Reliable),
+            "e" => Some(Live::Ephemeral),
+            "n" => Some(Live::Nudge),
+            _ => None,
+        }
+    }
+
+    /// The subject of the last value of an event name in a room.
+    #[must_use]
+    pub fn last_value(&self, room: &Room, name: &EventName) -> String {
+        format!("{}.v.{}.{}", self.deployment, token(room), encode(name.as_str()))
+    }
+
+    /// The last values of a room, as a pattern.
+    #[must_use]
+    pub fn last_values(&self, room: &Room) -> String {
+        format!("{}.v.{}.*", self.deployment, token(room))
+    }
+
+    /// The record of a partition's epoch.
+    #[must_use]
+    pub fn epoch(&self, partition: u16) -> String {
+        format!("{}.m.{partition}", self.deployment)
+    }
+
+    /// What every node must obey, of one kind.
+    #[must_use]
+    pub fn command(&self, kind: &str) -> String {
+        format!("{}.c.{kind}", self.deployment)
+    }
+
+    /// The presence of a room.
+    #[must_use]
+    pub fn presence(&self, room: &Room) -> String {
+        format!("{}.p.{}", self.deployment, token(room))
+    }
+
+    /// Heartbeats of nodes.
+    #[must_use]
+    pub fn heartbeats(&self) -> String {
+        format!("{}.n.hb", self.deployment)
+    }
+
+    /// To all nodes.
+    #[must_use]
+    pub fn all_nodes(&self) -> String {
+        format!("{}.n.all", self.deployment)
+    }
+
+    /// To one node, by its incarnation.
+    #[must_use]
+    pub fn node(&self, incarnation: u64) -> String {
+        format!("{}.n.{incarnation:016x}", self.deployment)
+    }
+
+    /// All of one letter's subjects, as a pattern.
+    #[must_use]
+    pub fn all_of(&self, letter: char) -> String {
+        format!("{}.{letter}.>", self.deployment)
+    }
+
+    /// The stream of a partition.
+    #[must_use]
+    pub fn stream_of_partition(&self, partition: u16) -> String {
+        format!("{}-h-{partition}", self.deployment)
+    }
+
+    /// The stream of one letter's subjects.
+    #[must_use]
+    pub fn stream_of(&self, letter: char) -> String {
+        format!("{}-{letter}", self.deployment)
+    }
+}
+
+/// A room as one token of a subject.
+#[must_use]
+pub fn token(room: &Room) -> String {
+    encode(&format!("{}\0{}", room.tenant(), room.name()))
+}
+
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
+fn encode(text: &str) -> String {
+    let mut token = String::with_capacity(text.len() + 8);
+    for byte in text.bytes() {
+        if is_plain(byte) {
+            token.push(char::from(byte));
+        } else {
+            write!(token, "={byte:02X}").expect("a string takes every text");
+        }
+    }
+    token
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::room::Tenant;
+
+    /// The room that a token stands for; `None` when no room is written so.
+    fn read(token: &str) -> Option<Room> {
+        let text = decode(token)?;
+        let (tenant, name) = text.split_once('\0')?;
+        let room = Room::parse(&Tenant::parse(tenant).ok()?, name).ok()?;
+        (super::token(&room) == token).then_some(room)
+    }
+
+    fn decode(token: &str) -> Option<String> {
+        let mut bytes = Vec::with_capacity(token.len());
+        let mut rest = token.as_bytes();
+        while let Some((&first, after)) = rest.split_first() {
+            rest = if first == b'=' {
+                let (digits, after) = after.split_at_checked(2)?;
+                bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+                after
+            } else {
+                bytes.push(first);
+                after
+            };
+        }
+        String::from_utf8(bytes).ok()
+    }
+
+    fn room_of(tenant: &str, name: &str) -> Room {
+        Room::parse(&Tenant::parse(tenant).unwrap(), name).unwrap()
+    }
+
+    #[test]
+    fn a_room_is_one_readable_token() {
+        assert_eq!(token(&room_of("acme", "project:7")), "acme=00project=3A7");
+        assert_eq!(token(&room_of("acme", "a.b *>")), "acme=00a=2Eb=20=2A=3E");
+    }
+
+    #[test]
+    fn partitions_are_what_they_were_in_every_version() {
+        let of = |name| Subjects::partition(&room_of("acme", name), 64);
+        assert_eq!([of("lobby"), of("project:7"), of("project:8")], [48, 48, 3]);
+    }
+
+    #[test]
+    fn rooms_spread_over_the_partitions() {
+        let mut rooms = [0_u32; 64];
+        for number in 0..6400 {
+            rooms[usize::from(Subjects::partition(&room_of("acme", &format!("project:{number}")), 64))] += 1;
+        }
+        assert!(rooms.iter().all(|count| (50..200).contains(count)), "{rooms:?}");
+    }
+
+    #[test]
+    fn what_no_node_writes_is_no_room() {
+        for token in [
+            "",
+            "acme",
+            "acme=00",
+            "=00lobby",
+            "acme=00a=3",
+            "acme=00a=zz",
+            "acme=00=41",
+            "acme=00a.b",
+        ] {
+            assert_eq!(read(token), None, "{token}");
+        }
+    }
+
+    #[test]
+    fn a_deployment_is_one_short_plain_token() {
+        for wrong in ["", "a.b", "a b", "*", ">", "ä", "d23456789012345678901234567890123"] {
+            assert!(Subjects::new(wrong).is_err(), "{wrong}");
+        }
+        assert!(Subjects::new("Prod-2_eu").is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn a_room_is_read_back_from_its_token(tenant in "[^\\p{Cc}]{1,16}", name in "[^\\p{Cc}]{1,60}") {
+            let room = room_of(&tenant, &name);
+            let token = token(&room);
+            prop_assert!(token.bytes().all(|byte| is_plain(byte) || byte == b'='));
+            prop_assert_eq!(read(&token), Some(room));
+        }
+    }
+}
