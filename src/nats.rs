@@ -9,6 +9,7 @@
 mod config;
 mod connect;
 mod link;
+pub mod nodes;
 mod subjects;
 
 use std::sync::Arc;

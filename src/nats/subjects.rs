@@ -72,7 +72,7 @@ impl Subjects {
         &self.inbox
     }
 
-    /// The partition of a room out of `partitions`: FNV-1a of its token with the finalizer of MurmurHash3, because alike
+    /// The partition of a room out of `partitions`: FNV-1a of its token with the finalizer of `MurmurHash3`, because alike
     /// names differ in few bits of FNV-1a alone. A hash of our own, so that every node and every version agrees.
     #[must_use]
     pub fn partition(room: &Room, partitions: u16) -> u16 {

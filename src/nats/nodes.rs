@@ -1,0 +1,267 @@
+//! The nodes of the deployment: each says once a second that it lives, and is given up when it has been silent for
+//! [`SILENCE_MAX`] or says goodbye.
+//!
+//! A node hears its own heartbeats, too, on both connections: they are how it knows that it can hear at all. While it
+//! cannot, it gives nobody up: it knows nothing of them. Two processes of one name are two nodes.
+
+mod roster;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_nats::Subscriber;
+use futures_util::StreamExt as _;
+use prost::Message as _;
+use tokio::sync::{broadcast, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::roster::Roster;
+use super::{Link, Nats, NatsError};
+use crate::proto::node_v1::Heartbeat;
+
+/// How often a node says that it lives.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a node may be silent before the others give it up: three heartbeats and some.
+pub const SILENCE_MAX: Duration = Duration::from_millis(3500);
+
+/// How long a node does without its own heartbeats before it holds its connection for dead.
+pub const ECHO_MAX: Duration = Duration::from_secs(3);
+
+/// Changes kept for a reader that is late.
+const CHANGES_MAX: usize = 1024;
+
+/// One process of the deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Node {
+    /// Its name, as an operator gave it.
+    pub id: Arc<str>,
+    /// Drawn when it started.
+    pub incarnation: u64,
+}
+
+/// What happened to another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeChange {
+    /// It lives. Also after it had been given up.
+    Came(Node),
+    /// It has ended, or was silent for [`SILENCE_MAX`].
+    Went(Node),
+}
+
+/// The nodes of the deployment, as this one sees them.
+#[derive(Debug)]
+pub struct Nodes {
+    nats: Arc<Nats>,
+    own: Node,
+    roster: Mutex<Roster>,
+    draining: AtomicBool,
+    changes: broadcast::Sender<NodeChange>,
+    hearing: watch::Sender<bool>,
+}
+
+impl Nodes {
+    /// A node of this name, as a new incarnation. Nobody knows of it before [`Self::run`].
+    #[must_use]
+    pub fn new(nats: Arc<Nats>, id: &str) -> Arc<Self> {
+        let own = Node {
+            id: id.into(),
+            incarnation: rand::random(),
+        };
+        Arc::new(Self {
+            roster: Mutex::new(Roster::new(own.incarnation, Instant::now())),
+            own,
+            nats,
+            draining: AtomicBool::new(false),
+            changes: broadcast::channel(CHANGES_MAX).0,
+            hearing: watch::channel(true).0,
+        })
+    }
+
+    /// This node.
+    #[must_use]
+    pub const fn own(&self) -> &Node {
+        &self.own
+    }
+
+    /// The others that live.
+    #[must_use]
+    pub fn live(&self) -> Vec<Node> {
+        self.lock().live()
+    }
+
+    /// What happens to others from now on. A reader that was too late reads [`Self::live`] afresh.
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<NodeChange> {
+        self.changes.subscribe()
+    }
+
+    /// Whether this node hears its own heartbeats. A change back to `true` says that anything may have been missed.
+    #[must_use]
+    pub fn hearing(&self) -> watch::Receiver<bool> {
+        self.hearing.subscribe()
+    }
+
+    /// Tells the others from the next heartbeat on that this node sends its clients away.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Starts to listen, and says for the first time that this node lives.
+    ///
+    /// # Errors
+    /// [`NatsError::Permission`] when a subscription is refused at once.
+    pub async fn listen(&self) -> Result<Listening, NatsError> {
+        let subject = self.nats.subjects().heartbeats();
+        let refused = |_| NatsError::Permission(format!("subscribe to {subject}"));
+        let on_control = self.nats.control().client().subscribe(subject.clone());
+        let on_fanout = self.nats.fanout().client().subscribe(subject.clone());
+        let listening = Listening {
+            on_control: on_control.await.map_err(refused)?,
+            on_fanout: on_fanout.await.map_err(refused)?,
+        };
+        self.say(false).await;
+        Ok(listening)
+    }
+
+    /// Says once a second that this node lives, and watches the others, until `stop`; then says goodbye.
+    pub async fn run(self: Arc<Self>, mut listening: Listening, stop: CancellationToken) {
+        let mut beat = interval(HEARTBEAT_INTERVAL);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut fanout = Echo::new(self.nats.fanout());
+        let mut control = Echo::new(self.nats.control());
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(message) = listening.on_control.next() => {
+                    if self.hear(&message.payload) {
+                        control.heard();
+                    }
+                }
+                Some(message) = listening.on_fanout.next() => {
+                    if self.is_own(&message.payload) {
+                        fanout.heard();
+                    }
+                }
+                _ = beat.tick() => {
+                    self.say(false).await;
+                    control.check().await;
+                    fanout.check().await;
+                    self.expire();
+                }
+            }
+        }
+        self.say(true).await;
+        // It is the last word: it should not stay in a buffer.
+        let _ = timeout(HEARTBEAT_INTERVAL, self.nats.control().client().flush()).await;
+    }
+
+    /// Takes in a heartbeat; whether it was this node's own.
+    fn hear(&self, payload: &[u8]) -> bool {
+        let Ok(heartbeat) = Heartbeat::decode(payload) else {
+            tracing::debug!("a foreign message came as a heartbeat");
+            return false;
+        };
+        let is_own = heartbeat.incarnation == self.own.incarnation;
+        let change = self.lock().hear(&heartbeat, Instant::now());
+        self.tell_hearing();
+        if let Some(change) = change {
+            self.tell(change);
+        }
+        is_own
+    }
+
+    fn is_own(&self, payload: &[u8]) -> bool {
+        Heartbeat::decode(payload).is_ok_and(|heartbeat| heartbeat.incarnation == self.own.incarnation)
+    }
+
+    fn expire(&self) {
+        let gone = self.lock().expire(Instant::now());
+        self.tell_hearing();
+        for node in gone {
+            self.tell(NodeChange::Went(node));
+        }
+    }
+
+    fn tell_hearing(&self) {
+        let hears = self.lock().hears(Instant::now());
+        let changed = self
+            .hearing
+            .send_if_modified(|hearing| std::mem::replace(hearing, hears) != hears);
+        if changed && hears {
+            tracing::info!("this node hears the deployment again");
+        } else if changed {
+            tracing::warn!("this node does not hear its own heartbeats any more");
+        }
+    }
+
+    fn tell(&self, change: NodeChange) {
+        match &change {
+            NodeChange::Came(node) => tracing::info!(roomcast.node.id = %node.id, "node came"),
+            NodeChange::Went(node) => tracing::info!(roomcast.node.id = %node.id, "node went"),
+        }
+        // Nobody may be listening yet.
+        let _ = self.changes.send(change);
+    }
+
+    async fn say(&self, leaving: bool) {
+        // While the connection is away the library would only keep it for later.
+        if !self.nats.control().is_connected() {
+            return;
+        }
+        let heartbeat = Heartbeat {
+            node_id: self.own.id.to_string(),
+            incarnation: self.own.incarnation,
+            sequence: self.lock().next_sequence(),
+            draining: self.draining.load(Ordering::Relaxed),
+            leaving,
+        };
+        let client = self.nats.control().client();
+        let publishing = client.publish(self.nats.subjects().heartbeats(), heartbeat.encode_to_vec().into());
+        if !matches!(timeout(HEARTBEAT_INTERVAL / 2, publishing).await, Ok(Ok(()))) {
+            tracing::debug!("a heartbeat could not be sent");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The subscriptions of [`Nodes::run`].
+#[derive(Debug)]
+pub struct Listening {
+    on_control: Subscriber,
+    on_fanout: Subscriber,
+}
+
+/// Whether one connection still brings this node's own heartbeats.
+struct Echo<'a> {
+    link: &'a Link,
+    last: Instant,
+}
+
+impl<'a> Echo<'a> {
+    fn new(link: &'a Link) -> Self {
+        Self {
+            link,
+            last: Instant::now(),
+        }
+    }
+
+    fn heard(&mut self) {
+        self.last = Instant::now();
+    }
+
+    /// Makes a connection that says it stands and brings nothing anew.
+    async fn check(&mut self) {
+        if self.last.elapsed() < ECHO_MAX || !self.link.is_connected() {
+            return;
+        }
+        tracing::warn!("a connection to nats brings nothing; it is made anew");
+        self.last = Instant::now();
+        let _ = timeout(HEARTBEAT_INTERVAL / 2, self.link.client().force_reconnect()).await;
+    }
+}

@@ -1,0 +1,223 @@
+//! Who lives, from heartbeats and the clock alone.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{ECHO_MAX, Node, NodeChange, SILENCE_MAX};
+use crate::proto::node_v1::Heartbeat;
+
+/// The most nodes that are remembered, the ended ones included.
+const NODES_MAX: usize = 4096;
+
+/// How long an ended node is remembered, so that a late heartbeat does not bring it back.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// The nodes known here.
+#[derive(Debug)]
+pub(super) struct Roster {
+    own: u64,
+    sequence: u64,
+    /// When this node last heard itself, and since when it has heard itself without a break.
+    echo: Instant,
+    hearing_since: Instant,
+    others: HashMap<u64, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    node: Node,
+    sequence: u64,
+    heard: Instant,
+    lives: bool,
+}
+
+impl Roster {
+    pub(super) fn new(own: u64, now: Instant) -> Self {
+        Self {
+            own,
+            sequence: 0,
+            echo: now,
+            hearing_since: now,
+            others: HashMap::new(),
+        }
+    }
+
+    pub(super) fn next_sequence(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// Whether this node has heard itself lately.
+    pub(super) fn hears(&self, now: Instant) -> bool {
+        now.duration_since(self.echo) < ECHO_MAX
+    }
+
+    pub(super) fn live(&self) -> Vec<Node> {
+        let live = self.others.values().filter(|known| known.lives);
+        live.map(|known| known.node.clone()).collect()
+    }
+
+    pub(super) fn hear(&mut self, heartbeat: &Heartbeat, now: Instant) -> Option<NodeChange> {
+        if heartbeat.incarnation == self.own {
+            if !self.hears(now) {
+                self.hearing_since = now;
+            }
+            self.echo = now;
+            return None;
+        }
+        let is_new = !self.others.contains_key(&heartbeat.incarnation);
+        if is_new && (heartbeat.leaving || self.others.len() >= NODES_MAX) {
+            return None;
+        }
+        let known = self.others.entry(heartbeat.incarnation).or_insert_with(|| Known {
+            node: Node {
+                id: heartbeat.node_id.as_str().into(),
+                incarnation: heartbeat.incarnation,
+            },
+            sequence: 0,
+            heard: now,
+            lives: false,
+        });
+        if heartbeat.sequence <= known.sequence {
+            return None;
+        }
+        known.sequence = heartbeat.sequence;
+        known.heard = now;
+        let lived = std::mem::replace(&mut known.lives, !heartbeat.leaving);
+        match (lived, known.lives) {
+            (false, true) => Some(NodeChange::Came(known.node.clone())),
+            (true, false) => Some(NodeChange::Went(known.node.clone())),
+            _ => None,
+        }
+    }
+
+    /// Gives up who was silent for too long, as far as this node could hear it.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Node> {
+        if !self.hears(now) {
+            return Vec::new();
+        }
+        let mut gone = Vec::new();
+        for known in self.others.values_mut().filter(|known| known.lives) {
+            let silent_since = known.heard.max(self.hearing_since);
+            if now.duration_since(silent_since) >= SILENCE_MAX {
+                known.lives = false;
+                gone.push(known.node.clone());
+            }
+        }
+        self.others
+            .retain(|_, known| known.lives || now.duration_since(known.heard) < REMEMBERED);
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: u64 = 1;
+    const OTHER: u64 = 2;
+
+    fn heartbeat(incarnation: u64, sequence: u64) -> Heartbeat {
+        Heartbeat {
+            node_id: format!("node-{incarnation}"),
+            incarnation,
+            sequence,
+            ..Heartbeat::default()
+        }
+    }
+
+    fn incarnations(nodes: &[Node]) -> Vec<u64> {
+        nodes.iter().map(|node| node.incarnation).collect()
+    }
+
+    /// A roster and the moment it began at.
+    fn roster() -> (Roster, Instant) {
+        let now = Instant::now();
+        (Roster::new(OWN, now), now)
+    }
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[tokio::test]
+    async fn a_silent_node_is_given_up_and_comes_back_with_its_next_heartbeat() {
+        let (mut roster, start) = roster();
+        assert!(matches!(
+            roster.hear(&heartbeat(OTHER, 1), start),
+            Some(NodeChange::Came(_))
+        ));
+        for second in 1..=3 {
+            let now = start + ms(second * 1000);
+            assert_eq!(roster.hear(&heartbeat(OWN, second), now), None);
+            assert!(roster.expire(now).is_empty(), "second {second}");
+        }
+        roster.hear(&heartbeat(OWN, 4), start + ms(3500));
+        assert_eq!(incarnations(&roster.expire(start + ms(3500))), [OTHER]);
+        assert!(roster.live().is_empty() && roster.expire(start + ms(3600)).is_empty());
+        assert!(matches!(
+            roster.hear(&heartbeat(OTHER, 2), start + ms(4000)),
+            Some(NodeChange::Came(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn goodbye_is_heard_at_once_and_a_late_heartbeat_does_not_bring_back() {
+        let (mut roster, start) = roster();
+        roster.hear(&heartbeat(OTHER, 1), start);
+        let goodbye = Heartbeat {
+            leaving: true,
+            ..heartbeat(OTHER, 3)
+        };
+        assert!(matches!(roster.hear(&goodbye, start), Some(NodeChange::Went(_))));
+        assert_eq!(roster.hear(&heartbeat(OTHER, 2), start), None);
+        assert!(roster.live().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_cannot_hear_gives_nobody_up_and_waits_after_it_hears_again() {
+        let (mut roster, start) = roster();
+        roster.hear(&heartbeat(OTHER, 1), start);
+        assert!(!roster.hears(start + ms(40_000)));
+        assert!(roster.expire(start + ms(40_000)).is_empty(), "it was the deaf one");
+        roster.hear(&heartbeat(OWN, 1), start + ms(40_000));
+        assert!(
+            roster.expire(start + ms(40_000)).is_empty(),
+            "the other may be about to speak"
+        );
+        for later in [41_000, 42_000, 43_000, 43_500] {
+            roster.hear(&heartbeat(OWN, later), start + ms(later));
+        }
+        assert_eq!(incarnations(&roster.expire(start + ms(43_500))), [OTHER]);
+    }
+
+    #[tokio::test]
+    async fn two_processes_of_one_name_are_two_nodes() {
+        let (mut roster, start) = roster();
+        for incarnation in [2, 3] {
+            let twin = Heartbeat {
+                node_id: "twin".to_owned(),
+                ..heartbeat(incarnation, 1)
+            };
+            assert!(matches!(roster.hear(&twin, start), Some(NodeChange::Came(_))));
+        }
+        assert_eq!(roster.live().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_ended_are_forgotten_after_a_while() {
+        let (mut roster, start) = roster();
+        for incarnation in 2..500 {
+            roster.hear(&heartbeat(incarnation, 1), start);
+        }
+        let later = start + ms(100_000);
+        roster.hear(&heartbeat(OWN, 1), later);
+        for at in [later + ms(1000), later + ms(2000), later + ms(3000), later + ms(3500)] {
+            roster.hear(&heartbeat(OWN, 2), at);
+            roster.expire(at);
+        }
+        assert!(roster.others.is_empty(), "{}", roster.others.len());
+    }
+}
