@@ -25,8 +25,8 @@ use crate::{api, auth, backend, gateway, policy, session, telemetry};
 pub use files::FileError;
 pub use problem::{ConfigError, Problem};
 pub use sections::{
-    ClientSection, GrpcSection, HistoryOfRooms, HistorySection, NodeSection, ScopeName, ServiceSection, SizeSetting,
-    SocketSection, TlsSection,
+    ClientSection, GrpcSection, HistoryOfRooms, HistorySection, NatsSection, NatsTlsSection, NodeSection, ScopeName,
+    ServiceSection, SizeSetting, SocketSection, StorageSetting, TlsSection,
 };
 pub use sources::Sources;
 pub use values::RateSetting;
@@ -61,6 +61,9 @@ pub struct Config {
     /// The in-process bus: the bounds of all rooms together.
     #[serde(with = "sections::MemoryBus")]
     pub bus: bus::Config,
+    /// The NATS cluster that makes several nodes one gateway. Without it a node is alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nats: Option<NatsSection>,
     /// Who is in a room, and how it is told.
     #[serde(with = "sections::MemoryPresence")]
     pub presence: presence::Config,
@@ -108,6 +111,12 @@ impl Config {
                 history,
                 ..self.bus.clone()
             },
+            nats: self
+                .nats
+                .as_ref()
+                .map(NatsSection::cluster)
+                .transpose()
+                .map_err(wrong)?,
             presence: self.presence,
             auth: self.auth.clone(),
             policy: self.policy.clone(),

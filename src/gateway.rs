@@ -22,6 +22,7 @@ use crate::bus::memory::{self as memory_bus, MemoryBus};
 use crate::bus::{Bus, Delivery};
 use crate::hub::admission::{self, Admission};
 use crate::hub::{Mailbox, Shards};
+use crate::nats;
 use crate::policy::{self, Policy, RulePolicy};
 use crate::presence::Presence;
 use crate::presence::memory::{self as memory_presence, MemoryPresence};
@@ -55,6 +56,8 @@ pub struct Config {
     pub client: client_port::Config,
     /// The in-process bus and its histories.
     pub bus: memory_bus::Config,
+    /// The NATS cluster, if this node is one of several.
+    pub nats: Option<nats::Config>,
     /// Presence.
     pub presence: memory_presence::Config,
     /// Tokens of clients.

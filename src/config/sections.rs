@@ -7,12 +7,14 @@ mod check;
 mod client;
 mod grpc;
 mod limits;
+mod nats;
 mod rooms;
 mod services;
 
 pub use client::{ClientSection, NodeSection};
 pub use grpc::{GrpcSection, TlsSection};
 pub use limits::SocketSection;
+pub use nats::{NatsSection, NatsTlsSection, StorageSetting};
 pub use rooms::{HistoryOfRooms, HistorySection, SizeSetting};
 pub use services::{ScopeName, ServiceSection};
 

@@ -52,7 +52,7 @@ impl Subjects {
     pub fn new(deployment: &str) -> Result<Self, String> {
         let fits = (1..=Self::DEPLOYMENT_BYTES_MAX).contains(&deployment.len()) && deployment.bytes().all(is_plain);
         if !fits {
-            return Err("deployment: 1 to 32 of A-Z a-z 0-9 - _ are needed".to_owned());
+            return Err("a name of 1 to 32 of A-Z a-z 0-9 - _ is needed".to_owned());
         }
         Ok(Self {
             inbox: format!("{deployment}.i.{:016x}", rand::random::<u64>()),

@@ -148,3 +148,46 @@ fn a_configuration_is_read_back_as_it_is_printed() {
     assert!(printed.contains("id = \"n1\""), "{printed}");
     assert_eq!(given(&printed, &[], &[]).config().to_toml(), printed);
 }
+
+#[test]
+fn nats_settings_that_cannot_work_are_named() {
+    let secret = NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "hush\n").unwrap();
+    let secret = secret.path().display();
+    let cases = [
+        ("servers = []", "nats.servers: names no server"),
+        (
+            "deployment = 'a.b'",
+            "nats.deployment: a name of 1 to 32 of A-Z a-z 0-9 - _ is needed",
+        ),
+        ("replicas = 2", "nats.replicas: is not 1, 3 or 5"),
+        ("partitions = 0", "nats.partitions: is not between 1 and 1024"),
+        ("user = 'ada'", "nats.user: and nats.password_file need each other"),
+        (
+            &format!("token_file = '{secret}'\nnkey_file = '{secret}'"),
+            "nats: shows who the node is in more than one way; keep one of creds_file, nkey_file, user and token_file",
+        ),
+        (
+            "[nats.tls]\nkey_file = 'key.pem'",
+            "nats.tls.certificate_file: and nats.tls.key_file need each other",
+        ),
+    ];
+    for (settings, expected) in cases {
+        let servers = if settings.starts_with("servers") {
+            ""
+        } else {
+            "servers = ['nats://127.0.0.1:4222']\n"
+        };
+        let given = given(&format!("[nats]\n{servers}{settings}\n"), &[], &[]);
+        let error = given.config().gateway(false).unwrap_err();
+        assert_eq!(error.to_string().trim(), expected, "{settings}");
+    }
+}
+
+#[test]
+fn a_node_without_the_section_is_alone_and_one_with_it_is_not() {
+    assert!(given("", &[], &[]).config().gateway(false).unwrap().nats.is_none());
+    let environment = [("ROOMCAST_NATS__SERVERS", "[\"nats://nats:4222\"]")];
+    let nats = given("", &environment, &[]).config().gateway(false).unwrap().nats;
+    assert_eq!(nats.unwrap().servers, ["nats://nats:4222"]);
+}

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::NatsSection;
 use crate::config::{Config, Problem};
 use crate::telemetry;
 
@@ -15,6 +16,11 @@ pub(in crate::config) fn check(config: &Config) -> Vec<Problem> {
         problems.push(Problem::new("telemetry.sample_ratio", "is not between 0 and 1"));
     }
     for (key, time) in times(config) {
+        if time.is_zero() {
+            problems.push(Problem::new(key, "must be longer than zero"));
+        }
+    }
+    for (key, time) in config.nats.iter().flat_map(nats_times) {
         if time.is_zero() {
             problems.push(Problem::new(key, "must be longer than zero"));
         }
@@ -38,6 +44,18 @@ fn times(config: &Config) -> [(&'static str, Duration); 8] {
         ("bus.sweep_interval", config.bus.sweep_interval),
         ("presence.counts_interval", config.presence.counts_interval),
         ("grpc.keepalive_interval", config.grpc.keepalive_interval),
+    ]
+}
+
+/// The same, where there is NATS.
+fn nats_times(nats: &NatsSection) -> [(&'static str, Duration); 6] {
+    [
+        ("nats.ping_interval", nats.ping_interval),
+        ("nats.request_timeout", nats.request_timeout),
+        ("nats.publish_timeout", nats.publish_timeout),
+        ("nats.sweep_interval", nats.sweep_interval),
+        ("nats.idempotency_window", nats.idempotency_window),
+        ("nats.lease", nats.lease),
     ]
 }
 

@@ -208,6 +208,7 @@ pub fn usual() -> Config {
         sockets: shard::Config::default(),
         client: http::Config::default(),
         bus: memory::Config::default(),
+        nats: None,
         presence: presence::memory::Config {
             // A client that is cut off is gone at once; tests of the grace period set one.
             leave_grace: Duration::ZERO,

@@ -1,0 +1,221 @@
+//! `[nats]`: the cluster that makes several nodes one gateway.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::values::{Size, Time};
+use crate::config::{Problem, files};
+use crate::nats::{Config, Credentials, Storage, Subjects, Tls};
+
+/// The NATS cluster that makes several nodes one gateway. Without this section a node is alone. All nodes of a deployment
+/// say the same here; `docs/nats.md` says what the account needs.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NatsSection {
+    /// The servers, as `nats://host:port` or `tls://host:port`. One is enough to find a cluster's others.
+    pub servers: Vec<String>,
+    /// Distinguishes deployments that share an account. 1 to 32 of `A-Z a-z 0-9 - _`.
+    pub deployment: String,
+    /// A file as `nsc` writes it: a JWT and the seed of its key. At most one way of showing who the node is may be given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creds_file: Option<PathBuf>,
+    /// A file with the seed of an nkey (`SU..`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nkey_file: Option<PathBuf>,
+    /// A user, together with `password_file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// A file with the user's password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// A file with a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// How the connection is encrypted. `tls://` in an address is enough for a server with a public certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<NatsTlsSection>,
+    /// How many streams the rooms are spread over, fixed with the first start. More make reading the history of a room
+    /// that no node has in memory faster, and cost the servers some memory each.
+    pub partitions: u16,
+    /// How many servers hold each stream: 1, 3 or 5. With 1, a server that is away takes its rooms with it.
+    pub replicas: usize,
+    /// Whether streams are kept on disk (`file`) or not (`memory`).
+    pub storage: StorageSetting,
+    /// The most bytes of one partition's stream, a fuse: when it blows, the oldest events of all its rooms go first.
+    #[serde(with = "Size")]
+    pub stream_bytes_max: usize,
+    /// How often each connection is probed. It is given up after two unanswered probes.
+    #[serde(with = "Time")]
+    pub ping_interval: Duration,
+    /// How long one request to NATS may take.
+    #[serde(with = "Time")]
+    pub request_timeout: Duration,
+    /// How long a publish may take, all its attempts together. A caller's deadline may be shorter.
+    #[serde(with = "Time")]
+    pub publish_timeout: Duration,
+    /// The most publishes that wait for an acknowledgement; one more waits for its turn.
+    pub publishes_in_flight_max: usize,
+    /// How often rooms with members are checked for events that came by no other way.
+    #[serde(with = "Time")]
+    pub sweep_interval: Duration,
+    /// How long a repeated idempotency key is recognized. A key costs the servers about 215 bytes.
+    #[serde(with = "Time")]
+    pub idempotency_window: Duration,
+    /// How long a node that cannot hear NATS goes on delivering what it has. Revoking takes up to this long when a node is
+    /// silent. Shorter than an election of a stream's leader (4 to 9 s) and an election interrupts deliveries.
+    #[serde(with = "Time")]
+    pub lease: Duration,
+}
+
+/// How the connections to NATS are encrypted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NatsTlsSection {
+    /// Whether the handshake comes before the server's first word, as its `handshake_first` says.
+    pub first: bool,
+    /// The authorities to trust, in PEM; the system's when not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// The client certificate, in PEM; together with `key_file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_file: Option<PathBuf>,
+    /// Its key, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+}
+
+/// Where streams are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageSetting {
+    /// On disk: survives a restart of all servers.
+    #[default]
+    File,
+    /// In memory: faster, and a restart of all servers is a new epoch.
+    Memory,
+}
+
+impl Default for NatsSection {
+    fn default() -> Self {
+        let config = Config::default();
+        Self {
+            servers: config.servers,
+            deployment: config.deployment,
+            creds_file: None,
+            nkey_file: None,
+            user: None,
+            password_file: None,
+            token_file: None,
+            tls: None,
+            partitions: config.partitions,
+            replicas: config.replicas,
+            storage: StorageSetting::File,
+            stream_bytes_max: usize::try_from(config.stream_bytes_max).unwrap_or(usize::MAX),
+            ping_interval: config.ping_interval,
+            request_timeout: config.request_timeout,
+            publish_timeout: config.publish_timeout,
+            publishes_in_flight_max: config.publishes_in_flight_max,
+            sweep_interval: config.sweep_interval,
+            idempotency_window: config.idempotency_window,
+            lease: config.lease,
+        }
+    }
+}
+
+impl NatsSection {
+    /// Reads the secrets named here.
+    pub(in crate::config) fn cluster(&self) -> Result<Config, Problem> {
+        Subjects::new(&self.deployment).map_err(|why| Problem::new("nats.deployment", why))?;
+        if self.servers.is_empty() {
+            return Err(Problem::new("nats.servers", "names no server"));
+        }
+        if !matches!(self.replicas, 1 | 3 | 5) {
+            return Err(Problem::new("nats.replicas", "is not 1, 3 or 5"));
+        }
+        if !(1..=1024).contains(&self.partitions) {
+            return Err(Problem::new("nats.partitions", "is not between 1 and 1024"));
+        }
+        Ok(Config {
+            servers: self.servers.clone(),
+            deployment: self.deployment.clone(),
+            credentials: self.credentials()?,
+            tls: self.tls()?,
+            partitions: self.partitions,
+            replicas: self.replicas,
+            storage: match self.storage {
+                StorageSetting::File => Storage::File,
+                StorageSetting::Memory => Storage::Memory,
+            },
+            stream_bytes_max: self.stream_bytes_max as u64,
+            ping_interval: self.ping_interval,
+            request_timeout: self.request_timeout,
+            publish_timeout: self.publish_timeout,
+            publishes_in_flight_max: self.publishes_in_flight_max,
+            sweep_interval: self.sweep_interval,
+            idempotency_window: self.idempotency_window,
+            lease: self.lease,
+        })
+    }
+
+    fn credentials(&self) -> Result<Credentials, Problem> {
+        let read = |key: &str, file: &Option<PathBuf>| match files::secret(None, file.as_deref()) {
+            Ok(secret) => Ok(secret.map(|secret| secret.expose().to_owned())),
+            Err(error) => Err(Problem::new(format!("nats.{key}"), error)),
+        };
+        let creds = read("creds_file", &self.creds_file)?;
+        let nkey = read("nkey_file", &self.nkey_file)?;
+        let password = read("password_file", &self.password_file)?;
+        let token = read("token_file", &self.token_file)?;
+        match (creds, nkey, &self.user, password, token) {
+            (None, None, None, None, None) => Ok(Credentials::None),
+            (Some(text), None, None, None, None) => Ok(Credentials::Creds(text)),
+            (None, Some(seed), None, None, None) => Ok(Credentials::NkeySeed(seed)),
+            (None, None, Some(user), Some(password), None) => Ok(Credentials::Password {
+                user: user.clone(),
+                password,
+            }),
+            (None, None, None, None, Some(token)) => Ok(Credentials::Token(token)),
+            (None, None, Some(_), None, None) | (None, None, None, Some(_), None) => {
+                Err(Problem::new("nats.user", "and nats.password_file need each other"))
+            }
+            _ => Err(Problem::new(
+                "nats",
+                "shows who the node is in more than one way; keep one of creds_file, nkey_file, user and token_file",
+            )),
+        }
+    }
+
+    fn tls(&self) -> Result<Tls, Problem> {
+        let Some(section) = &self.tls else {
+            return Ok(Tls::default());
+        };
+        let certificate = match (&section.certificate_file, &section.key_file) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+            _ => {
+                let problem = Problem::new("nats.tls.certificate_file", "and nats.tls.key_file need each other");
+                return Err(problem);
+            }
+        };
+        let files = [
+            ("ca_file", section.ca_file.as_ref()),
+            ("certificate_file", section.certificate_file.as_ref()),
+            ("key_file", section.key_file.as_ref()),
+        ];
+        for (key, path) in files {
+            // The NATS library reads them itself, and says less when it cannot.
+            if let Some(path) = path {
+                files::bytes(path).map_err(|error| Problem::new(format!("nats.tls.{key}"), error))?;
+            }
+        }
+        Ok(Tls {
+            required: true,
+            first: section.first,
+            ca_file: section.ca_file.clone(),
+            certificate,
+        })
+    }
+}
