@@ -61,6 +61,8 @@ pub enum Order {
     Identify(Who, oneshot::Sender<Option<Arc<Identity>>>),
     /// The presence of a room changed.
     Presence(Arc<Change>),
+    /// Tell every client whether deliveries are interrupted behind the node; whoever connects later, too.
+    Degraded(bool),
     /// Tell every client to reconnect, then close it, spread over the window.
     Drain(std::time::Duration),
 }

@@ -102,12 +102,24 @@ impl Shards {
         Ok(answers.into_iter().flatten().next())
     }
 
+    /// Tells every client whether deliveries are interrupted behind the node.
+    ///
+    /// # Errors
+    /// [`ShardsGone`].
+    pub async fn degraded(&self, active: bool) -> Result<(), ShardsGone> {
+        self.tell(|| Order::Degraded(active)).await
+    }
+
     /// Tells every client to reconnect elsewhere and closes it, spread over `window`.
     ///
     /// # Errors
     /// [`ShardsGone`].
     pub async fn drain(&self, window: Duration) -> Result<(), ShardsGone> {
-        let told = join_all(self.mailboxes.iter().map(|mailbox| mailbox.order(Order::Drain(window)))).await;
+        self.tell(|| Order::Drain(window)).await
+    }
+
+    async fn tell(&self, order: impl Fn() -> Order) -> Result<(), ShardsGone> {
+        let told = join_all(self.mailboxes.iter().map(|mailbox| mailbox.order(order()))).await;
         if told.into_iter().all(|told| told) {
             Ok(())
         } else {

@@ -272,6 +272,7 @@ impl<L: Link> Sessions<L> {
                 if let Some(message) = self.connected(key, rooms) {
                     self.answer(key, id, &message);
                 }
+                self.greet(key);
                 for replay in &replays {
                     self.replay(key, replay);
                 }

@@ -43,6 +43,7 @@ impl<L: Link> Sessions<L> {
                 let _ = reply.send(identity);
             }
             Order::Presence(change) => self.presence_changed(change),
+            Order::Degraded(active) => self.tell_degraded(active),
             Order::Drain(window) => self.drain(window),
         }
     }
@@ -165,6 +166,27 @@ impl<L: Link> Sessions<L> {
                 let is_open = self.identity(key).is_some_and(|identity| identity.tenant == *tenant);
                 if is_it && is_open { vec![key] } else { Vec::new() }
             }
+        }
+    }
+
+    /// Tells everybody whether deliveries are interrupted; once for each change.
+    fn tell_degraded(&mut self, active: bool) {
+        if std::mem::replace(&mut self.degraded, active) == active {
+            return;
+        }
+        let keys = self.conns.iter().filter_map(|(key, _)| Key::try_from(key).ok());
+        let keys: Vec<Key> = keys.filter(|key| self.conns[*key as usize].session.greeted).collect();
+        for key in keys {
+            self.push(key, &Message::Degraded { active });
+        }
+    }
+
+    /// Tells a session that has just had its first message what everybody else was told.
+    pub(super) fn greet(&mut self, key: Key) {
+        let Some(session) = self.session(key) else { return };
+        session.greeted = true;
+        if self.degraded {
+            self.push(key, &Message::Degraded { active: true });
         }
     }
 

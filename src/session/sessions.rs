@@ -123,6 +123,8 @@ pub struct Sessions<L> {
     pub(super) revocations: VecDeque<Revocation>,
     pub(super) revocations_before: u64,
     pub(super) swept_s: u32,
+    /// Whether deliveries are interrupted behind the node, as clients were told.
+    pub(super) degraded: bool,
     effects: FuturesUnordered<LocalBoxFuture<'static, Completion<L>>>,
     users: ByUser,
     pub(super) tenants: Tenants,
@@ -151,6 +153,7 @@ impl<L: Link> Sessions<L> {
             revocations: VecDeque::new(),
             revocations_before: 0,
             swept_s: 0,
+            degraded: false,
             effects: FuturesUnordered::new(),
             users: ByUser::default(),
             tenants: Tenants::default(),

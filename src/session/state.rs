@@ -76,6 +76,10 @@ pub(super) enum Phase {
 
 /// One client.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not the states of one thing"
+)]
 pub(super) struct Session {
     pub connection: ConnectionId,
     /// Tells apart the sessions that had the same slot.
@@ -84,6 +88,8 @@ pub(super) struct Session {
     pub seen_s: u32,
     /// A command is being carried out.
     pub busy: bool,
+    /// Its first message has been sent; nothing that is pushed may come before.
+    pub greeted: bool,
     /// The end of the token is near and has a timer.
     pub ends_soon: bool,
     /// Reading has stopped because too many commands wait.
@@ -102,6 +108,7 @@ impl Session {
             generation,
             seen_s: u32::try_from(now_ms / 1000).unwrap_or(u32::MAX),
             busy: false,
+            greeted: false,
             ends_soon: false,
             paused: false,
             phase: Phase::Anonymous,

@@ -105,7 +105,7 @@ impl FakeShard {
                 reply.send(count(&who)).unwrap();
                 return;
             }
-            Order::Presence(_) | Order::Drain(_) => return,
+            Order::Presence(_) | Order::Degraded(_) | Order::Drain(_) => return,
         };
         self.orders.lock().unwrap().push(told);
         reply.send(answer).unwrap();
