@@ -5,7 +5,8 @@
 //! and with the test program, however that ends.
 //!
 //! Knows nothing of Roomcast: unit tests inside the crate use the same file. Hence the paths below: they lead to the same
-//! place, whichever module includes this one.
+//! place, whichever module includes this one. Such a module allows `dead_code`, `unused_imports` and `unreachable_pub`,
+//! because it uses a part.
 //!
 //! ```ignore
 //! let nats = NatsServer::start().await;
