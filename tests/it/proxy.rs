@@ -103,7 +103,6 @@ async fn frozen_one_way_holds_back_that_way_only() {
     say(&mut line.server, "held").await;
     say(&mut line.client, "ping").await;
     hear(&mut line.server, "ping").await;
-    // Far more than a socket's buffers: the proxy is there to take it.
     let nothing = line.client.try_read(&mut [0]).unwrap_err();
     assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
     line.proxy.mend();
