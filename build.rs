@@ -3,15 +3,17 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 /// The files of the contract; what they import is found by itself.
-const FILES: [&str; 9] = [
+const FILES: [&str; 11] = [
     "roomcast/v1/types.proto",
     "roomcast/v1/publish.proto",
     "roomcast/v1/room.proto",
     "roomcast/v1/watch.proto",
     "roomcast/v1/backend.proto",
     "roomcast/client/v1/client.proto",
+    "roomcast/node/v1/control.proto",
     "roomcast/node/v1/event.proto",
     "roomcast/node/v1/node.proto",
+    "roomcast/node/v1/order.proto",
     "roomcast/node/v1/presence.proto",
 ];
 

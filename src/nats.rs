@@ -10,6 +10,7 @@ mod config;
 mod connect;
 mod link;
 pub mod nodes;
+mod self_test;
 mod subjects;
 
 use std::sync::Arc;
@@ -62,14 +63,15 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Connects twice, and refuses a server that is too old.
+    /// Connects twice; refuses a server that is too old, and an account that may not do what a node does.
     ///
     /// # Errors
-    /// [`NatsError::Config`], [`NatsError::Connect`] and [`NatsError::Version`].
+    /// [`NatsError::Config`], [`NatsError::Connect`], [`NatsError::Version`] and [`NatsError::Permission`].
     pub async fn connect(config: &Config) -> Result<Arc<Self>, NatsError> {
         let subjects = Subjects::new(&config.deployment).map_err(NatsError::Config)?;
         let fanout = connect::link(config, &subjects, "fanout").await?;
         let control = connect::link(config, &subjects, "control").await?;
+        self_test::run(config, &subjects).await?;
         Ok(Arc::new(Self {
             config: config.clone(),
             subjects,

@@ -1,5 +1,6 @@
 //! `dev`: a gateway to try things with, on this machine alone.
 
+mod broker;
 mod policy;
 mod welcome;
 
@@ -11,13 +12,15 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 
-use self::welcome::Welcome;
+use self::broker::Broker;
+use self::welcome::{Address, Welcome};
 use super::failure::Failure;
 use super::serve;
 use super::settings::Settings;
 use super::token::{development, mint, read_secret, subject};
 use crate::auth::{IssuerConfig, Secret};
-use crate::config::{Config, ScopeName, ServiceSection};
+use crate::config::{Config, NatsSection, ScopeName, ServiceSection};
+use crate::gateway::Gateway;
 
 /// The page that is served at `/`.
 const PAGE: &str = include_str!("../../assets/dev.html");
@@ -33,7 +36,7 @@ const TOKEN_TTL: Duration = Duration::from_secs(12 * 3600);
 ///
 /// Needs no configuration and no network. Any user may do everything in any room of its tenant, except in user:ID, which
 /// is that user's own, and in private:NAME, which needs the claim role=admin. With --config the rules of that file hold
-/// instead, if it has any.
+/// instead, if it has any. With --nodes several gateways share a nats-server that is started and ended with them.
 #[derive(Debug, Args)]
 pub(super) struct Dev {
     /// The port for clients and the page; 0 takes a free one
@@ -42,6 +45,12 @@ pub(super) struct Dev {
     /// The port for backends (gRPC and HTTP); 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 50051)]
     grpc_port: u16,
+    /// How many gateways; more than one need a nats-server. Each further one listens on the next ports
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    nodes: u16,
+    /// The nats-server to start; otherwise the one on the PATH, else the one `make setup` has installed here
+    #[arg(long, value_name = "PROGRAM")]
+    nats_server: Option<PathBuf>,
     /// A file with the secret that signs tokens (HS256, at least 32 bytes), instead of a new one at each start
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
@@ -69,16 +78,28 @@ struct Keys {
 impl Dev {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let keys = self.keys()?;
-        let config = self.config(&keys)?;
-        let telemetry = serve::start_telemetry(&config.telemetry)?;
+        let base = self.config(&keys)?;
+        let telemetry = serve::start_telemetry(&base.telemetry)?;
         let signals = serve::Signals::listen()?;
-        let listeners = serve::listen(&config).await?;
-        let mut parts = config.gateway(true)?;
-        parts.client.page = Some(PAGE);
-        let gateway = serve::start(parts, listeners).await?;
-        let welcome = Welcome {
+        let broker = match self.nodes {
+            1 => None,
+            _ => Some(Broker::start(self.nats_server.as_deref()).await?),
+        };
+        let mut gateways = Vec::new();
+        for number in 0..self.nodes {
+            let config = self.node(&base, number, broker.as_ref());
+            let listeners = serve::listen(&config).await?;
+            let mut parts = config.gateway(true)?;
+            parts.client.page = Some(PAGE);
+            gateways.push(serve::start(parts, listeners).await?);
+        }
+        let address = |gateway: &Gateway| Address {
             client: gateway.client_address(),
             grpc: gateway.grpc_address(),
+        };
+        let welcome = Welcome {
+            nodes: gateways.iter().map(address).collect(),
+            nats: broker.as_ref().map(|broker| broker.url().to_owned()),
             tenant: TENANT,
             users: keys.user_tokens()?,
             service_token: keys.service_token,
@@ -88,8 +109,27 @@ impl Dev {
         } else {
             println!("{welcome}");
         }
-        serve::until_asked(signals, gateway, telemetry).await;
+        serve::until_asked(signals, gateways, telemetry).await;
         Ok(())
+    }
+
+    /// The settings of one of several nodes.
+    fn node(&self, base: &Config, number: u16, broker: Option<&Broker>) -> Config {
+        let mut config = base.clone();
+        let next = |port: u16| if port == 0 { 0 } else { port.saturating_add(number) };
+        config.client.listen.set_port(next(self.port));
+        config.grpc.listen.set_port(next(self.grpc_port));
+        if let Some(broker) = broker {
+            config.node.id = format!("dev-{number}");
+            config.nats = Some(NatsSection {
+                servers: vec![broker.url().to_owned()],
+                deployment: "dev".to_owned(),
+                // Quick to make; nobody measures here.
+                partitions: 4,
+                ..NatsSection::default()
+            });
+        }
+        config
     }
 
     fn keys(&self) -> Result<Keys, Failure> {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
+use futures_util::future::join_all;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -29,7 +30,7 @@ impl Serve {
         let signals = Signals::listen()?;
         let listeners = listen(&config).await?;
         let gateway = start(config.gateway(false)?, listeners).await?;
-        until_asked(signals, gateway, telemetry).await;
+        until_asked(signals, vec![gateway], telemetry).await;
         Ok(())
     }
 }
@@ -61,10 +62,10 @@ pub(super) async fn start(config: gateway::Config, listeners: Listeners) -> Resu
 }
 
 /// Serves until SIGTERM or SIGINT, then drains.
-pub(super) async fn until_asked(mut signals: Signals, gateway: Gateway, telemetry: Telemetry) {
+pub(super) async fn until_asked(mut signals: Signals, gateways: Vec<Gateway>, telemetry: Telemetry) {
     signals.next().await;
     tokio::select! {
-        () = gateway.shutdown() => {}
+        _ = join_all(gateways.into_iter().map(Gateway::shutdown)) => {}
         () = signals.next() => tracing::warn!("asked a second time, ending at once"),
     }
     telemetry.shutdown().await;

@@ -39,7 +39,7 @@ pub(super) async fn link(config: &Config, subjects: &Subjects, name: &str) -> Re
     Ok(Link::new(client, standing))
 }
 
-fn options(config: &Config, subjects: &Subjects, name: &str) -> Result<ConnectOptions, NatsError> {
+pub(super) fn options(config: &Config, subjects: &Subjects, name: &str) -> Result<ConnectOptions, NatsError> {
     let mut options = ConnectOptions::new()
         .name(format!("roomcast {name}"))
         .custom_inbox_prefix(subjects.inbox())

@@ -5,11 +5,20 @@ use std::net::SocketAddr;
 
 use serde_json::{Map, Value, json};
 
+/// Where one gateway listens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Address {
+    pub(super) client: SocketAddr,
+    pub(super) grpc: SocketAddr,
+}
+
 /// A running development gateway, as its user needs to know it.
 #[derive(Debug)]
 pub(super) struct Welcome {
-    pub(super) client: SocketAddr,
-    pub(super) grpc: SocketAddr,
+    /// At least one.
+    pub(super) nodes: Vec<Address>,
+    /// The nats-server of several nodes.
+    pub(super) nats: Option<String>,
     pub(super) tenant: &'static str,
     pub(super) users: Vec<(&'static str, String)>,
     pub(super) service_token: String,
@@ -26,10 +35,12 @@ impl Welcome {
             Value::Object(entries.collect::<Map<_, _>>())
         };
         json!({
-            "client_address": self.client.to_string(),
-            "grpc_address": self.grpc.to_string(),
-            "url": self.url(),
-            "grpc_url": self.grpc_url(),
+            "client_address": self.first().client.to_string(),
+            "grpc_address": self.first().grpc.to_string(),
+            "url": self.first().url(),
+            "grpc_url": self.first().grpc_url(),
+            "nodes": self.nodes.iter().map(Address::as_json).collect::<Vec<_>>(),
+            "nats_url": self.nats,
             "tenant": self.tenant,
             "tokens": each(&|token| token.to_owned()),
             "pages": each(&|token| self.page(token)),
@@ -37,6 +48,22 @@ impl Welcome {
         })
     }
 
+    fn first(&self) -> &Address {
+        self.nodes.first().expect("there is at least one node")
+    }
+
+    /// Another one than the first, where there are several: what is tried shall go through all of them.
+    fn last(&self) -> &Address {
+        self.nodes.last().expect("there is at least one node")
+    }
+
+    /// The token travels in the fragment, which browsers keep to themselves.
+    fn page(&self, token: &str) -> String {
+        format!("http://{}/#token={token}", self.first().client)
+    }
+}
+
+impl Address {
     fn url(&self) -> String {
         format!("ws://{}/v1/ws", self.client)
     }
@@ -45,9 +72,13 @@ impl Welcome {
         format!("http://{}", self.grpc)
     }
 
-    /// The token travels in the fragment, which browsers keep to themselves.
-    fn page(&self, token: &str) -> String {
-        format!("http://{}/#token={token}", self.client)
+    fn as_json(&self) -> Value {
+        json!({
+            "client_address": self.client.to_string(),
+            "grpc_address": self.grpc.to_string(),
+            "url": self.url(),
+            "grpc_url": self.grpc_url(),
+        })
     }
 }
 
@@ -67,20 +98,25 @@ impl fmt::Display for Welcome {
         writeln!(
             f,
             "Follow the room \"lobby\" as {user}:\n  {program} tail lobby --url {} --token {token}\n",
-            self.url()
+            self.last().url()
         )?;
         writeln!(
             f,
             "Publish to it as a backend would:\n  {program} publish --url {} --token {} \\\n    --room lobby --event message --data '{{\"text\":\"hello\"}}'\n",
-            self.grpc_url(),
+            self.first().grpc_url(),
             self.service_token,
         )?;
-        writeln!(
-            f,
-            "Clients connect to {}, backends call {}.",
-            self.url(),
-            self.grpc_url()
-        )?;
+        for node in &self.nodes {
+            writeln!(
+                f,
+                "Clients connect to {}, backends call {}.",
+                node.url(),
+                node.grpc_url()
+            )?;
+        }
+        if let Some(nats) = &self.nats {
+            writeln!(f, "They share {nats}; it ends with them.")?;
+        }
         writeln!(
             f,
             "The tenant is \"{}\"; the tokens are good for 12 hours. Ctrl-C ends it.",
