@@ -13,6 +13,7 @@ mod drain;
 mod leaks;
 mod limits;
 mod native;
+mod nats;
 mod nats_server;
 mod orders;
 mod permission;

@@ -1,0 +1,3 @@
+//! Several gateways on a real nats-server.
+
+mod permissions;
