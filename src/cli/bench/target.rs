@@ -76,6 +76,9 @@ pub(super) struct At {
     /// Its process, if it runs on this machine, for CPU and memory (Linux)
     #[arg(long, value_name = "PID", requires = "url")]
     pid: Option<u32>,
+    /// How many gateways to start, in one process, over a nats-server; events go to the first, members to the last
+    #[arg(long, value_name = "COUNT", conflicts_with_all = ["url", "peer"])]
+    nodes: Option<u16>,
     #[command(flatten)]
     settings: Overrides,
 }
@@ -138,6 +141,14 @@ struct Welcome {
     control: Option<SocketAddr>,
     tenant: Option<String>,
     service_token: Option<String>,
+    #[serde(default)]
+    nodes: Vec<Node>,
+}
+
+/// One of a gateway's nodes.
+#[derive(Deserialize)]
+struct Node {
+    url: String,
 }
 
 impl At {
@@ -198,6 +209,9 @@ impl At {
         let program = std::env::current_exe().map_err(|error| undone("a gateway", &error))?;
         let mut command = Command::new(program);
         command.args(["dev", "--json", "--port", "0", "--grpc-port", "0"]);
+        if let Some(nodes) = self.nodes {
+            command.arg("--nodes").arg(nodes.to_string());
+        }
         for setting in SETTINGS.iter().chain(more) {
             command.args(["--set", setting]);
         }
@@ -207,12 +221,15 @@ impl At {
         // A run must not depend on settings that happen to be in the environment.
         command.env_clear().env("ROOMCAST_DEV_SECRET", &secret);
         let (own, welcome) = start(command, "a gateway")?;
-        let (Some(url), Some(grpc)) = (welcome.url, welcome.grpc_url) else {
+        let (Some(node), Some(grpc)) = (welcome.nodes.into_iter().next_back(), welcome.grpc_url) else {
             return Err(undone("a gateway", &"it did not say where it listens"));
         };
+        let name = self
+            .nodes
+            .map_or("roomcast".to_owned(), |nodes| format!("roomcast, {nodes} nodes"));
         Ok(Target {
-            name: "roomcast".to_owned(),
-            url: Some(url),
+            name,
+            url: Some(node.url),
             inlet: Inlet::Grpc(Api {
                 url: grpc,
                 token: welcome.service_token,
