@@ -1,3 +1,4 @@
 //! Several gateways on a real nats-server.
 
+mod nodes;
 mod permissions;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{ECHO_MAX, Node, NodeChange, SILENCE_MAX};
+use super::{ECHO_MAX, HEARTBEAT_INTERVAL, Node, NodeChange, SILENCE_MAX};
 use crate::proto::node_v1::Heartbeat;
 
 /// The most nodes that are remembered, the ended ones included.
@@ -93,7 +93,8 @@ impl Roster {
         }
     }
 
-    /// Gives up who was silent for too long, as far as this node could hear it.
+    /// Gives up who was silent for too long, as far as this node could hear it: it has heard itself meanwhile. When both
+    /// fell silent together it was NATS.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Node> {
         if !self.hears(now) {
             return Vec::new();
@@ -101,7 +102,8 @@ impl Roster {
         let mut gone = Vec::new();
         for known in self.others.values_mut().filter(|known| known.lives) {
             let silent_since = known.heard.max(self.hearing_since);
-            if now.duration_since(silent_since) >= SILENCE_MAX {
+            let heard_itself_for = self.echo.saturating_duration_since(silent_since);
+            if now.duration_since(silent_since) >= SILENCE_MAX && heard_itself_for + HEARTBEAT_INTERVAL >= SILENCE_MAX {
                 known.lives = false;
                 gone.push(known.node.clone());
             }
@@ -191,6 +193,17 @@ mod tests {
             roster.hear(&heartbeat(OWN, later), start + ms(later));
         }
         assert_eq!(incarnations(&roster.expire(start + ms(43_500))), [OTHER]);
+    }
+
+    #[tokio::test]
+    async fn who_fell_silent_together_with_this_node_is_not_given_up() {
+        let (mut roster, start) = roster();
+        roster.hear(&heartbeat(OTHER, 1), start);
+        // The other's heartbeat was due next when the server went.
+        roster.hear(&heartbeat(OWN, 1), start + ms(990));
+        for later in (1000..60_000).step_by(10) {
+            assert!(roster.expire(start + ms(later)).is_empty(), "{later} ms");
+        }
     }
 
     #[tokio::test]
