@@ -93,6 +93,7 @@ impl Shard {
         let rooms = Rooms::new(Arc::new(MemoryBus::new(bus)), Arc::clone(&presence) as _);
         let admission = Arc::new(Admission::new(admission::Config::default()));
         let services = Services {
+            lease: roomcast::lease::Lease::unlimited(),
             auth: Arc::new(JwtAuthenticator::new(&auth).expect("the issuer is well configured")),
             policy: Arc::new(policy()),
             rooms: rooms.clone(),

@@ -3,7 +3,7 @@
 //!
 //! Here wire types become vocabulary and errors become statuses. A call passes the gate (credential, deadline), then its
 //! method; what a method does to rooms it does through [`Rooms`] with a permit, what it does to connections through
-//! [`Shards`]. Nothing here knows a socket of a client or what a token of a client looks like.
+//! [`Everywhere`]. Nothing here knows a socket of a client or what a token of a client looks like.
 
 pub mod config;
 mod convert;
@@ -32,7 +32,7 @@ use tonic_web::GrpcWebLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use self::listener::tls::Acceptor;
-use crate::hub::Shards;
+use crate::cluster::Everywhere;
 use crate::policy::Policy;
 use crate::proto::v1::publish_service_server::PublishServiceServer;
 use crate::proto::v1::room_service_server::RoomServiceServer;
@@ -48,14 +48,12 @@ pub use listener::tls::TlsError;
 pub struct Context {
     /// The rooms of the gateway.
     pub rooms: Rooms,
-    /// The node's connections.
-    pub shards: Shards,
+    /// The connections, wherever they are.
+    pub everywhere: Everywhere,
     /// Who decides for clients.
     pub policy: Arc<dyn Policy>,
     /// Who may call.
     pub credentials: Credentials,
-    /// This node, as `Revoke` names it.
-    pub node_id: String,
     /// The rooms that stand for a user and for a tenant.
     pub home_rooms: HomeRooms,
     /// Whether the node serves.

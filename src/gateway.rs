@@ -20,8 +20,11 @@ use crate::auth::{self, Authenticator, JwtAuthenticator};
 use crate::backend::{self, Backend, GrpcBackend, NoBackend};
 use crate::bus::memory::{self as memory_bus, MemoryBus};
 use crate::bus::{Bus, Delivery};
+use crate::cluster::Everywhere;
+use crate::cluster::alone::Alone;
 use crate::hub::admission::{self, Admission};
 use crate::hub::{Mailbox, Shards};
+use crate::lease::Lease;
 use crate::nats;
 use crate::policy::{self, Policy, RulePolicy};
 use crate::presence::Presence;
@@ -134,7 +137,8 @@ impl Gateway {
         let parts = Parts::choose(&config)?;
         let (accepting, serving, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let admission = Arc::new(Admission::new(config.connections));
-        let services = parts.services(&config, &admission);
+        let lease = Lease::unlimited();
+        let services = parts.services(&config, &admission, &lease);
         let (mut threads, mut mailboxes, mut doors) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..u16::try_from(config.shards.max(1)).unwrap_or(u16::MAX) {
             let (mailbox, letters) = Mailbox::open(index, config.bus.in_flight_events_max, ORDERS_MAX);
@@ -165,12 +169,12 @@ impl Gateway {
             accepting.clone(),
         ));
         let health = Health::new().await;
+        let others = Alone::new(&config.node_id, shards.clone(), Arc::clone(&services.policy));
         let context = Context {
             rooms: services.rooms.clone(),
-            shards: shards.clone(),
+            everywhere: Everywhere::new(shards.clone(), Arc::new(others)),
             policy: Arc::clone(&services.policy),
             credentials: config.credentials,
-            node_id: config.node_id,
             home_rooms: config.home_rooms,
             health: health.clone(),
         };
@@ -280,7 +284,7 @@ impl Parts {
         })
     }
 
-    fn services(&self, config: &Config, admission: &Arc<Admission>) -> Services {
+    fn services(&self, config: &Config, admission: &Arc<Admission>, lease: &Lease) -> Services {
         // In the order of their formats: a link's wire is an index here.
         let wires: Arc<[Arc<dyn Wire>]> = Arc::new([Arc::new(JsonWire), Arc::new(ProtobufWire)]);
         assert!(wires.len() <= Delivery::FORMATS, "each wire has a slot in a delivery");
@@ -290,6 +294,7 @@ impl Parts {
             policy: self.policy.clone() as Arc<dyn Policy>,
             rooms: Rooms::new(bus, presence),
             backend: Arc::clone(&self.backend),
+            lease: lease.clone(),
             admission: Arc::clone(admission),
             wires,
             config: Arc::new(config.session.clone()),

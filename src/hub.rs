@@ -33,6 +33,37 @@ pub enum Who {
     Connection(Tenant, ConnectionId),
 }
 
+/// Why a connection that a backend puts into a room is not in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinRefusal {
+    /// It is in as many rooms as it may be.
+    RoomLimit,
+    /// The user's access to the room was withdrawn.
+    Revoked,
+    /// Not possible now: the bus is away, another join is under way, or the node has no lease.
+    Unavailable,
+}
+
+/// What putting connections into a room came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Joined {
+    /// How many are in it now.
+    pub connections: u32,
+    /// Why another one is not, if there is one.
+    pub refused: Option<JoinRefusal>,
+}
+
+impl Joined {
+    /// Both taken together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            connections: self.connections + other.connections,
+            refused: self.refused.or(other.refused),
+        }
+    }
+}
+
 /// What a shard is told by the bus. In order, per room.
 #[derive(Debug)]
 pub enum Inbound {
@@ -46,7 +77,7 @@ pub enum Inbound {
 #[derive(Debug)]
 pub enum Order {
     /// Put connections into a room.
-    Join(Who, Permit, oneshot::Sender<u32>),
+    Join(Who, Permit, oneshot::Sender<Joined>),
     /// Take connections out of a room.
     Leave(Who, Room, String, oneshot::Sender<u32>),
     /// Close connections, with a text for the client; empty for none.

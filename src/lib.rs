@@ -6,7 +6,7 @@
 //!    [`proto`], the generated wire types, which only the parts that speak gRPC or protobuf import
 //! 1. [`nats`]: connections that several adapters share
 //! 2. ports and their adapters: [`auth`], [`policy`], [`bus`], [`presence`], [`backend`]
-//! 3. [`hub`] and [`rooms`]
+//! 3. [`hub`], [`rooms`] and [`cluster`]
 //! 4. [`session`]
 //! 5. edges: [`transport`], [`api`]
 //! 6. composition: [`config`], [`telemetry`], [`gateway`], [`cli`]
@@ -29,6 +29,7 @@ pub mod bus;
 pub mod policy;
 pub mod presence;
 
+pub mod cluster;
 pub mod hub;
 pub mod rooms;
 

@@ -166,6 +166,9 @@ pub trait Policy: Send + Sync + 'static {
     /// Refuses every later question that `revocation` covers for as long as `ttl`. In effect when this returns.
     fn revoke(&self, revocation: Revocation, ttl: Duration);
 
+    /// Whether a revocation in force keeps this user out of this room.
+    fn is_revoked(&self, user: &UserId, room: &Room) -> bool;
+
     /// The rooms every connection of this identity is put into, with their permits; their names come from templates.
     ///
     /// # Errors

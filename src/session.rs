@@ -17,6 +17,7 @@ mod sessions;
 mod start;
 mod state;
 mod sweep;
+mod tally;
 mod tenants;
 
 use bytes::Bytes;

@@ -18,6 +18,7 @@ use super::convert::{self, Claim, ClaimedEpoch};
 use super::credentials::{Caller, Scope};
 use super::status::{Invalid, Refusal};
 use super::{Shared, caller, span};
+use crate::cluster::{Found, Place};
 use crate::event::{Class, Event, EventId, Timestamp};
 use crate::hub::Who;
 use crate::identity::ConnectionId;
@@ -125,35 +126,37 @@ impl Shared {
 
     async fn publish_draft(&self, caller: &Caller, draft: Draft) -> Result<v1::PublishResponse, Refusal> {
         let draft = &draft;
-        let spared = self.expect_connections(draft).await?;
+        let found = self.expect_connections(draft).await?;
         let id = EventId::random();
         let outcomes = self.publish_rooms(caller, draft, id).await?;
         let mut results = Vec::with_capacity(draft.targets.len());
         for target in &draft.targets {
             results.push(match *target {
                 Destination::Room(index) => result(&draft.rooms[index], outcomes[index]),
-                Destination::Connection(connection) if spared.contains(&connection) => v1::PublishResult::default(),
-                Destination::Connection(connection) => self.send(draft, connection, id).await?,
+                Destination::Connection(connection) => match found.iter().find(|(own, _)| *own == connection) {
+                    Some((_, place)) => self.send(draft, connection, *place, id).await?,
+                    None => v1::PublishResult::default(),
+                },
             });
         }
         span::record_publish(&results);
         Ok(v1::PublishResponse { results })
     }
 
-    /// Every connection that is a target exists in the tenant; the answer is those of them that are excluded.
-    async fn expect_connections(&self, draft: &Draft) -> Result<Vec<ConnectionId>, Refusal> {
-        let mut spared = Vec::new();
+    /// Every connection that is a target exists in the tenant; the answer is where those are that are not excluded.
+    async fn expect_connections(&self, draft: &Draft) -> Result<Vec<(ConnectionId, Place)>, Refusal> {
+        let mut found = Vec::new();
         for target in &draft.targets {
             if let Destination::Connection(connection) = *target {
                 let who = Who::Connection(draft.tenant.clone(), connection);
-                let identity = self.context.shards.identify(&who).await?;
-                let identity = identity.ok_or(Refusal::ConnectionNotFound)?;
-                if draft.except.covers(connection, &identity.user) {
-                    spared.push(connection);
+                let target = self.context.everywhere.find(&who).await?;
+                let Found { identity, place } = target.ok_or(Refusal::ConnectionNotFound)?;
+                if !draft.except.covers(connection, &identity.user) {
+                    found.push((connection, place));
                 }
             }
         }
-        Ok(spared)
+        Ok(found)
     }
 
     /// Publishes to every distinct room at once. Storing is not atomic: when a room fails, the others may carry the
@@ -190,7 +193,13 @@ impl Shared {
     }
 
     /// Hands the event to one connection. It was there a moment ago; if it has gone since, nobody is reached.
-    async fn send(&self, draft: &Draft, connection: ConnectionId, id: EventId) -> Result<v1::PublishResult, Refusal> {
+    async fn send(
+        &self,
+        draft: &Draft,
+        connection: ConnectionId,
+        place: Place,
+        id: EventId,
+    ) -> Result<v1::PublishResult, Refusal> {
         let who = Who::Connection(draft.tenant.clone(), connection);
         let event = Arc::new(Event {
             room: Room::nameless(&draft.tenant),
@@ -203,7 +212,7 @@ impl Shared {
             except: draft.except.clone(),
             payload: draft.payload.clone(),
         });
-        let reached = self.context.shards.send(&who, event).await?;
+        let reached = self.context.everywhere.send(&who, place, event).await?;
         Ok(v1::PublishResult {
             reached,
             ..v1::PublishResult::default()

@@ -13,7 +13,8 @@ use tonic::Code;
 
 use super::credentials::Scope;
 use crate::bus::{BusUnavailable, PublishError};
-use crate::hub::ShardsGone;
+use crate::cluster::{ClusterError, NotRevoked};
+use crate::hub::{JoinRefusal, ShardsGone};
 use crate::policy::Denied;
 use crate::position::Position;
 use crate::room::Room;
@@ -76,6 +77,8 @@ pub enum Refusal {
     NoHomeRoom(&'static str),
     /// A connection is in as many rooms as it may be.
     RoomLimit,
+    /// The user's access to the room was withdrawn.
+    AccessRevoked,
     /// The service calls more often than it may.
     RateLimited {
         /// The service.
@@ -163,6 +166,7 @@ impl Refusal {
             Self::PositionNotRetained { .. } => (Code::OutOfRange, "POSITION_NOT_RETAINED"),
             Self::NoHomeRoom(_) => (Code::FailedPrecondition, "NO_HOME_ROOM"),
             Self::RoomLimit => (Code::FailedPrecondition, "ROOM_LIMIT"),
+            Self::AccessRevoked => (Code::FailedPrecondition, "ACCESS_REVOKED"),
             Self::RateLimited { .. } => (Code::ResourceExhausted, "RATE_LIMITED"),
             Self::MessageTooLarge => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
             Self::SlowConsumer => (Code::ResourceExhausted, "SLOW_CONSUMER"),
@@ -203,6 +207,7 @@ impl Refusal {
             Self::PositionNotRetained { .. } => "not everything asked for is kept".into(),
             Self::NoHomeRoom(whose) => format!("no room template is configured for a {whose}"),
             Self::RoomLimit => "the connection is in as many rooms as it may be".into(),
+            Self::AccessRevoked => "the user's access to the room was withdrawn".into(),
             Self::RateLimited { .. } => "the service publishes more often than it may".into(),
             Self::MessageTooLarge => "the message is larger than the limit".into(),
             Self::SlowConsumer => "the reader is too far behind".into(),
@@ -235,6 +240,41 @@ impl From<BusUnavailable> for Refusal {
 impl From<ShardsGone> for Refusal {
     fn from(_: ShardsGone) -> Self {
         Self::Draining
+    }
+}
+
+impl From<ClusterError> for Refusal {
+    fn from(error: ClusterError) -> Self {
+        match error {
+            ClusterError::Gone(gone) => gone.into(),
+            ClusterError::Silent(nodes) => {
+                tracing::warn!(?nodes, "nodes have not answered in time");
+                Self::UnknownOutcome {
+                    why: "not every node has answered",
+                    stored: 0,
+                }
+            }
+        }
+    }
+}
+
+impl From<NotRevoked> for Refusal {
+    fn from(error: NotRevoked) -> Self {
+        match error {
+            NotRevoked::NotStored(why) => Self::NotStored(why),
+            NotRevoked::Unknown(why) => Self::UnknownOutcome { why, stored: 0 },
+            NotRevoked::Gone(gone) => gone.into(),
+        }
+    }
+}
+
+impl From<JoinRefusal> for Refusal {
+    fn from(refusal: JoinRefusal) -> Self {
+        match refusal {
+            JoinRefusal::RoomLimit => Self::RoomLimit,
+            JoinRefusal::Revoked => Self::AccessRevoked,
+            JoinRefusal::Unavailable => Self::NotStored("the room cannot be entered now"),
+        }
     }
 }
 

@@ -163,6 +163,18 @@ impl Local {
         &self.rooms[room.index()].room
     }
 
+    /// How many items wait in a room.
+    #[must_use]
+    pub fn in_line(&self, room: &Room) -> usize {
+        self.find(room).map_or(0, |room| self.rooms[room.index()].line.len())
+    }
+
+    /// The members of a room.
+    #[must_use]
+    pub fn members(&self, room: RoomKey) -> Vec<Key> {
+        self.rooms[room.index()].members.iter().map(|slot| slot.key).collect()
+    }
+
     /// Whether there are no rooms.
     #[must_use]
     pub fn is_empty(&self) -> bool {

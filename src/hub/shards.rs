@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use super::{Mailbox, Order, Who};
+use super::{Joined, Mailbox, Order, Who};
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::identity::Identity;
@@ -39,13 +39,15 @@ impl Shards {
         &self.mailboxes
     }
 
-    /// Puts connections into the permit's room, as a backend's decision; answers how many.
+    /// Puts connections into the permit's room, as a backend's decision.
     ///
     /// # Errors
     /// [`ShardsGone`].
-    pub async fn join(&self, who: &Who, permit: &Permit) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Join(who.clone(), permit.clone(), reply))
-            .await
+    pub async fn join(&self, who: &Who, permit: &Permit) -> Result<Joined, ShardsGone> {
+        let answers = self
+            .ask(|reply| Order::Join(who.clone(), permit.clone(), reply))
+            .await?;
+        Ok(answers.into_iter().fold(Joined::default(), Joined::and))
     }
 
     /// Takes connections out of a room; answers how many were in it.

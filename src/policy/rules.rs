@@ -17,7 +17,7 @@ use super::revocations::Revocations;
 use super::rule::{Opinion, Rule};
 use super::variables::Variables;
 use super::{Action, Denied, Explanation, Permit, Policy, Question, Revocation};
-use crate::identity::{ConnectionId, Identity};
+use crate::identity::{ConnectionId, Identity, UserId};
 use crate::room::{Room, RoomError};
 
 /// Rules as an operator wrote them, compiled.
@@ -194,6 +194,10 @@ impl Policy for RulePolicy {
         if let Some(authorizer) = &self.authorizer {
             authorizer.forget(&revocation);
         }
+    }
+
+    fn is_revoked(&self, user: &UserId, room: &Room) -> bool {
+        self.revocations.cover(user, room)
     }
 
     fn auto_join(&self, identity: &Identity) -> Result<Vec<Permit>, Denied> {

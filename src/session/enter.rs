@@ -3,22 +3,22 @@
 //! The order is what makes a join seamless: the shard first holds what arrives, then the bus is subscribed and the start
 //! is read, then the member gets the start's replay, what was held after it, and everything live.
 
-use std::cell::Cell;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::link::{Kind, Link};
 use super::sessions::{Sessions, Ticket};
 use super::start::{forbidden, unavailable};
 use super::state::Membership;
+use super::tally::Tally;
 use super::{JoinOptions, Joined, Message, Refusal, RoomChange, Since};
 use crate::bus::{BusUnavailable, Subscriber};
 use crate::error::ErrorCode;
 use crate::event::Event;
+use crate::hub::JoinRefusal;
 use crate::hub::local::{Item, Key, RoomKey};
 use crate::policy::{Action, Permit, Question};
 use crate::position::Position;
@@ -57,40 +57,6 @@ impl Entry {
             (Some(Since::At(position)), _) if self.may_read_history == Some(true) => Catchup::Since(position),
             (None, rewind @ 1..) if self.may_read_history == Some(true) => Catchup::Newest(rewind as usize),
             _ => Catchup::Live,
-        }
-    }
-}
-
-/// Counts what a backend's order has come to, and answers when the last part is done.
-pub(super) struct Tally {
-    count: Cell<u32>,
-    reply: Cell<Option<oneshot::Sender<u32>>>,
-}
-
-impl Tally {
-    pub fn new(reply: oneshot::Sender<u32>) -> Rc<Self> {
-        Rc::new(Self {
-            count: Cell::new(0),
-            reply: Cell::new(Some(reply)),
-        })
-    }
-
-    pub fn add(&self, count: u32) {
-        self.count.set(self.count.get() + count);
-    }
-}
-
-impl std::fmt::Debug for Tally {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tally({})", self.count.get())
-    }
-}
-
-impl Drop for Tally {
-    fn drop(&mut self) {
-        if let Some(reply) = self.reply.take() {
-            // The asker may have gone; then nobody wants the count.
-            let _ = reply.send(self.count.get());
         }
     }
 }
@@ -146,7 +112,7 @@ impl<L: Link> Sessions<L> {
         Ok(())
     }
 
-    fn check_room_limit(&mut self, key: Key, room: &Room) -> Result<(), Refusal> {
+    pub(super) fn check_room_limit(&mut self, key: Key, room: &Room) -> Result<(), Refusal> {
         let max = self.services.config.rooms_max;
         let known = self.local.find(room);
         let Some(session) = self.session(key) else {
@@ -166,16 +132,19 @@ impl<L: Link> Sessions<L> {
         if self.alive(ticket).is_none() {
             return;
         }
-        let revoked = |entry: Entry| {
-            let revoked = self.revoked_since(since_revocation, ticket.key, entry.permit.room());
-            if revoked { Err(forbidden()) } else { Ok(entry) }
+        let leased = self.may_deliver();
+        let allowed = |entry: Entry| {
+            if self.revoked_since(since_revocation, ticket.key, entry.permit.room()) {
+                return Err(forbidden());
+            }
+            if leased { Ok(entry) } else { Err(unavailable()) }
         };
-        match entry.and_then(revoked) {
+        match entry.and_then(allowed) {
             Ok(entry) if entry.is_change_only() && self.is_member(ticket.key, entry.permit.room()) => {
                 self.change_membership(ticket, id, entry);
                 self.done(ticket);
             }
-            Ok(entry) => self.enter(ticket, vec![entry], Cause::Command(id)),
+            Ok(entry) => self.enter(ticket, vec![entry], Cause::Command(id), since_revocation),
             Err(refusal) => {
                 self.refuse(ticket.key, id, refusal);
                 self.done(ticket);
@@ -183,16 +152,22 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    /// Starts to enter rooms; goes on in [`Self::entered`].
-    pub(super) fn enter(&mut self, ticket: Ticket, mut entries: Vec<Entry>, cause: Cause) {
+    /// Starts to enter rooms; goes on in [`Self::entered`]. `since_revocation` is the number of the next revocation when
+    /// the permits were asked for.
+    pub(super) fn enter(&mut self, ticket: Ticket, mut entries: Vec<Entry>, cause: Cause, since_revocation: u64) {
         if self.alive(ticket).is_none() {
             return;
         }
         entries.retain(|entry| self.local.begin_join(entry.permit.room(), ticket.key).is_some());
-        if let (true, Cause::Command(id)) = (entries.is_empty(), &cause) {
+        match &cause {
             // A backend is putting the client into this room at this very moment.
-            self.refuse(ticket.key, *id, unavailable());
-            return self.done(ticket);
+            Cause::Command(id) if entries.is_empty() => {
+                self.refuse(ticket.key, *id, unavailable());
+                return self.done(ticket);
+            }
+            // The client is entering it by itself.
+            Cause::Server { tally: Some(tally), .. } if entries.is_empty() => tally.refuse(JoinRefusal::Unavailable),
+            _ => {}
         }
         let Some(session) = self.alive(ticket) else { return };
         if !entries.is_empty() {
@@ -200,10 +175,7 @@ impl<L: Link> Sessions<L> {
         }
         let (connection, identity) = (session.connection, session.identity().cloned());
         let services = self.services.clone();
-        let (subscriber, since_revocation) = (
-            Arc::clone(&self.mailbox) as Arc<dyn Subscriber>,
-            self.revocation_number(),
-        );
+        let subscriber = Arc::clone(&self.mailbox) as Arc<dyn Subscriber>;
         self.run(async move {
             let mut entering = Entering::with_capacity(entries.len());
             for mut entry in entries {
@@ -240,13 +212,13 @@ impl<L: Link> Sessions<L> {
             }
             return;
         }
-        let mut joined = Vec::with_capacity(entering.len());
+        let (mut joined, leased) = (Vec::with_capacity(entering.len()), self.may_deliver());
         for (entry, start) in entering {
             let room = entry.permit.room().clone();
             let outcome = match start {
                 _ if self.revoked_since(since_revocation, ticket.key, &room) => Err(forbidden()),
-                Ok(start) => self.become_member(ticket, entry, start),
-                Err(BusUnavailable(_)) => Err(unavailable()),
+                Ok(start) if leased => self.become_member(ticket, entry, start),
+                Ok(_) | Err(BusUnavailable(_)) => Err(unavailable()),
             };
             self.forget_joining(ticket.key, &room);
             if outcome.is_err() {
@@ -295,10 +267,11 @@ impl<L: Link> Sessions<L> {
                 ends_command,
                 tally,
             } => {
-                for arrival in joined.into_iter().flatten() {
+                for outcome in joined {
                     if let Some(tally) = &tally {
-                        tally.add(1);
+                        tally.joined(outcome.as_ref().map(|_| ()));
                     }
+                    let Ok(arrival) = outcome else { continue };
                     self.answer(
                         key,
                         0,

@@ -8,12 +8,46 @@ use super::link::{Kind, Link};
 use super::sessions::Sessions;
 use super::{Frame, Message};
 use crate::bus::Delivery;
+use crate::error::CloseReason;
 use crate::hub::Inbound;
 use crate::hub::batch::Batch;
 use crate::hub::local::{CHUNK, Item, Key, RoomKey, Target};
 use crate::presence::Change;
+use crate::room::Room;
+
+/// The most items that wait in a room for the lease. More changes of presence, and whoever sees them comes back later; events
+/// wait in the mailbox.
+const LINE_MAX: usize = 4096;
 
 impl<L: Link> Sessions<L> {
+    /// Whether anything of a room may be handed to a client now. To be asked after it was taken from wherever it came
+    /// from, and before it is written: what comes later than a revocation that has been answered elsewhere is then only
+    /// written where that revocation was carried out, or where the process was stopped in between, and what it held
+    /// then is older than the revocation.
+    pub fn may_deliver(&mut self) -> bool {
+        let holds = self.services.lease.holds();
+        if holds == self.lapsed {
+            self.lapsed = !holds;
+            if holds {
+                tracing::info!("the lease holds again, delivery goes on");
+            } else {
+                tracing::warn!("the lease has lapsed, nothing is delivered");
+            }
+        }
+        holds
+    }
+
+    /// Closes those who see a room's presence: the changes they miss cannot be told one by one any more.
+    fn send_observers_away(&mut self, room: &Room) {
+        let Some(room) = self.local.find(room) else { return };
+        for key in self.local.members(room) {
+            let membership = self.session(key).and_then(|session| session.membership_mut(room));
+            if membership.is_some_and(|membership| membership.presence.is_some()) {
+                self.doom(key, CloseReason::Overloaded);
+            }
+        }
+    }
+
     /// Puts what the bus delivers in line.
     pub(super) fn inbound(&mut self, inbound: Inbound) {
         match inbound {
@@ -27,17 +61,24 @@ impl<L: Link> Sessions<L> {
 
     pub(super) fn presence_changed(&mut self, change: Arc<Change>) {
         let room = change.room.clone();
+        if self.lapsed && self.local.in_line(&room) >= LINE_MAX {
+            return self.send_observers_away(&room);
+        }
         self.local.enqueue(&room, Item::Presence(change));
     }
 
     /// Whether events wait to be handed out.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.local.has_work()
+        self.local.has_work() && !self.lapsed
     }
 
-    /// Hands events to about [`CHUNK`] members, of one large room or of several small ones.
+    /// Hands events to about [`CHUNK`] members, of one large room or of several small ones. Not without the lease, which is
+    /// looked at after they were taken: what is handed out was there before.
     pub fn fan_out(&mut self) {
+        if !self.may_deliver() {
+            return;
+        }
         let mut targets = std::mem::take(&mut self.targets);
         let (mut served, now_ms) = (0, self.now_ms());
         while served < CHUNK {

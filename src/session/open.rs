@@ -51,11 +51,11 @@ impl<L: Link> Sessions<L> {
         let Some(session) = self.session(key) else { return };
         session.phase = Phase::Authenticating;
         let connection = session.connection;
-        let services = self.services.clone();
+        let (services, since_revocation) = (self.services.clone(), self.revocation_number());
         self.run(async move {
             let opened = verify(&services, &token, connection).await;
             move |sessions: &mut Self| match opened {
-                Ok(opened) => sessions.opened(ticket, id, opened, &resume),
+                Ok(opened) => sessions.opened(ticket, id, opened, &resume, since_revocation),
                 Err(error) => sessions.not_opened(ticket, id, error),
             }
         });
@@ -70,7 +70,7 @@ impl<L: Link> Sessions<L> {
         self.doom(ticket.key, error.close);
     }
 
-    fn opened(&mut self, ticket: Ticket, id: u32, opened: Opened, resume: &[(String, Since)]) {
+    fn opened(&mut self, ticket: Ticket, id: u32, opened: Opened, resume: &[(String, Since)], since_revocation: u64) {
         let mut identity = opened.identity;
         identity.tenant = self.tenants.shared(identity.tenant);
         let Some(session) = self.alive(ticket) else { return };
@@ -91,7 +91,8 @@ impl<L: Link> Sessions<L> {
         self.index_user(ticket.key, &identity);
         self.schedule_expiry(ticket, identity.expiry);
         self.announce_opened(ticket.key, &identity);
-        self.enter_home_rooms(ticket, id, opened.rooms, resume);
+        let entries = home_entries(opened.rooms, resume);
+        self.enter(ticket, entries, Cause::Opening(id), since_revocation);
     }
 
     fn announce_opened(&mut self, key: Key, identity: &Identity) {
@@ -102,26 +103,6 @@ impl<L: Link> Sessions<L> {
             .rooms
             .presence()
             .announce(Activity::Opened(identity.tenant.clone(), member));
-    }
-
-    fn enter_home_rooms(&mut self, ticket: Ticket, id: u32, permits: Vec<Permit>, resume: &[(String, Since)]) {
-        let since = |room: &Room| {
-            resume
-                .iter()
-                .find(|(name, _)| name == room.name())
-                .map(|(_, since)| *since)
-        };
-        let entries = permits.into_iter().map(|permit| Entry {
-            options: JoinOptions {
-                since: since(permit.room()),
-                ..JoinOptions::default()
-            },
-            may_read_history: None,
-            permit,
-            granted: true,
-        });
-        let entries = entries.collect();
-        self.enter(ticket, entries, Cause::Opening(id));
     }
 
     /// The session's first message, once it is in its home rooms.
@@ -145,7 +126,7 @@ impl<L: Link> Sessions<L> {
         let Some(session) = self.session(key) else { return };
         let connection = session.connection;
         let mut joined: Vec<Room> = self.rooms_joined_by_right(key);
-        let services = self.services.clone();
+        let (services, since_revocation) = (self.services.clone(), self.revocation_number());
         self.run(async move {
             let refreshed = match verify(&services, &token, connection).await {
                 Ok(opened) if opened.identity.user == old.user && opened.identity.tenant == old.tenant => {
@@ -158,7 +139,7 @@ impl<L: Link> Sessions<L> {
                 Ok(_) => Err(forbidden()),
                 Err(error) => Err(error.refusal),
             };
-            move |sessions: &mut Self| sessions.refreshed(ticket, id, refreshed)
+            move |sessions: &mut Self| sessions.refreshed(ticket, id, refreshed, since_revocation)
         });
     }
 
@@ -171,6 +152,7 @@ impl<L: Link> Sessions<L> {
         ticket: Ticket,
         id: u32,
         refreshed: Result<(Arc<Identity>, Vec<Permit>, Vec<Room>), Refusal>,
+        since_revocation: u64,
     ) {
         let Some(session) = self.alive(ticket) else { return };
         let (identity, home, lost) = match refreshed {
@@ -212,6 +194,7 @@ impl<L: Link> Sessions<L> {
                     ends_command: true,
                     tally: None,
                 },
+                since_revocation,
             );
         }
     }
@@ -263,6 +246,26 @@ impl<L: Link> Sessions<L> {
             Due::Expiry | Due::ExpiryNotice | Due::Drain => {}
         }
     }
+}
+
+/// The home rooms of a new session, from where it left them if it says so.
+fn home_entries(permits: Vec<Permit>, resume: &[(String, Since)]) -> Vec<Entry> {
+    let since = |room: &Room| {
+        resume
+            .iter()
+            .find(|(name, _)| name == room.name())
+            .map(|(_, since)| *since)
+    };
+    let entries = permits.into_iter().map(|permit| Entry {
+        options: JoinOptions {
+            since: since(permit.room()),
+            ..JoinOptions::default()
+        },
+        may_read_history: None,
+        permit,
+        granted: true,
+    });
+    entries.collect()
 }
 
 /// How long until a token ends, by the wall clock.

@@ -3,14 +3,15 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::enter::{Cause, Entry, Tally};
+use super::enter::{Cause, Entry};
 use super::link::{Kind, Link};
 use super::sessions::{Due, Sessions};
+use super::tally::Tally;
 use super::{Message, RoomChange};
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::hub::local::Key;
-use crate::hub::{Order, Who};
+use crate::hub::{JoinRefusal, Order, Who};
 use crate::policy::{Permit, Revocation};
 use crate::room::Room;
 
@@ -21,7 +22,7 @@ impl<L: Link> Sessions<L> {
     /// Carries an order out.
     pub(super) fn order(&mut self, order: Order) {
         match order {
-            Order::Join(who, permit, reply) => self.order_join(&who, &permit, &Tally::new(reply)),
+            Order::Join(who, permit, reply) => self.order_join(&who, &permit, &Tally::of_join(reply)),
             Order::Leave(who, room, message, reply) => self.order_leave(&who, &room, &message, &Tally::new(reply)),
             Order::Disconnect(who, reason, why, reply) => {
                 let tally = Tally::new(reply);
@@ -55,14 +56,32 @@ impl<L: Link> Sessions<L> {
                 tally.add(1);
                 continue;
             }
+            if let Some(refusal) = self.join_refusal(key, permit.room()) {
+                tally.refuse(refusal);
+                continue;
+            }
             let tally = Some(Rc::clone(tally));
             let cause = Cause::Server {
                 change: RoomChange::Backend,
                 ends_command: false,
                 tally,
             };
-            self.enter(ticket, vec![Entry::granted(permit.clone())], cause);
+            let since_revocation = self.revocation_number();
+            self.enter(ticket, vec![Entry::granted(permit.clone())], cause, since_revocation);
         }
+    }
+
+    /// Why a backend cannot put a client into a room now. A revocation stands above a backend's order: an order that was
+    /// held up on its way must not undo one that has been answered.
+    fn join_refusal(&mut self, key: Key, room: &Room) -> Option<JoinRefusal> {
+        if !self.may_deliver() {
+            return Some(JoinRefusal::Unavailable);
+        }
+        let identity = self.identity(key)?;
+        if self.services.policy.is_revoked(&identity.user, room) {
+            return Some(JoinRefusal::Revoked);
+        }
+        self.check_room_limit(key, room).err().map(|_| JoinRefusal::RoomLimit)
     }
 
     fn order_leave(&mut self, who: &Who, room: &Room, message: &str, tally: &Rc<Tally>) {
@@ -77,6 +96,9 @@ impl<L: Link> Sessions<L> {
     }
 
     fn order_send(&mut self, who: &Who, event: &Event, tally: &Rc<Tally>) {
+        if !self.may_deliver() {
+            return;
+        }
         for key in self.keys_of(who) {
             let Some(wire) = self.wire(key) else { continue };
             tally.add(1);

@@ -152,7 +152,15 @@ impl<L: Link> Sessions<L> {
                     return;
                 }
                 let revoked = room.is_some_and(|room| sessions.revoked_since(since_revocation, ticket.key, &room));
-                let answer = if revoked { Err(forbidden()) } else { answer };
+                let answer = match answer {
+                    _ if revoked => Err(forbidden()),
+                    _ if !sessions.may_deliver() => Err(unavailable()),
+                    Ok(Message::UserRooms { user, mut rooms }) => {
+                        rooms.retain(|room| !sessions.revoked_since(since_revocation, ticket.key, room));
+                        Ok(Message::UserRooms { user, rooms })
+                    }
+                    answer => answer,
+                };
                 sessions.answer(ticket.key, id, &answer.unwrap_or_else(Message::Error));
                 sessions.done(ticket);
             }

@@ -28,6 +28,7 @@ use crate::hub::admission::Admission;
 use crate::hub::local::{Key, Local, Target};
 use crate::hub::{Inbound, Letters, Mailbox, Order};
 use crate::identity::{ConnectionId, Identity, UserId};
+use crate::lease::Lease;
 use crate::policy::{Policy, Revocation};
 use crate::presence::{Activity as RoomActivity, Change, Departure};
 use crate::room::{Room, Tenant};
@@ -47,6 +48,8 @@ pub struct Services {
     pub rooms: Rooms,
     /// The application behind the gateway.
     pub backend: Arc<dyn Backend>,
+    /// Without it nothing of a room is handed to anybody.
+    pub lease: Lease,
     /// Counts connections.
     pub admission: Arc<Admission>,
     /// The kinds of connections; [`Link::wire`] is an index into it.
@@ -71,6 +74,7 @@ enum Event<L> {
     Completion(Completion<L>),
     Order(Order),
     Inbound(Inbound),
+    Renewed,
 }
 
 /// A session that is to be closed, handed to its transport.
@@ -125,6 +129,8 @@ pub struct Sessions<L> {
     pub(super) swept_s: u32,
     /// Whether deliveries are interrupted behind the node, as clients were told.
     pub(super) degraded: bool,
+    /// The lease was found not to hold; see [`Self::may_deliver`].
+    pub(super) lapsed: bool,
     effects: FuturesUnordered<LocalBoxFuture<'static, Completion<L>>>,
     users: ByUser,
     pub(super) tenants: Tenants,
@@ -154,6 +160,7 @@ impl<L: Link> Sessions<L> {
             revocations_before: 0,
             swept_s: 0,
             degraded: false,
+            lapsed: false,
             effects: FuturesUnordered::new(),
             users: ByUser::default(),
             tenants: Tenants::default(),
@@ -203,6 +210,11 @@ impl<L: Link> Sessions<L> {
     /// The connection in a slot.
     pub fn link(&mut self, key: Key) -> Option<&mut L> {
         self.conns.get_mut(key as usize).map(|conn| &mut conn.link)
+    }
+
+    /// The connections of all sessions.
+    pub fn links(&self) -> impl Iterator<Item = &L> {
+        self.conns.iter().map(|(_, conn)| &conn.link)
     }
 
     /// The session in a slot was given by this generation of [`Self::open`].
@@ -268,11 +280,13 @@ impl<L: Link> Sessions<L> {
     /// Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Happening<L> {
         let Letters { inbound, orders } = &mut self.letters;
+        let (lease, lapsed) = (&self.services.lease, self.lapsed);
         Happening(tokio::select! {
             biased;
             Some(completion) = self.effects.next() => Event::Completion(completion),
             Some(order) = orders.recv() => Event::Order(order),
-            Some(inbound) = inbound.recv() => Event::Inbound(inbound),
+            () = lease.held(), if lapsed => Event::Renewed,
+            Some(inbound) = inbound.recv(), if !lapsed => Event::Inbound(inbound),
             else => std::future::pending().await,
         })
     }
@@ -283,6 +297,9 @@ impl<L: Link> Sessions<L> {
             Event::Completion(completion) => completion(self),
             Event::Order(order) => self.order(order),
             Event::Inbound(inbound) => self.inbound(inbound),
+            Event::Renewed => {
+                self.may_deliver();
+            }
         }
         self.take_inbound();
         self.go_on();
@@ -291,6 +308,9 @@ impl<L: Link> Sessions<L> {
     /// Puts in line what the bus has delivered, up to a bound so that other work gets its turn.
     pub fn take_inbound(&mut self) {
         const AT_ONCE_MAX: usize = 128;
+        if self.lapsed {
+            return;
+        }
         for _ in 0..AT_ONCE_MAX {
             let Ok(inbound) = self.letters.inbound.try_recv() else {
                 break;

@@ -46,6 +46,10 @@ impl<L: Link> Sessions<L> {
 
     fn start_open(&mut self, key: Key, id: u32, command: Command) -> Result<(), Refusal> {
         self.take_rate(key, &command)?;
+        // Who may do it may be known better elsewhere.
+        if !matches!(command, Command::Leave { .. } | Command::Ask { .. }) && !self.may_deliver() {
+            return Err(unavailable());
+        }
         match command {
             Command::Join { room, options } => self.join(key, id, &room, options),
             Command::Leave { room } => self.leave_command(key, id, &room),

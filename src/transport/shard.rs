@@ -102,6 +102,8 @@ pub struct Shard {
     serial: u32,
     stalled: Vec<SocketId>,
     partial: Vec<SocketId>,
+    /// Something was not written because the lease did not hold.
+    withheld: bool,
     lingering: Slab<Lingering>,
     admission: Arc<Admission>,
 }
@@ -130,6 +132,7 @@ impl Shard {
             serial: 0,
             stalled: Vec::new(),
             partial: Vec::new(),
+            withheld: false,
             lingering: Slab::new(),
         })
     }
@@ -156,6 +159,9 @@ impl Shard {
             }
             self.sessions.take_inbound();
             self.sessions.fan_out();
+            if self.withheld {
+                self.flush_withheld();
+            }
             self.read_again();
             self.reap();
             if busy {
@@ -204,6 +210,8 @@ impl Shard {
     }
 
     fn poll_sockets(&mut self) {
+        let may_flush = self.sessions.may_deliver();
+        self.withheld |= !may_flush;
         loop {
             let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
             if let Err(error) = self.poll.get_mut().poll(&mut events, Some(Duration::ZERO)) {
@@ -216,7 +224,7 @@ impl Shard {
                     self.advance_lingering(id.key as usize);
                     continue;
                 }
-                if event.is_writable() {
+                if may_flush && event.is_writable() {
                     self.flush(id);
                 }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
@@ -238,6 +246,17 @@ impl Shard {
             self.sessions.flushed(id.key);
         } else {
             self.sessions.close(id.key, CloseReason::ClientLeft);
+        }
+    }
+
+    /// Writes what waits for anybody once the lease holds again: the kernel has said already that it would take it.
+    fn flush_withheld(&mut self) {
+        if !self.sessions.may_deliver() {
+            return;
+        }
+        self.withheld = false;
+        for id in self.sessions.links().map(|socket| socket.id).collect::<Vec<_>>() {
+            self.flush(id);
         }
     }
 
@@ -350,7 +369,9 @@ impl Shard {
     fn tick(&mut self) {
         self.sessions.tick();
         let now_ms = self.sessions.now_ms();
-        self.check_stalled(now_ms);
+        if !self.withheld {
+            self.check_stalled(now_ms);
+        }
         self.check_partial(now_ms);
         let over: Vec<usize> = self
             .lingering

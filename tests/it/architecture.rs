@@ -11,7 +11,7 @@ const LAYERS: [&[&str]; 7] = [
     ],
     &["nats"],
     &["auth", "backend", "bus", "policy", "presence"],
-    &["hub", "rooms"],
+    &["cluster", "hub", "rooms"],
     &["session"],
     &["api", "transport"],
     &["cli", "config", "gateway", "telemetry"],

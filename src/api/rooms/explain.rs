@@ -79,8 +79,8 @@ impl Shared {
             Some(Subject::ConnectionId(id)) => {
                 let connection = convert::connection("connection_id", id)?;
                 let who = Who::Connection(tenant.clone(), connection);
-                let identity = self.context.shards.identify(&who).await?;
-                Ok((identity.ok_or(Refusal::ConnectionNotFound)?, connection))
+                let found = self.context.everywhere.find(&who).await?;
+                Ok((found.ok_or(Refusal::ConnectionNotFound)?.identity, connection))
             }
             None => Err(Refusal::field("subject", "claims or a connection are required")),
         }

@@ -68,7 +68,7 @@ impl Shared {
         let next_page_token = last
             .map(|(room, _)| query.token(room.name().as_bytes()))
             .unwrap_or_default();
-        let connection_count = self.context.shards.connections(&Who::User(tenant, user)).await?;
+        let connection_count = self.context.everywhere.connections(&Who::User(tenant, user)).await?;
         Ok(v1::ListUserRoomsResponse {
             rooms: rooms
                 .into_iter()

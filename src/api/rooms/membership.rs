@@ -24,13 +24,13 @@ impl Shared {
             Some(Member::ConnectionId(connection)) => self.existing(tenant, connection).await?,
             None => return Err(nobody("member")),
         };
-        let connections_joined = self.context.shards.join(&who, &permit).await?;
-        if connections_joined == 0 && self.context.shards.connections(&who).await? > 0 {
-            return Err(Refusal::RoomLimit);
+        let joined = self.context.everywhere.join(&who, &permit).await?;
+        if let (0, Some(refused)) = (joined.connections, joined.refused) {
+            return Err(refused.into());
         }
         let head = self.context.rooms.head(&permit).await?;
         Ok(v1::JoinRoomResponse {
-            connections_joined,
+            connections_joined: joined.connections,
             position: Some(convert::position(head)),
         })
     }
@@ -49,8 +49,8 @@ impl Shared {
             None => return Err(nobody("member")),
         };
         convert::told("reason", &request.reason, 128)?;
-        let shards = &self.context.shards;
-        let connections_left = shards.leave(&who, permit.room(), &request.reason).await?;
+        let everywhere = &self.context.everywhere;
+        let connections_left = everywhere.leave(&who, permit.room(), &request.reason).await?;
         Ok(v1::LeaveRoomResponse { connections_left })
     }
 
@@ -74,7 +74,11 @@ impl Shared {
         } else {
             CloseReason::Kicked
         };
-        let connections_closed = self.context.shards.disconnect(&who, reason, &request.reason).await?;
+        let connections_closed = self
+            .context
+            .everywhere
+            .disconnect(&who, reason, &request.reason)
+            .await?;
         if connections_closed == 0 && matches!(who, Who::Connection(..)) {
             return Err(Refusal::ConnectionNotFound);
         }
@@ -84,7 +88,7 @@ impl Shared {
     /// A connection that the tenant has.
     async fn existing(&self, tenant: Tenant, connection: &str) -> Result<Who, Refusal> {
         let who = of_connection(tenant, connection)?;
-        match self.context.shards.identify(&who).await? {
+        match self.context.everywhere.find(&who).await? {
             Some(_) => Ok(who),
             None => Err(Refusal::ConnectionNotFound),
         }

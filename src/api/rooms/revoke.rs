@@ -13,7 +13,7 @@ const TTL_MIN: Duration = Duration::from_secs(1);
 const TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl Shared {
-    /// The policy is told first: whoever joins from here on is refused, and whoever is in already is taken out next.
+    /// Returns when no node can deliver anything of it any more, however long that takes; the gate holds the deadline.
     pub(super) async fn revoke(
         &self,
         caller: &Caller,
@@ -29,12 +29,11 @@ impl Shared {
         };
         let ttl = ttl(request.ttl)?;
         convert::told("reason", &request.reason, 100)?;
-        self.context.policy.revoke(revocation.clone(), ttl);
-        let memberships_removed = self.context.shards.revoke(&revocation, &request.reason).await?;
+        let revoked = self.context.everywhere.revoke(revocation, ttl, &request.reason).await?;
         Ok(v1::RevokeResponse {
-            confirmed_node_ids: vec![self.context.node_id.clone()],
-            unconfirmed_node_ids: Vec::new(),
-            memberships_removed,
+            confirmed_node_ids: revoked.confirmed,
+            unconfirmed_node_ids: revoked.unconfirmed,
+            memberships_removed: revoked.memberships,
         })
     }
 }

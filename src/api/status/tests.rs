@@ -41,6 +41,7 @@ fn every_refusal() -> Vec<Refusal> {
         },
         Refusal::NoHomeRoom("user"),
         Refusal::RoomLimit,
+        Refusal::AccessRevoked,
         Refusal::RateLimited {
             service: "billing".into(),
             retry_after: Duration::from_millis(1500),

@@ -17,6 +17,8 @@ use tonic_types::StatusExt as _;
 pub(super) use self::shard::FakeShard;
 use crate::api::{Config, Context, Credentials, Grant, Health, HomeRooms, Scope, TokenDigest, serve};
 use crate::bus::memory::{self, MemoryBus};
+use crate::cluster::Everywhere;
+use crate::cluster::alone::Alone;
 use crate::hub::Shards;
 use crate::identity::UserId;
 use crate::policy::RulePolicy;
@@ -127,12 +129,12 @@ impl Api {
         let (shard, mailbox) = FakeShard::start();
         let health = Health::new().await;
         let policy = Arc::new(policy());
+        let shards = Shards::new(vec![mailbox]);
         let context = Context {
             rooms: Rooms::new(Arc::new(MemoryBus::new(setup.bus)), presence.clone()),
-            shards: Shards::new(vec![mailbox]),
+            everywhere: Everywhere::new(shards.clone(), Arc::new(Alone::new("node-1", shards, policy.clone()))),
             policy: policy.clone(),
             credentials: setup.credentials,
-            node_id: "node-1".to_owned(),
             home_rooms: setup.home_rooms,
             health: health.clone(),
         };

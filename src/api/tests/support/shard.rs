@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::spawn;
 use crate::event::Event;
-use crate::hub::{Letters, Mailbox, Order, Who};
+use crate::hub::{JoinRefusal, Joined, Letters, Mailbox, Order, Who};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::room::Tenant;
@@ -81,8 +81,17 @@ impl FakeShard {
         let count = |who: &Who| u32::try_from(self.meant(who).len()).unwrap();
         let (told, reply, answer) = match order {
             Order::Join(who, permit, reply) => {
-                let joined = if *self.full.lock().unwrap() { 0 } else { count(&who) };
-                (format!("join {}", permit.room().name()), reply, joined)
+                let full = *self.full.lock().unwrap() && count(&who) > 0;
+                let joined = Joined {
+                    connections: if full { 0 } else { count(&who) },
+                    refused: full.then_some(JoinRefusal::RoomLimit),
+                };
+                self.orders
+                    .lock()
+                    .unwrap()
+                    .push(format!("join {}", permit.room().name()));
+                reply.send(joined).unwrap();
+                return;
             }
             Order::Leave(who, room, why, reply) => (format!("leave {} {why}", room.name()), reply, count(&who)),
             Order::Disconnect(who, reason, why, reply) => {

@@ -1,0 +1,318 @@
+//! Connections wherever they are: what a backend orders is carried out on this node and on the others.
+//!
+//! [`Everywhere`] is what the API talks to: the verbs of [`Shards`], over all nodes. The other nodes are behind the port
+//! [`Others`]: [`alone`] has none, [`mod@nats`] asks them over NATS. It knows no gRPC and no socket.
+//!
+//! # Contract
+//! - An order reaches every node that lives. Answers are added up. When one of these nodes has not answered in time, the
+//!   order has perhaps been carried out there, and the caller is told so ([`ClusterError::Silent`]); all orders may be
+//!   repeated.
+//! - A connection is on one node: the first node that has it answers for all.
+//! - Orders are not ordered with events: an event published just before a leave may not reach who leaves.
+//! - **Revoke is a barrier.** When it has returned, no event that is published later, no page of history, no recovery and
+//!   no presence reaches that user in those rooms, on any node: each node has carried it out, or its [`Lease`] has run out
+//!   and it delivers nothing before it has carried it out. See [`ledger`] for why.
+//!
+//! [`Lease`]: crate::lease::Lease
+
+pub mod alone;
+//mod barrier;
+mod config;
+//pub mod ledger;
+//pub mod nats;
+//#[cfg(test)]
+//mod sim;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, join};
+
+use crate::error::CloseReason;
+use crate::event::Event;
+use crate::hub::{Joined, Shards, ShardsGone, Who};
+use crate::identity::Identity;
+use crate::policy::{Permit, Revocation};
+use crate::room::Room;
+
+pub use config::Config;
+
+/// Names one process of the deployment.
+pub type Incarnation = u64;
+
+/// What a node is ordered or asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Command {
+    /// Put connections into a room.
+    Join(Who, Permit),
+    /// Take connections out of a room, with a text for the client.
+    Leave(Who, Room, String),
+    /// Close connections, with a text for the client.
+    Disconnect(Who, CloseReason, String),
+    /// Hand an event to connections.
+    Send(Who, Arc<Event>),
+    /// How many connections there are.
+    Count(Who),
+    /// Who a connection is.
+    Identify(Who),
+}
+
+impl Command {
+    const fn who(&self) -> &Who {
+        match self {
+            Self::Join(who, ..)
+            | Self::Leave(who, ..)
+            | Self::Disconnect(who, ..)
+            | Self::Send(who, _)
+            | Self::Count(who)
+            | Self::Identify(who) => who,
+        }
+    }
+
+    /// Carries it out on this node's shards.
+    ///
+    /// # Errors
+    /// [`ShardsGone`].
+    pub async fn obey(&self, shards: &Shards) -> Result<Answer, ShardsGone> {
+        Ok(match self {
+            Self::Join(who, permit) => Answer::Joined(shards.join(who, permit).await?),
+            Self::Leave(who, room, message) => Answer::Count(shards.leave(who, room, message).await?),
+            Self::Disconnect(who, reason, why) => Answer::Count(shards.disconnect(who, *reason, why).await?),
+            Self::Send(who, event) => Answer::Count(shards.send(who, Arc::clone(event)).await?),
+            Self::Count(who) => Answer::Count(shards.connections(who).await?),
+            Self::Identify(who) => Answer::Identity(shards.identify(who).await?),
+        })
+    }
+}
+
+/// What a node answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// How many connections were affected, or are there.
+    Count(u32),
+    /// What putting into a room came to.
+    Joined(Joined),
+    /// Who the connection is, if it is there.
+    Identity(Option<Arc<Identity>>),
+}
+
+impl Answer {
+    /// Whether the node has a connection that was meant.
+    const fn is_hit(&self) -> bool {
+        match self {
+            Self::Count(count) => *count > 0,
+            Self::Joined(joined) => joined.connections > 0 || joined.refused.is_some(),
+            Self::Identity(identity) => identity.is_some(),
+        }
+    }
+
+    const fn count(&self) -> u32 {
+        match self {
+            Self::Count(count) => *count,
+            Self::Joined(joined) => joined.connections,
+            Self::Identity(_) => 0,
+        }
+    }
+}
+
+/// Which of the others are asked, and when that is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// All; enough when all have answered.
+    All,
+    /// All; enough when one has a connection that was meant.
+    First,
+    /// One.
+    Node(Incarnation),
+}
+
+/// What the others have answered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Asked {
+    /// Who answered what.
+    pub answers: Vec<(Incarnation, Answer)>,
+    /// Nodes that live and have not answered.
+    pub silent: Vec<Arc<str>>,
+}
+
+/// What a revocation came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Revoked {
+    /// The nodes that have carried it out.
+    pub confirmed: Vec<String>,
+    /// The nodes that have not confirmed it. They deliver nothing until they have carried it out.
+    pub unconfirmed: Vec<String>,
+    /// The memberships that ended on the nodes that have confirmed.
+    pub memberships: u32,
+}
+
+/// Why a revocation is not in force, or perhaps is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotRevoked {
+    /// It was not taken down, and is in force nowhere.
+    #[error("the revocation was not stored: {0}")]
+    NotStored(&'static str),
+    /// It is not known whether it was taken down.
+    #[error("perhaps the revocation was stored: {0}")]
+    Unknown(&'static str),
+    /// This node is shutting down.
+    #[error(transparent)]
+    Gone(#[from] ShardsGone),
+}
+
+/// The other nodes.
+pub trait Others: Send + Sync + 'static {
+    /// Orders something of the others, and waits for their answers for a bounded time.
+    fn ask(&self, to: To, command: Command) -> BoxFuture<'_, Asked>;
+
+    /// Withdraws access on every node, this one included. Returns when all have confirmed, or when those that have not
+    /// can deliver nothing any more.
+    fn revoke(&self, revocation: Revocation, ttl: Duration, why: String) -> BoxFuture<'_, Result<Revoked, NotRevoked>>;
+}
+
+/// Why an order was not carried out everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterError {
+    /// This node is shutting down.
+    #[error(transparent)]
+    Gone(#[from] ShardsGone),
+    /// Nodes that live have not answered: perhaps it was carried out there.
+    #[error("nodes have not answered: {}", .0.join(", "))]
+    Silent(Vec<Arc<str>>),
+}
+
+/// Where a connection is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// On this node.
+    Here,
+    /// On another one.
+    There(Incarnation),
+}
+
+/// A connection that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Whose it is.
+    pub identity: Arc<Identity>,
+    /// Where it is served.
+    pub place: Place,
+}
+
+/// All connections of the deployment. Cheap to clone.
+#[derive(Clone)]
+pub struct Everywhere {
+    shards: Shards,
+    others: Arc<dyn Others>,
+}
+
+impl Everywhere {
+    /// The connections of this node's shards and of the others.
+    #[must_use]
+    pub fn new(shards: Shards, others: Arc<dyn Others>) -> Self {
+        Self { shards, others }
+    }
+
+    /// Puts connections into the permit's room, as a backend's decision.
+    ///
+    /// # Errors
+    /// Every variant of [`ClusterError`].
+    pub async fn join(&self, who: &Who, permit: &Permit) -> Result<Joined, ClusterError> {
+        let answers = self.order(Command::Join(who.clone(), permit.clone())).await?;
+        let joined = answers.into_iter().filter_map(|(_, answer)| match answer {
+            Answer::Joined(joined) => Some(joined),
+            Answer::Count(_) | Answer::Identity(_) => None,
+        });
+        Ok(joined.fold(Joined::default(), Joined::and))
+    }
+
+    /// Takes connections out of a room; answers how many were in it.
+    ///
+    /// # Errors
+    /// Every variant of [`ClusterError`].
+    pub async fn leave(&self, who: &Who, room: &Room, message: &str) -> Result<u32, ClusterError> {
+        self.count(Command::Leave(who.clone(), room.clone(), message.to_owned()))
+            .await
+    }
+
+    /// Closes connections, and tells their clients `why` if that is not empty; answers how many.
+    ///
+    /// # Errors
+    /// Every variant of [`ClusterError`].
+    pub async fn disconnect(&self, who: &Who, reason: CloseReason, why: &str) -> Result<u32, ClusterError> {
+        self.count(Command::Disconnect(who.clone(), reason, why.to_owned()))
+            .await
+    }
+
+    /// Hands an event without a position to a connection that was found; answers how many it reached.
+    ///
+    /// # Errors
+    /// Every variant of [`ClusterError`].
+    pub async fn send(&self, who: &Who, place: Place, event: Arc<Event>) -> Result<u32, ClusterError> {
+        let command = Command::Send(who.clone(), event);
+        let answers = match place {
+            Place::Here => vec![(Place::Here, command.obey(&self.shards).await?)],
+            Place::There(node) => there(self.others.ask(To::Node(node), command).await, false)?,
+        };
+        Ok(answers.iter().map(|(_, answer)| answer.count()).sum())
+    }
+
+    /// How many of these connections are open.
+    ///
+    /// # Errors
+    /// Every variant of [`ClusterError`].
+    pub async fn connections(&self, who: &Who) -> Result<u32, ClusterError> {
+        self.count(Command::Count(who.clone())).await
+    }
+
+    /// Who and where a connection is; `None` when no node has it.
+    ///
+    /// # Errors
+    /// Every variant of [`ClusterError`].
+    pub async fn find(&self, who: &Who) -> Result<Option<Found>, ClusterError> {
+        let answers = self.order(Command::Identify(who.clone())).await?;
+        Ok(answers.into_iter().find_map(|(place, answer)| match answer {
+            Answer::Identity(Some(identity)) => Some(Found { identity, place }),
+            Answer::Identity(None) | Answer::Count(_) | Answer::Joined(_) => None,
+        }))
+    }
+
+    /// Takes a user out of the rooms the revocation covers, and refuses it there for as long as `ttl`. See the module's
+    /// contract for what holds when this returns.
+    ///
+    /// # Errors
+    /// Every variant of [`NotRevoked`].
+    pub async fn revoke(&self, revocation: Revocation, ttl: Duration, why: &str) -> Result<Revoked, NotRevoked> {
+        self.others.revoke(revocation, ttl, why.to_owned()).await
+    }
+
+    async fn count(&self, command: Command) -> Result<u32, ClusterError> {
+        let answers = self.order(command).await?;
+        Ok(answers.iter().map(|(_, answer)| answer.count()).sum())
+    }
+
+    /// Carries an order out here and elsewhere. For one connection, this node is asked first.
+    async fn order(&self, command: Command) -> Result<Vec<(Place, Answer)>, ClusterError> {
+        if let Who::Connection(..) = command.who() {
+            let own = command.obey(&self.shards).await?;
+            if own.is_hit() {
+                return Ok(vec![(Place::Here, own)]);
+            }
+            return there(self.others.ask(To::First, command).await, true);
+        }
+        let (own, others) = join(command.obey(&self.shards), self.others.ask(To::All, command.clone())).await;
+        let mut answers = there(others, false)?;
+        answers.push((Place::Here, own?));
+        Ok(answers)
+    }
+}
+
+/// The others' answers, unless one is missing that is needed.
+fn there(asked: Asked, one_is_enough: bool) -> Result<Vec<(Place, Answer)>, ClusterError> {
+    let found = one_is_enough && asked.answers.iter().any(|(_, answer)| answer.is_hit());
+    if !found && !asked.silent.is_empty() {
+        return Err(ClusterError::Silent(asked.silent));
+    }
+    let answers = asked.answers.into_iter();
+    Ok(answers.map(|(node, answer)| (Place::There(node), answer)).collect())
+}
