@@ -16,10 +16,10 @@
 //! [`Lease`]: crate::lease::Lease
 
 pub mod alone;
-//mod barrier;
+mod barrier;
 mod config;
-//pub mod ledger;
-//pub mod nats;
+pub mod ledger;
+pub mod nats;
 //#[cfg(test)]
 //mod sim;
 

@@ -21,6 +21,9 @@ pub struct Config {
     /// What is added to the lease of a silent node before a revocation is answered without it: for clocks that do not go
     /// at the same rate. Default 1 s.
     pub lease_margin: Duration,
+    /// How far the clocks of NATS servers may be apart. A node whose lease ended this long ago may count as one that has
+    /// one. Default 5 s.
+    pub clock_difference_max: Duration,
 }
 
 impl Default for Config {
@@ -33,6 +36,7 @@ impl Default for Config {
             log_age_max: Duration::from_secs(30 * 24 * 3600),
             renew_interval: Duration::from_secs(1),
             lease_margin: Duration::from_secs(1),
+            clock_difference_max: Duration::from_secs(5),
         }
     }
 }

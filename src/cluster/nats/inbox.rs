@@ -1,0 +1,142 @@
+//! Asking others: an order goes out, and goes out again, until those who were asked have answered.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::Subscriber;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Ignored, trace, wire};
+use crate::cluster::Incarnation;
+use crate::nats::{Nats, NatsError};
+use crate::proto::node_v1::node_answer::Answer;
+use crate::proto::node_v1::node_order::Order;
+use crate::proto::node_v1::{NodeAnswer, NodeOrder};
+
+/// The most answers to one order that wait to be read: more than there are nodes.
+const ANSWERS_MAX: usize = 1024;
+
+/// How often an order goes out again to those who have not answered.
+const AGAIN: Duration = Duration::from_millis(400);
+
+type Waiting = Arc<Mutex<HashMap<u128, mpsc::Sender<(Incarnation, Answer)>>>>;
+
+/// Where answers come, and who waits for them.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    nats: Arc<Nats>,
+    own: Incarnation,
+    waiting: Waiting,
+}
+
+impl Inbox {
+    /// Opens it; answers come once [`run`] runs.
+    pub(super) async fn open(nats: Arc<Nats>, own: Incarnation) -> Result<(Self, Subscriber), NatsError> {
+        let subject = format!("{}.o.*", nats.subjects().inbox());
+        let subscriber = nats.control().client().subscribe(subject.clone()).await;
+        let subscriber = subscriber.map_err(|_| NatsError::Permission(format!("subscribe to {subject}")))?;
+        let waiting = Waiting::default();
+        Ok((Self { nats, own, waiting }, subscriber))
+    }
+
+    /// Who waits for answers, for [`run`].
+    pub(super) fn waiting(&self) -> Waiting {
+        Arc::clone(&self.waiting)
+    }
+
+    /// Begins to ask; nothing is sent before the first [`Asking::next`].
+    pub(super) fn ask(&self, subject: String, order: Order) -> Asking<'_> {
+        let id = rand::random();
+        let (answers, answered) = mpsc::channel(ANSWERS_MAX);
+        lock(&self.waiting).insert(id, answers);
+        let order = NodeOrder {
+            id: wire::id_bytes(id),
+            from: self.own,
+            traceparent: trace::current(),
+            order: Some(order),
+        };
+        let mut again = tokio::time::interval(AGAIN);
+        again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        Asking {
+            inbox: self,
+            id,
+            subject,
+            payload: order.encode_to_vec().into(),
+            answered,
+            again,
+        }
+    }
+}
+
+fn lock(
+    waiting: &Mutex<HashMap<u128, mpsc::Sender<(Incarnation, Answer)>>>,
+) -> std::sync::MutexGuard<'_, HashMap<u128, mpsc::Sender<(Incarnation, Answer)>>> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One order on its way.
+pub(super) struct Asking<'a> {
+    inbox: &'a Inbox,
+    id: u128,
+    subject: String,
+    payload: Bytes,
+    answered: mpsc::Receiver<(Incarnation, Answer)>,
+    again: tokio::time::Interval,
+}
+
+impl Asking<'_> {
+    /// The next answer. Waits for ever when nobody answers.
+    ///
+    /// # Cancel safety
+    /// No answer is lost when the future is dropped.
+    pub(super) async fn next(&mut self) -> (Incarnation, Answer) {
+        loop {
+            tokio::select! {
+                biased;
+                Some(answer) = self.answered.recv() => return answer,
+                _ = self.again.tick() => self.send().await,
+            }
+        }
+    }
+
+    /// A message that does not leave is one that is lost on its way: it goes out again.
+    async fn send(&self) {
+        let nats = &self.inbox.nats;
+        if !nats.control().is_connected() {
+            return;
+        }
+        let reply = format!("{}.o.{:032x}", nats.subjects().inbox(), self.id);
+        let client = nats.control().client();
+        let publishing = client.publish_with_reply(self.subject.clone(), reply, self.payload.clone());
+        if !matches!(tokio::time::timeout(AGAIN, publishing).await, Ok(Ok(()))) {
+            tracing::debug!("an order could not be sent");
+        }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        lock(&self.inbox.waiting).remove(&self.id);
+    }
+}
+
+/// Hands answers to those who wait for them.
+pub(super) async fn run(waiting: Waiting, mut answers: Subscriber, ignored: Arc<Ignored>, stop: CancellationToken) {
+    while let Some(Some(message)) = stop.run_until_cancelled(answers.next()).await {
+        let answer = NodeAnswer::decode(&*message.payload).ok();
+        let parts = answer.and_then(|answer| Some((wire::id_of(&answer.id)?, answer.from, answer.answer?)));
+        let Some((id, from, answer)) = parts else {
+            ignored.count("answer");
+            continue;
+        };
+        // One that comes too late, or twice more often than there is room for, is not needed.
+        if let Some(waiting) = lock(&waiting).get(&id) {
+            let _ = waiting.try_send((from, answer));
+        }
+    }
+}

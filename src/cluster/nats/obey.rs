@@ -1,0 +1,119 @@
+//! Obeying others: what comes on the nodes' subjects is carried out on this node's shards, once, and answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Message, Subscriber};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use prost::Message as _;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+use super::memory::Seen;
+use super::{Node, trace, wire};
+use crate::nats::{Nats, NatsError};
+use crate::proto::node_v1::node_answer::Answer;
+use crate::proto::node_v1::node_order::Order;
+use crate::proto::node_v1::{ConfirmAnswer, NodeAnswer, NodeOrder};
+
+/// How long a confirmation waits for the log; whoever wants it asks again before.
+const CONFIRM_MAX: Duration = Duration::from_secs(1);
+
+/// The subscriptions on which orders come: to all, and to this node.
+pub(super) async fn listen(nats: &Nats, incarnation: u64) -> Result<[Subscriber; 2], NatsError> {
+    let client = nats.control().client();
+    let subscribe = async |subject: String| {
+        let subscriber = client.subscribe(subject.clone()).await;
+        subscriber.map_err(|_| NatsError::Permission(format!("subscribe to {subject}")))
+    };
+    Ok([
+        subscribe(nats.subjects().all_nodes()).await?,
+        subscribe(nats.subjects().node(incarnation)).await?,
+    ])
+}
+
+/// Carries orders out until `stop`.
+pub(super) async fn run(node: Arc<Node>, orders: [Subscriber; 2], tasks: TaskTracker, stop: CancellationToken) {
+    let turns = Arc::new(Semaphore::new(node.config.orders_max));
+    let mut orders = stream::select_all(orders);
+    while let Some(Some(message)) = stop.run_until_cancelled(orders.next()).await {
+        let Some(order) = read(&node, &message) else { continue };
+        let Ok(turn) = Arc::clone(&turns).try_acquire_owned() else {
+            node.ignored.count("order, too many at once");
+            continue;
+        };
+        let span = trace::adopt(tracing::debug_span!("cluster.obey"), order.traceparent.clone());
+        let (node, stop) = (Arc::clone(&node), stop.clone());
+        let obeying = async move {
+            let _turn = turn;
+            stop.run_until_cancelled(obey(&node, message, order)).await;
+        };
+        tasks.spawn(obeying.instrument(span));
+    }
+}
+
+/// Reads an order of another node.
+fn read(node: &Node, message: &Message) -> Option<NodeOrder> {
+    match NodeOrder::decode(&*message.payload) {
+        Ok(order) if order.order.is_some() && message.reply.is_some() => {
+            (order.from != node.own.incarnation).then_some(order)
+        }
+        // Also one that only a newer release knows.
+        _ => {
+            node.ignored.count("order");
+            None
+        }
+    }
+}
+
+async fn obey(node: &Node, message: Message, order: NodeOrder) {
+    let (Some(id), Some(command)) = (wire::id_of(&order.id), order.order) else {
+        return node.ignored.count("order");
+    };
+    let seen = match command {
+        // They change nothing: carrying them out again is the answer.
+        Order::Count(_) | Order::Identify(_) | Order::Confirm(_) => Seen::New,
+        _ => node.remembered().begin(id),
+    };
+    let answer = match seen {
+        Seen::UnderWay => return,
+        Seen::Done(answer) => answer,
+        Seen::New => {
+            let Some(answer) = carry_out(node, command).await else {
+                return;
+            };
+            let answer: Bytes = NodeAnswer {
+                id: wire::id_bytes(id),
+                from: node.own.incarnation,
+                answer: Some(answer),
+            }
+            .encode_to_vec()
+            .into();
+            node.remembered().done(id, answer.clone());
+            answer
+        }
+    };
+    let Some(reply) = message.reply else { return };
+    if node.nats.control().client().publish(reply, answer).await.is_err() {
+        tracing::debug!("an answer could not be sent");
+    }
+}
+
+/// What it came to; `None` when there is nothing to say.
+async fn carry_out(node: &Node, order: Order) -> Option<Answer> {
+    if let Order::Confirm(confirm) = order {
+        let confirmed = tokio::time::timeout(CONFIRM_MAX, node.log.carried_out(confirm.sequence)).await;
+        let memberships = confirmed.ok()?;
+        return Some(Answer::Confirmed(ConfirmAnswer { memberships }));
+    }
+    let Some(command) = wire::command(order) else {
+        node.ignored.count("order");
+        return None;
+    };
+    // A node that shuts down has no connections that could be meant; it does not answer, and is soon given up.
+    let answer = command.obey(&node.shards).await.ok()?;
+    Some(wire::answer(answer))
+}
