@@ -1,1 +1,243 @@
+#[path = "../../../tests/it/support/nats.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "the harness of the integration tests, of which a part is used here"
+)]
+mod harness;
+mod node;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+
+use self::harness::NatsServer;
+use self::node::{Member, within};
+use crate::cluster::{ClusterError, Everywhere, Found, Place};
+use crate::error::CloseReason;
+use crate::event::{Class, Event, EventId, EventName, Except, Payload, Timestamp};
+use crate::hub::{JoinRefusal, Who};
+use crate::identity::{ConnectionId, UserId};
+use crate::json::Json;
+use crate::policy::{Policy as _, Revocation, RevocationScope};
+use crate::proto::node_v1::NodeOrder;
+use crate::room::{Room, Tenant};
+
+const TTL: Duration = Duration::from_secs(60);
+
+fn ada() -> UserId {
+    UserId::parse("ada").unwrap()
+}
+
+fn all_of_ada() -> Who {
+    Who::User(Tenant::default(), ada())
+}
+
+fn connection(id: ConnectionId) -> Who {
+    Who::Connection(Tenant::default(), id)
+}
+
+fn room(name: &str) -> Room {
+    Room::parse(&Tenant::default(), name).unwrap()
+}
+
+fn revocation() -> Revocation {
+    Revocation {
+        tenant: Tenant::default(),
+        user: ada(),
+        scope: RevocationScope::Room(room("r")),
+    }
+}
+
+fn greeting() -> Arc<Event> {
+    Arc::new(Event {
+        room: Room::nameless(&Tenant::default()),
+        id: EventId::random(),
+        name: EventName::parse("greeting").unwrap(),
+        class: Class::Ephemeral,
+        link: None,
+        time: Timestamp::now(),
+        actor: None,
+        except: Except::NOBODY,
+        payload: Payload::Json(Json::parse("{}".to_owned()).unwrap()),
+    })
+}
+
+async fn pair(server: &NatsServer) -> (Member, Member) {
+    let (a, b) = tokio::join!(Member::start("a", server), Member::start("b", server));
+    a.sees(1).await;
+    b.sees(1).await;
+    (a, b)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_reach_connections_on_the_other_node() {
+    let server = NatsServer::start().await;
+    let (a, b) = pair(&server).await;
+    a.shard.connect("ada");
+    let there = b.shard.connect("ada");
+    b.shard.connect("ben");
+    let everywhere: &Everywhere = &a.everywhere;
+    assert_eq!(everywhere.connections(&all_of_ada()).await, Ok(2));
+    let found = everywhere.find(&connection(there)).await.unwrap();
+    let Some(Found { identity, place }) = found else {
+        panic!("not found")
+    };
+    assert_eq!((identity.user.clone(), place), (ada(), Place::There(b.incarnation())));
+    assert_eq!(everywhere.send(&connection(there), place, greeting()).await, Ok(1));
+    let joined = everywhere.join(&all_of_ada(), &node::permit(room("r"))).await.unwrap();
+    assert_eq!((joined.connections, joined.refused), (2, None));
+    assert_eq!(everywhere.leave(&all_of_ada(), &room("r"), "bye").await, Ok(2));
+    b.shard.refuse_joins(JoinRefusal::RoomLimit);
+    let joined = everywhere
+        .join(&connection(there), &node::permit(room("r")))
+        .await
+        .unwrap();
+    assert_eq!((joined.connections, joined.refused), (0, Some(JoinRefusal::RoomLimit)));
+    let there = connection(there);
+    assert_eq!(everywhere.disconnect(&there, CloseReason::Kicked, "").await, Ok(1));
+    assert_eq!(
+        b.shard.told(),
+        ["send", "join r", "leave r bye", "disconnect kicked "],
+        "each once"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_no_node_has_is_not_found_and_a_silent_node_is_named() {
+    let server = NatsServer::start().await;
+    let (a, b) = pair(&server).await;
+    let nobody = connection(ConnectionId::random());
+    assert_eq!(a.everywhere.find(&nobody).await, Ok(None));
+    b.shard.stop_answering();
+    let silent = a.everywhere.find(&nobody).await;
+    assert_eq!(silent, Err(ClusterError::Silent(vec!["b".into()])));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_is_in_force_on_every_node_when_it_returns_and_on_those_that_come_later() {
+    let server = NatsServer::start().await;
+    let (a, b) = pair(&server).await;
+    a.shard.connect("ada");
+    b.shard.connect("ada");
+    let revoked = a.everywhere.revoke(revocation(), TTL, "left").await.unwrap();
+    assert_eq!(
+        (revoked.confirmed.len(), revoked.unconfirmed.len()),
+        (2, 0),
+        "{revoked:?}"
+    );
+    assert_eq!(revoked.memberships, 2);
+    for node in [&a, &b] {
+        assert!(node.policy.is_revoked(&ada(), &room("r")));
+        assert!(!node.policy.is_revoked(&ada(), &room("s")));
+        assert_eq!(node.shard.told(), ["revoke left"]);
+    }
+    let late = Member::start("c", &server).await;
+    assert!(late.policy.is_revoked(&ada(), &room("r")));
+    assert!(late.lease.holds());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_released_its_lease_is_not_waited_for() {
+    let server = NatsServer::start().await;
+    let (a, b) = pair(&server).await;
+    b.end().await;
+    // Waits for the record of the end to be read, which comes before the withdrawal's.
+    let revoked = within("the revocation", a.everywhere.revoke(revocation(), TTL, ""))
+        .await
+        .unwrap();
+    assert_eq!((revoked.confirmed, revoked.unconfirmed), (vec!["a".to_owned()], vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_does_not_confirm_is_named_once_its_lease_has_run_out() {
+    let server = NatsServer::start().await;
+    let (a, b) = pair(&server).await;
+    b.shard.stop_answering();
+    let revoked = a.everywhere.revoke(revocation(), TTL, "").await.unwrap();
+    assert_eq!(
+        (revoked.confirmed, revoked.unconfirmed),
+        (vec!["a".to_owned()], vec!["b".to_owned()])
+    );
+    assert!(!b.lease.holds() && a.lease.holds());
+    // It goes on as soon as it has carried out what it missed.
+    b.shard.answer_again();
+    within("the lease", b.lease.held()).await;
+    assert!(b.policy.is_revoked(&ada(), &room("r")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_nats_leases_lapse_and_nothing_is_promised() {
+    let server = NatsServer::start().await;
+    let (a, b) = pair(&server).await;
+    server.kill();
+    within("the lease to lapse", async {
+        while a.lease.holds() || b.lease.holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(a.everywhere.revoke(revocation(), TTL, "").await.is_err());
+    server.restart().await;
+    within("the leases", async { tokio::join!(a.lease.held(), b.lease.held()) }).await;
+    let revoked = within("the revocation", a.everywhere.revoke(revocation(), TTL, ""))
+        .await
+        .unwrap();
+    assert_eq!(revoked.confirmed.len(), 2, "{revoked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_comes_again_is_answered_and_not_carried_out_again() {
+    let server = NatsServer::start().await;
+    let (a, b) = pair(&server).await;
+    b.shard.connect("ada");
+    let order = super::wire::order(&crate::cluster::Command::Leave(all_of_ada(), room("r"), String::new()));
+    let order = NodeOrder {
+        id: super::wire::id_bytes(7),
+        from: a.incarnation(),
+        traceparent: String::new(),
+        order: Some(order),
+    };
+    let client = a.nats.control().client();
+    for _ in 0..3 {
+        let subject = a.nats.subjects().node(b.incarnation());
+        let answer = client.request(subject, order.encode_to_vec().into()).await.unwrap();
+        let answer = crate::proto::node_v1::NodeAnswer::decode(&*answer.payload).unwrap();
+        assert_eq!(answer.from, b.incarnation());
+    }
+    assert_eq!(b.shard.told(), ["leave r "]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_is_counted_and_changes_nothing() {
+    let server = NatsServer::start().await;
+    let (a, b) = pair(&server).await;
+    let client = a.nats.control().client();
+    let subjects = [
+        a.nats.subjects().all_nodes(),
+        a.nats.subjects().command("x"),
+        format!("{}.o.x", b.nats.subjects().inbox()),
+    ];
+    for subject in subjects {
+        client.publish(subject, "junk".into()).await.unwrap();
+    }
+    within("three to be counted", async {
+        while b.cluster.ignored().total() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(
+        a.everywhere
+            .revoke(revocation(), TTL, "")
+            .await
+            .unwrap()
+            .confirmed
+            .len(),
+        2
+    );
+}

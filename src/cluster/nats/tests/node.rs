@@ -1,0 +1,239 @@
+//! One node of a cluster: everything but clients.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::harness::NatsServer;
+use crate::cluster::nats::{Cluster, Own, start};
+use crate::cluster::{Config, Everywhere};
+use crate::hub::{JoinRefusal, Joined, Letters, Mailbox, Order, Shards, Who};
+use crate::identity::{ConnectionId, Expiry, Identity, UserId};
+use crate::json::Json;
+use crate::lease::Lease;
+use crate::nats::nodes::Nodes;
+use crate::nats::{self, Nats};
+use crate::policy::{Action, Permit, RulePolicy, Service};
+use crate::room::{Room, Tenant};
+
+/// Waits for what must happen.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let waiting = tokio::time::timeout(Duration::from_secs(30), future);
+    waiting.await.unwrap_or_else(|_| panic!("{what}: not in time"))
+}
+
+/// The permit of a service.
+pub fn permit(room: Room) -> Permit {
+    let service = Service {
+        name: "backend".into(),
+        publish: false,
+        read: false,
+        manage: true,
+        tenants: None,
+    };
+    service.permit(room, Action::Join).unwrap()
+}
+
+/// A node that runs.
+pub struct Member {
+    pub everywhere: Everywhere,
+    pub cluster: Arc<Cluster>,
+    pub shard: Arc<FakeShard>,
+    pub policy: Arc<RulePolicy>,
+    pub lease: Lease,
+    pub nats: Arc<Nats>,
+    nodes: Arc<Nodes>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Member {
+    pub async fn start(id: &str, server: &NatsServer) -> Self {
+        let settings = nats::Config {
+            servers: vec![server.url()],
+            lease: Duration::from_secs(3),
+            request_timeout: Duration::from_millis(500),
+            publish_timeout: Duration::from_secs(2),
+            ..nats::Config::default()
+        };
+        let nats = Nats::connect(&settings).await.unwrap();
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let nodes = Nodes::new(Arc::clone(&nats), id);
+        let (shard, mailbox) = FakeShard::start(&tasks);
+        let shards = Shards::new(vec![mailbox]);
+        let policy = Arc::new(RulePolicy::new(&serde_json::from_str("{}").unwrap()).unwrap());
+        let lease = Lease::lapsed();
+        let own = Own {
+            nats: Arc::clone(&nats),
+            nodes: Arc::clone(&nodes),
+            shards: shards.clone(),
+            policy: policy.clone(),
+            lease: lease.clone(),
+        };
+        let config = Config {
+            answer_timeout: Duration::from_secs(1),
+            renew_interval: Duration::from_millis(300),
+            clock_difference_max: Duration::from_secs(1),
+            ..Config::default()
+        };
+        let cluster = start(own, config, &tasks, stop.clone()).await.unwrap();
+        let listening = nodes.listen().await.unwrap();
+        tasks.spawn(Arc::clone(&nodes).run(listening, stop.clone()));
+        Self {
+            everywhere: Everywhere::new(shards, cluster.clone()),
+            cluster,
+            shard,
+            policy,
+            lease,
+            nats,
+            nodes,
+            tasks,
+            stop,
+        }
+    }
+
+    pub fn incarnation(&self) -> u64 {
+        self.nodes.own().incarnation
+    }
+
+    /// Waits until it hears so many others.
+    pub async fn sees(&self, others: usize) {
+        within("the others", async {
+            while self.nodes.live().len() < others {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Ends as a node does that shuts down.
+    pub async fn end(&self) {
+        self.stop.cancel();
+        self.cluster.release().await;
+        self.shard.end();
+        self.tasks.close();
+        within("the end of its tasks", self.tasks.wait()).await;
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.shard.end();
+    }
+}
+
+/// A shard whose connections are entries of a list, all of them in every room.
+pub struct FakeShard {
+    connections: Mutex<Vec<(ConnectionId, Arc<Identity>)>>,
+    told: Mutex<Vec<String>>,
+    join_refusal: Mutex<Option<JoinRefusal>>,
+    answers: watch::Sender<bool>,
+    ended: CancellationToken,
+}
+
+impl FakeShard {
+    fn start(tasks: &TaskTracker) -> (Arc<Self>, Arc<Mailbox>) {
+        let (mailbox, letters) = Mailbox::open(0, 16, 16);
+        let shard = Arc::new(Self {
+            connections: Mutex::default(),
+            told: Mutex::default(),
+            join_refusal: Mutex::default(),
+            answers: watch::channel(true).0,
+            ended: CancellationToken::new(),
+        });
+        let (working, ended) = (Arc::clone(&shard), shard.ended.clone());
+        tasks.spawn(async move { ended.run_until_cancelled(working.work(letters)).await });
+        (shard, mailbox)
+    }
+
+    pub fn connect(&self, user: &str) -> ConnectionId {
+        let identity = Identity {
+            tenant: Tenant::default(),
+            user: UserId::parse(user).unwrap(),
+            claims: Json::parse("{}".to_owned()).unwrap().into(),
+            expiry: Expiry(u64::MAX),
+        };
+        let connection = ConnectionId::random();
+        self.connections.lock().unwrap().push((connection, Arc::new(identity)));
+        connection
+    }
+
+    /// What it was told that changes something.
+    pub fn told(&self) -> Vec<String> {
+        self.told.lock().unwrap().clone()
+    }
+
+    pub fn refuse_joins(&self, why: JoinRefusal) {
+        *self.join_refusal.lock().unwrap() = Some(why);
+    }
+
+    pub fn stop_answering(&self) {
+        self.answers.send_replace(false);
+    }
+
+    pub fn answer_again(&self) {
+        self.answers.send_replace(true);
+    }
+
+    fn end(&self) {
+        self.ended.cancel();
+    }
+
+    async fn work(&self, mut letters: Letters) {
+        let mut answers = self.answers.subscribe();
+        while let Some(order) = letters.orders.recv().await {
+            answers.wait_for(|answers| *answers).await.unwrap();
+            self.obey(order);
+        }
+    }
+
+    fn meant(&self, who: &Who) -> Vec<Arc<Identity>> {
+        let connections = self.connections.lock().unwrap();
+        let meant = connections.iter().filter(|(connection, identity)| match who {
+            Who::User(tenant, user) => identity.tenant == *tenant && identity.user == *user,
+            Who::Connection(tenant, id) => identity.tenant == *tenant && connection == id,
+        });
+        meant.map(|(_, identity)| Arc::clone(identity)).collect()
+    }
+
+    fn obey(&self, order: Order) {
+        let count = |who: &Who| u32::try_from(self.meant(who).len()).unwrap();
+        let tell = |what: String| self.told.lock().unwrap().push(what);
+        // Whoever asked may have gone.
+        let _ = match order {
+            Order::Join(who, permit, reply) => {
+                let refused = *self.join_refusal.lock().unwrap();
+                if refused.is_none() {
+                    tell(format!("join {}", permit.room().name()));
+                }
+                let connections = if refused.is_none() { count(&who) } else { 0 };
+                let refused = refused.filter(|_| count(&who) > 0);
+                reply.send(Joined { connections, refused }).map_err(drop)
+            }
+            Order::Leave(who, room, message, reply) => {
+                tell(format!("leave {} {message}", room.name()));
+                reply.send(count(&who)).map_err(drop)
+            }
+            Order::Disconnect(who, reason, why, reply) => {
+                tell(format!("disconnect {} {why}", reason.as_str()));
+                reply.send(count(&who)).map_err(drop)
+            }
+            Order::Revoke(revocation, why, reply) => {
+                tell(format!("revoke {why}"));
+                let hit = count(&Who::User(revocation.tenant, revocation.user));
+                reply.send(hit).map_err(drop)
+            }
+            Order::Send(who, _, reply) => {
+                tell("send".to_owned());
+                reply.send(count(&who)).map_err(drop)
+            }
+            Order::Count(who, reply) => reply.send(count(&who)).map_err(drop),
+            Order::Identify(who, reply) => reply.send(self.meant(&who).into_iter().next()).map_err(drop),
+            _ => Ok(()),
+        };
+    }
+}
