@@ -18,6 +18,7 @@
 pub(crate) mod conformance;
 pub mod history;
 pub mod memory;
+pub mod nats;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -83,6 +83,22 @@ impl ConnectionId {
         self.low as u32
     }
 
+    /// The identifier's bits.
+    #[must_use]
+    pub fn bits(self) -> u128 {
+        u128::from(self.high.get()) << 64 | u128::from(self.low)
+    }
+
+    /// The identifier with these bits; `None` when no gateway has drawn it.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "each half is taken by itself")]
+    pub const fn from_bits(bits: u128) -> Option<Self> {
+        match NonZeroU64::new((bits >> 64) as u64) {
+            Some(high) => Some(Self { high, low: bits as u64 }),
+            None => None,
+        }
+    }
+
     /// Half of it, which is random: enough to tell the connections of a room apart.
     #[must_use]
     pub const fn half(self) -> NonZeroU64 {

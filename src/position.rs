@@ -23,6 +23,12 @@ impl Epoch {
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
+
+    /// The epoch's bits.
+    #[must_use]
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for Epoch {

@@ -1,5 +1,7 @@
 //! How much of its past a room keeps, by pattern. Shared by every bus.
 
+pub(in crate::bus) mod pages;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +53,15 @@ impl HistoryRules {
     pub fn limits_of(&self, room: &Room) -> Arc<HistoryLimits> {
         let matching = self.rules.iter().find(|(pattern, _)| pattern.matches(room.name()));
         Arc::clone(matching.map_or(&self.default, |(_, limits)| limits))
+    }
+
+    /// The most events and the longest time that any room keeps.
+    #[must_use]
+    pub fn largest(&self) -> (usize, Duration) {
+        let all = self.rules.iter().map(|(_, limits)| limits).chain([&self.default]);
+        all.fold((0, Duration::ZERO), |(events, age), limits| {
+            (events.max(limits.events_max), age.max(limits.age_max))
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::heads::Head;
 use super::past::{Kept, Past};
-use crate::bus::history::HistoryLimits;
+use crate::bus::history::{HistoryLimits, pages};
 use crate::bus::{Page, ReadBounds};
 use crate::event::{Class, Event};
 use crate::position::Offset;
@@ -149,11 +149,14 @@ impl RoomLog {
             return Vec::new();
         };
         match page {
-            Page::After(offset) => fill(kept.range(kept.partition_point(|kept| kept.offset <= offset)..), bounds),
-            Page::Newest => backwards(kept.range(..), bounds),
+            Page::After(offset) => {
+                let start = kept.partition_point(|kept| kept.offset <= offset);
+                pages::forwards(kept.range(start..).map(|kept| &kept.event), bounds)
+            }
+            Page::Newest => pages::backwards(kept.iter().map(|kept| &kept.event), bounds),
             Page::Before(offset) => {
                 let end = kept.partition_point(|kept| kept.offset < offset);
-                backwards(kept.range(..end), bounds)
+                pages::backwards(kept.range(..end).map(|kept| &kept.event), bounds)
             }
         }
     }
@@ -162,23 +165,4 @@ impl RoomLog {
         let values = self.past.iter().flat_map(|past| &past.last_values);
         values.map(|kept| Arc::clone(&kept.event)).collect()
     }
-}
-
-fn backwards<'k>(events: impl DoubleEndedIterator<Item = &'k Kept>, bounds: ReadBounds) -> Vec<Arc<Event>> {
-    let mut page = fill(events.rev(), bounds);
-    page.reverse();
-    page
-}
-
-fn fill<'k>(events: impl Iterator<Item = &'k Kept>, bounds: ReadBounds) -> Vec<Arc<Event>> {
-    let mut page = Vec::new();
-    let mut bytes = 0;
-    for kept in events.take(bounds.events_max) {
-        bytes += kept.bytes();
-        if bytes > bounds.bytes_max && !page.is_empty() {
-            break;
-        }
-        page.push(Arc::clone(&kept.event));
-    }
-    page
 }

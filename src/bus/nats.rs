@@ -1,0 +1,378 @@
+//! The bus of many nodes: JetStream orders and stores, its streams republish, and each node listens to the rooms that have
+//! members there.
+//!
+//! - **One publish, one stream.** A reliable event is published once, into the stream of its room's partition. The stream's
+//!   sequence is the offset, so offsets are sparse within a room. The stream republishes the event on the room's live
+//!   subject, with its sequence and that of the room's event before it.
+//! - **Republishing is a hint.** What was delivered is known by its sequence, and each event names the one before: the
+//!   *chain* of a room ([`chain`]) sees a gap and has it fetched. What nothing follows is found by a nudge of the publisher
+//!   whose acknowledgement was ambiguous, and by the *sweep*, which asks for the heads of all rooms with members here.
+//! - **Joining.** A subscription is in effect once the stream's leader has refused a publish that stood in line behind it.
+//!   Then the leader is asked where the room stands. Everybody who joins at the same time shares the barrier.
+//! - **Epochs.** Each partition has one. A stream that was made anew or has gone back begins another one before anything
+//!   is answered, and all rooms with members start afresh.
+//!
+//! What the contract of [`crate::bus`] leaves open:
+//! - **Keys** count over all nodes for the streams' window. They are not looked at for ephemeral events. Of an event that
+//!   its room's history has dropped within the window it is not known whether a repeated key stands for the same event; it
+//!   is answered as a duplicate.
+//! - **Rooms without events** stand at the newest sequence of their partition when they are asked for. A publisher may
+//!   expect [`Offset::ZERO`] or any position told of such a room, as long as the stream still holds everything since.
+//! - **Reads** of a room with members here say what was delivered here; those of other rooms ask the stream's leader.
+//! - **Last values** are kept beside the history before the publish is answered; their time is that of the publisher.
+//! - **Ephemeral events** of one publisher follow its reliable ones that were answered before.
+
+mod chain;
+mod config;
+mod epochs;
+mod gate;
+mod ingest;
+mod lanes;
+mod last_values;
+mod live;
+mod partition;
+mod publish;
+mod read;
+mod repair;
+mod ring;
+mod server;
+mod shared;
+mod streams;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod values;
+mod wire;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_nats::jetstream::context::ContextBuilder;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream;
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+
+use super::{
+    Bus, BusUnavailable, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery, Subscriber,
+};
+use crate::event::{Envelope, Event};
+use crate::lease::Lease;
+use crate::nats::{Nats, NatsError};
+use crate::position::{Offset, Position};
+use crate::room::Room;
+use ingest::Feed;
+use live::{Keeping, LiveRoom};
+use partition::{Partition, lock};
+use server::{Server, StreamState};
+use shared::Shared;
+
+/// Subscriptions that were made and are not yet read.
+const FEEDS_MAX: usize = 1024;
+
+/// Partitions that are looked at at once when a node starts.
+const AT_ONCE: usize = 8;
+
+/// The bus over NATS. See the module's documentation for what it promises.
+pub struct NatsBus {
+    shared: Shared,
+    added: Mutex<Option<mpsc::Receiver<Feed>>>,
+}
+
+/// What the bus holds at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Rooms with members here.
+    pub rooms: usize,
+    /// Bytes of all histories in memory, bookkeeping included.
+    pub history_bytes: usize,
+    /// Events that have come but are not yet taken by every subscriber.
+    pub in_flight_events: usize,
+    /// Publishes that wait for an answer.
+    pub publishes: usize,
+    /// Messages on rooms' subjects that no node has written, since the start.
+    pub foreign_messages: u64,
+}
+
+impl NatsBus {
+    /// Makes the streams, or brings them into shape, and reads the epochs.
+    ///
+    /// # Errors
+    /// [`NatsError::JetStream`].
+    pub async fn start(nats: Arc<Nats>, config: Config, lease: Lease) -> Result<Arc<Self>, NatsError> {
+        let settings = nats.config().clone();
+        let context = ContextBuilder::new()
+            .timeout(settings.request_timeout)
+            .ack_timeout(settings.publish_timeout)
+            .max_ack_inflight(settings.publishes_in_flight_max.saturating_mul(2))
+            .backpressure_on_inflight(true)
+            .build(nats.control().client().clone());
+        let connects = nats.fanout().connects();
+        let infos = streams::ensure_all(&context, &settings, nats.subjects(), &config).await?;
+        let server = Server::new(nats, context, config.reads_in_flight_max.max(1));
+        let partitions = stream::iter(infos.iter().map(StreamState::of).enumerate())
+            .map(|(number, state)| known(&server, number, state, connects))
+            .buffered(AT_ONCE)
+            .collect::<Vec<_>>()
+            .await;
+        let partitions = partitions.into_iter().collect::<Result<_, _>>()?;
+        let (feeds, added) = mpsc::channel(FEEDS_MAX);
+        let shared = Shared {
+            lease,
+            partitions,
+            keeping: Keeping {
+                history_bytes_max: config.history_bytes_max,
+                last_value_names_max: config.last_value_names_max,
+                weight: AtomicUsize::new(0),
+            },
+            in_flight: Arc::new(Semaphore::new(config.in_flight_events_max.max(1))),
+            publishes: Arc::new(Semaphore::new(settings.publishes_in_flight_max.max(1))),
+            feeds,
+            repairs: Mutex::default(),
+            repair_wanted: Notify::new(),
+            check_wanted: Notify::new(),
+            foreign: AtomicU64::new(0),
+            rooms: AtomicUsize::new(0),
+            cold: Mutex::default(),
+            server,
+            config,
+        };
+        Ok(Arc::new(Self {
+            shared,
+            added: Mutex::new(Some(added)),
+        }))
+    }
+
+    /// Reads what comes, repairs what is missing and looks after the streams until `stop`. Nothing is delivered without it.
+    ///
+    /// # Panics
+    /// When it is called twice: a defect of the caller.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        let added = lock(&self.added).take().expect("a bus is run once");
+        tokio::select! {
+            () = sweep::run(&self.shared, stop) => {}
+            () = ingest::run(&self.shared, added) => {}
+            () = repair::run(&self.shared) => {}
+        }
+    }
+
+    /// What is held at this moment; for metrics.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let shared = &self.shared;
+        let taken = |semaphore: &Semaphore, bound: usize| bound.saturating_sub(semaphore.available_permits());
+        Usage {
+            rooms: shared.rooms.load(Ordering::Relaxed),
+            history_bytes: shared.keeping.weight.load(Ordering::Relaxed),
+            in_flight_events: taken(&shared.in_flight, shared.config.in_flight_events_max),
+            publishes: taken(&shared.publishes, shared.server.nats.config().publishes_in_flight_max),
+            foreign_messages: shared.foreign.load(Ordering::Relaxed),
+        }
+    }
+
+    async fn subscribe(&self, room: &Room, subscriber: Arc<dyn Subscriber>) -> Result<Position, BusUnavailable> {
+        let joining = Joining::enter(&self.shared, room)?;
+        let live = &joining.live;
+        live.joined.get_or_try_init(|| self.join(live)).await?;
+        let mut state = live.lock();
+        if state.chain.is_joining() {
+            return Err(BusUnavailable("the room's history begins anew"));
+        }
+        Ok(state.attach(subscriber))
+    }
+
+    /// Subscribes to a room in NATS, waits until that is in effect, and finds out where the room stands.
+    async fn join(&self, live: &Arc<LiveRoom>) -> Result<(), BusUnavailable> {
+        let shared = &self.shared;
+        self.listen(live).await?;
+        let head = shared.head_for_members(live).await?;
+        let held = live.lock().chain.held();
+        let mut permits = shared.permits(held).await;
+        let mut state = live.lock();
+        state.join(live, head, &mut permits, &shared.keeping);
+        shared.repair_if_needed(live, &mut state);
+        Ok(())
+    }
+
+    /// Subscribes to a room in NATS, if that was not done.
+    async fn listen(&self, live: &Arc<LiveRoom>) -> Result<(), BusUnavailable> {
+        let shared = &self.shared;
+        if live.lock().feed.is_none() {
+            let subject = shared.server.nats.subjects().live(&live.room);
+            let subscribed = shared.server.nats.fanout().client().subscribe(subject).await;
+            let messages = subscribed.map_err(|_| BusUnavailable("nats does not answer"))?;
+            let (feed, abort) = Feed::new(Arc::clone(live), messages);
+            let sent = shared.feeds.send(feed).await;
+            sent.map_err(|_| BusUnavailable("the bus has ended"))?;
+            live.lock().feed = Some(abort);
+        }
+        Ok(())
+    }
+
+    async fn head(&self, room: &Room) -> Result<Position, BusUnavailable> {
+        let partition = self.shared.partition_of(room);
+        if let Some(live) = partition.room(room) {
+            let state = live.lock();
+            if state.is_current() {
+                return Ok(state.position(state.chain.last()));
+            }
+        }
+        Ok(self.shared.stand(partition, room).await?.head)
+    }
+
+    async fn last_values(&self, room: &Room) -> Result<Vec<Arc<Event>>, BusUnavailable> {
+        let shared = &self.shared;
+        let live = shared.partition_of(room).room(room);
+        if let Some(live) = &live
+            && let state = live.lock()
+            && state.is_current()
+            && let Some(values) = state.values.whole()
+        {
+            return Ok(values.to_vec());
+        }
+        let read = last_values::read(shared, room).await?;
+        let Some(live) = live else { return Ok(read) };
+        let mut state = live.lock();
+        state.values.fill(read, shared.config.last_value_names_max);
+        Ok(state.values.whole().unwrap_or_default().to_vec())
+    }
+}
+
+/// A partition as it is when a node starts.
+async fn known(server: &Server, number: usize, state: StreamState, connects: u64) -> Result<Partition, NatsError> {
+    let number = u16::try_from(number).expect("there are as many partitions as a u16 says");
+    let settled = epochs::settle(server, number, &state, None).await;
+    let identity =
+        settled.map_err(|silence| NatsError::JetStream(format!("epoch of partition {number}: {silence}")))?;
+    let stream = server.nats.subjects().stream_of_partition(number);
+    Ok(Partition::new(number, stream, identity, state.last, connects))
+}
+
+/// A call of `subscribe`: keeps the room while it lasts.
+struct Joining<'s> {
+    shared: &'s Shared,
+    live: Arc<LiveRoom>,
+}
+
+impl<'s> Joining<'s> {
+    fn enter(shared: &'s Shared, room: &Room) -> Result<Self, BusUnavailable> {
+        let partition = shared.partition_of(room);
+        let mut rooms = partition.rooms();
+        let live = if let Some(live) = rooms.get(room) {
+            Arc::clone(live)
+        } else {
+            if shared.rooms.load(Ordering::Relaxed) >= shared.config.rooms_max {
+                return Err(BusUnavailable("too many rooms"));
+            }
+            shared.rooms.fetch_add(1, Ordering::Relaxed);
+            let limits = shared.config.history.limits_of(room);
+            let (epoch, held_max) = (partition.epoch(), shared.config.held_events_max);
+            let live = Arc::new(LiveRoom::new(room.clone(), partition.number, limits, epoch, held_max));
+            rooms.insert(room.clone(), Arc::clone(&live));
+            live
+        };
+        live.lock().joins += 1;
+        Ok(Self { shared, live })
+    }
+}
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        leave(self.shared, &self.live.room, |state| state.joins -= 1);
+    }
+}
+
+/// Changes who wants a room, and forgets it when nobody does.
+fn leave(shared: &Shared, room: &Room, change: impl FnOnce(&mut live::RoomState)) {
+    let mut rooms = shared.partition_of(room).rooms();
+    let Some(live) = rooms.get(room).cloned() else {
+        return;
+    };
+    let mut state = live.lock();
+    change(&mut state);
+    if !state.is_forgotten() {
+        return;
+    }
+    rooms.remove(room);
+    shared.rooms.fetch_sub(1, Ordering::Relaxed);
+    shared.keeping.reweigh(state.ring.weight(), 0);
+    state.ring = ring::Ring::new(Arc::clone(&live.limits), Offset::ZERO);
+    if let Some(feed) = state.feed.take() {
+        feed.abort();
+    }
+}
+
+impl fmt::Debug for NatsBus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NatsBus")
+            .field("usage", &self.usage())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Bus for NatsBus {
+    fn publish(&self, envelope: Envelope) -> BoxFuture<'_, Result<Published, PublishError>> {
+        Box::pin(publish::one(&self.shared, envelope.into_inner()))
+    }
+
+    fn publish_all(&self, parcels: Vec<Parcel>) -> BoxFuture<'_, Vec<Result<Published, PublishError>>> {
+        Box::pin(lanes::all(&self.shared, parcels))
+    }
+
+    fn subscribe<'a>(
+        &'a self,
+        room: &'a Room,
+        subscriber: Arc<dyn Subscriber>,
+    ) -> BoxFuture<'a, Result<Position, BusUnavailable>> {
+        Box::pin(self.subscribe(room, subscriber))
+    }
+
+    fn unsubscribe(&self, room: &Room, subscriber_id: u16) {
+        leave(&self.shared, room, |state| {
+            state.subscribers.retain(|known| known.id() != subscriber_id);
+        });
+    }
+
+    fn head<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<Position, BusUnavailable>> {
+        Box::pin(self.head(room))
+    }
+
+    fn recover<'a>(
+        &'a self,
+        room: &'a Room,
+        since: Position,
+        bounds: ReadBounds,
+    ) -> BoxFuture<'a, Result<Recovery, BusUnavailable>> {
+        Box::pin(async move {
+            self.shared.leased()?;
+            self.shared.recover(room, since, bounds).await
+        })
+    }
+
+    fn history<'a>(
+        &'a self,
+        room: &'a Room,
+        page: Page,
+        bounds: ReadBounds,
+    ) -> BoxFuture<'a, Result<Vec<Arc<Event>>, BusUnavailable>> {
+        Box::pin(async move {
+            self.shared.leased()?;
+            self.shared.history(room, page, bounds).await
+        })
+    }
+
+    fn last_values<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<Vec<Arc<Event>>, BusUnavailable>> {
+        Box::pin(async move {
+            self.shared.leased()?;
+            self.last_values(room).await
+        })
+    }
+
+    fn stats<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<HistoryStats, BusUnavailable>> {
+        Box::pin(self.shared.stats_of(room))
+    }
+}

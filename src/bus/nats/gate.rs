@@ -1,0 +1,73 @@
+//! One question for all who want the answer at the same time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Mutex;
+
+/// Lets one ask, and whoever came before that one asked share the answer. Nobody gets the answer to a question that was
+/// asked before he came: what happened before the call is in the answer.
+#[derive(Debug)]
+pub(super) struct Gate<T> {
+    asked: AtomicU64,
+    answered: Mutex<(u64, Option<T>)>,
+}
+
+impl<T> Default for Gate<T> {
+    fn default() -> Self {
+        Self {
+            asked: AtomicU64::new(0),
+            answered: Mutex::new((0, None)),
+        }
+    }
+}
+
+impl<T: Clone> Gate<T> {
+    /// The answer to a question that is asked after this call.
+    ///
+    /// # Cancel safety
+    /// When who asks goes away, the next asks again.
+    pub(super) async fn pass(&self, ask: impl AsyncFnOnce() -> T) -> T {
+        let before = self.asked.load(Ordering::SeqCst);
+        let mut answered = self.answered.lock().await;
+        if let (number, Some(answer)) = &*answered
+            && *number > before
+        {
+            return answer.clone();
+        }
+        let number = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let answer = ask().await;
+        *answered = (number, Some(answer.clone()));
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU32;
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn many_who_come_at_once_share_the_second_question() {
+        let (gate, asked) = (Gate::default(), AtomicU32::new(0));
+        let passing = (0..1000).map(|_| {
+            gate.pass(async || {
+                tokio::task::yield_now().await;
+                asked.fetch_add(1, Ordering::SeqCst)
+            })
+        });
+        let answers = join_all(passing).await;
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        assert_eq!(answers.iter().filter(|answer| **answer == 1).count(), 999);
+    }
+
+    #[tokio::test]
+    async fn nobody_gets_an_answer_from_before() {
+        let (gate, truth) = (Gate::default(), AtomicU32::new(1));
+        assert_eq!(gate.pass(async || truth.load(Ordering::SeqCst)).await, 1);
+        truth.store(2, Ordering::SeqCst);
+        assert_eq!(gate.pass(async || truth.load(Ordering::SeqCst)).await, 2);
+    }
+}

@@ -1,0 +1,123 @@
+//! What comes live: one task reads the subscriptions of all rooms with members here, and hands each message to its room.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use async_nats::{Message, Subscriber};
+use futures_util::stream::{AbortHandle, Abortable, SelectAll, abortable};
+use futures_util::{Stream, StreamExt as _};
+use tokio::sync::mpsc;
+
+use super::live::LiveRoom;
+use super::shared::Shared;
+use super::wire;
+use crate::event::{Class, Event, Timestamp};
+use crate::nats::{Live, Subjects};
+use crate::position::Offset;
+
+/// What came for a room.
+enum Incoming {
+    Reliable { seq: u64, prev: u64, event: Event },
+    Ephemeral(Event),
+    Nudge(u64),
+}
+
+/// The subscription of one room.
+pub(super) struct Feed {
+    live: Arc<LiveRoom>,
+    messages: Abortable<Subscriber>,
+}
+
+impl Feed {
+    pub(super) fn new(live: Arc<LiveRoom>, messages: Subscriber) -> (Self, AbortHandle) {
+        let (messages, abort) = abortable(messages);
+        (Self { live, messages }, abort)
+    }
+}
+
+impl Stream for Feed {
+    type Item = (Arc<LiveRoom>, Message);
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let message = self.messages.poll_next_unpin(context);
+        message.map(|message| message.map(|message| (Arc::clone(&self.live), message)))
+    }
+}
+
+/// Reads until the last sender of feeds is gone.
+pub(super) async fn run(shared: &Shared, mut added: mpsc::Receiver<Feed>) {
+    let mut feeds = SelectAll::new();
+    loop {
+        tokio::select! {
+            biased;
+            feed = added.recv() => match feed {
+                Some(feed) => feeds.push(feed),
+                None => return,
+            },
+            Some((live, message)) = feeds.next(), if !feeds.is_empty() => take(shared, &live, message).await,
+        }
+    }
+}
+
+async fn take(shared: &Shared, live: &Arc<LiveRoom>, message: Message) {
+    let Some(incoming) = read(live, message) else {
+        shared.foreign.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    let mut permits = shared.permits(1).await;
+    let partition = shared.partition(live.partition);
+    let mut state = live.lock();
+    match incoming {
+        Incoming::Ephemeral(event) => state.hand_out(Arc::new(event), &mut permits),
+        Incoming::Nudge(head) => state.chain.told(head),
+        Incoming::Reliable { seq, prev, event } => {
+            // An event after none, or after one from before our last, says nothing of what the stream has dropped since
+            // somebody looked: that must not be long ago.
+            let doubtful = !partition.is_verified_for(shared.connects())
+                || is_another(state.ring.at(Offset(seq)), &event)
+                || (prev < state.chain.last() && partition.unswept() > shared.trusted_age());
+            if doubtful && !state.chain.is_suspect() {
+                state.chain.suspect();
+                partition.doubt();
+                shared.check_wanted.notify_one();
+            }
+            partition.has(seq);
+            state.heard = true;
+            let mut out = Vec::new();
+            state.chain.live(seq, prev, event, &mut out);
+            state.apply(live, out, &mut permits, &shared.keeping);
+        }
+    }
+    if !state.chain.is_suspect() {
+        shared.repair_if_needed(live, &mut state);
+    }
+}
+
+/// Whether the same number was given to another event: the stream is another one.
+fn is_another(known: Option<&Arc<Event>>, event: &Event) -> bool {
+    known.is_some_and(|known| known.id != event.id)
+}
+
+fn read(live: &LiveRoom, message: Message) -> Option<Incoming> {
+    match Subjects::kind_of_live(message.subject.as_str())? {
+        Live::Reliable => {
+            let headers = message.headers?;
+            let event = wire::event(&live.room, message.payload, wire::time(&headers)?)?;
+            let (seq, prev) = (
+                wire::number(&headers, wire::SEQUENCE)?,
+                wire::number(&headers, wire::LAST_SEQUENCE)?,
+            );
+            let in_order = prev < seq && event.class != Class::Ephemeral;
+            in_order.then_some(Incoming::Reliable { seq, prev, event })
+        }
+        Live::Ephemeral => {
+            let event = wire::event(&live.room, message.payload, Timestamp::now())?;
+            (event.class == Class::Ephemeral).then_some(Incoming::Ephemeral(event))
+        }
+        Live::Nudge => Some(Incoming::Nudge(
+            std::str::from_utf8(&message.payload).ok()?.parse().ok()?,
+        )),
+    }
+}

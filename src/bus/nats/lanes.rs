@@ -1,0 +1,114 @@
+//! Several events together: submitted one behind the other, answered as their acknowledgements come.
+//!
+//! The events of one room are a lane. They are submitted in their order without waiting for each other. When one has to be
+//! submitted again, the lane stops: those behind it were submitted already, and if one of them was stored, the one before
+//! it must not be stored after it.
+
+use std::collections::{HashMap, VecDeque};
+
+use futures_util::future::join_all;
+use tracing::{Instrument as _, Span};
+
+use super::publish::{self, Attempt, Draft, Verdict};
+use super::shared::Shared;
+use crate::bus::{Parcel, PublishError, Published};
+use crate::event::{Class, Publish};
+use crate::room::Room;
+
+/// Events of one lane that wait for an answer.
+const WINDOW_MAX: usize = 256;
+
+type Outcome = Result<Published, PublishError>;
+
+/// An event of a lane, and which of all it is.
+struct Item {
+    index: usize,
+    publish: Publish,
+    span: Span,
+}
+
+struct Waiting<'s> {
+    index: usize,
+    draft: Draft<'s>,
+    attempt: Attempt,
+    span: Span,
+}
+
+/// Publishes several events in their order.
+pub(super) async fn all(shared: &Shared, parcels: Vec<Parcel>) -> Vec<Outcome> {
+    let count = parcels.len();
+    let mut lanes: Vec<Vec<Item>> = Vec::new();
+    let mut lane_of: HashMap<Room, usize> = HashMap::new();
+    for (index, Parcel { envelope, span }) in parcels.into_iter().enumerate() {
+        let publish = envelope.into_inner();
+        let lane = *lane_of.entry(publish.room.clone()).or_insert_with(|| {
+            lanes.push(Vec::new());
+            lanes.len() - 1
+        });
+        lanes[lane].push(Item { index, publish, span });
+    }
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    outcomes.resize(count, Err(PublishError::NotStored("not submitted")));
+    for lane in join_all(lanes.into_iter().map(|items| run(shared, items))).await {
+        for (index, outcome) in lane {
+            outcomes[index] = outcome;
+        }
+    }
+    outcomes
+}
+
+async fn run(shared: &Shared, items: Vec<Item>) -> Vec<(usize, Outcome)> {
+    let mut done = Vec::with_capacity(items.len());
+    let mut waiting: VecDeque<Waiting<'_>> = VecDeque::new();
+    for Item { index, publish, span } in items {
+        if publish.class == Class::Ephemeral {
+            // It must not overtake what is before it.
+            settle_all(shared, &mut waiting, &mut done).await;
+            done.push((index, publish::pass_on(shared, &publish).instrument(span).await));
+            continue;
+        }
+        if publish.expected.is_some() {
+            // It may take more than one attempt to find out what the room's head is.
+            settle_all(shared, &mut waiting, &mut done).await;
+            done.push((index, publish::one(shared, publish).instrument(span).await));
+            continue;
+        }
+        let mut turn = publish::turn_now(shared);
+        if waiting.len() >= WINDOW_MAX || (turn.is_none() && !waiting.is_empty()) {
+            settle_all(shared, &mut waiting, &mut done).await;
+            turn = turn.or_else(|| publish::turn_now(shared));
+        }
+        let mut draft = Draft::new(shared, publish);
+        match publish::submit(shared, &mut draft, turn).instrument(span.clone()).await {
+            Ok(attempt) => waiting.push_back(Waiting {
+                index,
+                draft,
+                attempt,
+                span,
+            }),
+            Err(error) => done.push((index, Err(error))),
+        }
+    }
+    settle_all(shared, &mut waiting, &mut done).await;
+    done
+}
+
+/// Waits for the answers of all that were submitted, and submits again what has to be.
+async fn settle_all(shared: &Shared, waiting: &mut VecDeque<Waiting<'_>>, done: &mut Vec<(usize, Outcome)>) {
+    let settling = waiting.drain(..).map(|mut one| async move {
+        let settling = publish::settle(shared, &mut one.draft, one.attempt).instrument(one.span.clone());
+        let verdict = settling.await;
+        (one.index, one.draft, one.span, verdict)
+    });
+    let answered = join_all(settling).await;
+    let stored = |verdict: &Verdict| matches!(verdict, Verdict::Settled(Ok(_)));
+    let last_stored = answered.iter().rposition(|(.., verdict)| stored(verdict));
+    for (place, (index, mut draft, span, verdict)) in answered.into_iter().enumerate() {
+        let outcome = match verdict {
+            Verdict::Settled(outcome) => outcome,
+            Verdict::Again if last_stored.is_some_and(|last| last > place) => Err(draft.given_up()),
+            Verdict::Again => publish::until_settled(shared, &mut draft).instrument(span).await,
+        };
+        done.push((index, outcome));
+    }
+}

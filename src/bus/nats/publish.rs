@@ -1,0 +1,346 @@
+//! The way of one event into the stream.
+//!
+//! Every publish has an identifier that the stream recognizes, of its key or of its own: an attempt that was not answered
+//! is made again under the same one. What an attempt came to is one of three: it is settled; nothing was stored and
+//! another attempt may be made; or nobody knows.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::context::{PublishAckFuture, PublishError as Refused, PublishErrorKind};
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::{HeaderMap, jetstream};
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::partition::Partition;
+use super::server::Silence;
+use super::shared::Shared;
+use super::wire;
+use crate::bus::{PublishError, Published};
+use crate::event::{Class, Publish};
+use crate::nats::Live;
+use crate::position::Offset;
+use crate::proto::node_v1::StoredEvent;
+
+const AWAY: PublishError = PublishError::NotStored("nats does not answer");
+const UNANSWERED: PublishError = PublishError::UnknownOutcome("nats did not answer in time");
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A publish on its way.
+pub(super) struct Draft<'s> {
+    pub publish: Publish,
+    pub partition: &'s Partition,
+    stored: StoredEvent,
+    subject: String,
+    message_id: String,
+    payload: Bytes,
+    /// What the stream is to expect; `None` for anything.
+    expected: Option<u64>,
+    deadline: Instant,
+    attempts: u32,
+    /// An attempt was handed over and not answered.
+    ambiguous: bool,
+    /// The next attempt needs no pause.
+    at_once: bool,
+}
+
+/// An attempt that was handed over.
+pub(super) struct Attempt {
+    ack: PublishAckFuture,
+    /// The newest sequence that was known before.
+    known: u64,
+    _turn: OwnedSemaphorePermit,
+}
+
+/// What an attempt came to.
+pub(super) enum Verdict {
+    /// It is settled.
+    Settled(Result<Published, PublishError>),
+    /// Another attempt may settle it.
+    Again,
+}
+
+impl<'s> Draft<'s> {
+    pub(super) fn new(shared: &'s Shared, publish: Publish) -> Self {
+        let partition = shared.partition_of(&publish.room);
+        let stored = wire::stored(&publish);
+        Self {
+            subject: shared.server.nats.subjects().history(partition.number, &publish.room),
+            message_id: wire::message_id(&publish),
+            payload: stored.encode_to_vec().into(),
+            expected: publish.expected.map(|expected| expected.0),
+            deadline: Instant::now() + shared.server.nats.config().publish_timeout,
+            attempts: 0,
+            ambiguous: false,
+            at_once: false,
+            stored,
+            publish,
+            partition,
+        }
+    }
+
+    /// What it came to when no more attempts are made.
+    pub(super) const fn given_up(&self) -> PublishError {
+        if self.ambiguous { UNANSWERED } else { AWAY }
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(wire::MESSAGE_ID, self.message_id.as_str());
+        if let Some(expected) = self.expected {
+            headers.insert(wire::EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+        }
+        headers
+    }
+
+    /// Whether another attempt may be made, after a pause.
+    pub(super) async fn pause(&mut self) -> bool {
+        if std::mem::take(&mut self.at_once) {
+            return Instant::now() < self.deadline;
+        }
+        let go_on = Instant::now() + PAUSE < self.deadline;
+        if go_on {
+            sleep(PAUSE).await;
+        }
+        go_on
+    }
+}
+
+/// A place among the publishes that wait for an answer, if there is one now.
+pub(super) fn turn_now(shared: &Shared) -> Option<OwnedSemaphorePermit> {
+    shared.publishes.clone().try_acquire_owned().ok()
+}
+
+/// Hands an attempt over.
+pub(super) async fn submit(
+    shared: &Shared,
+    draft: &mut Draft<'_>,
+    turn: Option<OwnedSemaphorePermit>,
+) -> Result<Attempt, PublishError> {
+    let turn = match turn {
+        Some(turn) => turn,
+        None => match timeout_at(draft.deadline, shared.publishes.clone().acquire_owned()).await {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(_)) | Err(_) => return Err(PublishError::NotStored("too many publishes wait for nats")),
+        },
+    };
+    if timeout_at(draft.deadline, connected(shared)).await.is_err() {
+        return Err(draft.given_up());
+    }
+    let known = draft.partition.highest();
+    let message = jetstream::message::PublishMessage::build()
+        .headers(draft.headers())
+        .payload(draft.payload.clone());
+    let sending = shared.server.context.send_publish(draft.subject.clone(), message);
+    match timeout_at(draft.deadline, sending).await {
+        Ok(Ok(ack)) => {
+            draft.attempts += 1;
+            Ok(Attempt {
+                ack,
+                known,
+                _turn: turn,
+            })
+        }
+        Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
+            Err(PublishError::NotStored("the event is larger than nats takes"))
+        }
+        Ok(Err(_)) | Err(_) => Err(draft.given_up()),
+    }
+}
+
+/// Waits until the connection stands: what is handed over before would be sent whenever it comes back.
+async fn connected(shared: &Shared) {
+    let control = shared.server.nats.control();
+    let mut standing = control.standing();
+    while !control.is_connected() {
+        tokio::select! {
+            changed = standing.changed() => if changed.is_err() { sleep(PAUSE).await },
+            () = sleep(PAUSE) => {}
+        }
+    }
+}
+
+/// Waits for the answer to an attempt, and says what it means.
+pub(super) async fn settle(shared: &Shared, draft: &mut Draft<'_>, attempt: Attempt) -> Verdict {
+    let Attempt { ack, known, _turn } = attempt;
+    match timeout_at(draft.deadline, ack.into_future()).await {
+        Ok(Ok(ack)) => accepted(shared, draft, &ack, known).await,
+        Ok(Err(refused)) => refusal(shared, draft, &refused).await,
+        Err(_) => {
+            draft.ambiguous = true;
+            Verdict::Settled(Err(UNANSWERED))
+        }
+    }
+}
+
+async fn accepted(shared: &Shared, draft: &Draft<'_>, ack: &PublishAck, known: u64) -> Verdict {
+    let mut duplicate = false;
+    if ack.duplicate {
+        match compare(shared, draft, ack.sequence).await {
+            Ok(Some(told)) => duplicate = told,
+            Ok(None) => return Verdict::Settled(Err(PublishError::KeyReused)),
+            Err(_) => return Verdict::Settled(Err(UNANSWERED)),
+        }
+    } else if ack.sequence <= known {
+        // The stream has gone back: what it answers now is of another history.
+        if shared.renew(draft.partition).await.is_err() {
+            return Verdict::Settled(Err(UNANSWERED));
+        }
+    }
+    draft.partition.has(ack.sequence);
+    if let Some(live) = draft.partition.room(&draft.publish.room) {
+        let mut state = live.lock();
+        state.acked = state.acked.max(ack.sequence);
+    }
+    if ack.duplicate || draft.attempts > 1 {
+        shared.nudge(&draft.publish.room, ack.sequence).await;
+    }
+    let position = draft.partition.position(ack.sequence);
+    if draft.publish.class == Class::LastValue {
+        let kept = super::last_values::keep(shared, draft, &draft.stored, position);
+        if !matches!(timeout_at(draft.deadline, kept).await, Ok(Ok(()))) {
+            return Verdict::Settled(Err(PublishError::UnknownOutcome("the last value was not kept in time")));
+        }
+    }
+    Verdict::Settled(Ok(Published {
+        position: Some(position),
+        duplicate,
+    }))
+}
+
+/// Whether what is stored under the identifier was stored by somebody else's publish; `None` when it is another event.
+async fn compare(shared: &Shared, draft: &Draft<'_>, seq: u64) -> Result<Option<bool>, Silence> {
+    if draft.publish.key.is_none() {
+        return Ok(Some(false));
+    }
+    let Some(payload) = shared.server.message(&draft.partition.stream, seq).await? else {
+        // Dropped before the window was over: there is nothing to compare with.
+        return Ok(Some(true));
+    };
+    let Ok(stored) = StoredEvent::decode(payload) else {
+        return Ok(None);
+    };
+    let own = draft.attempts > 1 && stored.id == draft.stored.id;
+    Ok((stored.fingerprint == draft.stored.fingerprint).then_some(!own))
+}
+
+async fn refusal(shared: &Shared, draft: &mut Draft<'_>, refused: &Refused) -> Verdict {
+    match refused.kind() {
+        PublishErrorKind::WrongLastSequence => conflict(shared, draft).await,
+        PublishErrorKind::StreamNotFound => {
+            shared.check_wanted.notify_one();
+            Verdict::Again
+        }
+        PublishErrorKind::Other => {
+            let refused = refused
+                .source()
+                .and_then(|source| source.downcast_ref::<jetstream::Error>());
+            match refused.map(|refused| (refused.error_code(), refused.code())) {
+                // As a cluster says it of what is not yet stored everywhere.
+                Some((ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT, _)) => conflict(shared, draft).await,
+                // The one before is not yet stored everywhere.
+                Some((ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT, _)) => Verdict::Again,
+                // Refused for what it is, not for when it came.
+                Some((_, 400..=499)) => Verdict::Settled(Err(PublishError::NotStored("nats refused the event"))),
+                Some(_) => Verdict::Again,
+                None => ambiguous(draft),
+            }
+        }
+        _ => ambiguous(draft),
+    }
+}
+
+const fn ambiguous(draft: &mut Draft<'_>) -> Verdict {
+    draft.ambiguous = true;
+    Verdict::Again
+}
+
+/// The room does not stand where it was expected. A room without events stands at 0, and wherever else somebody may have
+/// been told: at any position that all its later events come after.
+async fn conflict(shared: &Shared, draft: &mut Draft<'_>) -> Verdict {
+    let expected = draft.publish.expected.unwrap_or_default().0;
+    let (stream, subject) = (&draft.partition.stream, &draft.subject);
+    let asked = async {
+        let state = shared.state(draft.partition).await?;
+        let next = match expected.checked_add(1) {
+            Some(after) if after <= state.last => shared.server.next(stream, subject, after).await?,
+            _ => None,
+        };
+        let head = shared.server.head(stream, subject).await?;
+        Ok::<_, Silence>((state, next, head))
+    };
+    let Ok(Ok((state, next, head))) = timeout_at(draft.deadline, asked).await else {
+        return Verdict::Settled(Err(draft.given_up()));
+    };
+    // Servers differ in what they look at first, the identifier or the expectation. What was stored as expected before
+    // is the event that follows.
+    if let Some((sequence, Some(id))) = next
+        && id == draft.message_id
+    {
+        let again = PublishAck {
+            sequence,
+            duplicate: true,
+            ..PublishAck::default()
+        };
+        return accepted(shared, draft, &again, 0).await;
+    }
+    let none_after = state.first <= expected.saturating_add(1) && expected <= state.last;
+    if head.is_none() && draft.expected != Some(0) && none_after {
+        draft.expected = Some(0);
+        draft.at_once = true;
+        return Verdict::Again;
+    }
+    let current = draft.partition.position(head.map_or(state.last, |stored| stored.seq));
+    if current.offset == Offset(expected) {
+        // It came to be while it was asked.
+        return Verdict::Again;
+    }
+    Verdict::Settled(Err(PublishError::VersionConflict { current }))
+}
+
+/// One event by itself.
+pub(super) async fn one(shared: &Shared, publish: Publish) -> Result<Published, PublishError> {
+    if publish.class == Class::Ephemeral {
+        return pass_on(shared, &publish).await;
+    }
+    let mut draft = Draft::new(shared, publish);
+    until_settled(shared, &mut draft).await
+}
+
+/// Makes attempts until one settles it or the time is over.
+pub(super) async fn until_settled(shared: &Shared, draft: &mut Draft<'_>) -> Result<Published, PublishError> {
+    loop {
+        let attempt = submit(shared, draft, None).await?;
+        if let Verdict::Settled(outcome) = settle(shared, draft, attempt).await {
+            return outcome;
+        }
+        if !draft.pause().await {
+            return Err(draft.given_up());
+        }
+    }
+}
+
+/// An ephemeral event: handed over once, to whoever listens. It goes the way of the nudges and subscriptions, so that it
+/// does not overtake what was published and answered before.
+pub(super) async fn pass_on(shared: &Shared, publish: &Publish) -> Result<Published, PublishError> {
+    let nats = &shared.server.nats;
+    if !nats.control().is_connected() {
+        return Err(AWAY);
+    }
+    let subject = nats.subjects().live_of(&publish.room, Live::Ephemeral);
+    let payload = wire::stored(publish).encode_to_vec().into();
+    let sending = nats.control().client().publish(subject, payload);
+    match tokio::time::timeout(nats.config().request_timeout, sending).await {
+        Ok(Ok(())) => Ok(Published {
+            position: None,
+            duplicate: false,
+        }),
+        Ok(Err(_)) | Err(_) => Err(AWAY),
+    }
+}

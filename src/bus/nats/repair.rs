@@ -1,0 +1,157 @@
+//! Repairs rooms: fetches what a chain misses, and finds the place again where a room goes on in a new epoch.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use super::chain::{Fetch, Fetched};
+use super::live::LiveRoom;
+use super::partition::lock;
+use super::server::Silence;
+use super::shared::Shared;
+use crate::event::Event;
+
+/// Pauses while a replica has not yet what the leader has, or the server does not answer.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(5),
+    Duration::from_millis(20),
+    Duration::from_millis(50),
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+];
+
+/// Repairs one room after the other, several at once.
+pub(super) async fn run(shared: &Shared) {
+    let mut under_way = FuturesUnordered::new();
+    loop {
+        while under_way.len() < shared.config.reads_in_flight_max.max(1)
+            && let Some(live) = next(shared)
+        {
+            under_way.push(repair(shared, live));
+        }
+        tokio::select! {
+            Some(()) = under_way.next(), if !under_way.is_empty() => {}
+            () = shared.repair_wanted.notified() => {}
+        }
+    }
+}
+
+fn next(shared: &Shared) -> Option<Arc<LiveRoom>> {
+    lock(&shared.repairs).pop_front()
+}
+
+async fn repair(shared: &Shared, live: Arc<LiveRoom>) {
+    let mut pauses = PAUSES.iter();
+    loop {
+        let (asked, rejoin) = {
+            let mut state = live.lock();
+            let rejoin = state.chain.is_joining() && state.reset;
+            let asked = state.chain.fetch();
+            if state.is_forgotten() || (asked.is_none() && !rejoin) {
+                state.queued = false;
+                return;
+            }
+            (asked, rejoin)
+        };
+        let progress = match asked {
+            Some(asked) => fetch(shared, &live, asked).await,
+            None if rejoin => go_on(shared, &live).await,
+            None => Ok(()),
+        };
+        if progress.is_err() {
+            let Some(pause) = pauses.next() else {
+                // The next sweep puts it in line again.
+                live.lock().queued = false;
+                return;
+            };
+            tokio::time::sleep(*pause).await;
+        }
+    }
+}
+
+async fn fetch(shared: &Shared, live: &Arc<LiveRoom>, asked: Fetch) -> Result<(), Silence> {
+    let fetched = ask(shared, live, asked).await?;
+    let (events, confirmed) = match &fetched {
+        Fetched::Exact { events, confirmed } => (events.len(), *confirmed),
+        Fetched::Broken { .. } => (0, true),
+    };
+    let held = live.lock().chain.held();
+    let mut permits = shared.permits(events + held).await;
+    let mut state = live.lock();
+    if state.chain.last() < asked.after || state.chain.is_joining() {
+        // The history began anew meanwhile.
+        return Ok(());
+    }
+    let mut out = Vec::new();
+    state.chain.fetched(asked, fetched, &mut out);
+    state.apply(live, out, &mut permits, &shared.keeping);
+    if events == 0 && !confirmed {
+        Err(Silence::Away)
+    } else {
+        Ok(())
+    }
+}
+
+/// Reads what comes after, and whether that is all and exactly that.
+async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<Event>, Silence> {
+    let partition = shared.partition(live.partition);
+    let swept_before = partition.unswept();
+    let max = shared.retained_max().saturating_add(1);
+    let run = shared.server.run(live.partition, &live.room, asked.after, max).await?;
+    let inclusive = run.first().is_some_and(|(seq, _)| *seq == asked.after);
+    let events: Vec<(u64, Event)> = run.into_iter().filter(|(seq, _)| *seq > asked.after).collect();
+    let reached = events.last().map_or(asked.after, |(seq, _)| *seq);
+    let enough = reached >= asked.want && !asked.verify;
+    let proven = if inclusive {
+        true
+    } else if events.len() >= shared.retained_max() {
+        false
+    } else {
+        // Nothing can have been dropped for its age if somebody looked not long ago, nor if the stream still holds
+        // everything since.
+        (!asked.verify && swept_before < shared.trusted_age())
+            || shared.state(partition).await?.first <= asked.after + 1
+    };
+    if enough && proven {
+        return Ok(Fetched::Exact {
+            events,
+            confirmed: false,
+        });
+    }
+    let subjects = shared.server.nats.subjects();
+    // Read before the head, so that a room without events stands where all its later ones come after.
+    let known = shared.state(partition).await?.last;
+    let head = shared
+        .server
+        .head(&partition.stream, &subjects.history(live.partition, &live.room))
+        .await?;
+    let head = head.map(|stored| stored.seq);
+    if !proven {
+        let head = head.unwrap_or(known);
+        // It was dropped between the two questions, or nothing ever came.
+        return Ok(if head <= asked.after && events.is_empty() {
+            Fetched::Exact {
+                events,
+                confirmed: true,
+            }
+        } else {
+            Fetched::Broken { head }
+        });
+    }
+    let confirmed = head.is_none_or(|head| head <= reached);
+    Ok(Fetched::Exact { events, confirmed })
+}
+
+/// Finds where a room goes on whose history began anew.
+async fn go_on(shared: &Shared, live: &Arc<LiveRoom>) -> Result<(), Silence> {
+    let head = shared.head_for_members(live).await?;
+    let held = live.lock().chain.held();
+    let mut permits = shared.permits(held).await;
+    let mut state = live.lock();
+    if state.chain.is_joining() {
+        state.join(live, head, &mut permits, &shared.keeping);
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! What a node keeps of a room: its newest events, back to a floor. Pure: time is handed in.
+//!
+//! The answers are those of a room that keeps what its limits say: an event is there as long as it and all events after
+//! it fit in number, bytes and age. What the limits dropped is lost; what lies below the floor for another reason is not
+//! here and has to be read from the stream.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::bus::history::{HistoryLimits, pages};
+use crate::bus::{Page, ReadBounds};
+use crate::event::{Event, Timestamp};
+use crate::position::Offset;
+
+/// What an event costs beside its payload: itself, its name, its place in the ring, allocator overhead. An estimate.
+const EVENT_BYTES: usize = 256;
+
+/// What a ring answers to "what came after".
+#[derive(Debug, Clone)]
+pub(super) enum Since {
+    /// Exactly these.
+    Exact(Vec<Arc<Event>>),
+    /// The limits have dropped some, or it is more than the bounds allow.
+    Lost,
+    /// The ring does not reach back that far.
+    Beyond,
+}
+
+/// A room's newest events.
+#[derive(Debug)]
+pub(super) struct Ring {
+    limits: Arc<HistoryLimits>,
+    events: VecDeque<Arc<Event>>,
+    bytes: usize,
+    /// Everything after this is in the ring.
+    floor: Offset,
+    /// Everything through this the limits have dropped.
+    lost: Offset,
+}
+
+impl Ring {
+    /// A ring that holds everything after `floor`, which is nothing yet.
+    pub(super) const fn new(limits: Arc<HistoryLimits>, floor: Offset) -> Self {
+        Self {
+            limits,
+            events: VecDeque::new(),
+            bytes: 0,
+            floor,
+            lost: Offset::ZERO,
+        }
+    }
+
+    /// A ring over what was read from the stream: everything after `floor`.
+    pub(super) fn of(limits: Arc<HistoryLimits>, floor: Offset, events: Vec<Arc<Event>>) -> Self {
+        let mut ring = Self::new(limits, floor);
+        for event in events {
+            ring.push(event);
+        }
+        ring
+    }
+
+    pub(super) const fn floor(&self) -> Offset {
+        self.floor
+    }
+
+    /// Events and payload bytes.
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.events.len(), self.bytes)
+    }
+
+    /// What the ring weighs against the bound over all rooms, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        self.bytes + self.events.len() * EVENT_BYTES
+    }
+
+    /// Takes the room's next event.
+    pub(super) fn push(&mut self, event: Arc<Event>) {
+        self.bytes += event.payload.bytes_len();
+        self.events.push_back(event);
+        while self.events.len() > self.limits.events_max || self.bytes > self.limits.bytes_max {
+            self.lose();
+        }
+    }
+
+    /// Puts what was read in front: everything after `floor` up to what the ring holds. What was at or before `lost`
+    /// cannot be read any more.
+    pub(super) fn extend_back(&mut self, floor: Offset, lost: Offset, events: &[Arc<Event>]) {
+        let older = events.iter().filter(|event| event.offset() <= Some(self.floor));
+        let older: Vec<_> = older.cloned().collect();
+        self.lost = self.lost.max(lost);
+        if floor >= self.floor {
+            return;
+        }
+        self.floor = floor;
+        for event in older.into_iter().rev() {
+            let fits = self.events.len() < self.limits.events_max
+                && self.bytes + event.payload.bytes_len() <= self.limits.bytes_max;
+            if !fits {
+                let dropped = event.offset().unwrap_or_default();
+                self.lost = self.lost.max(dropped);
+                self.floor = dropped;
+                break;
+            }
+            self.bytes += event.payload.bytes_len();
+            self.events.push_front(event);
+        }
+    }
+
+    /// Drops what is too old.
+    pub(super) fn trim(&mut self, now: Timestamp) {
+        while let Some(oldest) = self.events.front()
+            && oldest.time.age(now) >= self.limits.age_max
+        {
+            self.lose();
+        }
+    }
+
+    /// Gives the oldest event up for its memory; it can be read from the stream. `false` when there is none.
+    pub(super) fn give_up_oldest(&mut self) -> bool {
+        let Some(oldest) = self.pop() else { return false };
+        self.floor = oldest;
+        true
+    }
+
+    fn lose(&mut self) {
+        if let Some(oldest) = self.pop() {
+            self.floor = oldest;
+            self.lost = oldest;
+        }
+    }
+
+    fn pop(&mut self) -> Option<Offset> {
+        let oldest = self.events.pop_front()?;
+        self.bytes -= oldest.payload.bytes_len();
+        if self.events.is_empty() {
+            self.events = VecDeque::new();
+        }
+        oldest.offset()
+    }
+
+    /// The event at this offset, if it is here.
+    pub(super) fn at(&self, offset: Offset) -> Option<&Arc<Event>> {
+        let index = self.events.partition_point(|event| event.offset() < Some(offset));
+        self.events.get(index).filter(|event| event.offset() == Some(offset))
+    }
+
+    /// The events after `since`.
+    pub(super) fn since(&self, since: Offset, bounds: ReadBounds) -> Since {
+        if since < self.lost {
+            return Since::Lost;
+        }
+        if since < self.floor {
+            return Since::Beyond;
+        }
+        let start = self.events.partition_point(|event| event.offset() <= Some(since));
+        let missed = self.events.range(start..);
+        let bytes: usize = missed.clone().map(|event| event.payload.bytes_len()).sum();
+        if missed.len() > bounds.events_max || bytes > bounds.bytes_max {
+            return Since::Lost;
+        }
+        Since::Exact(missed.cloned().collect())
+    }
+
+    /// A page, oldest first.
+    pub(super) fn page(&self, page: Page, bounds: ReadBounds) -> Vec<Arc<Event>> {
+        let at_or_before = |offset| self.events.partition_point(|event| event.offset() <= Some(offset));
+        let before = |offset| self.events.partition_point(|event| event.offset() < Some(offset));
+        match page {
+            Page::Newest => pages::backwards(self.events.iter(), bounds),
+            Page::After(offset) => pages::forwards(self.events.range(at_or_before(offset)..), bounds),
+            Page::Before(offset) => pages::backwards(self.events.range(..before(offset)), bounds),
+        }
+    }
+
+    /// Whether everything that the limits keep is here.
+    pub(super) fn is_whole(&self) -> bool {
+        self.floor <= self.lost
+    }
+}

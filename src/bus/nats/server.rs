@@ -1,0 +1,304 @@
+//! What is asked of the server: where a stream and a room stand, and what a stream holds.
+//!
+//! `head`, `message` and `state` are answered by the stream's leader and say how it is. `run` and `heads` may be answered
+//! by a replica that is behind: who needs to know more compares with the leader.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, RawMessageErrorKind};
+use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::wire;
+use crate::bus::BusUnavailable;
+use crate::event::{Event, Timestamp};
+use crate::nats::Nats;
+use crate::room::Room;
+
+/// The most subjects of one request for heads (`nats-server`: 1,024).
+pub(super) const HEADS_MAX: usize = 1024;
+
+/// Why the server did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Silence {
+    /// There is no such stream.
+    #[error("nats has lost a stream")]
+    NoStream,
+    /// No answer came in time, or one that says "not now".
+    #[error("nats does not answer")]
+    Away,
+}
+
+impl From<Silence> for BusUnavailable {
+    fn from(silence: Silence) -> Self {
+        Self(match silence {
+            Silence::NoStream => "nats has lost a stream",
+            Silence::Away => "nats does not answer",
+        })
+    }
+}
+
+/// How a stream is, by its leader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StreamState {
+    /// When it was made.
+    pub created: String,
+    /// The oldest sequence it holds.
+    pub first: u64,
+    /// The newest sequence it has given.
+    pub last: u64,
+    /// What it holds, in bytes.
+    pub bytes: u64,
+}
+
+impl StreamState {
+    pub(super) fn of(info: &Info) -> Self {
+        Self {
+            created: info.created.unix_timestamp_nanos().to_string(),
+            first: info.state.first_sequence,
+            last: info.state.last_sequence,
+            bytes: info.state.bytes,
+        }
+    }
+}
+
+/// A message of a stream.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    pub subject: String,
+    pub seq: u64,
+    pub time: Timestamp,
+    pub payload: Bytes,
+}
+
+/// The heads of several subjects.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    pub messages: Vec<Stored>,
+    /// Through which sequence the one who answered knew the stream.
+    pub up_to: Option<u64>,
+}
+
+/// The way to the server.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub nats: Arc<Nats>,
+    pub context: Context,
+    /// Bounds the reads that are under way.
+    reads: Semaphore,
+}
+
+impl Server {
+    pub(super) fn new(nats: Arc<Nats>, context: Context, reads_max: usize) -> Self {
+        Self {
+            nats,
+            context,
+            reads: Semaphore::new(reads_max),
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        self.nats.config().request_timeout
+    }
+
+    /// How a stream is.
+    pub(super) async fn state(&self, stream: &str) -> Result<StreamState, Silence> {
+        match self.context.get_stream(stream).await {
+            Ok(stream) => Ok(StreamState::of(stream.cached_info())),
+            Err(error) => Err(match error.kind() {
+                GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                    Silence::NoStream
+                }
+                _ => Silence::Away,
+            }),
+        }
+    }
+
+    /// The newest message of a subject.
+    pub(super) async fn head(&self, stream: &str, subject: &str) -> Result<Option<Stored>, Silence> {
+        let _turn = self.reads.acquire().await.map_err(|_| Silence::Away)?;
+        let stream = self
+            .context
+            .get_stream_no_info(stream)
+            .await
+            .map_err(|_| Silence::Away)?;
+        match stream.get_last_raw_message_by_subject(subject).await {
+            Ok(message) => Ok(Some(Stored {
+                seq: message.sequence,
+                time: wire::timestamp(message.time).ok_or(Silence::Away)?,
+                payload: message.payload,
+                subject: message.subject.to_string(),
+            })),
+            Err(error) => match error.kind() {
+                LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                LastRawMessageErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                    Err(Silence::NoStream)
+                }
+                _ => Err(Silence::Away),
+            },
+        }
+    }
+
+    /// The message at a sequence; `None` when the stream does not hold it any more.
+    pub(super) async fn message(&self, stream: &str, seq: u64) -> Result<Option<Bytes>, Silence> {
+        let _turn = self.reads.acquire().await.map_err(|_| Silence::Away)?;
+        let stream = self
+            .context
+            .get_stream_no_info(stream)
+            .await
+            .map_err(|_| Silence::Away)?;
+        match stream.get_raw_message(seq).await {
+            Ok(message) => Ok(Some(message.payload)),
+            Err(error) => match error.kind() {
+                RawMessageErrorKind::NoMessageFound => Ok(None),
+                _ => Err(Silence::Away),
+            },
+        }
+    }
+
+    /// The first message of a subject at or after a sequence, and under which identifier it was published.
+    pub(super) async fn next(
+        &self,
+        stream: &str,
+        subject: &str,
+        from: u64,
+    ) -> Result<Option<(u64, Option<String>)>, Silence> {
+        let _turn = self.reads.acquire().await.map_err(|_| Silence::Away)?;
+        let stream = self
+            .context
+            .get_stream_no_info(stream)
+            .await
+            .map_err(|_| Silence::Away)?;
+        let asking = stream.raw_message_builder().sequence(from).next_by_subject(subject);
+        match asking.send().await {
+            Ok(message) => {
+                let id = message.headers.get(wire::MESSAGE_ID).map(|id| id.as_str().to_owned());
+                Ok(Some((message.sequence, id)))
+            }
+            Err(error) => match error.kind() {
+                RawMessageErrorKind::NoMessageFound => Ok(None),
+                _ => Err(Silence::Away),
+            },
+        }
+    }
+
+    /// Waits until the leader of a partition has seen every subscription that was made on the fan-out connection before:
+    /// a publish that it refuses stands in line behind them on the whole way, and writes nothing.
+    pub(super) async fn barrier(&self, partition: u16) -> Result<(), Silence> {
+        let subject = format!("{}.h.{partition}.-", self.nats.subjects().deployment());
+        let mut headers = HeaderMap::new();
+        headers.insert(wire::EXPECTED_STREAM, "-");
+        let client = self.nats.fanout().client();
+        match client.request_with_headers(subject, headers, Bytes::new()).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(match error.kind() {
+                async_nats::RequestErrorKind::NoResponders => Silence::NoStream,
+                _ => Silence::Away,
+            }),
+        }
+    }
+
+    /// A room's stored events from `from` on, at most `max` of them, oldest first; what no node has written is left out.
+    pub(super) async fn run(
+        &self,
+        partition: u16,
+        room: &Room,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<(u64, Event)>, Silence> {
+        let _turn = self.reads.acquire().await.map_err(|_| Silence::Away)?;
+        let subjects = self.nats.subjects();
+        let stream = subjects.stream_of_partition(partition);
+        let subject = subjects.history(partition, room);
+        let (mut run, mut from) = (Vec::new(), from.max(1));
+        while run.len() < max {
+            let request = json!({"seq": from, "next_by_subj": subject, "batch": max - run.len()});
+            let answer = self.direct(&stream, &request).await?;
+            let Some(last) = answer.messages.last() else { break };
+            from = last.seq + 1;
+            let events = answer.messages.into_iter().filter_map(|stored| {
+                let event = wire::event(room, stored.payload, stored.time)?;
+                Some((stored.seq, event))
+            });
+            run.extend(events);
+            if answer.pending == 0 {
+                break;
+            }
+        }
+        Ok(run)
+    }
+
+    /// The newest messages of up to [`HEADS_MAX`] subjects, of those that have one at `from` or later.
+    pub(super) async fn heads(&self, stream: &str, subjects: &[String], from: u64) -> Result<Heads, Silence> {
+        let _turn = self.reads.acquire().await.map_err(|_| Silence::Away)?;
+        let request = json!({"multi_last": subjects, "seq": from, "batch": HEADS_MAX});
+        let answer = self.direct(stream, &request).await?;
+        Ok(Heads {
+            messages: answer.messages,
+            up_to: answer.up_to,
+        })
+    }
+
+    /// A batched direct get (NATS ADR-31), which the library does not have.
+    async fn direct(&self, stream: &str, request: &serde_json::Value) -> Result<Answer, Silence> {
+        let client = self.nats.control().client();
+        let inbox = client.new_inbox();
+        let mut answers = client.subscribe(inbox.clone()).await.map_err(|_| Silence::Away)?;
+        let subject = format!("$JS.API.DIRECT.GET.{stream}");
+        let sent = client
+            .publish_with_reply(subject, inbox, request.to_string().into())
+            .await;
+        sent.map_err(|_| Silence::Away)?;
+        let mut answer = Answer::default();
+        loop {
+            let message = next(&mut answers, self.patience()).await?;
+            match message.status {
+                None => answer.messages.push(read(message).ok_or(Silence::Away)?),
+                Some(StatusCode::NOT_FOUND) => return Ok(answer),
+                Some(status) if status.as_u16() == 204 => {
+                    let number = |name| message.headers.as_ref().and_then(|headers| wire::number(headers, name));
+                    answer.pending = number(wire::NUM_PENDING).unwrap_or(0);
+                    answer.up_to = number(wire::UP_TO_SEQUENCE);
+                    return Ok(answer);
+                }
+                Some(StatusCode::NO_RESPONDERS) => return Err(Silence::NoStream),
+                Some(status) => {
+                    let said = message.description.unwrap_or_default();
+                    tracing::warn!(%status, said, "nats refused a read");
+                    return Err(Silence::Away);
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Answer {
+    messages: Vec<Stored>,
+    pending: u64,
+    up_to: Option<u64>,
+}
+
+async fn next(answers: &mut Subscriber, patience: Duration) -> Result<Message, Silence> {
+    match timeout(patience, answers.next()).await {
+        Ok(Some(message)) => Ok(message),
+        Ok(None) | Err(_) => Err(Silence::Away),
+    }
+}
+
+fn read(message: Message) -> Option<Stored> {
+    let headers = message.headers?;
+    Some(Stored {
+        subject: headers.get(wire::SUBJECT)?.as_str().to_owned(),
+        seq: wire::number(&headers, wire::SEQUENCE)?,
+        time: wire::time(&headers)?,
+        payload: message.payload,
+    })
+}

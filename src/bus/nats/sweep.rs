@@ -1,0 +1,193 @@
+//! Finds what came by no other way: asks for the heads of all rooms with members here, looks at the streams after a
+//! connection broke, and follows the epochs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::epochs;
+use super::ingest::Feed;
+use super::live::LiveRoom;
+use super::partition::Partition;
+use super::server::{HEADS_MAX, Silence};
+use super::shared::Shared;
+
+/// How often the epochs' records are read, and raised.
+const RECORDS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Partitions that are looked at at once.
+const AT_ONCE: usize = 8;
+
+/// A room that sweeps find behind so often in a row, while nothing comes live, is subscribed anew.
+const BEHIND_MAX: u8 = 2;
+
+/// Looks at everything again and again until `stop`.
+pub(super) async fn run(shared: &Shared, stop: CancellationToken) {
+    let mut turn = interval(shared.server.nats.config().sweep_interval);
+    turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut standing = shared.server.nats.fanout().standing();
+    let mut records_at = Instant::now();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = turn.tick() => {}
+            () = shared.check_wanted.notified() => {}
+            Ok(()) = standing.changed() => {}
+        }
+        if !shared.server.nats.fanout().is_connected() {
+            continue;
+        }
+        let records = records_at.elapsed() >= RECORDS_INTERVAL;
+        if records {
+            records_at = Instant::now();
+        }
+        let look = |partition| look(shared, partition, records).boxed();
+        let looks: Vec<_> = shared.partitions.iter().map(look).collect();
+        let looked: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
+        if looked.contains(&Err(Silence::NoStream)) {
+            restore(shared).await;
+        }
+    }
+}
+
+async fn restore(shared: &Shared) {
+    tracing::warn!("nats has lost streams; they are made again");
+    if let Err(error) = shared.restore_streams().await {
+        tracing::error!(%error, "streams were not made");
+    }
+    shared.check_wanted.notify_one();
+}
+
+async fn look(shared: &Shared, partition: &Partition, records: bool) -> Result<(), Silence> {
+    if records {
+        follow_epoch(shared, partition).await?;
+    }
+    let connects = shared.connects();
+    let long_ago = partition.unswept() > shared.trusted_age();
+    let doubted = partition.take_doubt() | !partition.is_verified_for(connects) | long_ago;
+    let looked = if doubted {
+        verify(shared, partition, connects).await
+    } else {
+        sweep(shared, partition).await
+    };
+    if doubted && looked.is_err() {
+        partition.doubt();
+    }
+    looked
+}
+
+async fn follow_epoch(shared: &Shared, partition: &Partition) -> Result<(), Silence> {
+    shared.state(partition).await?;
+    let written = epochs::written(&shared.server, partition.number).await?;
+    if written != Some(partition.epoch()) {
+        shared.renew(partition).await?;
+    }
+    epochs::raise(&shared.server, partition).await
+}
+
+/// After a connection broke, or something was seen that must not be: nothing is delivered until it is known that nothing
+/// was missed.
+async fn verify(shared: &Shared, partition: &Partition, connects: u64) -> Result<(), Silence> {
+    let rooms = partition.all_rooms();
+    for live in &rooms {
+        live.lock().chain.suspect();
+    }
+    let trusted = partition.unswept() < shared.trusted_age();
+    let state = shared.state_after_barrier(partition).await?;
+    let fuse = shared.server.nats.config().stream_bytes_max / 10 * 9;
+    sweep(shared, partition).await?;
+    partition.verified_for(connects);
+    for live in rooms {
+        let held = live.lock().chain.held();
+        let mut permits = shared.permits(held).await;
+        let mut room = live.lock();
+        if trusted && state.bytes < fuse {
+            let mut out = Vec::new();
+            room.chain.verified(&mut out);
+            room.apply(&live, out, &mut permits, &shared.keeping);
+        }
+        shared.repair_if_needed(&live, &mut room);
+    }
+    Ok(())
+}
+
+/// Asks for the heads of all rooms with members here.
+async fn sweep(shared: &Shared, partition: &Partition) -> Result<(), Silence> {
+    let (at, from) = (Instant::now(), partition.sweep_from());
+    let rooms = partition.all_rooms();
+    let mut through: Option<u64> = None;
+    for chunk in rooms.chunks(HEADS_MAX) {
+        let heads = heads(shared, partition, chunk, from).await?;
+        through = match (through, heads) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+    }
+    partition.swept(through, at);
+    // Those whose repair was given up.
+    for live in &rooms {
+        shared.repair_if_needed(live, &mut live.lock());
+    }
+    Ok(())
+}
+
+async fn heads(
+    shared: &Shared,
+    partition: &Partition,
+    rooms: &[Arc<LiveRoom>],
+    from: u64,
+) -> Result<Option<u64>, Silence> {
+    let names = shared.server.nats.subjects();
+    let subject_of = |live: &Arc<LiveRoom>| names.history(partition.number, &live.room);
+    let subjects: Vec<String> = rooms.iter().map(subject_of).collect();
+    let heads = shared.server.heads(&partition.stream, &subjects, from).await?;
+    let by_subject: HashMap<&str, &Arc<LiveRoom>> = subjects.iter().map(String::as_str).zip(rooms).collect();
+    for message in heads.messages {
+        partition.has(message.seq);
+        if let Some(live) = by_subject.get(&*message.subject) {
+            found(shared, live, message.seq).await;
+        }
+    }
+    Ok(heads.up_to)
+}
+
+async fn found(shared: &Shared, live: &Arc<LiveRoom>, head: u64) {
+    let silent = {
+        let mut state = live.lock();
+        let heard = std::mem::take(&mut state.heard);
+        if state.chain.is_joining() || head <= state.chain.last() {
+            state.behind = 0;
+            false
+        } else {
+            state.chain.told(head);
+            shared.repair_if_needed(live, &mut state);
+            state.behind = if heard { 0 } else { state.behind + 1 };
+            state.behind >= BEHIND_MAX
+        }
+    };
+    if silent {
+        resubscribe(shared, live).await;
+    }
+}
+
+/// Something between here and the stream has forgotten that this room is wanted.
+async fn resubscribe(shared: &Shared, live: &Arc<LiveRoom>) {
+    let subject = shared.server.nats.subjects().live(&live.room);
+    let Ok(messages) = shared.server.nats.fanout().client().subscribe(subject).await else {
+        return;
+    };
+    tracing::warn!("a room was silent and is subscribed anew");
+    let (feed, abort) = Feed::new(Arc::clone(live), messages);
+    // Ended first, so that nothing ephemeral comes twice.
+    if let Some(old) = live.lock().feed.replace(abort) {
+        old.abort();
+    }
+    live.lock().behind = 0;
+    if shared.feeds.send(feed).await.is_err() {
+        tracing::debug!("the bus ends");
+    }
+}

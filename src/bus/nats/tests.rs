@@ -1,0 +1,78 @@
+//! The conformance suite over a real server, and what only this bus has to do.
+
+#[path = "../../../tests/it/support/nats.rs"]
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    unused_imports,
+    clippy::pedantic,
+    clippy::disallowed_methods,
+    reason = "shared with the integration tests, used in part"
+)]
+mod servers;
+
+mod faults;
+mod nodes;
+mod suite;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Config, NatsBus};
+use crate::bus::history::{HistoryLimits, HistoryRules};
+use crate::lease::Lease;
+use crate::nats::{self, Nats};
+use servers::NatsServer;
+
+/// The settings of a deployment of its own on a server.
+fn settings(server: &NatsServer) -> nats::Config {
+    nats::Config {
+        servers: vec![server.url()],
+        deployment: format!("t{:016x}", rand::random::<u64>()),
+        partitions: 4,
+        stream_bytes_max: 4 << 20,
+        ..nats::Config::default()
+    }
+}
+
+fn keeping(limits: HistoryLimits) -> Config {
+    Config {
+        history: HistoryRules::new([], limits),
+        ..Config::default()
+    }
+}
+
+/// A bus that runs.
+struct Node {
+    bus: Arc<NatsBus>,
+    _running: DropGuard,
+}
+
+impl Node {
+    async fn start(settings: &nats::Config, config: Config) -> Self {
+        let nats = Nats::connect(settings).await.unwrap();
+        let bus = NatsBus::start(nats, config, Lease::unlimited()).await.unwrap();
+        let stop = CancellationToken::new();
+        #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+        tokio::spawn(Arc::clone(&bus).run(stop.clone()));
+        Self {
+            bus,
+            _running: stop.drop_guard(),
+        }
+    }
+}
+
+/// Waits until something is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}

@@ -1,0 +1,220 @@
+//! What happens when something breaks.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::servers::{NatsOptions, NatsServer};
+use super::{Node, keeping, settings, until};
+use crate::bus::conformance::{ALL, Recorder, event, room, store, text, texts};
+use crate::bus::history::HistoryLimits;
+use crate::bus::{Bus as _, Delivery, PublishError, Recovery, Subscriber};
+use crate::nats::{self, Storage};
+use crate::position::Position;
+use crate::room::Room;
+
+/// A subscriber that keeps what it was given, resets too.
+#[derive(Default)]
+struct Log {
+    seen: Mutex<Vec<String>>,
+    resets: Mutex<Vec<Position>>,
+}
+
+impl Log {
+    fn seen(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    fn resets(&self) -> Vec<Position> {
+        self.resets.lock().unwrap().clone()
+    }
+}
+
+impl Subscriber for Log {
+    fn id(&self) -> u16 {
+        7
+    }
+
+    fn deliver(&self, delivery: Arc<Delivery>) {
+        self.seen.lock().unwrap().push(text(&delivery.event));
+    }
+
+    fn reset(&self, _: Room, head: Position) {
+        self.resets.lock().unwrap().push(head);
+    }
+}
+
+async fn alone(change: impl FnOnce(&mut nats::Config)) -> (NatsServer, Node) {
+    let server = NatsServer::start().await;
+    let mut settings = settings(&server);
+    change(&mut settings);
+    let node = Node::start(&settings, keeping(HistoryLimits::default())).await;
+    (server, node)
+}
+
+/// Ends what comes live for a room, as if the server had forgotten that it is wanted.
+fn deafen(node: &Node, room: &Room) {
+    let live = node.bus.shared.partition_of(room).room(room).unwrap();
+    live.lock().feed.as_ref().unwrap().abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_come_live_is_found_by_the_sweep_and_then_the_room_is_subscribed_anew() {
+    let (_server, node) = alone(|settings| settings.sweep_interval = Duration::from_millis(200)).await;
+    let room = room("r");
+    let member = Recorder::new(0);
+    node.bus.subscribe(&room, member.clone()).await.unwrap();
+    store(&*node.bus, &room, 3).await;
+    member.wait_for(3).await;
+    deafen(&node, &room);
+    for round in 1..=3 {
+        event(&room, &format!("silent {round}")).stored(&*node.bus).await;
+        member.wait_for(3 + round).await;
+    }
+    assert_eq!(
+        texts(&member.seen()),
+        ["0", "1", "2", "silent 1", "silent 2", "silent 3"]
+    );
+    let live = node.bus.shared.partition_of(&room).room(&room).unwrap();
+    until("live events come again", async || {
+        live.lock().feed.as_ref().is_some_and(|feed| !feed.is_aborted())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gap_is_fetched_before_what_follows_it() {
+    let (_server, node) = alone(|settings| settings.sweep_interval = Duration::from_secs(3600)).await;
+    let room = room("r");
+    let member = Recorder::new(0);
+    node.bus.subscribe(&room, member.clone()).await.unwrap();
+    deafen(&node, &room);
+    store(&*node.bus, &room, 5).await;
+    let live = node.bus.shared.partition_of(&room).room(&room).unwrap();
+    live.lock().feed = None;
+    node.bus.listen(&live).await.unwrap();
+    node.bus.shared.server.barrier(live.partition).await.unwrap();
+    event(&room, "after").stored(&*node.bus).await;
+    assert_eq!(texts(&member.wait_for(6).await), ["0", "1", "2", "3", "4", "after"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nudge_finds_what_did_not_come_live() {
+    let (_server, node) = alone(|settings| settings.sweep_interval = Duration::from_secs(3600)).await;
+    let room = room("r");
+    let member = Recorder::new(0);
+    node.bus.subscribe(&room, member.clone()).await.unwrap();
+    deafen(&node, &room);
+    let last = *store(&*node.bus, &room, 5).await.last().unwrap();
+    let live = node.bus.shared.partition_of(&room).room(&room).unwrap();
+    live.lock().feed = None;
+    node.bus.listen(&live).await.unwrap();
+    node.bus.shared.server.barrier(live.partition).await.unwrap();
+    node.bus.shared.nudge(&room, last.offset.0).await;
+    assert_eq!(texts(&member.wait_for(5).await), ["0", "1", "2", "3", "4"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_of_the_server_loses_nothing() {
+    let (server, node) = alone(|_| ()).await;
+    let room = room("r");
+    let member = Recorder::new(0);
+    let head = node.bus.subscribe(&room, member.clone()).await.unwrap();
+    store(&*node.bus, &room, 5).await;
+    member.wait_for(5).await;
+    server.kill();
+    server.restart().await;
+    let last = *store(&*node.bus, &room, 5).await.last().unwrap();
+    assert_eq!(last.epoch, head.epoch);
+    let seen = member.wait_for(10).await;
+    assert_eq!(texts(&seen), ["0", "1", "2", "3", "4", "0", "1", "2", "3", "4"]);
+    let Recovery::Exact(missed) = node.bus.recover(&room, head, ALL).await.unwrap() else {
+        panic!("lost")
+    };
+    assert_eq!(missed.len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_comes_back_empty_is_a_new_epoch_and_members_are_told() {
+    let (server, node) = alone(|settings| settings.storage = Storage::Memory).await;
+    let room = room("r");
+    let member = Arc::new(Log::default());
+    let head = node.bus.subscribe(&room, member.clone()).await.unwrap();
+    let positions = store(&*node.bus, &room, 5).await;
+    until("all came", async || member.seen().len() == 5).await;
+    server.kill();
+    server.restart().await;
+    until("members are told", async || member.resets().len() == 1).await;
+    let afresh = member.resets()[0];
+    assert_ne!(afresh.epoch, head.epoch);
+    let next = event(&room, "next").stored(&*node.bus).await;
+    assert_eq!(next.epoch, afresh.epoch);
+    until("what follows comes", async || member.seen().len() == 6).await;
+    for since in [head, positions[2]] {
+        assert!(matches!(node.bus.recover(&room, since, ALL).await, Ok(Recovery::Lost)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_server_is_away_nothing_is_stored_and_that_is_said_in_time() {
+    let (server, node) = alone(|settings| settings.publish_timeout = Duration::from_secs(1)).await;
+    let room = room("r");
+    store(&*node.bus, &room, 1).await;
+    server.kill();
+    let link = node.bus.shared.server.nats.control();
+    until("the connection is gone", async || !link.is_connected()).await;
+    let asked = Instant::now();
+    let refused = event(&room, "no").send(&*node.bus).await;
+    assert!(matches!(refused, Err(PublishError::NotStored(_))), "{refused:?}");
+    assert!(asked.elapsed() < Duration::from_secs(3));
+    server.restart().await;
+    until("the connection is back", async || link.is_connected()).await;
+    let back = event(&room, "yes").send(&*node.bus).await.unwrap();
+    assert!(back.position.is_some());
+    let history = node.bus.history(&room, crate::bus::Page::Newest, ALL).await.unwrap();
+    assert_eq!(texts(&history), ["0", "yes"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_that_a_paused_server_does_not_answer_is_settled_when_it_goes_on() {
+    let (server, node) = alone(|settings| {
+        settings.request_timeout = Duration::from_millis(300);
+        settings.publish_timeout = Duration::from_secs(20);
+        settings.ping_interval = Duration::from_secs(30);
+    })
+    .await;
+    let room = room("r");
+    let member = Recorder::new(0);
+    node.bus.subscribe(&room, member.clone()).await.unwrap();
+    server.pause().await;
+    let publishing = event(&room, "1").send(&*node.bus);
+    let resuming = async {
+        // Long enough for an attempt to go unanswered; the outcome is the same if it was answered.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        server.resume();
+    };
+    let (published, ()) = tokio::join!(publishing, resuming);
+    let published = published.unwrap();
+    assert!(!published.duplicate);
+    event(&room, "2").stored(&*node.bus).await;
+    assert_eq!(texts(&member.wait_for(2).await), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_stream_of_another_shape_is_changed() {
+    let server = NatsServer::start_with(NatsOptions::default()).await;
+    let settings = settings(&server);
+    let small = HistoryLimits {
+        events_max: 5,
+        ..HistoryLimits::default()
+    };
+    let room = room("r");
+    let first = {
+        let node = Node::start(&settings, keeping(small)).await;
+        store(&*node.bus, &room, 8).await[7]
+    };
+    let node = Node::start(&settings, keeping(HistoryLimits::default())).await;
+    assert_eq!(node.bus.head(&room).await.unwrap(), first);
+    store(&*node.bus, &room, 20).await;
+    let history = node.bus.history(&room, crate::bus::Page::Newest, ALL).await.unwrap();
+    assert!(history.len() >= 25, "{}", history.len());
+}

@@ -1,0 +1,181 @@
+//! What is written to NATS and read from it: events in their stored form, sequences and times in headers.
+
+use async_nats::HeaderMap;
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use prost::Message as _;
+
+use crate::event::{Class, Event, EventId, EventName, Except, Payload, Publish, Timestamp};
+use crate::identity::{ConnectionId, UserId};
+use crate::json::Json;
+use crate::proto::node_v1::{Class as WireClass, LastValue, StoredEvent, stored_event};
+use crate::room::Room;
+
+pub(super) const SEQUENCE: &str = "Nats-Sequence";
+pub(super) const LAST_SEQUENCE: &str = "Nats-Last-Sequence";
+pub(super) const TIME_STAMP: &str = "Nats-Time-Stamp";
+pub(super) const SUBJECT: &str = "Nats-Subject";
+pub(super) const UP_TO_SEQUENCE: &str = "Nats-UpTo-Sequence";
+pub(super) const NUM_PENDING: &str = "Nats-Num-Pending";
+pub(super) const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
+pub(super) const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
+pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
+
+/// An event as it is stored.
+pub(super) fn stored(publish: &Publish) -> StoredEvent {
+    let payload = match &publish.payload {
+        Payload::Json(json) => stored_event::Payload::Json(json.bytes().clone()),
+        Payload::Binary(bytes) => stored_event::Payload::Binary(bytes.clone()),
+    };
+    let class = match publish.class {
+        Class::Ephemeral => WireClass::Ephemeral,
+        Class::Reliable => WireClass::Reliable,
+        Class::LastValue => WireClass::LastValue,
+    };
+    StoredEvent {
+        id: Bytes::copy_from_slice(&publish.id.bits().to_be_bytes()),
+        name: publish.name.as_str().to_owned(),
+        class: class.into(),
+        payload: Some(payload),
+        actor: publish
+            .actor
+            .as_ref()
+            .map_or_else(String::new, |actor| actor.as_str().to_owned()),
+        except_connections: publish
+            .except
+            .connections()
+            .iter()
+            .map(|connection| Bytes::copy_from_slice(&connection.bits().to_be_bytes()))
+            .collect(),
+        except_users: publish
+            .except
+            .users()
+            .iter()
+            .map(|user| user.as_str().to_owned())
+            .collect(),
+        fingerprint: fingerprint(publish),
+    }
+}
+
+/// The event that was stored, without its link; `None` when no node has written it.
+pub(super) fn event(room: &Room, bytes: Bytes, time: Timestamp) -> Option<Event> {
+    restore(room, StoredEvent::decode(bytes).ok()?, time)
+}
+
+/// The last value that was stored, with the epoch and the offset of its position.
+pub(super) fn last_value(room: &Room, bytes: Bytes) -> Option<(Event, u64, u64)> {
+    let stored = LastValue::decode(bytes).ok()?;
+    let event = restore(room, stored.event?, Timestamp(stored.time_ms))?;
+    Some((event, stored.epoch, stored.offset))
+}
+
+/// An event restored from its stored form.
+pub(super) fn restore(room: &Room, stored: StoredEvent, time: Timestamp) -> Option<Event> {
+    let class = match stored.class() {
+        WireClass::Unspecified => return None,
+        WireClass::Ephemeral => Class::Ephemeral,
+        WireClass::Reliable => Class::Reliable,
+        WireClass::LastValue => Class::LastValue,
+    };
+    let payload = match stored.payload? {
+        stored_event::Payload::Json(text) => Payload::Json(Json::parse(text).ok()?),
+        stored_event::Payload::Binary(bytes) => Payload::Binary(bytes),
+    };
+    let actor = match stored.actor.as_str() {
+        "" => None,
+        actor => Some(UserId::parse(actor).ok()?),
+    };
+    Some(Event {
+        room: room.clone(),
+        id: EventId::from_bits(bits(&stored.id)?),
+        name: EventName::parse(&stored.name).ok()?,
+        class,
+        link: None,
+        time,
+        actor,
+        except: except(&stored.except_connections, &stored.except_users)?,
+        payload,
+    })
+}
+
+fn except(connections: &[Bytes], users: &[String]) -> Option<Except> {
+    if connections.is_empty() && users.is_empty() {
+        return Some(Except::NOBODY);
+    }
+    let connections = connections.iter().map(|bytes| ConnectionId::from_bits(bits(bytes)?));
+    let users = users.iter().map(|user| UserId::parse(user).ok());
+    Some(Except::new(
+        connections.collect::<Option<_>>()?,
+        users.collect::<Option<_>>()?,
+    ))
+}
+
+fn bits(bytes: &[u8]) -> Option<u128> {
+    Some(u128::from_be_bytes(bytes.try_into().ok()?))
+}
+
+/// Tells one event under a key from another; the same on every node. 0 when there is no key.
+fn fingerprint(publish: &Publish) -> u64 {
+    if publish.key.is_none() {
+        return 0;
+    }
+    let (kind, payload) = match &publish.payload {
+        Payload::Json(json) => (0_u8, json.bytes()),
+        Payload::Binary(bytes) => (1, bytes),
+    };
+    let class = match publish.class {
+        Class::Ephemeral => 0_u8,
+        Class::Reliable => 1,
+        Class::LastValue => 2,
+    };
+    let actor = publish.actor.as_ref().map_or("", UserId::as_str);
+    let digest = hash(&[
+        &[kind, class],
+        publish.name.as_str().as_bytes(),
+        b"\0",
+        actor.as_bytes(),
+        b"\0",
+        payload,
+    ]);
+    let [first, ..] = digest.as_chunks::<8>().0 else {
+        unreachable!("a digest has 32 bytes")
+    };
+    u64::from_be_bytes(*first).max(1)
+}
+
+/// Under which identifier the stream recognizes a repetition: of the key in its room, or of this one publish. The window
+/// is the stream's, so the room is part of it; hashed, so that every key has one size and nothing in it is special.
+pub(super) fn message_id(publish: &Publish) -> String {
+    match &publish.key {
+        Some(key) => URL_SAFE_NO_PAD.encode(&hash(&[publish.room.key(), b"\0", key.as_str().as_bytes()])[..24]),
+        None => URL_SAFE_NO_PAD.encode(rand::random::<u128>().to_be_bytes()),
+    }
+}
+
+fn hash(parts: &[&[u8]]) -> Vec<u8> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    context.finish().as_ref().to_vec()
+}
+
+/// A number in a header.
+pub(super) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.as_str().parse().ok()
+}
+
+/// The time the stream stamped.
+pub(super) fn time(headers: &HeaderMap) -> Option<Timestamp> {
+    let time = async_nats::datetime::parse_rfc3339(headers.get(TIME_STAMP)?.as_str()).ok()?;
+    timestamp(time)
+}
+
+/// A server's time.
+pub(super) fn timestamp(time: async_nats::datetime::DateTime) -> Option<Timestamp> {
+    u64::try_from(time.unix_timestamp_nanos() / 1_000_000)
+        .ok()
+        .map(Timestamp)
+}
