@@ -1,4 +1,5 @@
-//! The in-process presence: one node knows everybody.
+//! The in-process presence: one node knows everybody. With other nodes beside it, it is also where this node keeps what
+//! they have: each user's [`Share`] of each, entered by whoever hears of it.
 //!
 //! Rooms are spread over stripes, each behind a lock that is never held over an await. Whoever enters or leaves changes
 //! the room at once; what observers are told is gathered and told by one task ([`MemoryPresence::run`]), which also ends
@@ -15,6 +16,8 @@
 mod attendance;
 mod config;
 mod room;
+mod share;
+mod shares;
 mod stripe;
 #[cfg(test)]
 mod tests;
@@ -33,6 +36,9 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
+pub use share::{Share, Stated};
+pub use shares::Own;
+pub use stripe::{Cause, Withdrawal};
 
 use super::{
     Activity, Change, Counts, Departure, Member, Observer, Presence, Present, Roster, RosterPage, StateTooLarge,
@@ -69,6 +75,7 @@ impl MemoryPresence {
             work: Notify::new(),
             shared: Shared {
                 activity: broadcast::Sender::new(config.activity_capacity.max(1)),
+                outgoing: broadcast::Sender::new(config.activity_capacity.max(1)),
                 versions: AtomicU64::new(0),
                 whereabouts: Whereabouts::new(),
                 config,
@@ -117,21 +124,6 @@ impl MemoryPresence {
 
     fn read<T: Default>(&self, room: &Room, read: impl FnOnce(&Attended) -> T) -> T {
         self.stripe(room).rooms.get(room).map(read).unwrap_or_default()
-    }
-
-    fn find(&self, tenant: &Tenant, user: &UserId) -> Vec<(Room, Present)> {
-        let rooms = self.shared.whereabouts.rooms_of(tenant.as_str(), user);
-        let shown = |id: RoomId| {
-            let stripe = lock(&self.stripes[Stripe::of(id)]);
-            // The room may be another one by now, and the user one that shares the hash.
-            let room = stripe.name(id).filter(|room| room.tenant() == tenant.as_str())?;
-            let present = stripe.rooms.get(room)?.shown(user)?;
-            Some((room.clone(), present))
-        };
-        let mut found: Vec<(Room, Present)> = rooms.into_iter().filter_map(shown).collect();
-        found.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        found.dedup_by(|(one, _), (other, _)| one == other);
-        found
     }
 }
 
@@ -226,8 +218,7 @@ impl Presence for MemoryPresence {
     }
 
     fn announce(&self, activity: Activity) {
-        // Nobody may be watching.
-        self.shared.activity.send(activity).ok();
+        self.shared.announce(Cause::Here, || activity.clone());
     }
 
     fn activity(&self) -> broadcast::Receiver<Activity> {

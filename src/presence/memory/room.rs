@@ -1,6 +1,7 @@
 //! One room's presence as a pure state machine: who enters, leaves, is lost and given up. Time is handed in.
 
 use super::attendance::Attendance;
+use super::share::Share;
 use super::users::Users;
 use super::watched::Watched;
 use super::whereabouts::RoomId;
@@ -44,8 +45,10 @@ pub(super) enum Left {
 pub(super) struct Attended {
     pub(super) id: RoomId,
     pub(super) users: Users,
-    /// Open connections.
+    /// Open connections of this node.
     connections: u32,
+    /// Connections of other nodes.
+    away: u32,
     /// Users whose last connection was lost.
     lost: u32,
     /// When the first of those who are there came, with no break since.
@@ -60,6 +63,7 @@ impl Attended {
             id,
             users: Users::new(),
             connections: 0,
+            away: 0,
             lost: 0,
             occupied_since: Timestamp(0),
             watched: None,
@@ -75,12 +79,33 @@ impl Attended {
     pub(super) fn counts(&self) -> Counts {
         Counts {
             users: u32::try_from(self.users.len()).unwrap_or(u32::MAX),
-            connections: self.connections + self.lost,
+            connections: self.connections + self.away + self.lost,
         }
+    }
+
+    /// Whether this node has connections in the room, or observers.
+    pub(super) const fn is_own(&self) -> bool {
+        self.connections > 0 || self.watched.is_some()
+    }
+
+    /// What this node has of a user.
+    pub(super) fn own_share(&self, user: &UserId) -> Option<Share> {
+        self.users.find(user)?.own_share()
+    }
+
+    /// What this node has in the room, by user.
+    pub(super) fn own_shares(&self) -> impl Iterator<Item = (UserId, Share)> + '_ {
+        let shares = self.users.iter().map(|(user, attendance)| (user, attendance.own_share()));
+        shares.filter_map(|(user, share)| Some((user.clone(), share?)))
     }
 
     pub(super) fn occupied_since(&self) -> Option<Timestamp> {
         (!self.users.is_empty()).then_some(self.occupied_since)
+    }
+
+    /// Somebody has been here since then, another node says.
+    pub(super) fn was_occupied(&mut self, since: Timestamp) {
+        self.occupied_since = self.occupied_since.min(since);
     }
 
     pub(super) fn enter(&mut self, member: &Member, state: Option<Json>, now: Timestamp) -> Entered {
@@ -88,7 +113,7 @@ impl Attended {
         let occupied = self.users.is_empty();
         let Some(attendance) = self.users.find(&member.user) else {
             let mut attendance = Attendance::of(member.connection, now);
-            attendance.set_state(state);
+            attendance.set_state(state, now);
             self.users.insert(member.user.clone(), attendance);
             self.connections += 1;
             if occupied {
@@ -97,14 +122,14 @@ impl Attended {
             return Entered::Joined { occupied };
         };
         if attendance.has(member.connection) {
-            self.users.set_state(&member.user, state);
+            self.users.set_state(&member.user, state, now);
             return Entered::Renewed;
         }
         self.lost -= u32::from(attendance.lost_at_ms().is_some());
         self.connections += 1;
         self.users.connect(&member.user, member.connection);
         if state.is_some() {
-            self.users.set_state(&member.user, state);
+            self.users.set_state(&member.user, state, now);
         }
         Entered::Connected
     }
@@ -120,7 +145,44 @@ impl Attended {
         self.before_change(&member.user);
         self.connections -= 1;
         self.users.disconnect(&member.user, member.connection, now_ms);
-        let attendance = self.users.find(&member.user);
+        self.after_disconnect(&member.user, grace)
+    }
+
+    /// Sets what another node has of a user. Answers also whether this node has learned something that it has to pass
+    /// on, see [`Attendance::set_share`].
+    pub(super) fn set_share(&mut self, user: &UserId, node: u64, share: Share) -> (Entered, bool) {
+        self.before_change(user);
+        let occupied = self.users.is_empty();
+        let (connections, since) = (share.connections, share.since);
+        if occupied || since < self.occupied_since {
+            self.occupied_since = since;
+        }
+        let Some(attendance) = self.users.find(user) else {
+            self.away += connections;
+            self.users.insert(user.clone(), Attendance::away(node, share));
+            return (Entered::Joined { occupied }, false);
+        };
+        let before = attendance.count_of(node);
+        self.lost -= u32::from(attendance.lost_at_ms().is_some());
+        self.away = self.away - before.unwrap_or_default() + connections;
+        let learned = self.users.set_share(user, node, share);
+        let entered = before.map_or(Entered::Connected, |_| Entered::Renewed);
+        (entered, learned)
+    }
+
+    /// Takes off what another node had of a user. `grace` as in [`Self::leave`]; it counts from `lost_ms`.
+    pub(super) fn take_share(&mut self, user: &UserId, node: u64, grace: bool, lost_ms: u64) -> Left {
+        let Some(connections) = self.users.find(user).and_then(|attendance| attendance.count_of(node)) else {
+            return Left::Unknown;
+        };
+        self.before_change(user);
+        self.away -= connections;
+        self.users.take_share(user, node, lost_ms);
+        self.after_disconnect(user, grace)
+    }
+
+    fn after_disconnect(&mut self, user: &UserId, grace: bool) -> Left {
+        let attendance = self.users.find(user);
         if attendance.is_some_and(|attendance| attendance.lost_at_ms().is_none()) {
             return Left::Disconnected;
         }
@@ -128,7 +190,7 @@ impl Attended {
             self.lost += 1;
             return Left::Lost;
         }
-        self.users.remove(&member.user);
+        self.users.remove(user);
         Left::Gone {
             vacated: self.users.is_empty(),
         }
@@ -171,7 +233,7 @@ impl Attended {
         }
     }
 
-    /// Open connections that `except` does not leave out.
+    /// Open connections that `except` does not leave out. Of other nodes only users are known, not connections.
     pub(super) fn reached(&self, except: &Except) -> u32 {
         let by_user = || distinct(except.users()).filter_map(|user| self.users.find(user));
         let left_out: u32 = by_user().map(Attendance::count).sum();
@@ -179,7 +241,7 @@ impl Attended {
         let by_connection = distinct(except.connections())
             .filter(|connection| self.users.has(**connection) && !is_counted(**connection));
         let alone = u32::try_from(by_connection.count()).unwrap_or(u32::MAX);
-        self.connections - left_out - alone
+        (self.connections + self.away).saturating_sub(left_out + alone)
     }
 }
 

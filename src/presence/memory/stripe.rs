@@ -3,12 +3,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::broadcast;
 
 use super::config::Config;
 use super::room::{Attended, Entered, Left};
+use super::share::Share;
 use super::watched::Telling;
 use super::whereabouts::{RoomId, Whereabouts};
 use crate::event::Timestamp;
@@ -27,29 +29,50 @@ pub(super) struct Shared {
     pub versions: AtomicU64,
     pub whereabouts: Whereabouts,
     pub activity: broadcast::Sender<Activity>,
+    /// What happened here, for other nodes.
+    pub outgoing: broadcast::Sender<Activity>,
+}
+
+/// Who has made somebody come or go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// A connection of this node.
+    Here,
+    /// Another node has told it; it tells its watchers and ours.
+    Told,
+    /// Another node has ended; nobody else tells our watchers.
+    Ended,
 }
 
 impl Shared {
-    fn announce(&self, activity: impl FnOnce() -> Activity) {
-        if self.activity.receiver_count() > 0 {
-            // The last receiver may have gone since.
-            self.activity.send(activity()).ok();
+    pub fn announce(&self, cause: Cause, activity: impl Fn() -> Activity) {
+        let told = |to: &broadcast::Sender<Activity>| {
+            if to.receiver_count() > 0 {
+                // The last receiver may have gone since.
+                to.send(activity()).ok();
+            }
+        };
+        if cause != Cause::Told {
+            told(&self.activity);
+        }
+        if cause == Cause::Here {
+            told(&self.outgoing);
         }
     }
 
-    fn joined(&self, room: &Room, id: RoomId, user: &UserId, occupied: bool) {
+    fn joined(&self, cause: Cause, room: &Room, id: RoomId, user: &UserId, occupied: bool) {
         self.whereabouts.joined(room.tenant(), user, id);
         if occupied {
-            self.announce(|| Activity::Occupied(room.clone()));
+            self.announce(cause, || Activity::Occupied(room.clone()));
         }
-        self.announce(|| Activity::Joined(room.clone(), user.clone()));
+        self.announce(cause, || Activity::Joined(room.clone(), user.clone()));
     }
 
-    fn gone(&self, room: &Room, id: RoomId, user: &UserId, vacated: bool) {
+    fn gone(&self, cause: Cause, room: &Room, id: RoomId, user: &UserId, vacated: bool) {
         self.whereabouts.gone(room.tenant(), user, id);
-        self.announce(|| Activity::Left(room.clone(), user.clone()));
+        self.announce(cause, || Activity::Left(room.clone(), user.clone()));
         if vacated {
-            self.announce(|| Activity::Vacated(room.clone()));
+            self.announce(cause, || Activity::Vacated(room.clone()));
         }
     }
 
@@ -62,8 +85,20 @@ impl Shared {
 #[derive(Debug)]
 struct Grace {
     lost_ms: u64,
+    cause: Cause,
     room: Room,
     user: UserId,
+}
+
+/// What another node has no longer of a user, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// How the connections left.
+    pub departure: Departure,
+    /// Who says so.
+    pub cause: Cause,
+    /// How long ago it was.
+    pub ago: Duration,
 }
 
 /// A change and who is to be told of it.
@@ -122,9 +157,48 @@ impl Stripe {
         let attended = self.attended(room);
         let id = attended.id;
         if let Entered::Joined { occupied } = attended.enter(member, state, Timestamp::now()) {
-            shared.joined(room, id, &member.user, occupied);
+            shared.joined(Cause::Here, room, id, &member.user, occupied);
         }
         self.queue(room)
+    }
+
+    /// Sets what another node has of a user. Answers whether there is something to tell later, and whether this node has
+    /// learned something that it has to pass on.
+    pub(super) fn set_share(
+        &mut self,
+        shared: &Shared,
+        room: &Room,
+        user: &UserId,
+        node: u64,
+        share: Share,
+    ) -> (bool, bool) {
+        let attended = self.attended(room);
+        let id = attended.id;
+        let (entered, learned) = attended.set_share(user, node, share);
+        if let Entered::Joined { occupied } = entered {
+            shared.joined(Cause::Told, room, id, user, occupied);
+        }
+        (self.queue(room), learned)
+    }
+
+    /// Takes off what another node had of a user. Answers whether there is something to tell or to end later.
+    pub(super) fn take_share(
+        &mut self,
+        shared: &Shared,
+        room: &Room,
+        user: &UserId,
+        node: u64,
+        withdrawal: Withdrawal,
+        now_ms: u64,
+    ) -> bool {
+        let Some(attended) = self.rooms.get_mut(room) else {
+            return false;
+        };
+        let ago_ms = u64::try_from(withdrawal.ago.as_millis()).unwrap_or(u64::MAX);
+        let grace = withdrawal.departure == Departure::Lost && shared.grace_ms() > 0;
+        let lost_ms = now_ms.saturating_sub(ago_ms);
+        let left = attended.take_share(user, node, grace, lost_ms);
+        self.after_leave(shared, room, user, left, withdrawal.cause, lost_ms)
     }
 
     /// Takes a connection out. Answers whether there is something to tell or to end later.
@@ -141,20 +215,43 @@ impl Stripe {
         };
         let grace = departure == Departure::Lost && shared.grace_ms() > 0;
         let left = attended.leave(member, grace, now_ms);
+        self.after_leave(shared, room, &member.user, left, Cause::Here, now_ms)
+    }
+
+    fn after_leave(
+        &mut self,
+        shared: &Shared,
+        room: &Room,
+        user: &UserId,
+        left: Left,
+        cause: Cause,
+        lost_ms: u64,
+    ) -> bool {
         if left == Left::Unknown {
             return false;
         }
         if left == Left::Lost {
-            let (room, user) = (room.clone(), member.user.clone());
-            let lost_ms = now_ms;
-            self.graces.push_back(Grace { lost_ms, room, user });
+            self.begin_grace(Grace {
+                lost_ms,
+                cause,
+                room: room.clone(),
+                user: user.clone(),
+            });
         }
-        if let Left::Gone { vacated } = left {
-            shared.gone(room, attended.id, &member.user, vacated);
+        if let Left::Gone { vacated } = left
+            && let Some(attended) = self.rooms.get(room)
+        {
+            shared.gone(cause, room, attended.id, user, vacated);
         }
         let told_later = self.queue(room);
         self.forget_unused(room);
         told_later || left == Left::Lost
+    }
+
+    /// Usually the newest; a node that ended may have been silent for a while.
+    fn begin_grace(&mut self, grace: Grace) {
+        let place = self.graces.partition_point(|other| other.lost_ms <= grace.lost_ms);
+        self.graces.insert(place, grace);
     }
 
     pub(super) fn observe(&mut self, shared: &Shared, room: &Room, observer: Arc<dyn Observer>) -> Roster {
@@ -202,7 +299,7 @@ impl Stripe {
                 continue;
             };
             if let Some(vacated) = attended.give_up(&grace.user, grace.lost_ms) {
-                shared.gone(&grace.room, attended.id, &grace.user, vacated);
+                shared.gone(grace.cause, &grace.room, attended.id, &grace.user, vacated);
                 self.queue(&grace.room);
                 self.forget_unused(&grace.room);
             }

@@ -8,6 +8,8 @@ use std::ops::Bound;
 use hashbrown::HashTable;
 
 use super::attendance::Attendance;
+use super::share::Share;
+use crate::event::Timestamp;
 use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
 
@@ -71,9 +73,22 @@ impl Users {
     }
 
     /// Sets the state of a user who is here.
-    pub(super) fn set_state(&mut self, user: &UserId, state: Option<Json>) {
+    pub(super) fn set_state(&mut self, user: &UserId, state: Option<Json>, now: Timestamp) {
         if let Some(attendance) = self.find_mut(user) {
-            attendance.set_state(state);
+            attendance.set_state(state, now);
+        }
+    }
+
+    /// Sets what another node has of a user who is here. Answers as [`Attendance::set_share`].
+    pub(super) fn set_share(&mut self, user: &UserId, node: u64, share: Share) -> bool {
+        let attendance = self.find_mut(user);
+        attendance.is_some_and(|attendance| attendance.set_share(node, share))
+    }
+
+    /// Takes off what another node had of a user who is here.
+    pub(super) fn take_share(&mut self, user: &UserId, node: u64, lost_ms: u64) {
+        if let Some(attendance) = self.find_mut(user) {
+            attendance.take_share(node, lost_ms);
         }
     }
 
@@ -200,7 +215,6 @@ fn place(few: &[(UserId, Attendance)], user: &UserId) -> Result<usize, usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Timestamp;
     use std::collections::BTreeSet;
 
     fn user(number: u8) -> UserId {

@@ -1,0 +1,44 @@
+//! What one node has of a user in a room, as other nodes are told of it.
+
+use crate::event::Timestamp;
+use crate::json::Json;
+
+/// What a user said about itself, and when.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Stated {
+    /// When. Never before what it replaced, whatever the clock says.
+    pub at: Timestamp,
+    /// What; `None`: no state any more.
+    pub value: Option<Json>,
+}
+
+impl Stated {
+    /// Whether this counts and not the other: the newer one, and of two at one time the same one everywhere.
+    #[must_use]
+    pub fn wins_over(&self, other: &Self) -> bool {
+        self.rank() > other.rank()
+    }
+
+    fn rank(&self) -> (Timestamp, Option<&[u8]>) {
+        (self.at, self.value.as_ref().map(|value| &value.bytes()[..]))
+    }
+}
+
+/// A user's connections of one node in a room, and what that node knows of the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// How many connections, at least 1.
+    pub connections: u32,
+    /// When the user came to the room, by whichever node.
+    pub since: Timestamp,
+    /// What the user last said, if anything.
+    pub state: Option<Box<Stated>>,
+}
+
+/// The newer of two.
+pub(super) fn newer<'s>(one: Option<&'s Stated>, other: Option<&'s Stated>) -> Option<&'s Stated> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(if other.wins_over(one) { other } else { one }),
+        (one, other) => one.or(other),
+    }
+}
