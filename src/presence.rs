@@ -13,6 +13,7 @@
 //! Nothing here knows events, sockets or permissions.
 
 pub mod memory;
+pub mod nats;
 
 use std::sync::Arc;
 

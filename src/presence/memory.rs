@@ -102,7 +102,7 @@ impl MemoryPresence {
     }
 
     /// Tells what there is to tell. Answers whether something is left for later.
-    async fn flush(&self) -> bool {
+    pub(super) async fn flush(&self) -> bool {
         let now_ms = self.now_ms();
         let (mut told, mut more) = (Vec::new(), false);
         for stripe in &self.stripes {

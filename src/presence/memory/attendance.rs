@@ -104,7 +104,9 @@ impl Attendance {
     /// How many connections there are on all nodes.
     pub(super) fn count(&self) -> u32 {
         let own = u32::try_from(self.connections().len()).unwrap_or(u32::MAX);
-        self.others().iter().fold(own, |count, (_, share)| count.saturating_add(share.connections))
+        self.others()
+            .iter()
+            .fold(own, |count, (_, share)| count.saturating_add(share.connections))
     }
 
     /// How many connections a node has of the user; `None`: none.
@@ -189,7 +191,9 @@ impl Attendance {
         let Connections::Unusual(unusual) = &mut self.connections else {
             return;
         };
-        let Unusual::Spread(spread) = &mut **unusual else { return };
+        let Unusual::Spread(spread) = &mut **unusual else {
+            return;
+        };
         spread.others.retain(|(known, _)| *known != node);
         if spread.others.is_empty() {
             self.connections = match std::mem::take(&mut spread.own) {
@@ -293,7 +297,10 @@ mod tests {
     fn what_another_node_knows_is_kept_when_its_connections_end() {
         let user = UserId::parse("ada").unwrap();
         let mut ada = Attendance::of(ConnectionId::random(), Timestamp(7));
-        assert!(ada.set_share(1, share(5, Some((9, "1")))), "an earlier coming and a state are new");
+        assert!(
+            ada.set_share(1, share(5, Some((9, "1")))),
+            "an earlier coming and a state are new"
+        );
         assert!(!ada.set_share(2, share(6, Some((8, "2")))));
         ada.take_share(1, 0);
         ada.take_share(2, 0);
@@ -301,7 +308,11 @@ mod tests {
         assert_eq!((shown.since, shown.connections), (Timestamp(5), 1));
         assert_eq!(shown.state.unwrap().as_str(), "1");
         ada.set_state(None, Timestamp(3));
-        assert_eq!(ada.own_share().unwrap().state.unwrap().at, Timestamp(10), "a clock that is behind is not obeyed");
+        assert_eq!(
+            ada.own_share().unwrap().state.unwrap().at,
+            Timestamp(10),
+            "a clock that is behind is not obeyed"
+        );
     }
 
     #[test]

@@ -95,7 +95,10 @@ impl Attended {
 
     /// What this node has in the room, by user.
     pub(super) fn own_shares(&self) -> impl Iterator<Item = (UserId, Share)> + '_ {
-        let shares = self.users.iter().map(|(user, attendance)| (user, attendance.own_share()));
+        let shares = self
+            .users
+            .iter()
+            .map(|(user, attendance)| (user, attendance.own_share()));
         shares.filter_map(|(user, share)| Some((user.clone(), share?)))
     }
 

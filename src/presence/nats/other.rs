@@ -1,0 +1,109 @@
+//! What this node knows of another one's part of a room: merges what comes in any order, any number of times.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::book::Book;
+use super::update::{Changed, Stand, Update};
+use crate::identity::UserId;
+use crate::presence::Departure;
+
+/// Updates that wait for what comes before them. More are dropped: the node is asked for all of it anyway.
+const HELD_MAX: usize = 32;
+
+/// Another node's part of a room.
+#[derive(Debug, Default)]
+pub(super) struct Other {
+    pub book: Book,
+    held: BTreeMap<u64, Update>,
+    /// The newest version heard of.
+    heard_of: u64,
+    /// When the node was last asked for what is missing here.
+    pub asked_ms: Option<u64>,
+    /// When it was last known that nothing is missing.
+    pub confirmed_ms: u64,
+}
+
+/// What became of something that was told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Merged {
+    /// These changes are to be shown; there may be none. Nothing is missing.
+    Current(Vec<Changed>),
+    /// These changes are to be shown, and something is missing.
+    Missing(Vec<Changed>),
+}
+
+impl Other {
+    pub(super) fn update(&mut self, update: Update, now_ms: u64) -> Merged {
+        let mut shown = Vec::new();
+        self.heard_of = self.heard_of.max(update.version);
+        if update.previous == 0 {
+            // The same version once more repairs what was not as it should be.
+            if update.version >= self.book.version {
+                self.replace(update, &mut shown);
+            }
+        } else if update.version > self.book.version {
+            self.hold(update);
+        }
+        self.apply_held(&mut shown);
+        self.judge(shown, now_ms)
+    }
+
+    pub(super) fn stand(&mut self, stand: Stand, now_ms: u64) -> Merged {
+        let own = self.book.stand(stand.incarnation);
+        self.heard_of = self.heard_of.max(stand.version);
+        if stand.version == own.version && stand != own {
+            return Merged::Missing(Vec::new());
+        }
+        self.judge(Vec::new(), now_ms)
+    }
+
+    fn judge(&mut self, shown: Vec<Changed>, now_ms: u64) -> Merged {
+        if self.heard_of > self.book.version {
+            return Merged::Missing(shown);
+        }
+        self.asked_ms = None;
+        self.confirmed_ms = now_ms;
+        Merged::Current(shown)
+    }
+
+    fn hold(&mut self, update: Update) {
+        self.held.insert(update.version, update);
+        if self.held.len() > HELD_MAX {
+            self.held.pop_first();
+        }
+    }
+
+    fn apply_held(&mut self, shown: &mut Vec<Changed>) {
+        while let Some(first) = self.held.first_entry() {
+            let is_past = *first.key() <= self.book.version;
+            if !is_past && first.get().previous != self.book.version {
+                return;
+            }
+            let update = first.remove();
+            if !is_past {
+                self.book.version = update.version;
+                let changed = update.changes.into_iter();
+                shown.extend(changed.filter(|one| self.book.set(&one.user, one.now.as_ref().ok())));
+            }
+        }
+    }
+
+    /// Takes an update that builds on nothing: who is not named is gone, nobody knows how.
+    fn replace(&mut self, update: Update, shown: &mut Vec<Changed>) {
+        self.book.version = update.version;
+        let named: HashSet<&UserId> = update.changes.iter().map(|one| &one.user).collect();
+        let gone: Vec<UserId> = self
+            .book
+            .users()
+            .filter(|user| !named.contains(user))
+            .cloned()
+            .collect();
+        for user in gone {
+            self.book.set(&user, None);
+            let now = Err(Departure::Lost);
+            shown.push(Changed { user, now });
+        }
+        let changed = update.changes.into_iter();
+        shown.extend(changed.filter(|one| self.book.set(&one.user, one.now.as_ref().ok())));
+    }
+}

@@ -1,0 +1,400 @@
+//! The rooms this node follows: its own part of each, what it knows of other nodes' parts, and what has to be done when.
+//! Pure: time is handed in, and what is to be done is answered.
+
+mod agenda;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use self::agenda::Agenda;
+use super::book::Book;
+use super::other::{Merged, Other};
+use super::update::{Body, Changed, Stand, Update};
+use crate::identity::UserId;
+use crate::presence::Departure;
+use crate::presence::memory::{Cause, Share};
+use crate::room::Room;
+
+/// When what is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rhythm {
+    /// After a change, where the node stands is said once more, in case the change was lost.
+    pub confirm_after: Duration,
+    /// And then so often, give or take a quarter.
+    pub stand_interval: Duration,
+    /// A question that was not answered is repeated.
+    pub ask_again_after: Duration,
+    /// A node that has said nothing about a room for so long is asked.
+    pub silence_max: Duration,
+    /// A room is asked about once more so long after it was first followed, and is then known.
+    pub settle_after: Duration,
+    /// How long a room is followed on after nobody is there: users that were lost may come back on another node.
+    pub linger: Duration,
+    /// How long a node is believed that has not been heard to live.
+    pub unknown_max: Duration,
+    /// How long a node is not believed that has ended, unless it lives again.
+    pub ended_max: Duration,
+    /// How long after a break everything is said and asked anew: a node that was stopped first learns which of its clients
+    /// are gone.
+    pub recheck_after: Duration,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Action {
+    /// A node has this of a user.
+    Set(Room, u64, UserId, Share),
+    /// A node has nothing of a user any more.
+    Withdraw(Room, u64, UserId, Departure, Cause),
+    /// Say this to all who follow the room.
+    Tell(Room, Body),
+    /// Say this to one node.
+    TellNode(u64, Room, Body),
+    /// Ask a node to say where it stands in all its rooms.
+    Recall(u64),
+    /// Nobody has been here for long enough: see whether the room is still to be followed.
+    Reconsider(Room),
+}
+
+/// Whether another node lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Lives,
+    /// It has spoken, and nobody knows it yet.
+    Unknown {
+        since_ms: u64,
+    },
+    /// It has ended; what still comes from it is not believed.
+    Ended {
+        since_ms: u64,
+    },
+}
+
+#[derive(Debug)]
+struct Followed {
+    own: Book,
+    others: BTreeMap<u64, Other>,
+    since_ms: u64,
+    stand_at_ms: Option<u64>,
+    ask_at_ms: Option<u64>,
+    leave_at_ms: Option<u64>,
+}
+
+/// The rooms this node follows.
+#[derive(Debug)]
+pub(super) struct Replica {
+    own: u64,
+    rhythm: Rhythm,
+    /// The last version that was given out, over all rooms: so a room that is left and followed again goes on above.
+    versions: u64,
+    rooms: HashMap<Room, Followed>,
+    agenda: Agenda,
+    lives: BTreeMap<u64, Life>,
+}
+
+impl Replica {
+    pub(super) fn new(own: u64, rhythm: Rhythm) -> Self {
+        Self {
+            own,
+            rhythm,
+            versions: 1,
+            rooms: HashMap::new(),
+            agenda: Agenda::default(),
+            lives: BTreeMap::new(),
+        }
+    }
+
+    pub(super) const fn own(&self) -> u64 {
+        self.own
+    }
+
+    pub(super) fn follows(&self, room: &Room) -> bool {
+        self.rooms.contains_key(room)
+    }
+
+    pub(super) fn rooms(&self) -> impl Iterator<Item = &Room> {
+        self.rooms.keys()
+    }
+
+    /// Whether everybody who follows the room had time to say what it has.
+    pub(super) fn is_settled(&self, room: &Room, now_ms: u64) -> bool {
+        let settled = |followed: &Followed| now_ms >= followed.since_ms + millis(self.rhythm.settle_after);
+        self.rooms.get(room).is_some_and(settled)
+    }
+
+    /// Starts to follow a room. Whoever subscribes to it asks at once.
+    pub(super) fn follow(&mut self, room: &Room, now_ms: u64) -> Vec<Action> {
+        let followed = Followed {
+            own: Book::default(),
+            others: BTreeMap::new(),
+            since_ms: now_ms,
+            stand_at_ms: None,
+            ask_at_ms: Some(now_ms + millis(self.rhythm.settle_after)),
+            leave_at_ms: None,
+        };
+        self.rooms.insert(room.clone(), followed);
+        self.schedule(room);
+        vec![Action::Tell(room.clone(), Body::Ask(Vec::new()))]
+    }
+
+    /// Whether this node has connections or observers in a room it follows.
+    pub(super) fn serve(&mut self, room: &Room, is_served: bool, now_ms: u64) {
+        let linger_ms = millis(self.rhythm.linger);
+        if let Some(followed) = self.rooms.get_mut(room) {
+            followed.leave_at_ms = match followed.leave_at_ms {
+                _ if is_served => None,
+                None => Some(now_ms + linger_ms),
+                already => already,
+            };
+            self.schedule(room);
+        }
+    }
+
+    /// Stops to follow a room. What others have there is no longer known.
+    pub(super) fn unfollow(&mut self, room: &Room) -> Vec<Action> {
+        self.agenda.remove(room);
+        let followed = self.rooms.remove(room);
+        let others = followed.into_iter().flat_map(|followed| followed.others);
+        let gone = |(node, other): (u64, Other)| withdrawals(room, node, &other.book, Departure::Left, Cause::Told);
+        others.flat_map(gone).collect()
+    }
+
+    /// This node's users that are not among these.
+    pub(super) fn own_missing(&self, room: &Room, there: &[(UserId, Share)]) -> Vec<UserId> {
+        let Some(followed) = self.rooms.get(room) else {
+            return Vec::new();
+        };
+        let is_missing = |user: &&UserId| there.binary_search_by(|(known, _)| known.cmp(user)).is_err();
+        followed.own.users().filter(is_missing).cloned().collect()
+    }
+
+    /// Takes in what this node has now; `None` when others know that already.
+    pub(super) fn own_update(&mut self, room: &Room, changes: Vec<Changed>, now_ms: u64) -> Option<Update> {
+        let followed = self.rooms.get_mut(room)?;
+        let own = &mut followed.own;
+        let changes: Vec<Changed> = changes
+            .into_iter()
+            .filter(|one| own.set(&one.user, one.now.as_ref().ok()))
+            .collect();
+        if changes.is_empty() {
+            return None;
+        }
+        self.versions += 1;
+        let previous = std::mem::replace(&mut own.version, self.versions);
+        let confirm_at_ms = now_ms + self.jitter(room, millis(self.rhythm.confirm_after), now_ms);
+        let followed = self.rooms.get_mut(room)?;
+        followed.stand_at_ms = Some(confirm_at_ms);
+        self.schedule(room);
+        Some(Update {
+            version: self.versions,
+            previous,
+            changes,
+            occupied_since: None,
+        })
+    }
+
+    /// Where this node stands in a room. In one that it does not follow it has nothing, at whatever version.
+    pub(super) fn own_stand(&self, room: &Room) -> Stand {
+        let own = self.rooms.get(room).map(|followed| followed.own.stand(self.own));
+        own.filter(|stand| stand.version > 0).unwrap_or(Stand {
+            incarnation: self.own,
+            version: self.versions,
+            users: 0,
+            digest: 0,
+        })
+    }
+
+    /// Takes in what another node says of its part of a room.
+    pub(super) fn update(&mut self, room: &Room, node: u64, update: Update, now_ms: u64) -> Vec<Action> {
+        let is_nothing = update.previous == 0 && update.changes.is_empty();
+        self.hear(room, node, is_nothing, now_ms, |other| other.update(update, now_ms))
+    }
+
+    /// Takes in where another node says it stands.
+    pub(super) fn stand(&mut self, room: &Room, stand: Stand, now_ms: u64) -> Vec<Action> {
+        let (node, is_nothing) = (stand.incarnation, stand.users == 0);
+        self.hear(room, node, is_nothing, now_ms, |other| other.stand(stand, now_ms))
+    }
+
+    fn hear(
+        &mut self,
+        room: &Room,
+        node: u64,
+        is_nothing: bool,
+        now_ms: u64,
+        merge: impl FnOnce(&mut Other) -> Merged,
+    ) -> Vec<Action> {
+        let Some(followed) = self.rooms.get_mut(room).filter(|_| node != self.own) else {
+            return Vec::new();
+        };
+        let life = self.lives.entry(node).or_insert(Life::Unknown { since_ms: now_ms });
+        if matches!(life, Life::Ended { .. }) || is_nothing && !followed.others.contains_key(&node) {
+            return Vec::new();
+        }
+        let other = followed.others.entry(node).or_default();
+        let (changes, is_missing) = match merge(other) {
+            Merged::Current(changes) => (changes, false),
+            Merged::Missing(changes) => (changes, true),
+        };
+        let mut actions: Vec<Action> = changes.into_iter().map(|one| shown(room, node, one)).collect();
+        if is_missing && other.asked_ms.is_none() {
+            other.asked_ms = Some(now_ms);
+            actions.push(ask(room, node, other));
+        }
+        self.schedule(room);
+        actions
+    }
+
+    /// A node lives.
+    pub(super) fn came(&mut self, node: u64) -> Option<Action> {
+        let before = self.lives.insert(node, Life::Lives);
+        // What it has was forgotten here, and it does not know that.
+        matches!(before, Some(Life::Ended { .. })).then_some(Action::Recall(node))
+    }
+
+    /// A node has ended, or is given up: what it had is lost.
+    pub(super) fn went(&mut self, node: u64, now_ms: u64) -> Vec<Action> {
+        self.lives.insert(node, Life::Ended { since_ms: now_ms });
+        let mut actions = Vec::new();
+        for (room, followed) in &mut self.rooms {
+            if let Some(other) = followed.others.remove(&node) {
+                actions.extend(withdrawals(room, node, &other.book, Departure::Lost, Cause::Ended));
+            }
+        }
+        actions
+    }
+
+    /// Says in each room where this node stands, because somebody asked.
+    pub(super) fn stand_everywhere(&mut self, now_ms: u64) {
+        self.everywhere(now_ms, |followed, at_ms| {
+            followed.stand_at_ms = (!followed.own.is_empty()).then_some(at_ms);
+        });
+    }
+
+    /// Asks and says everything anew: this node may have missed anything, and been missed.
+    pub(super) fn recheck(&mut self, now_ms: u64) {
+        self.everywhere(now_ms, |followed, at_ms| {
+            followed.ask_at_ms = Some(at_ms);
+            followed.stand_at_ms = Some(at_ms);
+        });
+    }
+
+    fn everywhere(&mut self, now_ms: u64, plan: impl Fn(&mut Followed, u64)) {
+        let mut rooms: Vec<Room> = self.rooms.keys().cloned().collect();
+        rooms.sort_unstable();
+        let from_ms = now_ms + millis(self.rhythm.recheck_after);
+        // A room each half millisecond, so that it is no flood.
+        for (index, room) in rooms.iter().enumerate() {
+            if let Some(followed) = self.rooms.get_mut(room) {
+                plan(followed, from_ms + index as u64 / 2);
+            }
+            self.schedule(room);
+        }
+    }
+
+    /// When there is something to do next.
+    pub(super) fn next_ms(&self) -> Option<u64> {
+        self.agenda.next_ms()
+    }
+
+    /// What is to be done now. At most some hundred rooms at a time.
+    pub(super) fn due(&mut self, now_ms: u64) -> Vec<Action> {
+        let mut actions = self.end_unknown(now_ms);
+        for room in self.agenda.due(now_ms) {
+            self.due_in(&room, now_ms, &mut actions);
+            self.schedule(&room);
+        }
+        actions
+    }
+
+    fn end_unknown(&mut self, now_ms: u64) -> Vec<Action> {
+        let unknown_max_ms = millis(self.rhythm.unknown_max);
+        let too_long = |(node, life): (&u64, &Life)| match life {
+            Life::Unknown { since_ms } if now_ms >= since_ms + unknown_max_ms => Some(*node),
+            _ => None,
+        };
+        let unknown: Vec<u64> = self.lives.iter().filter_map(too_long).collect();
+        let ended_max_ms = millis(self.rhythm.ended_max);
+        self.lives
+            .retain(|_, life| !matches!(life, Life::Ended { since_ms } if now_ms >= *since_ms + ended_max_ms));
+        unknown.into_iter().flat_map(|node| self.went(node, now_ms)).collect()
+    }
+
+    fn due_in(&mut self, room: &Room, now_ms: u64, actions: &mut Vec<Action>) {
+        let own_stand = self.own_stand(room);
+        let interval_ms = millis(self.rhythm.stand_interval);
+        let next_stand_ms = now_ms + interval_ms * 3 / 4 + self.jitter(room, interval_ms / 2, now_ms);
+        let rhythm = self.rhythm;
+        let Some(followed) = self.rooms.get_mut(room) else {
+            return;
+        };
+        if followed.leave_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            followed.leave_at_ms = None;
+            actions.push(Action::Reconsider(room.clone()));
+        }
+        if followed.ask_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            followed.ask_at_ms = None;
+            let known = followed.others.iter().map(|(node, other)| other.book.stand(*node));
+            let known = Body::Ask(known.collect());
+            actions.push(Action::Tell(room.clone(), known));
+        }
+        if followed.stand_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            // That there is nobody is said only once.
+            followed.stand_at_ms = (!followed.own.is_empty()).then_some(next_stand_ms);
+            actions.push(Action::Tell(room.clone(), Body::Stand(own_stand)));
+        }
+        for (node, other) in &mut followed.others {
+            if other.ask_at_ms(&rhythm).is_some_and(|at_ms| at_ms <= now_ms) {
+                other.asked_ms = Some(now_ms);
+                actions.push(ask(room, *node, other));
+            }
+        }
+    }
+
+    fn schedule(&mut self, room: &Room) {
+        let Some(followed) = self.rooms.get(room) else { return };
+        let own = [followed.stand_at_ms, followed.ask_at_ms, followed.leave_at_ms];
+        let others = followed.others.values().map(|other| other.ask_at_ms(&self.rhythm));
+        let at_ms = own.into_iter().chain(others).flatten().min();
+        self.agenda.set(room, at_ms);
+    }
+
+    /// Between half of a time and all of it: the same for the same room at the same time, else by chance.
+    fn jitter(&self, room: &Room, ms: u64, now_ms: u64) -> u64 {
+        let key = room.key().iter().fold(self.own ^ now_ms, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        ms / 2 + (key >> 32) % (ms / 2 + 1)
+    }
+}
+
+impl Other {
+    /// When the node is to be asked, unless something comes before.
+    fn ask_at_ms(&self, rhythm: &Rhythm) -> Option<u64> {
+        match self.asked_ms {
+            Some(asked_ms) => Some(asked_ms + millis(rhythm.ask_again_after)),
+            None if self.book.is_empty() => None,
+            None => Some(self.confirmed_ms + millis(rhythm.silence_max)),
+        }
+    }
+}
+
+fn ask(room: &Room, node: u64, other: &Other) -> Action {
+    Action::TellNode(node, room.clone(), Body::Ask(vec![other.book.stand(node)]))
+}
+
+fn shown(room: &Room, node: u64, changed: Changed) -> Action {
+    match changed.now {
+        Ok(share) => Action::Set(room.clone(), node, changed.user, share),
+        Err(departure) => Action::Withdraw(room.clone(), node, changed.user, departure, Cause::Told),
+    }
+}
+
+fn withdrawals(room: &Room, node: u64, book: &Book, departure: Departure, cause: Cause) -> Vec<Action> {
+    let withdraw = |user: &UserId| Action::Withdraw(room.clone(), node, user.clone(), departure, cause);
+    book.users().map(withdraw).collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,229 @@
+//! One node: what happens here becomes what others are told, and what they tell becomes what is shown here. Pure: what is
+//! to be sent is answered, and time is handed in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::replica::{Action, Replica, Rhythm};
+use super::touched::{Touch, Touched};
+use super::update::{Body, Changed, Stand, Update};
+use crate::presence::Departure;
+use crate::presence::memory::{Cause, MemoryPresence, Withdrawal};
+use crate::room::Room;
+
+/// What is to be sent, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Out {
+    /// Subscribe to the room, before what follows is sent.
+    Follow(Room),
+    /// End the subscription.
+    Unfollow(Room),
+    /// To all who follow the room.
+    Tell(Room, Body),
+    /// To one node.
+    TellNode(u64, Room, Body),
+    /// To whoever sent what was received.
+    Answer(Room, Body),
+    /// A request to one node to say where it stands.
+    Recall(u64),
+}
+
+/// Whom a question was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// All who follow the room: who has nothing to say is silent.
+    Everybody,
+    /// This node.
+    Us,
+}
+
+/// One node.
+#[derive(Debug)]
+pub(super) struct Site {
+    memory: Arc<MemoryPresence>,
+    touched: Arc<Touched>,
+    replica: Replica,
+}
+
+impl Site {
+    pub(super) fn new(memory: Arc<MemoryPresence>, touched: Arc<Touched>, own: u64, rhythm: Rhythm) -> Self {
+        Self {
+            memory,
+            touched,
+            replica: Replica::new(own, rhythm),
+        }
+    }
+
+    pub(super) const fn replica(&self) -> &Replica {
+        &self.replica
+    }
+
+    /// Tells what happened here since the last time.
+    pub(super) fn flush(&mut self, now_ms: u64) -> Vec<Out> {
+        let mut outs = Vec::new();
+        for (room, touch) in self.touched.take() {
+            self.flush_room(&room, &touch, now_ms, &mut outs);
+        }
+        outs
+    }
+
+    fn flush_room(&mut self, room: &Room, touch: &Touch, now_ms: u64, outs: &mut Vec<Out>) {
+        let is_served = self.memory.own(room).is_served;
+        let is_new = is_served && !self.replica.follows(room);
+        if is_new {
+            outs.push(Out::Follow(room.clone()));
+            let asking = self.replica.follow(room, now_ms);
+            self.run(asking, Duration::ZERO, now_ms, outs);
+        }
+        if !self.replica.follows(room) {
+            return;
+        }
+        self.replica.serve(room, is_served, now_ms);
+        match touch {
+            Touch::Users(users) => {
+                let changed = users.iter().map(|(user, departure)| Changed {
+                    now: self.memory.own_share(room, user).ok_or(*departure),
+                    user: user.clone(),
+                });
+                let changed = changed.collect();
+                self.tell_own(room, changed, now_ms, outs);
+            }
+            Touch::Many => {}
+        }
+        if is_new || matches!(touch, Touch::Many) {
+            self.tell_all(room, now_ms, outs);
+        }
+    }
+
+    fn tell_own(&mut self, room: &Room, changed: Vec<Changed>, now_ms: u64, outs: &mut Vec<Out>) {
+        if let Some(update) = self.replica.own_update(room, changed, now_ms) {
+            outs.push(Out::Tell(room.clone(), Body::Update(update)));
+        }
+    }
+
+    /// Compares all that is here with what others were told. Answers it.
+    fn tell_all(&mut self, room: &Room, now_ms: u64, outs: &mut Vec<Out>) -> Vec<Changed> {
+        let here = self.memory.own_shares(room);
+        let missing = self.replica.own_missing(room, &here).into_iter();
+        let gone = missing.map(|user| Changed {
+            user,
+            now: Err(Departure::Lost),
+        });
+        let here: Vec<Changed> = here
+            .into_iter()
+            .map(|(user, share)| Changed { user, now: Ok(share) })
+            .collect();
+        self.tell_own(room, here.iter().cloned().chain(gone).collect(), now_ms, outs);
+        here
+    }
+
+    /// Takes in what a node says of a room.
+    pub(super) fn receive(&mut self, node: u64, room: &Room, body: Body, asked: Asked, now_ms: u64) -> Vec<Out> {
+        let mut outs = Vec::new();
+        if node == self.replica.own() {
+            return outs;
+        }
+        match body {
+            Body::Update(update) => {
+                let occupied_since = update.occupied_since;
+                let actions = self.replica.update(room, node, update, now_ms);
+                self.run(actions, Duration::ZERO, now_ms, &mut outs);
+                if let Some(since) = occupied_since {
+                    self.memory.was_occupied(room, since);
+                }
+            }
+            Body::Stand(stand) => {
+                let actions = self.replica.stand(room, stand, now_ms);
+                self.run(actions, Duration::ZERO, now_ms, &mut outs);
+            }
+            Body::Ask(known) => self.answer(room, &known, asked, now_ms, &mut outs),
+        }
+        outs
+    }
+
+    fn answer(&mut self, room: &Room, known: &[Stand], asked: Asked, now_ms: u64, outs: &mut Vec<Out>) {
+        if let Some(touch) = self.touched.take_room(room) {
+            self.flush_room(room, &touch, now_ms, outs);
+        }
+        let changes = self.tell_all(room, now_ms, outs);
+        let stand = self.replica.own_stand(room);
+        let known_of_us = known.iter().find(|known| known.incarnation == stand.incarnation);
+        let body = match known_of_us {
+            Some(known) if *known == stand => Body::Stand(stand),
+            None if asked == Asked::Everybody && stand.users == 0 => return,
+            _ => Body::Update(Update {
+                version: stand.version,
+                previous: 0,
+                changes: if self.replica.follows(room) {
+                    changes
+                } else {
+                    Vec::new()
+                },
+                occupied_since: self.memory.own(room).occupied_since,
+            }),
+        };
+        outs.push(Out::Answer(room.clone(), body));
+    }
+
+    /// A node lives.
+    pub(super) fn came(&mut self, node: u64) -> Vec<Out> {
+        let recall = self.replica.came(node);
+        recall.map(|_| Out::Recall(node)).into_iter().collect()
+    }
+
+    /// A node has ended or was given up, and was last heard so long ago.
+    pub(super) fn went(&mut self, node: u64, ago: Duration, now_ms: u64) {
+        let actions = self.replica.went(node, now_ms);
+        self.run(actions, ago, now_ms, &mut Vec::new());
+    }
+
+    /// Somebody asks where this node stands.
+    pub(super) fn recalled(&mut self, now_ms: u64) {
+        self.replica.stand_everywhere(now_ms);
+    }
+
+    /// This node may have missed anything, and been missed.
+    pub(super) fn recheck(&mut self, now_ms: u64) {
+        self.replica.recheck(now_ms);
+    }
+
+    /// What is due by now.
+    pub(super) fn due(&mut self, now_ms: u64) -> Vec<Out> {
+        let actions = self.replica.due(now_ms);
+        let mut outs = Vec::new();
+        self.run(actions, Duration::ZERO, now_ms, &mut outs);
+        outs
+    }
+
+    fn run(&mut self, actions: Vec<Action>, ago: Duration, now_ms: u64, outs: &mut Vec<Out>) {
+        for action in actions {
+            match action {
+                Action::Set(room, node, user, share) => {
+                    if self.memory.set_share(&room, &user, node, share)
+                        && let Some(own) = self.memory.own_share(&room, &user)
+                    {
+                        self.tell_own(&room, vec![Changed { user, now: Ok(own) }], now_ms, outs);
+                    }
+                }
+                Action::Withdraw(room, node, user, departure, cause) => {
+                    let ago = if cause == Cause::Ended { ago } else { Duration::ZERO };
+                    let withdrawal = Withdrawal { departure, cause, ago };
+                    self.memory.take_share(&room, &user, node, withdrawal);
+                }
+                Action::Tell(room, body) => outs.push(Out::Tell(room, body)),
+                Action::TellNode(node, room, body) => outs.push(Out::TellNode(node, room, body)),
+                Action::Recall(node) => outs.push(Out::Recall(node)),
+                Action::Reconsider(room) => self.reconsider(room, now_ms, outs),
+            }
+        }
+    }
+
+    fn reconsider(&mut self, room: Room, now_ms: u64, outs: &mut Vec<Out>) {
+        if self.memory.own(&room).is_served {
+            return;
+        }
+        let gone = self.replica.unfollow(&room);
+        self.run(gone, Duration::ZERO, now_ms, outs);
+        outs.push(Out::Unfollow(room));
+    }
+}
