@@ -57,6 +57,15 @@ pub struct Counts {
     pub connections: u32,
 }
 
+/// How many are in a room, and since when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Occupancy {
+    /// How many.
+    pub counts: Counts,
+    /// Since when somebody has been there without a break; `None` when nobody is.
+    pub since: Option<Timestamp>,
+}
+
 /// Who is in a room at one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roster {
@@ -165,13 +174,11 @@ pub trait Presence: Send + Sync + 'static {
     /// The rooms a user is in and how it is shown there, over all nodes, by name.
     fn rooms_of<'a>(&'a self, tenant: &'a Tenant, user: &'a UserId) -> BoxFuture<'a, Vec<(Room, Present)>>;
 
-    /// How many are in the room, over all nodes.
-    fn counts(&self, room: &Room) -> Counts;
+    /// How many are in the room and since when, over all nodes.
+    fn occupancy<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Occupancy>;
 
-    /// Since when somebody has been in the room without a break, over all nodes; `None` when nobody is.
-    fn occupied_since(&self, room: &Room) -> Option<Timestamp>;
-
-    /// How many connections an event to the room reaches, when these are left out.
+    /// How many connections an event to the room reaches, when these are left out, as far as this node knows: an
+    /// estimate where there are other nodes.
     fn reached(&self, room: &Room, except: &Except) -> u32;
 
     /// Tells that a client connected or went, for those who watch.

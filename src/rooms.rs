@@ -9,11 +9,11 @@ use tracing::{Instrument as _, Span};
 use crate::bus::{
     Bus, BusUnavailable, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery, Subscriber,
 };
-use crate::event::{Envelope, Event, Publish, Timestamp};
+use crate::event::{Envelope, Event, Publish};
 use crate::identity::UserId;
 use crate::policy::{Action, Permit};
 use crate::position::Position;
-use crate::presence::{Counts, Presence, Present, RosterPage};
+use crate::presence::{Occupancy, Presence, Present, RosterPage};
 use crate::room::{Room, Tenant};
 
 /// What a publish came to.
@@ -226,16 +226,9 @@ impl Rooms {
         self.presence.page(permit.room(), after, size).await
     }
 
-    /// How many are in the room.
-    #[must_use]
-    pub fn counts(&self, permit: &Permit) -> Counts {
-        self.presence.counts(permit.room())
-    }
-
-    /// Since when somebody has been in the room without a break; `None` when nobody is.
-    #[must_use]
-    pub fn occupied_since(&self, permit: &Permit) -> Option<Timestamp> {
-        self.presence.occupied_since(permit.room())
+    /// How many are in the room, and since when.
+    pub async fn occupancy(&self, permit: &Permit) -> Occupancy {
+        self.presence.occupancy(permit.room()).await
     }
 
     /// The rooms a user is in and how it is shown there. Each still needs a permit before it is shown to a client.

@@ -92,6 +92,12 @@ impl Nodes {
         self.lock().live()
     }
 
+    /// How long ago a node was last heard; `None` for one that is not known or no longer.
+    #[must_use]
+    pub fn silent_for(&self, incarnation: u64) -> Option<Duration> {
+        self.lock().silent_for(incarnation, Instant::now())
+    }
+
     /// What happens to others from now on. A reader that was too late reads [`Self::live`] afresh.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<NodeChange> {

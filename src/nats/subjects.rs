@@ -13,6 +13,8 @@
 //! | `d.n.hb` | heartbeats of nodes | nodes |
 //! | `d.n.NODE` | to one node, `NODE` its incarnation | nodes |
 //! | `d.n.all` | to all nodes | nodes |
+//! | `d.n.NODE.p`, `d.n.all.p` | about presence, to one node and to all | nodes |
+//! | `d.n.activity` | who came and went, for those who watch | nodes |
 //! | `d.i.>` | answers | whoever answers |
 //!
 //! A room is one token, tenant and name together: `A-Z a-z 0-9 - _` as they are, every other byte as `=` and two
@@ -162,6 +164,24 @@ impl Subjects {
     #[must_use]
     pub fn presence(&self, room: &Room) -> String {
         format!("{}.p.{}", self.deployment, token(room))
+    }
+
+    /// About presence, to one node, by its incarnation.
+    #[must_use]
+    pub fn presence_of_node(&self, incarnation: u64) -> String {
+        format!("{}.p", self.node(incarnation))
+    }
+
+    /// About presence, to all nodes.
+    #[must_use]
+    pub fn presence_of_all(&self) -> String {
+        format!("{}.p", self.all_nodes())
+    }
+
+    /// Who came and went, for those who watch.
+    #[must_use]
+    pub fn activity(&self) -> String {
+        format!("{}.n.activity", self.deployment)
     }
 
     /// Heartbeats of nodes.

@@ -7,7 +7,7 @@
 //!
 //! What the contract of [`crate::presence`] leaves open:
 //! - **State** is the user's, not a connection's: what any of them said last, until the user is gone.
-//! - **Queries** ([`Presence::page`], [`Presence::counts`], [`Presence::rooms_of`]) answer what is so now, which observers
+//! - **Queries** ([`Presence::page`], [`Presence::occupancy`], [`Presence::rooms_of`]) answer what is so now, which observers
 //!   are told within [`Config::flush_interval`].
 //! - **Versions** come from one sequence of the process, so they are sparse within a room. A reader skips a change whose
 //!   version is not above that of its roster.
@@ -36,14 +36,15 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
-pub use share::{Share, Stated};
+pub use share::{Share, Stated, newer};
 pub use shares::Own;
 pub use stripe::{Cause, Withdrawal};
 
 use super::{
-    Activity, Change, Counts, Departure, Member, Observer, Presence, Present, Roster, RosterPage, StateTooLarge,
+    Activity, Change, Counts, Departure, Member, Observer, Occupancy, Presence, Present, Roster, RosterPage,
+    StateTooLarge,
 };
-use crate::event::{Except, Timestamp};
+use crate::event::Except;
 use crate::identity::UserId;
 use crate::json::Json;
 use crate::room::{Room, Tenant};
@@ -122,6 +123,26 @@ impl MemoryPresence {
         lock(&self.stripes[index])
     }
 
+    /// [`Presence::occupancy`], as far as this node knows.
+    #[must_use]
+    pub fn occupancy_now(&self, room: &Room) -> Occupancy {
+        self.read(room, |attended| Occupancy {
+            counts: attended.counts(),
+            since: attended.occupied_since(),
+        })
+    }
+
+    /// [`Presence::page`], as far as this node knows.
+    #[must_use]
+    pub fn page_now(&self, room: &Room, after: Option<&UserId>, size: usize) -> RosterPage {
+        let page = self.read(room, |attended| Some(attended.page(after, size)));
+        page.unwrap_or(RosterPage {
+            counts: Counts::default(),
+            members: Vec::new(),
+            next_after: None,
+        })
+    }
+
     fn read<T: Default>(&self, room: &Room, read: impl FnOnce(&Attended) -> T) -> T {
         self.stripe(room).rooms.get(room).map(read).unwrap_or_default()
     }
@@ -190,27 +211,15 @@ impl Presence for MemoryPresence {
     }
 
     fn page<'a>(&'a self, room: &'a Room, after: Option<&'a UserId>, size: usize) -> BoxFuture<'a, RosterPage> {
-        let nobody = RosterPage {
-            counts: Counts::default(),
-            members: Vec::new(),
-            next_after: None,
-        };
-        Box::pin(async move {
-            let page = self.read(room, |attended| Some(attended.page(after, size)));
-            page.unwrap_or(nobody)
-        })
+        Box::pin(async move { self.page_now(room, after, size) })
     }
 
     fn rooms_of<'a>(&'a self, tenant: &'a Tenant, user: &'a UserId) -> BoxFuture<'a, Vec<(Room, Present)>> {
         Box::pin(async move { self.find(tenant, user) })
     }
 
-    fn counts(&self, room: &Room) -> Counts {
-        self.read(room, Attended::counts)
-    }
-
-    fn occupied_since(&self, room: &Room) -> Option<Timestamp> {
-        self.read(room, Attended::occupied_since)
+    fn occupancy<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Occupancy> {
+        Box::pin(async move { self.occupancy_now(room) })
     }
 
     fn reached(&self, room: &Room, except: &Except) -> u32 {

@@ -24,7 +24,7 @@ impl Shared {
         let permit = permit(caller, Scope::Read, &request.tenant, &request.room, Action::Presence)?;
         let query = Query::of(&[b"members", permit.room().key()]);
         let after = query.cursor(&request.page_token, user_of)?;
-        let counts = self.context.rooms.counts(&permit);
+        let counts = self.context.rooms.occupancy(&permit).await.counts;
         let too_large = counts.users > self.config.members_listed_max;
         if request.counts_only || too_large {
             return Ok(v1::ListMembersResponse {
@@ -85,15 +85,15 @@ impl Shared {
         request: v1::GetRoomStatsRequest,
     ) -> Result<v1::GetRoomStatsResponse, Refusal> {
         let permit = permit(caller, Scope::Read, &request.tenant, &request.room, Action::Presence)?;
-        let counts = self.context.rooms.counts(&permit);
+        let occupancy = self.context.rooms.occupancy(&permit).await;
         let stats = self.context.rooms.stats(&permit).await?;
         Ok(v1::GetRoomStatsResponse {
-            member_count: counts.users,
-            connection_count: counts.connections,
+            member_count: occupancy.counts.users,
+            connection_count: occupancy.counts.connections,
             head: Some(convert::position(stats.head)),
             history_count: stats.events as u64,
             history_bytes: stats.bytes as u64,
-            occupied_since_time: self.context.rooms.occupied_since(&permit).map(convert::time),
+            occupied_since_time: occupancy.since.map(convert::time),
         })
     }
 }

@@ -59,6 +59,11 @@ impl Roster {
         live.map(|known| known.node.clone()).collect()
     }
 
+    pub(super) fn silent_for(&self, incarnation: u64, now: Instant) -> Option<Duration> {
+        let known = self.others.get(&incarnation)?;
+        Some(now.duration_since(known.heard))
+    }
+
     pub(super) fn hear(&mut self, heartbeat: &Heartbeat, now: Instant) -> Option<NodeChange> {
         if heartbeat.incarnation == self.own {
             if !self.hears(now) {

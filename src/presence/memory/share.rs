@@ -35,8 +35,9 @@ pub struct Share {
     pub state: Option<Box<Stated>>,
 }
 
-/// The newer of two.
-pub(super) fn newer<'s>(one: Option<&'s Stated>, other: Option<&'s Stated>) -> Option<&'s Stated> {
+/// The one of two that counts.
+#[must_use]
+pub fn newer<'s>(one: Option<&'s Stated>, other: Option<&'s Stated>) -> Option<&'s Stated> {
     match (one, other) {
         (Some(one), Some(other)) => Some(if other.wins_over(one) { other } else { one }),
         (one, other) => one.or(other),

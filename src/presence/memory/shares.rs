@@ -89,7 +89,9 @@ impl MemoryPresence {
         self.shared.activity.receiver_count() > 0
     }
 
-    pub(super) fn find(&self, tenant: &Tenant, user: &UserId) -> Vec<(Room, Present)> {
+    /// [`crate::presence::Presence::rooms_of`], as far as this node knows.
+    #[must_use]
+    pub fn find(&self, tenant: &Tenant, user: &UserId) -> Vec<(Room, Present)> {
         self.find_by(tenant, user, |attended| attended.shown(user))
     }
 

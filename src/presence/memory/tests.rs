@@ -161,12 +161,12 @@ async fn a_lost_user_is_shown_with_one_connection_and_reached_by_none() {
         users: 2,
         connections: 2,
     };
-    assert_eq!(presence.counts(&room), shown);
+    assert_eq!(presence.occupancy_now(&room).counts, shown);
     assert_eq!(presence.reached(&room, &Except::NOBODY), 1);
     assert_eq!(presence.rooms_of(&Tenant::default(), &user("ada")).await.len(), 1);
     advance(GRACE).await;
     presence.flush().await;
-    assert_eq!(presence.counts(&room).users, 1);
+    assert_eq!(presence.occupancy_now(&room).counts.users, 1);
     assert!(presence.rooms_of(&Tenant::default(), &user("ada")).await.is_empty());
 }
 
@@ -177,7 +177,7 @@ async fn who_was_told_to_go_is_gone_at_once() {
     presence.enter(&room, &ada, None).unwrap();
     presence.observe(&room, observer.clone());
     presence.leave(&room, &ada, Departure::Left);
-    assert_eq!(presence.counts(&room), Counts::default());
+    assert_eq!(presence.occupancy_now(&room).counts, Counts::default());
     assert_eq!(told(&presence, &observer).await.unwrap(), "+[] ~[] -[\"ada\"]");
     let (presence, ada) = (
         MemoryPresence::new(Config {
@@ -188,7 +188,7 @@ async fn who_was_told_to_go_is_gone_at_once() {
     );
     presence.enter(&room, &ada, None).unwrap();
     presence.leave(&room, &ada, Departure::Lost);
-    assert_eq!(presence.counts(&room), Counts::default());
+    assert_eq!(presence.occupancy_now(&room).counts, Counts::default());
 }
 
 #[tokio::test(start_paused = true)]
@@ -365,7 +365,7 @@ async fn a_state_that_is_too_large_changes_nothing() {
     let of_size = |bytes: usize| Some(json(&format!("\"{}\"", "x".repeat(bytes - 2))));
     let refused = presence.enter(&room, &ada, of_size(1025));
     assert_eq!(refused, Err(StateTooLarge { max: 1024 }));
-    assert_eq!(presence.counts(&room), Counts::default());
+    assert_eq!(presence.occupancy_now(&room).counts, Counts::default());
     assert_eq!(presence.enter(&room, &ada, of_size(1024)), Ok(()));
 }
 

@@ -74,7 +74,6 @@ enum Life {
 struct Followed {
     own: Book,
     others: BTreeMap<u64, Other>,
-    since_ms: u64,
     stand_at_ms: Option<u64>,
     ask_at_ms: Option<u64>,
     leave_at_ms: Option<u64>,
@@ -112,22 +111,11 @@ impl Replica {
         self.rooms.contains_key(room)
     }
 
-    pub(super) fn rooms(&self) -> impl Iterator<Item = &Room> {
-        self.rooms.keys()
-    }
-
-    /// Whether everybody who follows the room had time to say what it has.
-    pub(super) fn is_settled(&self, room: &Room, now_ms: u64) -> bool {
-        let settled = |followed: &Followed| now_ms >= followed.since_ms + millis(self.rhythm.settle_after);
-        self.rooms.get(room).is_some_and(settled)
-    }
-
     /// Starts to follow a room. Whoever subscribes to it asks at once.
     pub(super) fn follow(&mut self, room: &Room, now_ms: u64) -> Vec<Action> {
         let followed = Followed {
             own: Book::default(),
             others: BTreeMap::new(),
-            since_ms: now_ms,
             stand_at_ms: None,
             ask_at_ms: Some(now_ms + millis(self.rhythm.settle_after)),
             leave_at_ms: None,
@@ -262,6 +250,14 @@ impl Replica {
             }
         }
         actions
+    }
+
+    /// Asks all who follow a room, soon.
+    pub(super) fn ask_anew(&mut self, room: &Room, now_ms: u64) {
+        if let Some(followed) = self.rooms.get_mut(room) {
+            followed.ask_at_ms = Some(now_ms);
+            self.schedule(room);
+        }
     }
 
     /// Says in each room where this node stands, because somebody asked.

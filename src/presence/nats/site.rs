@@ -177,6 +177,11 @@ impl Site {
         self.run(actions, ago, now_ms, &mut Vec::new());
     }
 
+    /// The subscription to a room has come into effect only now.
+    pub(super) fn ask_anew(&mut self, room: &Room, now_ms: u64) {
+        self.replica.ask_anew(room, now_ms);
+    }
+
     /// Somebody asks where this node stands.
     pub(super) fn recalled(&mut self, now_ms: u64) {
         self.replica.stand_everywhere(now_ms);

@@ -252,7 +252,10 @@ impl World {
             users: u32::try_from(shown.len()).unwrap(),
             connections: shown.iter().map(|(_, _, connections)| connections).sum(),
         };
-        assert_eq!((page.counts, self.presence.counts(&Self::room(room))), (counts, counts));
+        assert_eq!(
+            (page.counts, self.presence.occupancy_now(&Self::room(room)).counts),
+            (counts, counts)
+        );
         // User 0 and the first tabs of users 0 and 1 are left out.
         let connections = vec![self.members[&(0, 0)], self.members[&(1, 0)]];
         let except = Except::new(connections, vec![self.member(0, 0).user]);

@@ -1,0 +1,338 @@
+//! The one task that speaks with NATS: what it hears goes to the [`Site`], what that answers is sent.
+
+mod subscriptions;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Message;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use prost::Message as _;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use self::subscriptions::{Source, Subscriptions};
+use super::answers::Answers;
+use super::site::{Asked, Out, Site};
+use super::update::Body;
+use super::wire::{self, PART_BYTES, Reader, Said};
+use super::{Shared, news};
+use crate::nats::nodes::{NodeChange, Nodes};
+use crate::nats::{Nats, NatsError};
+use crate::presence::Activity;
+use crate::presence::memory::MemoryPresence;
+use crate::proto::node_v1::{PresenceMessage, PresenceRecall};
+use crate::room::Room;
+
+/// How long a message may wait until the connection takes it. What is given up is found missing later.
+const SEND_WITHIN: Duration = Duration::from_millis(500);
+
+/// How often it is seen whether somebody still watches, and whether subscriptions are missing.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The most activities of one message.
+const ACTIVITIES_MAX: usize = 1000;
+
+pub(super) struct Driver {
+    nats: Arc<Nats>,
+    nodes: Arc<Nodes>,
+    memory: Arc<MemoryPresence>,
+    shared: Arc<Shared>,
+    site: Site,
+    reader: Reader,
+    answers: Answers,
+    subscriptions: Subscriptions,
+    inbox: String,
+    started: Instant,
+    flush_interval: Duration,
+    /// The others that live, as they were told of last.
+    live: HashSet<u64>,
+    /// What happened here and was not told yet.
+    news: Vec<Activity>,
+}
+
+/// The sources of what a driver does, beside the messages.
+struct Events {
+    changes: broadcast::Receiver<NodeChange>,
+    outgoing: broadcast::Receiver<Activity>,
+    hearing: tokio::sync::watch::Receiver<bool>,
+    standing: tokio::sync::watch::Receiver<crate::nats::Standing>,
+    goodbyes: mpsc::Receiver<oneshot::Sender<()>>,
+}
+
+impl Driver {
+    pub(super) async fn listen(
+        (nats, nodes, memory): (Arc<Nats>, Arc<Nodes>, Arc<MemoryPresence>),
+        shared: Arc<Shared>,
+        site: Site,
+        flush_interval: Duration,
+    ) -> Result<Self, NatsError> {
+        let own = nodes.own().incarnation;
+        let inbox = format!("{}.p", nats.subjects().inbox());
+        let mut subscriptions = Subscriptions::new(Arc::clone(&nats));
+        let subjects = nats.subjects();
+        subscriptions
+            .add(Source::Direct, subjects.presence_of_node(own))
+            .await?;
+        subscriptions.add(Source::Direct, subjects.presence_of_all()).await?;
+        subscriptions.add(Source::Direct, inbox.clone()).await?;
+        Ok(Self {
+            answers: Answers::new(Arc::clone(&memory), own),
+            nats,
+            nodes,
+            memory,
+            shared,
+            site,
+            reader: Reader::default(),
+            subscriptions,
+            inbox,
+            started: Instant::now(),
+            flush_interval,
+            live: HashSet::new(),
+            news: Vec::new(),
+        })
+    }
+
+    pub(super) async fn run(mut self, goodbyes: mpsc::Receiver<oneshot::Sender<()>>, stop: CancellationToken) {
+        let mut events = Events {
+            changes: self.nodes.changes(),
+            outgoing: self.memory.outgoing(),
+            hearing: self.nodes.hearing(),
+            standing: self.nats.control().standing(),
+            goodbyes,
+        };
+        self.compare_nodes().await;
+        let mut connects = self.nats.control().connects();
+        let mut flush_at: Option<Instant> = None;
+        let mut look_at = Instant::now() + LOOK_INTERVAL;
+        loop {
+            let due_at = self.due_at().min(look_at).min(flush_at.unwrap_or(look_at));
+            let soon = Instant::now() + self.flush_interval;
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some((source, message)) = self.subscriptions.next() => self.hear(source, message).await,
+                () = self.shared.work.notified(), if flush_at.is_none() => flush_at = Some(soon),
+                happened = events.outgoing.recv(), if self.news.len() < ACTIVITIES_MAX => {
+                    // What was missed is lost: at most once.
+                    self.news.extend(happened.ok());
+                    flush_at = flush_at.or(Some(soon));
+                }
+                change = events.changes.recv() => self.change(change).await,
+                Ok(()) = events.hearing.changed() => {
+                    if *events.hearing.borrow_and_update() {
+                        self.recheck().await;
+                    }
+                }
+                Ok(()) = events.standing.changed() => {
+                    events.standing.mark_unchanged();
+                    let now = self.nats.control().connects();
+                    if std::mem::replace(&mut connects, now) != now {
+                        self.recheck().await;
+                    }
+                }
+                () = self.shared.watched.notified() => self.look().await,
+                Some(told) = events.goodbyes.recv() => {
+                    self.say_goodbye().await;
+                    told.send(()).ok();
+                }
+                () = sleep_until(due_at) => {}
+            }
+            let now = Instant::now();
+            if flush_at.is_some_and(|at| at <= now) || self.news.len() >= ACTIVITIES_MAX {
+                flush_at = None;
+                self.flush().await;
+            }
+            if look_at <= now {
+                look_at = now + LOOK_INTERVAL;
+                self.look().await;
+            }
+            let outs = self.site.due(self.now_ms());
+            self.send(outs, None).await;
+        }
+        self.say_goodbye().await;
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn due_at(&self) -> Instant {
+        let next_ms = self.site.replica().next_ms();
+        let far = self.started.elapsed() + LOOK_INTERVAL;
+        // One more, because what is left of a millisecond is cut off.
+        self.started + next_ms.map_or(far, |at_ms| Duration::from_millis(at_ms + 1))
+    }
+
+    async fn hear(&mut self, source: Source, message: Message) {
+        if is_from(&message.payload, self.nodes.own().incarnation) {
+            return;
+        }
+        let Ok(mut heard) = PresenceMessage::decode(message.payload) else {
+            tracing::debug!("a foreign message came about presence");
+            return;
+        };
+        let Some(said) = heard.body.take() else { return };
+        let node = heard.incarnation;
+        if let Said::Activities(activities) = &said {
+            let happened = news::read(activities);
+            happened.for_each(|activity| self.memory.announce_here(activity));
+            return;
+        }
+        if let Said::Recall(PresenceRecall {}) = said {
+            return self.site.recalled(self.now_ms());
+        }
+        let (room, asked) = match source {
+            Source::Room(room) => (Some(room), Asked::Everybody),
+            Source::Direct => (wire::room_of(&heard), Asked::Us),
+        };
+        let reply = message.reply.map(|reply| reply.to_string());
+        let knows = room.as_ref().is_some_and(|room| self.shared.knows(room));
+        let answers = self.answers.answer(room.as_ref(), &heard.tenant, &said, knows);
+        if let Some(reply) = &reply {
+            for answer in answers {
+                self.publish(reply.clone(), None, answer).await;
+            }
+        }
+        let Some(room) = room else { return };
+        if let Some(body) = self.reader.read(node, &room, said) {
+            let outs = self.site.receive(node, &room, body, asked, self.now_ms());
+            self.send(outs, reply).await;
+        }
+    }
+
+    async fn change(&mut self, change: Result<NodeChange, RecvError>) {
+        match change {
+            Ok(NodeChange::Came(node)) => self.came(node.incarnation).await,
+            Ok(NodeChange::Went(node)) => self.went(node.incarnation),
+            Err(RecvError::Lagged(_)) => self.compare_nodes().await,
+            // The nodes live as long as this, so this does not come.
+            Err(RecvError::Closed) => tokio::time::sleep(LOOK_INTERVAL).await,
+        }
+    }
+
+    async fn compare_nodes(&mut self) {
+        let live: HashSet<u64> = self.nodes.live().iter().map(|node| node.incarnation).collect();
+        for node in self.live.difference(&live).copied().collect::<Vec<_>>() {
+            self.went(node);
+        }
+        for node in live {
+            self.came(node).await;
+        }
+    }
+
+    async fn came(&mut self, node: u64) {
+        self.live.insert(node);
+        let outs = self.site.came(node);
+        self.send(outs, None).await;
+    }
+
+    fn went(&mut self, node: u64) {
+        self.live.remove(&node);
+        let ago = self.nodes.silent_for(node).unwrap_or_default();
+        self.site.went(node, ago, self.now_ms());
+    }
+
+    async fn recheck(&mut self) {
+        self.compare_nodes().await;
+        self.site.recheck(self.now_ms());
+    }
+
+    async fn flush(&mut self) {
+        let outs = self.site.flush(self.now_ms());
+        self.send(outs, None).await;
+        let news = std::mem::take(&mut self.news);
+        if !news.is_empty() {
+            let said = news::write(&news);
+            let bytes = wire::write(self.nodes.own().incarnation, "", "", said);
+            self.publish(self.nats.subjects().activity(), None, bytes).await;
+        }
+    }
+
+    /// Subscribes to what should be and is not yet, and to activity while somebody watches.
+    async fn look(&mut self) {
+        self.subscriptions.watch(self.memory.is_watched()).await;
+        for room in self.subscriptions.retry().await {
+            self.shared.set_followed(&room, true);
+            self.site.ask_anew(&room, self.now_ms());
+        }
+    }
+
+    async fn say_goodbye(&mut self) {
+        self.flush().await;
+        let flushing = self.nats.control().client().flush();
+        if !matches!(timeout(SEND_WITHIN, flushing).await, Ok(Ok(()))) {
+            tracing::debug!("the last changes of presence may not have been sent");
+        }
+    }
+
+    /// Sends in order.
+    async fn send(&mut self, outs: Vec<Out>, answer_to: Option<String>) {
+        for out in outs {
+            match out {
+                Out::Follow(room) => {
+                    if self.subscriptions.follow(&room).await {
+                        self.shared.set_followed(&room, true);
+                    }
+                }
+                Out::Unfollow(room) => {
+                    self.shared.set_followed(&room, false);
+                    self.subscriptions.unfollow(&room);
+                }
+                Out::Tell(room, body) => {
+                    let subject = self.nats.subjects().presence(&room);
+                    self.publish_body(subject, None, body).await;
+                }
+                Out::TellNode(node, room, body) => {
+                    let subject = self.nats.subjects().presence_of_node(node);
+                    self.publish_body(subject, Some(&room), body).await;
+                }
+                Out::Answer(room, body) => {
+                    if let Some(reply) = answer_to.clone() {
+                        self.publish_body(reply, Some(&room), body).await;
+                    }
+                }
+                Out::Recall(node) => {
+                    let said = Said::Recall(PresenceRecall {});
+                    let bytes = wire::write(self.nodes.own().incarnation, "", "", said);
+                    let subject = self.nats.subjects().presence_of_node(node);
+                    self.publish(subject, None, bytes).await;
+                }
+            }
+        }
+    }
+
+    async fn publish_body(&mut self, subject: String, room: Option<&Room>, body: Body) {
+        let reply = matches!(body, Body::Ask(_)).then(|| self.inbox.clone());
+        for bytes in wire::write_body(self.nodes.own().incarnation, room, body, PART_BYTES) {
+            self.publish(subject.clone(), reply.clone(), bytes).await;
+        }
+    }
+
+    /// Sends, if there is a connection: what is not sent is found missing when there is one again.
+    async fn publish(&mut self, subject: String, reply: Option<String>, bytes: Bytes) {
+        let control = self.nats.control();
+        if !control.is_connected() {
+            return;
+        }
+        let client = control.client();
+        let sending = match reply {
+            Some(reply) => client.publish_with_reply(subject, reply, bytes).left_future(),
+            None => client.publish(subject, bytes).right_future(),
+        };
+        if !matches!(timeout(SEND_WITHIN, sending).await, Ok(Ok(()))) {
+            tracing::debug!("a message about presence could not be sent");
+        }
+    }
+}
+
+/// Whether a message is this node's own, without reading all of it: its first field is who says it.
+fn is_from(payload: &[u8], node: u64) -> bool {
+    const FIXED64_FIELD_1: u8 = 0x09;
+    payload
+        .split_first()
+        .is_some_and(|(tag, rest)| *tag == FIXED64_FIELD_1 && rest.starts_with(&node.to_le_bytes()))
+}
