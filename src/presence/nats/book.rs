@@ -117,7 +117,9 @@ mod tests {
             }
             prop_assert_eq!(book.stand(1), other.stand(1));
             let users: Vec<UserId> = book.users().cloned().collect();
-            users.iter().for_each(|user| { book.set(user, None); });
+            for user in &users {
+                book.set(user, None);
+            }
             prop_assert_eq!((book.is_empty(), book.digest), (true, 0));
         }
     }

@@ -41,7 +41,7 @@ pub(super) fn write(node: u64, tenant: &str, room: &str, said: Said) -> Bytes {
 pub(super) fn write_body(node: u64, room: Option<&Room>, body: Body, part_bytes: usize) -> Vec<Bytes> {
     let (tenant, name) = room.map_or(("", ""), |room| (room.tenant(), room.name()));
     let said = match body {
-        Body::Update(update) => parts(update, part_bytes),
+        Body::Update(update) => parts(&update, part_bytes),
         Body::Stand(stand) => vec![Said::Stand(write_stand(&stand))],
         Body::Ask(known) => vec![Said::Ask(proto::PresenceAsk {
             known: known.iter().map(write_stand).collect(),
@@ -55,7 +55,7 @@ pub(super) fn room_of(message: &proto::PresenceMessage) -> Option<Room> {
     Room::parse(&Tenant::parse(&message.tenant).ok()?, &message.room).ok()
 }
 
-fn parts(update: Update, part_bytes: usize) -> Vec<Said> {
+fn parts(update: &Update, part_bytes: usize) -> Vec<Said> {
     let mut parts = vec![Vec::new()];
     let mut bytes = 0;
     for changed in &update.changes {
@@ -169,26 +169,32 @@ fn read_stand(stand: &proto::PresenceStand) -> Stand {
     }
 }
 
+/// An update that comes in parts: the node, the room, the version and the one before it.
+type Split = (u64, Room, u64, u64);
+
+/// The parts that have come.
+type Parts = Vec<Option<Vec<Changed>>>;
+
 /// Reads what is said of rooms, and joins parts.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
-    partial: HashMap<(u64, Room, u64, u64), Vec<Option<Vec<Changed>>>>,
+    partial: HashMap<Split, Parts>,
 }
 
 impl Reader {
     /// What is said of a room; `None` when it is something else, foreign or not complete yet.
     pub(super) fn read(&mut self, node: u64, room: &Room, said: Said) -> Option<Body> {
         match said {
-            Said::Update(update) => self.update(node, room, update).map(Body::Update),
+            Said::Update(update) => self.update(node, room, &update).map(Body::Update),
             Said::Stand(stand) => Some(Body::Stand(read_stand(&stand))).filter(|_| stand.incarnation == node),
             Said::Ask(ask) => Some(Body::Ask(ask.known.iter().map(read_stand).collect())),
             _ => None,
         }
     }
 
-    fn update(&mut self, node: u64, room: &Room, update: proto::PresenceUpdate) -> Option<Update> {
+    fn update(&mut self, node: u64, room: &Room, update: &proto::PresenceUpdate) -> Option<Update> {
         let changes: Option<Vec<Changed>> = update.changes.iter().map(read_changed).collect();
-        let changes = self.join(node, room, &update, changes?)?;
+        let changes = self.join(node, room, update, changes?)?;
         Some(Update {
             version: update.version,
             previous: update.previous,

@@ -25,6 +25,9 @@ const PART_BYTES: usize = 120;
 const SILENCE_MAX_MS: u64 = 3500;
 const ECHO_MAX_MS: u64 = 3000;
 
+/// What is sent, to one node or to all.
+pub(super) type Sent = (Subject, Option<usize>, Vec<bytes::Bytes>);
+
 #[derive(Default)]
 struct Recorder(Mutex<Vec<Arc<Change>>>);
 
@@ -164,7 +167,7 @@ impl Node {
         now_ms - self.echo_ms < ECHO_MAX_MS
     }
 
-    pub(super) fn receive(&mut self, packet: Packet, now_ms: u64) -> Vec<(Subject, Option<usize>, Vec<bytes::Bytes>)> {
+    pub(super) fn receive(&mut self, packet: Packet, now_ms: u64) -> Vec<Sent> {
         let from = packet.from;
         if packet.subject == Subject::Heartbeat {
             return self.hear(from, &packet.bytes, now_ms);
@@ -173,13 +176,13 @@ impl Node {
         let (room, asked) = match packet.subject {
             Subject::Room(room) if !self.subscribed.contains(&room) => return Vec::new(),
             Subject::Room(room) => (room, Asked::Everybody),
-            _ => match wire::room_of(&message) {
-                Some(room) => (room, Asked::Us),
-                None => {
+            _ => {
+                let Some(room) = wire::room_of(&message) else {
                     self.site.recalled(now_ms);
                     return Vec::new();
-                }
-            },
+                };
+                (room, Asked::Us)
+            }
         };
         let said = message.body.take().unwrap();
         let Some(body) = self.reader.read(message.incarnation, &room, said) else {
@@ -189,7 +192,7 @@ impl Node {
         self.send(outs, Some(from))
     }
 
-    fn hear(&mut self, from: usize, bytes: &[u8], now_ms: u64) -> Vec<(Subject, Option<usize>, Vec<bytes::Bytes>)> {
+    fn hear(&mut self, from: usize, bytes: &[u8], now_ms: u64) -> Vec<Sent> {
         if from == self.index {
             if !self.hears(now_ms) {
                 self.hearing_since_ms = now_ms;
@@ -205,7 +208,7 @@ impl Node {
     }
 
     /// What the node does by itself.
-    pub(super) fn tick(&mut self, now_ms: u64) -> Vec<(Subject, Option<usize>, Vec<bytes::Bytes>)> {
+    pub(super) fn tick(&mut self, now_ms: u64) -> Vec<Sent> {
         if self.hears(now_ms) {
             for (node, (heard_ms, lives)) in &mut self.heard {
                 let silent_ms = now_ms - (*heard_ms).max(self.hearing_since_ms);
@@ -222,7 +225,7 @@ impl Node {
         self.send(outs, None)
     }
 
-    fn send(&mut self, outs: Vec<Out>, to: Option<usize>) -> Vec<(Subject, Option<usize>, Vec<bytes::Bytes>)> {
+    fn send(&mut self, outs: Vec<Out>, to: Option<usize>) -> Vec<Sent> {
         let write = |room: Option<&Room>, body| wire::write_body(self.incarnation, room, body, PART_BYTES);
         let mut sent = Vec::new();
         for out in outs {

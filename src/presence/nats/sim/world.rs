@@ -8,7 +8,7 @@ use rand::{Rng as _, SeedableRng as _};
 use tokio::time::advance;
 
 use super::network::{Network, Packet, Subject, Weather};
-use super::node::{Node, user_id};
+use super::node::{Node, Sent, user_id};
 use crate::identity::UserId;
 use crate::json::Json;
 use crate::presence::memory::Config;
@@ -217,7 +217,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, sent: Vec<(Subject, Option<usize>, Vec<bytes::Bytes>)>) {
+    fn send(&mut self, from: usize, sent: Vec<Sent>) {
         if matches!(self.nodes[from].1, Fate::CutOff { .. }) {
             return;
         }

@@ -66,7 +66,9 @@ impl TestNode {
     pub(super) fn freeze(&self) -> SyncSender<()> {
         let (thaw, frozen) = sync_channel(0);
         // The runtime's only thread.
-        let freezing = async move { drop(frozen.recv()) };
+        let freezing = async move {
+            let _ = frozen.recv();
+        };
         drop(self.runtime.as_ref().unwrap().spawn(freezing));
         thaw
     }
