@@ -42,3 +42,6 @@ pub mod cli;
 pub mod config;
 pub mod gateway;
 pub mod telemetry;
+
+#[cfg(test)]
+mod testing;

@@ -1,17 +1,5 @@
 //! The conformance suite over a real server, and what only this bus has to do.
 
-#[path = "../../../tests/it/support/nats.rs"]
-#[allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    unused_imports,
-    clippy::pedantic,
-    clippy::disallowed_methods,
-    reason = "shared with the integration tests, used in part"
-)]
-mod servers;
-
 mod faults;
 mod nodes;
 mod suite;
@@ -25,6 +13,7 @@ use super::{Config, NatsBus};
 use crate::bus::history::{HistoryLimits, HistoryRules};
 use crate::lease::Lease;
 use crate::nats::{self, Nats};
+use crate::testing::nats as servers;
 use servers::NatsServer;
 
 /// The settings of a deployment of its own on a server.

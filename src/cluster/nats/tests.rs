@@ -1,13 +1,3 @@
-#[path = "../../../tests/it/support/nats.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    unreachable_pub,
-    clippy::pedantic,
-    clippy::allow_attributes_without_reason,
-    reason = "the harness of the integration tests, of which a part is used here"
-)]
-mod harness;
 mod node;
 
 use std::sync::Arc;
@@ -15,7 +5,6 @@ use std::time::Duration;
 
 use prost::Message as _;
 
-use self::harness::NatsServer;
 use self::node::{Member, within};
 use crate::cluster::{ClusterError, Everywhere, Found, Place};
 use crate::error::CloseReason;
@@ -26,6 +15,7 @@ use crate::json::Json;
 use crate::policy::{Policy as _, Revocation, RevocationScope};
 use crate::proto::node_v1::NodeOrder;
 use crate::room::{Room, Tenant};
+use crate::testing::nats::NatsServer;
 
 const TTL: Duration = Duration::from_secs(60);
 

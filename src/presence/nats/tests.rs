@@ -2,30 +2,12 @@
 
 mod support;
 
-#[path = "../../../tests/it/support/nats.rs"]
-#[allow(
-    dead_code,
-    unused_imports,
-    unreachable_pub,
-    clippy::module_inception,
-    reason = "the harness of the integration tests, of which this uses a part"
-)]
-mod nats_server;
-
-#[path = "../../../tests/it/support/proxy.rs"]
-#[allow(
-    dead_code,
-    unreachable_pub,
-    reason = "the harness of the integration tests, of which this uses a part"
-)]
-mod proxy;
-
 use std::time::{Duration, Instant};
 
-use self::nats_server::NatsServer;
-use self::proxy::Proxy;
 use self::support::{Counter, TestNode, room};
 use super::*;
+use crate::testing::nats::NatsServer;
+use crate::testing::proxy::Proxy;
 
 const NO_GRACE: Duration = Duration::ZERO;
 

@@ -7,7 +7,6 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::harness::NatsServer;
 use crate::cluster::nats::{Cluster, Own, start};
 use crate::cluster::{Config, Everywhere};
 use crate::hub::{JoinRefusal, Joined, Letters, Mailbox, Order, Shards, Who};
@@ -18,6 +17,7 @@ use crate::nats::nodes::Nodes;
 use crate::nats::{self, Nats};
 use crate::policy::{Action, Permit, RulePolicy, Service};
 use crate::room::{Room, Tenant};
+use crate::testing::nats::NatsServer;
 
 /// Waits for what must happen.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
