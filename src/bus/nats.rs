@@ -31,12 +31,15 @@ mod lanes;
 mod last_values;
 mod live;
 mod partition;
+mod proof;
 mod publish;
 mod read;
 mod repair;
 mod ring;
 mod server;
 mod shared;
+#[cfg(test)]
+mod sim;
 mod streams;
 mod sweep;
 #[cfg(test)]
@@ -188,28 +191,15 @@ impl NatsBus {
     /// Subscribes to a room in NATS, waits until that is in effect, and finds out where the room stands.
     async fn join(&self, live: &Arc<LiveRoom>) -> Result<(), BusUnavailable> {
         let shared = &self.shared;
-        self.listen(live).await?;
+        if live.lock().feed.is_none() {
+            shared.listen(live).await?;
+        }
         let head = shared.head_for_members(live).await?;
         let held = live.lock().chain.held();
         let mut permits = shared.permits(held).await;
         let mut state = live.lock();
         state.join(live, head, &mut permits, &shared.keeping);
         shared.repair_if_needed(live, &mut state);
-        Ok(())
-    }
-
-    /// Subscribes to a room in NATS, if that was not done.
-    async fn listen(&self, live: &Arc<LiveRoom>) -> Result<(), BusUnavailable> {
-        let shared = &self.shared;
-        if live.lock().feed.is_none() {
-            let subject = shared.server.nats.subjects().live(&live.room);
-            let subscribed = shared.server.nats.fanout().client().subscribe(subject).await;
-            let messages = subscribed.map_err(|_| BusUnavailable("nats does not answer"))?;
-            let (feed, abort) = Feed::new(Arc::clone(live), messages);
-            let sent = shared.feeds.send(feed).await;
-            sent.map_err(|_| BusUnavailable("the bus has ended"))?;
-            live.lock().feed = Some(abort);
-        }
         Ok(())
     }
 

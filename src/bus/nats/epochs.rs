@@ -64,32 +64,19 @@ pub(super) async fn settle(
     Err(Silence::Away)
 }
 
-/// Writes how far the stream has come, if nobody has written otherwise since.
-pub(super) async fn raise(server: &Server, partition: &Partition) -> Result<(), Silence> {
+/// Writes how far the stream has come, if nobody has written otherwise since. Answers the epoch that is written.
+pub(super) async fn raise(server: &Server, partition: &Partition) -> Result<Option<Epoch>, Silence> {
     let (identity, highest) = (partition.identity(), partition.highest());
     let record = read(server, partition.number).await?;
-    let ours = record.written.as_ref().is_some_and(|written| {
-        Epoch::from_bits(written.epoch) == identity.epoch && written.created == identity.created
-    });
-    let behind = record.written.as_ref().is_some_and(|written| written.high < highest);
-    if ours && behind {
-        write(
-            server,
-            partition.number,
-            &record,
-            identity.epoch,
-            &identity.created,
-            highest,
-        )
-        .await?;
+    let Some(written) = &record.written else {
+        return Ok(None);
+    };
+    let epoch = Epoch::from_bits(written.epoch);
+    let ours = epoch == identity.epoch && written.created == identity.created;
+    if ours && written.high < highest {
+        write(server, partition.number, &record, epoch, &identity.created, highest).await?;
     }
-    Ok(())
-}
-
-/// The epoch that is written, whatever stream it is about.
-pub(super) async fn written(server: &Server, partition: u16) -> Result<Option<Epoch>, Silence> {
-    let record = read(server, partition).await?;
-    Ok(record.written.map(|written| Epoch::from_bits(written.epoch)))
+    Ok(Some(epoch))
 }
 
 async fn read(server: &Server, partition: u16) -> Result<Record, Silence> {

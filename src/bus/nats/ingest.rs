@@ -83,11 +83,12 @@ async fn take(shared: &Shared, live: &Arc<LiveRoom>, message: Message) {
                 partition.doubt();
                 shared.check_wanted.notify_one();
             }
-            partition.has(seq);
             state.heard = true;
             let mut out = Vec::new();
             state.chain.live(seq, prev, event, &mut out);
             state.apply(live, out, &mut permits, &shared.keeping);
+            // Not what waits: it may be of a stream that is no more.
+            partition.has(state.chain.last());
         }
     }
     if !state.chain.is_suspect() {

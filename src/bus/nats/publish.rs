@@ -234,6 +234,7 @@ async fn refusal(shared: &Shared, draft: &mut Draft<'_>, refused: &Refused) -> V
     match refused.kind() {
         PublishErrorKind::WrongLastSequence => conflict(shared, draft).await,
         PublishErrorKind::StreamNotFound => {
+            draft.partition.doubt();
             shared.check_wanted.notify_one();
             Verdict::Again
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::gate::Gate;
 use super::live::LiveRoom;
 use super::partition::{Partition, lock};
+use super::proof::{Evidence, reaches_back};
 use super::ring::{Ring, Since};
 use super::server::{Silence, StreamState};
 use super::shared::Shared;
@@ -67,8 +68,9 @@ impl Shared {
     /// How a partition's stream is once every subscription that was made before is in effect.
     pub(super) async fn state_after_barrier(&self, partition: &Partition) -> Result<StreamState, Silence> {
         let ask = async || {
-            self.server.barrier(partition.number).await?;
-            self.state(partition).await
+            let passed = self.server.barrier(partition.number).await;
+            let state = self.state(partition).await?;
+            passed.map(|()| state)
         };
         partition.joins.pass(ask).await
     }
@@ -253,8 +255,13 @@ impl Shared {
         let asked = since.unwrap_or(Offset::ZERO);
         let inclusive = run.first().is_some_and(|(seq, _)| since == Some(Offset(*seq)));
         let run: Vec<_> = run.into_iter().filter(|(seq, _)| *seq > asked.0).collect();
-        let all_retained = run.len() < self.retained_max() && state.first <= asked.0.saturating_add(1);
-        let proven = inclusive || all_retained;
+        let evidence = Evidence {
+            inclusive,
+            events: run.len(),
+            retained_max: self.retained_max(),
+            nothing_dropped: reaches_back(state.first, asked.0),
+        };
+        let proven = evidence.is_whole();
         let floor = if proven {
             asked
         } else {

@@ -9,9 +9,11 @@ use futures_util::stream::FuturesUnordered;
 use super::chain::{Fetch, Fetched};
 use super::live::LiveRoom;
 use super::partition::lock;
+use super::proof::{Evidence, reaches_back};
 use super::server::Silence;
 use super::shared::Shared;
 use crate::event::Event;
+use crate::position::Epoch;
 
 /// Pauses while a replica has not yet what the leader has, or the server does not answer.
 const PAUSES: [Duration; 5] = [
@@ -45,7 +47,7 @@ fn next(shared: &Shared) -> Option<Arc<LiveRoom>> {
 async fn repair(shared: &Shared, live: Arc<LiveRoom>) {
     let mut pauses = PAUSES.iter();
     loop {
-        let (asked, rejoin) = {
+        let (asked, rejoin, epoch) = {
             let mut state = live.lock();
             let rejoin = state.chain.is_joining() && state.reset;
             let asked = state.chain.fetch();
@@ -53,10 +55,10 @@ async fn repair(shared: &Shared, live: Arc<LiveRoom>) {
                 state.queued = false;
                 return;
             }
-            (asked, rejoin)
+            (asked, rejoin, state.epoch)
         };
         let progress = match asked {
-            Some(asked) => fetch(shared, &live, asked).await,
+            Some(asked) => fetch(shared, &live, asked, epoch).await,
             None if rejoin => go_on(shared, &live).await,
             None => Ok(()),
         };
@@ -71,7 +73,7 @@ async fn repair(shared: &Shared, live: Arc<LiveRoom>) {
     }
 }
 
-async fn fetch(shared: &Shared, live: &Arc<LiveRoom>, asked: Fetch) -> Result<(), Silence> {
+async fn fetch(shared: &Shared, live: &Arc<LiveRoom>, asked: Fetch, epoch: Epoch) -> Result<(), Silence> {
     let fetched = ask(shared, live, asked).await?;
     let (events, confirmed) = match &fetched {
         Fetched::Exact { events, confirmed } => (events.len(), *confirmed),
@@ -80,7 +82,7 @@ async fn fetch(shared: &Shared, live: &Arc<LiveRoom>, asked: Fetch) -> Result<()
     let held = live.lock().chain.held();
     let mut permits = shared.permits(events + held).await;
     let mut state = live.lock();
-    if state.chain.last() < asked.after || state.chain.is_joining() {
+    if state.epoch != epoch || state.chain.is_joining() {
         // The history began anew meanwhile.
         return Ok(());
     }
@@ -104,16 +106,14 @@ async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<E
     let events: Vec<(u64, Event)> = run.into_iter().filter(|(seq, _)| *seq > asked.after).collect();
     let reached = events.last().map_or(asked.after, |(seq, _)| *seq);
     let enough = reached >= asked.want && !asked.verify;
-    let proven = if inclusive {
-        true
-    } else if events.len() >= shared.retained_max() {
-        false
-    } else {
-        // Nothing can have been dropped for its age if somebody looked not long ago, nor if the stream still holds
-        // everything since.
-        (!asked.verify && swept_before < shared.trusted_age())
-            || shared.state(partition).await?.first <= asked.after + 1
+    let recent = !asked.verify && swept_before < shared.trusted_age();
+    let evidence = Evidence {
+        inclusive,
+        events: events.len(),
+        retained_max: shared.retained_max(),
+        nothing_dropped: recent || inclusive || reaches_back(shared.state(partition).await?.first, asked.after),
     };
+    let proven = evidence.is_whole();
     if enough && proven {
         return Ok(Fetched::Exact {
             events,
@@ -146,6 +146,8 @@ async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<E
 
 /// Finds where a room goes on whose history began anew.
 async fn go_on(shared: &Shared, live: &Arc<LiveRoom>) -> Result<(), Silence> {
+    // What still waits to be read may be of the history that ended.
+    shared.listen(live).await?;
     let head = shared.head_for_members(live).await?;
     let held = live.lock().chain.held();
     let mut permits = shared.permits(held).await;

@@ -198,10 +198,8 @@ impl Server {
         let client = self.nats.fanout().client();
         match client.request_with_headers(subject, headers, Bytes::new()).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(match error.kind() {
-                async_nats::RequestErrorKind::NoResponders => Silence::NoStream,
-                _ => Silence::Away,
-            }),
+            // Without a leader nobody responds; whether there is no stream says `state`.
+            Err(_) => Err(Silence::Away),
         }
     }
 
@@ -268,7 +266,7 @@ impl Server {
                     answer.up_to = number(wire::UP_TO_SEQUENCE);
                     return Ok(answer);
                 }
-                Some(StatusCode::NO_RESPONDERS) => return Err(Silence::NoStream),
+                Some(StatusCode::NO_RESPONDERS) => return Err(Silence::Away),
                 Some(status) => {
                     let said = message.description.unwrap_or_default();
                     tracing::warn!(%status, said, "nats refused a read");

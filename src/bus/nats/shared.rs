@@ -92,6 +92,21 @@ impl Shared {
         }
     }
 
+    /// Subscribes to a room in NATS. What an earlier subscription still has to read is dropped.
+    pub(super) async fn listen(&self, live: &Arc<LiveRoom>) -> Result<(), Silence> {
+        let subject = self.server.nats.subjects().live(&live.room);
+        let subscribed = self.server.nats.fanout().client().subscribe(subject).await;
+        let messages = subscribed.map_err(|_| Silence::Away)?;
+        let (feed, abort) = Feed::new(Arc::clone(live), messages);
+        // Ended first, so that nothing ephemeral comes twice.
+        if let Some(old) = live.lock().feed.take() {
+            old.abort();
+        }
+        self.feeds.send(feed).await.map_err(|_| Silence::Away)?;
+        live.lock().feed = Some(abort);
+        Ok(())
+    }
+
     /// How a partition's stream is. A stream that is another one than before, or has gone back, begins a new epoch first.
     pub(super) async fn state(&self, partition: &Partition) -> Result<StreamState, Silence> {
         let known = partition.highest();

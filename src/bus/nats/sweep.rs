@@ -10,7 +10,6 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::epochs;
-use super::ingest::Feed;
 use super::live::LiveRoom;
 use super::partition::Partition;
 use super::server::{HEADS_MAX, Silence};
@@ -18,6 +17,9 @@ use super::shared::Shared;
 
 /// How often the epochs' records are read, and raised.
 const RECORDS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Between two looks, however much is wrong.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Partitions that are looked at at once.
 const AT_ONCE: usize = 8;
@@ -51,6 +53,7 @@ pub(super) async fn run(shared: &Shared, stop: CancellationToken) {
         if looked.contains(&Err(Silence::NoStream)) {
             restore(shared).await;
         }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -74,7 +77,7 @@ async fn look(shared: &Shared, partition: &Partition, records: bool) -> Result<(
     } else {
         sweep(shared, partition).await
     };
-    if doubted && looked.is_err() {
+    if looked.is_err() {
         partition.doubt();
     }
     looked
@@ -82,11 +85,10 @@ async fn look(shared: &Shared, partition: &Partition, records: bool) -> Result<(
 
 async fn follow_epoch(shared: &Shared, partition: &Partition) -> Result<(), Silence> {
     shared.state(partition).await?;
-    let written = epochs::written(&shared.server, partition.number).await?;
-    if written != Some(partition.epoch()) {
+    if epochs::raise(&shared.server, partition).await? != Some(partition.epoch()) {
         shared.renew(partition).await?;
     }
-    epochs::raise(&shared.server, partition).await
+    Ok(())
 }
 
 /// After a connection broke, or something was seen that must not be: nothing is delivered until it is known that nothing
@@ -170,24 +172,11 @@ async fn found(shared: &Shared, live: &Arc<LiveRoom>, head: u64) {
         }
     };
     if silent {
-        resubscribe(shared, live).await;
-    }
-}
-
-/// Something between here and the stream has forgotten that this room is wanted.
-async fn resubscribe(shared: &Shared, live: &Arc<LiveRoom>) {
-    let subject = shared.server.nats.subjects().live(&live.room);
-    let Ok(messages) = shared.server.nats.fanout().client().subscribe(subject).await else {
-        return;
-    };
-    tracing::warn!("a room was silent and is subscribed anew");
-    let (feed, abort) = Feed::new(Arc::clone(live), messages);
-    // Ended first, so that nothing ephemeral comes twice.
-    if let Some(old) = live.lock().feed.replace(abort) {
-        old.abort();
-    }
-    live.lock().behind = 0;
-    if shared.feeds.send(feed).await.is_err() {
-        tracing::debug!("the bus ends");
+        // Something between here and the stream has forgotten that this room is wanted.
+        tracing::warn!("a room was silent and is subscribed anew");
+        match shared.listen(live).await {
+            Ok(()) => live.lock().behind = 0,
+            Err(silence) => tracing::debug!(%silence, "a room was not subscribed anew"),
+        }
     }
 }

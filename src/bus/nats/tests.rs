@@ -1,6 +1,7 @@
 //! The conformance suite over a real server, and what only this bus has to do.
 
 mod faults;
+mod figures;
 mod nodes;
 mod suite;
 

@@ -91,7 +91,7 @@ async fn a_gap_is_fetched_before_what_follows_it() {
     store(&*node.bus, &room, 5).await;
     let live = node.bus.shared.partition_of(&room).room(&room).unwrap();
     live.lock().feed = None;
-    node.bus.listen(&live).await.unwrap();
+    node.bus.shared.listen(&live).await.unwrap();
     node.bus.shared.server.barrier(live.partition).await.unwrap();
     event(&room, "after").stored(&*node.bus).await;
     assert_eq!(texts(&member.wait_for(6).await), ["0", "1", "2", "3", "4", "after"]);
@@ -107,7 +107,7 @@ async fn a_nudge_finds_what_did_not_come_live() {
     let last = *store(&*node.bus, &room, 5).await.last().unwrap();
     let live = node.bus.shared.partition_of(&room).room(&room).unwrap();
     live.lock().feed = None;
-    node.bus.listen(&live).await.unwrap();
+    node.bus.shared.listen(&live).await.unwrap();
     node.bus.shared.server.barrier(live.partition).await.unwrap();
     node.bus.shared.nudge(&room, last.offset.0).await;
     assert_eq!(texts(&member.wait_for(5).await), ["0", "1", "2", "3", "4"]);
