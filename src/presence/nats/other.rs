@@ -107,3 +107,6 @@ impl Other {
         shown.extend(changed.filter(|one| self.book.set(&one.user, one.now.as_ref().ok())));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,12 @@ fn after_quiet_every_node_shows_what_the_living_have() {
 #[test]
 #[ignore = "takes minutes"]
 fn after_quiet_every_node_shows_what_the_living_have_ten_thousand_times() {
-    (0..10_000).for_each(run);
+    for seed in 0..10_000 {
+        run(seed);
+        if (seed + 1) % 500 == 0 {
+            println!("{} seeds", seed + 1);
+        }
+    }
 }
 
 #[test]
