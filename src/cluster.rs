@@ -20,8 +20,8 @@ mod barrier;
 mod config;
 pub mod ledger;
 pub mod nats;
-//#[cfg(test)]
-//mod sim;
+#[cfg(test)]
+mod sim;
 
 use std::sync::Arc;
 use std::time::Duration;

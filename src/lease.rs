@@ -60,6 +60,12 @@ impl Lease {
         self.0.renewed.notify_waiters();
     }
 
+    /// Makes it lapse now, as if time had passed.
+    #[cfg(test)]
+    pub fn lapse(&self) {
+        self.0.until_ms.store(0, Ordering::Release);
+    }
+
     /// Waits until it holds; at once when it does.
     pub async fn held(&self) {
         loop {

@@ -19,6 +19,8 @@ mod state;
 mod sweep;
 mod tally;
 mod tenants;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 

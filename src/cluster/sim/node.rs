@@ -1,0 +1,195 @@
+//! One node: what reads the log, and one shard with one user, each step by itself.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::world::{Broken, LEASE_MS, WINDOW_MS};
+use crate::cluster::ledger::{Holder, LeaseTaken, Ledger, Record, Step};
+
+/// A join that is under way.
+struct Joining {
+    allowed: bool,
+    /// How many revocations the shard had carried out when the permit was asked for.
+    since: u32,
+    done_ms: u64,
+}
+
+/// What a shard does in one turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Take,
+    Look,
+    Write,
+}
+
+/// What a step of reading the log comes to.
+pub enum Read {
+    Nothing,
+    /// The withdrawal was carried out; when it was stored.
+    Withdrawn(u64),
+}
+
+#[expect(clippy::struct_excessive_bools, reason = "a model: each is one fact of the node")]
+pub struct Node {
+    ledger: Ledger<u64>,
+    broken: Broken,
+    /// Records that have arrived and are not read.
+    records: VecDeque<(u64, u64, Record)>,
+    pub arrived: u64,
+    withdrawing: Option<(u64, u64)>,
+    pub carried_out: u64,
+    lease_until_ms: u64,
+    is_revoked: bool,
+    // The shard.
+    revoke_ordered: bool,
+    revocations: u32,
+    pub is_member: bool,
+    joining: Option<Joining>,
+    delivered: u64,
+    mailbox: VecDeque<u64>,
+    line: Vec<u64>,
+    may_write: bool,
+    phase: Phase,
+}
+
+impl Node {
+    pub fn new(incarnation: u64, broken: Broken) -> Self {
+        let own = Holder {
+            incarnation,
+            id: incarnation.to_string().into(),
+        };
+        Self {
+            ledger: Ledger::new(own, Duration::from_millis(WINDOW_MS)),
+            broken,
+            records: VecDeque::new(),
+            arrived: 0,
+            withdrawing: None,
+            carried_out: 0,
+            lease_until_ms: 0,
+            is_revoked: false,
+            revoke_ordered: false,
+            revocations: 0,
+            is_member: true,
+            joining: None,
+            delivered: 0,
+            mailbox: VecDeque::new(),
+            line: Vec::new(),
+            may_write: false,
+            phase: Phase::Take,
+        }
+    }
+
+    pub fn ask(&mut self, now_ms: u64) -> LeaseTaken {
+        self.ledger.ask(now_ms)
+    }
+
+    pub fn arrive(&mut self, stored_ms: u64, record: Record) {
+        self.arrived += 1;
+        self.records.push_back((self.arrived, stored_ms, record));
+    }
+
+    pub fn deliver(&mut self, offset: u64) {
+        self.mailbox.extend(self.delivered + 1..=offset);
+        self.delivered = self.delivered.max(offset);
+    }
+
+    pub fn holders_at(&self, stored_ms: u64) -> Vec<Holder> {
+        self.ledger.holders_at(stored_ms)
+    }
+
+    /// Reads one record, or finds that the shard has carried the last one out.
+    pub fn read(&mut self, now_ms: u64) -> Read {
+        if let Some((sequence, stored_ms)) = self.withdrawing {
+            if self.revoke_ordered {
+                return Read::Nothing;
+            }
+            self.withdrawing = None;
+            self.carried_out = sequence;
+            return Read::Withdrawn(stored_ms);
+        }
+        let Some((sequence, stored_ms, record)) = self.records.pop_front() else {
+            return Read::Nothing;
+        };
+        match self.ledger.read(sequence, stored_ms, record) {
+            Step::Nothing => {}
+            Step::Renewed(asked_ms) => {
+                let from_ms = if self.broken == Broken::LeaseFromReading {
+                    now_ms
+                } else {
+                    asked_ms
+                };
+                self.lease_until_ms = self.lease_until_ms.max(from_ms + LEASE_MS);
+            }
+            Step::Withdraw(_) => {
+                self.is_revoked = true;
+                self.revoke_ordered = true;
+                self.withdrawing = Some((sequence, stored_ms));
+                return Read::Nothing;
+            }
+        }
+        self.carried_out = sequence;
+        Read::Nothing
+    }
+
+    /// The user asks to join; the policy answers at once, and the room is entered at `done_ms`.
+    pub fn join(&mut self, done_ms: u64) {
+        if self.joining.is_none() && !self.is_member {
+            self.joining = Some(Joining {
+                allowed: !self.is_revoked,
+                since: self.revocations,
+                done_ms,
+            });
+        }
+    }
+
+    /// One phase of the shard's turn; answers what was written to the user.
+    pub fn turn(&mut self, now_ms: u64) -> Vec<u64> {
+        match self.phase {
+            Phase::Take => {
+                if self.broken == Broken::LookBeforeTaking {
+                    self.look(now_ms);
+                    self.phase = Phase::Look;
+                    return Vec::new();
+                }
+                self.take(now_ms);
+                self.phase = Phase::Look;
+            }
+            Phase::Look => {
+                if self.broken == Broken::LookBeforeTaking {
+                    self.take(now_ms);
+                } else {
+                    self.look(now_ms);
+                }
+                self.phase = Phase::Write;
+            }
+            Phase::Write => {
+                self.phase = Phase::Take;
+                if self.may_write || self.broken == Broken::NoLookAtTheLease {
+                    let written = std::mem::take(&mut self.line);
+                    return if self.is_member { written } else { Vec::new() };
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    pub fn is_between_turns(&self) -> bool {
+        self.phase == Phase::Take
+    }
+
+    fn look(&mut self, now_ms: u64) {
+        self.may_write = now_ms < self.lease_until_ms;
+    }
+
+    fn take(&mut self, now_ms: u64) {
+        self.line.extend(self.mailbox.drain(..));
+        if std::mem::take(&mut self.revoke_ordered) {
+            self.is_member = false;
+            self.revocations += 1;
+        }
+        if let Some(joining) = self.joining.take_if(|joining| joining.done_ms <= now_ms) {
+            let is_old = joining.since != self.revocations && self.broken != Broken::JoinsByOldPermits;
+            self.is_member = joining.allowed && !is_old && now_ms < self.lease_until_ms;
+        }
+    }
+}

@@ -1,0 +1,177 @@
+mod shard;
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use self::shard::{HOUR, Shard, room};
+use crate::hub::{JoinRefusal, Joined, Order, Who};
+use crate::identity::UserId;
+use crate::policy::{Policy as _, Revocation, RevocationScope};
+use crate::room::Tenant;
+
+fn ada() -> UserId {
+    UserId::parse("ada").unwrap()
+}
+
+fn revocation(name: &str) -> Revocation {
+    Revocation {
+        tenant: Tenant::default(),
+        user: ada(),
+        scope: RevocationScope::Room(room(name)),
+    }
+}
+
+/// Revokes as a node does: the policy first.
+async fn revoke(shard: &mut Shard, name: &str) -> u32 {
+    shard.policy.inner.revoke(revocation(name), HOUR);
+    let (reply, answer) = oneshot::channel();
+    shard.order(Order::Revoke(revocation(name), String::new(), reply)).await;
+    answer.await.unwrap()
+}
+
+async fn backend_joins(shard: &mut Shard, name: &str) -> Joined {
+    let (reply, answer) = oneshot::channel();
+    let who = Who::User(Tenant::default(), ada());
+    shard.order(Order::Join(who, shard::permit(name), reply)).await;
+    answer.await.unwrap()
+}
+
+#[tokio::test]
+async fn without_the_lease_nothing_is_handed_out_and_with_it_everything_in_order() {
+    let mut shard = Shard::new();
+    let ada = shard.connect("ada");
+    shard.say(ada, r#"{"id":1,"join":{"room":"r"}}"#);
+    shard.publish("r", "before").await;
+    assert!(shard.told(ada).contains("before"));
+    shard.lapse();
+    shard.publish("r", "first").await;
+    shard.publish("r", "second").await;
+    assert_eq!(shard.told(ada), "");
+    assert!(!shard.sessions.has_work(), "a shard that waits does not spin");
+    shard.renew();
+    shard.drive();
+    let told = shard.told(ada);
+    assert!(told.find("first").unwrap() < told.find("second").unwrap(), "{told}");
+}
+
+#[tokio::test]
+async fn without_the_lease_joins_history_presence_and_publishes_are_unavailable_and_pings_are_answered() {
+    let mut shard = Shard::new();
+    let ada = shard.connect("ada");
+    shard.say(ada, r#"{"id":1,"join":{"room":"r"}}"#);
+    shard.told(ada);
+    shard.lapse();
+    for command in [
+        r#"{"id":2,"join":{"room":"s"}}"#,
+        r#"{"id":2,"historyQuery":{"room":"r"}}"#,
+        r#"{"id":2,"presenceQuery":{"room":"r"}}"#,
+        r#"{"id":2,"publish":{"room":"r","event":"n","payload":{}}}"#,
+    ] {
+        shard.say(ada, command);
+        let told = shard.told(ada);
+        assert!(told.contains("unavailable"), "{command}: {told}");
+    }
+    shard.say(ada, r#"{"id":3,"ping":{}}"#);
+    assert!(shard.told(ada).contains("pong"));
+    shard.renew();
+    shard.say(ada, r#"{"id":4,"join":{"room":"s"}}"#);
+    assert!(shard.told(ada).contains("joined"));
+}
+
+#[tokio::test]
+async fn what_was_asked_for_under_the_lease_is_not_answered_without_it() {
+    let mut shard = Shard::new();
+    let ada = shard.connect("ada");
+    shard.policy.close();
+    shard.say(ada, r#"{"id":2,"join":{"room":"r"}}"#);
+    shard.lapse();
+    shard.policy.open();
+    shard.settle().await;
+    assert!(shard.told(ada).contains("unavailable"));
+    shard.renew();
+    shard.publish("r", "unheard").await;
+    assert!(!shard.told(ada).contains("unheard"));
+}
+
+#[tokio::test]
+async fn a_revocation_is_carried_out_without_the_lease_and_what_was_held_does_not_reach_who_was_revoked() {
+    let mut shard = Shard::new();
+    let (ada, ben) = (shard.connect("ada"), shard.connect("ben"));
+    for client in [ada, ben] {
+        shard.say(client, r#"{"id":1,"join":{"room":"r"}}"#);
+        shard.told(client);
+    }
+    shard.lapse();
+    shard.publish("r", "held").await;
+    assert_eq!(revoke(&mut shard, "r").await, 1);
+    shard.renew();
+    shard.drive();
+    assert!(!shard.told(ada).contains("held"));
+    assert!(shard.told(ben).contains("held"));
+}
+
+/// The permits for home rooms are made before the rooms the client has joined are asked about.
+#[tokio::test]
+async fn a_refresh_under_way_does_not_bring_who_was_revoked_back_into_a_home_room() {
+    let mut shard = Shard::new();
+    let ada = shard.connect("ada");
+    assert!(shard.opening(ada).contains("home:ada"));
+    shard.say(ada, r#"{"id":1,"join":{"room":"r"}}"#);
+    shard.policy.close();
+    shard.say(ada, r#"{"id":2,"refresh":{"token":"ada"}}"#);
+    assert_eq!(revoke(&mut shard, "home:ada").await, 1);
+    shard.policy.open();
+    shard.settle().await;
+    shard.told(ada);
+    shard.publish("home:ada", "unheard").await;
+    assert!(!shard.told(ada).contains("unheard"));
+}
+
+#[tokio::test]
+async fn a_backend_is_told_why_nobody_joined() {
+    let mut shard = Shard::new();
+    let ada = shard.connect("ada");
+    let joined = |connections| Joined {
+        connections,
+        refused: None,
+    };
+    let refused = |why| Joined {
+        connections: 0,
+        refused: Some(why),
+    };
+    assert_eq!(backend_joins(&mut shard, "a").await, joined(1));
+    assert_eq!(backend_joins(&mut shard, "a").await, joined(1), "it is there already");
+    assert_eq!(backend_joins(&mut shard, "b").await, joined(1));
+    assert_eq!(backend_joins(&mut shard, "c").await, refused(JoinRefusal::RoomLimit));
+    shard.say(ada, r#"{"id":1,"leave":{"room":"b"}}"#);
+    revoke(&mut shard, "c").await;
+    assert_eq!(backend_joins(&mut shard, "c").await, refused(JoinRefusal::Revoked));
+    shard.lapse();
+    assert_eq!(backend_joins(&mut shard, "d").await, refused(JoinRefusal::Unavailable));
+}
+
+#[tokio::test]
+async fn who_sees_presence_is_sent_away_when_too_many_changes_wait_for_the_lease() {
+    let mut shard = Shard::new();
+    let (ada, ben) = (shard.connect("ada"), shard.connect("ben"));
+    shard.say(ada, r#"{"id":1,"join":{"room":"r","presence":true}}"#);
+    shard.say(ben, r#"{"id":1,"join":{"room":"r"}}"#);
+    shard.lapse();
+    for version in 0..5000 {
+        shard.order(Order::Presence(shard::change("r", 100 + version))).await;
+    }
+    let closed: Vec<_> = shard
+        .sessions
+        .take_closed()
+        .into_iter()
+        .map(|closed| closed.key)
+        .collect();
+    assert_eq!(closed, [ada]);
+    shard.renew();
+    tokio::time::timeout(Duration::from_secs(5), shard.settle())
+        .await
+        .unwrap();
+    shard.publish("r", "heard").await;
+    assert!(shard.told(ben).contains("heard"));
+}
