@@ -2,6 +2,8 @@
 //!
 //! The only place that knows which bus, which presence and which authenticator there is.
 
+mod adapters;
+mod backplane;
 mod reclaim;
 
 use std::io;
@@ -15,25 +17,19 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::adapters::{Adapters, Engine, Peers};
 use crate::api::{self, Context, Credentials, Health, HomeRooms};
-use crate::auth::{self, Authenticator, JwtAuthenticator};
-use crate::backend::{self, Backend, GrpcBackend, NoBackend};
-use crate::bus::memory::{self as memory_bus, MemoryBus};
-use crate::bus::{Bus, Delivery};
+use crate::auth;
+use crate::backend;
+use crate::bus::memory as memory_bus;
 use crate::cluster::Everywhere;
-use crate::cluster::alone::Alone;
 use crate::hub::admission::{self, Admission};
 use crate::hub::{Mailbox, Shards};
-use crate::lease::Lease;
 use crate::nats;
-use crate::policy::{self, Policy, RulePolicy};
-use crate::presence::Presence;
-use crate::presence::memory::{self as memory_presence, MemoryPresence};
-use crate::rooms::Rooms;
-use crate::session::{self, Post, Services, Wire};
+use crate::policy;
+use crate::presence::memory as memory_presence;
+use crate::session::{self, Post, Services};
 use crate::transport::http::{self as client_port, ClientPort};
-use crate::transport::native::json::JsonWire;
-use crate::transport::native::protobuf::ProtobufWire;
 use crate::transport::shard::{self, Shard};
 
 /// Clients on their way from the accept loop to a shard, at most.
@@ -105,6 +101,9 @@ pub enum StartError {
     /// The gRPC listener may not start like this.
     #[error("grpc: {0}")]
     Api(#[from] api::ConfigError),
+    /// NATS cannot be reached or used.
+    #[error(transparent)]
+    Nats(#[from] nats::NatsError),
     /// The system refused a thread, a descriptor or an address.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -117,7 +116,8 @@ pub struct Gateway {
     grpc_address: SocketAddr,
     drain_window: Duration,
     admission: Arc<Admission>,
-    bus: Arc<MemoryBus>,
+    engine: Engine,
+    peers: Peers,
     shards: Shards,
     health: Health,
     accepting: CancellationToken,
@@ -134,45 +134,31 @@ impl Gateway {
     pub async fn start(config: Config, listeners: Listeners) -> Result<Self, StartError> {
         let (client_address, grpc_address) = (listeners.client.local_addr()?, listeners.grpc.local_addr()?);
         config.api.validate(grpc_address, config.dev, &config.credentials)?;
-        let parts = Parts::choose(&config)?;
         let (accepting, serving, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        // Ends what has been started when something after it fails.
+        let unless_started = serving.clone().drop_guard();
+        let adapters = Adapters::choose(&config, &tasks, &serving).await?;
         let admission = Arc::new(Admission::new(config.connections));
-        let lease = Lease::unlimited();
-        let services = parts.services(&config, &admission, &lease);
-        let (mut threads, mut mailboxes, mut doors) = (Vec::new(), Vec::new(), Vec::new());
-        for index in 0..u16::try_from(config.shards.max(1)).unwrap_or(u16::MAX) {
-            let (mailbox, letters) = Mailbox::open(index, config.bus.in_flight_events_max, ORDERS_MAX);
-            let (door, upgraded) = mpsc::channel(UPGRADED_MAX);
-            let post = Post {
-                mailbox: Arc::clone(&mailbox),
-                letters,
-            };
-            let serve = ShardThread {
-                index,
-                config: config.sockets.clone(),
-                services: services.clone(),
-                post,
-                upgraded,
-            };
-            threads.push(serve.spawn(serving.clone())?);
-            mailboxes.push(mailbox);
-            doors.push(door);
+        let services = adapters.services(&config, &admission);
+        let started = start_shards(&config, &services, &serving)?;
+        let shards = Shards::new(started.mailboxes);
+        let peers = adapters.others(&config, &shards, &tasks, &serving).await?;
+        let health = Health::new().await;
+        health.set_serving(true).await;
+        if let Some(backplane) = adapters.backplane(&shards, &health) {
+            tasks.spawn(backplane.watch(accepting.clone()));
         }
-        let shards = Shards::new(mailboxes);
-        parts.run(&tasks, &serving);
         tasks.spawn(reclaim::run(Arc::clone(&admission), serving.clone()));
-        let port = Arc::new(ClientPort::new(config.client, Arc::clone(&admission), doors));
+        let port = Arc::new(ClientPort::new(config.client, Arc::clone(&admission), started.doors));
         tasks.spawn(client_port::serve(
             listeners.client,
             port,
             tasks.clone(),
             accepting.clone(),
         ));
-        let health = Health::new().await;
-        let others = Alone::new(&config.node_id, shards.clone(), Arc::clone(&services.policy));
         let context = Context {
             rooms: services.rooms.clone(),
-            everywhere: Everywhere::new(shards.clone(), Arc::new(others)),
+            everywhere: Everywhere::new(shards.clone(), peers.others()),
             policy: Arc::clone(&services.policy),
             credentials: config.credentials,
             home_rooms: config.home_rooms,
@@ -187,21 +173,21 @@ impl Gateway {
                 tracing::error!(%error, "the gRPC listener failed");
             }
         });
-        health.set_serving(true).await;
         tracing::info!(%client_address, %grpc_address, shards = shards.mailboxes().len(), "gateway started");
-        let drain_window = config.drain_window;
+        unless_started.disarm();
         Ok(Self {
             client_address,
             grpc_address,
-            drain_window,
+            drain_window: config.drain_window,
             admission,
-            bus: parts.bus,
+            engine: adapters.into_engine(),
+            peers,
             shards,
             health,
             accepting,
             serving,
             tasks,
-            threads,
+            threads: started.threads,
         })
     }
 
@@ -223,10 +209,10 @@ impl Gateway {
         self.admission.connections()
     }
 
-    /// What the in-process bus holds.
+    /// What the in-process bus holds; `None` over NATS.
     #[must_use]
-    pub fn bus_usage(&self) -> memory_bus::Usage {
-        self.bus.usage()
+    pub fn bus_usage(&self) -> Option<memory_bus::Usage> {
+        self.engine.usage()
     }
 
     /// Sends clients away, spread over the drain window, answers what is under way, and stops. Takes at most the window
@@ -234,8 +220,9 @@ impl Gateway {
     pub async fn shutdown(self) {
         const GRACE: Duration = Duration::from_secs(5);
         tracing::info!(connections = self.connections(), "draining");
-        self.health.set_serving(false).await;
         self.accepting.cancel();
+        self.health.set_serving(false).await;
+        self.engine.drain();
         if self.shards.drain(self.drain_window).await.is_ok() {
             let gone = async {
                 while self.admission.connections() > 0 {
@@ -246,6 +233,7 @@ impl Gateway {
                 tracing::warn!(connections = self.connections(), "not all clients went in time");
             }
         }
+        self.engine.leave().await;
         self.serving.cancel();
         self.tasks.close();
         if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
@@ -256,58 +244,44 @@ impl Gateway {
                 tracing::error!("a shard panicked");
             }
         }
+        self.peers.release().await;
+        self.engine.close().await;
         tracing::info!("gateway stopped");
     }
 }
 
-/// The adapters of the ports.
-struct Parts {
-    bus: Arc<MemoryBus>,
-    presence: Arc<MemoryPresence>,
-    auth: Arc<JwtAuthenticator>,
-    policy: Arc<RulePolicy>,
-    backend: Arc<dyn Backend>,
+/// The shards, as the rest of the gateway reaches them.
+struct Started {
+    threads: Vec<JoinHandle<()>>,
+    mailboxes: Vec<Arc<Mailbox>>,
+    doors: Vec<mpsc::Sender<shard::Upgraded>>,
 }
 
-impl Parts {
-    fn choose(config: &Config) -> Result<Self, StartError> {
-        let backend: Arc<dyn Backend> = match &config.backend {
-            Some(backend) => Arc::new(GrpcBackend::new(backend)?),
-            None => Arc::new(NoBackend),
+fn start_shards(config: &Config, services: &Services, stop: &CancellationToken) -> io::Result<Started> {
+    let (mut threads, mut mailboxes, mut doors) = (Vec::new(), Vec::new(), Vec::new());
+    for index in 0..u16::try_from(config.shards.max(1)).unwrap_or(u16::MAX) {
+        let (mailbox, letters) = Mailbox::open(index, config.bus.in_flight_events_max, ORDERS_MAX);
+        let (door, upgraded) = mpsc::channel(UPGRADED_MAX);
+        let post = Post {
+            mailbox: Arc::clone(&mailbox),
+            letters,
         };
-        Ok(Self {
-            bus: Arc::new(MemoryBus::new(config.bus.clone())),
-            presence: Arc::new(MemoryPresence::new(config.presence)),
-            auth: Arc::new(JwtAuthenticator::new(&config.auth)?),
-            policy: Arc::new(RulePolicy::new(&config.policy)?),
-            backend,
-        })
+        let serve = ShardThread {
+            index,
+            config: config.sockets.clone(),
+            services: services.clone(),
+            post,
+            upgraded,
+        };
+        threads.push(serve.spawn(stop.clone())?);
+        mailboxes.push(mailbox);
+        doors.push(door);
     }
-
-    fn services(&self, config: &Config, admission: &Arc<Admission>, lease: &Lease) -> Services {
-        // In the order of their formats: a link's wire is an index here.
-        let wires: Arc<[Arc<dyn Wire>]> = Arc::new([Arc::new(JsonWire), Arc::new(ProtobufWire)]);
-        assert!(wires.len() <= Delivery::FORMATS, "each wire has a slot in a delivery");
-        let (bus, presence): (Arc<dyn Bus>, Arc<dyn Presence>) = (self.bus.clone(), self.presence.clone());
-        Services {
-            auth: self.auth.clone() as Arc<dyn Authenticator>,
-            policy: self.policy.clone() as Arc<dyn Policy>,
-            rooms: Rooms::new(bus, presence),
-            backend: Arc::clone(&self.backend),
-            lease: lease.clone(),
-            admission: Arc::clone(admission),
-            wires,
-            config: Arc::new(config.session.clone()),
-        }
-    }
-
-    /// What the adapters do by themselves: forgetting, coalescing, fetching keys.
-    fn run(&self, tasks: &TaskTracker, stop: &CancellationToken) {
-        tasks.spawn(Arc::clone(&self.bus).run(stop.clone()));
-        tasks.spawn(Arc::clone(&self.presence).run(stop.clone()));
-        let (auth, stop) = (Arc::clone(&self.auth), stop.clone());
-        tasks.spawn(async move { auth.keep_keys_fresh(stop).await });
-    }
+    Ok(Started {
+        threads,
+        mailboxes,
+        doors,
+    })
 }
 
 /// What a shard's thread is given.

@@ -115,7 +115,7 @@ impl Nodes {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Starts to listen, and says for the first time that this node lives.
+    /// Starts to listen, and says for the first time that this node lives. Those who live answer at once.
     ///
     /// # Errors
     /// [`NatsError::Permission`] when a subscription is refused at once.
@@ -142,8 +142,11 @@ impl Nodes {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(message) = listening.on_control.next() => {
-                    if self.hear(&message.payload) {
-                        control.heard();
+                    match self.hear(&message.payload) {
+                        Heard::Own => control.heard(),
+                        // It knows nobody yet, and should not have to wait for the next heartbeat.
+                        Heard::Newcomer => self.say(false).await,
+                        Heard::Other => {}
                     }
                 }
                 Some(message) = listening.on_fanout.next() => {
@@ -164,19 +167,22 @@ impl Nodes {
         let _ = timeout(HEARTBEAT_INTERVAL, self.nats.control().client().flush()).await;
     }
 
-    /// Takes in a heartbeat; whether it was this node's own.
-    fn hear(&self, payload: &[u8]) -> bool {
+    fn hear(&self, payload: &[u8]) -> Heard {
         let Ok(heartbeat) = Heartbeat::decode(payload) else {
             tracing::debug!("a foreign message came as a heartbeat");
-            return false;
+            return Heard::Other;
         };
-        let is_own = heartbeat.incarnation == self.own.incarnation;
         let change = self.lock().hear(&heartbeat, Instant::now());
         self.tell_hearing();
+        let heard = match change {
+            _ if heartbeat.incarnation == self.own.incarnation => Heard::Own,
+            Some(NodeChange::Came(_)) => Heard::Newcomer,
+            _ => Heard::Other,
+        };
         if let Some(change) = change {
             self.tell(change);
         }
-        is_own
+        heard
     }
 
     fn is_own(&self, payload: &[u8]) -> bool {
@@ -234,6 +240,14 @@ impl Nodes {
     fn lock(&self) -> MutexGuard<'_, Roster> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whose heartbeat it was.
+enum Heard {
+    Own,
+    /// Of a node that was not known to live.
+    Newcomer,
+    Other,
 }
 
 /// The subscriptions of [`Nodes::run`].

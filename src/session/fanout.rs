@@ -31,7 +31,7 @@ impl<L: Link> Sessions<L> {
             if holds {
                 tracing::info!("the lease holds again, delivery goes on");
             } else {
-                tracing::warn!("the lease has lapsed, nothing is delivered");
+                tracing::info!("the lease does not hold, nothing is delivered");
             }
         }
         holds

@@ -364,7 +364,8 @@ impl<L: Link> Sessions<L> {
     pub(super) fn done(&mut self, ticket: Ticket) {
         let Some(session) = self.alive(ticket) else { return };
         session.busy = false;
-        if session.is_waiting() {
+        // Whoever is not read goes on even when nothing waits any more: the last command may have taken its time.
+        if session.is_waiting() || session.paused {
             self.ready.push(ticket);
         }
     }

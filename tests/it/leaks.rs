@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::support::{Encoding, InRoom as _, Node, eventually, home_rooms, over_encodings, user};
 
 over_encodings! {
-    after_everybody_has_gone_the_bus_holds_no_room_and_no_event,
+    ; alone: after_everybody_has_gone_the_bus_holds_no_room_and_no_event,
 }
 
 /// Rooms are forgotten as soon as nobody is in them.

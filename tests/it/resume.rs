@@ -14,19 +14,21 @@ use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Carries as _, Client, Encoding, InRoom as _, Node, home_rooms, over_encodings, user, within};
+use crate::support::{
+    Carries as _, Client, Encoding, InRoom as _, Node, home_rooms, over_encodings, over_nats, user, within,
+};
 
 over_encodings! {
     a_client_that_comes_back_gets_exactly_what_it_missed_and_then_what_is_live,
     a_client_cut_off_in_the_middle_of_its_replay_goes_on_there,
     who_missed_too_much_recovers_nothing,
     a_position_that_is_not_of_this_order_recovers_nothing,
-    a_restart_is_a_new_epoch,
     rewinding_gives_the_newest_events_and_then_what_is_live,
     home_rooms_are_resumed_while_connecting,
     a_join_under_load_has_no_seam,
     joining_again_loses_nothing_and_repeats_nothing,
     history_is_read_page_by_page_in_both_directions,
+    ; alone: a_restart_is_a_new_epoch,
 }
 
 async fn a_client_that_comes_back_gets_exactly_what_it_missed_and_then_what_is_live(encoding: Encoding) {
@@ -162,6 +164,28 @@ async fn a_position_that_is_not_of_this_order_recovers_nothing(encoding: Encodin
             assert_eq!((joined.recovered, joined.replayed), (false, 0), "{number}");
         }
     }
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_restart_of_all_nodes_over_nats_loses_nothing() {
+    over_nats(a_restart_loses_nothing()).await;
+}
+
+async fn a_restart_loses_nothing() {
+    let mut node = Node::start(Encoding::Json).await;
+    let mut ada = node.connect(user("ada")).await;
+    let before = ada.join("r").await.position.unwrap();
+    node.backend().publish("r", "before", json!({})).await;
+    node.restart().await;
+    node.backend().publish("r", "after", json!({})).await;
+    let mut ada = node.connect(user("ada")).await;
+    let joined = ada.join_since("r", &before).await;
+    assert!(joined.recovered && joined.position.unwrap().epoch == before.epoch);
+    ada.expect_event("r", "before").await;
+    ada.expect_event("r", "after").await;
+    node.backend().publish("r", "live", json!({})).await;
+    ada.expect_event("r", "live").await;
     node.finish().await;
 }
 

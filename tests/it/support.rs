@@ -26,25 +26,40 @@ pub use caller::{Caller, ROOT, TENANT, draft, payload, reason, retry_after, to_r
 pub use client::{Client, Ended};
 pub use encoding::Encoding;
 pub use identity::{SECRET, User, in_seconds, user};
-pub use node::{Node, home_rooms, rule, usual};
+pub use node::{Node, home_rooms, over_nats, rule, usual};
 pub use opening::Opening;
 pub use shorthand::{Carries, InRoom, ToRoom};
 pub use wait::{eventually, within};
 
-/// Runs each story once for each encoding a client may speak.
+/// Runs each story once for each encoding a client may speak, and once with two gateways over NATS; those after `alone` not
+/// over NATS.
 macro_rules! over_encodings {
-    ($($story:ident),+ $(,)?) => {
+    ($($story:ident),* $(,)? $(; alone: $($alone:ident),+ $(,)?)?) => {
         mod json {
             $(#[tokio::test]
             async fn $story() {
                 super::$story(crate::support::Encoding::Json).await;
-            })+
+            })*
+            $($(#[tokio::test]
+            async fn $alone() {
+                super::$alone(crate::support::Encoding::Json).await;
+            })+)?
         }
         mod protobuf {
             $(#[tokio::test]
             async fn $story() {
                 super::$story(crate::support::Encoding::Protobuf).await;
-            })+
+            })*
+            $($(#[tokio::test]
+            async fn $alone() {
+                super::$alone(crate::support::Encoding::Protobuf).await;
+            })+)?
+        }
+        mod nats {
+            $(#[tokio::test]
+            async fn $story() {
+                crate::support::over_nats(super::$story(crate::support::Encoding::Json)).await;
+            })*
         }
     };
 }

@@ -1,15 +1,21 @@
 //! A whole gateway in this process, and the proof that it forgets those who have left.
+//!
+//! Over NATS it is two: backends call the first, clients connect to both by turns. A story that holds for one node holds
+//! for both together.
 
 use std::collections::BTreeSet;
 use std::net::{Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use roomcast::api::{self, Credentials, Grant, HomeRooms, Scope, TokenDigest};
 use roomcast::auth::{self, Algorithm, ClaimsConfig, IssuerConfig, KeyConfig, Secret};
 use roomcast::bus::memory;
 use roomcast::gateway::{Config, Gateway, Listeners};
 use roomcast::hub::admission;
+use roomcast::nats;
 use roomcast::policy::{self, ActionName, RuleConfig};
 use roomcast::presence;
 use roomcast::room::RoomPattern;
@@ -19,6 +25,7 @@ use tokio::net::TcpListener;
 use tonic::transport::{Channel, Endpoint};
 
 use super::caller::ROOT;
+use super::nats::NatsServer;
 use super::opening::Opening;
 use super::raw::Raw;
 use super::{Caller, Client, Encoding, User, eventually, identity, within};
@@ -36,13 +43,28 @@ pub struct Traces {
     pub rooms: Mutex<BTreeSet<(String, String)>>,
 }
 
+tokio::task_local! {
+    static OVER_NATS: ();
+}
+
+/// Runs a story with every [`Node`] in it being two gateways over a nats-server.
+pub async fn over_nats(story: impl Future<Output = ()>) {
+    // Stories are long; boxed, they are not copied about.
+    OVER_NATS.scope((), Box::pin(story)).await;
+}
+
 /// A running gateway. A test that is through with it says so: [`Node::finish`].
 pub struct Node {
     pub encoding: Encoding,
-    gateway: Option<Gateway>,
+    /// None once it has finished; two over NATS.
+    gateways: Vec<Gateway>,
     settings: Box<dyn Settings>,
+    /// Of the first.
     channel: Channel,
+    /// Counts clients, for their turns.
+    clients: AtomicUsize,
     traces: Arc<Traces>,
+    broker: Option<NatsServer>,
 }
 
 impl Node {
@@ -53,23 +75,30 @@ impl Node {
 
     /// Starts a gateway with other settings.
     pub async fn with(encoding: Encoding, settings: impl Settings) -> Self {
-        let gateway = launch(&settings).await;
-        let channel = channel(gateway.grpc_address());
+        let broker = match OVER_NATS.try_with(|()| ()) {
+            Ok(()) => Some(NatsServer::start().await),
+            Err(_) => None,
+        };
+        let gateways = launch(&settings, broker.as_ref()).await;
         Self {
             encoding,
-            gateway: Some(gateway),
+            channel: channel(gateways[0].grpc_address()),
+            gateways,
             settings: Box::new(settings),
-            channel,
+            clients: AtomicUsize::new(0),
             traces: Arc::default(),
+            broker,
         }
     }
 
     fn gateway(&self) -> &Gateway {
-        self.gateway.as_ref().expect("the node has not finished")
+        self.gateways.first().expect("the node has not finished")
     }
 
+    /// Where the next client connects.
     pub fn client_address(&self) -> SocketAddr {
-        self.gateway().client_address()
+        let turn = self.clients.fetch_add(1, Ordering::Relaxed);
+        self.gateways[turn % self.gateways.len()].client_address()
     }
 
     pub fn grpc_address(&self) -> SocketAddr {
@@ -77,11 +106,30 @@ impl Node {
     }
 
     pub fn connections(&self) -> usize {
-        self.gateway().connections()
+        self.gateways.iter().map(Gateway::connections).sum()
     }
 
     pub fn bus_usage(&self) -> memory::Usage {
-        self.gateway().bus_usage()
+        self.gateway().bus_usage().expect("the in-process bus is asked for")
+    }
+
+    /// The names of its gateways.
+    pub fn ids(&self) -> Vec<String> {
+        (0..self.gateways.len())
+            .map(|number| format!("node-{number}"))
+            .collect()
+    }
+
+    /// Asserts how many connections a publish says it reaches. Over NATS it says what its own gateway knows, which may be
+    /// old: no more than there ever were.
+    #[track_caller]
+    pub fn assert_reached(&self, told: u32, members: u32) {
+        if self.broker.is_some() {
+            let ever = self.clients.load(Ordering::Relaxed);
+            assert!(told as usize <= ever, "{told} of {ever}");
+        } else {
+            assert_eq!(told, members);
+        }
     }
 
     /// A connected client in the node's encoding.
@@ -129,16 +177,17 @@ impl Node {
 
     /// Ends the gateway as if it was sent a signal, with clients still connected.
     pub async fn shut_down(&mut self) {
-        let gateway = self.gateway.take().expect("the node has not finished");
-        within("the gateway to shut down", gateway.shutdown()).await;
+        let gateways = std::mem::take(&mut self.gateways);
+        assert!(!gateways.is_empty(), "the node has not finished");
+        let ended = join_all(gateways.into_iter().map(Gateway::shutdown));
+        within("the gateway to shut down", ended).await;
     }
 
     /// Ends the gateway and starts another with the same settings.
     pub async fn restart(&mut self) {
         self.shut_down().await;
-        let gateway = launch(&self.settings).await;
-        self.channel = channel(gateway.grpc_address());
-        self.gateway = Some(gateway);
+        self.gateways = launch(&self.settings, self.broker.as_ref()).await;
+        self.channel = channel(self.gateway().grpc_address());
     }
 
     /// Cuts every client off, then asserts that nothing of them is left, and that the gateway ends.
@@ -170,20 +219,32 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         assert!(
-            self.gateway.is_none() || std::thread::panicking(),
+            self.gateways.is_empty() || std::thread::panicking(),
             "a test ends with `node.finish()`"
         );
     }
 }
 
-async fn launch(settings: &impl Settings) -> Gateway {
-    let mut config = usual();
-    settings(&mut config);
-    let listeners = Listeners {
-        client: TcpListener::bind("127.0.0.1:0").await.unwrap(),
-        grpc: TcpListener::bind("127.0.0.1:0").await.unwrap(),
-    };
-    Gateway::start(config, listeners).await.expect("the gateway starts")
+async fn launch(settings: &impl Settings, broker: Option<&NatsServer>) -> Vec<Gateway> {
+    let mut gateways = Vec::new();
+    for number in 0..if broker.is_some() { 2 } else { 1 } {
+        let mut config = usual();
+        config.node_id = format!("node-{number}");
+        config.nats = broker.map(|broker| nats::Config {
+            servers: vec![broker.url()],
+            // As many as make a difference, and quick to make.
+            partitions: 3,
+            ..nats::Config::default()
+        });
+        settings(&mut config);
+        let listeners = Listeners {
+            client: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            grpc: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        };
+        let gateway = Gateway::start(config, listeners).await;
+        gateways.push(gateway.expect("the gateway starts"));
+    }
+    gateways
 }
 
 fn channel(address: SocketAddr) -> Channel {

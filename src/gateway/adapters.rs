@@ -1,0 +1,290 @@
+//! The adapters of the ports: alone with everything in this process, or one of several nodes over NATS.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::backplane::Backplane;
+use super::{Config, StartError};
+use crate::api::Health;
+use crate::auth::{Authenticator, JwtAuthenticator};
+use crate::backend::{Backend, GrpcBackend, NoBackend};
+use crate::bus::memory::{MemoryBus, Usage};
+use crate::bus::nats::{self as nats_bus, NatsBus};
+use crate::bus::{Bus, Delivery};
+use crate::cluster::alone::Alone;
+use crate::cluster::nats::Cluster;
+use crate::cluster::{self, Others};
+use crate::hub::Shards;
+use crate::hub::admission::Admission;
+use crate::lease::Lease;
+use crate::nats::nodes::Nodes;
+use crate::nats::{self, Nats};
+use crate::policy::{Policy, RulePolicy};
+use crate::presence::Presence;
+use crate::presence::memory::MemoryPresence;
+use crate::presence::nats::NatsPresence;
+use crate::rooms::Rooms;
+use crate::session::{Services, Wire};
+use crate::transport::native::json::JsonWire;
+use crate::transport::native::protobuf::ProtobufWire;
+
+/// How long the connections to NATS may take to send their last words.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// How long the answers to a node's first heartbeat are waited for.
+const INTRODUCTION: Duration = Duration::from_millis(200);
+
+/// The adapters of the ports.
+pub(super) struct Adapters {
+    auth: Arc<JwtAuthenticator>,
+    policy: Arc<RulePolicy>,
+    backend: Arc<dyn Backend>,
+    lease: Lease,
+    engine: Engine,
+}
+
+/// What orders events and keeps presence.
+pub(super) enum Engine {
+    /// This process.
+    Alone {
+        bus: Arc<MemoryBus>,
+        presence: Arc<MemoryPresence>,
+    },
+    /// NATS.
+    Nats {
+        nats: Arc<Nats>,
+        nodes: Arc<Nodes>,
+        bus: Arc<NatsBus>,
+        presence: Arc<NatsPresence>,
+    },
+}
+
+impl Adapters {
+    /// Makes them. What they do by themselves they do on `tasks` until `stop`.
+    pub(super) async fn choose(
+        config: &Config,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Self, StartError> {
+        let backend: Arc<dyn Backend> = match &config.backend {
+            Some(backend) => Arc::new(GrpcBackend::new(backend)?),
+            None => Arc::new(NoBackend),
+        };
+        let auth = Arc::new(JwtAuthenticator::new(&config.auth)?);
+        let policy = Arc::new(RulePolicy::new(&config.policy)?);
+        let lease = match config.nats {
+            // It is renewed for the first time once everything to obey is known.
+            Some(_) => Lease::lapsed(),
+            None => Lease::unlimited(),
+        };
+        let engine = match &config.nats {
+            Some(nats) => Engine::over_nats(config, nats, &lease, tasks, stop).await?,
+            None => Engine::alone(config, tasks, stop),
+        };
+        let keys = (Arc::clone(&auth), stop.clone());
+        tasks.spawn(async move { keys.0.keep_keys_fresh(keys.1).await });
+        Ok(Self {
+            auth,
+            policy,
+            backend,
+            lease,
+            engine,
+        })
+    }
+
+    /// What sessions are given.
+    pub(super) fn services(&self, config: &Config, admission: &Arc<Admission>) -> Services {
+        // In the order of their formats: a link's wire is an index here.
+        let wires: Arc<[Arc<dyn Wire>]> = Arc::new([Arc::new(JsonWire), Arc::new(ProtobufWire)]);
+        assert!(wires.len() <= Delivery::FORMATS, "each wire has a slot in a delivery");
+        let (bus, presence) = self.engine.ports();
+        Services {
+            auth: self.auth.clone() as Arc<dyn Authenticator>,
+            policy: self.policy.clone() as Arc<dyn Policy>,
+            rooms: Rooms::new(bus, presence),
+            backend: Arc::clone(&self.backend),
+            lease: self.lease.clone(),
+            admission: Arc::clone(admission),
+            wires,
+            config: Arc::new(config.session.clone()),
+        }
+    }
+
+    /// The other nodes, as the API orders things of them. From here on this node is one of them.
+    pub(super) async fn others(
+        &self,
+        config: &Config,
+        shards: &Shards,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Peers, StartError> {
+        let policy = self.policy.clone() as Arc<dyn Policy>;
+        let Engine::Nats { nats, nodes, .. } = &self.engine else {
+            return Ok(Peers::None(Arc::new(Alone::new(
+                &config.node_id,
+                shards.clone(),
+                policy,
+            ))));
+        };
+        let (nats, nodes) = (Arc::clone(nats), Arc::clone(nodes));
+        let own = cluster::nats::Own {
+            nats,
+            nodes: Arc::clone(&nodes),
+            shards: shards.clone(),
+            policy,
+            lease: self.lease.clone(),
+        };
+        let cluster = cluster::nats::start(own, cluster::Config::default(), tasks, stop.clone()).await?;
+        let listening = nodes.listen().await?;
+        tasks.spawn(nodes.run(listening, stop.clone()));
+        // Who lives answers the first heartbeat at once; an order that comes before would not reach it.
+        tokio::time::sleep(INTRODUCTION).await;
+        Ok(Peers::Cluster(cluster))
+    }
+
+    /// What watches the cluster, if there is one.
+    pub(super) fn backplane(&self, shards: &Shards, health: &Health) -> Option<Backplane> {
+        let Engine::Nats { nats, nodes, .. } = &self.engine else {
+            return None;
+        };
+        Some(Backplane {
+            nats: Arc::clone(nats),
+            nodes: Arc::clone(nodes),
+            lease: self.lease.clone(),
+            shards: shards.clone(),
+            health: health.clone(),
+        })
+    }
+
+    pub(super) fn into_engine(self) -> Engine {
+        self.engine
+    }
+}
+
+/// The other nodes.
+pub(super) enum Peers {
+    /// There are none.
+    None(Arc<Alone>),
+    /// Whoever shares the NATS cluster.
+    Cluster(Arc<Cluster>),
+}
+
+impl Peers {
+    pub(super) fn others(&self) -> Arc<dyn Others> {
+        match self {
+            Self::None(alone) => alone.clone(),
+            Self::Cluster(cluster) => cluster.clone(),
+        }
+    }
+
+    /// Gives the lease back: nobody has to wait for a node that delivers nothing any more.
+    pub(super) async fn release(&self) {
+        if let Self::Cluster(cluster) = self {
+            cluster.release().await;
+        }
+    }
+}
+
+impl fmt::Debug for Peers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None(_) => "None",
+            Self::Cluster(_) => "Cluster",
+        })
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Alone { .. } => "Alone",
+            Self::Nats { .. } => "Nats",
+        })
+    }
+}
+
+impl Engine {
+    fn alone(config: &Config, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+        let bus = Arc::new(MemoryBus::new(config.bus.clone()));
+        let presence = Arc::new(MemoryPresence::new(config.presence));
+        tasks.spawn(Arc::clone(&bus).run(stop.clone()));
+        tasks.spawn(Arc::clone(&presence).run(stop.clone()));
+        Self::Alone { bus, presence }
+    }
+
+    async fn over_nats(
+        config: &Config,
+        cluster: &nats::Config,
+        lease: &Lease,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Self, StartError> {
+        let nats = Nats::connect(cluster).await?;
+        let nodes = Nodes::new(Arc::clone(&nats), &config.node_id);
+        let bounds = nats_bus::Config {
+            history: config.bus.history.clone(),
+            history_bytes_max: config.bus.history_bytes_max,
+            last_value_names_max: config.bus.last_value_names_max,
+            last_value_age_max: config.bus.last_value_age_max,
+            in_flight_events_max: config.bus.in_flight_events_max,
+            rooms_max: config.bus.rooms_max,
+            ..nats_bus::Config::default()
+        };
+        let bus = NatsBus::start(Arc::clone(&nats), bounds, lease.clone()).await?;
+        tasks.spawn(Arc::clone(&bus).run(stop.clone()));
+        let presence = NatsPresence::start(
+            Arc::clone(&nats),
+            Arc::clone(&nodes),
+            config.presence,
+            tasks,
+            stop.clone(),
+        );
+        let presence = presence.await?;
+        Ok(Self::Nats {
+            nats,
+            nodes,
+            bus,
+            presence,
+        })
+    }
+
+    fn ports(&self) -> (Arc<dyn Bus>, Arc<dyn Presence>) {
+        match self {
+            Self::Alone { bus, presence } => (bus.clone(), presence.clone()),
+            Self::Nats { bus, presence, .. } => (bus.clone(), presence.clone()),
+        }
+    }
+
+    /// What the in-process bus holds; `None` over NATS.
+    pub(super) fn usage(&self) -> Option<Usage> {
+        match self {
+            Self::Alone { bus, .. } => Some(bus.usage()),
+            Self::Nats { .. } => None,
+        }
+    }
+
+    /// Tells the others that this node sends its clients away.
+    pub(super) fn drain(&self) {
+        if let Self::Nats { nodes, .. } = self {
+            nodes.set_draining();
+        }
+    }
+
+    /// Tells the others what has become of this node's clients, once they are gone.
+    pub(super) async fn leave(&self) {
+        if let Self::Nats { presence, .. } = self {
+            presence.leave_all().await;
+        }
+    }
+
+    /// The last words, after everything else has ended.
+    pub(super) async fn close(&self) {
+        if let Self::Nats { nats, .. } = self {
+            nats.close(CLOSE_MAX).await;
+        }
+    }
+}
