@@ -25,8 +25,14 @@ pub(crate) struct Dev {
 impl Dev {
     /// Starts it on free ports and waits until it serves.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
             .args(["dev", "--port", "0", "--grpc-port", "0", "--json"])
+            .args(arguments)
             .env("ROOMCAST_DEV_SECRET", SECRET)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -24,12 +24,17 @@ struct Tail {
 
 impl Tail {
     fn start(dev: &Dev, arguments: &[&str]) -> Self {
+        Self::start_at(dev, "/url", arguments)
+    }
+
+    /// At one of several nodes, by where its address stands in what `dev` said.
+    fn start_at(dev: &Dev, url: &str, arguments: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
             .args([
                 "tail",
                 "--json",
                 "--url",
-                dev.said("/url"),
+                dev.said(url),
                 "--token",
                 dev.said("/tokens/ada"),
             ])
@@ -112,6 +117,25 @@ fn what_is_published_is_followed_and_what_was_missed_comes_back_exactly() {
     assert_eq!(back.expect("event")["payload"], 2);
     assert_eq!(back.expect("event")["payload"], 3);
     assert!(back.finish().1.iter().all(|line| line["kind"] != "gap"));
+}
+
+#[test]
+fn what_is_published_on_one_of_three_nodes_is_followed_on_another() {
+    let dev = Dev::start_with(&["--nodes", "3"]);
+    let tail = Tail::start_at(&dev, "/nodes/2/url", &["lobby", "--count", "1"]);
+    tail.expect("joined");
+    publish(&dev, "1");
+    let seen = tail.expect("event");
+    assert_eq!(seen["payload"], 1);
+    assert_eq!(tail.finish().0, Some(0));
+    publish(&dev, "2");
+    let at = &seen["position"];
+    let since = format!("{}/{}", at["epoch"].as_str().unwrap(), at["offset"]);
+    let back = Tail::start_at(&dev, "/nodes/1/url", &["lobby", "--since", &since, "--count", "1"]);
+    assert_eq!(back.expect("joined")["recovered"], true);
+    assert_eq!(back.expect("event")["payload"], 2);
+    back.finish();
+    assert_eq!(dev.terminate().code(), Some(0));
 }
 
 #[test]

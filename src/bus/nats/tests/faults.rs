@@ -1,5 +1,6 @@
 //! What happens when something breaks.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -151,6 +152,49 @@ async fn a_server_that_comes_back_empty_is_a_new_epoch_and_members_are_told() {
     until("what follows comes", async || member.seen().len() == 6).await;
     for since in [head, positions[2]] {
         assert!(matches!(node.bus.recover(&room, since, ALL).await, Ok(Recovery::Lost)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_snapshot_is_a_new_epoch_and_no_offset_is_used_twice() {
+    let (server, node) = alone(|_| ()).await;
+    let room = room("r");
+    let member = Arc::new(Log::default());
+    node.bus.subscribe(&room, member.clone()).await.unwrap();
+    store(&*node.bus, &room, 5).await;
+    until("all came", async || member.seen().len() == 5).await;
+    server.stop().await;
+    let snapshot = tempfile::tempdir().unwrap();
+    copy(&server.store(), snapshot.path());
+    server.restart().await;
+    let lost = store(&*node.bus, &room, 5).await;
+    until("all came", async || member.seen().len() == 10).await;
+    server.kill();
+    std::fs::remove_dir_all(server.store()).unwrap();
+    copy(snapshot.path(), &server.store());
+    server.restart().await;
+    until("members are told", async || member.resets().len() == 1).await;
+    let afresh = member.resets()[0];
+    assert_ne!(afresh.epoch, lost[0].epoch);
+    let next = event(&room, "next").stored(&*node.bus).await;
+    assert_eq!(next.epoch, afresh.epoch);
+    until("what follows comes", async || member.seen().len() == 11).await;
+    for since in lost {
+        assert!(matches!(node.bus.recover(&room, since, ALL).await, Ok(Recovery::Lost)));
+    }
+}
+
+/// Copies a folder and all below it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
     }
 }
 

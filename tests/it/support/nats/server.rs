@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -63,6 +64,11 @@ impl NatsServer {
     pub async fn ready(&self) {
         self.eventually("ready", || async { self.monitor("/healthz").await.map(drop) })
             .await;
+    }
+
+    /// The folder of its streams. To be touched only while it does not run.
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
     }
 
     /// For clients: `nats://127.a.b.c:port`. The same after a restart.
