@@ -4,7 +4,7 @@ use super::*;
 use crate::identity::ConnectionId;
 use crate::policy::Permit;
 
-fn whos() -> impl Strategy<Value = Who> {
+fn anyone() -> impl Strategy<Value = Who> {
     let tenant = || "[a-z]{1,10}".prop_map(|name| Tenant::parse(&name).unwrap());
     prop_oneof![
         (tenant(), "[a-zé]{1,20}").prop_map(|(tenant, user)| Who::User(tenant, UserId::parse(&user).unwrap())),
@@ -32,7 +32,7 @@ fn payloads() -> impl Strategy<Value = Payload> {
 
 fn sends() -> impl Strategy<Value = Command> {
     let fields = (
-        whos(),
+        anyone(),
         payloads(),
         proptest::option::of("[a-z]{1,9}"),
         any::<u128>(),
@@ -57,19 +57,19 @@ fn sends() -> impl Strategy<Value = Command> {
 fn commands() -> impl Strategy<Value = Command> {
     let text = || ".{0,20}";
     prop_oneof![
-        (whos(), "[a-z:]{1,20}", "[a-z]{1,9}").prop_map(|(who, room, service)| {
+        (anyone(), "[a-z:]{1,20}", "[a-z]{1,9}").prop_map(|(who, room, service)| {
             let permit = permit(&who, &room, &service);
             Command::Join(who, permit)
         }),
-        (whos(), "[a-z:]{1,20}", text()).prop_map(|(who, room, message)| {
+        (anyone(), "[a-z:]{1,20}", text()).prop_map(|(who, room, message)| {
             let room = room_of(&who, &room).unwrap();
             Command::Leave(who, room, message)
         }),
-        (whos(), proptest::sample::select(&CloseReason::ALL[..]), text())
+        (anyone(), proptest::sample::select(&CloseReason::ALL[..]), text())
             .prop_map(|(who, reason, why)| Command::Disconnect(who, reason, why)),
         sends(),
-        whos().prop_map(Command::Count),
-        whos().prop_map(Command::Identify),
+        anyone().prop_map(Command::Count),
+        anyone().prop_map(Command::Identify),
     ]
 }
 
