@@ -67,6 +67,7 @@ impl NatsServer {
     }
 
     /// The folder of its streams. To be touched only while it does not run.
+    #[allow(dead_code, reason = "used by the tests inside the crate")]
     pub fn store(&self) -> PathBuf {
         self.folder.path().join("store")
     }
