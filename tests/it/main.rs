@@ -5,6 +5,7 @@
 mod architecture;
 mod autobahn;
 mod bench;
+mod chaos;
 mod cli;
 mod config;
 mod config_docs;

@@ -31,6 +31,8 @@ mod process;
 #[path = "nats/server.rs"]
 mod server;
 
+pub use address::Address;
 pub use cluster::NatsCluster;
 pub use options::{NatsOptions, Release};
+pub use process::Process;
 pub use server::NatsServer;

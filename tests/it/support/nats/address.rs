@@ -14,7 +14,7 @@ const PORTS: [u16; 3] = [14_222, 16_222, 18_222];
 
 /// An address of one's own, for as long as this lives.
 #[derive(Debug)]
-pub(super) struct Address {
+pub struct Address {
     ip: IpAddr,
     /// Bound on the address and never accepted from: whoever else would take the address fails to bind this, and the kernel
     /// gives it back when this program ends.
@@ -22,7 +22,7 @@ pub(super) struct Address {
 }
 
 impl Address {
-    pub(super) fn claim() -> Self {
+    pub fn claim() -> Self {
         let random = RandomState::new();
         (0..TRIES)
             .find_map(|attempt| Self::try_claim(random.hash_one(attempt)))
@@ -41,15 +41,20 @@ impl Address {
         })
     }
 
+    /// One of the three ports.
+    pub fn port(&self, which: usize) -> SocketAddr {
+        (self.ip, PORTS[which]).into()
+    }
+
     pub(super) fn clients(&self) -> SocketAddr {
-        (self.ip, PORTS[0]).into()
+        self.port(0)
     }
 
     pub(super) fn routes(&self) -> SocketAddr {
-        (self.ip, PORTS[1]).into()
+        self.port(1)
     }
 
     pub(super) fn monitor(&self) -> SocketAddr {
-        (self.ip, PORTS[2]).into()
+        self.port(2)
     }
 }

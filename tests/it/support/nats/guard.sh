@@ -4,7 +4,7 @@
 #
 #   guard.sh FOLDER PROGRAM ARGUMENT..
 #
-# Prints the server's process id, and each signal after it was sent. What the server prints goes into FOLDER/output. FOLDER
+# Prints the server's process id, and each signal after it was sent. What the server prints is added to FOLDER/output. FOLDER
 # is removed if the test could not see to it.
 
 folder=$1
@@ -14,7 +14,7 @@ exec 3<&0
 # Some shells say it of each child that was killed.
 exec 2>/dev/null
 
-"$@" </dev/null >"$folder/output" 2>&1 3<&- &
+"$@" </dev/null >>"$folder/output" 2>&1 3<&- &
 server=$!
 echo "$server"
 

@@ -1,8 +1,9 @@
-//! The process of one server: signals in, its end out.
+//! The process of one server, of NATS or of Roomcast: signals in, its end out.
 //!
 //! The server is the child of `guard.sh`, which kills it when the pipe from here closes. That holds for a test program that
 //! is killed, too, and needs no `unsafe`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -13,7 +14,7 @@ const GUARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/nats/
 
 /// A server that was started. Ends with this value, at once.
 #[derive(Debug)]
-pub(super) struct Process {
+pub struct Process {
     guard: Child,
     signals: ChildStdin,
     said: BufReader<ChildStdout>,
@@ -21,16 +22,12 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `program` with its files in `folder`.
-    pub(super) fn start(program: &Path, folder: &Path) -> Self {
+    /// Starts `command`, a program and its arguments. What it prints is added to `output` in `folder`.
+    pub fn start(folder: &Path, command: &[&OsStr]) -> Self {
         let mut guard = Command::new("sh")
             .arg(GUARD)
             .arg(folder)
-            .arg(program)
-            .arg("--config")
-            .arg(folder.join("server.conf"))
-            .arg("--log")
-            .arg(folder.join("server.log"))
+            .args(command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // Ctrl-C in a terminal ends the test; the server then ends by the guard.
@@ -49,25 +46,25 @@ impl Process {
     }
 
     /// Whether the server is there; it may be paused.
-    pub(super) fn is_running(&mut self) -> bool {
+    pub fn is_running(&mut self) -> bool {
         self.guard.try_wait().expect("the guard is our child").is_none()
     }
 
     /// Sends a signal. Returns when it was sent, which is before it did anything.
-    pub(super) fn signal(&mut self, name: &str) {
+    pub fn signal(&mut self, name: &str) {
         writeln!(self.signals, "{name}").expect("the guard listens while the server runs");
         assert_eq!(line(&mut self.said), name, "what the guard said");
     }
 
     /// Kills the server (`SIGKILL`) and waits for its end.
-    pub(super) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         // It may have ended by itself, and the guard with it: then there is nobody to tell.
         let _ = writeln!(self.signals, "KILL");
         self.guard.wait().expect("the guard is our child");
     }
 
     /// Whether each of its threads is stopped.
-    pub(super) fn is_stopped(&self) -> bool {
+    pub fn is_stopped(&self) -> bool {
         let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.id)) else {
             return false;
         };

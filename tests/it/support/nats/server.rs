@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl NatsServer {
             .expect("there is room for a store");
         let file = options.file(&name, &address, &folder.path().join("store"), peers);
         fs::write(folder.path().join("server.conf"), file).expect("the folder is ours");
-        let process = Process::start(&options.release.program(), folder.path());
+        let process = start(&options, folder.path());
         Self {
             process: Mutex::new(process),
             name,
@@ -156,7 +156,7 @@ impl NatsServer {
     pub fn relaunch(&self) {
         let mut process = self.process();
         process.kill();
-        *process = Process::start(&self.options.release.program(), self.folder.path());
+        *process = start(&self.options, self.folder.path());
     }
 
     /// Asks until there is an answer. Fails, with the log, if the server ended.
@@ -178,6 +178,14 @@ impl NatsServer {
         // Nothing is left half done by what panics under it.
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The process with its files in `folder`.
+fn start(options: &NatsOptions, folder: &Path) -> Process {
+    let (config, log) = (folder.join("server.conf"), folder.join("server.log"));
+    let program = options.release.program();
+    let arguments = ["--config".as_ref(), config.as_os_str(), "--log".as_ref(), log.as_os_str()];
+    Process::start(folder, &[&[program.as_os_str()], &arguments[..]].concat())
 }
 
 /// Asks until there is an answer; fails with what `what` says after [`PATIENCE`].

@@ -1,0 +1,116 @@
+//! Compares what everybody wrote down with what the stream holds. Knows no gateway.
+//!
+//! - An acknowledged event is in the stream, once, where the answer said. One whose every attempt was answered "not stored"
+//!   is not. Of two events of a publisher, of which the first was acknowledged before the second was asked for, the first
+//!   stands first.
+//! - A client gets, of each room, what the stream holds after the position it joined at: all of it, once, in order, to the
+//!   end; unless it was told otherwise (`recovered: false`, a resync), which is counted.
+//! - Ephemeral events come at most once, those of one publisher's connection in order.
+//! - After a revocation was answered, nothing published later reaches its user in its room, and no join is accepted.
+
+mod publishes;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::ops::AddAssign;
+
+use super::log::{Id, Log, Micros};
+
+/// What must not be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Wrong {
+    /// Acknowledged and not in the stream, or in the stream and never delivered although its reader stayed to the end.
+    Lost,
+    /// Twice in the stream, or twice at a client.
+    Doubled,
+    /// Out of order.
+    Reordered,
+    /// Something was passed over without a word.
+    SilentGap,
+    /// Delivered or joined after a revocation.
+    AfterRevocation,
+    /// Stored although every answer said that it is not; delivered although it is not in the stream; another content.
+    Untrue,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    pub wrong: Wrong,
+    /// How many events it is about.
+    pub count: usize,
+    /// Who, where, what.
+    pub what: String,
+}
+
+/// What a round came to.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    pub findings: Vec<Finding>,
+    /// Events that were acknowledged.
+    pub stored: usize,
+    /// Events whose every attempt was answered "not stored".
+    pub refused: usize,
+    /// Events whose publisher was told nothing certain to the end.
+    pub unknown: usize,
+    /// Deliveries of events to clients, ephemeral ones included.
+    pub deliveries: usize,
+    /// Joins with a position that were recovered exactly.
+    pub recovered: usize,
+    /// Joins with a position after which the client was told to start anew, and resyncs: told, so not silent.
+    pub restarted: usize,
+    /// Revocations that were answered.
+    pub revoked: usize,
+}
+
+impl Outcome {
+    /// How many events are wrong in this way.
+    pub fn count(&self, wrong: Wrong) -> usize {
+        let same = self.findings.iter().filter(|finding| finding.wrong == wrong);
+        same.map(|finding| finding.count).sum()
+    }
+
+    fn find(&mut self, wrong: Wrong, count: usize, what: String) {
+        self.findings.push(Finding { wrong, count, what });
+    }
+}
+
+impl AddAssign for Outcome {
+    fn add_assign(&mut self, other: Self) {
+        self.findings.extend(other.findings);
+        self.stored += other.stored;
+        self.refused += other.refused;
+        self.unknown += other.unknown;
+        self.deliveries += other.deliveries;
+        self.recovered += other.recovered;
+        self.restarted += other.restarted;
+        self.revoked += other.revoked;
+    }
+}
+
+/// Checks a round.
+pub fn check(log: &Log) -> Outcome {
+    let mut outcome = Outcome {
+        revoked: log.revocations.len(),
+        ..Outcome::default()
+    };
+    publishes::check(log, &mut outcome);
+    let called = first_calls(log);
+    for one in &log.readers {
+        reader::check(log, &called, one, &mut outcome);
+    }
+    outcome
+}
+
+/// When each event was first asked for, and through which connection.
+fn first_calls(log: &Log) -> HashMap<Id, (Micros, u32)> {
+    let mut calls: HashMap<Id, (Micros, u32)> = HashMap::new();
+    for attempt in &log.attempts {
+        let call = (attempt.called, attempt.via);
+        let first = calls.entry(attempt.id).or_insert(call);
+        *first = call.min(*first);
+    }
+    calls
+}

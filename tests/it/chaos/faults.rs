@@ -1,0 +1,192 @@
+//! What goes wrong, when it is asked to. Each fault ends mended.
+
+use std::fmt::{Display, Formatter};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use tokio::time::sleep;
+
+use super::fleet::{Broker, Fleet, PARTITIONS};
+use crate::support::proxy::Way;
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Fault {
+    /// Nothing, but that some clients read slowly, as in every round.
+    Nothing,
+    /// A gateway is killed (`SIGKILL`) and started again.
+    GatewayKilled,
+    /// A gateway is stopped where it stands for so many seconds (`SIGSTOP`).
+    GatewayPaused(u64),
+    /// All gateways, one after the other, are asked to end (`SIGTERM`) and started again.
+    RollingRestart,
+    /// Between a gateway and NATS nothing passes for so many seconds, and nobody is told.
+    Partition(u64),
+    /// The same, one way only.
+    DeafGateway(u64),
+    /// The same, the other way only.
+    MuteGateway(u64),
+    /// The connections of a gateway to NATS are reset, three times.
+    ConnectionsReset,
+    /// NATS is killed and started again.
+    NatsKilled,
+    /// NATS is stopped where it stands for so many seconds.
+    NatsPaused(u64),
+    /// NATS has no storage left for so many seconds.
+    StorageFull(u64),
+    /// The leader of a stream is killed, and started again when there is another.
+    LeaderKilled,
+    /// The leaders of all streams hand over.
+    LeadersStepDown,
+    /// A server hands over its leaderships and its clients and ends; then it is started again.
+    LameDuck,
+}
+
+impl Fault {
+    /// What is tried on one server.
+    pub const ON_ONE: [Self; 11] = [
+        Self::Nothing,
+        Self::GatewayKilled,
+        Self::GatewayPaused(5),
+        Self::RollingRestart,
+        Self::Partition(5),
+        Self::DeafGateway(5),
+        Self::MuteGateway(5),
+        Self::ConnectionsReset,
+        Self::NatsKilled,
+        Self::NatsPaused(5),
+        Self::StorageFull(3),
+    ];
+
+    /// What is tried on a cluster of three.
+    pub const ON_THREE: [Self; 9] = [
+        Self::LeaderKilled,
+        Self::LeadersStepDown,
+        Self::LameDuck,
+        Self::NatsPaused(5),
+        Self::GatewayKilled,
+        Self::Partition(14),
+        Self::RollingRestart,
+        Self::ConnectionsReset,
+        Self::GatewayPaused(40),
+    ];
+
+    /// Does it, and mends it.
+    pub async fn happen(self, fleet: &Fleet, random: &mut StdRng) {
+        let victim = random.random_range(0..fleet.gateways.len());
+        let server = random.random_range(0..fleet.broker.servers().len());
+        let gateway = &fleet.gateways[victim];
+        match self {
+            Self::Nothing => sleep(Duration::from_secs(2)).await,
+            Self::GatewayKilled => {
+                gateway.kill();
+                sleep(Duration::from_millis(random.random_range(0..2000))).await;
+                gateway.restart().await;
+            }
+            Self::GatewayPaused(seconds) => {
+                gateway.pause().await;
+                sleep(Duration::from_secs(seconds)).await;
+                gateway.resume();
+            }
+            Self::RollingRestart => {
+                for gateway in &fleet.gateways {
+                    gateway.stop().await;
+                    gateway.restart().await;
+                }
+            }
+            Self::Partition(seconds) => {
+                let freeze = |fleet: &Fleet| fleet.network(victim).iter().for_each(|proxy| proxy.freeze_both());
+                part(fleet, victim, seconds, freeze).await;
+            }
+            Self::DeafGateway(seconds) => {
+                let freeze = |fleet: &Fleet| {
+                    let proxies = fleet.network(victim).iter();
+                    proxies.for_each(|proxy| proxy.freeze(Way::ToClient));
+                };
+                part(fleet, victim, seconds, freeze).await;
+            }
+            Self::MuteGateway(seconds) => {
+                let freeze = |fleet: &Fleet| {
+                    let proxies = fleet.network(victim).iter();
+                    proxies.for_each(|proxy| proxy.freeze(Way::ToServer));
+                };
+                part(fleet, victim, seconds, freeze).await;
+            }
+            Self::ConnectionsReset => {
+                for _ in 0..3 {
+                    fleet.network(victim).iter().for_each(|proxy| proxy.reset());
+                    sleep(Duration::from_millis(random.random_range(100..1500))).await;
+                }
+            }
+            Self::NatsKilled => {
+                let server = &fleet.broker.servers()[server];
+                server.kill();
+                sleep(Duration::from_millis(random.random_range(0..4000))).await;
+                server.restart().await;
+            }
+            Self::NatsPaused(seconds) => {
+                let server = &fleet.broker.servers()[server];
+                server.pause().await;
+                sleep(Duration::from_secs(seconds)).await;
+                server.resume();
+            }
+            Self::StorageFull(seconds) => {
+                let filler = fleet.fill_up().await;
+                sleep(Duration::from_secs(seconds)).await;
+                filler.empty().await;
+            }
+            Self::LeaderKilled => leader_killed(fleet, random.random_range(0..PARTITIONS)).await,
+            Self::LeadersStepDown => {
+                join_all((0..PARTITIONS).map(|partition| fleet.step_down(partition))).await;
+                sleep(Duration::from_secs(1)).await;
+            }
+            Self::LameDuck => {
+                let server = &fleet.broker.servers()[server];
+                server.lame_duck();
+                server.ended().await;
+                server.restart().await;
+            }
+        }
+    }
+}
+
+async fn part(fleet: &Fleet, gateway: usize, seconds: u64, freeze: impl Fn(&Fleet)) {
+    freeze(fleet);
+    sleep(Duration::from_secs(seconds)).await;
+    fleet.network(gateway).iter().for_each(|proxy| proxy.mend());
+}
+
+async fn leader_killed(fleet: &Fleet, partition: usize) {
+    let Broker::Three(cluster) = &fleet.broker else {
+        panic!("a server alone has no other to lead");
+    };
+    let stream = Fleet::stream(partition);
+    let leader = cluster.stream_leader(&stream).await;
+    cluster.server(leader).kill();
+    cluster.stream_leader(&stream).await;
+    sleep(Duration::from_secs(1)).await;
+    cluster.server(leader).restart().await;
+}
+
+impl Display for Fault {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("none (slow clients)"),
+            Self::GatewayKilled => f.write_str("gateway kill -9"),
+            Self::GatewayPaused(seconds) => write!(f, "gateway paused {seconds} s"),
+            Self::RollingRestart => f.write_str("rolling restart"),
+            Self::Partition(seconds) => write!(f, "parted from NATS {seconds} s"),
+            Self::DeafGateway(seconds) => write!(f, "hears no NATS {seconds} s"),
+            Self::MuteGateway(seconds) => write!(f, "not heard by NATS {seconds} s"),
+            Self::ConnectionsReset => f.write_str("NATS connections reset"),
+            Self::NatsKilled => f.write_str("NATS kill -9"),
+            Self::NatsPaused(seconds) => write!(f, "NATS paused {seconds} s"),
+            Self::StorageFull(seconds) => write!(f, "NATS storage full {seconds} s"),
+            Self::LeaderKilled => f.write_str("stream leader kill -9"),
+            Self::LeadersStepDown => f.write_str("leaders step down"),
+            Self::LameDuck => f.write_str("lame duck"),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Several gateways on a real NATS, each with a network of its own to it.
+
+use std::net::SocketAddr;
+
+use async_nats::jetstream;
+use serde_json::json;
+
+use crate::support::nats::{NatsCluster, NatsOptions, NatsServer};
+use crate::support::proxy::Proxy;
+use crate::support::{Caller, Gateway, GatewayOptions, ROOT, eventually};
+
+/// The name of the deployment in NATS.
+pub const DEPLOYMENT: &str = "chaos";
+/// How many streams the rooms are spread over. Few, so that a cluster on two cores has few elections.
+pub const PARTITIONS: usize = 4;
+
+/// One server, or three.
+#[derive(Debug)]
+pub enum Broker {
+    One(NatsServer),
+    Three(NatsCluster),
+}
+
+impl Broker {
+    pub fn servers(&self) -> &[NatsServer] {
+        match self {
+            Self::One(server) => std::slice::from_ref(server),
+            Self::Three(cluster) => cluster.servers(),
+        }
+    }
+
+    fn replicas(&self) -> usize {
+        self.servers().len()
+    }
+}
+
+/// What a test may choose about a fleet.
+#[derive(Clone, Debug)]
+pub struct FleetOptions {
+    pub gateways: usize,
+    pub nats: NatsOptions,
+    /// More of the `[nats]` section of each gateway.
+    pub section: String,
+    /// More of the gateways' configuration.
+    pub config: String,
+}
+
+impl Default for FleetOptions {
+    fn default() -> Self {
+        Self {
+            gateways: 3,
+            nats: NatsOptions {
+                // Gateways must not go around their proxies.
+                advertise: false,
+                jetstream: "max_file_store: 1200MB".to_owned(),
+                ..NatsOptions::default()
+            },
+            section: String::new(),
+            config: String::new(),
+        }
+    }
+}
+
+/// Gateways that are one, on one NATS.
+#[derive(Debug)]
+pub struct Fleet {
+    // In this order: gateways end before what they talk to.
+    pub gateways: Vec<Gateway>,
+    /// Of each gateway, before each server.
+    proxies: Vec<Vec<Proxy>>,
+    pub broker: Broker,
+}
+
+impl Fleet {
+    /// On one server.
+    pub async fn on_one(options: FleetOptions) -> Self {
+        let server = NatsServer::start_with(options.nats.clone()).await;
+        Self::start(Broker::One(server), options).await
+    }
+
+    /// On a cluster of three, with three replicas.
+    pub async fn on_three(options: FleetOptions) -> Self {
+        let cluster = NatsCluster::start_with(options.nats.clone()).await;
+        Self::start(Broker::Three(cluster), options).await
+    }
+
+    async fn start(broker: Broker, options: FleetOptions) -> Self {
+        let mut fleet = Self {
+            gateways: Vec::new(),
+            proxies: Vec::new(),
+            broker,
+        };
+        for number in 0..options.gateways {
+            let mut proxies = Vec::new();
+            for server in fleet.broker.servers() {
+                proxies.push(Proxy::before(server.address()).await);
+            }
+            let gateway = Gateway::start(GatewayOptions {
+                name: format!("node-{number}"),
+                config: config(&proxies, fleet.broker.replicas(), &options),
+                ..GatewayOptions::default()
+            });
+            fleet.gateways.push(gateway.await);
+            fleet.proxies.push(proxies);
+        }
+        fleet
+    }
+
+    /// The network between a gateway and NATS.
+    pub fn network(&self, gateway: usize) -> &[Proxy] {
+        &self.proxies[gateway]
+    }
+
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.gateways.iter().map(Gateway::clients).collect()
+    }
+
+    /// A backend with every right, at one of the gateways.
+    pub fn backend(&self, gateway: usize) -> Caller {
+        Caller::new(self.gateways[gateway].channel(), ROOT)
+    }
+
+    /// A connection of the test's own, around the proxies, to a server that answers.
+    pub async fn nats(&self) -> async_nats::Client {
+        eventually("a connection to NATS", || async {
+            for server in self.broker.servers() {
+                if server.is_running()
+                    && !server.is_paused()
+                    && let Ok(client) = async_nats::connect(server.url()).await
+                {
+                    return Some(client);
+                }
+            }
+            None
+        })
+        .await
+    }
+
+    /// The stream of a partition.
+    pub fn stream(partition: usize) -> String {
+        format!("{DEPLOYMENT}-h-{partition}")
+    }
+
+    /// Has the leader of a partition's stream hand over to another.
+    pub async fn step_down(&self, partition: usize) {
+        let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{}", Self::stream(partition));
+        let answer = self.nats().await.request(subject, "{}".into()).await;
+        drop(answer);
+    }
+
+    /// Uses up the servers' storage with something else; the answer empties it again.
+    pub async fn fill_up(&self) -> Filler {
+        let context = jetstream::new(self.nats().await);
+        let config = json!({"name": Filler::STREAM, "subjects": ["filler"], "num_replicas": self.broker.replicas()});
+        let config: jetstream::stream::Config = serde_json::from_value(config).expect("a configuration");
+        context.create_stream(config).await.expect("a stream is made");
+        let block = bytes::Bytes::from(vec![0; 900_000]);
+        loop {
+            let sent = context.publish("filler", block.clone()).await;
+            let Ok(acknowledgement) = sent else { continue };
+            if acknowledgement.await.is_err() {
+                return Filler(context);
+            }
+        }
+    }
+
+    /// Fails if a gateway ended that was to run, or says that something of it broke.
+    pub fn assert_sound(&self) {
+        for gateway in &self.gateways {
+            let log = gateway.log();
+            assert!(gateway.is_running(), "{} ended:\n{log}", gateway.name());
+            let broken = log.lines().find(|line| line.contains("panicked"));
+            assert_eq!(broken, None, "{} panicked:\n{log}", gateway.name());
+        }
+    }
+}
+
+/// What fills the storage up.
+#[derive(Debug)]
+pub struct Filler(jetstream::Context);
+
+impl Filler {
+    const STREAM: &str = "filler";
+
+    /// Gives the storage back.
+    pub async fn empty(self) {
+        eventually("the storage to be given back", || async {
+            self.0.delete_stream(Self::STREAM).await.is_ok().then_some(())
+        })
+        .await;
+    }
+}
+
+fn config(proxies: &[Proxy], replicas: usize, options: &FleetOptions) -> String {
+    let servers: Vec<_> = proxies.iter().map(|proxy| format!("{:?}", proxy.url())).collect();
+    format!(
+        r#"
+        [session]
+        heartbeat_interval = "2s"
+        heartbeat_grace = "8s"
+        join_rate = {{ per_second = 100000, burst = 100000 }}
+        publish_rate = {{ per_second = 100000, burst = 100000 }}
+        replay = {{ events_max = 10000, bytes_max = "64 MiB" }}
+
+        [socket]
+        outbox_bytes_max = "64 KiB"
+
+        [history]
+        events_max = 10000
+        bytes_max = "64 MiB"
+
+        {more}
+
+        [nats]
+        servers = [{servers}]
+        deployment = "{DEPLOYMENT}"
+        partitions = {PARTITIONS}
+        replicas = {replicas}
+        {section}
+        "#,
+        servers = servers.join(", "),
+        more = options.config,
+        section = options.section,
+    )
+}

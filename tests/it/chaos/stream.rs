@@ -1,0 +1,48 @@
+//! The streams themselves, read around the gateways.
+
+use std::collections::BTreeMap;
+
+use async_nats::jetstream;
+use futures_util::StreamExt as _;
+
+use super::check::{Finding, Wrong};
+use super::fleet::{Fleet, PARTITIONS};
+use super::log::Truth;
+use super::round::subject;
+use super::scene::Scene;
+use crate::support::eventually;
+
+/// Compares how many events the streams hold with what the gateways say.
+pub async fn compare(fleet: &Fleet, scene: &Scene, truth: &BTreeMap<usize, Truth>) -> Vec<Finding> {
+    let context = jetstream::new(fleet.nats().await);
+    let mut findings = Vec::new();
+    for (&room, truth) in truth {
+        let mut held = 0;
+        for partition in 0..PARTITIONS {
+            let subject = subject(scene, partition, room);
+            held += eventually("what a stream holds", || count(&context, partition, &subject)).await;
+        }
+        if held != truth.events.len() {
+            findings.push(Finding {
+                wrong: Wrong::Untrue,
+                count: held.abs_diff(truth.events.len()),
+                what: format!(
+                    "room {room}: the streams hold {held} events, the history says {}",
+                    truth.events.len()
+                ),
+            });
+        }
+    }
+    findings
+}
+
+/// How many events a stream holds of a subject.
+async fn count(context: &jetstream::Context, partition: usize, subject: &str) -> Option<usize> {
+    let stream = context.get_stream_no_info(Fleet::stream(partition)).await.ok()?;
+    let mut subjects = stream.info_with_subjects(subject).await.ok()?;
+    let mut held = 0;
+    while let Some(found) = subjects.next().await {
+        held += found.ok()?.1;
+    }
+    Some(held)
+}

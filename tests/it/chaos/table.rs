@@ -1,0 +1,93 @@
+//! The table of what was tried and what came of it.
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Formatter};
+
+use super::check::{Outcome, Wrong};
+use super::faults::Fault;
+
+/// How many findings of a kind are told in full.
+const TOLD: usize = 3;
+
+/// Faults, how often each was tried, and what came of it.
+#[derive(Debug, Default)]
+pub struct Table {
+    rows: BTreeMap<(Fault, &'static str), (usize, Outcome)>,
+}
+
+impl Table {
+    pub fn add(&mut self, fault: Fault, on: &'static str, outcome: Outcome) {
+        let row = self.rows.entry((fault, on)).or_default();
+        row.0 += 1;
+        row.1 += outcome;
+    }
+
+    pub fn rounds(&self) -> usize {
+        self.rows.values().map(|row| row.0).sum()
+    }
+
+    pub fn sum(&self) -> Outcome {
+        let mut sum = Outcome::default();
+        for (_, outcome) in self.rows.values() {
+            sum += outcome.clone();
+        }
+        sum
+    }
+}
+
+impl Display for Table {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        writeln!(
+            f,
+            "| fault | NATS | rounds | stored | refused | deliveries | recovered | told to start anew | revoked | \
+             lost | doubled | reordered | silent gaps | after revocation | untrue |"
+        )?;
+        writeln!(f, "|---|---|{}", "---:|".repeat(13))?;
+        for ((fault, on), (rounds, outcome)) in &self.rows {
+            row(f, &fault.to_string(), on, *rounds, outcome)?;
+        }
+        row(f, "all", "", self.rounds(), &self.sum())
+    }
+}
+
+fn row(f: &mut Formatter<'_>, fault: &str, on: &str, rounds: usize, outcome: &Outcome) -> std::fmt::Result {
+    let Outcome {
+        stored,
+        refused,
+        deliveries,
+        recovered,
+        restarted,
+        revoked,
+        ..
+    } = outcome;
+    write!(
+        f,
+        "| {fault} | {on} | {rounds} | {stored} | {refused} | {deliveries} | {recovered} | {restarted} | {revoked} |"
+    )?;
+    let wrongs = [
+        Wrong::Lost,
+        Wrong::Doubled,
+        Wrong::Reordered,
+        Wrong::SilentGap,
+        Wrong::AfterRevocation,
+        Wrong::Untrue,
+    ];
+    for wrong in wrongs {
+        write!(f, " {} |", outcome.count(wrong))?;
+    }
+    writeln!(f)
+}
+
+/// Some of what is wrong, in full.
+pub fn tell(outcome: &Outcome) -> String {
+    let mut told: BTreeMap<Wrong, usize> = BTreeMap::new();
+    let mut text = String::new();
+    for finding in &outcome.findings {
+        let so_far = told.entry(finding.wrong).or_default();
+        *so_far += 1;
+        if *so_far <= TOLD {
+            text.push_str(&format!("  {:?} ({}): {}\n", finding.wrong, finding.count, finding.what));
+        }
+    }
+    text
+}
