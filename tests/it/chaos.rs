@@ -9,10 +9,12 @@ mod check;
 mod faults;
 mod fleet;
 mod log;
+mod presence;
 mod publisher;
 mod reader;
 mod round;
 mod scene;
+mod storms;
 mod stream;
 mod table;
 
@@ -62,19 +64,85 @@ fn assert_clean(table: &Table) {
     assert!(is_clean(&sum), "{}", tell(&sum));
 }
 
+/// Shared by rounds that need nothing of their own.
+async fn on_one() -> Fleet {
+    Fleet::on_one(FleetOptions::default()).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_wrong_when_gateways_and_their_server_fail() {
-    let fleet = Fleet::on_one(FleetOptions::default()).await;
+async fn nothing_is_wrong_when_gateways_fail() {
     let mut table = Table::default();
-    rounds(&fleet, "one", &Fault::ON_ONE, SMALL, 1, &mut table).await;
+    let faults = [Fault::Nothing, Fault::GatewayKilled, Fault::GatewayPaused(5), Fault::RollingRestart];
+    rounds(&on_one().await, "one", &faults, SMALL, 1, &mut table).await;
     assert_clean(&table);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "scratch"]
-async fn scratch() {
-    let fleet = Fleet::on_one(FleetOptions { gateways: 1, ..FleetOptions::default() }).await;
+async fn nothing_is_wrong_when_a_gateway_is_parted_from_nats() {
     let mut table = Table::default();
-    rounds(&fleet, "one", &[Fault::Nothing, Fault::GatewayPaused(5)], SMALL, 1, &mut table).await;
+    let faults = [Fault::Partition(5), Fault::DeafGateway(5), Fault::MuteGateway(5), Fault::ConnectionsReset];
+    rounds(&on_one().await, "one", &faults, SMALL, 11, &mut table).await;
+    assert_clean(&table);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_wrong_when_nats_fails() {
+    let mut table = Table::default();
+    let faults = [Fault::NatsKilled, Fault::NatsPaused(5), Fault::StorageFull(2)];
+    rounds(&on_one().await, "one", &faults, SMALL, 21, &mut table).await;
+    assert_clean(&table);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_wrong_when_servers_of_a_cluster_fail() {
+    let fleet = Fleet::on_three(FleetOptions::default()).await;
+    let mut table = Table::default();
+    let faults = [Fault::LeadersStepDown, Fault::LeaderKilled, Fault::LameDuck];
+    rounds(&fleet, "three", &faults, SMALL, 31, &mut table).await;
+    assert_clean(&table);
+}
+
+/// A hundred revocations, two thousand publishes a second, and a node that is stopped meanwhile.
+async fn revocations(victims: usize, publishers: usize) {
+    let size = Size { victims, publishers, ..SMALL };
+    let mut table = Table::default();
+    rounds(&on_one().await, "one", &[Fault::Nothing, Fault::GatewayPaused(12)], size, 41, &mut table).await;
+    assert_clean(&table);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_reaches_a_user_after_a_revocation_though_a_node_is_stopped() {
+    revocations(16, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make chaos"]
+async fn long_revocations() {
+    revocations(100, 7).await;
+}
+
+/// As many rounds as one likes, over all faults, on one server and on three. `ROUNDS`, `SEED`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes the better part of an hour: make chaos"]
+async fn long_rounds() {
+    let number = |name, default: u64| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
+    let (count, seed) = (number("ROUNDS", 50), number("SEED", 1000));
+    let mut table = Table::default();
+    let mut begun = 0;
+    while begun < count {
+        for (on, all) in [("one", &Fault::ON_ONE[..]), ("three", &Fault::ON_THREE[..])] {
+            let faults = &all[..all.len().min(usize::try_from(count.saturating_sub(begun)).unwrap())];
+            if faults.is_empty() {
+                break;
+            }
+            let fleet = match on {
+                "one" => on_one().await,
+                _ => Fleet::on_three(FleetOptions::default()).await,
+            };
+            rounds(&fleet, on, faults, LARGE, seed + begun, &mut table).await;
+            begun += faults.len() as u64;
+            println!("{table}");
+        }
+    }
     assert_clean(&table);
 }

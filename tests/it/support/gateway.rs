@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
 use tokio::time::{Duration, Instant, sleep};
@@ -16,7 +16,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::identity::{AUDIENCE, ISSUER};
 use super::nats::{Address, Process};
-use super::{ROOT, SECRET};
+use super::{Client, Encoding, Opening, ROOT, SECRET, User};
 
 /// How long a start may take. It makes streams, and may wait for the election of their leaders.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -84,6 +84,16 @@ impl Gateway {
     /// Where clients connect. The same after a restart.
     pub fn clients(&self) -> SocketAddr {
         reached(&self.options, self.address.port(0))
+    }
+
+    /// A connected client. It fails the test when its connection ends unasked.
+    pub async fn connect(&self, user: User) -> Client {
+        self.opening().connect(user).await
+    }
+
+    /// A WebSocket with particular wishes.
+    pub fn opening(&self) -> Opening {
+        Opening::new(self.clients(), Encoding::Protobuf, Arc::default())
     }
 
     /// To the port for backends.

@@ -1,0 +1,170 @@
+//! Many at once: joins beside a running publisher, and everybody of a killed node coming back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::fleet::{Fleet, FleetOptions};
+use crate::support::{Caller, Carries as _, user};
+
+/// How many joins, and of how many at once.
+async fn join_storm(fleet: Arc<Fleet>, joins: usize, at_once: usize) {
+    let start = Instant::now();
+    let gate = Arc::new(Semaphore::new(at_once));
+    let mut storm = JoinSet::new();
+    for number in 0..joins {
+        let permit = Arc::clone(&gate).acquire_owned().await.expect("it is open");
+        let fleet = Arc::clone(&fleet);
+        storm.spawn(async move {
+            let waited = join(&fleet, number).await;
+            drop(permit);
+            waited
+        });
+        while let Some(waited) = storm.try_join_next() {
+            waited.expect("nothing is missed");
+        }
+    }
+    let mut missed_nothing = 0;
+    while let Some(waited) = storm.join_next().await {
+        waited.expect("nothing is missed");
+        missed_nothing += 1;
+    }
+    assert!(missed_nothing <= joins);
+    println!("{joins} joins, {at_once} at once, beside publishers on another node: 0 missed, {:.1?}", start.elapsed());
+}
+
+/// Joins a room nobody on the node is in, while somebody publishes to it on another node: gets all that comes after the
+/// position it was told.
+async fn join(fleet: &Fleet, number: usize) {
+    let (here, there) = (number % fleet.gateways.len(), (number + 1) % fleet.gateways.len());
+    let room = format!("join-{number}");
+    let stop = CancellationToken::new();
+    let publisher = tokio::spawn(publish(fleet.backend(there), room.clone(), stop.clone()));
+    let mut client = fleet.gateways[here].connect(user(&format!("u-{number}"))).await;
+    let joined = client.join(&room).await.position.expect("a join tells the position");
+    // One more is asked for after the acknowledgement; what was under way may come as well.
+    let mark = fleet.backend(there).publish(&room, "mark", json!({})).await;
+    let mark = mark.position.expect("it is stored").offset;
+    stop.cancel();
+    let published = publisher.await.expect("the publisher does not break");
+    let mut expected: Vec<u64> = published.into_iter().filter(|&offset| offset > joined.offset).collect();
+    expected.push(mark);
+    expected.sort_unstable();
+    let mut got = Vec::new();
+    while got.len() < expected.len() {
+        got.push(client.event().await.offset);
+    }
+    assert_eq!(got, expected, "`{room}`, joined at {joined:?}");
+    client.crash();
+}
+
+/// Publishes one event after the other until it is told to stop; the offsets.
+async fn publish(backend: Caller, room: String, stop: CancellationToken) -> Vec<u64> {
+    let mut offsets = Vec::new();
+    for n in 0.. {
+        if stop.is_cancelled() {
+            break;
+        }
+        let stored = backend.publish(&room, "n", json!({ "n": n })).await;
+        offsets.push(stored.position.expect("it is stored").offset);
+    }
+    offsets
+}
+
+/// Kills a gateway with so many clients in so many rooms, and has all of them come back elsewhere. How long that took.
+async fn resume_storm(fleet: &Fleet, clients: usize, rooms: usize) -> Duration {
+    let room = |index: usize| format!("resume-{}", index % rooms);
+    let publish_everywhere = async |count: usize, gateway: usize| {
+        for n in 0..count {
+            for index in 0..rooms {
+                fleet.backend(gateway).publish(&room(index), "n", json!({ "n": n })).await;
+            }
+        }
+    };
+    let mut before = Vec::new();
+    for index in 0..clients {
+        let mut client = fleet.gateways[0].connect(user(&format!("u-{index}"))).await;
+        client.join(&room(index)).await;
+        before.push(client);
+    }
+    publish_everywhere(3, 1).await;
+    let killed = Instant::now();
+    fleet.gateways[0].kill();
+    publish_everywhere(5, 1).await;
+    let mut storm = JoinSet::new();
+    for (index, mut client) in before.into_iter().enumerate() {
+        let elsewhere = 1 + index % (fleet.gateways.len() - 1);
+        let opening = fleet.gateways[elsewhere].opening();
+        let room = room(index);
+        storm.spawn(async move {
+            client.end().await;
+            let since = client.position(&room);
+            let seen = client.take_pushes().len();
+            let mut client = opening.connect(user(&format!("u-{index}"))).await;
+            let joined = client.join_since(&room, &since).await;
+            assert!(joined.recovered, "`{room}` from {since:?}");
+            // The chain is checked by the client itself; here, that nothing is left out at the end.
+            assert_eq!(seen + count(&mut client, &room).await, 8, "`{room}` from {since:?}");
+            (client, killed.elapsed())
+        });
+    }
+    let mut slowest = Duration::ZERO;
+    let mut back = HashMap::new();
+    while let Some(returned) = storm.join_next().await {
+        let (client, took) = returned.expect("everybody comes back with what it missed");
+        slowest = slowest.max(took);
+        back.insert(client.id.clone(), client);
+    }
+    fleet.gateways[0].restart().await;
+    println!("{clients} clients of a killed node in {rooms} rooms, back with all they missed: {slowest:.1?}");
+    slowest
+}
+
+/// Reads the room's events up to the last; how many.
+async fn count(client: &mut crate::support::Client, room: &str) -> usize {
+    let mut events = 0;
+    loop {
+        let event = client.event().await;
+        assert_eq!(event.room, room);
+        events += 1;
+        if event.json()["n"] == 4 {
+            return events;
+        }
+    }
+}
+
+async fn two() -> Fleet {
+    let options = FleetOptions {
+        gateways: 2,
+        ..FleetOptions::default()
+    };
+    Fleet::on_one(options).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_joins_beside_a_publisher_on_another_node_misses_nothing_after_the_answer() {
+    join_storm(Arc::new(two().await), 300, 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make chaos"]
+async fn long_join_storm() {
+    join_storm(Arc::new(two().await), 10_000, 50).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_clients_of_a_killed_node_come_back_elsewhere_with_exactly_what_they_missed() {
+    resume_storm(&two().await, 200, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make chaos"]
+async fn long_resume_storm() {
+    let took = resume_storm(&two().await, 5_000, 50).await;
+    assert!(took <= Duration::from_secs(15), "{took:?}");
+}
