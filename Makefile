@@ -38,6 +38,13 @@ proto-baseline: ## Accept the contract as it is now as the one not to break
 	@scripts/setup.sh python
 	@scripts/proto-baseline.sh
 
+# Faults on three gateways and a real NATS, for most of an hour. ROUNDS and SEED choose how many and which.
+.PHONY: chaos
+chaos: ## Break gateways, NATS and the network again and again, and print what came of it (ROUNDS=50 SEED=1000)
+	@scripts/setup.sh nats
+	@ROUNDS=$(or $(ROUNDS),50) SEED=$(or $(SEED),1000) cargo test --locked --release --test it -- \
+		--ignored --nocapture --test-threads 1 chaos::
+
 # Not incremental: how code is cut into units would count.
 .PHONY: bench-instructions
 bench-instructions: ## Compare the instructions of the hot path with benches/instructions.txt (SAVE=1: write it)

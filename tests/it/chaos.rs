@@ -9,11 +9,13 @@ mod check;
 mod faults;
 mod fleet;
 mod log;
+mod namespace;
 mod presence;
 mod publisher;
 mod reader;
 mod round;
 mod scene;
+mod socket;
 mod storms;
 mod stream;
 mod table;
@@ -22,6 +24,7 @@ use std::time::Instant;
 
 use self::faults::Fault;
 use self::fleet::{Fleet, FleetOptions};
+use self::namespace::Namespace;
 use self::round::is_clean;
 use self::scene::Size;
 use self::table::{Table, tell};
@@ -69,10 +72,24 @@ async fn on_one() -> Fleet {
     Fleet::on_one(FleetOptions::default()).await
 }
 
+/// The first gateway has a network of its own.
+async fn in_namespace() -> Fleet {
+    let options = FleetOptions {
+        namespace: true,
+        ..FleetOptions::default()
+    };
+    Fleet::on_one(options).await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_wrong_when_gateways_fail() {
     let mut table = Table::default();
-    let faults = [Fault::Nothing, Fault::GatewayKilled, Fault::GatewayPaused(5), Fault::RollingRestart];
+    let faults = [
+        Fault::Nothing,
+        Fault::GatewayKilled,
+        Fault::GatewayPaused(5),
+        Fault::RollingRestart,
+    ];
     rounds(&on_one().await, "one", &faults, SMALL, 1, &mut table).await;
     assert_clean(&table);
 }
@@ -80,8 +97,32 @@ async fn nothing_is_wrong_when_gateways_fail() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_wrong_when_a_gateway_is_parted_from_nats() {
     let mut table = Table::default();
-    let faults = [Fault::Partition(5), Fault::DeafGateway(5), Fault::MuteGateway(5), Fault::ConnectionsReset];
+    let faults = [
+        Fault::Partition(5),
+        Fault::DeafGateway(5),
+        Fault::MuteGateway(5),
+        Fault::ConnectionsReset,
+    ];
     rounds(&on_one().await, "one", &faults, SMALL, 11, &mut table).await;
+    assert_clean(&table);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_wrong_when_packets_between_a_gateway_and_nats_are_lost() {
+    if let Err(why) = Namespace::is_allowed() {
+        println!("left out: no network namespaces here: {why}");
+        return;
+    }
+    let mut table = Table::default();
+    rounds(
+        &in_namespace().await,
+        "one",
+        &Fault::IN_NAMESPACE,
+        SMALL,
+        51,
+        &mut table,
+    )
+    .await;
     assert_clean(&table);
 }
 
@@ -104,9 +145,21 @@ async fn nothing_is_wrong_when_servers_of_a_cluster_fail() {
 
 /// A hundred revocations, two thousand publishes a second, and a node that is stopped meanwhile.
 async fn revocations(victims: usize, publishers: usize) {
-    let size = Size { victims, publishers, ..SMALL };
+    let size = Size {
+        victims,
+        publishers,
+        ..SMALL
+    };
     let mut table = Table::default();
-    rounds(&on_one().await, "one", &[Fault::Nothing, Fault::GatewayPaused(12)], size, 41, &mut table).await;
+    rounds(
+        &on_one().await,
+        "one",
+        &[Fault::Nothing, Fault::GatewayPaused(12)],
+        size,
+        41,
+        &mut table,
+    )
+    .await;
     assert_clean(&table);
 }
 
@@ -121,22 +174,38 @@ async fn long_revocations() {
     revocations(100, 7).await;
 }
 
+#[expect(clippy::disallowed_methods, reason = "not a setting of the gateway")]
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
+}
+
 /// As many rounds as one likes, over all faults, on one server and on three. `ROUNDS`, `SEED`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes the better part of an hour: make chaos"]
 async fn long_rounds() {
-    let number = |name, default: u64| std::env::var(name).map_or(default, |text| text.parse().expect("a number"));
     let (count, seed) = (number("ROUNDS", 50), number("SEED", 1000));
     let mut table = Table::default();
     let mut begun = 0;
     while begun < count {
-        for (on, all) in [("one", &Fault::ON_ONE[..]), ("three", &Fault::ON_THREE[..])] {
+        let namespaced: &[Fault] = match Namespace::is_allowed() {
+            Ok(()) => &Fault::IN_NAMESPACE,
+            Err(why) => {
+                println!("no network namespaces here, so no packets are lost: {why}");
+                &[]
+            }
+        };
+        for (on, all) in [
+            ("one", &Fault::ON_ONE[..]),
+            ("namespace", namespaced),
+            ("three", &Fault::ON_THREE),
+        ] {
             let faults = &all[..all.len().min(usize::try_from(count.saturating_sub(begun)).unwrap())];
             if faults.is_empty() {
-                break;
+                continue;
             }
             let fleet = match on {
                 "one" => on_one().await,
+                "namespace" => in_namespace().await,
                 _ => Fleet::on_three(FleetOptions::default()).await,
             };
             rounds(&fleet, on, faults, LARGE, seed + begun, &mut table).await;

@@ -63,6 +63,10 @@ pub struct Outcome {
     pub restarted: usize,
     /// Revocations that were answered.
     pub revoked: usize,
+    /// Those that named nodes which did not confirm.
+    pub unconfirmed: usize,
+    /// How long the slowest of them took.
+    pub revoking_max: Micros,
 }
 
 impl Outcome {
@@ -87,6 +91,8 @@ impl AddAssign for Outcome {
         self.recovered += other.recovered;
         self.restarted += other.restarted;
         self.revoked += other.revoked;
+        self.unconfirmed += other.unconfirmed;
+        self.revoking_max = self.revoking_max.max(other.revoking_max);
     }
 }
 
@@ -94,6 +100,8 @@ impl AddAssign for Outcome {
 pub fn check(log: &Log) -> Outcome {
     let mut outcome = Outcome {
         revoked: log.revocations.len(),
+        unconfirmed: log.revocations.iter().filter(|one| one.unconfirmed > 0).count(),
+        revoking_max: log.revocations.iter().map(|one| one.took).max().unwrap_or_default(),
         ..Outcome::default()
     };
     publishes::check(log, &mut outcome);

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use tokio::time::sleep;
 
 use super::fleet::{Broker, Fleet, PARTITIONS};
-use crate::support::proxy::Way;
+use crate::support::proxy::{Proxy, Way};
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,6 +28,12 @@ pub enum Fault {
     DeafGateway(u64),
     /// The same, the other way only.
     MuteGateway(u64),
+    /// Every packet between a gateway's network namespace and NATS is lost for so many seconds.
+    PacketsLost(u64),
+    /// The same, one way only.
+    PacketsLostIn(u64),
+    /// The same, the other way only.
+    PacketsLostOut(u64),
     /// The connections of a gateway to NATS are reset, three times.
     ConnectionsReset,
     /// NATS is killed and started again.
@@ -73,6 +79,9 @@ impl Fault {
         Self::GatewayPaused(40),
     ];
 
+    /// What is tried where network namespaces are allowed.
+    pub const IN_NAMESPACE: [Self; 3] = [Self::PacketsLost(8), Self::PacketsLostIn(8), Self::PacketsLostOut(8)];
+
     /// Does it, and mends it.
     pub async fn happen(self, fleet: &Fleet, random: &mut StdRng) {
         let victim = random.random_range(0..fleet.gateways.len());
@@ -96,27 +105,15 @@ impl Fault {
                     gateway.restart().await;
                 }
             }
-            Self::Partition(seconds) => {
-                let freeze = |fleet: &Fleet| fleet.network(victim).iter().for_each(|proxy| proxy.freeze_both());
-                part(fleet, victim, seconds, freeze).await;
-            }
-            Self::DeafGateway(seconds) => {
-                let freeze = |fleet: &Fleet| {
-                    let proxies = fleet.network(victim).iter();
-                    proxies.for_each(|proxy| proxy.freeze(Way::ToClient));
-                };
-                part(fleet, victim, seconds, freeze).await;
-            }
-            Self::MuteGateway(seconds) => {
-                let freeze = |fleet: &Fleet| {
-                    let proxies = fleet.network(victim).iter();
-                    proxies.for_each(|proxy| proxy.freeze(Way::ToServer));
-                };
-                part(fleet, victim, seconds, freeze).await;
-            }
+            Self::Partition(seconds) => part(fleet, victim, seconds, &[Way::ToClient, Way::ToServer]).await,
+            Self::DeafGateway(seconds) => part(fleet, victim, seconds, &[Way::ToClient]).await,
+            Self::MuteGateway(seconds) => part(fleet, victim, seconds, &[Way::ToServer]).await,
+            Self::PacketsLost(seconds) => packets_lost(fleet, seconds, "both").await,
+            Self::PacketsLostIn(seconds) => packets_lost(fleet, seconds, "in").await,
+            Self::PacketsLostOut(seconds) => packets_lost(fleet, seconds, "out").await,
             Self::ConnectionsReset => {
                 for _ in 0..3 {
-                    fleet.network(victim).iter().for_each(|proxy| proxy.reset());
+                    fleet.network(victim).iter().for_each(Proxy::reset);
                     sleep(Duration::from_millis(random.random_range(100..1500))).await;
                 }
             }
@@ -152,10 +149,21 @@ impl Fault {
     }
 }
 
-async fn part(fleet: &Fleet, gateway: usize, seconds: u64, freeze: impl Fn(&Fleet)) {
-    freeze(fleet);
+async fn part(fleet: &Fleet, gateway: usize, seconds: u64, ways: &[Way]) {
+    for proxy in fleet.network(gateway) {
+        for &way in ways {
+            proxy.freeze(way);
+        }
+    }
     sleep(Duration::from_secs(seconds)).await;
-    fleet.network(gateway).iter().for_each(|proxy| proxy.mend());
+    fleet.network(gateway).iter().for_each(Proxy::mend);
+}
+
+async fn packets_lost(fleet: &Fleet, seconds: u64, way: &str) {
+    let namespace = fleet.namespace.as_ref().expect("the first gateway is in one");
+    namespace.lose(way);
+    sleep(Duration::from_secs(seconds)).await;
+    namespace.mend();
 }
 
 async fn leader_killed(fleet: &Fleet, partition: usize) {
@@ -180,6 +188,9 @@ impl Display for Fault {
             Self::Partition(seconds) => write!(f, "parted from NATS {seconds} s"),
             Self::DeafGateway(seconds) => write!(f, "hears no NATS {seconds} s"),
             Self::MuteGateway(seconds) => write!(f, "not heard by NATS {seconds} s"),
+            Self::PacketsLost(seconds) => write!(f, "packets lost {seconds} s, both ways"),
+            Self::PacketsLostIn(seconds) => write!(f, "packets lost {seconds} s, to the gateway"),
+            Self::PacketsLostOut(seconds) => write!(f, "packets lost {seconds} s, from the gateway"),
             Self::ConnectionsReset => f.write_str("NATS connections reset"),
             Self::NatsKilled => f.write_str("NATS kill -9"),
             Self::NatsPaused(seconds) => write!(f, "NATS paused {seconds} s"),

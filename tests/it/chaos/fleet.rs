@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use async_nats::jetstream;
 use serde_json::json;
 
+use super::namespace::Namespace;
 use crate::support::nats::{NatsCluster, NatsOptions, NatsServer};
 use crate::support::proxy::Proxy;
 use crate::support::{Caller, Gateway, GatewayOptions, ROOT, eventually};
@@ -43,6 +44,8 @@ pub struct FleetOptions {
     pub section: String,
     /// More of the gateways' configuration.
     pub config: String,
+    /// Whether the first gateway is in a network namespace of its own.
+    pub namespace: bool,
 }
 
 impl Default for FleetOptions {
@@ -57,6 +60,7 @@ impl Default for FleetOptions {
             },
             section: String::new(),
             config: String::new(),
+            namespace: false,
         }
     }
 }
@@ -68,6 +72,8 @@ pub struct Fleet {
     pub gateways: Vec<Gateway>,
     /// Of each gateway, before each server.
     proxies: Vec<Vec<Proxy>>,
+    /// Where the first gateway is, if it is in one.
+    pub namespace: Option<Namespace>,
     pub broker: Broker,
 }
 
@@ -88,17 +94,21 @@ impl Fleet {
         let mut fleet = Self {
             gateways: Vec::new(),
             proxies: Vec::new(),
+            namespace: options.namespace.then(Namespace::make),
             broker,
         };
         for number in 0..options.gateways {
+            let namespace = fleet.namespace.as_ref().filter(|_| number == 0);
+            let outside = namespace.map_or([127, 0, 0, 1].into(), Namespace::outside);
             let mut proxies = Vec::new();
             for server in fleet.broker.servers() {
-                proxies.push(Proxy::before(server.address()).await);
+                proxies.push(Proxy::at(outside, server.address()).await);
             }
             let gateway = Gateway::start(GatewayOptions {
                 name: format!("node-{number}"),
                 config: config(&proxies, fleet.broker.replicas(), &options),
-                ..GatewayOptions::default()
+                through: namespace.map(Namespace::through).unwrap_or_default(),
+                reached_at: namespace.map(Namespace::inside),
             });
             fleet.gateways.push(gateway.await);
             fleet.proxies.push(proxies);

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::fleet::{Fleet, FleetOptions};
+use crate::support::proxy::Proxy;
 use crate::support::{Client, TENANT, User, user};
 
 const ROOM: &str = "hall";
@@ -46,7 +47,11 @@ impl Observer {
             assert!(new, "{}: {} comes twice", self.name, member.user_id);
         }
         for gone in delta.left_user_ids {
-            assert!(self.members.remove(&gone), "{}: {gone} goes and was not there", self.name);
+            assert!(
+                self.members.remove(&gone),
+                "{}: {gone} goes and was not there",
+                self.name
+            );
         }
     }
 
@@ -61,7 +66,11 @@ impl Observer {
         while others(&self.members) != *expected {
             let left = deadline.saturating_duration_since(Instant::now());
             let changed = timeout(left, self.change()).await;
-            let differ: Vec<_> = others(&self.members).symmetric_difference(expected).take(5).cloned().collect();
+            let differ: Vec<_> = others(&self.members)
+                .symmetric_difference(expected)
+                .take(5)
+                .cloned()
+                .collect();
             assert!(changed.is_ok(), "{} is wrong about {differ:?}", self.name);
         }
     }
@@ -132,7 +141,10 @@ async fn node_killed(members: usize) {
     for observer in &mut watching {
         observer.until(&BTreeSet::new()).await;
         let took = killed.elapsed();
-        println!("{members} members of a killed node are gone for {} after {took:.1?}", observer.name);
+        println!(
+            "{members} members of a killed node are gone for {} after {took:.1?}",
+            observer.name
+        );
         assert!(took < Duration::from_secs(5), "{took:?}");
     }
 }
@@ -166,16 +178,19 @@ async fn parted(seconds: u64) {
         observer.until(&all).await;
     }
     let parted = Instant::now();
-    fleet.network(0).iter().for_each(|proxy| proxy.freeze_both());
+    fleet.network(0).iter().for_each(Proxy::freeze_both);
     let beyond: BTreeSet<String> = ["there".to_owned()].into();
     for observer in &mut watching[1..] {
         observer.until(&beyond).await;
     }
-    println!("members of a parted node are gone elsewhere after {:.1?}", parted.elapsed());
+    println!(
+        "members of a parted node are gone elsewhere after {:.1?}",
+        parted.elapsed()
+    );
     leaves.crash();
     sleep(Duration::from_secs(seconds)).await;
     let healed = Instant::now();
-    fleet.network(0).iter().for_each(|proxy| proxy.mend());
+    fleet.network(0).iter().for_each(Proxy::mend);
     let now: BTreeSet<String> = ["here", "there"].map(str::to_owned).into();
     for observer in &mut watching {
         observer.until(&now).await;
@@ -183,7 +198,10 @@ async fn parted(seconds: u64) {
     for gateway in 0..3 {
         until_listed(&fleet, gateway, &now).await;
     }
-    println!("after {seconds} s, everybody agrees {:.1?} after the healing", healed.elapsed());
+    println!(
+        "after {seconds} s, everybody agrees {:.1?} after the healing",
+        healed.elapsed()
+    );
     drop((here, there));
 }
 
@@ -198,7 +216,10 @@ async fn reconnects(per_second: u32, seconds: u64) {
     while Instant::now() < until {
         count += 1;
         let (gateway, stays) = (random.random_range(0..3), random.random_range(10..2_000));
-        let (fleet, name) = (std::sync::Arc::clone(&fleet), format!("m-{}", random.random_range(0..100)));
+        let (fleet, name) = (
+            std::sync::Arc::clone(&fleet),
+            format!("m-{}", random.random_range(0..100)),
+        );
         churn.spawn(async move {
             let mut client = enter(&fleet, gateway, user(&name)).await;
             sleep(Duration::from_millis(stays)).await;
@@ -222,7 +243,10 @@ async fn reconnects(per_second: u32, seconds: u64) {
     for gateway in 0..3 {
         until_listed(&fleet, gateway, &BTreeSet::new()).await;
     }
-    println!("{count} reconnects in {seconds} s: no ghosts {:.1?} after the last", quiet.elapsed());
+    println!(
+        "{count} reconnects in {seconds} s: no ghosts {:.1?} after the last",
+        quiet.elapsed()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -158,7 +158,10 @@ impl Publisher {
             *returned = now.max(called + 1);
             *answer = failed.clone().unwrap_or(Answer::Unknown);
         }
-        if answers.iter().any(|answer| matches!(answer.0, Answer::NotStored | Answer::Unknown)) {
+        if answers
+            .iter()
+            .any(|answer| matches!(answer.0, Answer::NotStored | Answer::Unknown))
+        {
             self.gateway = self.random.random_range(0..self.scene.backends.len());
         }
         self.note(open, gateway, called, &answers);
@@ -202,10 +205,14 @@ impl Publisher {
     }
 
     async fn stream(&self, backend: Caller, open: &[Open], answers: &mut [(Answer, Micros)]) -> Result<(), Status> {
-        let requests: Vec<_> = open.iter().zip(0..).map(|(open, sequence)| v1::PublishStreamRequest {
-            sequence,
-            request: Some(backend.stamped(open.request.clone())),
-        }).collect();
+        let requests: Vec<_> = open
+            .iter()
+            .zip(0..)
+            .map(|(open, sequence)| v1::PublishStreamRequest {
+                sequence,
+                request: Some(backend.stamped(open.request.clone())),
+            })
+            .collect();
         let mut service = backend.publishing.clone();
         let stream = service.publish_stream(tokio_stream::iter(requests)).await;
         let mut responses = stream?.into_inner();
@@ -224,7 +231,10 @@ impl Publisher {
     }
 
     fn item(&self, error: &v1::ItemStatus) -> Answer {
-        let infos = error.details.iter().filter(|any| any.type_url.ends_with("google.rpc.ErrorInfo"));
+        let infos = error
+            .details
+            .iter()
+            .filter(|any| any.type_url.ends_with("google.rpc.ErrorInfo"));
         let reason = infos
             .filter_map(|any| tonic_types::pb::ErrorInfo::decode(&any.value[..]).ok())
             .map(|info| info.reason)
@@ -248,7 +258,9 @@ impl Publisher {
 
 fn accepted(response: v1::PublishResponse) -> Answer {
     let [result] = <[_; 1]>::try_from(response.results).expect("one result for one target");
-    result.position.map_or(Answer::Sent, |at| Answer::Stored(position(&at.epoch, at.offset)))
+    result
+        .position
+        .map_or(Answer::Sent, |at| Answer::Stored(position(&at.epoch, at.offset)))
 }
 
 /// A position.
@@ -275,7 +287,10 @@ pub async fn end(scene: &Scene, room: usize) -> At {
         {
             return at;
         }
-        assert!(Instant::now() < deadline, "room {room} cannot be ended: nothing is stored any more");
+        assert!(
+            Instant::now() < deadline,
+            "room {room} cannot be ended: nothing is stored any more"
+        );
         sleep(Duration::from_millis(200)).await;
     }
     unreachable!("the loop has no end")

@@ -1,6 +1,5 @@
 //! A client that comes back by itself, to any gateway, and writes down every frame.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,23 +7,17 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use roomcast::proto::client_v1::client_frame::Command;
-use roomcast::proto::client_v1::payload::Content;
 use roomcast::proto::client_v1::server_frame::Message as Said;
 use roomcast::proto::client_v1::*;
-use serde::Deserialize;
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use super::log::{At, Id, Reader, Seen};
+use super::log::{At, Reader, Seen};
 use super::publisher::position;
 use super::scene::Scene;
+use super::socket::{OPENING, Socket, open, stamp};
 use crate::support::{Encoding, user};
 
-/// How long opening a connection may take.
-const OPENING: Duration = Duration::from_secs(3);
 /// How long a client is there after it has everything: what comes twice comes then.
 const LINGERING: Duration = Duration::from_millis(300);
 /// How long a client tries to get everything after the rooms have ended.
@@ -49,15 +42,6 @@ struct Place {
     /// When its join was asked for, the last time.
     called: u64,
 }
-
-/// What an event's payload says.
-#[derive(Deserialize)]
-struct Stamp {
-    by: u32,
-    n: u32,
-}
-
-type Socket = WebSocketStream<TcpStream>;
 
 pub struct Client {
     scene: Arc<Scene>,
@@ -88,7 +72,7 @@ impl Client {
     pub async fn run(mut self) -> Reader {
         while !self.is_done() && !self.is_late() {
             let gateway = self.random.random_range(0..self.scene.addresses.len());
-            if let Some(socket) = open(self.scene.addresses[gateway], self.habits).await {
+            if let Some(socket) = open(self.scene.addresses[gateway], self.habits.encoding, self.habits.slow).await {
                 self.note(Seen::Connected(gateway));
                 let code = self.stay(socket).await;
                 self.note(Seen::Ended(code));
@@ -220,7 +204,8 @@ impl Client {
             return Some(());
         }
         if !matches!(error.code(), ErrorCode::Unavailable | ErrorCode::RateLimited) {
-            self.scene.remark(format!("{}: a join is refused: {error:?}", self.log.user));
+            self.scene
+                .remark(format!("{}: a join is refused: {error:?}", self.log.user));
         }
         sleep(Duration::from_millis(u64::from(error.retry_after_ms).clamp(50, 500))).await;
         self.join(socket, index).await
@@ -261,7 +246,11 @@ impl Client {
         let at = position(&event.epoch, event.offset);
         let place = self.place(room);
         // Last values from before the join do not move it.
-        if place.at.as_ref().is_none_or(|last| last.epoch != at.epoch || last.offset < at.offset) {
+        if place
+            .at
+            .as_ref()
+            .is_none_or(|last| last.epoch != at.epoch || last.offset < at.offset)
+        {
             place.at = Some(at.clone());
         }
         let previous = event.previous_offset;
@@ -294,37 +283,5 @@ impl Client {
 
     fn is_late(&self) -> bool {
         self.deadline.is_some_and(|deadline| Instant::now() > deadline)
-    }
-}
-
-async fn open(address: SocketAddr, habits: Habits) -> Option<Socket> {
-    let socket = TcpSocket::new_v4().expect("a socket is made");
-    if habits.slow {
-        // Little room in the kernel, so that what is not read piles up in the gateway.
-        socket.set_recv_buffer_size(4096).expect("a size is set");
-    }
-    let opening = async {
-        let stream = socket.connect(address).await.ok()?;
-        let mut request = format!("ws://{address}/v1/ws").into_client_request().expect("a request");
-        let subprotocol = habits.encoding.subprotocol().parse().expect("a header");
-        request.headers_mut().insert("sec-websocket-protocol", subprotocol);
-        Some(tokio_tungstenite::client_async(request, stream).await.ok()?.0)
-    };
-    timeout(OPENING, opening).await.ok()?
-}
-
-/// Who published an event, and its how manyth; `None` for the one that ends a room.
-pub fn stamp_of(json: &str) -> Option<Id> {
-    let stamp: Stamp = serde_json::from_str(json).ok()?;
-    Some(Id {
-        by: stamp.by,
-        n: stamp.n,
-    })
-}
-
-fn stamp(event: &Event) -> Option<Id> {
-    match event.payload.as_ref()?.content.as_ref()? {
-        Content::Json(json) => stamp_of(json),
-        Content::Binary(_) => None,
     }
 }

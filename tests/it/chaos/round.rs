@@ -15,8 +15,9 @@ use super::faults::Fault;
 use super::fleet::{DEPLOYMENT, Fleet};
 use super::log::{Log, Reader, Revocation, Stored, Truth};
 use super::publisher::{self, Kind, Publisher};
-use super::reader::{Client, Habits, stamp_of};
+use super::reader::{Client, Habits};
 use super::scene::{Scene, Size};
+use super::socket::stamp_of;
 use crate::support::{Encoding, TENANT, eventually};
 
 /// How long there is load before the fault, at least, and after it was mended.
@@ -66,7 +67,9 @@ async fn conclude(fleet: &Fleet, scene: &Scene, readers: Vec<Reader>) -> Outcome
         log.truth.insert(room, truth(scene, room).await);
     }
     let mut outcome = check(&log);
-    outcome.findings.extend(super::stream::compare(fleet, scene, &log.truth).await);
+    outcome
+        .findings
+        .extend(super::stream::compare(fleet, scene, &log.truth).await);
     let remarks = std::mem::take(&mut *scene.remarks.lock().unwrap());
     for remark in remarks {
         println!("  remark: {remark}");
@@ -79,7 +82,11 @@ fn readers(scene: &Arc<Scene>) -> JoinSet<Reader> {
     let Size { rooms, joined, .. } = scene.size;
     for index in 0..scene.size.readers {
         let habits = Habits {
-            encoding: if index % 4 == 0 { Encoding::Json } else { Encoding::Protobuf },
+            encoding: if index % 4 == 0 {
+                Encoding::Json
+            } else {
+                Encoding::Protobuf
+            },
             slow: index % 6 == 5,
             silence: Duration::from_secs(if index % 2 == 0 { 5 } else { 60 }),
         };
@@ -128,7 +135,10 @@ async fn revoke(scene: &Scene, victim: usize, gateway: usize) {
             tenant: TENANT.to_owned(),
             user_id: user.clone(),
             scope: Some(v1::revoke_request::Scope::Room(scene.room(room))),
-            ttl: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+            ttl: Some(prost_types::Duration {
+                seconds: 3600,
+                nanos: 0,
+            }),
             reason: "left the project".to_owned(),
         });
         request.set_timeout(REVOKING);

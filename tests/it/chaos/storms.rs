@@ -21,21 +21,20 @@ async fn join_storm(fleet: Arc<Fleet>, joins: usize, at_once: usize) {
         let permit = Arc::clone(&gate).acquire_owned().await.expect("it is open");
         let fleet = Arc::clone(&fleet);
         storm.spawn(async move {
-            let waited = join(&fleet, number).await;
+            join(&fleet, number).await;
             drop(permit);
-            waited
         });
-        while let Some(waited) = storm.try_join_next() {
-            waited.expect("nothing is missed");
+        while let Some(joined) = storm.try_join_next() {
+            joined.expect("nothing is missed");
         }
     }
-    let mut missed_nothing = 0;
-    while let Some(waited) = storm.join_next().await {
-        waited.expect("nothing is missed");
-        missed_nothing += 1;
+    while let Some(joined) = storm.join_next().await {
+        joined.expect("nothing is missed");
     }
-    assert!(missed_nothing <= joins);
-    println!("{joins} joins, {at_once} at once, beside publishers on another node: 0 missed, {:.1?}", start.elapsed());
+    println!(
+        "{joins} joins, {at_once} at once, beside publishers on another node: 0 missed, {:.1?}",
+        start.elapsed()
+    );
 }
 
 /// Joins a room nobody on the node is in, while somebody publishes to it on another node: gets all that comes after the
@@ -44,14 +43,15 @@ async fn join(fleet: &Fleet, number: usize) {
     let (here, there) = (number % fleet.gateways.len(), (number + 1) % fleet.gateways.len());
     let room = format!("join-{number}");
     let stop = CancellationToken::new();
-    let publisher = tokio::spawn(publish(fleet.backend(there), room.clone(), stop.clone()));
+    let mut publisher = JoinSet::new();
+    publisher.spawn(publish(fleet.backend(there), room.clone(), stop.clone()));
     let mut client = fleet.gateways[here].connect(user(&format!("u-{number}"))).await;
     let joined = client.join(&room).await.position.expect("a join tells the position");
     // One more is asked for after the acknowledgement; what was under way may come as well.
     let mark = fleet.backend(there).publish(&room, "mark", json!({})).await;
     let mark = mark.position.expect("it is stored").offset;
     stop.cancel();
-    let published = publisher.await.expect("the publisher does not break");
+    let published = publisher.join_all().await.concat();
     let mut expected: Vec<u64> = published.into_iter().filter(|&offset| offset > joined.offset).collect();
     expected.push(mark);
     expected.sort_unstable();
@@ -82,7 +82,10 @@ async fn resume_storm(fleet: &Fleet, clients: usize, rooms: usize) -> Duration {
     let publish_everywhere = async |count: usize, gateway: usize| {
         for n in 0..count {
             for index in 0..rooms {
-                fleet.backend(gateway).publish(&room(index), "n", json!({ "n": n })).await;
+                fleet
+                    .backend(gateway)
+                    .publish(&room(index), "n", json!({ "n": n }))
+                    .await;
             }
         }
     };

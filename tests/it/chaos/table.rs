@@ -1,9 +1,9 @@
 //! The table of what was tried and what came of it.
 
 use std::collections::BTreeMap;
-use std::fmt::{Display, Formatter};
+use std::fmt::{Display, Formatter, Write as _};
 
-use super::check::{Outcome, Wrong};
+use super::check::{Finding, Outcome, Wrong};
 use super::faults::Fault;
 
 /// How many findings of a kind are told in full.
@@ -39,7 +39,7 @@ impl Display for Table {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         writeln!(
             f,
-            "| fault | NATS | rounds | stored | refused | deliveries | recovered | told to start anew | revoked | \
+            "| fault | NATS | rounds | stored | refused | deliveries | recovered | told to start anew | revoked (unconfirmed, slowest) | \
              lost | doubled | reordered | silent gaps | after revocation | untrue |"
         )?;
         writeln!(f, "|---|---|{}", "---:|".repeat(13))?;
@@ -58,11 +58,15 @@ fn row(f: &mut Formatter<'_>, fault: &str, on: &str, rounds: usize, outcome: &Ou
         recovered,
         restarted,
         revoked,
+        unconfirmed,
+        revoking_max,
         ..
     } = outcome;
     write!(
         f,
-        "| {fault} | {on} | {rounds} | {stored} | {refused} | {deliveries} | {recovered} | {restarted} | {revoked} |"
+        "| {fault} | {on} | {rounds} | {stored} | {refused} | {deliveries} | {recovered} | {restarted} | \
+         {revoked} ({unconfirmed}, {} ms) |",
+        revoking_max / 1000
     )?;
     let wrongs = [
         Wrong::Lost,
@@ -86,7 +90,8 @@ pub fn tell(outcome: &Outcome) -> String {
         let so_far = told.entry(finding.wrong).or_default();
         *so_far += 1;
         if *so_far <= TOLD {
-            text.push_str(&format!("  {:?} ({}): {}\n", finding.wrong, finding.count, finding.what));
+            let Finding { wrong, count, what } = finding;
+            writeln!(text, "  {wrong:?} ({count}): {what}").expect("a string takes everything");
         }
     }
     text

@@ -6,7 +6,7 @@
 //! A client of a NATS cluster learns the addresses of the other servers and would go around: start it with
 //! `advertise: false`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,7 +73,12 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn before(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        Self::at([127, 0, 0, 1].into(), target).await
+    }
+
+    /// A proxy that is reached at this address of this machine.
+    pub async fn at(ip: IpAddr, target: SocketAddr) -> Self {
+        let listener = TcpListener::bind((ip, 0)).await.expect("a port is free");
         let address = listener.local_addr().expect("it is bound");
         let (weather, seen) = watch::channel(Weather::default());
         let open = Arc::new(());

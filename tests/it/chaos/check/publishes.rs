@@ -1,6 +1,6 @@
 //! What publishers were told, against the stream.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::super::log::{Answer, At, Attempt, Id, Log, Truth};
 use super::{Outcome, Wrong};
@@ -20,7 +20,10 @@ fn places(log: &Log, outcome: &mut Outcome) -> HashMap<Id, (usize, u64)> {
         for stored in &truth.events {
             let Some(id) = stored.id else { continue };
             if let Some(other) = places.insert(id, (room, stored.offset)) {
-                let what = format!("{id:?} is in the stream twice: {other:?} and {:?}", (room, stored.offset));
+                let what = format!(
+                    "{id:?} is in the stream twice: {other:?} and {:?}",
+                    (room, stored.offset)
+                );
                 outcome.find(Wrong::Doubled, 1, what);
             }
         }
@@ -43,7 +46,11 @@ fn event(log: &Log, places: &HashMap<Id, (usize, u64)>, id: Id, attempts: &[&Att
         if answers().all(|answer| *answer == Answer::NotStored) {
             outcome.refused += 1;
             if let Some(place) = place {
-                outcome.find(Wrong::Untrue, 1, format!("{id:?} is not stored, it was said, and is at {place:?}"));
+                outcome.find(
+                    Wrong::Untrue,
+                    1,
+                    format!("{id:?} is not stored, it was said, and is at {place:?}"),
+                );
             }
         } else {
             outcome.unknown += 1;
@@ -76,24 +83,32 @@ fn order(log: &Log, places: &HashMap<Id, (usize, u64)>, outcome: &mut Outcome) {
     }
     for attempts in by_publisher.values_mut() {
         attempts.sort_by_key(|attempt| attempt.called);
-        let mut acknowledged: Vec<_> = attempts.iter().filter(|one| matches!(one.answer, Answer::Stored(_))).collect();
+        let mut acknowledged: Vec<_> = attempts
+            .iter()
+            .filter(|one| matches!(one.answer, Answer::Stored(_)))
+            .collect();
         acknowledged.sort_by_key(|attempt| attempt.returned);
         // The furthest place that was acknowledged before the call that is looked at.
         let (mut furthest, mut passed) = (None, 0);
-        let mut first_call: HashMap<Id, ()> = HashMap::new();
+        let mut seen: HashSet<Id> = HashSet::new();
         for attempt in attempts.iter() {
             while passed < acknowledged.len() && acknowledged[passed].returned < attempt.called {
-                let place = places.get(&acknowledged[passed].id).map(|place| (place.1, acknowledged[passed].id));
+                let place = places
+                    .get(&acknowledged[passed].id)
+                    .map(|place| (place.1, acknowledged[passed].id));
                 furthest = furthest.max(place);
                 passed += 1;
             }
-            if first_call.insert(attempt.id, ()).is_some() {
+            if !seen.insert(attempt.id) {
                 continue;
             }
             if let (Some(before), Some(place)) = (furthest, places.get(&attempt.id))
                 && place.1 < before.0
             {
-                let what = format!("{:?} at {place:?} was asked for after {before:?} was acknowledged", attempt.id);
+                let what = format!(
+                    "{:?} at {place:?} was asked for after {before:?} was acknowledged",
+                    attempt.id
+                );
                 outcome.find(Wrong::Reordered, 1, what);
             }
         }

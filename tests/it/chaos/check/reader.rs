@@ -223,7 +223,10 @@ impl Checked<'_> {
             let (missing, what) = match self.places.get(&room) {
                 Some(Place::Out { revoked: true }) => continue,
                 Some(Place::In { at, .. }) => match self.truth(room, at) {
-                    Some(truth) => (truth.events.len() - truth.after(at.offset), format!("it ends at {at:?}")),
+                    Some(truth) => (
+                        truth.events.len() - truth.after(at.offset),
+                        format!("it ends at {at:?}"),
+                    ),
                     None => (1, format!("it ends in another epoch, at {at:?}")),
                 },
                 _ => (1, "it is not in it at the end".to_owned()),
@@ -239,8 +242,9 @@ impl Checked<'_> {
         let before = &self.reader.entries[..(self.index + 1).min(self.reader.entries.len())];
         let mut excerpt: Vec<_> = before.iter().rev().filter(about).take(EXCERPT).collect();
         excerpt.reverse();
-        let excerpt: String = excerpt.iter().map(|entry| format!("\n    {entry:?}")).collect();
-        let what = format!("{} in room {room}: {what}; its last entries:{excerpt}", self.reader.user);
+        let excerpt: Vec<_> = excerpt.iter().map(|entry| format!("    {entry:?}")).collect();
+        let (user, excerpt) = (&self.reader.user, excerpt.join("\n"));
+        let what = format!("{user} in room {room}: {what}; its last entries:\n{excerpt}");
         self.outcome.find(wrong, count, what);
     }
 }

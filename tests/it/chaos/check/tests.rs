@@ -68,7 +68,10 @@ fn run() -> Log {
         readers: vec![Reader {
             user: "ada".to_owned(),
             rooms: vec![0],
-            entries: entries.enumerate().map(|(when, seen)| (when as u64 * 100, seen)).collect(),
+            entries: entries
+                .enumerate()
+                .map(|(when, seen)| (when as u64 * 100, seen))
+                .collect(),
         }],
         revocations: Vec::new(),
         truth: [(0, truth)].into(),
@@ -115,7 +118,9 @@ fn an_event_twice_in_the_stream_is_doubled() {
         let events = &mut log.truth.get_mut(&0).unwrap().events;
         events[8].id = Some(id(7));
         log.attempts.remove(8);
-        let Seen::Event { id: content, .. } = &mut log.readers[0].entries[9].1 else { unreachable!() };
+        let Seen::Event { id: content, .. } = &mut log.readers[0].entries[9].1 else {
+            unreachable!()
+        };
         *content = Some(id(7));
     });
     assert!(outcome.count(Wrong::Doubled) > 0, "{:?}", outcome.findings);
@@ -148,7 +153,9 @@ fn a_publisher_whose_order_is_not_kept_is_reordered() {
         let events = &mut log.truth.get_mut(&0).unwrap().events;
         (events[7].id, events[8].id) = (Some(id(8)), Some(id(7)));
         for (index, n) in [(8, 8), (9, 7)] {
-            let Seen::Event { id: content, .. } = &mut log.readers[0].entries[index].1 else { unreachable!() };
+            let Seen::Event { id: content, .. } = &mut log.readers[0].entries[index].1 else {
+                unreachable!()
+            };
             *content = Some(id(n));
         }
     });
@@ -174,7 +181,9 @@ fn what_a_client_gets_twice_is_doubled_and_what_comes_late_is_reordered() {
 #[test]
 fn what_a_client_gets_and_the_stream_has_not_is_untrue() {
     let outcome = changed(|log| {
-        let Seen::Event { id: content, .. } = &mut log.readers[0].entries[9].1 else { unreachable!() };
+        let Seen::Event { id: content, .. } = &mut log.readers[0].entries[9].1 else {
+            unreachable!()
+        };
         *content = Some(id(77));
     });
     assert_eq!(wrongs(&outcome), [(Wrong::Untrue, 1)]);
@@ -208,7 +217,14 @@ fn a_recovery_is_exact_or_says_that_it_is_not() {
 fn a_resync_is_told_and_not_silent() {
     let outcome = changed(|log| {
         log.readers[0].entries.drain(8..11);
-        insert(log, 8, Seen::Resync { room: 0, at: at(offset(9)) });
+        insert(
+            log,
+            8,
+            Seen::Resync {
+                room: 0,
+                at: at(offset(9)),
+            },
+        );
     });
     assert_eq!((wrongs(&outcome), outcome.restarted), (vec![], 1));
 }
@@ -272,7 +288,14 @@ fn ephemeral_events_come_once_and_in_order() {
     let come = |order: [u32; 3]| {
         changed(|log| {
             for n in order {
-                insert(log, 1, Seen::Ephemeral { room: 0, id: Id { by: 2, n } });
+                insert(
+                    log,
+                    1,
+                    Seen::Ephemeral {
+                        room: 0,
+                        id: Id { by: 2, n },
+                    },
+                );
             }
         })
     };
@@ -293,6 +316,15 @@ fn what_a_trimmed_stream_no_longer_has_is_not_missed() {
 
 #[test]
 fn who_is_not_in_a_room_at_the_end_has_lost_it() {
-    let outcome = changed(|log| insert(log, 21, Seen::Left { room: 0, revoked: false }));
+    let outcome = changed(|log| {
+        insert(
+            log,
+            21,
+            Seen::Left {
+                room: 0,
+                revoked: false,
+            },
+        );
+    });
     assert_eq!(wrongs(&outcome), [(Wrong::Lost, 1)]);
 }

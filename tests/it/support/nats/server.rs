@@ -184,7 +184,12 @@ impl NatsServer {
 fn start(options: &NatsOptions, folder: &Path) -> Process {
     let (config, log) = (folder.join("server.conf"), folder.join("server.log"));
     let program = options.release.program();
-    let arguments = ["--config".as_ref(), config.as_os_str(), "--log".as_ref(), log.as_os_str()];
+    let arguments = [
+        "--config".as_ref(),
+        config.as_os_str(),
+        "--log".as_ref(),
+        log.as_os_str(),
+    ];
     Process::start(folder, &[&[program.as_os_str()], &arguments[..]].concat())
 }
 
