@@ -55,6 +55,12 @@ pub struct Outcome {
     pub refused: usize,
     /// Events whose publisher was told nothing certain to the end.
     pub unknown: usize,
+    /// Calls that were answered "not stored", and calls that were answered nothing certain: most were repeated.
+    pub unsettled: (usize, usize),
+    /// Connections that were closed because their clients read too slowly.
+    pub slow: usize,
+    /// How often clients were told that delivery is interrupted.
+    pub degraded: usize,
     /// Deliveries of events to clients, ephemeral ones included.
     pub deliveries: usize,
     /// Joins with a position that were recovered exactly.
@@ -87,6 +93,10 @@ impl AddAssign for Outcome {
         self.stored += other.stored;
         self.refused += other.refused;
         self.unknown += other.unknown;
+        self.unsettled.0 += other.unsettled.0;
+        self.unsettled.1 += other.unsettled.1;
+        self.slow += other.slow;
+        self.degraded += other.degraded;
         self.deliveries += other.deliveries;
         self.recovered += other.recovered;
         self.restarted += other.restarted;

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use async_nats::jetstream;
-use serde_json::json;
 
 use super::namespace::Namespace;
 use crate::support::nats::{NatsCluster, NatsOptions, NatsServer};
@@ -55,10 +54,10 @@ impl Default for FleetOptions {
             nats: NatsOptions {
                 // Gateways must not go around their proxies.
                 advertise: false,
-                jetstream: "max_file_store: 1200MB".to_owned(),
+                jetstream: "max_file_store: 500MB".to_owned(),
                 ..NatsOptions::default()
             },
-            section: String::new(),
+            section: "stream_bytes_max = \"48 MiB\"".to_owned(),
             config: String::new(),
             namespace: false,
         }
@@ -161,17 +160,23 @@ impl Fleet {
     /// Uses up the servers' storage with something else; the answer empties it again.
     pub async fn fill_up(&self) -> Filler {
         let context = jetstream::new(self.nats().await);
-        let config = json!({"name": Filler::STREAM, "subjects": ["filler"], "num_replicas": self.broker.replicas()});
-        let config: jetstream::stream::Config = serde_json::from_value(config).expect("a configuration");
+        let config = jetstream::stream::Config {
+            name: Filler::STREAM.to_owned(),
+            subjects: vec![Filler::STREAM.to_owned()],
+            num_replicas: self.broker.replicas(),
+            ..Default::default()
+        };
         context.create_stream(config).await.expect("a stream is made");
-        let block = bytes::Bytes::from(vec![0; 900_000]);
-        loop {
-            let sent = context.publish("filler", block.clone()).await;
-            let Ok(acknowledgement) = sent else { continue };
-            if acknowledgement.await.is_err() {
-                return Filler(context);
+        // To the last byte: where a large block no longer fits, a small one may.
+        for size in [900_000, 50_000, 2_000, 10] {
+            let block = bytes::Bytes::from(vec![0; size]);
+            while let Ok(sent) = context.publish(Filler::STREAM, block.clone()).await {
+                if sent.await.is_err() {
+                    break;
+                }
             }
         }
+        Filler(context)
     }
 
     /// Fails if a gateway ended that was to run, or says that something of it broke.

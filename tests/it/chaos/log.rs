@@ -76,6 +76,8 @@ pub enum Seen {
     Resync { room: usize, at: At },
     /// The gateway took it out of a room, because of a revocation or for another reason.
     Left { room: usize, revoked: bool },
+    /// It was shown the history or the members of a room that it lost the right to. `called` is when it asked.
+    Shown { room: usize, called: Micros },
     /// Delivery is interrupted, or goes on.
     Degraded(bool),
 }

@@ -23,6 +23,9 @@ const LINGERING: Duration = Duration::from_millis(300);
 /// How long a client tries to get everything after the rooms have ended.
 const PERSISTENCE: Duration = Duration::from_secs(90);
 
+/// The first id of commands that are to be refused.
+const PRYING: u32 = 1000;
+
 /// How somebody reads.
 #[derive(Debug, Clone, Copy)]
 pub struct Habits {
@@ -41,6 +44,8 @@ struct Place {
     revoked: bool,
     /// When its join was asked for, the last time.
     called: u64,
+    /// When it last asked for what it must no longer be shown.
+    pried: u64,
 }
 
 pub struct Client {
@@ -112,6 +117,7 @@ impl Client {
                         // Silent for too long, or broken.
                         Ok(Some(Err(_)) | None) | Err(_) => return None,
                     }
+                    self.pry(&mut socket).await?;
                     self.rest().await;
                 }
                 _ = ends.changed() => {}
@@ -166,6 +172,32 @@ impl Client {
         self.say(socket, id, join).await
     }
 
+    /// Who lost the right to a room asks for its history and its members all the same, twice a second.
+    async fn pry(&mut self, socket: &mut Socket) -> Option<()> {
+        let now = self.scene.now();
+        let due = |place: &Place| place.revoked && now > place.pried + 500_000;
+        let Some(index) = self.places.iter().position(|(_, place)| due(place)) else {
+            return Some(());
+        };
+        let (room, place) = &mut self.places[index];
+        place.pried = now;
+        let room = self.scene.room(*room);
+        let presence = PresenceQuery { room: room.clone() };
+        let history = HistoryQuery {
+            room,
+            ..HistoryQuery::default()
+        };
+        let id = u32::try_from(index).expect("few") + PRYING;
+        self.say(socket, id, Command::HistoryQuery(history)).await?;
+        self.say(socket, id + PRYING, Command::PresenceQuery(presence)).await
+    }
+
+    fn shown(&mut self, room: &str) {
+        let room = self.scene.room_named(room);
+        let called = self.place(room).pried;
+        self.note(Seen::Shown { room, called });
+    }
+
     /// One frame. `None` when the connection is not worth keeping.
     async fn take(&mut self, socket: &mut Socket, message: &Message) -> Option<()> {
         if matches!(message, Message::Ping(_) | Message::Pong(_)) {
@@ -188,6 +220,8 @@ impl Client {
                 self.place(room).at = Some(at.clone());
                 self.note(Seen::Resync { room, at });
             }
+            Said::History(history) => self.shown(&history.room),
+            Said::Presence(presence) => self.shown(&presence.room),
             Said::Degraded(degraded) => self.note(Seen::Degraded(degraded.active)),
             _ => {}
         }
@@ -195,6 +229,9 @@ impl Client {
     }
 
     async fn refused(&mut self, socket: &mut Socket, id: u32, error: &ErrorReply) -> Option<()> {
+        if id >= PRYING {
+            return Some(());
+        }
         let index = usize::try_from(id).expect("ids are small").checked_sub(2)?;
         let (room, place) = &mut self.places[index];
         let room = *room;

@@ -39,10 +39,10 @@ impl Display for Table {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         writeln!(
             f,
-            "| fault | NATS | rounds | stored | refused | deliveries | recovered | told to start anew | revoked (unconfirmed, slowest) | \
+            "| fault | NATS | rounds | stored | calls not stored, unknown | deliveries | closed as slow | recovered | told to start anew | revoked (unconfirmed, slowest) | \
              lost | doubled | reordered | silent gaps | after revocation | untrue |"
         )?;
-        writeln!(f, "|---|---|{}", "---:|".repeat(13))?;
+        writeln!(f, "|---|---|{}", "---:|".repeat(14))?;
         for ((fault, on), (rounds, outcome)) in &self.rows {
             row(f, &fault.to_string(), on, *rounds, outcome)?;
         }
@@ -53,7 +53,8 @@ impl Display for Table {
 fn row(f: &mut Formatter<'_>, fault: &str, on: &str, rounds: usize, outcome: &Outcome) -> std::fmt::Result {
     let Outcome {
         stored,
-        refused,
+        unsettled: (not_stored, unknown),
+        slow,
         deliveries,
         recovered,
         restarted,
@@ -64,7 +65,7 @@ fn row(f: &mut Formatter<'_>, fault: &str, on: &str, rounds: usize, outcome: &Ou
     } = outcome;
     write!(
         f,
-        "| {fault} | {on} | {rounds} | {stored} | {refused} | {deliveries} | {recovered} | {restarted} | \
+        "| {fault} | {on} | {rounds} | {stored} | {not_stored}, {unknown} | {deliveries} | {slow} | {recovered} | {restarted} | \
          {revoked} ({unconfirmed}, {} ms) |",
         revoking_max / 1000
     )?;

@@ -7,6 +7,8 @@ use super::{Outcome, Wrong};
 
 pub(super) fn check(log: &Log, outcome: &mut Outcome) {
     let places = places(log, outcome);
+    let answered = |answer| log.attempts.iter().filter(|one| one.answer == answer).count();
+    outcome.unsettled = (answered(Answer::NotStored), answered(Answer::Unknown));
     for (id, attempts) in log.by_id() {
         event(log, &places, id, &attempts, outcome);
     }

@@ -9,6 +9,9 @@ use super::{Outcome, Wrong};
 /// How much of a client's own record is told with what is wrong.
 const EXCERPT: usize = 12;
 
+/// The close code for who reads too slowly.
+const SLOW: u16 = 4002;
+
 /// Where a client is in one room.
 #[derive(Debug)]
 enum Place {
@@ -58,7 +61,10 @@ pub(super) fn check(log: &Log, called: &HashMap<Id, (Micros, u32)>, reader: &Rea
 impl Checked<'_> {
     fn note(&mut self, when: Micros, seen: &Seen) {
         match seen {
-            Seen::Connected(_) | Seen::Degraded(_) | Seen::Ended(_) => {}
+            Seen::Connected(_) | Seen::Degraded(false) => {}
+            Seen::Degraded(true) => self.outcome.degraded += 1,
+            Seen::Ended(code) => self.outcome.slow += usize::from(*code == Some(SLOW)),
+            Seen::Shown { room, called } => self.revoked_before(*room, *called, "history or members asked for"),
             Seen::Joined {
                 room,
                 called,
@@ -256,6 +262,7 @@ fn room_of(seen: &Seen) -> Option<usize> {
         | Seen::Event { room, .. }
         | Seen::Ephemeral { room, .. }
         | Seen::Resync { room, .. }
+        | Seen::Shown { room, .. }
         | Seen::Left { room, .. } => Some(*room),
         Seen::Connected(_) | Seen::Ended(_) | Seen::Degraded(_) => None,
     }

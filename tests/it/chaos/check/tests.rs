@@ -284,6 +284,24 @@ fn a_join_after_a_revocation_must_not_be_accepted() {
 }
 
 #[test]
+fn history_and_members_must_not_be_shown_after_a_revocation() {
+    let shown = |called| {
+        changed(|log| {
+            insert(log, 20, Seen::Shown { room: 0, called });
+            log.revocations.push(Revocation {
+                user: "ada".to_owned(),
+                room: 0,
+                returned: 8_000,
+                unconfirmed: 0,
+                took: 1,
+            });
+        })
+    };
+    assert_eq!(wrongs(&shown(8_001)), [(Wrong::AfterRevocation, 1)]);
+    assert_eq!(wrongs(&shown(8_000)), []);
+}
+
+#[test]
 fn ephemeral_events_come_once_and_in_order() {
     let come = |order: [u32; 3]| {
         changed(|log| {
