@@ -141,13 +141,13 @@ impl<T: Copy> Ledger<T> {
     }
 
     /// Looks whether the log is still the one that was read: `created` tells streams of one name apart, `last` is its last
-    /// sequence. If it is not, it is read from its beginning; answers whether that is so.
+    /// sequence. If it is not, it is read from its beginning; answers whether that is so. Who had a lease by the old one is
+    /// still taken to have it until it has run out: nobody was told otherwise.
     pub fn reopen(&mut self, created: u64, last: u64) -> bool {
         let known = self.stream.replace(created);
         let is_other = known.is_some_and(|known| known != created) || last < self.read;
         if is_other {
             self.read = 0;
-            self.holders.clear();
         }
         is_other
     }
@@ -303,6 +303,7 @@ mod tests {
         assert!(!ledger.reopen(1, 9));
         assert!(ledger.reopen(2, 9), "made anew");
         assert_eq!(ledger.read_up_to(), 0);
+        assert_eq!(ledger.holders_at(0), [holder(2)], "its lease goes on until it has run out");
         ledger.read(5, 0, taken(2, 1));
         assert!(ledger.reopen(2, 4), "an older state of it");
     }

@@ -10,7 +10,7 @@ use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::{DeliverPolicy, push};
 use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, StorageType};
+use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, StorageType, Stream};
 use futures_util::StreamExt as _;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -91,7 +91,7 @@ impl Log {
     }
 
     /// Makes the stream unless it is there.
-    pub(super) async fn make(&self) -> Result<(), NatsError> {
+    pub(super) async fn make(&self) -> Result<Stream, NatsError> {
         let settings = self.nats.config();
         let stream = StreamConfig {
             name: self.stream.clone(),
@@ -112,7 +112,7 @@ impl Log {
             ..StreamConfig::default()
         };
         let made = self.nats.jetstream().get_or_create_stream(stream).await;
-        made.map(drop).map_err(|error| NatsError::JetStream(error.to_string()))
+        made.map_err(|error| NatsError::JetStream(error.to_string()))
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger<Instant>> {
@@ -288,8 +288,8 @@ impl Log {
     }
 
     async fn open(&self) -> Result<push::Ordered, async_nats::Error> {
-        let context = self.nats.jetstream();
-        let stream = context.get_stream(&self.stream).await?;
+        // A server that kept it in memory alone may have forgotten it; no node would ever have a lease again.
+        let stream = self.make().await?;
         let info = stream.cached_info();
         let created = u64::try_from(info.created.unix_timestamp_nanos()).unwrap_or_default();
         let from = {
@@ -302,7 +302,7 @@ impl Log {
             ledger.read_up_to() + 1
         };
         let consumer = stream.create_consumer(push::OrderedConfig {
-            deliver_subject: context.client().new_inbox(),
+            deliver_subject: self.nats.control().client().new_inbox(),
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
             ..push::OrderedConfig::default()
         });
