@@ -303,7 +303,11 @@ mod tests {
         assert!(!ledger.reopen(1, 9));
         assert!(ledger.reopen(2, 9), "made anew");
         assert_eq!(ledger.read_up_to(), 0);
-        assert_eq!(ledger.holders_at(0), [holder(2)], "its lease goes on until it has run out");
+        assert_eq!(
+            ledger.holders_at(0),
+            [holder(2)],
+            "its lease goes on until it has run out"
+        );
         ledger.read(5, 0, taken(2, 1));
         assert!(ledger.reopen(2, 4), "an older state of it");
     }
