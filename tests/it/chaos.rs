@@ -119,7 +119,7 @@ async fn nothing_is_wrong_when_packets_between_a_gateway_and_nats_are_lost() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_wrong_when_nats_fails() {
     let mut table = Table::default();
-    let faults = [Fault::NatsKilled, Fault::StorageFull(2)];
+    let faults = [Fault::NatsKilled, Fault::StorageTaken(2)];
     rounds(&on_one().await, "one", &faults, SMALL, 21, &mut table).await;
     assert_clean(&table);
 }
@@ -197,22 +197,6 @@ async fn nothing_reaches_a_user_after_a_revocation_though_a_node_is_stopped() {
 #[ignore = "takes minutes: make chaos"]
 async fn long_revocations() {
     revocations(100, 7).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "scratch"]
-async fn scratch() {
-    let mut table = Table::default();
-    rounds(
-        &on_one().await,
-        "one",
-        &[Fault::StorageFull(2), Fault::Nothing],
-        SMALL,
-        21,
-        &mut table,
-    )
-    .await;
-    assert_clean(&table);
 }
 
 #[expect(clippy::disallowed_methods, reason = "not a setting of the gateway")]

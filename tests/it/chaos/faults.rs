@@ -40,8 +40,8 @@ pub enum Fault {
     NatsKilled,
     /// NATS is stopped where it stands for so many seconds.
     NatsPaused(u64),
-    /// NATS has no storage left for so many seconds.
-    StorageFull(u64),
+    /// Another stream takes all storage that is not set aside for this deployment's, for so many seconds.
+    StorageTaken(u64),
     /// The leader of a stream is killed, and started again when there is another.
     LeaderKilled,
     /// The leaders of all streams hand over.
@@ -63,7 +63,7 @@ impl Fault {
         Self::ConnectionsReset,
         Self::NatsKilled,
         Self::NatsPaused(5),
-        Self::StorageFull(3),
+        Self::StorageTaken(3),
     ];
 
     /// What is tried on a cluster of three.
@@ -129,7 +129,7 @@ impl Fault {
                 sleep(Duration::from_secs(seconds)).await;
                 server.resume();
             }
-            Self::StorageFull(seconds) => {
+            Self::StorageTaken(seconds) => {
                 let filler = fleet.fill_up().await;
                 sleep(Duration::from_secs(seconds)).await;
                 filler.empty().await;
@@ -194,7 +194,7 @@ impl Display for Fault {
             Self::ConnectionsReset => f.write_str("NATS connections reset"),
             Self::NatsKilled => f.write_str("NATS kill -9"),
             Self::NatsPaused(seconds) => write!(f, "NATS paused {seconds} s"),
-            Self::StorageFull(seconds) => write!(f, "NATS storage full {seconds} s"),
+            Self::StorageTaken(seconds) => write!(f, "NATS storage taken {seconds} s"),
             Self::LeaderKilled => f.write_str("stream leader kill -9"),
             Self::LeadersStepDown => f.write_str("leaders step down"),
             Self::LameDuck => f.write_str("lame duck"),
