@@ -116,8 +116,8 @@ pub struct Stored {
 pub struct Truth {
     pub epoch: Arc<str>,
     pub events: Vec<Stored>,
-    /// The stream has let go of older ones: nothing is known before the first.
-    pub trimmed: bool,
+    /// The stream may have let go of what stood before this offset.
+    pub known_from: u64,
 }
 
 impl Truth {
@@ -128,7 +128,7 @@ impl Truth {
 
     /// Whether the stream is known at this offset.
     pub fn reaches(&self, offset: u64) -> bool {
-        !self.trimmed || self.events.first().is_some_and(|first| first.offset <= offset)
+        self.known_from <= offset
     }
 }
 

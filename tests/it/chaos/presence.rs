@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use roomcast::proto::client_v1::server_frame::Message as Said;
@@ -53,6 +54,14 @@ impl Observer {
                 self.name
             );
         }
+    }
+
+    /// Takes in what comes until then.
+    async fn idle(&mut self, until: Instant) {
+        while timeout(until.saturating_duration_since(Instant::now()), self.change())
+            .await
+            .is_ok()
+        {}
     }
 
     /// Waits until exactly these are there, beside those who watch.
@@ -188,7 +197,9 @@ async fn parted(seconds: u64) {
         parted.elapsed()
     );
     leaves.crash();
-    sleep(Duration::from_secs(seconds)).await;
+    let until = Instant::now() + Duration::from_secs(seconds);
+    // They go on reading, or they would be closed for their silence.
+    join_all(watching.iter_mut().map(|observer| observer.idle(until))).await;
     let healed = Instant::now();
     fleet.network(0).iter().for_each(Proxy::mend);
     let now: BTreeSet<String> = ["here", "there"].map(str::to_owned).into();

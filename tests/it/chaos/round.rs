@@ -66,10 +66,9 @@ async fn conclude(fleet: &Fleet, scene: &Scene, readers: Vec<Reader>) -> Outcome
     for room in 0..scene.size.rooms {
         log.truth.insert(room, truth(scene, room).await);
     }
+    let findings = super::stream::compare(fleet, scene, &mut log.truth).await;
     let mut outcome = check(&log);
-    outcome
-        .findings
-        .extend(super::stream::compare(fleet, scene, &log.truth).await);
+    outcome.findings.extend(findings);
     let remarks = std::mem::take(&mut *scene.remarks.lock().unwrap());
     for remark in remarks {
         println!("  remark: {remark}");
@@ -170,7 +169,6 @@ async fn truth(scene: &Scene, room: usize) -> Truth {
     loop {
         let page = eventually("a page of history", || page(scene, room, &page_token)).await;
         if let (true, Some(first)) = (truth.events.is_empty(), page.events.first()) {
-            truth.trimmed = first.previous_offset > 0;
             truth.epoch = first.position.clone().unwrap_or_default().epoch.into();
         }
         truth.events.extend(page.events.into_iter().map(stored));

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::{Fleet, FleetOptions};
@@ -108,7 +109,16 @@ async fn resume_storm(fleet: &Fleet, clients: usize, rooms: usize) -> Duration {
             client.end().await;
             let since = client.position(&room);
             let seen = client.take_pushes().len();
-            let mut client = opening.connect(user(&format!("u-{index}"))).await;
+            // A gateway lets in only so many at once, and sends the others away for a moment.
+            let mut client = loop {
+                match opening.clone().open().await {
+                    Ok(client) => break client,
+                    Err(refused) => assert_eq!(refused.status(), 503),
+                }
+                sleep(Duration::from_millis(200 + 7 * (index as u64 % 100))).await;
+            };
+            let connected = client.authenticate(&user(&format!("u-{index}")), Vec::new()).await;
+            connected.expect("the token is accepted");
             let joined = client.join_since(&room, &since).await;
             assert!(joined.recovered, "`{room}` from {since:?}");
             // The chain is checked by the client itself; here, that nothing is left out at the end.

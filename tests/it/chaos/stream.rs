@@ -12,15 +12,19 @@ use super::round::subject;
 use super::scene::Scene;
 use crate::support::eventually;
 
-/// Compares how many events the streams hold with what the gateways say.
-pub async fn compare(fleet: &Fleet, scene: &Scene, truth: &BTreeMap<usize, Truth>) -> Vec<Finding> {
+/// Compares how many events the streams hold with what the gateways say, and notes from where on they hold all.
+pub async fn compare(fleet: &Fleet, scene: &Scene, truth: &mut BTreeMap<usize, Truth>) -> Vec<Finding> {
     let context = jetstream::new(fleet.nats().await);
     let mut findings = Vec::new();
     for (&room, truth) in truth {
         let mut held = 0;
         for partition in 0..PARTITIONS {
             let subject = subject(scene, partition, room);
-            held += eventually("what a stream holds", || count(&context, partition, &subject)).await;
+            let (count, first) = eventually("what a stream holds", || count(&context, partition, &subject)).await;
+            if count > 0 {
+                truth.known_from = first;
+            }
+            held += count;
         }
         if held != truth.events.len() {
             findings.push(Finding {
@@ -36,13 +40,14 @@ pub async fn compare(fleet: &Fleet, scene: &Scene, truth: &BTreeMap<usize, Truth
     findings
 }
 
-/// How many events a stream holds of a subject.
-async fn count(context: &jetstream::Context, partition: usize, subject: &str) -> Option<usize> {
-    let stream = context.get_stream_no_info(Fleet::stream(partition)).await.ok()?;
+/// How many events a stream holds of a subject, and its first sequence.
+async fn count(context: &jetstream::Context, partition: usize, subject: &str) -> Option<(usize, u64)> {
+    let stream = context.get_stream(Fleet::stream(partition)).await.ok()?;
+    let first = stream.cached_info().state.first_sequence;
     let mut subjects = stream.info_with_subjects(subject).await.ok()?;
     let mut held = 0;
     while let Some(found) = subjects.next().await {
         held += found.ok()?.1;
     }
-    Some(held)
+    Some((held, first))
 }

@@ -60,7 +60,7 @@ fn run() -> Log {
     let truth = Truth {
         epoch: Arc::from("e"),
         events: (0..EVENTS).map(stored).collect(),
-        trimmed: false,
+        known_from: 0,
     };
     let entries = [join(None, 2, 0)].into_iter().chain((0..EVENTS).map(event));
     Log {
@@ -327,7 +327,7 @@ fn what_a_trimmed_stream_no_longer_has_is_not_missed() {
     let outcome = changed(|log| {
         let truth = log.truth.get_mut(&0).unwrap();
         truth.events.drain(..5);
-        truth.trimmed = true;
+        truth.known_from = offset(5);
     });
     assert_eq!(wrongs(&outcome), []);
 }
