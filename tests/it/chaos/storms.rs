@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use roomcast::proto::client_v1::{ErrorCode, Join};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -11,7 +12,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::{Fleet, FleetOptions};
-use crate::support::{Caller, Carries as _, user};
+use crate::support::{Caller, Carries as _, InRoom as _, user};
 
 /// How many joins, and of how many at once.
 async fn join_storm(fleet: Arc<Fleet>, joins: usize, at_once: usize) {
@@ -119,7 +120,17 @@ async fn resume_storm(fleet: &Fleet, clients: usize, rooms: usize) -> Duration {
             };
             let connected = client.authenticate(&user(&format!("u-{index}")), Vec::new()).await;
             connected.expect("the token is accepted");
-            let joined = client.join_since(&room, &since).await;
+            let joined = loop {
+                let join = Join {
+                    since: Some(since.clone()),
+                    ..Join::in_room(&room)
+                };
+                match client.try_join(join).await {
+                    Ok(joined) => break joined,
+                    Err(refused) => assert_eq!(refused.code(), ErrorCode::Unavailable, "{refused:?}"),
+                }
+                sleep(Duration::from_millis(500)).await;
+            };
             assert!(joined.recovered, "`{room}` from {since:?}");
             // The chain is checked by the client itself; here, that nothing is left out at the end.
             assert_eq!(seen + count(&mut client, &room).await, 8, "`{room}` from {since:?}");
