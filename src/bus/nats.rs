@@ -36,6 +36,7 @@ mod publish;
 mod read;
 mod repair;
 mod ring;
+mod senders;
 mod server;
 mod shared;
 #[cfg(test)]
@@ -71,6 +72,7 @@ use crate::room::Room;
 use ingest::Feed;
 use live::{Keeping, LiveRoom};
 use partition::{Partition, lock};
+use senders::Senders;
 use server::{Server, StreamState};
 use shared::Shared;
 
@@ -138,6 +140,8 @@ impl NatsBus {
             repairs: Mutex::default(),
             repair_wanted: Notify::new(),
             check_wanted: Notify::new(),
+            sender: rand::random(),
+            senders: Senders::default(),
             foreign: AtomicU64::new(0),
             rooms: AtomicUsize::new(0),
             cold: Mutex::default(),

@@ -13,14 +13,14 @@ use tokio::sync::mpsc;
 use super::live::LiveRoom;
 use super::shared::Shared;
 use super::wire;
-use crate::event::{Class, Event, Timestamp};
+use crate::event::{Class, Event};
 use crate::nats::{Live, Subjects};
 use crate::position::Offset;
 
 /// What came for a room.
 enum Incoming {
     Reliable { seq: u64, prev: u64, event: Event },
-    Ephemeral(Event),
+    Ephemeral { event: Event, sender: u64, connection: u64 },
     Nudge(u64),
 }
 
@@ -70,7 +70,15 @@ async fn take(shared: &Shared, live: &Arc<LiveRoom>, message: Message) {
     let partition = shared.partition(live.partition);
     let mut state = live.lock();
     match incoming {
-        Incoming::Ephemeral(event) => state.hand_out(Arc::new(event), &mut permits),
+        Incoming::Ephemeral {
+            event,
+            sender,
+            connection,
+        } => {
+            if shared.senders.is_current(sender, connection) {
+                state.hand_out(Arc::new(event), &mut permits);
+            }
+        }
         Incoming::Nudge(head) => state.chain.told(head),
         Incoming::Reliable { seq, prev, event } => {
             // An event after none, or after one from before our last, says nothing of what the stream has dropped since
@@ -114,8 +122,12 @@ fn read(live: &LiveRoom, message: Message) -> Option<Incoming> {
             in_order.then_some(Incoming::Reliable { seq, prev, event })
         }
         Live::Ephemeral => {
-            let event = wire::event(&live.room, message.payload, Timestamp::now())?;
-            (event.class == Class::Ephemeral).then_some(Incoming::Ephemeral(event))
+            let (event, sender, connection) = wire::passed_on(&live.room, message.payload)?;
+            Some(Incoming::Ephemeral {
+                event,
+                sender,
+                connection,
+            })
         }
         Live::Nudge => Some(Incoming::Nudge(
             std::str::from_utf8(&message.payload).ok()?.parse().ok()?,

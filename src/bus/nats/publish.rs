@@ -335,7 +335,8 @@ pub(super) async fn pass_on(shared: &Shared, publish: &Publish) -> Result<Publis
         return Err(AWAY);
     }
     let subject = nats.subjects().live_of(&publish.room, Live::Ephemeral);
-    let payload = wire::stored(publish).encode_to_vec().into();
+    let sent = wire::ephemeral(publish, shared.sender, nats.control().connects());
+    let payload = sent.encode_to_vec().into();
     let sending = nats.control().client().publish(subject, payload);
     match tokio::time::timeout(nats.config().request_timeout, sending).await {
         Ok(Ok(())) => Ok(Published {

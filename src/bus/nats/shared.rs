@@ -12,6 +12,7 @@ use super::ingest::Feed;
 use super::live::{Keeping, LiveRoom, RoomState};
 use super::partition::{Partition, lock};
 use super::read::ColdRead;
+use super::senders::Senders;
 use super::server::{Server, Silence, StreamState};
 use super::{Config, epochs, streams};
 use crate::bus::BusUnavailable;
@@ -36,6 +37,10 @@ pub(super) struct Shared {
     pub repair_wanted: Notify,
     /// The connection or a stream has to be looked at now.
     pub check_wanted: Notify,
+    /// This bus, as it names itself to others.
+    pub sender: u64,
+    /// Who sent ephemeral events, over which connection.
+    pub senders: Senders,
     /// Messages on rooms' subjects that no node has written.
     pub foreign: AtomicU64,
     /// Rooms with members here.

@@ -10,7 +10,7 @@ use prost::Message as _;
 use crate::event::{Class, Event, EventId, EventName, Except, Payload, Publish, Timestamp};
 use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
-use crate::proto::node_v1::{Class as WireClass, LastValue, StoredEvent, stored_event};
+use crate::proto::node_v1::{Class as WireClass, EphemeralEvent, LastValue, StoredEvent, stored_event};
 use crate::room::Room;
 
 pub(super) const SEQUENCE: &str = "Nats-Sequence";
@@ -62,6 +62,22 @@ pub(super) fn stored(publish: &Publish) -> StoredEvent {
 /// The event that was stored, without its link; `None` when no node has written it.
 pub(super) fn event(room: &Room, bytes: Bytes, time: Timestamp) -> Option<Event> {
     restore(room, StoredEvent::decode(bytes).ok()?, time)
+}
+
+/// An ephemeral event as it is sent over the sender's connection of this number.
+pub(super) fn ephemeral(publish: &Publish, sender: u64, connection: u64) -> EphemeralEvent {
+    EphemeralEvent {
+        event: Some(stored(publish)),
+        sender,
+        connection,
+    }
+}
+
+/// An ephemeral event that came now, with its sender and the connection it was sent over; `None` when no node has sent it.
+pub(super) fn passed_on(room: &Room, bytes: Bytes) -> Option<(Event, u64, u64)> {
+    let sent = EphemeralEvent::decode(bytes).ok()?;
+    let event = restore(room, sent.event?, Timestamp::now())?;
+    (event.class == Class::Ephemeral).then_some((event, sent.sender, sent.connection))
 }
 
 /// The last value that was stored, with the epoch and the offset of its position.
