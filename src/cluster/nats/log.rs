@@ -58,6 +58,8 @@ pub(super) struct Log {
     counted: Mutex<VecDeque<(u64, u32)>>,
     expected: Mutex<HashMap<u128, oneshot::Sender<ReadBack>>>,
     is_full: AtomicBool,
+    /// Held while a lease is asked for; whether no more may be.
+    released: tokio::sync::Mutex<bool>,
 }
 
 /// What [`Log`] is made of.
@@ -81,6 +83,7 @@ impl Log {
             counted: Mutex::default(),
             expected: Mutex::default(),
             is_full: AtomicBool::new(false),
+            released: tokio::sync::Mutex::new(false),
             nats: parts.nats,
             config: parts.config,
             shards: parts.shards,
@@ -219,9 +222,14 @@ impl Log {
             if !self.nats.control().is_connected() {
                 continue;
             }
+            let released = self.released.lock().await;
+            if *released {
+                return;
+            }
             // The moment is taken before it is written: so the lease is never longer than it should be.
             let asked = self.ledger().ask(Instant::now());
             self.write_lease(asked).await;
+            drop(released);
             turn += 1;
             if turn % FULL_CHECK_EVERY == 1 {
                 self.check_full().await;
@@ -231,6 +239,9 @@ impl Log {
 
     /// Tells the others that this node delivers nothing more. To be called when that is so.
     pub(super) async fn release(&self) {
+        // Nothing that was asked for before may come after it.
+        let mut is_released = self.released.lock().await;
+        *is_released = true;
         let released = self.ledger().release();
         self.write_lease(released).await;
         let flushing = self.nats.control().client().flush();
