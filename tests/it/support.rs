@@ -29,7 +29,7 @@ pub use encoding::Encoding;
 pub use gateway::{Gateway, GatewayOptions};
 pub use identity::{SECRET, User, in_seconds, user};
 pub use node::{Node, home_rooms, over_nats, rule, usual};
-pub use opening::Opening;
+pub use opening::{NotOpen, Opening};
 pub use shorthand::{Carries, InRoom, ToRoom};
 pub use wait::{eventually, within};
 

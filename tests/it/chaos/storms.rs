@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::{Fleet, FleetOptions};
-use crate::support::{Caller, Carries as _, InRoom as _, user};
+use crate::support::{Caller, Carries as _, InRoom as _, NotOpen, user};
 
 /// How many joins, and of how many at once.
 async fn join_storm(fleet: Arc<Fleet>, joins: usize, at_once: usize) {
@@ -112,9 +112,10 @@ async fn resume_storm(fleet: &Fleet, clients: usize, rooms: usize) -> Duration {
             let seen = client.take_pushes().len();
             // A gateway lets in only so many at once, and sends the others away for a moment.
             let mut client = loop {
-                match opening.clone().open().await {
+                match opening.clone().try_open().await {
                     Ok(client) => break client,
-                    Err(refused) => assert_eq!(refused.status(), 503),
+                    Err(NotOpen::Refused(refused)) => assert_eq!(refused.status(), 503),
+                    Err(NotOpen::Broken(_)) => {}
                 }
                 sleep(Duration::from_millis(200 + 7 * (index as u64 % 100))).await;
             };

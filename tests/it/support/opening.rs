@@ -20,6 +20,15 @@ pub struct Opening {
     request: Request<()>,
 }
 
+/// Why there is no WebSocket.
+#[derive(Debug)]
+pub enum NotOpen {
+    /// What the gateway answers instead of an upgrade.
+    Refused(Box<Response<Option<Vec<u8>>>>),
+    /// The connection ended in the middle of it.
+    Broken(WsError),
+}
+
 impl Opening {
     pub fn new(address: SocketAddr, encoding: Encoding, traces: Arc<Traces>) -> Self {
         let mut request = format!("ws://{address}/v1/ws").into_client_request().unwrap();
@@ -59,6 +68,17 @@ impl Opening {
     /// # Errors
     /// What the gateway answers instead of an upgrade.
     pub async fn open(self) -> Result<Client, Response<Option<Vec<u8>>>> {
+        self.try_open().await.map_err(|not| match not {
+            NotOpen::Refused(response) => *response,
+            NotOpen::Broken(error) => panic!("the upgrade failed: {error}"),
+        })
+    }
+
+    /// Upgrades, if the gateway has not too much to do.
+    ///
+    /// # Errors
+    /// Every variant of [`NotOpen`].
+    pub async fn try_open(self) -> Result<Client, NotOpen> {
         let stream = TcpStream::connect(self.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let stream = stream.into_std().unwrap();
@@ -67,8 +87,8 @@ impl Opening {
         let upgrade = tokio_tungstenite::client_async(self.request, stream);
         match within("the answer to an upgrade", upgrade).await {
             Ok((socket, _)) => Ok(Client::new(socket, self.encoding, self.traces)),
-            Err(WsError::Http(response)) => Err(*response),
-            Err(error) => panic!("the upgrade failed: {error}"),
+            Err(WsError::Http(response)) => Err(NotOpen::Refused(response)),
+            Err(error) => Err(NotOpen::Broken(error)),
         }
     }
 
