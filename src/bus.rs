@@ -138,11 +138,22 @@ impl Delivery {
     /// Wraps an ordered event.
     #[must_use]
     pub fn new(event: Arc<Event>, in_flight: Option<OwnedSemaphorePermit>) -> Arc<Self> {
+        Self::traced(event, in_flight, |span| span)
+    }
+
+    /// Wraps an ordered event. `adopt` is given the span of the delivery, to make it part of the publisher's trace where
+    /// the publisher was another process.
+    #[must_use]
+    pub fn traced(
+        event: Arc<Event>,
+        in_flight: Option<OwnedSemaphorePermit>,
+        adopt: impl FnOnce(Span) -> Span,
+    ) -> Arc<Self> {
         Arc::new(Self {
             event,
             first: OnceLock::new(),
             others: OnceLock::new(),
-            span: tracing::debug_span!("hub.deliver", roomcast.members = Empty),
+            span: adopt(tracing::debug_span!("hub.deliver", roomcast.members = Empty)),
             members: AtomicU32::new(0),
             _in_flight: in_flight,
         })

@@ -14,7 +14,6 @@ mod obey;
 mod record;
 #[cfg(test)]
 mod tests;
-mod trace;
 mod wire;
 
 use std::collections::BTreeMap;

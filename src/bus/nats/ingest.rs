@@ -10,7 +10,7 @@ use futures_util::stream::{AbortHandle, Abortable, SelectAll, abortable};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 
-use super::live::LiveRoom;
+use super::live::{Arrival, LiveRoom};
 use super::shared::Shared;
 use super::wire;
 use crate::event::{Class, Event};
@@ -19,8 +19,16 @@ use crate::position::Offset;
 
 /// What came for a room.
 enum Incoming {
-    Reliable { seq: u64, prev: u64, event: Event },
-    Ephemeral { event: Event, sender: u64, connection: u64 },
+    Reliable {
+        seq: u64,
+        prev: u64,
+        arrival: Arrival,
+    },
+    Ephemeral {
+        arrival: Arrival,
+        sender: u64,
+        connection: u64,
+    },
     Nudge(u64),
 }
 
@@ -71,20 +79,20 @@ async fn take(shared: &Shared, live: &Arc<LiveRoom>, message: Message) {
     let mut state = live.lock();
     match incoming {
         Incoming::Ephemeral {
-            event,
+            arrival: Arrival { event, traceparent },
             sender,
             connection,
         } => {
             if shared.senders.is_current(sender, connection) {
-                state.hand_out(Arc::new(event), &mut permits);
+                state.hand_out(Arc::new(event), &traceparent, &mut permits);
             }
         }
         Incoming::Nudge(head) => state.chain.told(head),
-        Incoming::Reliable { seq, prev, event } => {
+        Incoming::Reliable { seq, prev, arrival } => {
             // An event after none, or after one from before our last, says nothing of what the stream has dropped since
             // somebody looked: that must not be long ago.
             let doubtful = !partition.is_verified_for(shared.connects())
-                || is_another(state.ring.at(Offset(seq)), &event)
+                || is_another(state.ring.at(Offset(seq)), &arrival.event)
                 || (prev < state.chain.last() && partition.unswept() > shared.trusted_age());
             if doubtful && !state.chain.is_suspect() {
                 state.chain.suspect();
@@ -93,7 +101,7 @@ async fn take(shared: &Shared, live: &Arc<LiveRoom>, message: Message) {
             }
             state.heard = true;
             let mut out = Vec::new();
-            state.chain.live(seq, prev, event, &mut out);
+            state.chain.live(seq, prev, arrival, &mut out);
             state.apply(live, out, &mut permits, &shared.keeping);
             // Not what waits: it may be of a stream that is no more.
             partition.has(state.chain.last());
@@ -119,12 +127,15 @@ fn read(live: &LiveRoom, message: Message) -> Option<Incoming> {
                 wire::number(&headers, wire::LAST_SEQUENCE)?,
             );
             let in_order = prev < seq && event.class != Class::Ephemeral;
-            in_order.then_some(Incoming::Reliable { seq, prev, event })
+            let traceparent = wire::traceparent(Some(&headers));
+            let arrival = Arrival { event, traceparent };
+            in_order.then_some(Incoming::Reliable { seq, prev, arrival })
         }
         Live::Ephemeral => {
+            let traceparent = wire::traceparent(message.headers.as_ref());
             let (event, sender, connection) = wire::passed_on(&live.room, message.payload)?;
             Some(Incoming::Ephemeral {
-                event,
+                arrival: Arrival { event, traceparent },
                 sender,
                 connection,
             })

@@ -13,8 +13,17 @@ use super::values::Values;
 use crate::bus::history::HistoryLimits;
 use crate::bus::{Delivery, Subscriber};
 use crate::event::{Class, Event};
+use crate::nats::trace;
 use crate::position::{Epoch, Link, Offset, Position};
 use crate::room::Room;
+
+/// An event that came.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub event: Event,
+    /// The publisher's trace; empty for none.
+    pub traceparent: String,
+}
 
 /// A room with members on this node.
 pub(super) struct LiveRoom {
@@ -30,7 +39,7 @@ pub(super) struct LiveRoom {
 
 /// What changes. Everything that happens to the room happens under its lock, deliveries included.
 pub(super) struct RoomState {
-    pub chain: Chain<Event>,
+    pub chain: Chain<Arrival>,
     pub ring: Ring,
     pub values: Values,
     pub epoch: Epoch,
@@ -146,18 +155,19 @@ impl RoomState {
     pub(super) fn apply(
         &mut self,
         live: &LiveRoom,
-        out: Vec<Output<Event>>,
+        out: Vec<Output<Arrival>>,
         permits: &mut Option<OwnedSemaphorePermit>,
         keeping: &Keeping,
     ) {
         for output in out {
             match output {
-                Output::Deliver { seq, prev, mut event } => {
+                Output::Deliver { seq, prev, event } => {
+                    let Arrival { mut event, traceparent } = event;
                     event.link = Some(Link {
                         position: self.position(seq),
                         prev: Offset(prev),
                     });
-                    self.deliver(Arc::new(event), permits, keeping);
+                    self.deliver(Arc::new(event), &traceparent, permits, keeping);
                 }
                 Output::Reset { head } => {
                     let before = self.ring.weight();
@@ -170,7 +180,13 @@ impl RoomState {
         }
     }
 
-    fn deliver(&mut self, event: Arc<Event>, permits: &mut Option<OwnedSemaphorePermit>, keeping: &Keeping) {
+    fn deliver(
+        &mut self,
+        event: Arc<Event>,
+        traceparent: &str,
+        permits: &mut Option<OwnedSemaphorePermit>,
+        keeping: &Keeping,
+    ) {
         if self.is_forgotten() {
             return;
         }
@@ -180,7 +196,7 @@ impl RoomState {
         let before = self.ring.weight();
         self.ring.push(Arc::clone(&event));
         self.settle_weight(before, keeping);
-        self.hand_out(event, permits);
+        self.hand_out(event, traceparent, permits);
     }
 
     /// Keeps within the bound over all rooms; the room gives up its own oldest events.
@@ -191,12 +207,12 @@ impl RoomState {
     }
 
     /// Hands an event to every subscriber.
-    pub(super) fn hand_out(&self, event: Arc<Event>, permits: &mut Option<OwnedSemaphorePermit>) {
+    pub(super) fn hand_out(&self, event: Arc<Event>, traceparent: &str, permits: &mut Option<OwnedSemaphorePermit>) {
         let Some((last, others)) = self.subscribers.split_last() else {
             return;
         };
         let permit = permits.as_mut().and_then(|permits| permits.split(1));
-        let delivery = Delivery::new(event, permit);
+        let delivery = Delivery::traced(event, permit, |span| trace::adopt(span, traceparent));
         for subscriber in others {
             subscriber.deliver(Arc::clone(&delivery));
         }

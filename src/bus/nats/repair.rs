@@ -7,12 +7,11 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 
 use super::chain::{Fetch, Fetched};
-use super::live::LiveRoom;
+use super::live::{Arrival, LiveRoom};
 use super::partition::lock;
 use super::proof::{Evidence, reaches_back};
 use super::server::Silence;
 use super::shared::Shared;
-use crate::event::Event;
 use crate::position::Epoch;
 
 /// Pauses while a replica has not yet what the leader has, or the server does not answer.
@@ -97,13 +96,19 @@ async fn fetch(shared: &Shared, live: &Arc<LiveRoom>, asked: Fetch, epoch: Epoch
 }
 
 /// Reads what comes after, and whether that is all and exactly that.
-async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<Event>, Silence> {
+async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<Arrival>, Silence> {
     let partition = shared.partition(live.partition);
     let swept_before = partition.unswept();
     let max = shared.retained_max().saturating_add(1);
     let run = shared.server.run(live.partition, &live.room, asked.after, max).await?;
     let inclusive = run.first().is_some_and(|(seq, _)| *seq == asked.after);
-    let events: Vec<(u64, Event)> = run.into_iter().filter(|(seq, _)| *seq > asked.after).collect();
+    let later = run.into_iter().filter(|(seq, _)| *seq > asked.after);
+    // What had to be fetched begins a trace of its own: its publisher's may long be over.
+    let arrival = |(seq, event)| {
+        let traceparent = String::new();
+        (seq, Arrival { event, traceparent })
+    };
+    let events: Vec<(u64, Arrival)> = later.map(arrival).collect();
     let reached = events.last().map_or(asked.after, |(seq, _)| *seq);
     let enough = reached >= asked.want && !asked.verify;
     let recent = !asked.verify && swept_before < shared.trusted_age();

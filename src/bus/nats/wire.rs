@@ -10,6 +10,7 @@ use prost::Message as _;
 use crate::event::{Class, Event, EventId, EventName, Except, Payload, Publish, Timestamp};
 use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
+use crate::nats::trace;
 use crate::proto::node_v1::{Class as WireClass, EphemeralEvent, LastValue, StoredEvent, stored_event};
 use crate::room::Room;
 
@@ -176,6 +177,20 @@ fn hash(parts: &[&[u8]]) -> Vec<u8> {
         context.update(part);
     }
     context.finish().as_ref().to_vec()
+}
+
+/// The publisher's trace; empty for none.
+pub(super) fn traceparent(headers: Option<&HeaderMap>) -> String {
+    let found = headers.and_then(|headers| headers.get(trace::TRACEPARENT));
+    found.map_or_else(String::new, |value| value.as_str().to_owned())
+}
+
+/// Adds the current trace, if there is one.
+pub(super) fn add_trace(headers: &mut HeaderMap) {
+    let traceparent = trace::current();
+    if !traceparent.is_empty() {
+        headers.insert(trace::TRACEPARENT, traceparent);
+    }
 }
 
 /// A number in a header.

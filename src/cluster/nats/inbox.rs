@@ -11,9 +11,9 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Ignored, trace, wire};
+use super::{Ignored, wire};
 use crate::cluster::Incarnation;
-use crate::nats::{Nats, NatsError};
+use crate::nats::{Nats, NatsError, trace};
 use crate::proto::node_v1::node_answer::Answer;
 use crate::proto::node_v1::node_order::Order;
 use crate::proto::node_v1::{NodeAnswer, NodeOrder};

@@ -13,8 +13,8 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::memory::Seen;
-use super::{Node, trace, wire};
-use crate::nats::{Nats, NatsError};
+use super::{Node, wire};
+use crate::nats::{Nats, NatsError, trace};
 use crate::proto::node_v1::node_answer::Answer;
 use crate::proto::node_v1::node_order::Order;
 use crate::proto::node_v1::{ConfirmAnswer, NodeAnswer, NodeOrder};
@@ -45,7 +45,7 @@ pub(super) async fn run(node: Arc<Node>, orders: [Subscriber; 2], tasks: TaskTra
             node.ignored.count("order, too many at once");
             continue;
         };
-        let span = trace::adopt(tracing::debug_span!("cluster.obey"), order.traceparent.clone());
+        let span = trace::adopt(tracing::debug_span!("cluster.obey"), &order.traceparent);
         let (node, stop) = (Arc::clone(&node), stop.clone());
         let obeying = async move {
             let _turn = turn;
