@@ -8,15 +8,18 @@
 
 mod config;
 mod connect;
+mod lame_duck;
 mod link;
 pub mod nodes;
 mod self_test;
 mod subjects;
+pub mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
+use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, Credentials, Storage, Tls};
 pub use link::{Link, Standing};
@@ -32,10 +35,12 @@ pub enum NatsError {
     #[error("nats: {0}")]
     Config(String),
     /// No server could be reached, or it refused the credentials.
-    #[error("nats: cannot connect to {servers}: {source}")]
+    #[error("nats: cannot connect to {servers}: {source}{hint}")]
     Connect {
         /// The addresses that were tried.
         servers: String,
+        /// What may have to be changed; empty when that is not known.
+        hint: &'static str,
         /// Why.
         source: async_nats::ConnectError,
     },
@@ -110,6 +115,11 @@ impl Nats {
         let mut context = async_nats::jetstream::new(self.control.client().clone());
         context.set_timeout(self.config.request_timeout);
         context
+    }
+
+    /// Leaves servers that say they will end, until `stop`.
+    pub async fn leave_lame_ducks(self: Arc<Self>, stop: CancellationToken) {
+        lame_duck::run(self, stop).await;
     }
 
     /// Ends both connections after what was handed to them is sent, or when `within` has passed.

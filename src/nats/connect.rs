@@ -28,15 +28,33 @@ pub(super) async fn link(config: &Config, subjects: &Subjects, name: &str) -> Re
             async {}
         })
         .connect(&config.servers);
-    let client = connecting.await.map_err(|source| NatsError::Connect {
-        servers: config.servers.join(", "),
-        source,
-    })?;
+    let client = connecting.await.map_err(|source| failed(config, source))?;
     let found = client.server_info().version;
     if !is_new_enough(&found) {
         return Err(NatsError::Version { found });
     }
     Ok(Link::new(client, standing))
+}
+
+/// Why there is no connection, with what may help where the reason does not say it.
+pub(super) fn failed(config: &Config, source: async_nats::ConnectError) -> NatsError {
+    let said = source.to_string();
+    let hint = if said.contains("InvalidContentType") {
+        "; the server does not speak TLS here, or not before its first word (nats.tls)"
+    } else if said.contains("expected INFO") && !config.tls.first {
+        "; a server that awaits the TLS handshake first needs nats.tls.first"
+    } else if said.starts_with("TLS error") {
+        "; the files of nats.tls cannot be used"
+    } else if said.contains("CertificateRequired") || said.contains("certificate required") {
+        "; the server wants a client certificate (nats.tls)"
+    } else {
+        ""
+    };
+    NatsError::Connect {
+        servers: config.servers.join(", "),
+        hint,
+        source,
+    }
 }
 
 pub(super) fn options(config: &Config, subjects: &Subjects, name: &str) -> Result<ConnectOptions, NatsError> {
