@@ -26,10 +26,7 @@ pub(super) async fn run(config: &Config, subjects: &Subjects) -> Result<(), Nats
     let client = listen(options, told)
         .connect(&config.servers)
         .await
-        .map_err(|source| NatsError::Connect {
-            servers: config.servers.join(", "),
-            source,
-        })?;
+        .map_err(|source| connect::failed(config, source))?;
     let trying = async {
         let mut refused = try_all(&client, subjects).await;
         // The last word of a connection is that it is closed; everything else comes before.
@@ -123,6 +120,7 @@ fn subscribed(subjects: &Subjects) -> Vec<String> {
         subjects.heartbeats(),
         subjects.all_nodes(),
         subjects.node(0),
+        subjects.activity(),
     ]
 }
 
@@ -140,19 +138,19 @@ fn published(subjects: &Subjects) -> Vec<String> {
     .map(|rest| format!("{deployment}.{rest}"))
     .into();
     all.extend([subjects.node(0), format!("{deployment}.i.{PROBE}")]);
-    let streams = [subjects.stream_of_partition(0), subjects.stream_of('c')];
-    for stream in streams {
-        all.extend(
-            [
-                "STREAM.CREATE",
-                "STREAM.UPDATE",
-                "STREAM.INFO",
-                "STREAM.MSG.GET",
-                "DIRECT.GET",
-            ]
-            .map(|verb| format!("$JS.API.{verb}.{stream}")),
-        );
+    let control = subjects.stream_of('c');
+    let streams = ['v', 'm', 'c'].map(|letter| subjects.stream_of(letter));
+    for stream in std::iter::once(subjects.stream_of_partition(0)).chain(streams) {
+        let verbs = ["STREAM.CREATE", "STREAM.UPDATE", "STREAM.INFO", "STREAM.MSG.GET"];
+        all.extend(verbs.map(|verb| format!("$JS.API.{verb}.{stream}")));
     }
+    let read_in_batches = [subjects.stream_of_partition(0), subjects.stream_of('v')];
+    all.extend(read_in_batches.map(|stream| format!("$JS.API.DIRECT.GET.{stream}")));
+    // What answers the flow control of the control log is not known before.
+    all.extend([
+        format!("$JS.API.CONSUMER.CREATE.{control}"),
+        format!("$JS.FC.{control}.PROBE.PROBE"),
+    ]);
     all
 }
 
