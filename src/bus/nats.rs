@@ -82,6 +82,9 @@ const FEEDS_MAX: usize = 1024;
 /// Partitions that are looked at at once when a node starts.
 const AT_ONCE: usize = 8;
 
+/// How many sweeps may fail one after the other before the node says so.
+const UNCHECKED_SWEEPS_MAX: u32 = 2;
+
 /// The bus over NATS. See the module's documentation for what it promises.
 pub struct NatsBus {
     shared: Shared,
@@ -179,6 +182,18 @@ impl NatsBus {
             publishes: taken(&shared.publishes, shared.server.nats.config().publishes_in_flight_max),
             foreign_messages: shared.foreign.load(Ordering::Relaxed),
         }
+    }
+
+    /// Whether every room with members here was looked at lately, and since the connection was last made: nothing is
+    /// missing that this node does not know of.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        let shared = &self.shared;
+        let settings = shared.server.nats.config();
+        let lately = settings.sweep_interval * UNCHECKED_SWEEPS_MAX + settings.request_timeout;
+        let connects = shared.connects();
+        let checked = |partition: &Partition| partition.is_verified_for(connects) && partition.unswept() < lately;
+        shared.partitions.iter().all(checked)
     }
 
     async fn subscribe(&self, room: &Room, subscriber: Arc<dyn Subscriber>) -> Result<Position, BusUnavailable> {

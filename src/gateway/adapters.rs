@@ -148,12 +148,13 @@ impl Adapters {
 
     /// What watches the cluster, if there is one.
     pub(super) fn backplane(&self, shards: &Shards, health: &Health) -> Option<Backplane> {
-        let Engine::Nats { nats, nodes, .. } = &self.engine else {
+        let Engine::Nats { nats, nodes, bus, .. } = &self.engine else {
             return None;
         };
         Some(Backplane {
             nats: Arc::clone(nats),
             nodes: Arc::clone(nodes),
+            bus: Arc::clone(bus),
             lease: self.lease.clone(),
             shards: shards.clone(),
             health: health.clone(),
@@ -225,6 +226,7 @@ impl Engine {
     ) -> Result<Self, StartError> {
         let nats = Nats::connect(cluster).await?;
         let nodes = Nodes::new(Arc::clone(&nats), &config.node_id);
+        tasks.spawn(Arc::clone(&nats).leave_lame_ducks(stop.clone()));
         let bounds = nats_bus::Config {
             history: config.bus.history.clone(),
             history_bytes_max: config.bus.history_bytes_max,

@@ -3,36 +3,52 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Health;
-use crate::hub::Shards;
+use crate::bus::nats::NatsBus;
+use crate::hub::{Shards, ShardsGone};
 use crate::lease::Lease;
 use crate::nats::Nats;
 use crate::nats::nodes::Nodes;
 
 /// How often the lease is looked at: it lapses by itself, without a word.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a connection may be away before anybody is told: one that moves from a server to another is back before.
+const TOLERANCE: Duration = Duration::from_millis(500);
 
 /// What says whether the node can do its work.
 pub(super) struct Backplane {
     pub nats: Arc<Nats>,
     pub nodes: Arc<Nodes>,
+    pub bus: Arc<NatsBus>,
     pub lease: Lease,
     pub shards: Shards,
     pub health: Health,
 }
 
+/// What was told last.
+struct Told {
+    serving: bool,
+    degraded: bool,
+}
+
 impl Backplane {
-    /// While both connections stand, the node hears itself and holds its lease, it is healthy. When that ends, clients are
-    /// told `degraded` and health says `NOT_SERVING`; when it is so again, the contrary. Until `stop`.
+    /// While both connections stand, the node hears itself and holds its lease, it is healthy; when that ends, health says
+    /// `NOT_SERVING` and clients are told `degraded`. Clients are told that all is well again once every room was looked
+    /// at; and that it is not, too, while some of the streams do not answer. Until `stop`.
     pub(super) async fn watch(self, stop: CancellationToken) {
         let (mut control, mut fanout) = (self.nats.control().standing(), self.nats.fanout().standing());
         let mut hearing = self.nodes.hearing();
         let mut look = interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut was_well = true;
+        let mut told = Told {
+            serving: true,
+            degraded: false,
+        };
+        let mut well_at = Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -41,24 +57,43 @@ impl Backplane {
                 Ok(()) = hearing.changed() => {}
                 _ = look.tick() => {}
             }
-            let is_well = self.is_well();
-            if is_well == was_well {
-                continue;
+            let (hears, checked) = (self.hears(), self.bus.is_checked());
+            if hears && checked {
+                well_at = Instant::now();
             }
-            was_well = is_well;
-            self.health.set_serving(is_well).await;
-            if self.shards.degraded(!is_well).await.is_err() {
+            let tolerated = well_at.elapsed() < TOLERANCE;
+            let now = Told {
+                serving: hears || (told.serving && tolerated),
+                degraded: !(hears && checked) && (told.degraded || !tolerated),
+            };
+            if self.tell(&told, &now).await.is_err() {
                 return;
             }
-            if is_well {
-                tracing::info!("the cluster is heard again");
-            } else {
-                tracing::warn!("the cluster cannot be heard; clients stay and are told so");
-            }
+            told = now;
         }
     }
 
-    fn is_well(&self) -> bool {
+    async fn tell(&self, told: &Told, now: &Told) -> Result<(), ShardsGone> {
+        if told.serving != now.serving {
+            self.health.set_serving(now.serving).await;
+            if now.serving {
+                tracing::info!("the cluster is heard again");
+            } else {
+                tracing::warn!("the cluster cannot be heard");
+            }
+        }
+        if told.degraded != now.degraded {
+            self.shards.degraded(now.degraded).await?;
+            if now.degraded {
+                tracing::warn!("deliveries are interrupted; clients stay and are told so");
+            } else {
+                tracing::info!("every room was looked at; clients are told that all is well");
+            }
+        }
+        Ok(())
+    }
+
+    fn hears(&self) -> bool {
         self.nats.control().is_connected()
             && self.nats.fanout().is_connected()
             && *self.nodes.hearing().borrow()

@@ -29,6 +29,9 @@ use crate::proto::node_v1::StoredEvent;
 const AWAY: PublishError = PublishError::NotStored("nats does not answer");
 const UNANSWERED: PublishError = PublishError::UnknownOutcome("nats did not answer in time");
 
+/// How long a connection that is away is waited for before anything was handed over.
+const AWAY_MAX: Duration = Duration::from_secs(1);
+
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -96,6 +99,7 @@ impl<'s> Draft<'s> {
         if let Some(expected) = self.expected {
             headers.insert(wire::EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
         }
+        wire::add_trace(&mut headers);
         headers
     }
 
@@ -130,7 +134,13 @@ pub(super) async fn submit(
             Ok(Err(_)) | Err(_) => return Err(PublishError::NotStored("too many publishes wait for nats")),
         },
     };
-    if timeout_at(draft.deadline, connected(shared)).await.is_err() {
+    // Whoever asks for the first time is told soon that nothing was stored, before his own deadline leaves it open.
+    let patience = if draft.attempts == 0 {
+        draft.deadline.min(Instant::now() + AWAY_MAX)
+    } else {
+        draft.deadline
+    };
+    if timeout_at(patience, connected(shared)).await.is_err() {
         return Err(draft.given_up());
     }
     let known = draft.partition.highest();
@@ -337,7 +347,16 @@ pub(super) async fn pass_on(shared: &Shared, publish: &Publish) -> Result<Publis
     let subject = nats.subjects().live_of(&publish.room, Live::Ephemeral);
     let sent = wire::ephemeral(publish, shared.sender, nats.control().connects());
     let payload = sent.encode_to_vec().into();
-    let sending = nats.control().client().publish(subject, payload);
+    let mut headers = HeaderMap::new();
+    wire::add_trace(&mut headers);
+    let client = nats.control().client();
+    let sending = async {
+        if headers.is_empty() {
+            client.publish(subject, payload).await
+        } else {
+            client.publish_with_headers(subject, headers, payload).await
+        }
+    };
     match tokio::time::timeout(nats.config().request_timeout, sending).await {
         Ok(Ok(())) => Ok(Published {
             position: None,

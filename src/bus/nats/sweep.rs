@@ -21,6 +21,9 @@ const RECORDS_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two looks, however much is wrong.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// After a look that failed, the first time; then ever later, up to the usual interval.
+const AGAIN_MIN: Duration = Duration::from_millis(100);
+
 /// Partitions that are looked at at once.
 const AT_ONCE: usize = 8;
 
@@ -29,7 +32,9 @@ const BEHIND_MAX: u8 = 2;
 
 /// Looks at everything again and again until `stop`.
 pub(super) async fn run(shared: &Shared, stop: CancellationToken) {
-    let mut turn = interval(shared.server.nats.config().sweep_interval);
+    let every = shared.server.nats.config().sweep_interval;
+    let mut turn = interval(every);
+    let mut again: Option<Duration> = None;
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut standing = shared.server.nats.fanout().standing();
     let mut records_at = Instant::now();
@@ -39,6 +44,7 @@ pub(super) async fn run(shared: &Shared, stop: CancellationToken) {
             _ = turn.tick() => {}
             () = shared.check_wanted.notified() => {}
             Ok(()) = standing.changed() => {}
+            () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {}
         }
         if !shared.server.nats.fanout().is_connected() {
             continue;
@@ -53,6 +59,8 @@ pub(super) async fn run(shared: &Shared, stop: CancellationToken) {
         if looked.contains(&Err(Silence::NoStream)) {
             restore(shared).await;
         }
+        let failed = looked.iter().any(Result::is_err);
+        again = failed.then(|| again.map_or(AGAIN_MIN, |pause| (pause * 2).min(every)));
         tokio::time::sleep(PAUSE).await;
     }
 }
