@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
-use crate::support::{Encoding, Node, TENANT, draft, eventually, to_room, user};
+use crate::support::{Encoding, Node, TENANT, draft, eventually, over_nats, to_room, user};
 
 #[derive(Clone, Default)]
 struct Collector {
@@ -37,7 +37,6 @@ impl TraceService for Collector {
     }
 }
 
-const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
 /// The only test that starts telemetry: there is one of it in a process.
@@ -58,7 +57,25 @@ async fn a_publish_is_a_span_in_the_trace_of_its_caller() {
     })
     .unwrap();
 
+    Box::pin(story(&collector, "0af7651916cd43dd8448eb211c80319c")).await;
+    // Published on one gateway, delivered on the other.
+    Box::pin(over_nats(story(&collector, "4bf92f3577b34da6a3ce929d0e0e4736"))).await;
+    telemetry.shutdown().await;
+    let spans = collector.spans.lock().unwrap();
+    let all = format!("{spans:?}");
+    assert!(
+        !all.contains("a secret text") && !all.contains(crate::support::ROOT),
+        "no payloads, no tokens"
+    );
+    let names: Vec<String> = spans.iter().map(|span| span.name.clone()).collect();
+    assert!(names.iter().all(|name| !name.contains("secret room")), "{names:?}");
+}
+
+/// Publishes in a trace of the caller's, and finds the way of the event in it.
+async fn story(collector: &Collector, trace: &str) {
     let node = Node::start(Encoding::Json).await;
+    // Clients go to gateways by turns, backends to the first.
+    let _first = node.connect(user("somebody")).await;
     let mut ada = node.connect(user("ada")).await;
     ada.join("a secret room").await;
     let mut request = Request::new(v1::PublishRequest {
@@ -66,38 +83,24 @@ async fn a_publish_is_a_span_in_the_trace_of_its_caller() {
         targets: vec![to_room("a secret room")],
         ..draft("hello", json!("a secret text"))
     });
-    let parent = format!("00-{TRACE}-{PARENT}-01");
+    let parent = format!("00-{trace}-{PARENT}-01");
     request.metadata_mut().insert("traceparent", parent.parse().unwrap());
     node.backend().publishing.publish(request).await.unwrap();
     ada.expect_event("a secret room", "hello").await;
     node.finish().await;
-    telemetry.shutdown().await;
 
     // The whole way of the event, each step within the one before.
     let mut parent = PARENT.to_owned();
     for name in ["api.publish", "bus.publish", "hub.deliver"] {
         let span = eventually("the next span of the publish", || async {
             let spans = collector.spans.lock().unwrap();
-            let ours = |span: &&Span| span.name == name && hex(&span.trace_id) == TRACE;
+            let ours = |span: &&Span| span.name == name && hex(&span.trace_id) == trace;
             spans.iter().find(ours).cloned()
         })
         .await;
         assert_eq!(hex(&span.parent_span_id), parent, "{name}");
         parent = hex(&span.span_id);
     }
-    let all = format!("{:?}", collector.spans.lock().unwrap());
-    assert!(
-        !all.contains("a secret text") && !all.contains(crate::support::ROOT),
-        "no payloads, no tokens"
-    );
-    let names: Vec<String> = collector
-        .spans
-        .lock()
-        .unwrap()
-        .iter()
-        .map(|span| span.name.clone())
-        .collect();
-    assert!(names.iter().all(|name| !name.contains("secret room")), "{names:?}");
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -10,7 +10,7 @@ use crate::support::nats::{NatsOptions, NatsServer, Release};
 use crate::tools::root;
 
 /// The server's configuration that `docs/nats.md` recommends.
-fn documented() -> String {
+pub(super) fn documented() -> String {
     let page = std::fs::read_to_string(root().join("docs/nats.md")).unwrap();
     let block = page
         .split("```\naccounts {")

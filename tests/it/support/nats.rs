@@ -30,9 +30,12 @@ mod options;
 mod process;
 #[path = "nats/server.rs"]
 mod server;
+#[path = "nats/tls.rs"]
+mod tls;
 
 pub use address::Address;
 pub use cluster::NatsCluster;
 pub use options::{NatsOptions, Release};
 pub use process::Process;
 pub use server::NatsServer;
+pub use tls::{Authority, NatsTls};

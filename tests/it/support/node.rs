@@ -64,6 +64,7 @@ pub struct Node {
     /// Counts clients, for their turns.
     clients: AtomicUsize,
     traces: Arc<Traces>,
+    /// The nats-server that came with it, over NATS.
     broker: Option<NatsServer>,
 }
 
@@ -79,7 +80,18 @@ impl Node {
             Ok(()) => Some(NatsServer::start().await),
             Err(_) => None,
         };
-        let gateways = launch(&settings, broker.as_ref()).await;
+        let count = if broker.is_some() { 2 } else { 1 };
+        Self::launched(encoding, count, settings, broker).await
+    }
+
+    /// Starts so many gateways over NATS servers of the test's own; the settings say which, in `nats.servers`. They are
+    /// called for each gateway, and know it by its `node_id`.
+    pub async fn several(encoding: Encoding, count: usize, settings: impl Settings) -> Self {
+        Self::launched(encoding, count, settings, None).await
+    }
+
+    async fn launched(encoding: Encoding, count: usize, settings: impl Settings, broker: Option<NatsServer>) -> Self {
+        let gateways = launch(&settings, count, broker.as_ref()).await;
         Self {
             encoding,
             channel: channel(gateways[0].grpc_address()),
@@ -89,6 +101,11 @@ impl Node {
             traces: Arc::default(),
             broker,
         }
+    }
+
+    /// One of several gateways.
+    pub fn of_several(&self, number: usize) -> OneOf<'_> {
+        OneOf { node: self, number }
     }
 
     fn gateway(&self) -> &Gateway {
@@ -124,7 +141,7 @@ impl Node {
     /// old: no more than there ever were.
     #[track_caller]
     pub fn assert_reached(&self, told: u32, members: u32) {
-        if self.broker.is_some() {
+        if self.gateways.len() > 1 {
             let ever = self.clients.load(Ordering::Relaxed);
             assert!(told as usize <= ever, "{told} of {ever}");
         } else {
@@ -185,8 +202,9 @@ impl Node {
 
     /// Ends the gateway and starts another with the same settings.
     pub async fn restart(&mut self) {
+        let count = self.gateways.len();
         self.shut_down().await;
-        self.gateways = launch(&self.settings, self.broker.as_ref()).await;
+        self.gateways = launch(&self.settings, count, self.broker.as_ref()).await;
         self.channel = channel(self.gateway().grpc_address());
     }
 
@@ -225,13 +243,46 @@ impl Drop for Node {
     }
 }
 
-async fn launch(settings: &impl Settings, broker: Option<&NatsServer>) -> Vec<Gateway> {
+/// One of a node's gateways, to which a story goes on purpose.
+pub struct OneOf<'n> {
+    node: &'n Node,
+    number: usize,
+}
+
+impl OneOf<'_> {
+    fn gateway(&self) -> &Gateway {
+        &self.node.gateways[self.number]
+    }
+
+    /// How somebody opens a WebSocket to it.
+    pub fn opening(&self) -> Opening {
+        let address = self.gateway().client_address();
+        Opening::new(address, self.node.encoding, Arc::clone(&self.node.traces))
+    }
+
+    /// A connected client.
+    pub async fn connect(&self, user: User) -> Client {
+        self.opening().connect(user).await
+    }
+
+    /// A connection to its gRPC port.
+    pub fn channel(&self) -> Channel {
+        channel(self.gateway().grpc_address())
+    }
+
+    /// A backend with every right in every tenant.
+    pub fn backend(&self) -> Caller {
+        Caller::new(self.channel(), ROOT)
+    }
+}
+
+async fn launch(settings: &impl Settings, count: usize, broker: Option<&NatsServer>) -> Vec<Gateway> {
     let mut gateways = Vec::new();
-    for number in 0..if broker.is_some() { 2 } else { 1 } {
+    for number in 0..count {
         let mut config = usual();
         config.node_id = format!("node-{number}");
-        config.nats = broker.map(|broker| nats::Config {
-            servers: vec![broker.url()],
+        config.nats = (count > 1).then(|| nats::Config {
+            servers: broker.map(NatsServer::url).into_iter().collect(),
             // As many as make a difference, and quick to make.
             partitions: 3,
             ..nats::Config::default()

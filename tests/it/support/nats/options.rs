@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::address::Address;
+use super::tls::NatsTls;
 
 /// Which `nats-server`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct NatsOptions {
     pub jetstream: String,
     /// Whether clients learn the addresses of the cluster's other servers. Not, if they shall come through a proxy only.
     pub advertise: bool,
+    /// How clients' connections are encrypted; not at all unless set.
+    pub tls: Option<NatsTls>,
 }
 
 impl Default for NatsOptions {
@@ -49,6 +52,7 @@ impl Default for NatsOptions {
             config: String::new(),
             jetstream: String::new(),
             advertise: true,
+            tls: None,
         }
     }
 }
@@ -71,6 +75,10 @@ impl NatsOptions {
         );
         if !peers.is_empty() {
             self.cluster(&mut text, address, peers);
+        }
+        if let Some(tls) = &self.tls {
+            // The store is in a folder of the server's own.
+            text.push_str(&tls.block(address.clients().ip(), store.parent().expect("a store has a folder")));
         }
         text.push_str(&self.config);
         text.push('\n');

@@ -25,7 +25,7 @@ pub struct NatsServer {
     process: Mutex<Process>,
     name: String,
     address: Address,
-    options: NatsOptions,
+    options: Box<NatsOptions>,
     folder: TempDir,
 }
 
@@ -55,7 +55,7 @@ impl NatsServer {
             process: Mutex::new(process),
             name,
             address,
-            options,
+            options: Box::new(options),
             folder,
         }
     }
