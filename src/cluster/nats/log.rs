@@ -11,6 +11,7 @@ use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::{DeliverPolicy, push};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, StorageType, Stream};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -243,19 +244,29 @@ impl Log {
         let mut is_released = self.released.lock().await;
         *is_released = true;
         let released = self.ledger().release();
-        self.write_lease(released).await;
-        let flushing = self.nats.control().client().flush();
-        let _ = tokio::time::timeout(self.config.renew_interval, flushing).await;
+        let (subject, payload) = self.written(released);
+        let jetstream = self.nats.jetstream();
+        // Acknowledged, so that a withdrawal that is begun after this finds it.
+        let storing = async { jetstream.publish(subject, payload).await?.await };
+        if !matches!(
+            tokio::time::timeout(self.config.renew_interval, storing).await,
+            Ok(Ok(_))
+        ) {
+            tracing::debug!("the lease could not be given back; it runs out");
+        }
+    }
+
+    /// A lease as a record of the log, and its subject.
+    fn written(&self, lease: crate::cluster::ledger::LeaseTaken) -> (String, Bytes) {
+        let kind = format!("l.{:016x}", lease.holder.incarnation);
+        let subject = self.nats.subjects().command(&kind);
+        (subject, record::encode(&Record::Lease(lease)).into())
     }
 
     /// Not acknowledged: that it is read back says more.
     async fn write_lease(&self, lease: crate::cluster::ledger::LeaseTaken) {
-        let subject = self
-            .nats
-            .subjects()
-            .command(&format!("l.{:016x}", lease.holder.incarnation));
-        let payload = record::encode(&Record::Lease(lease));
-        let publishing = self.nats.control().client().publish(subject, payload.into());
+        let (subject, payload) = self.written(lease);
+        let publishing = self.nats.control().client().publish(subject, payload);
         if !matches!(
             tokio::time::timeout(self.config.renew_interval, publishing).await,
             Ok(Ok(()))
