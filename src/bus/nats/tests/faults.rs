@@ -262,3 +262,26 @@ async fn a_stream_of_another_shape_is_changed() {
     let history = node.bus.history(&room, crate::bus::Page::Newest, ALL).await.unwrap();
     assert!(history.len() >= 25, "{}", history.len());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_was_made_anew_under_a_standing_connection_is_a_new_epoch() {
+    let (_server, node) = alone(|_| ()).await;
+    let room = room("r");
+    let member = Arc::new(Log::default());
+    let head = node.bus.subscribe(&room, member.clone()).await.unwrap();
+    store(&*node.bus, &room, 5).await;
+    until("all came", async || member.seen().len() == 5).await;
+    let shared = &node.bus.shared;
+    let stream = &shared.partition_of(&room).stream;
+    shared.server.context.delete_stream(stream).await.unwrap();
+    // The first finds no stream; it is stored once there is one again.
+    let next = event(&room, "next").stored(&*node.bus).await;
+    assert_ne!(next.epoch, head.epoch);
+    until("members are told", async || member.resets().len() == 1).await;
+    event(&room, "last").stored(&*node.bus).await;
+    until("what follows comes", async || {
+        member.seen().last().is_some_and(|last| last == "last")
+    })
+    .await;
+    assert_eq!(member.resets()[0].epoch, next.epoch);
+}
