@@ -8,6 +8,9 @@ PEERS = "benches/peers/target/release"
 SERVERS = {
     "roomcast": [],
     "roomcast-protobuf": ["--wire", "protobuf"],
+    "roomcast-2-nodes": ["--nodes", "2"],
+    "roomcast-3-nodes": ["--nodes", "3"],
+    "roomcast-1-node": ["--nodes", "1"],
     "raw": ["--peer", f"{PEERS}/raw"],
     "tungstenite": ["--peer", f"{PEERS}/tungstenite"],
     "socketioxide": ["--peer", f"{PEERS}/socketioxide", "--wire", "socketio"],
@@ -82,6 +85,32 @@ def publish(method):
     return Row(
         f"publish-{method}", arguments, metrics, {"roomcast": FEWER, "echo": FEWER}, limit="echo", target="rate >= 0.6"
     )
+
+
+NODES = [
+    Metric("CPU us per event, first node", "nodes.cpu_us_per_event.0"),
+    Metric("CPU us per event, last node", "nodes.cpu_us_per_event.-1"),
+    Metric("CPU us per event, nats-server", "nodes.nats_cpu_us_per_event"),
+]
+
+
+def over_nats(name, arguments, servers=("roomcast-2-nodes",)):
+    """A row of several nodes over NATS beside one gateway with its bus in the process."""
+    latency = [Metric(metric.name, metric.path, ratio=True) for metric in LATENCY[:2]]
+    metrics = [*latency, Metric("events per second", "published_per_second", ratio=True), *NODES]
+    rounds = dict.fromkeys([*servers, "roomcast"], FEWER)
+    return Row(name, f"fanout {arguments}", metrics, rounds, limit="roomcast")
+
+
+def publish_over_nats(method):
+    """A row of `publish` at one node over NATS beside a gateway with its bus in the process."""
+    metrics = [
+        Metric("publishes per second", "methods.0.published_per_second", ratio=True),
+        Metric("CPU us per publish", "methods.0.server_cpu_us_per_publish", ratio=True),
+        Metric("CPU us per publish, nats-server", "methods.0.nats_cpu_us_per_publish"),
+    ]
+    rounds = {"roomcast-1-node": FEWER, "roomcast": FEWER}
+    return Row(f"nats-publish-{method}", f"publish --publish-with {method} --duration 3s", metrics, rounds, limit="roomcast")
 
 
 def alone(name, arguments, metrics, rounds=FEWER, **more):
@@ -172,6 +201,30 @@ ROWS = [
             Metric("CPU us each", "rounds.-1.cpu_us_each"),
         ],
     ),
+    # The first node is published to, the last one has the members; events go through NATS.
+    over_nats("nats-fanout-1", "--members 1 --rate 200 --events 1000 --warmup 100"),
+    over_nats("nats-fanout-10", "--members 10 --rate 100 --events 500 --warmup 50"),
+    over_nats("nats-fanout-1000", "--members 1000 --rate 10 --events 50"),
+    over_nats(
+        "nats-saturate",
+        "--members 100 --rooms 100 --saturate 16 --burst 8 --events 400 --warmup 40",
+        servers=("roomcast-1-node", "roomcast-3-nodes"),
+    ),
+    # The second of three nodes has no member and nothing to publish.
+    Row(
+        "nats-bystander",
+        "fanout --members 1 --rate 1000 --events 10000 --warmup 500",
+        [
+            Metric("CPU us per event, node without members", "nodes.cpu_us_per_event.1"),
+            Metric("CPU percent, node without members", "nodes.cpu_percent.1"),
+            Metric("CPU us per event, node with members", "nodes.cpu_us_per_event.2"),
+        ],
+        {"roomcast-3-nodes": FEWER},
+        limit="",
+    ),
+    publish_over_nats("unary"),
+    publish_over_nats("batch"),
+    publish_over_nats("stream"),
 ]
 
 

@@ -36,7 +36,7 @@ const TOKEN_TTL: Duration = Duration::from_secs(12 * 3600);
 ///
 /// Needs no configuration and no network. Any user may do everything in any room of its tenant, except in user:ID, which
 /// is that user's own, and in private:NAME, which needs the claim role=admin. With --config the rules of that file hold
-/// instead, if it has any. With --nodes several gateways share a nats-server that is started and ended with them.
+/// instead, if it has any. With --nodes gateways share a nats-server that is started and ended with them.
 #[derive(Debug, Args)]
 pub(super) struct Dev {
     /// The port for clients and the page; 0 takes a free one
@@ -45,12 +45,15 @@ pub(super) struct Dev {
     /// The port for backends (gRPC and HTTP); 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 50051)]
     grpc_port: u16,
-    /// How many gateways; more than one need a nats-server. Each further one listens on the next ports
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
-    nodes: u16,
+    /// How many gateways, over a nats-server; each further one listens on the next ports. Without it one, and no NATS
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=16))]
+    nodes: Option<u16>,
     /// The nats-server to start; otherwise the one on the PATH, else the one `make setup` has installed here
-    #[arg(long, value_name = "PROGRAM")]
+    #[arg(long, value_name = "PROGRAM", requires = "nodes")]
     nats_server: Option<PathBuf>,
+    /// A NATS server that runs already, to share with gateways of other processes, instead of starting one
+    #[arg(long, value_name = "URL", requires = "nodes", conflicts_with = "nats_server")]
+    nats: Option<String>,
     /// A file with the secret that signs tokens (HS256, at least 32 bytes), instead of a new one at each start
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
@@ -81,13 +84,14 @@ impl Dev {
         let base = self.config(&keys)?;
         let telemetry = serve::start_telemetry(&base.telemetry)?;
         let signals = serve::Signals::listen()?;
-        let broker = match self.nodes {
-            1 => None,
-            _ => Some(Broker::start(self.nats_server.as_deref()).await?),
+        let broker = match (self.nodes, &self.nats) {
+            (Some(_), None) => Some(Broker::start(self.nats_server.as_deref()).await?),
+            (None, _) | (_, Some(_)) => None,
         };
+        let nats = self.nats.as_deref().or(broker.as_ref().map(Broker::url));
         let mut gateways = Vec::new();
-        for number in 0..self.nodes {
-            let config = self.node(&base, number, broker.as_ref());
+        for number in 0..self.nodes.unwrap_or(1) {
+            let config = self.node(&base, number, nats);
             let listeners = serve::listen(&config).await?;
             let mut parts = config.gateway(true)?;
             parts.client.page = Some(PAGE);
@@ -99,7 +103,8 @@ impl Dev {
         };
         let welcome = Welcome {
             nodes: gateways.iter().map(address).collect(),
-            nats: broker.as_ref().map(|broker| broker.url().to_owned()),
+            nats: nats.map(str::to_owned),
+            nats_pid: broker.as_ref().and_then(Broker::pid),
             tenant: TENANT,
             users: keys.user_tokens()?,
             service_token: keys.service_token,
@@ -113,23 +118,32 @@ impl Dev {
         Ok(())
     }
 
-    /// The settings of one of several nodes.
-    fn node(&self, base: &Config, number: u16, broker: Option<&Broker>) -> Config {
+    /// The settings of one of the nodes.
+    fn node(&self, base: &Config, number: u16, nats: Option<&str>) -> Config {
         let mut config = base.clone();
         let next = |port: u16| if port == 0 { 0 } else { port.saturating_add(number) };
         config.client.listen.set_port(next(self.port));
         config.grpc.listen.set_port(next(self.grpc_port));
-        if let Some(broker) = broker {
-            config.node.id = format!("dev-{number}");
-            config.nats = Some(NatsSection {
-                servers: vec![broker.url().to_owned()],
+        if let Some(nats) = nats {
+            config.node.id = self.node_id(&base.node.id, number);
+            let section = config.nats.get_or_insert_with(|| NatsSection {
                 deployment: "dev".to_owned(),
-                // Quick to make; nobody measures here.
+                // Quick to make.
                 partitions: 4,
                 ..NatsSection::default()
             });
+            section.servers = vec![nats.to_owned()];
         }
         config
+    }
+
+    /// Another one than those of other processes at the same server.
+    fn node_id(&self, given: &str, number: u16) -> String {
+        match (given, &self.nats) {
+            ("", None) => format!("dev-{number}"),
+            ("", Some(_)) => format!("dev-{}-{number}", std::process::id()),
+            (given, _) => format!("{given}-{number}"),
+        }
     }
 
     fn keys(&self) -> Result<Keys, Failure> {

@@ -146,6 +146,7 @@ impl Calls {
             "published_per_second": per_second(count, end.0.since(&begin.0)),
             "server_cpu_us_per_publish": each(server),
             "server_cpu_percent": server.map(|cpu| busy(cpu, &begin.0, &end.0)),
+            "nats_cpu_us_per_publish": each(end.0.nats_cpu(&begin.0)),
             "generator_cpu_us_per_publish": each(end.0.generator_cpu(&begin.0)),
         }))
     }

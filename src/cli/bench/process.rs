@@ -33,6 +33,16 @@ impl Usage {
             anonymous_bytes,
         })
     }
+
+    /// Both together.
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            cpu: self.cpu + other.cpu,
+            resident_bytes: self.resident_bytes + other.resident_bytes,
+            private_bytes: self.private_bytes + other.private_bytes,
+            anonymous_bytes: self.anonymous_bytes + other.anonymous_bytes,
+        }
+    }
 }
 
 /// The most files this process may have open.

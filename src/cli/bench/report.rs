@@ -131,6 +131,7 @@ impl Report {
                 "resident_bytes_per_connection": costs.resident_per_connection,
                 "private_bytes_per_connection": costs.private_per_connection,
             })),
+            "nodes": self.nodes(),
             "generator": {
                 "cpu_percent": self.generator_percent(),
                 "cpu_us_per_delivery": self.generator_cpu_us(),
@@ -176,6 +177,20 @@ impl Report {
             resident_per_connection: grown(before.resident_bytes, entered.resident_bytes),
             private_per_connection: grown(before.private_bytes, entered.private_bytes),
         })
+    }
+
+    /// What each of several nodes, and their nats-server, used for an event; `null` for one gateway alone.
+    fn nodes(&self) -> Option<Value> {
+        let (begin, end) = (&self.timeline.warmed, &self.timeline.settled);
+        let seconds = self.delivering().as_secs_f64();
+        let nats = end.nats_cpu(begin)?;
+        let each = |cpu: Duration| micros(cpu) / float(self.acknowledged().max(1));
+        let nodes = end.nodes_cpu(begin);
+        Some(json!({
+            "cpu_us_per_event": nodes.iter().copied().map(each).collect::<Vec<_>>(),
+            "cpu_percent": nodes.iter().map(|cpu| 100.0 * cpu.as_secs_f64() / seconds).collect::<Vec<_>>(),
+            "nats_cpu_us_per_event": each(nats),
+        }))
     }
 
     /// How busy the members' thread was while events came.

@@ -24,10 +24,15 @@ pub(super) struct Run {
 }
 
 /// What processes had used at one time.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Moment {
     pub(super) at: Instant,
+    /// All of the server's processes together, without the one of NATS.
     pub(super) server: Option<Usage>,
+    /// Each of several nodes by itself, the first one first.
+    nodes: Vec<Usage>,
+    /// The nats-server of the nodes.
+    nats: Option<Usage>,
     pub(super) generator: Option<Usage>,
     /// The time this thread has run, which serves the members.
     thread: Option<Duration>,
@@ -70,15 +75,17 @@ impl Run {
             Usage::of(pid)
                 .ok_or_else(|| Failure::Undone(format!("cannot read what process {pid} uses; --pid needs Linux")))
         };
-        let server = self
-            .target
-            .pid
-            .filter(|_| cfg!(target_os = "linux"))
-            .map(usage)
-            .transpose()?;
+        let usages = |pids: &mut dyn Iterator<Item = u32>| match cfg!(target_os = "linux") {
+            true => pids.map(usage).collect::<Result<Vec<_>, _>>(),
+            false => Ok(Vec::new()),
+        };
+        let target = &self.target;
+        let nodes = usages(&mut target.pid.into_iter().chain(target.further.iter().copied()))?;
         Ok(Moment {
             at: Instant::now(),
-            server,
+            server: nodes.iter().copied().reduce(Usage::plus),
+            nats: usages(&mut target.nats.into_iter())?.pop(),
+            nodes,
             generator: Usage::of(std::process::id()),
             thread: thread_cpu(),
         })
@@ -93,6 +100,17 @@ impl Moment {
     /// What the server ran since then.
     pub(super) fn server_cpu(&self, earlier: &Self) -> Option<Duration> {
         Some(self.server?.cpu.saturating_sub(earlier.server?.cpu))
+    }
+
+    /// What each of several nodes ran since then.
+    pub(super) fn nodes_cpu(&self, earlier: &Self) -> Vec<Duration> {
+        let each = self.nodes.iter().zip(&earlier.nodes);
+        each.map(|(now, then)| now.cpu.saturating_sub(then.cpu)).collect()
+    }
+
+    /// What the nats-server ran since then.
+    pub(super) fn nats_cpu(&self, earlier: &Self) -> Option<Duration> {
+        Some(self.nats?.cpu.saturating_sub(earlier.nats?.cpu))
     }
 
     /// What the generator ran since then, publishing included.

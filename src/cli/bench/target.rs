@@ -18,6 +18,7 @@ use crate::auth::IssuerConfig;
 use crate::cli::failure::Failure;
 use crate::cli::settings::Overrides;
 use crate::cli::token::{configured, development, read_secret};
+use crate::config::NatsSection;
 
 /// How long a server of our own may take to start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -76,8 +77,8 @@ pub(super) struct At {
     /// Its process, if it runs on this machine, for CPU and memory (Linux)
     #[arg(long, value_name = "PID", requires = "url")]
     pid: Option<u32>,
-    /// How many gateways to start, in one process, over a nats-server; events go to the first, members to the last
-    #[arg(long, value_name = "COUNT", conflicts_with_all = ["url", "peer"])]
+    /// How many gateways to start, a process each, over a nats-server; events go to the first, members to the last
+    #[arg(long, value_name = "COUNT", conflicts_with_all = ["url", "peer"], value_parser = clap::value_parser!(u16).range(1..=16))]
     nodes: Option<u16>,
     #[command(flatten)]
     settings: Overrides,
@@ -110,10 +111,14 @@ pub(super) struct Target {
     /// In whose name the members' tokens are signed.
     pub(super) issuer: Option<IssuerConfig>,
     pub(super) tenant: String,
-    /// Whose CPU time and memory is looked at.
+    /// Whose CPU time and memory is looked at. Of several nodes the first, which events go to.
     pub(super) pid: Option<u32>,
-    /// Held for its drop.
-    _own: Option<Own>,
+    /// The processes of further nodes; members are on the last.
+    pub(super) further: Vec<u32>,
+    /// The nats-server that they share.
+    pub(super) nats: Option<u32>,
+    /// Held for their drop, the first node last: the nats-server ends with it.
+    _own: Vec<Own>,
 }
 
 /// A server of our own. It ends with this value.
@@ -143,6 +148,8 @@ struct Welcome {
     service_token: Option<String>,
     #[serde(default)]
     nodes: Vec<Node>,
+    nats_url: Option<String>,
+    nats_pid: Option<u32>,
 }
 
 /// One of a gateway's nodes.
@@ -190,7 +197,9 @@ impl At {
             issuer: Some(self.issuer()?),
             tenant: self.tenant.clone(),
             pid: self.pid,
-            _own: None,
+            further: Vec::new(),
+            nats: None,
+            _own: Vec::new(),
         })
     }
 
@@ -206,11 +215,51 @@ impl At {
     /// Starts `roomcast dev` with the settings given on top of [`SETTINGS`].
     fn gateway(&self, more: &[&str]) -> Result<Target, Failure> {
         let secret = random::<32>();
+        let (own, welcome) = self.dev(more, &secret, None)?;
+        let mut nodes = vec![(own, welcome.nodes)];
+        for _ in 1..self.nodes.unwrap_or(1) {
+            let (own, further) = self.dev(more, &secret, welcome.nats_url.as_deref())?;
+            nodes.push((own, further.nodes));
+        }
+        let last = nodes.last().and_then(|(_, addresses)| addresses.first());
+        let (Some(Node { url }), Some(grpc)) = (last, welcome.grpc_url) else {
+            return Err(undone("a gateway", &"it did not say where it listens"));
+        };
+        let url = Some(url.clone());
+        let own: Vec<_> = nodes.into_iter().map(|(own, _)| own).rev().collect();
+        let mut pids = own.iter().rev().map(|own| own.process.id());
+        let name = match self.nodes {
+            None => "roomcast".to_owned(),
+            Some(1) => "roomcast, 1 node over NATS".to_owned(),
+            Some(nodes) => format!("roomcast, {nodes} nodes over NATS"),
+        };
+        Ok(Target {
+            name,
+            url,
+            inlet: Inlet::Grpc(Api {
+                url: grpc,
+                token: welcome.service_token,
+            }),
+            wire: self.wire.unwrap_or(Wire::Json),
+            issuer: Some(development(secret)),
+            tenant: welcome.tenant.unwrap_or_default(),
+            pid: pids.next(),
+            further: pids.collect(),
+            nats: welcome.nats_pid,
+            _own: own,
+        })
+    }
+
+    /// One process of it: alone, the first of several nodes, or a further one at the first one's NATS server.
+    fn dev(&self, more: &[&str], secret: &str, nats: Option<&str>) -> Result<(Own, Welcome), Failure> {
         let program = std::env::current_exe().map_err(|error| undone("a gateway", &error))?;
         let mut command = Command::new(program);
         command.args(["dev", "--json", "--port", "0", "--grpc-port", "0"]);
-        if let Some(nodes) = self.nodes {
-            command.arg("--nodes").arg(nodes.to_string());
+        if self.nodes.is_some() {
+            command.args(["--nodes", "1", "--set", &partitions()]);
+        }
+        if let Some(nats) = nats {
+            command.args(["--nats", nats]);
         }
         for setting in SETTINGS.iter().chain(more) {
             command.args(["--set", setting]);
@@ -219,27 +268,8 @@ impl At {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         // A run must not depend on settings that happen to be in the environment.
-        command.env_clear().env("ROOMCAST_DEV_SECRET", &secret);
-        let (own, welcome) = start(command, "a gateway")?;
-        let (Some(node), Some(grpc)) = (welcome.nodes.into_iter().next_back(), welcome.grpc_url) else {
-            return Err(undone("a gateway", &"it did not say where it listens"));
-        };
-        let name = self
-            .nodes
-            .map_or("roomcast".to_owned(), |nodes| format!("roomcast, {nodes} nodes"));
-        Ok(Target {
-            name,
-            url: Some(node.url),
-            inlet: Inlet::Grpc(Api {
-                url: grpc,
-                token: welcome.service_token,
-            }),
-            wire: self.wire.unwrap_or(Wire::Json),
-            issuer: Some(development(secret)),
-            tenant: welcome.tenant.unwrap_or_default(),
-            pid: Some(own.process.id()),
-            _own: Some(own),
-        })
+        command.env_clear().env("ROOMCAST_DEV_SECRET", secret);
+        start(command, "a gateway")
     }
 
     fn peer(&self, line: &str) -> Result<Target, Failure> {
@@ -263,7 +293,9 @@ impl At {
             issuer: None,
             tenant: "demo".to_owned(),
             pid: Some(own.process.id()),
-            _own: Some(own),
+            further: Vec::new(),
+            nats: None,
+            _own: vec![own],
         })
     }
 }
@@ -302,6 +334,11 @@ fn start(mut command: Command, what: &str) -> Result<(Own, Welcome), Failure> {
     own.said = Some(said);
     let welcome = serde_json::from_str(&line).map_err(|_| undone(what, &"it did not say where it listens"))?;
     Ok((own, welcome))
+}
+
+/// As many as in service.
+fn partitions() -> String {
+    format!("nats.partitions={}", NatsSection::default().partitions)
 }
 
 /// Letters, digits, `-` and `_` that nobody guesses.

@@ -24,6 +24,7 @@ pub(super) struct Broker {
     guard: Child,
     folder: PathBuf,
     url: String,
+    pid: Option<u32>,
 }
 
 impl Broker {
@@ -53,8 +54,9 @@ impl Broker {
             guard,
             folder,
             url: String::new(),
+            pid: None,
         };
-        broker.url = broker.until_started(&program).await?;
+        (broker.url, broker.pid) = broker.until_started(&program).await?;
         Ok(broker)
     }
 
@@ -62,12 +64,17 @@ impl Broker {
         &self.url
     }
 
+    /// The server's process, by which its CPU time and memory can be looked at.
+    pub(super) const fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
     /// The server writes a file with its addresses once it listens.
-    async fn until_started(&self, program: &Path) -> Result<String, Failure> {
+    async fn until_started(&self, program: &Path) -> Result<(String, Option<u32>), Failure> {
         let until = Instant::now() + START_MAX;
         while Instant::now() < until {
-            if let Some(url) = self.address() {
-                return Ok(url);
+            if let Some(found) = self.address() {
+                return Ok(found);
             }
             sleep(Duration::from_millis(20)).await;
         }
@@ -76,12 +83,15 @@ impl Broker {
         Err(Failure::Undone(format!("{} did not start: {last}", program.display())))
     }
 
-    fn address(&self) -> Option<String> {
-        let mut files = std::fs::read_dir(&self.folder).ok()?.flatten();
-        let ports = files.find(|file| file.path().extension().is_some_and(|extension| extension == "ports"))?;
-        let text = std::fs::read_to_string(ports.path()).ok()?;
-        let ports: Value = serde_json::from_str(&text).ok()?;
-        Some(ports["nats"][0].as_str()?.to_owned())
+    /// The file is called for the program and its process: `nats-server_1234.ports`.
+    fn address(&self) -> Option<(String, Option<u32>)> {
+        let mut files = std::fs::read_dir(&self.folder).ok()?.flatten().map(|file| file.path());
+        let path = files.find(|path| path.extension().is_some_and(|extension| extension == "ports"))?;
+        let ports: Value = serde_json::from_str(&std::fs::read_to_string(&path).ok()?).ok()?;
+        let pid = path
+            .file_stem()
+            .and_then(|stem| stem.to_str()?.rsplit_once('_')?.1.parse().ok());
+        Some((ports["nats"][0].as_str()?.to_owned(), pid))
     }
 }
 

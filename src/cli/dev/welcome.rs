@@ -17,8 +17,10 @@ pub(super) struct Address {
 pub(super) struct Welcome {
     /// At least one.
     pub(super) nodes: Vec<Address>,
-    /// The nats-server of several nodes.
+    /// The NATS server of the nodes.
     pub(super) nats: Option<String>,
+    /// Its process, if it was started with them.
+    pub(super) nats_pid: Option<u32>,
     pub(super) tenant: &'static str,
     pub(super) users: Vec<(&'static str, String)>,
     pub(super) service_token: String,
@@ -41,6 +43,7 @@ impl Welcome {
             "grpc_url": self.first().grpc_url(),
             "nodes": self.nodes.iter().map(Address::as_json).collect::<Vec<_>>(),
             "nats_url": self.nats,
+            "nats_pid": self.nats_pid,
             "tenant": self.tenant,
             "tokens": each(&|token| token.to_owned()),
             "pages": each(&|token| self.page(token)),
@@ -115,7 +118,8 @@ impl fmt::Display for Welcome {
             )?;
         }
         if let Some(nats) = &self.nats {
-            writeln!(f, "They share {nats}; it ends with them.")?;
+            let end = self.nats_pid.map_or("", |_| "; it ends with them");
+            writeln!(f, "They share {nats}{end}.")?;
         }
         writeln!(
             f,
