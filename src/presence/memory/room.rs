@@ -35,6 +35,8 @@ pub(super) enum Left {
     Lost,
     /// It was the user's last one.
     Gone {
+        /// The room.
+        room: RoomId,
         /// Nobody is left.
         vacated: bool,
     },
@@ -195,6 +197,7 @@ impl Attended {
         }
         self.users.remove(user);
         Left::Gone {
+            room: self.id,
             vacated: self.users.is_empty(),
         }
     }

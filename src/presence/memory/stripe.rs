@@ -238,10 +238,8 @@ impl Stripe {
                 user: user.clone(),
             });
         }
-        if let Left::Gone { vacated } = left
-            && let Some(attended) = self.rooms.get(room)
-        {
-            shared.gone(cause, room, attended.id, user, vacated);
+        if let Left::Gone { room: id, vacated } = left {
+            shared.gone(cause, room, id, user, vacated);
         }
         let told_later = self.queue(room);
         self.forget_unused(room);
