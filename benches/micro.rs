@@ -194,9 +194,18 @@ mod decide {
     }
 }
 
-/// Names of rooms. The subject a room has on NATS belongs here once there is one.
+/// Names of rooms, and what they are called on NATS.
 mod name {
+    use roomcast::nats::Subjects;
+
     use super::*;
+
+    #[divan::bench]
+    fn partition_and_subject(bencher: Bencher<'_, '_>) {
+        let room = support::room("project:7:tasks");
+        let subjects = Subjects::new("roomcast").expect("the name is valid");
+        bencher.bench(|| subjects.history(Subjects::partition(black_box(&room), 64), black_box(&room)));
+    }
 
     #[divan::bench]
     fn parse_room(bencher: Bencher<'_, '_>) {

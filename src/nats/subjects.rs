@@ -20,8 +20,6 @@
 //! A room is one token, tenant and name together: `A-Z a-z 0-9 - _` as they are, every other byte as `=` and two
 //! hexadecimal digits, a zero byte between the two. So two rooms never meet, and no name is a wildcard.
 
-use std::fmt::Write as _;
-
 use crate::event::EventName;
 use crate::room::Room;
 
@@ -80,9 +78,11 @@ impl Subjects {
     pub fn partition(room: &Room, partitions: u16) -> u16 {
         const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0100_0000_01b3;
-        let mut hash = token(room)
-            .bytes()
-            .fold(BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(PRIME);
+        let mut hash = room.key().iter().fold(BASIS, |hash, byte| match is_plain(*byte) {
+            true => step(hash, *byte),
+            false => escaped(*byte).into_iter().fold(hash, step),
+        });
         for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
             hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
         }
@@ -139,7 +139,12 @@ impl Subjects {
     /// The subject of the last value of an event name in a room.
     #[must_use]
     pub fn last_value(&self, room: &Room, name: &EventName) -> String {
-        format!("{}.v.{}.{}", self.deployment, token(room), encode(name.as_str()))
+        format!(
+            "{}.v.{}.{}",
+            self.deployment,
+            token(room),
+            encode(name.as_str().as_bytes())
+        )
     }
 
     /// The last values of a room, as a pattern.
@@ -224,20 +229,26 @@ impl Subjects {
 /// A room as one token of a subject.
 #[must_use]
 pub fn token(room: &Room) -> String {
-    encode(&format!("{}\0{}", room.tenant(), room.name()))
+    encode(room.key())
 }
 
 const fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
-fn encode(text: &str) -> String {
+/// A byte that is not plain, as it is written.
+const fn escaped(byte: u8) -> [u8; 3] {
+    const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
+    [b'=', DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]]
+}
+
+fn encode(text: &[u8]) -> String {
     let mut token = String::with_capacity(text.len() + 8);
-    for byte in text.bytes() {
+    for &byte in text {
         if is_plain(byte) {
             token.push(char::from(byte));
         } else {
-            write!(token, "={byte:02X}").expect("a string takes every text");
+            token.extend(escaped(byte).map(char::from));
         }
     }
     token
