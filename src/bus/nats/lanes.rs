@@ -64,13 +64,15 @@ async fn run(shared: &Shared, items: Vec<Item>) -> Vec<(usize, Outcome)> {
         if publish.class == Class::Ephemeral {
             // It must not overtake what is before it.
             settle_all(shared, &mut waiting, &mut done).await;
-            done.push((index, publish::pass_on(shared, &publish).instrument(span).await));
+            let passed = Box::pin(publish::pass_on(shared, &publish).instrument(span)).await;
+            done.push((index, passed));
             continue;
         }
         if publish.expected.is_some() {
             // It may take more than one attempt to find out what the room's head is.
             settle_all(shared, &mut waiting, &mut done).await;
-            done.push((index, publish::one(shared, publish).instrument(span).await));
+            let outcome = Box::pin(publish::one(shared, publish).instrument(span)).await;
+            done.push((index, outcome));
             continue;
         }
         let mut turn = publish::turn_now(shared);
@@ -107,7 +109,7 @@ async fn settle_all(shared: &Shared, waiting: &mut VecDeque<Waiting<'_>>, done: 
         let outcome = match verdict {
             Verdict::Settled(outcome) => outcome,
             Verdict::Again if last_stored.is_some_and(|last| last > place) => Err(draft.given_up()),
-            Verdict::Again => publish::until_settled(shared, &mut draft).instrument(span).await,
+            Verdict::Again => Box::pin(publish::until_settled(shared, &mut draft).instrument(span)).await,
         };
         done.push((index, outcome));
     }

@@ -167,6 +167,9 @@ pub(super) async fn submit(
 /// Waits until the connection stands: what is handed over before would be sent whenever it comes back.
 async fn connected(shared: &Shared) {
     let control = shared.server.nats.control();
+    if control.is_connected() {
+        return;
+    }
     let mut standing = control.standing();
     while !control.is_connected() {
         tokio::select! {
@@ -176,12 +179,13 @@ async fn connected(shared: &Shared) {
     }
 }
 
-/// Waits for the answer to an attempt, and says what it means.
+/// Waits for the answer to an attempt, and says what it means. What rarely has to be done is in boxes: hundreds of these
+/// futures wait together, and each is moved about.
 pub(super) async fn settle(shared: &Shared, draft: &mut Draft<'_>, attempt: Attempt) -> Verdict {
     let Attempt { ack, known, _turn } = attempt;
     match timeout_at(draft.deadline, ack.into_future()).await {
         Ok(Ok(ack)) => accepted(shared, draft, &ack, known).await,
-        Ok(Err(refused)) => refusal(shared, draft, &refused).await,
+        Ok(Err(refused)) => Box::pin(refusal(shared, draft, &refused)).await,
         Err(_) => {
             draft.ambiguous = true;
             Verdict::Settled(Err(UNANSWERED))
@@ -192,14 +196,14 @@ pub(super) async fn settle(shared: &Shared, draft: &mut Draft<'_>, attempt: Atte
 async fn accepted(shared: &Shared, draft: &Draft<'_>, ack: &PublishAck, known: u64) -> Verdict {
     let mut duplicate = false;
     if ack.duplicate {
-        match compare(shared, draft, ack.sequence).await {
+        match Box::pin(compare(shared, draft, ack.sequence)).await {
             Ok(Some(told)) => duplicate = told,
             Ok(None) => return Verdict::Settled(Err(PublishError::KeyReused)),
             Err(_) => return Verdict::Settled(Err(UNANSWERED)),
         }
     } else if ack.sequence <= known {
         // The stream has gone back: what it answers now is of another history.
-        if shared.renew(draft.partition).await.is_err() {
+        if Box::pin(shared.renew(draft.partition)).await.is_err() {
             return Verdict::Settled(Err(UNANSWERED));
         }
     }
@@ -209,11 +213,11 @@ async fn accepted(shared: &Shared, draft: &Draft<'_>, ack: &PublishAck, known: u
         state.acked = state.acked.max(ack.sequence);
     }
     if ack.duplicate || draft.attempts > 1 {
-        shared.nudge(&draft.publish.room, ack.sequence).await;
+        Box::pin(shared.nudge(&draft.publish.room, ack.sequence)).await;
     }
     let position = draft.partition.position(ack.sequence);
     if draft.publish.class == Class::LastValue {
-        let kept = super::last_values::keep(shared, draft, &draft.stored, position);
+        let kept = Box::pin(super::last_values::keep(shared, draft, &draft.stored, position));
         if !matches!(timeout_at(draft.deadline, kept).await, Ok(Ok(()))) {
             return Verdict::Settled(Err(PublishError::UnknownOutcome("the last value was not kept in time")));
         }
