@@ -79,9 +79,12 @@ impl Subjects {
         const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0100_0000_01b3;
         let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(PRIME);
-        let mut hash = room.key().iter().fold(BASIS, |hash, byte| match is_plain(*byte) {
-            true => step(hash, *byte),
-            false => escaped(*byte).into_iter().fold(hash, step),
+        let mut hash = room.key().iter().fold(BASIS, |hash, byte| {
+            if is_plain(*byte) {
+                step(hash, *byte)
+            } else {
+                escaped(*byte).into_iter().fold(hash, step)
+            }
         });
         for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
             hash = (hash ^ (hash >> 33)).wrapping_mul(factor);

@@ -54,9 +54,10 @@ pub(super) async fn settle(
         }
         let epoch = Epoch::random();
         if write(server, partition, &record, epoch, &state.created, state.last).await? {
-            match record.written {
-                None => tracing::info!(partition, %epoch, "a history begins"),
-                Some(_) => tracing::warn!(partition, %epoch, "a history begins anew"),
+            if record.written.is_none() {
+                tracing::info!(partition, %epoch, "a history begins");
+            } else {
+                tracing::warn!(partition, %epoch, "a history begins anew");
             }
             return Ok(Identity {
                 epoch,

@@ -75,9 +75,9 @@ impl Run {
             Usage::of(pid)
                 .ok_or_else(|| Failure::Undone(format!("cannot read what process {pid} uses; --pid needs Linux")))
         };
-        let usages = |pids: &mut dyn Iterator<Item = u32>| match cfg!(target_os = "linux") {
-            true => pids.map(usage).collect::<Result<Vec<_>, _>>(),
-            false => Ok(Vec::new()),
+        let usages = |pids: &mut dyn Iterator<Item = u32>| {
+            let pids = pids.filter(|_| cfg!(target_os = "linux"));
+            pids.map(usage).collect::<Result<Vec<_>, _>>()
         };
         let target = &self.target;
         let nodes = usages(&mut target.pid.into_iter().chain(target.further.iter().copied()))?;
