@@ -3,7 +3,7 @@
 
 mod agenda;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::agenda::Agenda;
@@ -86,7 +86,7 @@ pub(super) struct Replica {
     rhythm: Rhythm,
     /// The last version that was given out, over all rooms: so a room that is left and followed again goes on above.
     versions: u64,
-    rooms: HashMap<Room, Followed>,
+    rooms: BTreeMap<Room, Followed>,
     agenda: Agenda,
     lives: BTreeMap<u64, Life>,
 }
@@ -97,7 +97,7 @@ impl Replica {
             own,
             rhythm,
             versions: 1,
-            rooms: HashMap::new(),
+            rooms: BTreeMap::new(),
             agenda: Agenda::default(),
             lives: BTreeMap::new(),
         }

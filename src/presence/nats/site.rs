@@ -103,7 +103,9 @@ impl Site {
 
     /// Compares all that is here with what others were told. Answers it.
     fn tell_all(&mut self, room: &Room, now_ms: u64, outs: &mut Vec<Out>) -> Vec<Changed> {
-        let here = self.memory.own_shares(room);
+        let mut here = self.memory.own_shares(room);
+        // The same order in every run, so that a simulated life can be lived again.
+        here.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         let missing = self.replica.own_missing(room, &here).into_iter();
         let gone = missing.map(|user| Changed {
             user,

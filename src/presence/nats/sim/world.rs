@@ -59,15 +59,18 @@ impl World {
     pub(super) fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let is_rough = rng.random_ratio(3, 4);
+        // Where comings are counted, nobody may be without news for as long as the grace: the repairs would all have to be
+        // lost.
+        let lost_percent = rng.random_range(0..30) / if is_rough { 1 } else { 2 };
         let weather = Weather {
-            lost_percent: rng.random_range(0..30),
+            lost_percent,
             doubled_percent: rng.random_range(0..30),
             delay_ms_max: *[2, 50, 400].get(rng.random_range(0..3)).unwrap(),
         };
         let grace_ms = if is_rough {
             *[0, 2000, 5000].get(rng.random_range(0..3)).unwrap()
         } else {
-            20_000
+            60_000
         };
         let config = Config {
             leave_grace: Duration::from_millis(grace_ms),
