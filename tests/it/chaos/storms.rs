@@ -110,6 +110,8 @@ async fn resume_storm(fleet: &Fleet, clients: usize, rooms: usize) -> Duration {
             client.end().await;
             let since = client.position(&room);
             let seen = client.take_pushes().len();
+            // Its descriptors are needed again.
+            drop(client);
             // A gateway lets in only so many at once, and sends the others away for a moment.
             let mut client = loop {
                 match opening.clone().try_open().await {
