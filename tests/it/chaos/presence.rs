@@ -58,10 +58,12 @@ impl Observer {
 
     /// Takes in what comes until then.
     async fn idle(&mut self, until: Instant) {
-        while timeout(until.saturating_duration_since(Instant::now()), self.change())
-            .await
-            .is_ok()
-        {}
+        // In pieces: whoever waits for one change gives up when none comes for long.
+        const PIECE: Duration = Duration::from_secs(5);
+        while Instant::now() < until {
+            let left = until.saturating_duration_since(Instant::now());
+            let _ = timeout(left.min(PIECE), self.change()).await;
+        }
     }
 
     /// Waits until exactly these are there, beside those who watch.
