@@ -2,6 +2,7 @@
 //! partition and after any number of reconnects there are no ghosts.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -10,7 +11,7 @@ use rand::{Rng as _, SeedableRng as _};
 use roomcast::proto::client_v1::server_frame::Message as Said;
 use roomcast::proto::v1;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 use super::fleet::{Fleet, FleetOptions};
 use crate::support::proxy::Proxy;
@@ -53,16 +54,6 @@ impl Observer {
                 "{}: {gone} goes and was not there",
                 self.name
             );
-        }
-    }
-
-    /// Takes in what comes until then.
-    async fn idle(&mut self, until: Instant) {
-        // In pieces: whoever waits for one change gives up when none comes for long.
-        const PIECE: Duration = Duration::from_secs(5);
-        while Instant::now() < until {
-            let left = until.saturating_duration_since(Instant::now());
-            let _ = timeout(left.min(PIECE), self.change()).await;
         }
     }
 
@@ -181,9 +172,9 @@ async fn tabs() {
 async fn parted(seconds: u64) {
     let fleet = fleet(3).await;
     let mut watching = observers(&fleet).await;
-    let here = enter(&fleet, 0, user("here")).await;
+    let mut here = enter(&fleet, 0, user("here")).await;
     let leaves = enter(&fleet, 0, user("leaves")).await;
-    let there = enter(&fleet, 1, user("there")).await;
+    let mut there = enter(&fleet, 1, user("there")).await;
     let all: BTreeSet<String> = ["here", "leaves", "there"].map(str::to_owned).into();
     for observer in &mut watching {
         observer.until(&all).await;
@@ -199,9 +190,9 @@ async fn parted(seconds: u64) {
         parted.elapsed()
     );
     leaves.crash();
-    let until = Instant::now() + Duration::from_secs(seconds);
-    // They go on reading, or they would be closed for their silence.
-    join_all(watching.iter_mut().map(|observer| observer.idle(until))).await;
+    let clients = watching.iter_mut().map(|observer| &mut observer.client);
+    let clients = clients.chain([&mut here, &mut there]);
+    meanwhile(clients, sleep(Duration::from_secs(seconds))).await;
     let healed = Instant::now();
     fleet.network(0).iter().for_each(Proxy::mend);
     let now: BTreeSet<String> = ["here", "there"].map(str::to_owned).into();
@@ -220,35 +211,10 @@ async fn parted(seconds: u64) {
 
 /// So many reconnects a second, at any node; then quiet: no ghosts.
 async fn reconnects(per_second: u32, seconds: u64) {
-    let fleet = std::sync::Arc::new(fleet(3).await);
+    let fleet = Arc::new(fleet(3).await);
     let mut watching = observers(&fleet).await;
-    let mut random = StdRng::seed_from_u64(7);
-    let until = Instant::now() + Duration::from_secs(seconds);
-    let mut churn = JoinSet::new();
-    let mut count = 0_u32;
-    while Instant::now() < until {
-        count += 1;
-        let (gateway, stays) = (random.random_range(0..3), random.random_range(10..2_000));
-        let (fleet, name) = (
-            std::sync::Arc::clone(&fleet),
-            format!("m-{}", random.random_range(0..100)),
-        );
-        churn.spawn(async move {
-            let mut client = enter(&fleet, gateway, user(&name)).await;
-            sleep(Duration::from_millis(stays)).await;
-            if stays % 2 == 0 {
-                client.leave(ROOM).await;
-            }
-            client.crash();
-        });
-        sleep(Duration::from_secs(1) / per_second).await;
-    }
-    let (_, ()) = tokio::join!(churn.join_all(), async {
-        for observer in &mut watching {
-            // Reads meanwhile, so that it is not closed for reading slowly.
-            while timeout(Duration::from_millis(200), observer.change()).await.is_ok() {}
-        }
-    });
+    let watchers = watching.iter_mut().map(|observer| &mut observer.client);
+    let count = meanwhile(watchers, churn(&fleet, per_second, seconds)).await;
     let quiet = Instant::now();
     for observer in &mut watching {
         observer.until(&BTreeSet::new()).await;
@@ -260,6 +226,40 @@ async fn reconnects(per_second: u32, seconds: u64) {
         "{count} reconnects in {seconds} s: no ghosts {:.1?} after the last",
         quiet.elapsed()
     );
+}
+
+/// Of a hundred users somebody comes so many times a second, and goes soon after, with a word or without. Answers how many
+/// came.
+async fn churn(fleet: &Arc<Fleet>, per_second: u32, seconds: u64) -> u32 {
+    let mut random = StdRng::seed_from_u64(7);
+    let mut coming = interval(Duration::from_secs(1) / per_second);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let mut visits = JoinSet::new();
+    let mut count = 0;
+    while Instant::now() < until {
+        coming.tick().await;
+        count += 1;
+        let (gateway, stays) = (random.random_range(0..3), random.random_range(10..2_000));
+        let (fleet, name) = (Arc::clone(fleet), format!("m-{}", random.random_range(0..100)));
+        visits.spawn(async move {
+            let mut client = enter(&fleet, gateway, user(&name)).await;
+            sleep(Duration::from_millis(stays)).await;
+            if stays % 2 == 0 {
+                client.leave(ROOM).await;
+            }
+            client.crash();
+        });
+    }
+    visits.join_all().await;
+    count
+}
+
+/// Does something while these go on reading.
+async fn meanwhile<T>(clients: impl Iterator<Item = &mut Client>, something: impl Future<Output = T>) -> T {
+    tokio::select! {
+        done = something => done,
+        _ = join_all(clients.map(Client::read_on)) => unreachable!("whoever reads on does so for ever"),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

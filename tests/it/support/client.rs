@@ -1,6 +1,7 @@
 //! Somebody with a WebSocket. Reads only when asked to, so a client that does not read is one that is left alone.
 
 use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
 use std::net::Shutdown;
 use std::sync::Arc;
 
@@ -242,6 +243,15 @@ impl Client {
             }
         })
         .await
+    }
+
+    /// Goes on reading for as long as it is polled: whoever does not read answers no heartbeat, and is closed for its
+    /// silence. What comes waits for [`Self::push`].
+    pub async fn read_on(&mut self) -> Infallible {
+        loop {
+            self.receive().await;
+            assert!(self.ended.is_none(), "{self} ended: {:?}", self.ended);
+        }
     }
 
     /// The next push, which is an event.
