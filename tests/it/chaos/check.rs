@@ -35,6 +35,18 @@ pub enum Wrong {
     Untrue,
 }
 
+impl Wrong {
+    /// All of them, as they are counted in a table.
+    pub const ALL: [Self; 6] = [
+        Self::Lost,
+        Self::Doubled,
+        Self::Reordered,
+        Self::SilentGap,
+        Self::AfterRevocation,
+        Self::Untrue,
+    ];
+}
+
 /// One thing that is wrong.
 #[derive(Debug, Clone)]
 pub struct Finding {

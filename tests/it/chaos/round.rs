@@ -219,13 +219,5 @@ pub fn subject(scene: &Scene, partition: usize, room: usize) -> String {
 
 /// Whether a run went well enough to go on.
 pub fn is_clean(outcome: &Outcome) -> bool {
-    let wrongs = [
-        Wrong::Lost,
-        Wrong::Doubled,
-        Wrong::Reordered,
-        Wrong::SilentGap,
-        Wrong::AfterRevocation,
-        Wrong::Untrue,
-    ];
-    wrongs.iter().all(|&wrong| outcome.count(wrong) == 0)
+    Wrong::ALL.iter().all(|&wrong| outcome.count(wrong) == 0)
 }

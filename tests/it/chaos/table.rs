@@ -69,15 +69,7 @@ fn row(f: &mut Formatter<'_>, fault: &str, on: &str, rounds: usize, outcome: &Ou
          {revoked} ({unconfirmed}, {} ms) |",
         revoking_max / 1000
     )?;
-    let wrongs = [
-        Wrong::Lost,
-        Wrong::Doubled,
-        Wrong::Reordered,
-        Wrong::SilentGap,
-        Wrong::AfterRevocation,
-        Wrong::Untrue,
-    ];
-    for wrong in wrongs {
+    for wrong in Wrong::ALL {
         write!(f, " {} |", outcome.count(wrong))?;
     }
     writeln!(f)
