@@ -166,7 +166,7 @@ async fn packets_lost(fleet: &Fleet, seconds: u64, way: &str) {
     namespace.mend();
 }
 
-async fn leader_killed(fleet: &Fleet, partition: usize) {
+async fn leader_killed(fleet: &Fleet, partition: u16) {
     let Broker::Three(cluster) = &fleet.broker else {
         panic!("a server alone has no other to lead");
     };

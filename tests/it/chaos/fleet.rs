@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use async_nats::jetstream;
+use roomcast::nats::Subjects;
 
 use super::namespace::Namespace;
 use crate::support::nats::{NatsCluster, NatsOptions, NatsServer};
@@ -10,9 +11,9 @@ use crate::support::proxy::Proxy;
 use crate::support::{Caller, Gateway, GatewayOptions, ROOT, eventually};
 
 /// The name of the deployment in NATS.
-pub const DEPLOYMENT: &str = "chaos";
+const DEPLOYMENT: &str = "chaos";
 /// How many streams the rooms are spread over. Few, so that a cluster on two cores has few elections.
-pub const PARTITIONS: usize = 4;
+pub const PARTITIONS: u16 = 4;
 
 /// One server, or three.
 #[derive(Debug)]
@@ -145,13 +146,18 @@ impl Fleet {
         .await
     }
 
+    /// How subjects and streams are called.
+    pub fn subjects() -> Subjects {
+        Subjects::new(DEPLOYMENT).unwrap()
+    }
+
     /// The stream of a partition.
-    pub fn stream(partition: usize) -> String {
-        format!("{DEPLOYMENT}-h-{partition}")
+    pub fn stream(partition: u16) -> String {
+        Self::subjects().stream_of_partition(partition)
     }
 
     /// Has the leader of a partition's stream hand over to another.
-    pub async fn step_down(&self, partition: usize) {
+    pub async fn step_down(&self, partition: u16) {
         let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{}", Self::stream(partition));
         let answer = self.nats().await.request(subject, "{}".into()).await;
         drop(answer);

@@ -12,7 +12,7 @@ use tonic::Request;
 
 use super::check::{Outcome, Wrong, check};
 use super::faults::Fault;
-use super::fleet::{DEPLOYMENT, Fleet};
+use super::fleet::Fleet;
 use super::log::{Log, Reader, Revocation, Stored, Truth};
 use super::publisher::{self, Kind, Publisher};
 use super::reader::{Client, Habits};
@@ -202,19 +202,6 @@ fn stored(event: v1::Event) -> Stored {
         offset: event.position.unwrap_or_default().offset,
         id,
     }
-}
-
-/// The subject of a room's events in the streams.
-pub fn subject(scene: &Scene, partition: usize, room: usize) -> String {
-    let encode = |text: &str| {
-        let bytes = text.bytes().map(|byte| match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => char::from(byte).to_string(),
-            _ => format!("={byte:02X}"),
-        });
-        bytes.collect::<String>()
-    };
-    let token = format!("{}=00{}", encode(TENANT), encode(&scene.room(room)));
-    format!("{DEPLOYMENT}.h.{partition}.{token}")
 }
 
 /// Whether a run went well enough to go on.

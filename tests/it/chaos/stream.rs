@@ -4,22 +4,25 @@ use std::collections::BTreeMap;
 
 use async_nats::jetstream;
 use futures_util::StreamExt as _;
+use roomcast::room::{Room, Tenant};
 
 use super::check::{Finding, Wrong};
 use super::fleet::{Fleet, PARTITIONS};
 use super::log::Truth;
-use super::round::subject;
 use super::scene::Scene;
-use crate::support::eventually;
+use crate::support::{TENANT, eventually};
 
 /// Compares how many events the streams hold with what the gateways say, and notes from where on they hold all.
 pub async fn compare(fleet: &Fleet, scene: &Scene, truth: &mut BTreeMap<usize, Truth>) -> Vec<Finding> {
     let context = jetstream::new(fleet.nats().await);
+    let subjects = Fleet::subjects();
+    let tenant = Tenant::parse(TENANT).unwrap();
     let mut findings = Vec::new();
     for (&room, truth) in truth {
+        let name = Room::parse(&tenant, &scene.room(room)).unwrap();
         let mut held = 0;
         for partition in 0..PARTITIONS {
-            let subject = subject(scene, partition, room);
+            let subject = subjects.history(partition, &name);
             let (count, first) = eventually("what a stream holds", || count(&context, partition, &subject)).await;
             if count > 0 {
                 truth.known_from = first;
@@ -41,7 +44,7 @@ pub async fn compare(fleet: &Fleet, scene: &Scene, truth: &mut BTreeMap<usize, T
 }
 
 /// How many events a stream holds of a subject, and its first sequence.
-async fn count(context: &jetstream::Context, partition: usize, subject: &str) -> Option<(usize, u64)> {
+async fn count(context: &jetstream::Context, partition: u16, subject: &str) -> Option<(usize, u64)> {
     let stream = context.get_stream(Fleet::stream(partition)).await.ok()?;
     let first = stream.cached_info().state.first_sequence;
     let mut subjects = stream.info_with_subjects(subject).await.ok()?;
