@@ -6,6 +6,7 @@
 //! Both reconnect by themselves for ever. A `publish` that returned `Ok` may be lost with the connection: whoever needs
 //! to know asks for an acknowledgement.
 
+mod clock;
 mod config;
 mod connect;
 mod lame_duck;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use async_nats::Client;
 use tokio_util::sync::CancellationToken;
 
+pub use clock::ServerClock;
 pub use config::{Config, Credentials, Storage, Tls};
 pub use link::{Link, Standing};
 pub use subjects::{Live, Subjects};
@@ -63,6 +65,7 @@ pub enum NatsError {
 pub struct Nats {
     config: Config,
     subjects: Subjects,
+    clock: ServerClock,
     fanout: Link,
     control: Link,
 }
@@ -80,6 +83,7 @@ impl Nats {
         Ok(Arc::new(Self {
             config: config.clone(),
             subjects,
+            clock: ServerClock::default(),
             fanout,
             control,
         }))
@@ -95,6 +99,12 @@ impl Nats {
     #[must_use]
     pub const fn subjects(&self) -> &Subjects {
         &self.subjects
+    }
+
+    /// The time by NATS. Whoever reads what a server has just stamped sets it.
+    #[must_use]
+    pub const fn clock(&self) -> &ServerClock {
+        &self.clock
     }
 
     /// The connection of the rooms' subscriptions.

@@ -70,7 +70,7 @@ pub(super) async fn run(shared: &Shared, mut added: mpsc::Receiver<Feed>) {
 }
 
 async fn take(shared: &Shared, live: &Arc<LiveRoom>, message: Message) {
-    let Some(incoming) = read(live, message) else {
+    let Some(incoming) = read(shared, live, message) else {
         shared.foreign.fetch_add(1, Ordering::Relaxed);
         return;
     };
@@ -117,7 +117,7 @@ fn is_another(known: Option<&Arc<Event>>, event: &Event) -> bool {
     known.is_some_and(|known| known.id != event.id)
 }
 
-fn read(live: &LiveRoom, message: Message) -> Option<Incoming> {
+fn read(shared: &Shared, live: &LiveRoom, message: Message) -> Option<Incoming> {
     match Subjects::kind_of_live(message.subject.as_str())? {
         Live::Reliable => {
             let headers = message.headers?;
@@ -133,7 +133,7 @@ fn read(live: &LiveRoom, message: Message) -> Option<Incoming> {
         }
         Live::Ephemeral => {
             let traceparent = wire::traceparent(message.headers.as_ref());
-            let (event, sender, connection) = wire::passed_on(&live.room, message.payload)?;
+            let (event, sender, connection) = wire::passed_on(&live.room, message.payload, shared.now())?;
             Some(Incoming::Ephemeral {
                 arrival: Arrival { event, traceparent },
                 sender,

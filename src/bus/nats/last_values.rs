@@ -7,7 +7,7 @@ use super::publish::Draft;
 use super::server::Silence;
 use super::shared::Shared;
 use super::wire;
-use crate::event::{Event, Timestamp};
+use crate::event::Event;
 use crate::position::{Epoch, Link, Offset, Position};
 use crate::proto::node_v1::{LastValue, StoredEvent};
 use crate::room::Room;
@@ -37,7 +37,7 @@ pub(super) async fn keep(
         event: Some(stored.clone()),
         epoch: position.epoch.bits(),
         offset: position.offset.0,
-        time_ms: Timestamp::now().0,
+        time_ms: shared.now().0,
     };
     let payload: bytes::Bytes = value.encode_to_vec().into();
     for _ in 0..ATTEMPTS_MAX {
@@ -72,7 +72,7 @@ pub(super) async fn read(shared: &Shared, room: &Room) -> Result<Vec<Arc<Event>>
     let newest = newest
         .into_iter()
         .filter(|(_, event)| event.class == crate::event::Class::LastValue);
-    let now = Timestamp::now();
+    let now = shared.now();
     let linked = kept.chain(newest).filter_map(|(offset, mut event)| {
         event.link = Some(Link {
             position: Position {

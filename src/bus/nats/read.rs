@@ -15,7 +15,7 @@ use super::ring::{Ring, Since};
 use super::server::{Silence, StreamState};
 use super::shared::Shared;
 use crate::bus::{BusUnavailable, HistoryStats, Page, ReadBounds, Recovery};
-use crate::event::{Event, Timestamp};
+use crate::event::Event;
 use crate::position::{Link, Offset, Position};
 use crate::room::Room;
 
@@ -150,7 +150,7 @@ impl Shared {
 
     fn trim(&self, state: &mut super::live::RoomState) {
         let before = state.ring.weight();
-        state.ring.trim(Timestamp::now());
+        state.ring.trim(self.now());
         self.keeping.reweigh(before, state.ring.weight());
     }
 
@@ -175,7 +175,7 @@ impl Shared {
     fn ring(&self, room: &Room, read: &Read) -> Ring {
         let limits = self.config.history.limits_of(room);
         let mut ring = Ring::of(limits, read.floor, read.events.clone());
-        ring.trim(Timestamp::now());
+        ring.trim(self.now());
         ring
     }
 

@@ -16,6 +16,7 @@ use super::senders::Senders;
 use super::server::{Server, Silence, StreamState};
 use super::{Config, epochs, streams};
 use crate::bus::BusUnavailable;
+use crate::event::Timestamp;
 use crate::lease::Lease;
 use crate::nats::{NatsError, Subjects};
 use crate::room::Room;
@@ -56,6 +57,11 @@ impl Shared {
 
     pub(super) fn partition_of(&self, room: &Room) -> &Partition {
         self.partition(Subjects::partition(room, self.server.nats.config().partitions))
+    }
+
+    /// The time by which events are stored, and get old.
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp(self.server.nats.clock().now_ms())
     }
 
     /// How often the fan-out connection has been made.

@@ -74,10 +74,10 @@ pub(super) fn ephemeral(publish: &Publish, sender: u64, connection: u64) -> Ephe
     }
 }
 
-/// An ephemeral event that came now, with its sender and the connection it was sent over; `None` when no node has sent it.
-pub(super) fn passed_on(room: &Room, bytes: Bytes) -> Option<(Event, u64, u64)> {
+/// An ephemeral event that came at this time, with its sender and the connection it was sent over; `None` when no node has sent it.
+pub(super) fn passed_on(room: &Room, bytes: Bytes, time: Timestamp) -> Option<(Event, u64, u64)> {
     let sent = EphemeralEvent::decode(bytes).ok()?;
-    let event = restore(room, sent.event?, Timestamp::now())?;
+    let event = restore(room, sent.event?, time)?;
     (event.class == Class::Ephemeral).then_some((event, sent.sender, sent.connection))
 }
 

@@ -125,14 +125,15 @@ impl Log {
 
     /// Who had a lease lately, as far as this node has read.
     pub(super) fn holders(&self) -> Vec<Holder> {
-        self.ledger().holders_at(now_ms())
+        self.ledger().holders_at(self.nats.clock().now_ms())
     }
 
     /// Who has taken a lease within `age`.
     pub(super) fn lately(&self, age: Duration) -> Vec<Holder> {
         let window = self.nats.config().lease + self.config.clock_difference_max;
         let later = u64::try_from((window.saturating_sub(age)).as_millis()).unwrap_or(u64::MAX);
-        self.ledger().holders_at(now_ms().saturating_add(later))
+        self.ledger()
+            .holders_at(self.nats.clock().now_ms().saturating_add(later))
     }
 
     /// Waits until everything up to a sequence is carried out here; answers how many memberships it has ended, if that
@@ -313,6 +314,9 @@ impl Log {
         // A server that kept it in memory alone may have forgotten it; no node would ever have a lease again.
         let stream = self.make().await?;
         let info = stream.cached_info();
+        // Before the records: how old they are says whether they still hold.
+        let newest = SystemTime::from(info.state.last_timestamp);
+        self.nats.clock().has_passed(unix_ms(newest));
         let created = u64::try_from(info.created.unix_timestamp_nanos()).unwrap_or_default();
         let from = {
             let mut ledger = self.ledger();
@@ -333,18 +337,24 @@ impl Log {
 
     async fn take(&self, message: &Message) -> Result<(), async_nats::Error> {
         let info = message.info()?;
-        let (sequence, stored) = (info.stream_sequence, SystemTime::from(info.published));
+        let (sequence, stored_ms) = (info.stream_sequence, unix_ms(SystemTime::from(info.published)));
+        self.nats.clock().has_passed(stored_ms);
         let Some(record) = record::decode(&message.payload) else {
             self.ignored.count("record");
             self.ledger().skip(sequence);
             self.carried_out.send_replace(sequence);
             return Ok(());
         };
-        let stored_ms = unix_ms(stored);
         let step = self.ledger().read(sequence, stored_ms, record);
         match step {
             Step::Nothing => {}
-            Step::Renewed(asked) => self.lease.renew(asked, self.nats.config().lease),
+            Step::Renewed(asked) => {
+                self.lease.renew(asked, self.nats.config().lease);
+                // Not one that lay about while this process was stopped.
+                if asked.elapsed() < self.config.renew_interval {
+                    self.nats.clock().stands_at(stored_ms);
+                }
+            }
             Step::Withdraw(withdrawal) => self.withdraw(sequence, stored_ms, withdrawal).await?,
         }
         self.carried_out.send_replace(self.ledger().read_up_to());
@@ -354,7 +364,7 @@ impl Log {
     /// The policy is told first: whoever joins from here on is refused, and whoever is in already is taken out next.
     #[tracing::instrument(level = "debug", name = "cluster.withdraw", skip_all)]
     async fn withdraw(&self, sequence: u64, stored_ms: u64, withdrawal: Withdrawal) -> Result<(), async_nats::Error> {
-        let age = Duration::from_millis(now_ms().saturating_sub(stored_ms));
+        let age = Duration::from_millis(self.nats.clock().now_ms().saturating_sub(stored_ms));
         let left = withdrawal.ttl.saturating_sub(age);
         if !left.is_zero() {
             self.policy.revoke(withdrawal.revocation.clone(), left);
@@ -396,10 +406,6 @@ impl Drop for Expected<'_> {
     fn drop(&mut self) {
         self.log.expected().remove(&self.id);
     }
-}
-
-fn now_ms() -> u64 {
-    unix_ms(SystemTime::now())
 }
 
 fn unix_ms(time: SystemTime) -> u64 {

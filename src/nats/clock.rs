@@ -1,0 +1,100 @@
+//! The time by NATS' own clock.
+//!
+//! Ages that concern all nodes, of events and of revocations, count from when a stream stored something. What a node's own
+//! wall clock says of that is worth nothing: it may be an hour off, and may be set at any moment. So a node measures from
+//! what the servers said last, on its monotonic clock.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What is known of the servers' clock.
+#[derive(Debug)]
+pub struct ServerClock {
+    origin: Instant,
+    /// Milliseconds since the Unix epoch that the servers' clock stood at, at the origin; 0 while nothing is known.
+    origin_ms: AtomicU64,
+}
+
+impl Default for ServerClock {
+    fn default() -> Self {
+        Self {
+            origin: Instant::now(),
+            origin_ms: AtomicU64::new(0),
+        }
+    }
+}
+
+impl ServerClock {
+    /// Milliseconds since the Unix epoch, by the servers. By this machine's clock while they have not said anything.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.at(self.origin.elapsed()).unwrap_or_else(own_ms)
+    }
+
+    /// It stands at this much now: a server has just said it.
+    pub fn stands_at(&self, server_ms: u64) {
+        self.set(server_ms, self.origin.elapsed());
+    }
+
+    /// It has passed this: a server said it, it is not known how long ago.
+    pub fn has_passed(&self, server_ms: u64) {
+        self.raise(server_ms, self.origin.elapsed());
+    }
+
+    fn at(&self, passed: Duration) -> Option<u64> {
+        let origin_ms = self.origin_ms.load(Ordering::Relaxed);
+        (origin_ms > 0).then(|| origin_ms + millis(passed))
+    }
+
+    fn set(&self, server_ms: u64, passed: Duration) {
+        let origin_ms = server_ms.saturating_sub(millis(passed));
+        self.origin_ms.store(origin_ms, Ordering::Relaxed);
+    }
+
+    fn raise(&self, server_ms: u64, passed: Duration) {
+        let origin_ms = server_ms.saturating_sub(millis(passed));
+        self.origin_ms.fetch_max(origin_ms, Ordering::Relaxed);
+    }
+}
+
+fn own_ms() -> u64 {
+    millis(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn it_goes_on_from_what_a_server_said_last() {
+        let clock = ServerClock::default();
+        assert_eq!(clock.at(SECOND), None);
+        clock.set(50_000, SECOND);
+        assert_eq!(clock.at(SECOND * 3), Some(52_000));
+        clock.set(40_000, SECOND * 4);
+        assert_eq!(clock.at(SECOND * 4), Some(40_000), "a server's clock was set back");
+    }
+
+    #[test]
+    fn what_was_said_some_time_ago_never_sets_it_back() {
+        let clock = ServerClock::default();
+        clock.raise(50_000, SECOND);
+        assert_eq!(clock.at(SECOND), Some(50_000), "more is not known");
+        clock.raise(20_000, SECOND * 2);
+        assert_eq!(clock.at(SECOND * 2), Some(51_000));
+        clock.raise(90_000, SECOND * 2);
+        assert_eq!(clock.at(SECOND * 2), Some(90_000));
+    }
+
+    #[test]
+    fn until_a_server_has_spoken_it_is_this_machines() {
+        let (before, now) = (own_ms(), ServerClock::default().now_ms());
+        assert!((before..=own_ms()).contains(&now));
+    }
+}
