@@ -200,7 +200,7 @@ impl<L: Link> Sessions<L> {
     }
 
     /// Sets the timers of the notice and the end, once the end is near: a client that stays for a day must not leave a
-    /// timer for a day behind when it goes. Of a token that is replaced the old times find a later expiry and do nothing.
+    /// timer for a day behind when it goes. Each is for one token: those of one that was replaced do nothing.
     pub(super) fn schedule_expiry(&mut self, ticket: Ticket, expiry: Expiry) {
         let config = &self.services.config;
         let (left, notice) = (until(expiry), config.expiry_notice);
@@ -211,40 +211,42 @@ impl<L: Link> Sessions<L> {
         if left > near {
             return;
         }
-        self.schedule(left.saturating_sub(notice), ticket, Due::ExpiryNotice);
-        self.schedule(left, ticket, Due::Expiry);
+        self.schedule(left.saturating_sub(notice), ticket, Due::ExpiryNotice(expiry));
+        self.schedule(left, ticket, Due::Expiry(expiry));
     }
 
-    pub(super) fn expiry_due(&mut self, ticket: Ticket, due: Due) {
-        let notice = self.services.config.expiry_notice;
-        if self.alive(ticket).is_none() {
+    pub(super) fn expiry_notice_due(&mut self, ticket: Ticket, expiry: Expiry) {
+        let is_near = until(expiry) <= self.services.config.expiry_notice + Duration::from_secs(1);
+        // If it is not, the clock was set back: the end will set both timers again.
+        if is_near && self.is_token_of(ticket, expiry) {
+            self.push(ticket.key, &Message::Expiring { expiry });
+        }
+    }
+
+    pub(super) fn expiry_due(&mut self, ticket: Ticket, expiry: Expiry) {
+        if !self.is_token_of(ticket, expiry) {
             return;
         }
-        let Some(identity) = self.identity(ticket.key) else {
-            return;
-        };
-        let left = until(identity.expiry);
-        match due {
-            Due::ExpiryNotice if left <= notice + Duration::from_secs(1) => {
-                self.push(
-                    ticket.key,
-                    &Message::Expiring {
-                        expiry: identity.expiry,
-                    },
-                );
-            }
-            Due::Expiry if left.is_zero() => {
-                self.refuse(
-                    ticket.key,
-                    0,
-                    Refusal::new(ErrorCode::TokenExpired, "the token has expired"),
-                );
-                self.doom(ticket.key, CloseReason::TokenExpired);
-            }
-            // A clock that was set back: look again.
-            Due::Expiry if left < Duration::from_secs(2) => self.schedule(left, ticket, Due::Expiry),
-            Due::Expiry | Due::ExpiryNotice | Due::Drain => {}
+        let left = until(expiry);
+        if left.is_zero() {
+            let expired = Refusal::new(ErrorCode::TokenExpired, "the token has expired");
+            self.refuse(ticket.key, 0, expired);
+            self.doom(ticket.key, CloseReason::TokenExpired);
+        } else if left < Duration::from_secs(2) {
+            // Timers are less precise than tokens.
+            self.schedule(left, ticket, Due::Expiry(expiry));
+        } else {
+            // The clock was set back.
+            self.schedule_expiry(ticket, expiry);
         }
+    }
+
+    /// Whether the session is there, and its token is the one that ends then.
+    fn is_token_of(&mut self, ticket: Ticket, expiry: Expiry) -> bool {
+        self.alive(ticket).is_some()
+            && self
+                .identity(ticket.key)
+                .is_some_and(|identity| identity.expiry == expiry)
     }
 }
 

@@ -27,7 +27,7 @@ use crate::error::CloseReason;
 use crate::hub::admission::Admission;
 use crate::hub::local::{Key, Local, Target};
 use crate::hub::{Inbound, Letters, Mailbox, Order};
-use crate::identity::{ConnectionId, Identity, UserId};
+use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::lease::Lease;
 use crate::policy::{Policy, Revocation};
 use crate::presence::{Activity as RoomActivity, Change, Departure};
@@ -100,8 +100,10 @@ pub(super) struct Ticket {
 /// What is due at a time.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Due {
-    ExpiryNotice,
-    Expiry,
+    /// Of a token that ends then.
+    ExpiryNotice(Expiry),
+    /// The same.
+    Expiry(Expiry),
     Drain,
 }
 

@@ -60,7 +60,8 @@ impl<L: Link> Sessions<L> {
 
     fn fire(&mut self, ticket: Ticket, due: Due) {
         match due {
-            Due::ExpiryNotice | Due::Expiry => self.expiry_due(ticket, due),
+            Due::ExpiryNotice(expiry) => self.expiry_notice_due(ticket, expiry),
+            Due::Expiry(expiry) => self.expiry_due(ticket, expiry),
             Due::Drain => self.doom(ticket.key, CloseReason::Draining),
         }
     }
