@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
 
 use super::{Caller, Grant, Scope, TokenDigest};
 use crate::api::status::Refusal;
@@ -12,13 +14,26 @@ use crate::identity::{Expiry, Identity};
 /// Verified tokens kept; with more, those that came before are verified again.
 const KNOWN_MAX: usize = 1024;
 
-/// How long a verified token is known, in seconds: a key that is taken back works at most this long.
-const KNOWN_SECONDS: u64 = 60;
+/// How long a verified token is known: a key that is taken back works at most this long, whatever the wall clock does.
+const KNOWN_MAX_AGE: Duration = Duration::from_secs(60);
 
 /// Verifies JWTs of services.
 pub(super) struct JwtTokens {
     verifier: Arc<dyn Authenticator>,
-    known: Mutex<HashMap<TokenDigest, (Arc<Caller>, Expiry)>>,
+    known: Mutex<HashMap<TokenDigest, Known>>,
+}
+
+/// A token that was verified.
+struct Known {
+    caller: Arc<Caller>,
+    expiry: Expiry,
+    verified: Instant,
+}
+
+impl Known {
+    fn holds(&self) -> bool {
+        self.expiry > now() && self.verified.elapsed() < KNOWN_MAX_AGE
+    }
 }
 
 /// The claims a service token has and a client's token has not.
@@ -59,9 +74,9 @@ impl JwtTokens {
 
     fn recall(&self, digest: &TokenDigest) -> Option<Arc<Caller>> {
         let mut known = self.lock();
-        let (caller, expiry) = known.get(digest)?;
-        if *expiry > now() {
-            return Some(caller.clone());
+        let token = known.get(digest)?;
+        if token.holds() {
+            return Some(token.caller.clone());
         }
         known.remove(digest);
         None
@@ -70,17 +85,20 @@ impl JwtTokens {
     fn remember(&self, digest: TokenDigest, caller: &Arc<Caller>, expiry: Expiry) {
         let mut known = self.lock();
         if known.len() >= KNOWN_MAX {
-            let now = now();
-            known.retain(|_, (_, expiry)| *expiry > now);
+            known.retain(|_, token| token.holds());
         }
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
-        let known_until = expiry.min(Expiry(now().0 + KNOWN_SECONDS));
-        known.insert(digest, (caller.clone(), known_until));
+        let token = Known {
+            caller: caller.clone(),
+            expiry,
+            verified: Instant::now(),
+        };
+        known.insert(digest, token);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TokenDigest, (Arc<Caller>, Expiry)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TokenDigest, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -134,6 +152,22 @@ mod tests {
                 expiry: self.expiry,
             };
             Box::pin(async { Ok(identity) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_verified_again_after_a_minute() {
+        let issuer = Arc::new(Issuer {
+            asked: AtomicU32::new(0),
+            expiry: Expiry(u64::MAX),
+        });
+        let credentials = Credentials::none().with_jwt(issuer.clone());
+        let mut headers = http::HeaderMap::new();
+        headers.insert("authorization", "Bearer token".parse().unwrap());
+        for asked in [1, 1, 2] {
+            credentials.authenticate(&headers, None).await.unwrap();
+            assert_eq!(issuer.asked.load(Ordering::Relaxed), asked);
+            tokio::time::advance(KNOWN_MAX_AGE / 2).await;
         }
     }
 
