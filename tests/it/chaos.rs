@@ -6,6 +6,8 @@
 //! network and the scheduler made of it.
 
 mod check;
+mod clock;
+mod clocks;
 mod faults;
 mod fleet;
 mod log;
@@ -72,6 +74,15 @@ async fn on_one() -> Fleet {
     Fleet::on_one(FleetOptions::default()).await
 }
 
+/// Each gateway has a wall clock of its own.
+async fn with_clocks() -> Fleet {
+    let options = FleetOptions {
+        clocks: true,
+        ..FleetOptions::default()
+    };
+    Fleet::on_one(options).await
+}
+
 /// The first gateway has a network of its own.
 async fn in_namespace() -> Fleet {
     let options = FleetOptions {
@@ -113,6 +124,14 @@ async fn nothing_is_wrong_when_packets_between_a_gateway_and_nats_are_lost() {
         &mut table,
     )
     .await;
+    assert_clean(&table);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_wrong_when_the_clock_of_a_gateway_jumps() {
+    let mut table = Table::default();
+    let faults = [Fault::ClockJumps(3600)];
+    rounds(&with_clocks().await, "one", &faults, SMALL, 81, &mut table).await;
     assert_clean(&table);
 }
 
@@ -221,6 +240,7 @@ async fn long_rounds() {
         };
         for (on, all) in [
             ("one", &Fault::ON_ONE[..]),
+            ("clocks", &Fault::WITH_CLOCKS),
             ("namespace", namespaced),
             ("three", &Fault::ON_THREE),
         ] {
@@ -230,6 +250,7 @@ async fn long_rounds() {
             }
             let fleet = match on {
                 "one" => on_one().await,
+                "clocks" => with_clocks().await,
                 "namespace" => in_namespace().await,
                 _ => Fleet::on_three(FleetOptions::default()).await,
             };

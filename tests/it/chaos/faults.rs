@@ -46,6 +46,9 @@ pub enum Fault {
     LeaderKilled,
     /// The leaders of all streams hand over.
     LeadersStepDown,
+    /// The wall clock of a gateway jumps ahead by so many seconds, stays there while the gateway is killed and started again,
+    /// jumps behind by as many while its connections to NATS are reset, and then is right.
+    ClockJumps(u64),
     /// A server hands over its leaderships and its clients and ends; then it is started again.
     LameDuck,
 }
@@ -81,6 +84,9 @@ impl Fault {
 
     /// What is tried where network namespaces are allowed.
     pub const IN_NAMESPACE: [Self; 3] = [Self::PacketsLost(8), Self::PacketsLostIn(8), Self::PacketsLostOut(8)];
+
+    /// What is tried where gateways have wall clocks of their own.
+    pub const WITH_CLOCKS: [Self; 2] = [Self::ClockJumps(90), Self::ClockJumps(3600)];
 
     /// Does it, and mends it.
     pub async fn happen(self, fleet: &Fleet, random: &mut StdRng) {
@@ -134,6 +140,7 @@ impl Fault {
                 sleep(Duration::from_secs(seconds)).await;
                 filler.empty().await;
             }
+            Self::ClockJumps(seconds) => clock_jumps(fleet, victim, Duration::from_secs(seconds)).await,
             Self::LeaderKilled => leader_killed(fleet, random.random_range(0..PARTITIONS)).await,
             Self::LeadersStepDown => {
                 join_all((0..PARTITIONS).map(|partition| fleet.step_down(partition))).await;
@@ -157,6 +164,20 @@ async fn part(fleet: &Fleet, gateway: usize, seconds: u64, ways: &[Way]) {
     }
     sleep(Duration::from_secs(seconds)).await;
     fleet.network(gateway).iter().for_each(Proxy::mend);
+}
+
+async fn clock_jumps(fleet: &Fleet, victim: usize, by: Duration) {
+    const WHILE: Duration = Duration::from_secs(2);
+    let (gateway, clock) = (&fleet.gateways[victim], &fleet.clocks[victim]);
+    clock.ahead(by);
+    sleep(WHILE).await;
+    gateway.kill();
+    gateway.restart().await;
+    sleep(WHILE).await;
+    clock.behind(by);
+    fleet.network(victim).iter().for_each(Proxy::reset);
+    sleep(WHILE).await;
+    clock.mend();
 }
 
 async fn packets_lost(fleet: &Fleet, seconds: u64, way: &str) {
@@ -196,6 +217,7 @@ impl Display for Fault {
             Self::NatsPaused(seconds) => write!(f, "NATS paused {seconds} s"),
             Self::StorageTaken(seconds) => write!(f, "NATS storage taken {seconds} s"),
             Self::LeaderKilled => f.write_str("stream leader kill -9"),
+            Self::ClockJumps(seconds) => write!(f, "clock jumps {seconds} s, ahead and behind"),
             Self::LeadersStepDown => f.write_str("leaders step down"),
             Self::LameDuck => f.write_str("lame duck"),
         }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use async_nats::jetstream;
 use roomcast::nats::Subjects;
 
+use super::clock::Clock;
 use super::namespace::Namespace;
 use crate::support::nats::{NatsCluster, NatsOptions, NatsServer};
 use crate::support::proxy::Proxy;
@@ -46,6 +47,8 @@ pub struct FleetOptions {
     pub config: String,
     /// Whether the first gateway is in a network namespace of its own.
     pub namespace: bool,
+    /// Whether each gateway has a wall clock of its own.
+    pub clocks: bool,
 }
 
 impl Default for FleetOptions {
@@ -61,6 +64,7 @@ impl Default for FleetOptions {
             section: "stream_bytes_max = \"48 MiB\"".to_owned(),
             config: String::new(),
             namespace: false,
+            clocks: false,
         }
     }
 }
@@ -74,6 +78,8 @@ pub struct Fleet {
     proxies: Vec<Vec<Proxy>>,
     /// Where the first gateway is, if it is in one.
     pub namespace: Option<Namespace>,
+    /// Of each gateway, if they have their own.
+    pub clocks: Vec<Clock>,
     pub broker: Broker,
 }
 
@@ -95,6 +101,7 @@ impl Fleet {
             gateways: Vec::new(),
             proxies: Vec::new(),
             namespace: options.namespace.then(Namespace::make),
+            clocks: Vec::new(),
             broker,
         };
         for number in 0..options.gateways {
@@ -104,10 +111,16 @@ impl Fleet {
             for server in fleet.broker.servers() {
                 proxies.push(Proxy::at(outside, server.address()).await);
             }
+            let mut through = namespace.map(Namespace::through).unwrap_or_default();
+            if options.clocks {
+                let clock = Clock::new();
+                through.extend(clock.through());
+                fleet.clocks.push(clock);
+            }
             let gateway = Gateway::start(GatewayOptions {
                 name: format!("node-{number}"),
                 config: config(&proxies, fleet.broker.replicas(), &options),
-                through: namespace.map(Namespace::through).unwrap_or_default(),
+                through,
                 reached_at: namespace.map(Namespace::inside),
             });
             fleet.gateways.push(gateway.await);
