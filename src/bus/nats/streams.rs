@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::context::CreateStreamErrorKind;
+use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind};
 use async_nats::jetstream::stream::{self, DiscardPolicy, Info, Republish, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
 use futures_util::{StreamExt as _, TryStreamExt as _};
@@ -86,16 +86,16 @@ fn common(nats: &nats::Config, name: String, subject: String) -> stream::Config 
 pub(super) async fn ensure(context: &Context, config: stream::Config) -> Result<Info, NatsError> {
     let name = config.name.clone();
     let failed = |error: &dyn std::fmt::Display| NatsError::JetStream(format!("stream {name}: {error}"));
-    let made = context.create_stream(config.clone()).await;
-    let exists = match made {
-        Ok(stream) => return Ok(stream.cached_info().clone()),
-        Err(error) => match error.kind() {
-            CreateStreamErrorKind::JetStream(refused) if refused.error_code() == ErrorCode::STREAM_NAME_EXIST => true,
-            _ => return Err(failed(&error)),
-        },
-    };
-    debug_assert!(exists, "every other answer has been returned");
-    context.update_stream(config).await.map_err(|error| failed(&error))
+    match context.create_stream(config.clone()).await {
+        Ok(stream) => Ok(stream.cached_info().clone()),
+        Err(error) if exists(&error) => context.update_stream(config).await.map_err(|error| failed(&error)),
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Whether a stream was not made because there is one of this name.
+fn exists(error: &CreateStreamError) -> bool {
+    matches!(error.kind(), CreateStreamErrorKind::JetStream(refused) if refused.error_code() == ErrorCode::STREAM_NAME_EXIST)
 }
 
 /// The streams that are made at once.
