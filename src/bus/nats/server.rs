@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, RawMessageErrorKind};
+use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, RawMessageErrorKind, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::wire;
@@ -108,6 +108,20 @@ impl Server {
         self.nats.config().request_timeout
     }
 
+    /// Waits for a turn to read, which ends when the answer is dropped.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Silence> {
+        self.reads.acquire().await.map_err(|_| Silence::Away)
+    }
+
+    /// A stream to read a message of, and the turn to do so.
+    async fn open(&self, stream: &str) -> Result<(Stream<()>, SemaphorePermit<'_>), Silence> {
+        let turn = self.turn().await?;
+        match self.context.get_stream_no_info(stream).await {
+            Ok(stream) => Ok((stream, turn)),
+            Err(_) => Err(Silence::Away),
+        }
+    }
+
     /// How a stream is.
     pub(super) async fn state(&self, stream: &str) -> Result<StreamState, Silence> {
         match self.context.get_stream(stream).await {
@@ -123,12 +137,7 @@ impl Server {
 
     /// The newest message of a subject.
     pub(super) async fn head(&self, stream: &str, subject: &str) -> Result<Option<Stored>, Silence> {
-        let _turn = self.reads.acquire().await.map_err(|_| Silence::Away)?;
-        let stream = self
-            .context
-            .get_stream_no_info(stream)
-            .await
-            .map_err(|_| Silence::Away)?;
+        let (stream, _turn) = self.open(stream).await?;
         match stream.get_last_raw_message_by_subject(subject).await {
             Ok(message) => Ok(Some(Stored {
                 seq: message.sequence,
@@ -148,12 +157,7 @@ impl Server {
 
     /// The message at a sequence; `None` when the stream does not hold it any more.
     pub(super) async fn message(&self, stream: &str, seq: u64) -> Result<Option<Bytes>, Silence> {
-        let _turn = self.reads.acquire().await.map_err(|_| Silence::Away)?;
-        let stream = self
-            .context
-            .get_stream_no_info(stream)
-            .await
-            .map_err(|_| Silence::Away)?;
+        let (stream, _turn) = self.open(stream).await?;
         match stream.get_raw_message(seq).await {
             Ok(message) => Ok(Some(message.payload)),
             Err(error) => match error.kind() {
@@ -170,12 +174,7 @@ impl Server {
         subject: &str,
         from: u64,
     ) -> Result<Option<(u64, Option<String>)>, Silence> {
-        let _turn = self.reads.acquire().await.map_err(|_| Silence::Away)?;
-        let stream = self
-            .context
-            .get_stream_no_info(stream)
-            .await
-            .map_err(|_| Silence::Away)?;
+        let (stream, _turn) = self.open(stream).await?;
         let asking = stream.raw_message_builder().sequence(from).next_by_subject(subject);
         match asking.send().await {
             Ok(message) => {
@@ -211,7 +210,7 @@ impl Server {
         from: u64,
         max: usize,
     ) -> Result<Vec<(u64, Event)>, Silence> {
-        let _turn = self.reads.acquire().await.map_err(|_| Silence::Away)?;
+        let _turn = self.turn().await?;
         let subjects = self.nats.subjects();
         let stream = subjects.stream_of_partition(partition);
         let subject = subjects.history(partition, room);
@@ -235,7 +234,7 @@ impl Server {
 
     /// The newest messages of up to [`HEADS_MAX`] subjects, of those that have one at `from` or later.
     pub(super) async fn heads(&self, stream: &str, subjects: &[String], from: u64) -> Result<Heads, Silence> {
-        let _turn = self.reads.acquire().await.map_err(|_| Silence::Away)?;
+        let _turn = self.turn().await?;
         let request = json!({"multi_last": subjects, "seq": from, "batch": HEADS_MAX});
         let answer = self.direct(stream, &request).await?;
         Ok(Heads {
