@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use async_nats::jetstream::stream::StorageType;
+
 /// How a node connects to NATS, and what it keeps there. All nodes of a deployment say the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -97,6 +99,15 @@ pub enum Storage {
     File,
     /// In memory: faster; a restart of all servers is a new epoch.
     Memory,
+}
+
+impl From<Storage> for StorageType {
+    fn from(storage: Storage) -> Self {
+        match storage {
+            Storage::File => Self::File,
+            Storage::Memory => Self::Memory,
+        }
+    }
 }
 
 impl Default for Config {

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind};
-use async_nats::jetstream::stream::{self, DiscardPolicy, Info, Republish, RetentionPolicy, StorageType};
+use async_nats::jetstream::stream::{self, DiscardPolicy, Info, Republish, RetentionPolicy};
 use async_nats::jetstream::{Context, ErrorCode};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::Config;
-use crate::nats::{self, NatsError, Storage, Subjects};
+use crate::nats::{self, NatsError, Subjects};
 
 /// What streams keep beyond the longest history, so that clocks and sweeps need not be exact.
 const AGE_MARGIN: Duration = Duration::from_secs(60);
@@ -69,10 +69,7 @@ fn common(nats: &nats::Config, name: String, subject: String) -> stream::Config 
         subjects: vec![subject],
         retention: RetentionPolicy::Limits,
         discard: DiscardPolicy::Old,
-        storage: match nats.storage {
-            Storage::File => StorageType::File,
-            Storage::Memory => StorageType::Memory,
-        },
+        storage: nats.storage.into(),
         num_replicas: nats.replicas,
         allow_direct: true,
         deny_delete: true,

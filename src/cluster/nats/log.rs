@@ -10,7 +10,7 @@ use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::{DeliverPolicy, push};
 use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, StorageType, Stream};
+use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, Stream};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::sync::{oneshot, watch};
@@ -21,7 +21,7 @@ use crate::cluster::ledger::{Holder, Ledger, Record, Step, Withdrawal};
 use crate::cluster::{Config, NotRevoked};
 use crate::hub::Shards;
 use crate::lease::Lease;
-use crate::nats::{Nats, NatsError, Storage};
+use crate::nats::{Nats, NatsError};
 use crate::policy::Policy;
 
 /// The node's own leases come once a second: when nothing has come for so long, the log is opened anew.
@@ -101,10 +101,7 @@ impl Log {
             name: self.stream.clone(),
             description: Some("what every node must obey".to_owned()),
             subjects: vec![self.nats.subjects().all_of('c')],
-            storage: match settings.storage {
-                Storage::File => StorageType::File,
-                Storage::Memory => StorageType::Memory,
-            },
+            storage: settings.storage.into(),
             num_replicas: settings.replicas,
             max_age: self.config.log_age_max,
             // Of a node's leases the last one counts; each withdrawal has a subject of its own.
