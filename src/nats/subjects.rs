@@ -105,6 +105,12 @@ impl Subjects {
         format!("{}.h.{partition}.*", self.deployment)
     }
 
+    /// A subject of a partition's stream that is no room's: what is to be refused is published there.
+    #[must_use]
+    pub fn barrier(&self, partition: u16) -> String {
+        format!("{}.h.{partition}.-", self.deployment)
+    }
+
     /// Where a stream republishes to, as a template of [`Self::histories`].
     #[must_use]
     pub fn republished(&self) -> String {

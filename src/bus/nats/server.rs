@@ -191,7 +191,7 @@ impl Server {
     /// Waits until the leader of a partition has seen every subscription that was made on the fan-out connection before:
     /// a publish that it refuses stands in line behind them on the whole way, and writes nothing.
     pub(super) async fn barrier(&self, partition: u16) -> Result<(), Silence> {
-        let subject = format!("{}.h.{partition}.-", self.nats.subjects().deployment());
+        let subject = self.nats.subjects().barrier(partition);
         let mut headers = HeaderMap::new();
         headers.insert(wire::EXPECTED_STREAM, "-");
         let client = self.nats.fanout().client();
