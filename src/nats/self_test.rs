@@ -3,6 +3,7 @@
 //! A server refuses a publish or a subscription with a word that arrives some time after the call has returned, on no
 //! call at all. So everything is tried at the start, harmlessly, and what was refused is said before anything is served.
 
+use async_nats::header::NATS_EXPECTED_STREAM;
 use async_nats::{Client, ConnectOptions, Event, HeaderMap};
 use futures_util::StreamExt as _;
 use tokio::sync::mpsc;
@@ -89,7 +90,7 @@ async fn try_all(client: &Client, subjects: &Subjects) -> Result<(), NatsError> 
     for subject in published(subjects) {
         // A stream takes nothing that is meant for another one.
         let mut headers = HeaderMap::new();
-        headers.insert("Nats-Expected-Stream", "-");
+        headers.insert(NATS_EXPECTED_STREAM, "-");
         let tried = client.publish_with_headers(subject, headers, "{}".into()).await;
         tried.map_err(failed)?;
     }

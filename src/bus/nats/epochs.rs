@@ -5,12 +5,12 @@
 //! else takes the epoch that is written. Offsets are never used twice within an epoch.
 
 use async_nats::HeaderMap;
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use bytes::Bytes;
 use prost::Message as _;
 
 use super::partition::{Identity, Partition};
 use super::server::{Server, Silence, StreamState};
-use super::wire;
 use crate::position::Epoch;
 use crate::proto::node_v1::PartitionEpoch;
 
@@ -118,7 +118,7 @@ pub(super) async fn put(server: &Server, subject: String, over: u64, payload: By
     use async_nats::jetstream::context::PublishErrorKind;
 
     let mut headers = HeaderMap::new();
-    headers.insert(wire::EXPECTED_LAST_SUBJECT_SEQUENCE, over.to_string());
+    headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, over.to_string());
     let sent = server.context.publish_with_headers(subject, headers, payload).await;
     let answer = match sent {
         Ok(answer) => answer.await,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use async_nats::header::{NATS_LAST_SEQUENCE, NATS_SEQUENCE};
 use async_nats::{Message, Subscriber};
 use futures_util::stream::{AbortHandle, Abortable, SelectAll, abortable};
 use futures_util::{Stream, StreamExt as _};
@@ -123,8 +124,8 @@ fn read(shared: &Shared, live: &LiveRoom, message: Message) -> Option<Incoming> 
             let headers = message.headers?;
             let event = wire::event(&live.room, message.payload, wire::time(&headers)?)?;
             let (seq, prev) = (
-                wire::number(&headers, wire::SEQUENCE)?,
-                wire::number(&headers, wire::LAST_SEQUENCE)?,
+                wire::number(&headers, NATS_SEQUENCE)?,
+                wire::number(&headers, NATS_LAST_SEQUENCE)?,
             );
             let in_order = prev < seq && event.class != Class::Ephemeral;
             let traceparent = wire::traceparent(Some(&headers));

@@ -7,6 +7,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use async_nats::header::{NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, NATS_MESSAGE_ID};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::context::{PublishAckFuture, PublishError as Refused, PublishErrorKind};
 use async_nats::jetstream::publish::PublishAck;
@@ -95,9 +96,9 @@ impl<'s> Draft<'s> {
 
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(wire::MESSAGE_ID, self.message_id.as_str());
+        headers.insert(NATS_MESSAGE_ID, self.message_id.as_str());
         if let Some(expected) = self.expected {
-            headers.insert(wire::EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+            headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
         }
         wire::add_trace(&mut headers);
         headers

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID, NATS_SEQUENCE, NATS_SUBJECT};
 use async_nats::jetstream::context::GetStreamErrorKind;
 use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, RawMessageErrorKind, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
@@ -24,6 +25,10 @@ use crate::room::Room;
 
 /// The most subjects of one request for heads (`nats-server`: 1,024).
 pub(super) const HEADS_MAX: usize = 1024;
+
+/// Headers of the end of a batch (NATS ADR-31).
+const NUM_PENDING: &str = "Nats-Num-Pending";
+const UP_TO_SEQUENCE: &str = "Nats-UpTo-Sequence";
 
 /// Why the server did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -178,7 +183,7 @@ impl Server {
         let asking = stream.raw_message_builder().sequence(from).next_by_subject(subject);
         match asking.send().await {
             Ok(message) => {
-                let id = message.headers.get(wire::MESSAGE_ID).map(|id| id.as_str().to_owned());
+                let id = message.headers.get(NATS_MESSAGE_ID).map(|id| id.as_str().to_owned());
                 Ok(Some((message.sequence, id)))
             }
             Err(error) => match error.kind() {
@@ -193,7 +198,7 @@ impl Server {
     pub(super) async fn barrier(&self, partition: u16) -> Result<(), Silence> {
         let subject = self.nats.subjects().barrier(partition);
         let mut headers = HeaderMap::new();
-        headers.insert(wire::EXPECTED_STREAM, "-");
+        headers.insert(NATS_EXPECTED_STREAM, "-");
         let client = self.nats.fanout().client();
         match client.request_with_headers(subject, headers, Bytes::new()).await {
             Ok(_) => Ok(()),
@@ -261,8 +266,8 @@ impl Server {
                 Some(StatusCode::NOT_FOUND) => return Ok(answer),
                 Some(status) if status.as_u16() == 204 => {
                     let number = |name| message.headers.as_ref().and_then(|headers| wire::number(headers, name));
-                    answer.pending = number(wire::NUM_PENDING).unwrap_or(0);
-                    answer.up_to = number(wire::UP_TO_SEQUENCE);
+                    answer.pending = number(NUM_PENDING).unwrap_or(0);
+                    answer.up_to = number(UP_TO_SEQUENCE);
                     return Ok(answer);
                 }
                 Some(StatusCode::NO_RESPONDERS) => return Err(Silence::Away),
@@ -293,8 +298,8 @@ async fn next(answers: &mut Subscriber, patience: Duration) -> Result<Message, S
 fn read(message: Message) -> Option<Stored> {
     let headers = message.headers?;
     Some(Stored {
-        subject: headers.get(wire::SUBJECT)?.as_str().to_owned(),
-        seq: wire::number(&headers, wire::SEQUENCE)?,
+        subject: headers.get(NATS_SUBJECT)?.as_str().to_owned(),
+        seq: wire::number(&headers, NATS_SEQUENCE)?,
         time: wire::time(&headers)?,
         payload: message.payload,
     })

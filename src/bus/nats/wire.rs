@@ -1,6 +1,7 @@
 //! What is written to NATS and read from it: events in their stored form, sequences and times in headers.
 
 use async_nats::HeaderMap;
+use async_nats::header::{IntoHeaderName, NATS_TIME_STAMP};
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,16 +14,6 @@ use crate::json::Json;
 use crate::nats::trace;
 use crate::proto::node_v1::{Class as WireClass, EphemeralEvent, LastValue, StoredEvent, stored_event};
 use crate::room::Room;
-
-pub(super) const SEQUENCE: &str = "Nats-Sequence";
-pub(super) const LAST_SEQUENCE: &str = "Nats-Last-Sequence";
-pub(super) const TIME_STAMP: &str = "Nats-Time-Stamp";
-pub(super) const SUBJECT: &str = "Nats-Subject";
-pub(super) const UP_TO_SEQUENCE: &str = "Nats-UpTo-Sequence";
-pub(super) const NUM_PENDING: &str = "Nats-Num-Pending";
-pub(super) const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
-pub(super) const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
-pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
 
 /// An event as it is stored.
 pub(super) fn stored(publish: &Publish) -> StoredEvent {
@@ -194,13 +185,13 @@ pub(super) fn add_trace(headers: &mut HeaderMap) {
 }
 
 /// A number in a header.
-pub(super) fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+pub(super) fn number(headers: &HeaderMap, name: impl IntoHeaderName) -> Option<u64> {
     headers.get(name)?.as_str().parse().ok()
 }
 
 /// The time the stream stamped.
 pub(super) fn time(headers: &HeaderMap) -> Option<Timestamp> {
-    let time = async_nats::datetime::parse_rfc3339(headers.get(TIME_STAMP)?.as_str()).ok()?;
+    let time = async_nats::datetime::parse_rfc3339(headers.get(NATS_TIME_STAMP)?.as_str()).ok()?;
     timestamp(time)
 }
 
