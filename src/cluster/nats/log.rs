@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Ignored, record};
-use crate::cluster::ledger::{Holder, Ledger, Record, Step, Withdrawal};
+use crate::cluster::ledger::{Holder, LeaseTaken, Ledger, Record, Step, Withdrawal};
 use crate::cluster::{Config, NotRevoked};
 use crate::hub::Shards;
 use crate::lease::Lease;
@@ -255,14 +255,14 @@ impl Log {
     }
 
     /// A lease as a record of the log, and its subject.
-    fn written(&self, lease: crate::cluster::ledger::LeaseTaken) -> (String, Bytes) {
+    fn written(&self, lease: LeaseTaken) -> (String, Bytes) {
         let kind = format!("l.{:016x}", lease.holder.incarnation);
         let subject = self.nats.subjects().command(&kind);
         (subject, record::encode(&Record::Lease(lease)).into())
     }
 
     /// Not acknowledged: that it is read back says more.
-    async fn write_lease(&self, lease: crate::cluster::ledger::LeaseTaken) {
+    async fn write_lease(&self, lease: LeaseTaken) {
         let (subject, payload) = self.written(lease);
         let publishing = self.nats.control().client().publish(subject, payload);
         if !matches!(
