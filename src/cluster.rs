@@ -168,6 +168,12 @@ pub trait Others: Send + Sync + 'static {
     /// Withdraws access on every node, this one included. Returns when all have confirmed, or when those that have not
     /// can deliver nothing any more.
     fn revoke(&self, revocation: Revocation, ttl: Duration, why: String) -> BoxFuture<'_, Result<Revoked, NotRevoked>>;
+
+    /// Tells them that this node delivers nothing more, so that nobody waits for it. To be called when its shards have
+    /// ended, before the connections are closed. Where there are no others there is nothing to do.
+    fn release(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 /// Why an order was not carried out everywhere.

@@ -6,6 +6,7 @@ mod adapters;
 mod backplane;
 mod reclaim;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,12 +18,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::adapters::{Adapters, Engine, Peers};
+use self::adapters::{Adapters, Engine};
 use crate::api::{self, Context, Credentials, Health, HomeRooms};
 use crate::auth;
 use crate::backend;
 use crate::bus::memory as memory_bus;
-use crate::cluster::Everywhere;
+use crate::cluster::{Everywhere, Others};
 use crate::hub::admission::{self, Admission};
 use crate::hub::{Mailbox, Shards};
 use crate::nats;
@@ -110,14 +111,13 @@ pub enum StartError {
 }
 
 /// A gateway that runs.
-#[derive(Debug)]
 pub struct Gateway {
     client_address: SocketAddr,
     grpc_address: SocketAddr,
     drain_window: Duration,
     admission: Arc<Admission>,
     engine: Engine,
-    peers: Peers,
+    others: Arc<dyn Others>,
     shards: Shards,
     health: Health,
     accepting: CancellationToken,
@@ -142,7 +142,7 @@ impl Gateway {
         let services = adapters.services(&config, &admission);
         let started = start_shards(&config, &services, &serving)?;
         let shards = Shards::new(started.mailboxes);
-        let peers = adapters.others(&config, &shards, &tasks, &serving).await?;
+        let others = adapters.others(&config, &shards, &tasks, &serving).await?;
         let health = Health::new().await;
         health.set_serving(true).await;
         if let Some(backplane) = adapters.backplane(&shards, &health) {
@@ -158,7 +158,7 @@ impl Gateway {
         ));
         let context = Context {
             rooms: services.rooms.clone(),
-            everywhere: Everywhere::new(shards.clone(), peers.others()),
+            everywhere: Everywhere::new(shards.clone(), Arc::clone(&others)),
             policy: Arc::clone(&services.policy),
             credentials: config.credentials,
             home_rooms: config.home_rooms,
@@ -181,7 +181,7 @@ impl Gateway {
             drain_window: config.drain_window,
             admission,
             engine: adapters.into_engine(),
-            peers,
+            others,
             shards,
             health,
             accepting,
@@ -244,9 +244,18 @@ impl Gateway {
                 tracing::error!("a shard panicked");
             }
         }
-        self.peers.release().await;
+        self.others.release().await;
         self.engine.close().await;
         tracing::info!("gateway stopped");
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway")
+            .field("client_address", &self.client_address)
+            .field("grpc_address", &self.grpc_address)
+            .finish_non_exhaustive()
     }
 }
 

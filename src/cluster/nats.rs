@@ -166,12 +166,6 @@ pub async fn start(
 }
 
 impl Cluster {
-    /// Tells the others that this node delivers nothing more, so that nobody waits for it. To be called when its shards
-    /// have ended, before the connections are closed.
-    pub async fn release(&self) {
-        self.log.release().await;
-    }
-
     /// What could not be read.
     #[must_use]
     pub fn ignored(&self) -> &Ignored {
@@ -284,5 +278,9 @@ impl Others for Cluster {
     fn revoke(&self, revocation: Revocation, ttl: Duration, why: String) -> BoxFuture<'_, Result<Revoked, NotRevoked>> {
         let span = tracing::debug_span!("cluster.revoke");
         Box::pin(self.withdraw(revocation, ttl, why).instrument(span))
+    }
+
+    fn release(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.log.release())
     }
 }

@@ -1,6 +1,5 @@
 //! The adapters of the ports: alone with everything in this process, or one of several nodes over NATS.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,6 @@ use crate::bus::memory::{MemoryBus, Usage};
 use crate::bus::nats::{self as nats_bus, NatsBus};
 use crate::bus::{Bus, Delivery};
 use crate::cluster::alone::Alone;
-use crate::cluster::nats::Cluster;
 use crate::cluster::{self, Others};
 use crate::hub::Shards;
 use crate::hub::admission::Admission;
@@ -121,14 +119,10 @@ impl Adapters {
         shards: &Shards,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-    ) -> Result<Peers, StartError> {
+    ) -> Result<Arc<dyn Others>, StartError> {
         let policy = self.policy.clone() as Arc<dyn Policy>;
         let Engine::Nats { nats, nodes, .. } = &self.engine else {
-            return Ok(Peers::None(Arc::new(Alone::new(
-                &config.node_id,
-                shards.clone(),
-                policy,
-            ))));
+            return Ok(Arc::new(Alone::new(&config.node_id, shards.clone(), policy)));
         };
         let (nats, nodes) = (Arc::clone(nats), Arc::clone(nodes));
         let own = cluster::nats::Own {
@@ -143,7 +137,7 @@ impl Adapters {
         tasks.spawn(nodes.run(listening, stop.clone()));
         // Who lives answers the first heartbeat at once; an order that comes before would not reach it.
         tokio::time::sleep(INTRODUCTION).await;
-        Ok(Peers::Cluster(cluster))
+        Ok(cluster)
     }
 
     /// What watches the cluster, if there is one.
@@ -163,48 +157,6 @@ impl Adapters {
 
     pub(super) fn into_engine(self) -> Engine {
         self.engine
-    }
-}
-
-/// The other nodes.
-pub(super) enum Peers {
-    /// There are none.
-    None(Arc<Alone>),
-    /// Whoever shares the NATS cluster.
-    Cluster(Arc<Cluster>),
-}
-
-impl Peers {
-    pub(super) fn others(&self) -> Arc<dyn Others> {
-        match self {
-            Self::None(alone) => alone.clone(),
-            Self::Cluster(cluster) => cluster.clone(),
-        }
-    }
-
-    /// Gives the lease back: nobody has to wait for a node that delivers nothing any more.
-    pub(super) async fn release(&self) {
-        if let Self::Cluster(cluster) = self {
-            cluster.release().await;
-        }
-    }
-}
-
-impl fmt::Debug for Peers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None(_) => "None",
-            Self::Cluster(_) => "Cluster",
-        })
-    }
-}
-
-impl fmt::Debug for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Alone { .. } => "Alone",
-            Self::Nats { .. } => "Nats",
-        })
     }
 }
 

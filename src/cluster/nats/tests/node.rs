@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cluster::Others as _;
 use crate::cluster::nats::{Cluster, Own, start};
 use crate::cluster::{Config, Everywhere};
 use crate::hub::{JoinRefusal, Joined, Letters, Mailbox, Order, Shards, Who};
