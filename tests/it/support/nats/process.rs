@@ -53,7 +53,9 @@ impl Process {
     /// Sends a signal. Returns when it was sent, which is before it did anything.
     pub fn signal(&mut self, name: &str) {
         writeln!(self.signals, "{name}").expect("the guard listens while the server runs");
-        assert_eq!(line(&mut self.said), name, "what the guard said");
+        let said = line(&mut self.said);
+        // A server that ends of it at once takes the guard with it, perhaps before that has said a word.
+        assert!(said == name || said.is_empty(), "the guard said {said:?}");
     }
 
     /// Kills the server (`SIGKILL`) and waits for its end.
