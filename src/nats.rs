@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use clock::ServerClock;
 pub use config::{Config, Credentials, Storage, Tls};
+pub use connect::SUBSCRIPTION_MAX;
 pub use link::{Link, Standing};
 pub use subjects::{Live, Subjects};
 

@@ -14,7 +14,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const COMMANDS_MAX: usize = 2048;
 
 /// Messages of one subscription that wait to be read; the library drops what comes on top, and our chain notices.
-const SUBSCRIPTION_MAX: usize = 65_536;
+pub const SUBSCRIPTION_MAX: usize = 65_536;
 
 pub(super) async fn link(config: &Config, subjects: &Subjects, name: &str) -> Result<Link, NatsError> {
     let (told, standing) = watch::channel(Standing {

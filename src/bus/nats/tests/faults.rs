@@ -9,7 +9,7 @@ use super::{Node, keeping, settings, until};
 use crate::bus::conformance::{ALL, Recorder, event, room, store, text, texts};
 use crate::bus::history::HistoryLimits;
 use crate::bus::{Bus as _, Delivery, PublishError, Recovery, Subscriber};
-use crate::nats::{self, Storage};
+use crate::nats::{self, Live, Storage};
 use crate::position::Position;
 use crate::room::Room;
 
@@ -41,6 +41,43 @@ impl Subscriber for Log {
 
     fn reset(&self, _: Room, head: Position) {
         self.resets.lock().unwrap().push(head);
+    }
+}
+
+/// A subscriber that holds on to what it is given until it is released, so that nothing more can be handed to it.
+#[derive(Default)]
+struct Slow {
+    log: Log,
+    holding: Mutex<Option<Vec<Arc<Delivery>>>>,
+}
+
+impl Slow {
+    fn holding() -> Arc<Self> {
+        Arc::new(Self {
+            holding: Mutex::new(Some(Vec::new())),
+            ..Self::default()
+        })
+    }
+
+    fn release(&self) {
+        self.holding.lock().unwrap().take();
+    }
+}
+
+impl Subscriber for Slow {
+    fn id(&self) -> u16 {
+        8
+    }
+
+    fn deliver(&self, delivery: Arc<Delivery>) {
+        if let Some(held) = self.holding.lock().unwrap().as_mut() {
+            held.push(Arc::clone(&delivery));
+        }
+        self.log.deliver(delivery);
+    }
+
+    fn reset(&self, room: Room, head: Position) {
+        self.log.reset(room, head);
     }
 }
 
@@ -112,6 +149,47 @@ async fn a_nudge_finds_what_did_not_come_live() {
     node.bus.shared.server.barrier(live.partition).await.unwrap();
     node.bus.shared.nudge(&room, last.offset.0).await;
     assert_eq!(texts(&member.wait_for(5).await), ["0", "1", "2", "3", "4"]);
+}
+
+/// The client library drops what comes for a subscription whose queue is full. It tells of it, and nothing else would: no
+/// sweep is due, and the events are stored by a node that has no reason to nudge.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_client_library_drops_for_a_slow_reader_is_fetched() {
+    const FLOOD: usize = nats::SUBSCRIPTION_MAX + 1000;
+    let server = NatsServer::start().await;
+    let settings = nats::Config {
+        sweep_interval: Duration::from_secs(3600),
+        ..settings(&server)
+    };
+    let one_at_a_time = super::Config {
+        in_flight_events_max: 1,
+        ..keeping(HistoryLimits::default())
+    };
+    let slow = Node::start(&settings, one_at_a_time).await;
+    let other = Node::start(&settings, keeping(HistoryLimits::default())).await;
+    let room = room("r");
+    let member = Slow::holding();
+    slow.bus.subscribe(&room, member.clone()).await.unwrap();
+    event(&room, "first").stored(&*other.bus).await;
+    until("the first one is held", async || member.log.seen() == ["first"]).await;
+    event(&room, "second").stored(&*other.bus).await;
+    // No node writes such a thing: whatever of it is read is counted as foreign.
+    let nats = &other.bus.shared.server.nats;
+    let (client, subject) = (nats.control().client(), nats.subjects().live_of(&room, Live::Nudge));
+    for _ in 0..FLOOD {
+        client.publish(subject.clone(), "flood".into()).await.unwrap();
+    }
+    client.flush().await.unwrap();
+    store(&*other.bus, &room, 3).await;
+    // The answer stands in line behind all that came: the library has read it, and dropped what was too much.
+    let fanout = slow.bus.shared.server.nats.fanout();
+    fanout.client().flush().await.unwrap();
+    member.release();
+    until("everything is there", async || member.log.seen().len() >= 5).await;
+    assert_eq!(member.log.seen(), ["first", "second", "0", "1", "2"]);
+    assert_eq!(member.log.resets(), []);
+    let read = slow.bus.usage().foreign_messages;
+    assert!(read < FLOOD as u64, "nothing was dropped: {read}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
