@@ -4,7 +4,7 @@
 //! A node hears its own heartbeats, too, on both connections: they are how it knows that it can hear at all. While it
 //! cannot, it gives nobody up: it knows nothing of them. Two processes of one name are two nodes.
 
-mod roster;
+pub(crate) mod roster;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

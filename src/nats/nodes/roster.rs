@@ -1,4 +1,4 @@
-//! Who lives, from heartbeats and the clock alone.
+//! Who lives, from heartbeats and the clock alone. The simulation of presence runs it, too.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -16,7 +16,7 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// The nodes known here.
 #[derive(Debug)]
-pub(super) struct Roster {
+pub(crate) struct Roster {
     own: u64,
     sequence: u64,
     /// When this node last heard itself, and since when it has heard itself without a break.
@@ -34,7 +34,7 @@ struct Known {
 }
 
 impl Roster {
-    pub(super) fn new(own: u64, now: Instant) -> Self {
+    pub(crate) fn new(own: u64, now: Instant) -> Self {
         Self {
             own,
             sequence: 0,
@@ -44,27 +44,27 @@ impl Roster {
         }
     }
 
-    pub(super) fn next_sequence(&mut self) -> u64 {
+    pub(crate) fn next_sequence(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
     }
 
     /// Whether this node has heard itself lately.
-    pub(super) fn hears(&self, now: Instant) -> bool {
+    pub(crate) fn hears(&self, now: Instant) -> bool {
         now.duration_since(self.echo) < ECHO_MAX
     }
 
-    pub(super) fn live(&self) -> Vec<Node> {
+    pub(crate) fn live(&self) -> Vec<Node> {
         let live = self.others.values().filter(|known| known.lives);
         live.map(|known| known.node.clone()).collect()
     }
 
-    pub(super) fn silent_for(&self, incarnation: u64, now: Instant) -> Option<Duration> {
+    pub(crate) fn silent_for(&self, incarnation: u64, now: Instant) -> Option<Duration> {
         let known = self.others.get(&incarnation)?;
         Some(now.duration_since(known.heard))
     }
 
-    pub(super) fn hear(&mut self, heartbeat: &Heartbeat, now: Instant) -> Option<NodeChange> {
+    pub(crate) fn hear(&mut self, heartbeat: &Heartbeat, now: Instant) -> Option<NodeChange> {
         if heartbeat.incarnation == self.own {
             if !self.hears(now) {
                 self.hearing_since = now;
@@ -100,7 +100,7 @@ impl Roster {
 
     /// Gives up who was silent for too long, as far as this node could hear it: it has heard itself meanwhile. When both
     /// fell silent together it was NATS.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<Node> {
+    pub(crate) fn expire(&mut self, now: Instant) -> Vec<Node> {
         if !self.hears(now) {
             return Vec::new();
         }

@@ -1,10 +1,12 @@
-//! One simulated node: the real presence and replication over a made-up network, and what its observers were shown.
+//! One simulated node: the real presence, replication and roster of nodes over a made-up network, and what its observers
+//! were shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
 use prost::Message as _;
+use tokio::time::Instant;
 
 use super::super::RHYTHM;
 use super::super::site::{Asked, Out, Site};
@@ -13,17 +15,14 @@ use super::super::wire::{self, Reader};
 use super::network::{Packet, Subject};
 use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
+use crate::nats::nodes::{NodeChange, roster};
 use crate::presence::memory::{Config, MemoryPresence};
 use crate::presence::{Change, Departure, Member, Observer, Presence as _, Roster};
-use crate::proto::node_v1::PresenceMessage;
+use crate::proto::node_v1::{Heartbeat, PresenceMessage};
 use crate::room::Room;
 
 /// So small that updates of a few users come in parts.
 const PART_BYTES: usize = 120;
-
-/// As `crate::nats::nodes` has it.
-const SILENCE_MAX_MS: u64 = 3500;
-const ECHO_MAX_MS: u64 = 3000;
 
 /// What is sent, to one node or to all.
 pub(super) type Sent = (Subject, Option<usize>, Vec<bytes::Bytes>);
@@ -60,15 +59,13 @@ pub(super) struct Node {
     pub members: BTreeMap<(u8, u8, u8), ConnectionId>,
     shown: BTreeMap<Room, Shown>,
     pub subscribed: BTreeSet<Room>,
-    /// When each other node was last heard, and whether it is held to live.
-    heard: BTreeMap<usize, (u64, bool)>,
-    echo_ms: u64,
-    hearing_since_ms: u64,
+    roster: roster::Roster,
+    is_hearing: bool,
     pub deaths_seen: u32,
 }
 
 impl Node {
-    pub(super) fn new(index: usize, incarnation: u64, config: Config, now_ms: u64) -> Self {
+    pub(super) fn new(index: usize, incarnation: u64, config: Config) -> Self {
         let memory = Arc::new(MemoryPresence::new(config));
         let touched = Arc::new(Touched::default());
         Self {
@@ -81,9 +78,8 @@ impl Node {
             members: BTreeMap::new(),
             shown: BTreeMap::new(),
             subscribed: BTreeSet::new(),
-            heard: BTreeMap::new(),
-            echo_ms: now_ms,
-            hearing_since_ms: now_ms,
+            roster: roster::Roster::new(incarnation, Instant::now()),
+            is_hearing: true,
             deaths_seen: 0,
         }
     }
@@ -163,14 +159,20 @@ impl Node {
         self.shown.get(room).map(|shown| &shown.users)
     }
 
-    pub(super) fn hears(&self, now_ms: u64) -> bool {
-        now_ms - self.echo_ms < ECHO_MAX_MS
+    /// What it says once a second.
+    pub(super) fn heartbeat(&mut self) -> Sent {
+        let heartbeat = Heartbeat {
+            incarnation: self.incarnation,
+            sequence: self.roster.next_sequence(),
+            ..Heartbeat::default()
+        };
+        (Subject::Heartbeat, None, vec![heartbeat.encode_to_vec().into()])
     }
 
     pub(super) fn receive(&mut self, packet: Packet, now_ms: u64) -> Vec<Sent> {
         let from = packet.from;
         if packet.subject == Subject::Heartbeat {
-            return self.hear(from, &packet.bytes, now_ms);
+            return self.hear(packet.bytes, now_ms);
         }
         let mut message = PresenceMessage::decode(packet.bytes).unwrap();
         let (room, asked) = match packet.subject {
@@ -192,34 +194,38 @@ impl Node {
         self.send(outs, Some(from))
     }
 
-    fn hear(&mut self, from: usize, bytes: &[u8], now_ms: u64) -> Vec<Sent> {
-        if from == self.index {
-            if !self.hears(now_ms) {
-                self.hearing_since_ms = now_ms;
-                self.site.recheck(now_ms);
+    fn hear(&mut self, bytes: bytes::Bytes, now_ms: u64) -> Vec<Sent> {
+        let heartbeat = Heartbeat::decode(bytes).unwrap();
+        let change = self.roster.hear(&heartbeat, Instant::now());
+        self.look_whether_it_hears(now_ms);
+        match change {
+            Some(NodeChange::Came(node)) => {
+                let outs = self.site.came(node.incarnation);
+                self.send(outs, None)
             }
-            self.echo_ms = now_ms;
-            return Vec::new();
+            Some(NodeChange::Went(_)) => unreachable!("nobody says goodbye"),
+            None => Vec::new(),
         }
-        let incarnation = u64::from_le_bytes(bytes.try_into().unwrap());
-        let lived = self.heard.insert(from, (now_ms, true)).is_some_and(|(_, lives)| lives);
-        let outs = if lived { Vec::new() } else { self.site.came(incarnation) };
-        self.send(outs, None)
+    }
+
+    /// As `crate::nats::nodes` tells it, and the driver obeys.
+    fn look_whether_it_hears(&mut self, now_ms: u64) {
+        let hears = self.roster.hears(Instant::now());
+        let heard = std::mem::replace(&mut self.is_hearing, hears);
+        if hears && !heard {
+            self.site.recheck(now_ms);
+        }
     }
 
     /// What the node does by itself.
     pub(super) fn tick(&mut self, now_ms: u64) -> Vec<Sent> {
-        if self.hears(now_ms) {
-            for (node, (heard_ms, lives)) in &mut self.heard {
-                let silent_ms = now_ms - (*heard_ms).max(self.hearing_since_ms);
-                if *lives && silent_ms >= SILENCE_MAX_MS {
-                    *lives = false;
-                    self.deaths_seen += 1;
-                    let ago = std::time::Duration::from_millis(now_ms - *heard_ms);
-                    self.site.went(super::world::incarnation(*node), ago, now_ms);
-                }
-            }
+        let now = Instant::now();
+        for node in self.roster.expire(now) {
+            self.deaths_seen += 1;
+            let ago = self.roster.silent_for(node.incarnation, now).unwrap_or_default();
+            self.site.went(node.incarnation, ago, now_ms);
         }
+        self.look_whether_it_hears(now_ms);
         let mut outs = self.site.flush(now_ms);
         outs.extend(self.site.due(now_ms));
         self.send(outs, None)

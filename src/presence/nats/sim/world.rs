@@ -7,10 +7,11 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use tokio::time::advance;
 
-use super::network::{Network, Packet, Subject, Weather};
+use super::network::{Network, Packet, Weather};
 use super::node::{Node, Sent, user_id};
 use crate::identity::UserId;
 use crate::json::Json;
+use crate::nats::nodes::HEARTBEAT_INTERVAL;
 use crate::presence::memory::Config;
 use crate::presence::{Departure, Presence as _};
 use crate::room::{Room, Tenant};
@@ -19,7 +20,7 @@ const ROOMS: u8 = 3;
 const USERS: u8 = 6;
 const TABS: u8 = 2;
 const TICK_MS: u64 = 25;
-const HEARTBEAT_MS: u64 = 1000;
+const HEARTBEAT_MS: u64 = HEARTBEAT_INTERVAL.as_secs() * 1000;
 
 /// Longer than any repair takes: a node that has been silent about a room is asked after 60 s.
 const QUIET_MS: u64 = 90_000;
@@ -82,7 +83,7 @@ impl World {
             now_ms: 0,
             config,
             nodes: (0..nodes)
-                .map(|index| (Node::new(index, incarnation(index), config, 0), Fate::Well))
+                .map(|index| (Node::new(index, incarnation(index), config), Fate::Well))
                 .collect(),
             network: Network::new(weather),
             waiting: Vec::new(),
@@ -146,7 +147,7 @@ impl World {
             }
             305..309 if self.is_rough && self.nodes.len() < 7 => {
                 let index = self.nodes.len();
-                let node = Node::new(index, incarnation(index), self.config, now_ms);
+                let node = Node::new(index, incarnation(index), self.config);
                 self.nodes.push((node, Fate::Well));
             }
             _ => {}
@@ -194,16 +195,10 @@ impl World {
                 continue;
             }
             let sent = node.tick(now_ms);
-            let beat = (
-                Subject::Heartbeat,
-                None,
-                vec![bytes::Bytes::copy_from_slice(&node.incarnation.to_le_bytes())],
-            );
+            let is_due = now_ms / HEARTBEAT_MS != (now_ms - ms) / HEARTBEAT_MS;
+            let heartbeat = is_due.then(|| node.heartbeat());
             node.show().await;
-            self.send(at, sent);
-            if now_ms / HEARTBEAT_MS != (now_ms - ms) / HEARTBEAT_MS {
-                self.send(at, vec![beat]);
-            }
+            self.send(at, sent.into_iter().chain(heartbeat));
         }
     }
 
@@ -220,7 +215,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, sent: Vec<Sent>) {
+    fn send(&mut self, from: usize, sent: impl IntoIterator<Item = Sent>) {
         if matches!(self.nodes[from].1, Fate::CutOff { .. }) {
             return;
         }
