@@ -4,10 +4,10 @@ use opentelemetry::propagation::Extractor;
 use tonic::metadata::{KeyRef, MetadataMap};
 use tracing::Span;
 use tracing::field::Empty;
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use super::credentials::Caller;
 use crate::proto::v1;
+use crate::trace;
 
 /// The span of one published event.
 pub(super) fn publish(metadata: &MetadataMap, caller: &Caller) -> Span {
@@ -18,7 +18,7 @@ pub(super) fn publish(metadata: &MetadataMap, caller: &Caller) -> Span {
         roomcast.rooms = Empty,
         roomcast.reached = Empty,
     );
-    adopt(span, metadata)
+    trace::adopt(span, &Metadata(metadata))
 }
 
 /// The span of a batch.
@@ -28,7 +28,7 @@ pub(super) fn publish_batch(metadata: &MetadataMap, caller: &Caller) -> Span {
         otel.kind = "server",
         roomcast.service = &*caller.service.name,
     );
-    adopt(span, metadata)
+    trace::adopt(span, &Metadata(metadata))
 }
 
 /// The span of a call to `RoomService`.
@@ -39,7 +39,7 @@ pub(super) fn room(metadata: &MetadataMap, caller: &Caller, method: &'static str
         rpc.method = method,
         roomcast.service = &*caller.service.name,
     );
-    adopt(span, metadata)
+    trace::adopt(span, &Metadata(metadata))
 }
 
 /// Notes what a publish came to in its span.
@@ -51,16 +51,6 @@ pub(super) fn record_publish(results: &[v1::PublishResult]) {
         span.record("roomcast.rooms", i64::try_from(results.len()).unwrap_or(i64::MAX));
         span.record("roomcast.reached", reached);
     }
-}
-
-/// Makes the caller's span the parent. Before the span is entered: afterwards it is too late.
-fn adopt(span: Span, metadata: &MetadataMap) -> Span {
-    if !span.is_disabled() && metadata.contains_key("traceparent") {
-        let parent = opentelemetry::global::get_text_map_propagator(|reader| reader.extract(&Metadata(metadata)));
-        // Fails only where no OpenTelemetry layer is installed, and then nothing is exported either.
-        let _ = span.set_parent(parent);
-    }
-    span
 }
 
 struct Metadata<'m>(&'m MetadataMap);

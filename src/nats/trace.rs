@@ -1,13 +1,13 @@
-//! The trace that what is sent to other nodes belongs to, as W3C Trace Context writes it.
+//! The trace that what is sent to other nodes belongs to, as one text: that of its `traceparent`.
 
 use std::collections::HashMap;
 
 use opentelemetry::global;
+use opentelemetry::propagation::Extractor;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// The name of the value, as a header and elsewhere.
-pub const TRACEPARENT: &str = "traceparent";
+pub use crate::trace::TRACEPARENT;
 
 /// The current trace; empty for none.
 #[must_use]
@@ -25,11 +25,17 @@ pub fn current() -> String {
 /// Makes another node's trace the parent of a span that was not entered yet.
 #[must_use]
 pub fn adopt(span: Span, traceparent: &str) -> Span {
-    if !span.is_disabled() && !traceparent.is_empty() {
-        let carrier = HashMap::from([(TRACEPARENT.to_owned(), traceparent.to_owned())]);
-        let parent = global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
-        // Fails only where no OpenTelemetry layer is installed, and then nothing is exported either.
-        let _ = span.set_parent(parent);
+    crate::trace::adopt(span, &Text(traceparent))
+}
+
+struct Text<'t>(&'t str);
+
+impl Extractor for Text<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        (key == TRACEPARENT && !self.0.is_empty()).then_some(self.0)
     }
-    span
+
+    fn keys(&self) -> Vec<&str> {
+        vec![TRACEPARENT]
+    }
 }
