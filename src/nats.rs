@@ -3,8 +3,9 @@
 //!
 //! A node has two connections: `fanout` carries what rooms' subscriptions bring and whatever must stand in line behind
 //! them; `control` carries publishes, requests and heartbeats, so that none of these waits behind a flood of events.
-//! Both reconnect by themselves for ever. A `publish` that returned `Ok` may be lost with the connection: whoever needs
-//! to know asks for an acknowledgement.
+//! Both reconnect by themselves for ever, and leave a server that says it will end before it does (`relocation`): what is
+//! subscribed to by [`Link::subscribe`] goes on. A `publish` that returned `Ok` may be lost with the connection: whoever
+//! needs to know asks for an acknowledgement.
 
 mod clock;
 mod config;
@@ -12,21 +13,24 @@ mod connect;
 mod lame_duck;
 mod link;
 pub mod nodes;
+mod relocation;
+mod roll_call;
 mod self_test;
 mod subjects;
+mod subscription;
 pub mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
-use tokio_util::sync::CancellationToken;
 
 pub use clock::ServerClock;
 pub use config::{Config, Credentials, Storage, Tls};
 pub use connect::SUBSCRIPTION_MAX;
-pub use link::{Link, Standing};
+pub use link::{InOrder, Link, Moves, Standing};
 pub use subjects::{Live, Subjects};
+pub use subscription::Subscription;
 
 /// The oldest server that has what is used here: batched direct gets (NATS ADR-31).
 pub const SERVER_VERSION_MIN: (u16, u16) = (2, 11);
@@ -120,22 +124,18 @@ impl Nats {
         &self.control
     }
 
-    /// JetStream over the control connection.
+    /// JetStream over the control connection as it is now. Not to be kept: the link may move.
     #[must_use]
     pub fn jetstream(&self) -> async_nats::jetstream::Context {
-        let mut context = async_nats::jetstream::new(self.control.client().clone());
+        let mut context = async_nats::jetstream::new(self.control.client());
         context.set_timeout(self.config.request_timeout);
         context
     }
 
-    /// Leaves servers that say they will end, until `stop`.
-    pub async fn leave_lame_ducks(self: Arc<Self>, stop: CancellationToken) {
-        lame_duck::run(self, stop).await;
-    }
-
     /// Ends both connections after what was handed to them is sent, or when `within` has passed.
     pub async fn close(&self, within: Duration) {
-        let both = futures_util::future::join(drain(self.fanout.client()), drain(self.control.client()));
+        let (fanout, control) = (self.fanout.client(), self.control.client());
+        let both = futures_util::future::join(drain(&fanout), drain(&control));
         if tokio::time::timeout(within, both).await.is_err() {
             tracing::warn!("the connections to nats were not drained in time");
         }

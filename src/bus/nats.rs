@@ -52,7 +52,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use async_nats::jetstream::context::ContextBuilder;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
@@ -113,15 +112,9 @@ impl NatsBus {
     /// [`NatsError::JetStream`].
     pub async fn start(nats: Arc<Nats>, config: Config, lease: Lease) -> Result<Arc<Self>, NatsError> {
         let settings = nats.config().clone();
-        let context = ContextBuilder::new()
-            .timeout(settings.request_timeout)
-            .ack_timeout(settings.publish_timeout)
-            .max_ack_inflight(settings.publishes_in_flight_max.saturating_mul(2))
-            .backpressure_on_inflight(true)
-            .build(nats.control().client().clone());
         let connects = nats.fanout().connects();
-        let infos = streams::ensure_all(&context, &settings, nats.subjects(), &config).await?;
-        let server = Server::new(nats, context, config.reads_in_flight_max.max(1));
+        let server = Server::new(nats, config.reads_in_flight_max.max(1));
+        let infos = streams::ensure_all(&server.context(), &settings, server.nats.subjects(), &config).await?;
         let partitions = stream::iter(infos.iter().map(StreamState::of).enumerate())
             .map(|(number, state)| known(&server, number, state, connects))
             .buffered(AT_ONCE)

@@ -178,7 +178,7 @@ impl Engine {
     ) -> Result<Self, StartError> {
         let nats = Nats::connect(cluster).await?;
         let nodes = Nodes::new(Arc::clone(&nats), &config.node_id);
-        tasks.spawn(Arc::clone(&nats).leave_lame_ducks(stop.clone()));
+        tasks.spawn(Arc::clone(&nodes).leave_lame_ducks(stop.clone()));
         let bounds = nats_bus::Config {
             history: config.bus.history.clone(),
             history_bytes_max: config.bus.history_bytes_max,

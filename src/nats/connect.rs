@@ -1,10 +1,12 @@
-//! Making one of the two connections.
+//! Making a connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, Event};
+use async_nats::{ConnectOptions, Event, ToServerAddrs};
 use tokio::sync::watch;
 
+use super::link::{Line, Told};
 use super::{Config, Credentials, Link, NatsError, SERVER_VERSION_MIN, Standing, Subjects};
 
 /// How long one attempt may take.
@@ -16,24 +18,42 @@ const COMMANDS_MAX: usize = 2048;
 /// Messages of one subscription that wait to be read; the library drops what comes on top, and our chain notices.
 pub const SUBSCRIPTION_MAX: usize = 65_536;
 
-pub(super) async fn link(config: &Config, subjects: &Subjects, name: &str) -> Result<Link, NatsError> {
-    let (told, standing) = watch::channel(Standing {
+pub(super) async fn link(config: &Config, subjects: &Subjects, name: &'static str) -> Result<Link, NatsError> {
+    let told = Told::new();
+    let line = line(config, subjects, (name, &told), &config.servers).await?;
+    let found = line.client.server_info().version;
+    if !is_new_enough(&found) {
+        return Err(NatsError::Version { found });
+    }
+    Ok(Link::new(name, line, told))
+}
+
+/// A connection to one of these servers. What happens to it is told of the link while it is in use there.
+pub(super) async fn line(
+    config: &Config,
+    subjects: &Subjects,
+    (name, told): (&str, &Arc<Told>),
+    servers: impl ToServerAddrs,
+) -> Result<Line, NatsError> {
+    let (own, standing) = watch::channel(Standing {
         connected: true,
         events: 0,
         lame_duck: false,
     });
+    let (told, number) = (Arc::clone(told), told.next_line());
     let connecting = options(config, subjects, name)?
         .event_callback(move |event| {
-            tell(&told, &event);
+            let in_use = told.tell(number, &own, &event);
+            log(&event, in_use);
             async {}
         })
-        .connect(&config.servers);
+        .connect(servers);
     let client = connecting.await.map_err(|source| failed(config, source))?;
-    let found = client.server_info().version;
-    if !is_new_enough(&found) {
-        return Err(NatsError::Version { found });
-    }
-    Ok(Link::new(client, standing))
+    Ok(Line {
+        client,
+        standing,
+        number,
+    })
 }
 
 /// Why there is no connection, with what may help where the reason does not say it.
@@ -99,20 +119,9 @@ fn reconnect_delay(attempts: usize) -> Duration {
     }
 }
 
-fn tell(told: &watch::Sender<Standing>, event: &Event) {
-    told.send_modify(|standing| {
-        standing.events += 1;
-        match event {
-            Event::Connected => {
-                standing.connected = true;
-                standing.lame_duck = false;
-            }
-            Event::Disconnected | Event::Closed => standing.connected = false,
-            Event::LameDuckMode => standing.lame_duck = true,
-            Event::Draining | Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_) => {}
-        }
-    });
+fn log(event: &Event, in_use: bool) {
     match event {
+        other if !in_use => tracing::debug!(event = %other, "nats, of a connection that is not in use"),
         Event::Connected => tracing::info!("connected to nats"),
         Event::Disconnected => tracing::warn!("disconnected from nats"),
         Event::ServerError(error) => tracing::error!(%error, "nats refused something"),

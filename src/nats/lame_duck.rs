@@ -1,54 +1,68 @@
 //! Leaves a server that has said it will end, before it ends.
 //!
-//! Such a server takes no new connections and cuts those it has one after the other, later. Who goes early chooses the
-//! moment: the connections go one by one, not all with the others', and nothing waits on a server whose streams have left
-//! already. What is under way at that moment is repeated as after any other break.
+//! Such a server takes no new connections and cuts those it has one after the other, later. Who leaves early chooses the
+//! moment, and can be somewhere else before it leaves: [`relocation`]. Where that is not possible the connection is made
+//! anew early: connections go one by one, not all with the others', and what is under way is repeated as after any break.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Link, Nats};
+use super::Link;
+use super::nodes::Nodes;
+use super::relocation::{self, HAND_OVER_MAX, Stuck};
 
 /// Nodes, and the connections of one, go at different times within this. Less than any server's grace.
-const SPREAD: Duration = Duration::from_millis(800);
-
-/// How long a full queue of commands is waited for.
-const HAND_OVER_MAX: Duration = Duration::from_millis(500);
+const SPREAD: Duration = Duration::from_millis(500);
 
 /// Leaves servers that say so until `stop`.
-pub(super) async fn run(nats: Arc<Nats>, stop: CancellationToken) {
+pub(super) async fn run(nodes: &Nodes, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
-        () = watch(nats.fanout()) => {}
-        () = watch(nats.control()) => {}
+        () = watch(nodes, nodes.nats().fanout()) => {}
+        () = watch(nodes, nodes.nats().control()) => {}
     }
 }
 
-async fn watch(link: &Link) {
+async fn watch(nodes: &Nodes, link: &Link) {
     let mut standing = link.standing();
     while standing.wait_for(|standing| standing.lame_duck).await.is_ok() {
         sleep(SPREAD.mul_f64(rand::random())).await;
         // Meanwhile it may have been cut, and made anew elsewhere.
-        if standing.borrow().lame_duck && has_others(link).await {
-            tracing::info!("a nats server will end; the connection moves to another");
-            let connects = link.connects();
-            let _ = timeout(HAND_OVER_MAX, link.client().force_reconnect()).await;
-            while link.connects() == connects {
+        if !standing.borrow().lame_duck {
+            continue;
+        }
+        let (began, connects) = (Instant::now(), link.connects());
+        match relocation::relocate(nodes, link).await {
+            Ok(old) => {
+                let took_ms = began.elapsed().as_millis();
+                tracing::info!(took_ms, "a nats server will end; the connection has moved to another");
+                relocation::retire(nodes, &old).await;
+            }
+            Err(Stuck::Alone) => {
                 if standing.changed().await.is_err() {
                     return;
                 }
             }
-        } else if standing.changed().await.is_err() {
-            return;
+            Err(stuck) => {
+                tracing::warn!(%stuck, "a nats server will end, and the connection cannot move; it is made anew");
+                break_early(link, connects).await;
+            }
         }
     }
 }
 
-/// Whether there is anywhere to go.
-async fn has_others(link: &Link) -> bool {
-    let known = timeout(HAND_OVER_MAX, link.client().server_pool()).await;
-    matches!(known, Ok(Ok(servers)) if servers.len() > 1)
+/// Makes the connection anew, unless it broke since it had been made so often; returns when it is so.
+async fn break_early(link: &Link, connects: u64) {
+    let mut standing = link.standing();
+    if link.connects() == connects && link.is_connected() {
+        let client = link.client();
+        let _ = timeout(HAND_OVER_MAX, client.force_reconnect()).await;
+    }
+    while link.connects() == connects {
+        if standing.changed().await.is_err() {
+            return;
+        }
+    }
 }

@@ -1,9 +1,15 @@
-//! One connection, and whether it stands.
+//! One connection of a node, and whether it stands. It may be another one of the library's after a move.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use async_nats::Client;
-use tokio::sync::watch;
+use async_nats::client::SubscribeError;
+use async_nats::connection::State;
+use async_nats::{Client, Event};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
+
+use super::Subscription;
+use super::subscription::{Move, Registry};
 
 /// Whether a connection stands, and which one it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,40 +22,248 @@ pub struct Standing {
     pub lame_duck: bool,
 }
 
-/// One connection to NATS that reconnects by itself.
+/// A connection of the library, which reconnects by itself.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub client: Client,
+    pub standing: watch::Receiver<Standing>,
+    pub number: u64,
+}
+
+impl Line {
+    pub(super) fn is_connected(&self) -> bool {
+        matches!(self.client.connection_state(), State::Connected)
+    }
+
+    pub(super) fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+}
+
+/// What is told of the line that is in use, whichever that is.
+#[derive(Debug)]
+pub(super) struct Told {
+    standing: watch::Sender<Standing>,
+    /// The number of the line in use.
+    current: AtomicU64,
+    lines: AtomicU64,
+}
+
+impl Told {
+    pub(super) fn new() -> Arc<Self> {
+        let standing = Standing {
+            connected: true,
+            events: 0,
+            lame_duck: false,
+        };
+        Arc::new(Self {
+            standing: watch::channel(standing).0,
+            current: AtomicU64::new(0),
+            lines: AtomicU64::new(0),
+        })
+    }
+
+    /// A number for the next line; the first one is in use.
+    pub(super) fn next_line(&self) -> u64 {
+        self.lines.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// What happened to a line; says whether that line is in use.
+    pub(super) fn tell(&self, line: u64, own: &watch::Sender<Standing>, event: &Event) -> bool {
+        own.send_modify(|standing| {
+            standing.events += 1;
+            match event {
+                Event::Connected => {
+                    standing.connected = true;
+                    standing.lame_duck = false;
+                }
+                Event::Disconnected | Event::Closed => standing.connected = false,
+                Event::LameDuckMode => standing.lame_duck = true,
+                Event::Draining | Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_) => {}
+            }
+        });
+        let is_current = self.current.load(Ordering::SeqCst) == line;
+        if is_current {
+            self.take_over(&own.borrow());
+        }
+        is_current
+    }
+
+    fn take_over(&self, of_line: &Standing) {
+        self.standing.send_modify(|standing| {
+            *standing = Standing {
+                events: standing.events + 1,
+                ..*of_line
+            };
+        });
+    }
+}
+
+/// The line in use.
+#[derive(Debug, Clone)]
+struct Current {
+    line: Arc<Line>,
+    /// How it came to be in use.
+    moved: Option<Arc<Move>>,
+    /// What is added to the times that the line was made, so that [`Link::connects`] goes on.
+    before: u64,
+}
+
+/// One connection to NATS that reconnects by itself, and can move to another server without a break.
 #[derive(Debug)]
 pub struct Link {
-    client: Client,
-    standing: watch::Receiver<Standing>,
+    name: &'static str,
+    current: watch::Sender<Current>,
+    told: Arc<Told>,
+    registry: Arc<Registry>,
+    /// Held for writing while the link moves and what is published or subscribed to would get between the connections.
+    order: RwLock<()>,
 }
 
 impl Link {
-    pub(super) const fn new(client: Client, standing: watch::Receiver<Standing>) -> Self {
-        Self { client, standing }
+    pub(super) fn new(name: &'static str, line: Line, told: Arc<Told>) -> Self {
+        let current = Current {
+            line: Arc::new(line),
+            moved: None,
+            before: 0,
+        };
+        Self {
+            name,
+            current: watch::channel(current).0,
+            told,
+            registry: Arc::default(),
+            order: RwLock::new(()),
+        }
     }
 
-    /// The library's client.
+    /// What it is for.
+    pub(super) const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The connection in use. What it was asked for is answered on it for some time after a move. Whoever publishes what
+    /// must not overtake what it published before asks [`Self::in_order`] instead.
     #[must_use]
-    pub const fn client(&self) -> &Client {
-        &self.client
+    pub fn client(&self) -> Client {
+        self.line().client.clone()
+    }
+
+    pub(super) fn line(&self) -> Arc<Line> {
+        Arc::clone(&self.current.borrow().line)
+    }
+
+    pub(super) fn told(&self) -> &Arc<Told> {
+        &self.told
+    }
+
+    /// The connection in use, which stays that for as long as this is held. Waits for a move that is about to end: some
+    /// milliseconds, a quarter of a second at the most. To be held until what is published is handed over, no longer.
+    pub async fn in_order(&self) -> InOrder<'_> {
+        let turn = self.order.read().await;
+        InOrder {
+            line: self.line(),
+            _turn: turn,
+        }
+    }
+
+    /// Subscribes to a subject, whichever server the link moves to.
+    ///
+    /// # Errors
+    /// When the connection is closed, or the subject is none.
+    pub async fn subscribe(&self, subject: String) -> Result<Subscription, SubscribeError> {
+        let current = self.in_order().await;
+        let messages = current.line.client.subscribe(subject.clone()).await?;
+        Ok(self.registry.register(&subject, messages, current.line.number))
     }
 
     /// Whether it stands now and from now on.
     #[must_use]
     pub fn standing(&self) -> watch::Receiver<Standing> {
-        self.standing.clone()
+        self.told.standing.subscribe()
+    }
+
+    /// Changes with every move.
+    #[must_use]
+    pub fn moves(&self) -> Moves {
+        Moves(self.current.subscribe())
     }
 
     /// Whether it stands now, as far as the library knows.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        matches!(self.client.connection_state(), async_nats::connection::State::Connected)
+        self.line().is_connected()
     }
 
     /// How often it has been made: another number than before says that something may have been missed in between. Exact,
-    /// other than events, of which the library drops some.
+    /// other than events, of which the library drops some. A move in which nothing was missed does not count.
     #[must_use]
     pub fn connects(&self) -> u64 {
-        self.client.statistics().connects.load(Ordering::Relaxed)
+        let current = self.current.borrow();
+        current.before.wrapping_add(current.line.connects())
+    }
+
+    /// A number of the line in use that no other line of the link has.
+    pub(crate) fn line_number(&self) -> u64 {
+        self.current.borrow().line.number
+    }
+
+    /// The line in use, if it is this one and every subscription reads it alone.
+    pub(super) fn settled_line(&self, number: u64) -> Option<Arc<Line>> {
+        let current = self.current.borrow();
+        let alone = |moved: &Arc<Move>| Arc::strong_count(moved) == 1;
+        let is_settled = current.line.number == number && current.moved.as_ref().is_none_or(alone);
+        is_settled.then(|| Arc::clone(&current.line))
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Keeps everybody from getting anything between the connections.
+    pub(super) async fn hold(&self) -> RwLockWriteGuard<'_, ()> {
+        self.order.write().await
+    }
+
+    /// Uses another line from now on. `is_whole` says that nothing is missed. To be called while [`Self::hold`] holds.
+    pub(super) fn change_over(&self, line: &Arc<Line>, its_move: &Arc<Move>, is_whole: bool) {
+        let connects = self.connects().wrapping_add(u64::from(!is_whole));
+        let current = Current {
+            before: connects.wrapping_sub(line.connects()),
+            line: Arc::clone(line),
+            moved: Some(Arc::clone(its_move)),
+        };
+        self.told.current.store(line.number, Ordering::SeqCst);
+        its_move.settle();
+        self.current.send_replace(current);
+        self.told.take_over(&line.standing.borrow());
+        self.registry.wake_all();
+    }
+}
+
+/// The connection in use, while nothing gets between it and another one.
+#[derive(Debug)]
+pub struct InOrder<'a> {
+    line: Arc<Line>,
+    _turn: RwLockReadGuard<'a, ()>,
+}
+
+impl InOrder<'_> {
+    /// The connection.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.line.client
+    }
+}
+
+/// Says when a link has moved.
+#[derive(Debug)]
+pub struct Moves(watch::Receiver<Current>);
+
+impl Moves {
+    /// Waits until the link has moved since the last time this was asked; for ever when the link is gone.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }

@@ -4,22 +4,25 @@
 //! A node hears its own heartbeats, too, on both connections: they are how it knows that it can hear at all. While it
 //! cannot, it gives nobody up: it knows nothing of them. Two processes of one name are two nodes.
 
+mod echo;
 pub(crate) mod roster;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_nats::Subscriber;
+use async_nats::{Client, Message};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use prost::Message as _;
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::echo::Echo;
 use self::roster::Roster;
-use super::{Link, Nats, NatsError};
-use crate::proto::node_v1::Heartbeat;
+use super::{Nats, NatsError, Subscription, lame_duck};
+use crate::proto::node_v1::{Heartbeat, HeartbeatHeard};
 
 /// How often a node says that it lives.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -80,6 +83,10 @@ impl Nodes {
         })
     }
 
+    pub(super) const fn nats(&self) -> &Arc<Nats> {
+        &self.nats
+    }
+
     /// This node.
     #[must_use]
     pub const fn own(&self) -> &Node {
@@ -122,14 +129,19 @@ impl Nodes {
     pub async fn listen(&self) -> Result<Listening, NatsError> {
         let subject = self.nats.subjects().heartbeats();
         let refused = |_| NatsError::Permission(format!("subscribe to {subject}"));
-        let on_control = self.nats.control().client().subscribe(subject.clone());
-        let on_fanout = self.nats.fanout().client().subscribe(subject.clone());
+        let on_control = self.nats.control().subscribe(subject.clone());
+        let on_fanout = self.nats.fanout().subscribe(subject.clone());
         let listening = Listening {
             on_control: on_control.await.map_err(refused)?,
             on_fanout: on_fanout.await.map_err(refused)?,
         };
         self.say(false).await;
         Ok(listening)
+    }
+
+    /// Leaves servers that say they will end, until `stop`. To be run beside [`Self::run`], which answers what this asks.
+    pub async fn leave_lame_ducks(self: Arc<Self>, stop: CancellationToken) {
+        lame_duck::run(&self, stop).await;
     }
 
     /// Says once a second that this node lives, and watches the others, until `stop`; then says goodbye.
@@ -142,6 +154,7 @@ impl Nodes {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(message) = listening.on_control.next() => {
+                    self.answer_over_control(&message, listening.on_control.line()).await;
                     match self.hear(&message.payload) {
                         Heard::Own => control.heard(),
                         // It knows nobody yet, and should not have to wait for the next heartbeat.
@@ -150,6 +163,7 @@ impl Nodes {
                     }
                 }
                 Some(message) = listening.on_fanout.next() => {
+                    self.answer_over_fanout(&message, listening.on_fanout.line()).await;
                     if self.is_own(&message.payload) {
                         fanout.heard();
                     }
@@ -164,7 +178,8 @@ impl Nodes {
         }
         self.say(true).await;
         // It is the last word: it should not stay in a buffer.
-        let _ = timeout(HEARTBEAT_INTERVAL, self.nats.control().client().flush()).await;
+        let control = self.nats.control().client();
+        let _ = timeout(HEARTBEAT_INTERVAL, control.flush()).await;
     }
 
     fn hear(&self, payload: &[u8]) -> Heard {
@@ -223,6 +238,14 @@ impl Nodes {
         if !self.nats.control().is_connected() {
             return;
         }
+        let client = self.nats.control().client();
+        let publishing = client.publish(self.nats.subjects().heartbeats(), self.heartbeat(leaving));
+        if !matches!(timeout(HEARTBEAT_INTERVAL / 2, publishing).await, Ok(Ok(()))) {
+            tracing::debug!("a heartbeat could not be sent");
+        }
+    }
+
+    pub(super) fn heartbeat(&self, leaving: bool) -> Bytes {
         let heartbeat = Heartbeat {
             node_id: self.own.id.to_string(),
             incarnation: self.own.incarnation,
@@ -230,10 +253,35 @@ impl Nodes {
             draining: self.draining.load(Ordering::Relaxed),
             leaving,
         };
-        let client = self.nats.control().client();
-        let publishing = client.publish(self.nats.subjects().heartbeats(), heartbeat.encode_to_vec().into());
+        heartbeat.encode_to_vec().into()
+    }
+
+    /// Answers a heartbeat that asks for it; see [`HeartbeatHeard`]. Over the line that brought it: only of that one it is
+    /// known that what was subscribed to before is in effect. Who asks, asks again.
+    async fn answer_over_control(&self, heartbeat: &Message, brought_by: u64) {
+        if heartbeat.reply.is_some()
+            && let Some(line) = self.nats.control().settled_line(brought_by)
+        {
+            self.answer(heartbeat, false, &line.client).await;
+        }
+    }
+
+    /// Not of a line that is left: of what comes there later, nobody knows whether it is read there or on the new one.
+    async fn answer_over_fanout(&self, heartbeat: &Message, brought_by: u64) {
+        if heartbeat.reply.is_some() && self.nats.fanout().settled_line(brought_by).is_some() {
+            self.answer(heartbeat, true, &self.nats.control().client()).await;
+        }
+    }
+
+    async fn answer(&self, heartbeat: &Message, over_fanout: bool, client: &Client) {
+        let Some(reply) = heartbeat.reply.clone() else { return };
+        let heard = HeartbeatHeard {
+            incarnation: self.own.incarnation,
+            over_fanout,
+        };
+        let publishing = client.publish(reply, heard.encode_to_vec().into());
         if !matches!(timeout(HEARTBEAT_INTERVAL / 2, publishing).await, Ok(Ok(()))) {
-            tracing::debug!("a heartbeat could not be sent");
+            tracing::debug!("a heartbeat was not answered");
         }
     }
 
@@ -253,35 +301,6 @@ enum Heard {
 /// The subscriptions of [`Nodes::run`].
 #[derive(Debug)]
 pub struct Listening {
-    on_control: Subscriber,
-    on_fanout: Subscriber,
-}
-
-/// Whether one connection still brings this node's own heartbeats.
-struct Echo<'a> {
-    link: &'a Link,
-    last: Instant,
-}
-
-impl<'a> Echo<'a> {
-    fn new(link: &'a Link) -> Self {
-        Self {
-            link,
-            last: Instant::now(),
-        }
-    }
-
-    fn heard(&mut self) {
-        self.last = Instant::now();
-    }
-
-    /// Makes a connection that says it stands and brings nothing anew.
-    async fn check(&mut self) {
-        if self.last.elapsed() < ECHO_MAX || !self.link.is_connected() {
-            return;
-        }
-        tracing::warn!("a connection to nats brings nothing; it is made anew");
-        self.last = Instant::now();
-        let _ = timeout(HEARTBEAT_INTERVAL / 2, self.link.client().force_reconnect()).await;
-    }
+    on_control: Subscription,
+    on_fanout: Subscription,
 }

@@ -10,7 +10,7 @@
 //! | `d.m.P` | a partition's epoch, captured by the stream `d-m` | nodes |
 //! | `d.c.r.ID`, `d.c.l.NODE` | what every node must obey, and who has a lease; captured by the stream `d-c` | nodes |
 //! | `d.p.ROOM` | presence of a room | nodes |
-//! | `d.n.hb` | heartbeats of nodes | nodes |
+//! | `d.n.hb` | heartbeats of nodes; one with a reply subject asks for answers | nodes |
 //! | `d.n.NODE` | to one node, `NODE` its incarnation | nodes |
 //! | `d.n.all` | to all nodes | nodes |
 //! | `d.n.NODE.p`, `d.n.all.p` | about presence, to one node and to all | nodes |

@@ -119,7 +119,7 @@ pub(super) async fn put(server: &Server, subject: String, over: u64, payload: By
 
     let mut headers = HeaderMap::new();
     headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, over.to_string());
-    let sent = server.context.publish_with_headers(subject, headers, payload).await;
+    let sent = server.context().publish_with_headers(subject, headers, payload).await;
     let answer = match sent {
         Ok(answer) => answer.await,
         Err(error) => Err(error),

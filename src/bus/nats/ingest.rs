@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use async_nats::Message;
 use async_nats::header::{NATS_LAST_SEQUENCE, NATS_SEQUENCE};
-use async_nats::{Message, Subscriber};
 use futures_util::stream::{AbortHandle, Abortable, SelectAll, abortable};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ use super::live::{Arrival, LiveRoom};
 use super::shared::Shared;
 use super::wire;
 use crate::event::{Class, Event};
-use crate::nats::{Live, Subjects};
+use crate::nats::{Live, Subjects, Subscription};
 use crate::position::Offset;
 
 /// What came for a room.
@@ -36,11 +36,11 @@ enum Incoming {
 /// The subscription of one room.
 pub(super) struct Feed {
     live: Arc<LiveRoom>,
-    messages: Abortable<Subscriber>,
+    messages: Abortable<Subscription>,
 }
 
 impl Feed {
-    pub(super) fn new(live: Arc<LiveRoom>, messages: Subscriber) -> (Self, AbortHandle) {
+    pub(super) fn new(live: Arc<LiveRoom>, messages: Subscription) -> (Self, AbortHandle) {
         let (messages, abort) = abortable(messages);
         (Self { live, messages }, abort)
     }

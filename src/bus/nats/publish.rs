@@ -148,7 +148,11 @@ pub(super) async fn submit(
     let message = jetstream::message::PublishMessage::build()
         .headers(draft.headers())
         .payload(draft.payload.clone());
-    let sending = shared.server.context.send_publish(draft.subject.clone(), message);
+    let sending = async {
+        let _order = shared.server.nats.control().in_order().await;
+        let context = shared.server.context();
+        context.send_publish(draft.subject.clone(), message).await
+    };
     match timeout_at(draft.deadline, sending).await {
         Ok(Ok(ack)) => {
             draft.attempts += 1;
@@ -350,12 +354,12 @@ pub(super) async fn pass_on(shared: &Shared, publish: &Publish) -> Result<Publis
         return Err(AWAY);
     }
     let subject = nats.subjects().live_of(&publish.room, Live::Ephemeral);
-    let sent = wire::ephemeral(publish, shared.sender, nats.control().connects());
-    let payload = sent.encode_to_vec().into();
     let mut headers = HeaderMap::new();
     wire::add_trace(&mut headers);
-    let client = nats.control().client();
     let sending = async {
+        let order = nats.control().in_order().await;
+        let sent = wire::ephemeral(publish, shared.sender, nats.control().connects());
+        let (client, payload) = (order.client(), sent.encode_to_vec().into());
         if headers.is_empty() {
             client.publish(subject, payload).await
         } else {

@@ -3,11 +3,11 @@
 //! `head`, `message` and `state` are answered by the stream's leader and say how it is. `run` and `heads` may be answered
 //! by a replica that is behind: who needs to know more compares with the leader.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID, NATS_SEQUENCE, NATS_SUBJECT};
-use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::context::{ContextBuilder, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, RawMessageErrorKind, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
+use super::partition::lock;
 use super::wire;
 use crate::bus::BusUnavailable;
 use crate::event::{Event, Timestamp};
@@ -95,18 +96,30 @@ pub(super) struct Heads {
 #[derive(Debug)]
 pub(super) struct Server {
     pub nats: Arc<Nats>,
-    pub context: Context,
+    /// `JetStream` over one line of the control connection.
+    context: Mutex<(u64, Context)>,
     /// Bounds the reads that are under way.
     reads: Semaphore,
 }
 
 impl Server {
-    pub(super) fn new(nats: Arc<Nats>, context: Context, reads_max: usize) -> Self {
+    pub(super) fn new(nats: Arc<Nats>, reads_max: usize) -> Self {
+        let line = nats.control().line_number();
         Self {
+            context: Mutex::new((line, context(&nats))),
             nats,
-            context,
             reads: Semaphore::new(reads_max),
         }
+    }
+
+    /// `JetStream` over the control connection as it is now. Not to be kept: the link may move.
+    pub(super) fn context(&self) -> Context {
+        let line = self.nats.control().line_number();
+        let mut known = lock(&self.context);
+        if known.0 != line {
+            *known = (line, context(&self.nats));
+        }
+        known.1.clone()
     }
 
     fn patience(&self) -> Duration {
@@ -121,7 +134,7 @@ impl Server {
     /// A stream to read a message of, and the turn to do so.
     async fn open(&self, stream: &str) -> Result<(Stream<()>, SemaphorePermit<'_>), Silence> {
         let turn = self.turn().await?;
-        match self.context.get_stream_no_info(stream).await {
+        match self.context().get_stream_no_info(stream).await {
             Ok(stream) => Ok((stream, turn)),
             Err(_) => Err(Silence::Away),
         }
@@ -129,7 +142,7 @@ impl Server {
 
     /// How a stream is.
     pub(super) async fn state(&self, stream: &str) -> Result<StreamState, Silence> {
-        match self.context.get_stream(stream).await {
+        match self.context().get_stream(stream).await {
             Ok(stream) => Ok(StreamState::of(stream.cached_info())),
             Err(error) => Err(match error.kind() {
                 GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
@@ -279,6 +292,16 @@ impl Server {
             }
         }
     }
+}
+
+fn context(nats: &Nats) -> Context {
+    let settings = nats.config();
+    ContextBuilder::new()
+        .timeout(settings.request_timeout)
+        .ack_timeout(settings.publish_timeout)
+        .max_ack_inflight(settings.publishes_in_flight_max.saturating_mul(2))
+        .backpressure_on_inflight(true)
+        .build(nats.control().client())
 }
 
 #[derive(Debug, Default)]

@@ -106,7 +106,7 @@ impl Shared {
     /// Subscribes to a room in NATS. What an earlier subscription still has to read is dropped.
     pub(super) async fn listen(&self, live: &Arc<LiveRoom>) -> Result<(), Silence> {
         let subject = self.server.nats.subjects().live(&live.room);
-        let subscribed = self.server.nats.fanout().client().subscribe(subject).await;
+        let subscribed = self.server.nats.fanout().subscribe(subject).await;
         let messages = subscribed.map_err(|_| Silence::Away)?;
         let (feed, abort) = Feed::new(Arc::clone(live), messages);
         // Ended first, so that nothing ephemeral comes twice.
@@ -156,7 +156,7 @@ impl Shared {
     /// Makes the streams that are not there.
     pub(super) async fn restore_streams(&self) -> Result<(), NatsError> {
         streams::ensure_all(
-            &self.server.context,
+            &self.server.context(),
             self.server.nats.config(),
             self.server.nats.subjects(),
             &self.config,

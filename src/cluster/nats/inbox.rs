@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::Subscriber;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use prost::Message as _;
@@ -13,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Ignored, wire};
 use crate::cluster::Incarnation;
-use crate::nats::{Nats, NatsError, trace};
+use crate::nats::{Nats, NatsError, Subscription, trace};
 use crate::proto::node_v1::node_answer::Answer;
 use crate::proto::node_v1::node_order::Order;
 use crate::proto::node_v1::{NodeAnswer, NodeOrder};
@@ -36,9 +35,9 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// Opens it; answers come once [`run`] runs.
-    pub(super) async fn open(nats: Arc<Nats>, own: Incarnation) -> Result<(Self, Subscriber), NatsError> {
+    pub(super) async fn open(nats: Arc<Nats>, own: Incarnation) -> Result<(Self, Subscription), NatsError> {
         let subject = format!("{}.o.*", nats.subjects().inbox());
-        let subscriber = nats.control().client().subscribe(subject.clone()).await;
+        let subscriber = nats.control().subscribe(subject.clone()).await;
         let subscriber = subscriber.map_err(|_| NatsError::Permission(format!("subscribe to {subject}")))?;
         let waiting = Waiting::default();
         Ok((Self { nats, own, waiting }, subscriber))
@@ -126,7 +125,7 @@ impl Drop for Asking<'_> {
 }
 
 /// Hands answers to those who wait for them.
-pub(super) async fn run(waiting: Waiting, mut answers: Subscriber, ignored: Arc<Ignored>, stop: CancellationToken) {
+pub(super) async fn run(waiting: Waiting, mut answers: Subscription, ignored: Arc<Ignored>, stop: CancellationToken) {
     while let Some(Some(message)) = stop.run_until_cancelled(answers.next()).await {
         let answer = NodeAnswer::decode(&*message.payload).ok();
         let parts = answer.and_then(|answer| Some((wire::id_of(&answer.id)?, answer.from, answer.answer?)));

@@ -264,7 +264,10 @@ impl Log {
     /// Not acknowledged: that it is read back says more.
     async fn write_lease(&self, lease: LeaseTaken) {
         let (subject, payload) = self.written(lease);
-        let publishing = self.nats.control().client().publish(subject, payload);
+        let publishing = async {
+            let order = self.nats.control().in_order().await;
+            order.client().publish(subject, payload).await
+        };
         if !matches!(
             tokio::time::timeout(self.config.renew_interval, publishing).await,
             Ok(Ok(()))
@@ -289,7 +292,7 @@ impl Log {
     pub(super) async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let following = async {
             loop {
-                if let Err(error) = self.follow_once().await {
+                if let Err(error) = Box::pin(self.follow_once()).await {
                     tracing::warn!(%error, "the control log cannot be read");
                 }
                 tokio::time::sleep(AGAIN).await;
@@ -299,12 +302,22 @@ impl Log {
     }
 
     async fn follow_once(&self) -> Result<(), async_nats::Error> {
-        let mut messages = tokio::time::timeout(self.nats.config().request_timeout * 2, self.open()).await??;
-        // The library finds gaps by the consumer's own sequence and starts anew behind the last message it has handed out.
-        while let Some(message) = tokio::time::timeout(SILENCE_MAX, messages.next()).await? {
-            self.take(&message?).await?;
+        let mut moves = self.nats.control().moves();
+        loop {
+            let mut messages = tokio::time::timeout(self.nats.config().request_timeout * 2, self.open()).await??;
+            // The library finds gaps by the consumer's own sequence and starts anew behind the last message it has handed
+            // out.
+            loop {
+                tokio::select! {
+                    biased;
+                    message = tokio::time::timeout(SILENCE_MAX, messages.next()) => match message? {
+                        Some(message) => self.take(&message?).await?,
+                        None => return Ok(()),
+                    },
+                    () = moves.next() => break,
+                }
+            }
         }
-        Ok(())
     }
 
     async fn open(&self) -> Result<push::Ordered, async_nats::Error> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Message, Subscriber};
+use async_nats::Message;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use prost::Message as _;
@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 use super::memory::Seen;
 use super::{Node, wire};
-use crate::nats::{Nats, NatsError, trace};
+use crate::nats::{Nats, NatsError, Subscription, trace};
 use crate::proto::node_v1::node_answer::Answer;
 use crate::proto::node_v1::node_order::Order;
 use crate::proto::node_v1::{ConfirmAnswer, NodeAnswer, NodeOrder};
@@ -23,10 +23,9 @@ use crate::proto::node_v1::{ConfirmAnswer, NodeAnswer, NodeOrder};
 const CONFIRM_MAX: Duration = Duration::from_secs(1);
 
 /// The subscriptions on which orders come: to all, and to this node.
-pub(super) async fn listen(nats: &Nats, incarnation: u64) -> Result<[Subscriber; 2], NatsError> {
-    let client = nats.control().client();
+pub(super) async fn listen(nats: &Nats, incarnation: u64) -> Result<[Subscription; 2], NatsError> {
     let subscribe = async |subject: String| {
-        let subscriber = client.subscribe(subject.clone()).await;
+        let subscriber = nats.control().subscribe(subject.clone()).await;
         subscriber.map_err(|_| NatsError::Permission(format!("subscribe to {subject}")))
     };
     Ok([
@@ -36,7 +35,7 @@ pub(super) async fn listen(nats: &Nats, incarnation: u64) -> Result<[Subscriber;
 }
 
 /// Carries orders out until `stop`.
-pub(super) async fn run(node: Arc<Node>, orders: [Subscriber; 2], tasks: TaskTracker, stop: CancellationToken) {
+pub(super) async fn run(node: Arc<Node>, orders: [Subscription; 2], tasks: TaskTracker, stop: CancellationToken) {
     let turns = Arc::new(Semaphore::new(node.config.orders_max));
     let mut orders = stream::select_all(orders);
     while let Some(Some(message)) = stop.run_until_cancelled(orders.next()).await {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use async_nats::Message;
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use prost::Message as _;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -263,8 +262,8 @@ impl Driver {
 
     async fn say_goodbye(&mut self) {
         self.flush().await;
-        let flushing = self.nats.control().client().flush();
-        if !matches!(timeout(SEND_WITHIN, flushing).await, Ok(Ok(()))) {
+        let client = self.nats.control().client();
+        if !matches!(timeout(SEND_WITHIN, client.flush()).await, Ok(Ok(()))) {
             tracing::debug!("the last changes of presence may not have been sent");
         }
     }
@@ -318,10 +317,13 @@ impl Driver {
         if !control.is_connected() {
             return;
         }
-        let client = control.client();
-        let sending = match reply {
-            Some(reply) => client.publish_with_reply(subject, reply, bytes).left_future(),
-            None => client.publish(subject, bytes).right_future(),
+        let sending = async {
+            let order = control.in_order().await;
+            let client = order.client();
+            match reply {
+                Some(reply) => client.publish_with_reply(subject, reply, bytes).await,
+                None => client.publish(subject, bytes).await,
+            }
         };
         if !matches!(timeout(SEND_WITHIN, sending).await, Ok(Ok(()))) {
             tracing::debug!("a message about presence could not be sent");

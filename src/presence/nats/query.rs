@@ -50,10 +50,11 @@ impl NatsPresence {
         }
         let deadline = Instant::now() + ANSWER_WITHIN;
         let asking = async {
-            let inbox = control.client().new_inbox();
-            let subscriber = control.client().subscribe(inbox.clone()).await.ok()?;
+            let client = control.client();
+            let inbox = client.new_inbox();
+            let subscriber = client.subscribe(inbox.clone()).await.ok()?;
             let bytes = wire::write(self.nodes.own().incarnation, tenant, room, said);
-            let asked = control.client().publish_with_reply(subject, inbox, bytes).await;
+            let asked = client.publish_with_reply(subject, inbox, bytes).await;
             asked.ok().map(|()| Replies { subscriber, deadline })
         };
         timeout_at(deadline, asking).await.ok()?

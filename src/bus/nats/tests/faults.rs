@@ -351,7 +351,7 @@ async fn a_stream_that_was_made_anew_under_a_standing_connection_is_a_new_epoch(
     until("all came", async || member.seen().len() == 5).await;
     let shared = &node.bus.shared;
     let stream = &shared.partition_of(&room).stream;
-    shared.server.context.delete_stream(stream).await.unwrap();
+    shared.server.context().delete_stream(stream).await.unwrap();
     // The first finds no stream; it is stored once there is one again.
     let next = event(&room, "next").stored(&*node.bus).await;
     assert_ne!(next.epoch, head.epoch);

@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Message, Subscriber};
+use async_nats::Message;
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, SelectAll};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::nats::{Nats, NatsError};
+use crate::nats::{Nats, NatsError, Subscription};
 use crate::room::Room;
 
 /// How long the connection may take to accept a subscription.
@@ -113,8 +113,8 @@ impl Subscriptions {
         Some(end.drop_guard())
     }
 
-    async fn subscribe(&mut self, subject: String) -> Option<Subscriber> {
-        let subscribing = self.nats.control().client().subscribe(subject);
+    async fn subscribe(&mut self, subject: String) -> Option<Subscription> {
+        let subscribing = self.nats.control().subscribe(subject);
         timeout(SUBSCRIBE_WITHIN, subscribing).await.ok()?.ok()
     }
 }

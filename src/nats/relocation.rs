@@ -1,0 +1,191 @@
+//! Moves a link to another server without a break: the new connection is there, and everything is subscribed to on it,
+//! before the old one is left.
+//!
+//! 1. Connect elsewhere, subscribe there to all that is subscribed to here, and call the roll ([`roll_call`]): over the new
+//!    connection, answered over the old one. Now each message comes over the new one, or is here already.
+//! 2. Hold what is to be published or subscribed to, for some milliseconds. Call again, for what was subscribed to
+//!    meanwhile; and over the old connection, so that nothing published there is still under way.
+//! 3. Use the new connection. Every subscription reads on in the old one until nothing is left, then in the new one.
+//! 4. Close the old connection when what was asked over it is answered.
+//!
+//! When not all answer in time the link moves all the same, and counts as made anew: whoever looks for what was missed
+//! then does so. When the old connection breaks meanwhile, nothing is moved: it comes back by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::ServerAddr;
+use rand::seq::SliceRandom as _;
+use tokio::time::timeout;
+
+use super::link::Line;
+use super::nodes::Nodes;
+use super::subscription::Move;
+use super::{Link, NatsError, connect, roll_call};
+
+/// How long it may take to come to another server, all that are tried together.
+const CONNECT_MAX: Duration = Duration::from_secs(3);
+
+/// How long one of them may take.
+const CONNECT_EACH: Duration = Duration::from_secs(1);
+
+/// How long a full queue of commands is waited for.
+pub(super) const HAND_OVER_MAX: Duration = Duration::from_millis(500);
+
+/// How long the first call may take, which nobody waits for.
+const CALL_MAX: Duration = Duration::from_secs(1);
+
+/// How long the last one may take, which holds publishes and subscriptions.
+const LAST_CALL_MAX: Duration = Duration::from_millis(250);
+
+/// Why a link did not move.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stuck {
+    #[error("no other server is known")]
+    Alone,
+    #[error("no connection elsewhere: {0}")]
+    Nowhere(#[from] NatsError),
+    #[error("no connection elsewhere in time")]
+    Late,
+    #[error("every connection led back to the same server")]
+    Same,
+    #[error("what is published takes too long to be handed over")]
+    Busy,
+    #[error("a connection broke meanwhile")]
+    Broken,
+}
+
+/// A move that is under way. Withdrawn unless it is settled.
+struct UnderWay<'a> {
+    link: &'a Link,
+    its_move: Arc<Move>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if self.its_move.withdraw() {
+            self.link.registry().wake_all();
+        }
+    }
+}
+
+/// Moves to another server. Answers the connection that was left; see [`retire`].
+pub(super) async fn relocate(nodes: &Nodes, link: &Link) -> Result<Arc<Line>, Stuck> {
+    let old = link.line();
+    let made = old.connects();
+    let new = Arc::new(elsewhere(nodes, link, &old).await?);
+    let stands = || old.is_connected() && old.connects() == made && new.is_connected() && new.connects() == 1;
+    let moved = change_over(nodes, link, (&old, &new), stands).await;
+    if moved.is_err() {
+        drain(&new).await;
+    }
+    moved.map(|()| old)
+}
+
+/// Changes from the old line to the new one, if both stand all the time.
+async fn change_over(
+    nodes: &Nodes,
+    link: &Link,
+    (old, new): (&Line, &Arc<Line>),
+    stand: impl Fn() -> bool,
+) -> Result<(), Stuck> {
+    let under_way = UnderWay {
+        link,
+        its_move: Move::to(new.number),
+    };
+    subscribe(&under_way, new).await?;
+    let mut whole = roll_call::is_answered(nodes, &new.client, &old.client, CALL_MAX).await;
+    if !stand() {
+        return Err(Stuck::Broken);
+    }
+    let held = timeout(HAND_OVER_MAX, link.hold()).await.map_err(|_| Stuck::Busy)?;
+    subscribe(&under_way, new).await?;
+    if whole {
+        let arrives = roll_call::is_answered(nodes, &new.client, &old.client, LAST_CALL_MAX);
+        let has_arrived = roll_call::is_answered(nodes, &old.client, &new.client, LAST_CALL_MAX);
+        whole = futures_util::future::join(arrives, has_arrived).await == (true, true);
+    }
+    if !stand() {
+        return Err(Stuck::Broken);
+    }
+    if !whole {
+        tracing::warn!("not everybody answered while a connection to nats moved; what may be missing is looked for");
+    }
+    link.change_over(new, &under_way.its_move, whole);
+    drop(held);
+    Ok(())
+}
+
+/// Closes a connection that was left, after what was asked over it is answered.
+pub(super) async fn retire(nodes: &Nodes, old: &Line) {
+    tokio::time::sleep(nodes.nats().config().request_timeout).await;
+    drain(old).await;
+}
+
+async fn drain(line: &Line) {
+    if !matches!(timeout(HAND_OVER_MAX, line.client.drain()).await, Ok(Ok(()))) {
+        tracing::debug!("a connection that is not in use was not drained");
+    }
+}
+
+async fn subscribe(under_way: &UnderWay<'_>, new: &Line) -> Result<(), Stuck> {
+    let registry = under_way.link.registry();
+    if registry.offer(&new.client, new.number, &under_way.its_move).await {
+        Ok(())
+    } else {
+        Err(Stuck::Broken)
+    }
+}
+
+/// A connection to another server than the one that is to be left; one address may lead to several.
+async fn elsewhere(nodes: &Nodes, link: &Link, old: &Line) -> Result<Line, Stuck> {
+    let servers = known(old).await;
+    if servers.len() < 2 {
+        return Err(Stuck::Alone);
+    }
+    let from = old.client.server_info().server_id;
+    let connecting = async {
+        let mut stuck = Stuck::Same;
+        for server in &servers {
+            match timeout(CONNECT_EACH, line_to(nodes, link, server)).await {
+                Ok(Ok(line)) if is_elsewhere(&line, &from) => return remember(line, &servers).await,
+                Ok(Ok(_)) => {}
+                Ok(Err(failed)) => stuck = failed.into(),
+                Err(_) => stuck = Stuck::Late,
+            }
+        }
+        Err(stuck)
+    };
+    timeout(CONNECT_MAX, connecting).await.map_err(|_| Stuck::Late)?
+}
+
+async fn line_to(nodes: &Nodes, link: &Link, server: &ServerAddr) -> Result<Line, NatsError> {
+    let (nats, told) = (nodes.nats(), (link.name(), link.told()));
+    connect::line(nats.config(), nats.subjects(), told, server).await
+}
+
+fn is_elsewhere(line: &Line, from: &str) -> bool {
+    let info = line.client.server_info();
+    info.server_id != from && !info.lame_duck_mode
+}
+
+/// Where it may go later.
+async fn remember(line: Line, servers: &[ServerAddr]) -> Result<Line, Stuck> {
+    match line.client.set_server_pool(servers).await {
+        Ok(()) => Ok(line),
+        Err(_) => Err(Stuck::Broken),
+    }
+}
+
+/// The servers that this connection could go to: not for all nodes in the same order, those that were away last.
+async fn known(line: &Line) -> Vec<ServerAddr> {
+    let Ok(Ok(mut servers)) = timeout(HAND_OVER_MAX, line.client.server_pool()).await else {
+        return Vec::new();
+    };
+    servers.shuffle(&mut rand::rng());
+    servers.sort_by_key(|server| server.failed_attempts);
+    servers.into_iter().map(|server| server.addr).collect()
+}
+
+#[cfg(test)]
+mod tests;
