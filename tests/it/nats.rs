@@ -8,6 +8,7 @@ mod lame_duck;
 mod load;
 mod nodes;
 mod permissions;
+mod whispers;
 
 use roomcast::gateway::Config;
 

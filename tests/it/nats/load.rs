@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::whispers;
 use crate::support::{Caller, Client, Node, draft, reason, to_room};
 
 pub const ROOM: &str = "r";
@@ -98,6 +99,9 @@ pub struct Seen {
     events: Vec<(String, u64)>,
     /// The longest time without an event.
     pub longest_pause: Duration,
+    /// What it heard of [`whispers`], in the order it came, and the longest time without one.
+    pub whispers: Vec<String>,
+    pub longest_silence: Duration,
     /// What it was told of interruptions.
     pub degraded: Vec<bool>,
 }
@@ -105,10 +109,15 @@ pub struct Seen {
 /// Reads until the event `end`.
 pub async fn read(client: &mut Client) -> Seen {
     let mut seen = Seen::default();
-    let mut last = Instant::now();
+    let (mut last, mut heard) = (Instant::now(), Instant::now());
     loop {
         match client.push().await {
             Said::Event(event) if event.name == "end" => return seen,
+            Said::Event(event) if event.name == whispers::NAME => {
+                seen.longest_silence = seen.longest_silence.max(heard.elapsed());
+                heard = Instant::now();
+                seen.whispers.push(text(&event));
+            }
             Said::Event(event) => {
                 seen.longest_pause = seen.longest_pause.max(last.elapsed());
                 last = Instant::now();
