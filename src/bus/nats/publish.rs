@@ -28,6 +28,8 @@ use crate::position::Offset;
 use crate::proto::node_v1::StoredEvent;
 
 const AWAY: PublishError = PublishError::NotStored("nats does not answer");
+const FULL: PublishError = PublishError::NotStored("the storage of nats is full");
+const REFUSED: PublishError = PublishError::NotStored("nats refused the event");
 const UNANSWERED: PublishError = PublishError::UnknownOutcome("nats did not answer in time");
 
 /// How long a connection that is away is waited for before anything was handed over.
@@ -91,7 +93,12 @@ impl<'s> Draft<'s> {
 
     /// What it came to when no more attempts are made.
     pub(super) const fn given_up(&self) -> PublishError {
-        if self.ambiguous { UNANSWERED } else { AWAY }
+        self.unless_ambiguous(AWAY)
+    }
+
+    /// What an attempt was refused for, if that says anything of the attempts before it.
+    const fn unless_ambiguous(&self, refusal: PublishError) -> PublishError {
+        if self.ambiguous { UNANSWERED } else { refusal }
     }
 
     fn headers(&self) -> HeaderMap {
@@ -266,10 +273,19 @@ async fn refusal(shared: &Shared, draft: &mut Draft<'_>, refused: &Refused) -> V
                 Some((ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT, _)) => conflict(shared, draft).await,
                 // The one before is not yet stored everywhere.
                 Some((ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT, _)) => Verdict::Again,
+                // Who makes room again takes longer than a publish may: it is said at once.
+                Some((
+                    ErrorCode::INSUFFICIENT_RESOURCES
+                    | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
+                    | ErrorCode::STORAGE_RESOURCES_EXCEEDED
+                    | ErrorCode::MEMORY_RESOURCES_EXCEEDED,
+                    _,
+                )) => Verdict::Settled(Err(draft.unless_ambiguous(FULL))),
+                // A leader could not write it, what the others could is not known; or it could not be read what was refused.
+                Some((ErrorCode::STREAM_STORE_FAILED, _)) | None => ambiguous(draft),
                 // Refused for what it is, not for when it came.
-                Some((_, 400..=499)) => Verdict::Settled(Err(PublishError::NotStored("nats refused the event"))),
+                Some((_, 400..=499)) => Verdict::Settled(Err(draft.unless_ambiguous(REFUSED))),
                 Some(_) => Verdict::Again,
-                None => ambiguous(draft),
             }
         }
         _ => ambiguous(draft),
