@@ -8,6 +8,7 @@
 mod check;
 mod clock;
 mod clocks;
+mod disk;
 mod faults;
 mod fleet;
 mod log;
@@ -24,6 +25,7 @@ mod table;
 
 use std::time::Instant;
 
+use self::disk::Disk;
 use self::faults::Fault;
 use self::fleet::{Fleet, FleetOptions};
 use self::namespace::Namespace;
@@ -83,6 +85,18 @@ async fn with_clocks() -> Fleet {
     Fleet::on_one(options).await
 }
 
+/// The first server has a small disk.
+fn with_small_disk() -> FleetOptions {
+    FleetOptions {
+        disk: true,
+        ..FleetOptions::default()
+    }
+}
+
+async fn on_small_disk() -> Fleet {
+    Fleet::on_one(with_small_disk()).await
+}
+
 /// The first gateway has a network of its own.
 async fn in_namespace() -> Fleet {
     let options = FleetOptions {
@@ -132,6 +146,38 @@ async fn nothing_is_wrong_when_the_clock_of_a_gateway_jumps() {
     let mut table = Table::default();
     let faults = [Fault::ClockJumps(3600)];
     rounds(&with_clocks().await, "one", &faults, SMALL, 81, &mut table).await;
+    assert_clean(&table);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_wrong_when_the_disk_of_nats_is_full() {
+    if let Err(why) = Disk::is_allowed() {
+        println!("left out: no disks of one's own here: {why}");
+        return;
+    }
+    let mut table = Table::default();
+    rounds(
+        &on_small_disk().await,
+        "one",
+        &[Fault::DiskFull(3)],
+        SMALL,
+        91,
+        &mut table,
+    )
+    .await;
+    assert_clean(&table);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make chaos"]
+async fn long_full_disk_of_one_of_three() {
+    if let Err(why) = Disk::is_allowed() {
+        println!("left out: no disks of one's own here: {why}");
+        return;
+    }
+    let fleet = Fleet::on_three(with_small_disk()).await;
+    let mut table = Table::default();
+    rounds(&fleet, "three", &[Fault::DiskFull(5)], SMALL, 95, &mut table).await;
     assert_clean(&table);
 }
 
@@ -238,9 +284,18 @@ async fn long_rounds() {
                 &[]
             }
         };
+        let small_disk: &[Fault] = match Disk::is_allowed() {
+            Ok(()) => &Fault::ON_SMALL_DISK,
+            Err(why) => {
+                println!("no disks of one's own here, so none gets full: {why}");
+                &[]
+            }
+        };
         for (on, all) in [
             ("one", &Fault::ON_ONE[..]),
             ("clocks", &Fault::WITH_CLOCKS),
+            ("small disk", small_disk),
+            ("three, small disk", small_disk),
             ("namespace", namespaced),
             ("three", &Fault::ON_THREE),
         ] {
@@ -251,6 +306,8 @@ async fn long_rounds() {
             let fleet = match on {
                 "one" => on_one().await,
                 "clocks" => with_clocks().await,
+                "small disk" => on_small_disk().await,
+                "three, small disk" => Fleet::on_three(with_small_disk()).await,
                 "namespace" => in_namespace().await,
                 _ => Fleet::on_three(FleetOptions::default()).await,
             };

@@ -4,6 +4,7 @@ mod account;
 mod away;
 mod credentials;
 mod elections;
+mod full;
 mod lame_duck;
 mod load;
 mod nodes;

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use tokio::time::sleep;
 
 use super::fleet::{Broker, Fleet, PARTITIONS};
+use crate::support::eventually;
 use crate::support::proxy::{Proxy, Way};
 
 /// What goes wrong.
@@ -42,6 +43,9 @@ pub enum Fault {
     NatsPaused(u64),
     /// Another stream takes all storage that is not set aside for this deployment's, for so many seconds.
     StorageTaken(u64),
+    /// The disk of the first server is full for so many seconds. Then there is space again, and an operator starts the server
+    /// anew, as it asks for: by itself it writes no more.
+    DiskFull(u64),
     /// The leader of a stream is killed, and started again when there is another.
     LeaderKilled,
     /// The leaders of all streams hand over.
@@ -87,6 +91,9 @@ impl Fault {
 
     /// What is tried where gateways have wall clocks of their own.
     pub const WITH_CLOCKS: [Self; 2] = [Self::ClockJumps(90), Self::ClockJumps(3600)];
+
+    /// What is tried where the first server has a small disk.
+    pub const ON_SMALL_DISK: [Self; 1] = [Self::DiskFull(5)];
 
     /// Does it, and mends it.
     pub async fn happen(self, fleet: &Fleet, random: &mut StdRng) {
@@ -141,6 +148,7 @@ impl Fault {
                 filler.empty().await;
             }
             Self::ClockJumps(seconds) => clock_jumps(fleet, victim, Duration::from_secs(seconds)).await,
+            Self::DiskFull(seconds) => disk_full(fleet, seconds).await,
             Self::LeaderKilled => leader_killed(fleet, random.random_range(0..PARTITIONS)).await,
             Self::LeadersStepDown => {
                 join_all((0..PARTITIONS).map(|partition| fleet.step_down(partition))).await;
@@ -178,6 +186,22 @@ async fn clock_jumps(fleet: &Fleet, victim: usize, by: Duration) {
     fleet.network(victim).iter().for_each(Proxy::reset);
     sleep(WHILE).await;
     clock.mend();
+}
+
+async fn disk_full(fleet: &Fleet, seconds: u64) {
+    let disk = fleet.disk.as_ref().expect("the first server has one");
+    let server = &fleet.broker.servers()[0];
+    let found = || server.log().matches("no space left on device").count();
+    let before = found();
+    disk.fill();
+    eventually("the server to find its disk full", || async {
+        (found() > before).then_some(())
+    })
+    .await;
+    sleep(Duration::from_secs(seconds)).await;
+    disk.relieve();
+    server.stop().await;
+    server.restart().await;
 }
 
 async fn packets_lost(fleet: &Fleet, seconds: u64, way: &str) {
@@ -218,6 +242,7 @@ impl Display for Fault {
             Self::StorageTaken(seconds) => write!(f, "NATS storage taken {seconds} s"),
             Self::LeaderKilled => f.write_str("stream leader kill -9"),
             Self::ClockJumps(seconds) => write!(f, "clock jumps {seconds} s, ahead and behind"),
+            Self::DiskFull(seconds) => write!(f, "disk of NATS full {seconds} s"),
             Self::LeadersStepDown => f.write_str("leaders step down"),
             Self::LameDuck => f.write_str("lame duck"),
         }

@@ -1,11 +1,13 @@
 //! Several gateways on a real NATS, each with a network of its own to it.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use async_nats::jetstream;
 use roomcast::nats::Subjects;
 
 use super::clock::Clock;
+use super::disk::Disk;
 use super::namespace::Namespace;
 use crate::support::nats::{NatsCluster, NatsOptions, NatsServer};
 use crate::support::proxy::Proxy;
@@ -49,6 +51,8 @@ pub struct FleetOptions {
     pub namespace: bool,
     /// Whether each gateway has a wall clock of its own.
     pub clocks: bool,
+    /// Whether the first server has a small disk of its own.
+    pub disk: bool,
 }
 
 impl Default for FleetOptions {
@@ -65,6 +69,7 @@ impl Default for FleetOptions {
             config: String::new(),
             namespace: false,
             clocks: false,
+            disk: false,
         }
     }
 }
@@ -81,28 +86,34 @@ pub struct Fleet {
     /// Of each gateway, if they have their own.
     pub clocks: Vec<Clock>,
     pub broker: Broker,
+    /// Of the first server, if it has its own.
+    pub disk: Option<Disk>,
 }
 
 impl Fleet {
     /// On one server.
     pub async fn on_one(options: FleetOptions) -> Self {
-        let server = NatsServer::start_with(options.nats.clone()).await;
-        Self::start(Broker::One(server), options).await
+        let disk = options.disk.then(Disk::make);
+        let server = NatsServer::start_with(on_disk(disk.as_ref(), &options.nats)).await;
+        Self::start(Broker::One(server), disk, options).await
     }
 
     /// On a cluster of three, with three replicas.
     pub async fn on_three(options: FleetOptions) -> Self {
-        let cluster = NatsCluster::start_with(options.nats.clone()).await;
-        Self::start(Broker::Three(cluster), options).await
+        let disk = options.disk.then(Disk::make);
+        let first = on_disk(disk.as_ref(), &options.nats);
+        let cluster = NatsCluster::start_each([first, options.nats.clone(), options.nats.clone()]).await;
+        Self::start(Broker::Three(cluster), disk, options).await
     }
 
-    async fn start(broker: Broker, options: FleetOptions) -> Self {
+    async fn start(broker: Broker, disk: Option<Disk>, options: FleetOptions) -> Self {
         let mut fleet = Self {
             gateways: Vec::new(),
             proxies: Vec::new(),
             namespace: options.namespace.then(Namespace::make),
             clocks: Vec::new(),
             broker,
+            disk,
         };
         for number in 0..options.gateways {
             let namespace = fleet.namespace.as_ref().filter(|_| number == 0);
@@ -223,6 +234,17 @@ impl Filler {
         })
         .await;
     }
+}
+
+/// The same server, on this disk.
+fn on_disk(disk: Option<&Disk>, options: &NatsOptions) -> NatsOptions {
+    let mut options = options.clone();
+    if let Some(disk) = disk {
+        options.through = disk.through();
+        writeln!(options.jetstream, "\n  store_dir: \"{}\"", disk.folder().display())
+            .expect("a string takes everything");
+    }
+    options
 }
 
 fn config(proxies: &[Proxy], replicas: usize, options: &FleetOptions) -> String {

@@ -25,12 +25,17 @@ impl NatsCluster {
 
     /// Three servers. They know each other and have a leader for their streams when this returns.
     pub async fn start_with(options: NatsOptions) -> Self {
+        Self::start_each(std::array::from_fn(|_| options.clone())).await
+    }
+
+    /// The same, each server with options of its own.
+    pub async fn start_each(options: [NatsOptions; SERVERS]) -> Self {
         let addresses: Vec<_> = (0..SERVERS).map(|_| Address::claim()).collect();
         let peers: Vec<_> = addresses.iter().map(Address::routes).collect();
-        let servers = addresses.into_iter().enumerate();
+        let servers = addresses.into_iter().zip(options).enumerate();
         let cluster = Self {
             servers: servers
-                .map(|(number, address)| NatsServer::launch(format!("n{number}"), address, options.clone(), &peers))
+                .map(|(number, (address, options))| NatsServer::launch(format!("n{number}"), address, options, &peers))
                 .collect(),
         };
         cluster.ready().await;

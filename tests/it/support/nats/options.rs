@@ -43,6 +43,8 @@ pub struct NatsOptions {
     pub advertise: bool,
     /// How clients' connections are encrypted; not at all unless set.
     pub tls: Option<NatsTls>,
+    /// What starts the program, with its arguments.
+    pub through: Vec<String>,
 }
 
 impl Default for NatsOptions {
@@ -53,6 +55,7 @@ impl Default for NatsOptions {
             jetstream: String::new(),
             advertise: true,
             tls: None,
+            through: Vec::new(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One server.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -184,13 +185,15 @@ impl NatsServer {
 fn start(options: &NatsOptions, folder: &Path) -> Process {
     let (config, log) = (folder.join("server.conf"), folder.join("server.log"));
     let program = options.release.program();
-    let arguments = [
+    let mut command: Vec<&OsStr> = options.through.iter().map(OsStr::new).collect();
+    command.extend([
+        program.as_os_str(),
         "--config".as_ref(),
         config.as_os_str(),
         "--log".as_ref(),
         log.as_os_str(),
-    ];
-    Process::start(folder, &[&[program.as_os_str()], &arguments[..]].concat())
+    ]);
+    Process::start(folder, &command)
 }
 
 /// Asks until there is an answer; fails with what `what` says after [`PATIENCE`].
