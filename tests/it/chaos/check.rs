@@ -8,6 +8,7 @@
 //! - Ephemeral events come at most once, those of one publisher's connection in order.
 //! - After a revocation was answered, nothing published later reaches its user in its room, and no join is accepted.
 
+mod pace;
 mod publishes;
 mod reader;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 use std::collections::HashMap;
 use std::ops::AddAssign;
 
+pub use self::pace::Pace;
 use super::log::{Id, Log, Micros};
 
 /// What must not be.
@@ -85,6 +87,8 @@ pub struct Outcome {
     pub unconfirmed: usize,
     /// How long the slowest of them took.
     pub revoking_max: Micros,
+    /// How much was published meanwhile.
+    pub pace: Option<Pace>,
 }
 
 impl Outcome {
@@ -115,6 +119,7 @@ impl AddAssign for Outcome {
         self.revoked += other.revoked;
         self.unconfirmed += other.unconfirmed;
         self.revoking_max = self.revoking_max.max(other.revoking_max);
+        self.pace = self.pace.into_iter().chain(other.pace).reduce(Pace::slower);
     }
 }
 
@@ -124,6 +129,7 @@ pub fn check(log: &Log) -> Outcome {
         revoked: log.revocations.len(),
         unconfirmed: log.revocations.iter().filter(|one| one.unconfirmed > 0).count(),
         revoking_max: log.revocations.iter().map(|one| one.took).max().unwrap_or_default(),
+        pace: pace::of(log),
         ..Outcome::default()
     };
     publishes::check(log, &mut outcome);

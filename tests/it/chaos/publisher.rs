@@ -12,7 +12,7 @@ use roomcast::proto::v1;
 use roomcast::proto::v1::publish_batch_result::Outcome as Item;
 use roomcast::proto::v1::publish_stream_response::Outcome as Streamed;
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::{Request, Status};
 
 use super::log::{Answer, At, Attempt, Id, Micros};
@@ -46,8 +46,8 @@ impl Kind {
         }
     }
 
-    /// How long it rests between, on average: so that each kind publishes about 60 events a second.
-    fn rest(self) -> Duration {
+    /// How long after one call the next begins, on average: so that each kind publishes about 60 events a second.
+    fn interval(self) -> Duration {
         Duration::from_millis(16 * self.together() as u64)
     }
 
@@ -91,14 +91,17 @@ impl Publisher {
 
     /// Publishes until it is told to stop, and settles what it began.
     pub async fn run(mut self) {
-        let mut next = 0;
+        let (mut next, mut due) = (0, Instant::now());
         while !self.scene.stop.is_cancelled() {
             let count = u32::try_from(self.kind.together()).expect("few");
             let open = (next..next + count).map(|n| self.draft(n)).collect();
             next += count;
             self.settle(open).await;
-            let rest = self.kind.rest();
-            sleep(self.random.random_range(rest / 2..rest * 3 / 2)).await;
+            let interval = self.kind.interval();
+            due += self.random.random_range(interval / 2..interval * 3 / 2);
+            // Who had to wait for an answer goes on at once, and does not make up for it.
+            due = due.max(Instant::now());
+            sleep_until(due).await;
         }
     }
 

@@ -106,7 +106,9 @@ fn readers(scene: &Arc<Scene>) -> JoinSet<Reader> {
 
 fn publishers(scene: &Arc<Scene>) -> JoinSet<()> {
     let mut publishers = JoinSet::new();
-    for (by, kind) in (0..).zip(Kind::ALL.repeat(scene.size.publishers)) {
+    let kinds = Kind::ALL.repeat(scene.size.publishers).into_iter();
+    let kinds = kinds.chain(std::iter::repeat_n(Kind::Stream, scene.size.streams));
+    for (by, kind) in (0..).zip(kinds) {
         publishers.spawn(Publisher::new(Arc::clone(scene), kind, by).run());
     }
     publishers

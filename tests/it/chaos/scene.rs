@@ -25,6 +25,8 @@ pub struct Size {
     pub victims: usize,
     /// How often the load of one publisher of each kind is there.
     pub publishers: usize,
+    /// How many more publish by streams, the cheapest way to much load.
+    pub streams: usize,
 }
 
 /// One round.

@@ -39,10 +39,10 @@ impl Display for Table {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         writeln!(
             f,
-            "| fault | NATS | rounds | stored | calls not stored, unknown | deliveries | closed as slow | recovered | told to start anew | revoked (unconfirmed, slowest) | \
+            "| fault | NATS | rounds | stored | calls not stored, unknown | deliveries | closed as slow | recovered | told to start anew | revoked (unconfirmed, slowest) | publishes/s meanwhile, acknowledged | \
              lost | doubled | reordered | silent gaps | after revocation | untrue |"
         )?;
-        writeln!(f, "|---|---|{}", "---:|".repeat(14))?;
+        writeln!(f, "|---|---|{}", "---:|".repeat(15))?;
         for ((fault, on), (rounds, outcome)) in &self.rows {
             row(f, &fault.to_string(), on, *rounds, outcome)?;
         }
@@ -61,12 +61,14 @@ fn row(f: &mut Formatter<'_>, fault: &str, on: &str, rounds: usize, outcome: &Ou
         revoked,
         unconfirmed,
         revoking_max,
+        pace,
         ..
     } = outcome;
+    let pace = pace.map_or_else(String::new, |pace| format!("{}, {}", pace.asked, pace.answered));
     write!(
         f,
         "| {fault} | {on} | {rounds} | {stored} | {not_stored}, {unknown} | {deliveries} | {slow} | {recovered} | {restarted} | \
-         {revoked} ({unconfirmed}, {} ms) |",
+         {revoked} ({unconfirmed}, {} ms) | {pace} |",
         revoking_max / 1000
     )?;
     for wrong in Wrong::ALL {
