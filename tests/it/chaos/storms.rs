@@ -8,53 +8,89 @@ use roomcast::proto::client_v1::{ErrorCode, Join};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::{Fleet, FleetOptions};
 use crate::support::{Caller, Carries as _, InRoom as _, NotOpen, user};
 
-/// How many joins, and of how many at once.
-async fn join_storm(fleet: Arc<Fleet>, joins: usize, at_once: usize) {
+/// Between two events of one room's publisher.
+const PACE: Duration = Duration::from_millis(3);
+
+/// What one join took.
+#[derive(Debug)]
+struct Took {
+    /// To open the connection and show the token.
+    opening: Duration,
+    /// From asking to join to the answer.
+    joining: Duration,
+    /// How many events were published to the room.
+    published: usize,
+}
+
+/// The how manyth storm on its fleet, how many joins, and of how many at once.
+async fn join_storm(fleet: &Arc<Fleet>, storm: usize, joins: usize, at_once: usize) {
     let start = Instant::now();
     let gate = Arc::new(Semaphore::new(at_once));
-    let mut storm = JoinSet::new();
+    let mut joining = JoinSet::new();
+    let mut all = Vec::new();
     for number in 0..joins {
         let permit = Arc::clone(&gate).acquire_owned().await.expect("it is open");
-        let fleet = Arc::clone(&fleet);
-        storm.spawn(async move {
-            join(&fleet, number).await;
+        let fleet = Arc::clone(fleet);
+        joining.spawn(async move {
+            let took = join(&fleet, storm, number).await;
             drop(permit);
+            took
         });
-        while let Some(joined) = storm.try_join_next() {
-            joined.expect("nothing is missed");
+        while let Some(joined) = joining.try_join_next() {
+            all.push(joined.expect("nothing is missed"));
         }
     }
-    while let Some(joined) = storm.join_next().await {
-        joined.expect("nothing is missed");
+    while let Some(joined) = joining.join_next().await {
+        all.push(joined.expect("nothing is missed"));
     }
+    let took = start.elapsed();
+    let published: usize = all.iter().map(|took| took.published).sum();
     println!(
-        "{joins} joins, {at_once} at once, beside publishers on another node: 0 missed, {:.1?}",
-        start.elapsed()
+        "{joins} joins, {at_once} at once, beside publishers on another node: 0 missed of {published}, {took:.1?}; \
+         opening {}; joining {}",
+        spread(all.iter().map(|took| took.opening)),
+        spread(all.iter().map(|took| took.joining)),
     );
+}
+
+/// Median and 99th percentile.
+fn spread(times: impl Iterator<Item = Duration>) -> String {
+    let mut times: Vec<_> = times.collect();
+    times.sort_unstable();
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+    format!("p50 {:.1?}, p99 {:.1?}", at(50), at(99))
 }
 
 /// Joins a room nobody on the node is in, while somebody publishes to it on another node: gets all that comes after the
 /// position it was told.
-async fn join(fleet: &Fleet, number: usize) {
+async fn join(fleet: &Fleet, storm: usize, number: usize) -> Took {
     let (here, there) = (number % fleet.gateways.len(), (number + 1) % fleet.gateways.len());
-    let room = format!("join-{number}");
+    let room = format!("join-{storm}-{number}");
+    let began = Instant::now();
+    let mut client = fleet.gateways[here].connect(user(&format!("u-{number}"))).await;
+    let opening = began.elapsed();
+    let backend = fleet.backend(there);
+    let first = backend.publish(&room, "first", json!({})).await;
     let stop = CancellationToken::new();
     let mut publisher = JoinSet::new();
-    publisher.spawn(publish(fleet.backend(there), room.clone(), stop.clone()));
-    let mut client = fleet.gateways[here].connect(user(&format!("u-{number}"))).await;
+    publisher.spawn(publish(backend.clone(), room.clone(), stop.clone()));
+    let began = Instant::now();
     let joined = client.join(&room).await.position.expect("a join tells the position");
+    let joining = began.elapsed();
+    assert!(joined.offset >= first.position.expect("it is stored").offset);
     // One more is asked for after the acknowledgement; what was under way may come as well.
-    let mark = fleet.backend(there).publish(&room, "mark", json!({})).await;
+    let mark = backend.publish(&room, "mark", json!({})).await;
     let mark = mark.position.expect("it is stored").offset;
     stop.cancel();
-    let published = publisher.join_all().await.concat();
-    let mut expected: Vec<u64> = published.into_iter().filter(|&offset| offset > joined.offset).collect();
+    let offsets = publisher.join_all().await.concat();
+    let published = offsets.len() + 2;
+    let mut expected: Vec<u64> = offsets.into_iter().filter(|&offset| offset > joined.offset).collect();
     expected.push(mark);
     expected.sort_unstable();
     let mut got = Vec::new();
@@ -63,13 +99,20 @@ async fn join(fleet: &Fleet, number: usize) {
     }
     assert_eq!(got, expected, "`{room}`, joined at {joined:?}");
     client.crash();
+    Took {
+        opening,
+        joining,
+        published,
+    }
 }
 
 /// Publishes one event after the other until it is told to stop; the offsets.
 async fn publish(backend: Caller, room: String, stop: CancellationToken) -> Vec<u64> {
     let mut offsets = Vec::new();
+    let mut due = interval(PACE);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for n in 0.. {
-        if stop.is_cancelled() {
+        if stop.run_until_cancelled(due.tick()).await.is_none() {
             break;
         }
         let stored = backend.publish(&room, "n", json!({ "n": n })).await;
@@ -175,13 +218,16 @@ async fn two() -> Fleet {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_joins_beside_a_publisher_on_another_node_misses_nothing_after_the_answer() {
-    join_storm(Arc::new(two().await), 300, 20).await;
+    join_storm(&Arc::new(two().await), 0, 300, 20).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes: make chaos"]
 async fn long_join_storm() {
-    join_storm(Arc::new(two().await), 10_000, 50).await;
+    let fleet = Arc::new(two().await);
+    for (storm, at_once) in [50, 200].into_iter().enumerate() {
+        join_storm(&fleet, storm, 10_000, at_once).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
