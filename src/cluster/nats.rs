@@ -7,6 +7,7 @@
 //!
 //! What cannot be read is counted and passed over.
 
+mod counted;
 mod inbox;
 mod log;
 mod memory;
@@ -234,8 +235,7 @@ impl Cluster {
     async fn withdraw(&self, revocation: Revocation, ttl: Duration, why: String) -> Result<Revoked, NotRevoked> {
         let id = rand::random();
         let mut expected = self.log.expect(id);
-        let sequence = self
-            .log
+        self.log
             .write(Withdrawal {
                 id,
                 revocation,
@@ -245,7 +245,9 @@ impl Cluster {
             .await?;
         let until = Instant::now() + self.nats.config().lease + self.config.lease_margin;
         let mut barrier = Barrier::new(until);
-        let confirm = WireOrder::Confirm(ConfirmOrder { sequence });
+        let confirm = WireOrder::Confirm(ConfirmOrder {
+            withdrawal: wire::id_bytes(id),
+        });
         let mut asking = self.inbox.ask(self.nats.subjects().all_nodes(), confirm);
         let mut is_read = false;
         loop {

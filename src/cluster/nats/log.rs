@@ -1,6 +1,6 @@
 //! The control log in NATS: writing to it, reading it from its beginning, and the lease that comes of it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,6 +16,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::counted::Counted;
 use super::{Ignored, record};
 use crate::cluster::ledger::{Holder, LeaseTaken, Ledger, Record, Step, Withdrawal};
 use crate::cluster::{Config, NotRevoked};
@@ -55,8 +56,9 @@ pub(super) struct Log {
     lease: Lease,
     ignored: Arc<Ignored>,
     ledger: Mutex<Ledger<Instant>>,
-    carried_out: watch::Sender<u64>,
-    counted: Mutex<VecDeque<(u64, u32)>>,
+    /// Up to which sequence everything is carried out; changes with every record.
+    reading: watch::Sender<u64>,
+    counted: Mutex<Counted>,
     expected: Mutex<HashMap<u128, oneshot::Sender<ReadBack>>>,
     is_full: AtomicBool,
     /// Held while a lease is asked for; whether no more may be.
@@ -80,8 +82,8 @@ impl Log {
         Self {
             stream: parts.nats.subjects().stream_of('c'),
             ledger: Mutex::new(Ledger::new(parts.own, window)),
-            carried_out: watch::channel(0).0,
-            counted: Mutex::default(),
+            reading: watch::channel(0).0,
+            counted: Mutex::new(Counted::new(COUNTED_MAX)),
             expected: Mutex::default(),
             is_full: AtomicBool::new(false),
             released: tokio::sync::Mutex::new(false),
@@ -133,17 +135,24 @@ impl Log {
             .holders_at(self.nats.clock().now_ms().saturating_add(later))
     }
 
-    /// Waits until everything up to a sequence is carried out here; answers how many memberships it has ended, if that
-    /// is still known.
-    pub(super) async fn carried_out(&self, sequence: u64) -> u32 {
-        let mut reading = self.carried_out.subscribe();
-        // Fails only when the log is gone, and then nobody waits.
-        let _ = reading.wait_for(|done| *done >= sequence).await;
-        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        counted
-            .iter()
-            .find(|(own, _)| *own == sequence)
-            .map_or(0, |(_, count)| *count)
+    /// Waits until a withdrawal is carried out here; answers how many memberships it has ended.
+    pub(super) async fn carried_out(&self, id: u128) -> u32 {
+        let mut reading = self.reading.subscribe();
+        loop {
+            // Marked before it is looked, so that what comes meanwhile is not missed.
+            reading.borrow_and_update();
+            if let Some(memberships) = self.counted().of(id) {
+                return memberships;
+            }
+            if reading.changed().await.is_err() {
+                // The log is gone; nobody waits for it then.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What this node's own withdrawal comes to when it is read back. To be asked for before it is written.
@@ -161,8 +170,8 @@ impl Log {
         self.expected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a withdrawal; answers its sequence once a quorum has stored it.
-    pub(super) async fn write(&self, withdrawal: Withdrawal) -> Result<u64, NotRevoked> {
+    /// Writes a withdrawal; returns once a quorum has stored it.
+    pub(super) async fn write(&self, withdrawal: Withdrawal) -> Result<(), NotRevoked> {
         if self.is_full.load(Ordering::Relaxed) {
             return Err(NotRevoked::NotStored("the control log is full"));
         }
@@ -178,7 +187,7 @@ impl Log {
         while Instant::now() < until {
             if self.nats.control().is_connected() {
                 match self.attempt(&subject, &headers, payload.clone()).await {
-                    Ok(sequence) => return Ok(sequence),
+                    Ok(()) => return Ok(()),
                     Err(unknown) => perhaps |= unknown,
                 }
             }
@@ -192,14 +201,14 @@ impl Log {
     }
 
     /// One attempt; the error says whether it may have been stored.
-    async fn attempt(&self, subject: &str, headers: &HeaderMap, payload: Vec<u8>) -> Result<u64, bool> {
+    async fn attempt(&self, subject: &str, headers: &HeaderMap, payload: Vec<u8>) -> Result<(), bool> {
         let context = self.nats.jetstream();
         let attempt = async {
             let sent = context.publish_with_headers(subject.to_owned(), headers.clone(), payload.into());
             sent.await?.await
         };
         match tokio::time::timeout(self.nats.config().request_timeout, attempt).await {
-            Ok(Ok(ack)) => Ok(ack.sequence),
+            Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the control log did not take a record");
                 Err(matches!(
@@ -352,7 +361,7 @@ impl Log {
         let Some(record) = record::decode(&message.payload) else {
             self.ignored.count("record");
             self.ledger().skip(sequence);
-            self.carried_out.send_replace(sequence);
+            self.reading.send_replace(sequence);
             return Ok(());
         };
         let step = self.ledger().read(sequence, stored_ms, record);
@@ -365,27 +374,22 @@ impl Log {
                     self.nats.clock().stands_at(stored_ms);
                 }
             }
-            Step::Withdraw(withdrawal) => self.withdraw(sequence, stored_ms, withdrawal).await?,
+            Step::Withdraw(withdrawal) => self.withdraw(stored_ms, withdrawal).await?,
         }
-        self.carried_out.send_replace(self.ledger().read_up_to());
+        self.reading.send_replace(self.ledger().read_up_to());
         Ok(())
     }
 
     /// The policy is told first: whoever joins from here on is refused, and whoever is in already is taken out next.
     #[tracing::instrument(level = "debug", name = "cluster.withdraw", skip_all)]
-    async fn withdraw(&self, sequence: u64, stored_ms: u64, withdrawal: Withdrawal) -> Result<(), async_nats::Error> {
+    async fn withdraw(&self, stored_ms: u64, withdrawal: Withdrawal) -> Result<(), async_nats::Error> {
         let age = Duration::from_millis(self.nats.clock().now_ms().saturating_sub(stored_ms));
         let left = withdrawal.ttl.saturating_sub(age);
         if !left.is_zero() {
             self.policy.revoke(withdrawal.revocation.clone(), left);
         }
         let memberships = self.shards.revoke(&withdrawal.revocation, &withdrawal.why).await?;
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        if counted.len() == COUNTED_MAX {
-            counted.pop_front();
-        }
-        counted.push_back((sequence, memberships));
-        drop(counted);
+        self.counted().add(withdrawal.id, memberships);
         if let Some(told) = self.expected().remove(&withdrawal.id) {
             let holders = self.ledger().holders_at(stored_ms);
             // Whoever asked may have gone.

@@ -104,7 +104,8 @@ async fn obey(node: &Node, message: Message, order: NodeOrder) {
 /// What it came to; `None` when there is nothing to say.
 async fn carry_out(node: &Node, order: Order) -> Option<Answer> {
     if let Order::Confirm(confirm) = order {
-        let confirmed = tokio::time::timeout(CONFIRM_MAX, node.log.carried_out(confirm.sequence)).await;
+        let withdrawal = wire::id_of(&confirm.withdrawal)?;
+        let confirmed = tokio::time::timeout(CONFIRM_MAX, node.log.carried_out(withdrawal)).await;
         let memberships = confirmed.ok()?;
         return Some(Answer::Confirmed(ConfirmAnswer { memberships }));
     }
