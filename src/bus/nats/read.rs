@@ -76,9 +76,14 @@ impl Shared {
     }
 
     async fn head_after(&self, partition: &Partition, room: &Room, state: StreamState) -> Result<Stand, Silence> {
-        let epoch = partition.epoch();
+        let identity = partition.identity();
         let subject = self.server.nats.subjects().history(partition.number, room);
         let head = self.server.head(&partition.stream, &subject).await?;
+        // A history that began anew between the two questions has neither the old one's last sequence nor its epoch.
+        if identity.created != state.created || identity != partition.identity() {
+            return Err(Silence::Away);
+        }
+        let epoch = identity.epoch;
         let is_event = head.is_some();
         let offset = Offset(head.map_or(state.last, |stored| stored.seq));
         partition.has(offset.0);
