@@ -12,10 +12,11 @@ use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, RawMessageErr
 use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
 use serde_json::json;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::partition::lock;
 use super::wire;
@@ -30,6 +31,9 @@ pub(super) const HEADS_MAX: usize = 1024;
 /// Headers of the end of a batch (NATS ADR-31).
 const NUM_PENDING: &str = "Nats-Num-Pending";
 const UP_TO_SEQUENCE: &str = "Nats-UpTo-Sequence";
+
+/// How long a leader is waited for before it is asked again, the first time; then ever longer.
+const AGAIN_MIN: Duration = Duration::from_millis(200);
 
 /// Why the server did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -126,6 +130,18 @@ impl Server {
         self.nats.config().request_timeout
     }
 
+    /// Asks again what was not answered: a leader that hands its stream over answers nothing any more, its successor does.
+    async fn again<T>(&self, ask: impl Fn() -> BoxFuture<'static, T>) -> Result<T, Silence> {
+        let (until, mut patience) = (Instant::now() + self.patience(), AGAIN_MIN);
+        while Instant::now() < until {
+            if let Ok(answer) = timeout_at(until.min(Instant::now() + patience), ask()).await {
+                return Ok(answer);
+            }
+            patience *= 2;
+        }
+        Err(Silence::Away)
+    }
+
     /// Waits for a turn to read, which ends when the answer is dropped.
     async fn turn(&self) -> Result<SemaphorePermit<'_>, Silence> {
         self.reads.acquire().await.map_err(|_| Silence::Away)
@@ -142,7 +158,11 @@ impl Server {
 
     /// How a stream is.
     pub(super) async fn state(&self, stream: &str) -> Result<StreamState, Silence> {
-        match self.context().get_stream(stream).await {
+        let ask = || {
+            let (context, stream) = (self.context(), stream.to_owned());
+            async move { context.get_stream(stream).await }.boxed()
+        };
+        match self.again(ask).await? {
             Ok(stream) => Ok(StreamState::of(stream.cached_info())),
             Err(error) => Err(match error.kind() {
                 GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
@@ -212,8 +232,12 @@ impl Server {
         let subject = self.nats.subjects().barrier(partition);
         let mut headers = HeaderMap::new();
         headers.insert(NATS_EXPECTED_STREAM, "-");
-        let client = self.nats.fanout().client();
-        match client.request_with_headers(subject, headers, Bytes::new()).await {
+        let ask = || {
+            let (subject, headers) = (subject.clone(), headers.clone());
+            let client = self.nats.fanout().client();
+            async move { client.request_with_headers(subject, headers, Bytes::new()).await }.boxed()
+        };
+        match self.again(ask).await? {
             Ok(_) => Ok(()),
             // Without a leader nobody responds; whether there is no stream says `state`.
             Err(_) => Err(Silence::Away),

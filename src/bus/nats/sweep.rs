@@ -85,7 +85,8 @@ async fn look(shared: &Shared, partition: &Partition, records: bool) -> Result<(
     } else {
         sweep(shared, partition).await
     };
-    if looked.is_err() {
+    // A sweep that was not answered says nothing; what it would have found waits for the next one.
+    if looked == Err(Silence::NoStream) || (looked.is_err() && doubted) {
         partition.doubt();
     }
     looked
