@@ -1,9 +1,10 @@
 use std::collections::{HashMap, HashSet};
 
+use super::room::HELD_MAX;
 use super::*;
 use crate::event::{Class, Event, EventId, EventName, Except, Payload, Timestamp};
 use crate::json::Json;
-use crate::position::{Epoch, Link};
+use crate::position::{Epoch, Link, Offset};
 use crate::room::Tenant;
 
 fn room(name: &str) -> Room {
