@@ -1,6 +1,7 @@
 //! One client's life, as commands it sends and messages it is told. Knows no socket, no encoding and no bus.
 
 mod by_user;
+mod close;
 mod command;
 mod config;
 mod enter;
@@ -13,6 +14,7 @@ mod orders;
 pub mod outbox;
 mod publish;
 mod query;
+mod send;
 mod sessions;
 mod start;
 mod state;
@@ -21,16 +23,18 @@ mod tally;
 mod tenants;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use bytes::Bytes;
 
 use crate::event::Event;
 
 pub use crate::hub::admission::{Admission, Place, Refused as NotAdmitted};
+pub use close::Closed;
 pub use command::{Command, HistoryFrom, JoinOptions, Request, Since};
 pub use config::Config;
 pub use message::{HistoryPage, Joined, Message, Refusal, RoomChange};
-pub use sessions::{Closed, Happening, Post, Services, Sessions};
+pub use sessions::{Happening, Post, Services, Sessions};
 
 /// A message as it goes to the transport: complete with the transport's framing, shared by all who get it.
 pub type Frame = Bytes;

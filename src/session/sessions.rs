@@ -1,8 +1,7 @@
 //! The sessions of one shard, and the rooms they are in. The shard's transport drives it; it never blocks.
 //!
-//! One command of a session is carried out at a time; the next ones wait, so a client's own order is kept. What has to
-//! wait for somebody else (an authorizer, a backend, a bus) runs as an effect: a future whose completion comes back here.
-//! A completion finds its session by key and generation, and finds nothing if the client has gone.
+//! What has to wait for somebody else (an authorizer, a backend, a bus) runs as an effect: a future whose completion comes
+//! back here. A completion finds its session by key and generation, and finds nothing if the client has gone.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -17,10 +16,10 @@ use slab::Slab;
 use tokio::time::Instant;
 
 use super::by_user::ByUser;
-use super::link::{Kind, Link, SendError};
+use super::link::Link;
 use super::state::{Phase, Session};
 use super::tenants::Tenants;
-use super::{Config, Frame, Message, Refusal, Request, Wire};
+use super::{Config, Frame, Refusal, Wire};
 use crate::auth::Authenticator;
 use crate::backend::Backend;
 use crate::error::CloseReason;
@@ -30,12 +29,9 @@ use crate::hub::{Inbound, Letters, Mailbox, Order};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::lease::Lease;
 use crate::policy::{Policy, Revocation};
-use crate::presence::{Activity as RoomActivity, Change, Departure};
-use crate::room::{Room, Tenant};
+use crate::presence::Change;
+use crate::room::Tenant;
 use crate::rooms::Rooms;
-
-/// The queued bytes above which no further command of a client is carried out: it gets answers as fast as it reads them.
-const BACKLOG_BYTES_MAX: usize = 64 * 1024;
 
 /// What sessions need of the gateway. Shared by all shards.
 #[derive(Clone)]
@@ -75,19 +71,6 @@ enum Event<L> {
     Order(Order),
     Inbound(Inbound),
     Renewed,
-}
-
-/// A session that is to be closed, handed to its transport.
-#[derive(Debug)]
-pub struct Closed<L> {
-    /// The slot it had.
-    pub key: Key,
-    /// Its connection.
-    pub link: L,
-    /// Why.
-    pub reason: CloseReason,
-    /// What a backend wants the client to read; empty for none.
-    pub why: Box<str>,
 }
 
 /// Names a session for as long as it lives.
@@ -134,10 +117,12 @@ pub struct Sessions<L> {
     /// The lease was found not to hold; see [`Self::may_deliver`].
     pub(super) lapsed: bool,
     effects: FuturesUnordered<LocalBoxFuture<'static, Completion<L>>>,
-    users: ByUser,
+    pub(super) users: ByUser,
     pub(super) tenants: Tenants,
-    ready: Vec<Ticket>,
-    doomed: Vec<(Ticket, CloseReason, Box<str>)>,
+    /// Whose next command may start.
+    pub(super) ready: Vec<Ticket>,
+    /// Who is to be taken out, why, and what the client is told.
+    pub(super) doomed: Vec<(Ticket, CloseReason, Box<str>)>,
     generation: u32,
     pub(super) targets: Vec<Target>,
     pub(super) encoded_change: Vec<Option<(Arc<Change>, Frame)>>,
@@ -233,31 +218,6 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    /// Carries a command out, or puts it in line.
-    pub fn command(&mut self, key: Key, request: Request) {
-        let waiting_max = self.services.config.commands_waiting_max;
-        let Some(conn) = self.conns.get_mut(key as usize) else {
-            return;
-        };
-        if conn.session.busy || conn.link.backlog_bytes() > BACKLOG_BYTES_MAX {
-            if conn.session.wait(request) >= waiting_max && !conn.session.paused {
-                conn.session.paused = true;
-                conn.link.pause(true);
-            }
-            return;
-        }
-        self.start(key, request);
-        self.go_on();
-    }
-
-    /// The connection has taken some of what was queued for it.
-    pub fn flushed(&mut self, key: Key) {
-        if self.session(key).is_some_and(|session| session.is_waiting()) {
-            self.ready.extend(self.ticket(key));
-            self.go_on();
-        }
-    }
-
     /// The client sent what cannot be read.
     pub fn malformed(&mut self, key: Key, id: u32, refusal: Refusal) {
         let max = self.services.config.malformed_max;
@@ -269,11 +229,6 @@ impl<L: Link> Sessions<L> {
         if !again {
             self.doom(key, CloseReason::Misuse);
         }
-    }
-
-    /// The connection is to end: it broke, its peer left, or the transport found a reason.
-    pub fn close(&mut self, key: Key, reason: CloseReason) {
-        self.doom(key, reason);
     }
 
     /// Waits for the next thing that concerns the sessions: something from the bus or the API, or an effect that is done.
@@ -321,15 +276,6 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    /// The sessions that have ended since the last call. They have left every room already.
-    pub fn take_closed(&mut self) -> Vec<Closed<L>> {
-        let doomed = std::mem::take(&mut self.doomed);
-        doomed
-            .into_iter()
-            .filter_map(|(ticket, reason, why)| self.remove(ticket, reason, why))
-            .collect()
-    }
-
     pub(super) fn session(&mut self, key: Key) -> Option<&mut Session> {
         self.conns.get_mut(key as usize).map(|conn| &mut conn.session)
     }
@@ -352,26 +298,6 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    /// Marks a session as carrying out a command until [`Self::done`].
-    pub(super) fn begin(&mut self, key: Key) -> Option<Ticket> {
-        let session = self.session(key)?;
-        session.busy = true;
-        Some(Ticket {
-            key,
-            generation: session.generation,
-        })
-    }
-
-    /// The command under way is done.
-    pub(super) fn done(&mut self, ticket: Ticket) {
-        let Some(session) = self.alive(ticket) else { return };
-        session.busy = false;
-        // Whoever is not read goes on even when nothing waits any more: the last command may have taken its time.
-        if session.is_waiting() || session.paused {
-            self.ready.push(ticket);
-        }
-    }
-
     /// Runs an effect. One that need not wait takes effect at once.
     pub(super) fn run<C: FnOnce(&mut Self) + 'static>(&mut self, effect: impl Future<Output = C> + 'static) {
         let mut effect: LocalBoxFuture<'static, Completion<L>> =
@@ -380,66 +306,6 @@ impl<L: Link> Sessions<L> {
             Poll::Ready(completion) => completion(self),
             Poll::Pending => self.effects.push(effect),
         }
-    }
-
-    /// Sends a reply (or a push, with `id` 0) that its sender asked for.
-    pub(super) fn answer(&mut self, key: Key, id: u32, message: &Message) {
-        if let Some(frame) = self.encode(key, id, message) {
-            self.send(key, &frame, Kind::Answer);
-        }
-    }
-
-    /// Sends a push that nobody asked for.
-    pub(super) fn push(&mut self, key: Key, message: &Message) {
-        if let Some(frame) = self.encode(key, 0, message) {
-            self.send(key, &frame, Kind::Live);
-        }
-    }
-
-    pub(super) fn refuse(&mut self, key: Key, id: u32, refusal: Refusal) {
-        self.answer(key, id, &Message::Error(refusal));
-    }
-
-    pub(super) fn wire(&self, key: Key) -> Option<Arc<dyn Wire>> {
-        let conn = self.conns.get(key as usize)?;
-        Some(Arc::clone(&self.services.wires[conn.link.wire()]))
-    }
-
-    pub(super) fn send(&mut self, key: Key, frame: &Frame, kind: Kind) {
-        self.send_at(self.now_ms(), key, frame, kind);
-    }
-
-    /// The same, for many at once that share one look at the clock.
-    pub(super) fn send_at(&mut self, now_ms: u64, key: Key, frame: &Frame, kind: Kind) {
-        let Some(conn) = self.conns.get_mut(key as usize) else {
-            return;
-        };
-        if conn.session.is_doomed() {
-            return;
-        }
-        match conn.link.send(frame, kind, now_ms) {
-            Ok(()) => {}
-            Err(SendError::Overflow) => self.doom(key, CloseReason::SlowConsumer),
-            Err(SendError::Gone) => self.doom(key, CloseReason::ClientLeft),
-        }
-    }
-
-    pub(super) fn doom(&mut self, key: Key, reason: CloseReason) {
-        self.doom_saying(key, reason, "");
-    }
-
-    /// The same, with a text for the client; empty for none.
-    pub(super) fn doom_saying(&mut self, key: Key, reason: CloseReason, why: &str) {
-        let Some(session) = self.session(key) else { return };
-        if session.is_doomed() {
-            return;
-        }
-        session.phase = Phase::Doomed(session.identity().cloned());
-        let ticket = Ticket {
-            key,
-            generation: session.generation,
-        };
-        self.doomed.push((ticket, reason, why.into()));
     }
 
     pub(super) fn schedule(&mut self, after: std::time::Duration, ticket: Ticket, due: Due) {
@@ -460,74 +326,5 @@ impl<L: Link> Sessions<L> {
 
     pub(super) fn index_user(&mut self, key: Key, identity: &Identity) {
         self.users.insert(&identity.tenant, &identity.user, key);
-    }
-
-    fn encode(&self, key: Key, id: u32, message: &Message) -> Option<Frame> {
-        self.wire(key).map(|wire| wire.message(id, message))
-    }
-
-    /// Starts what waits for commands that are done.
-    fn go_on(&mut self) {
-        while let Some(ticket) = self.ready.pop() {
-            while let Some(request) = self.next_waiting(ticket) {
-                self.start(ticket.key, request);
-            }
-        }
-    }
-
-    fn next_waiting(&mut self, ticket: Ticket) -> Option<Request> {
-        self.alive(ticket)?;
-        let conn = self.conns.get_mut(ticket.key as usize)?;
-        if conn.session.busy || conn.link.backlog_bytes() > BACKLOG_BYTES_MAX {
-            return None;
-        }
-        let request = conn.session.next_waiting();
-        if request.is_none() && conn.session.paused {
-            conn.session.paused = false;
-            conn.link.pause(false);
-        }
-        request
-    }
-
-    fn remove(&mut self, ticket: Ticket, reason: CloseReason, why: Box<str>) -> Option<Closed<L>> {
-        let session = self.session(ticket.key)?;
-        if session.generation != ticket.generation {
-            return None;
-        }
-        let joining: Vec<Room> = session.joining().to_vec();
-        let identity = session.identity().cloned();
-        for room in &joining {
-            self.local.abort_join(room, ticket.key);
-        }
-        // Who was sent away for good does not come back: others see that at once.
-        let is_final = matches!(
-            reason,
-            CloseReason::Kicked | CloseReason::TokenExpired | CloseReason::ConnectionLimit
-        );
-        self.leave_all(ticket.key, if is_final { Departure::Left } else { Departure::Lost });
-        self.end_vacated();
-        let conn = self.conns.remove(ticket.key as usize);
-        if let (Some(identity), Some(member)) = (identity, conn.session.member()) {
-            self.services.admission.forget(&identity);
-            self.users.remove(&identity.tenant, &identity.user, ticket.key);
-            self.services
-                .rooms
-                .presence()
-                .announce(RoomActivity::Closed(identity.tenant.clone(), member, reason));
-        }
-        self.shrink();
-        Some(Closed {
-            key: ticket.key,
-            link: conn.link,
-            reason,
-            why,
-        })
-    }
-
-    /// Gives memory back after a wave of clients has left.
-    fn shrink(&mut self) {
-        if self.conns.is_empty() {
-            self.conns.shrink_to_fit();
-        }
     }
 }
