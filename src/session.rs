@@ -6,6 +6,7 @@ mod command;
 mod config;
 mod enter;
 mod fanout;
+mod join;
 mod leave;
 pub mod link;
 mod message;

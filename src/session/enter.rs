@@ -1,4 +1,4 @@
-//! Joining rooms: by a command, by a template, by a backend.
+//! Entering rooms: by a command, by a template, by a backend.
 //!
 //! The order is what makes a join seamless: the shard first holds what arrives, then the bus is subscribed and the start
 //! is read, then the member gets the start's replay, what was held after it, and everything live.
@@ -7,8 +7,6 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tracing::Instrument;
-
 use super::link::{Kind, Link};
 use super::sessions::{Sessions, Ticket};
 use super::start::{forbidden, unavailable};
@@ -16,7 +14,6 @@ use super::state::Membership;
 use super::tally::Tally;
 use super::{JoinOptions, Joined, Message, Refusal, RoomChange, Since};
 use crate::bus::{BusUnavailable, Subscriber};
-use crate::error::ErrorCode;
 use crate::event::Event;
 use crate::hub::JoinRefusal;
 use crate::hub::local::{Item, Key, RoomKey};
@@ -48,7 +45,7 @@ impl Entry {
     }
 
     /// Whether a client that is in the room already asks for nothing of the past.
-    const fn is_change_only(&self) -> bool {
+    pub const fn is_change_only(&self) -> bool {
         self.options.since.is_none() && self.options.rewind == 0
     }
 
@@ -79,79 +76,6 @@ pub(super) enum Cause {
 type Entering = Vec<(Entry, Result<Start, BusUnavailable>)>;
 
 impl<L: Link> Sessions<L> {
-    /// The join command: asks for the permits, then enters.
-    pub(super) fn join(&mut self, key: Key, id: u32, room: &str, options: JoinOptions) -> Result<(), Refusal> {
-        let room = self.room(key, room)?;
-        let config = &self.services.config;
-        if options
-            .state
-            .as_ref()
-            .is_some_and(|state| state.as_str().len() > config.state_bytes_max)
-        {
-            let message = format!("a presence state has at most {} bytes", config.state_bytes_max);
-            return Err(Refusal::new(ErrorCode::PresenceTooLarge, message));
-        }
-        self.check_room_limit(key, &room)?;
-        let identity = self.identity(key).ok_or_else(super::start::not_open)?;
-        let Some(ticket) = self.begin(key) else { return Ok(()) };
-        let connection = self.conns[key as usize].session.connection;
-        let (services, since_revocation) = (self.services.clone(), self.revocation_number());
-        self.run(
-            async move {
-                let ask = |action| Question {
-                    identity: Arc::clone(&identity),
-                    connection,
-                    room: room.clone(),
-                    action,
-                };
-                let entry = permit_entry(&services, ask, options).await;
-                move |sessions: &mut Self| sessions.permitted(ticket, id, entry, since_revocation)
-            }
-            .instrument(tracing::debug_span!("session.join")),
-        );
-        Ok(())
-    }
-
-    pub(super) fn check_room_limit(&mut self, key: Key, room: &Room) -> Result<(), Refusal> {
-        let max = self.services.config.rooms_max;
-        let known = self.local.find(room);
-        let Some(session) = self.session(key) else {
-            return Ok(());
-        };
-        let member = known.is_some_and(|room| session.membership(room).is_some());
-        if !member && session.memberships.len() + session.joining().len() >= max {
-            return Err(Refusal::new(
-                ErrorCode::RoomLimit,
-                format!("a connection is in at most {max} rooms"),
-            ));
-        }
-        Ok(())
-    }
-
-    fn permitted(&mut self, ticket: Ticket, id: u32, entry: Result<Entry, Refusal>, since_revocation: u64) {
-        if self.alive(ticket).is_none() {
-            return;
-        }
-        let leased = self.may_deliver();
-        let allowed = |entry: Entry| {
-            if self.revoked_since(since_revocation, ticket.key, entry.permit.room()) {
-                return Err(forbidden());
-            }
-            if leased { Ok(entry) } else { Err(unavailable()) }
-        };
-        match entry.and_then(allowed) {
-            Ok(entry) if entry.is_change_only() && self.is_member(ticket.key, entry.permit.room()) => {
-                self.change_membership(ticket, id, entry);
-                self.done(ticket);
-            }
-            Ok(entry) => self.enter(ticket, vec![entry], Cause::Command(id), since_revocation),
-            Err(refusal) => {
-                self.refuse(ticket.key, id, refusal);
-                self.done(ticket);
-            }
-        }
-    }
-
     /// Starts to enter rooms; goes on in [`Self::entered`]. `since_revocation` is the number of the next revocation when
     /// the permits were asked for.
     pub(super) fn enter(&mut self, ticket: Ticket, mut entries: Vec<Entry>, cause: Cause, since_revocation: u64) {
@@ -332,7 +256,13 @@ impl<L: Link> Sessions<L> {
     }
 
     /// Enters a member into the room's presence; answers the roster if it wants to see it.
-    fn show_presence(&mut self, key: Key, room_key: RoomKey, permit: &Permit, options: JoinOptions) -> Option<Roster> {
+    pub(super) fn show_presence(
+        &mut self,
+        key: Key,
+        room_key: RoomKey,
+        permit: &Permit,
+        options: JoinOptions,
+    ) -> Option<Roster> {
         let (room, presence) = (permit.room(), Arc::clone(self.services.rooms.presence()));
         let member = self.session(key).and_then(|session| session.member())?;
         if presence.enter(room, &member, options.state).is_err() {
@@ -351,7 +281,7 @@ impl<L: Link> Sessions<L> {
     }
 
     /// Hands a member everything that is in line for it; answers where it stands then.
-    fn hand_line(&mut self, key: Key, room: &Room) -> Option<Position> {
+    pub(super) fn hand_line(&mut self, key: Key, room: &Room) -> Option<Position> {
         let room_key = self.local.find(room)?;
         let membership = self.session(key)?.membership(room_key)?;
         let (slot, start) = (membership.slot, membership.start);
@@ -360,31 +290,6 @@ impl<L: Link> Sessions<L> {
             self.hand_one(room_key, key, item);
         }
         last.filter(|last| last.offset >= start)
-    }
-
-    /// Joined again without a position: only presence and state change, and nothing of the stream is lost or repeated.
-    fn change_membership(&mut self, ticket: Ticket, id: u32, entry: Entry) {
-        let room = entry.permit.room().clone();
-        let Some(position) = self.hand_line(ticket.key, &room) else {
-            return self.refuse(ticket.key, id, unavailable());
-        };
-        let Some(room_key) = self.local.find(&room) else { return };
-        self.unobserve(ticket.key, room_key, &room);
-        let roster = self.show_presence(ticket.key, room_key, &entry.permit, entry.options);
-        if let Some(membership) = self
-            .session(ticket.key)
-            .and_then(|session| session.membership_mut(room_key))
-        {
-            membership.presence = roster.as_ref().and_then(|roster| NonZeroU64::new(roster.version));
-        }
-        let joined = Joined {
-            room,
-            position,
-            recovered: false,
-            replayed: 0,
-            roster,
-        };
-        self.answer(ticket.key, id, &Message::Joined(joined));
     }
 
     fn replay(&mut self, key: Key, replay: &Replay) {
@@ -428,32 +333,4 @@ struct Replay {
     room: RoomKey,
     past: Vec<Arc<Event>>,
     held: Vec<Item>,
-}
-
-async fn permit_entry(
-    services: &super::sessions::Services,
-    ask: impl Fn(Action) -> Question,
-    options: JoinOptions,
-) -> Result<Entry, Refusal> {
-    let denied = |denied: crate::policy::Denied| {
-        tracing::debug!(rule = denied.rule.as_deref(), reason = &*denied.reason, "join denied");
-        forbidden()
-    };
-    let permit = services.policy.authorize(ask(Action::Join)).await.map_err(denied)?;
-    if options.presence {
-        services.policy.authorize(ask(Action::Presence)).await.map_err(denied)?;
-    }
-    let mut may_read_history = None;
-    if options.since.is_some() {
-        may_read_history = Some(services.policy.authorize(ask(Action::History)).await.is_ok());
-    } else if options.rewind > 0 {
-        services.policy.authorize(ask(Action::History)).await.map_err(denied)?;
-        may_read_history = Some(true);
-    }
-    Ok(Entry {
-        permit,
-        options,
-        may_read_history,
-        granted: false,
-    })
 }

@@ -1,0 +1,144 @@
+//! The join command: asks for the permits, then enters the room. Who is in it already may only want another presence.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use tracing::Instrument;
+
+use super::enter::{Cause, Entry};
+use super::link::Link;
+use super::sessions::{Services, Sessions, Ticket};
+use super::start::{forbidden, not_open, unavailable};
+use super::{JoinOptions, Joined, Message, Refusal};
+use crate::error::ErrorCode;
+use crate::hub::local::Key;
+use crate::policy::{Action, Denied, Question};
+use crate::room::Room;
+
+impl<L: Link> Sessions<L> {
+    /// The join command: asks for the permits, then enters.
+    pub(super) fn join(&mut self, key: Key, id: u32, room: &str, options: JoinOptions) -> Result<(), Refusal> {
+        let room = self.room(key, room)?;
+        let config = &self.services.config;
+        if options
+            .state
+            .as_ref()
+            .is_some_and(|state| state.as_str().len() > config.state_bytes_max)
+        {
+            let message = format!("a presence state has at most {} bytes", config.state_bytes_max);
+            return Err(Refusal::new(ErrorCode::PresenceTooLarge, message));
+        }
+        self.check_room_limit(key, &room)?;
+        let identity = self.identity(key).ok_or_else(not_open)?;
+        let Some(ticket) = self.begin(key) else { return Ok(()) };
+        let connection = self.conns[key as usize].session.connection;
+        let (services, since_revocation) = (self.services.clone(), self.revocation_number());
+        self.run(
+            async move {
+                let ask = |action| Question {
+                    identity: Arc::clone(&identity),
+                    connection,
+                    room: room.clone(),
+                    action,
+                };
+                let entry = permit_entry(&services, ask, options).await;
+                move |sessions: &mut Self| sessions.permitted(ticket, id, entry, since_revocation)
+            }
+            .instrument(tracing::debug_span!("session.join")),
+        );
+        Ok(())
+    }
+
+    pub(super) fn check_room_limit(&mut self, key: Key, room: &Room) -> Result<(), Refusal> {
+        let max = self.services.config.rooms_max;
+        let known = self.local.find(room);
+        let Some(session) = self.session(key) else {
+            return Ok(());
+        };
+        let member = known.is_some_and(|room| session.membership(room).is_some());
+        if !member && session.memberships.len() + session.joining().len() >= max {
+            return Err(Refusal::new(
+                ErrorCode::RoomLimit,
+                format!("a connection is in at most {max} rooms"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn permitted(&mut self, ticket: Ticket, id: u32, entry: Result<Entry, Refusal>, since_revocation: u64) {
+        if self.alive(ticket).is_none() {
+            return;
+        }
+        let leased = self.may_deliver();
+        let allowed = |entry: Entry| {
+            if self.revoked_since(since_revocation, ticket.key, entry.permit.room()) {
+                return Err(forbidden());
+            }
+            if leased { Ok(entry) } else { Err(unavailable()) }
+        };
+        match entry.and_then(allowed) {
+            Ok(entry) if entry.is_change_only() && self.is_member(ticket.key, entry.permit.room()) => {
+                self.change_membership(ticket, id, entry);
+                self.done(ticket);
+            }
+            Ok(entry) => self.enter(ticket, vec![entry], Cause::Command(id), since_revocation),
+            Err(refusal) => {
+                self.refuse(ticket.key, id, refusal);
+                self.done(ticket);
+            }
+        }
+    }
+
+    /// Joined again without a position: only presence and state change, and nothing of the stream is lost or repeated.
+    fn change_membership(&mut self, ticket: Ticket, id: u32, entry: Entry) {
+        let room = entry.permit.room().clone();
+        let Some(position) = self.hand_line(ticket.key, &room) else {
+            return self.refuse(ticket.key, id, unavailable());
+        };
+        let Some(room_key) = self.local.find(&room) else { return };
+        self.unobserve(ticket.key, room_key, &room);
+        let roster = self.show_presence(ticket.key, room_key, &entry.permit, entry.options);
+        if let Some(membership) = self
+            .session(ticket.key)
+            .and_then(|session| session.membership_mut(room_key))
+        {
+            membership.presence = roster.as_ref().and_then(|roster| NonZeroU64::new(roster.version));
+        }
+        let joined = Joined {
+            room,
+            position,
+            recovered: false,
+            replayed: 0,
+            roster,
+        };
+        self.answer(ticket.key, id, &Message::Joined(joined));
+    }
+}
+
+async fn permit_entry(
+    services: &Services,
+    ask: impl Fn(Action) -> Question,
+    options: JoinOptions,
+) -> Result<Entry, Refusal> {
+    let denied = |denied: Denied| {
+        tracing::debug!(rule = denied.rule.as_deref(), reason = &*denied.reason, "join denied");
+        forbidden()
+    };
+    let permit = services.policy.authorize(ask(Action::Join)).await.map_err(denied)?;
+    if options.presence {
+        services.policy.authorize(ask(Action::Presence)).await.map_err(denied)?;
+    }
+    let mut may_read_history = None;
+    if options.since.is_some() {
+        may_read_history = Some(services.policy.authorize(ask(Action::History)).await.is_ok());
+    } else if options.rewind > 0 {
+        services.policy.authorize(ask(Action::History)).await.map_err(denied)?;
+        may_read_history = Some(true);
+    }
+    Ok(Entry {
+        permit,
+        options,
+        may_read_history,
+        granted: false,
+    })
+}
