@@ -11,19 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll};
-use slab::Slab;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::lingering::Lingering;
+use super::lingering::{LINGERING_SERIAL, Lingering};
 use super::native::{self, DecodeError, Encoding};
 use super::socket::{Got, Shared, Socket, SocketId};
 use super::websocket::frame::{self, CloseFrame, Incoming, Limits};
 use crate::error::CloseReason;
 use crate::session::link::Link;
 use crate::session::outbox;
-use crate::session::{Admission, Closed, Place, Post, Request, Services, Sessions};
+use crate::session::{Admission, Place, Post, Request, Services, Sessions};
 
 /// The bounds of a shard's sockets.
 #[derive(Debug, Clone, Default)]
@@ -72,12 +71,6 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// How many times in a row one socket is read before others get their turn.
 const READS_MAX: usize = 4;
 
-/// The most ended connections that are given time to go.
-const LINGERING_MAX: usize = 4096;
-
-/// Marks the tokens of ended connections.
-const LINGERING_SERIAL: u32 = u32::MAX;
-
 /// How often the shard looks at what is due.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -104,7 +97,7 @@ pub struct Shard {
     partial: Vec<SocketId>,
     /// Something was not written because the lease did not hold.
     withheld: bool,
-    lingering: Slab<Lingering>,
+    lingering: Lingering,
     admission: Arc<Admission>,
 }
 
@@ -133,7 +126,7 @@ impl Shard {
             stalled: Vec::new(),
             partial: Vec::new(),
             withheld: false,
-            lingering: Slab::new(),
+            lingering: Lingering::default(),
         })
     }
 
@@ -221,7 +214,7 @@ impl Shard {
             for event in &events {
                 let id = SocketId::of(event.token());
                 if id.serial == LINGERING_SERIAL {
-                    self.advance_lingering(id.key as usize);
+                    self.lingering.advance(id.key, &mut self.buffer);
                     continue;
                 }
                 if may_flush && event.is_writable() {
@@ -373,18 +366,7 @@ impl Shard {
             self.check_stalled(now_ms);
         }
         self.check_partial(now_ms);
-        let over: Vec<usize> = self
-            .lingering
-            .iter()
-            .filter(|(_, end)| end.is_over(now_ms))
-            .map(|(index, _)| index)
-            .collect();
-        for index in over {
-            self.lingering.remove(index);
-        }
-        if self.lingering.is_empty() {
-            self.lingering.shrink_to_fit();
-        }
+        self.lingering.end_overdue(now_ms);
     }
 
     /// Closes the peers whose oldest queued frame has waited too long.
@@ -423,54 +405,8 @@ impl Shard {
     fn reap(&mut self) {
         for closed in self.sessions.take_closed() {
             self.admission.leave(closed.link.place);
-            self.see_off(closed);
-        }
-    }
-
-    fn see_off(&mut self, closed: Closed<Socket>) {
-        let Closed {
-            mut link, reason, why, ..
-        } = closed;
-        let farewell = match (reason, link.peer_close.take()) {
-            (CloseReason::ClientLeft, None) => return,
-            (CloseReason::ClientLeft, Some(CloseFrame { code: None })) => frame::close_without_code(),
-            (CloseReason::ClientLeft, Some(CloseFrame { code: Some(code) })) => frame::close(code, ""),
-            (reason, _) if why.is_empty() => frame::close(reason.code(), reason.as_str()),
-            (reason, _) => frame::close(reason.code(), &why),
-        };
-        if self.lingering.len() >= LINGERING_MAX {
-            return;
-        }
-        let (mut stream, mut outbox) = link.into_parts();
-        let now_ms = self.sessions.now_ms();
-        outbox.end_with(farewell, now_ms);
-        let entry = self.lingering.vacant_entry();
-        let key = u32::try_from(entry.key()).expect("few connections linger");
-        let token = SocketId {
-            key,
-            serial: LINGERING_SERIAL,
-        }
-        .token();
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if self
-            .poll
-            .get_ref()
-            .registry()
-            .reregister(&mut stream, token, interest)
-            .is_ok()
-        {
-            entry.insert(Lingering::new(stream, outbox, now_ms));
-            self.advance_lingering(key as usize);
-        }
-    }
-
-    fn advance_lingering(&mut self, index: usize) {
-        let done = self
-            .lingering
-            .get_mut(index)
-            .is_some_and(|end| end.advance(&mut self.buffer));
-        if done {
-            self.lingering.remove(index);
+            let (registry, now_ms) = (self.poll.get_ref().registry(), self.sessions.now_ms());
+            self.lingering.see_off(closed, registry, &mut self.buffer, now_ms);
         }
     }
 }
