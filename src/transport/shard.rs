@@ -4,8 +4,9 @@
 //! channels stay ordinary tokio while a connection costs the runtime nothing. Bytes are read into one buffer of the
 //! shard and parsed there; frames are written straight to the socket when nothing is queued for it.
 
+mod read;
+
 use std::cell::RefCell;
-use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +16,15 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use self::read::ReadOff;
 use super::lingering::{LINGERING_SERIAL, Lingering};
-use super::native::{self, DecodeError, Encoding};
-use super::socket::{Got, Shared, Socket, SocketId};
-use super::websocket::frame::{self, CloseFrame, Incoming, Limits};
+use super::native::Encoding;
+use super::socket::{Shared, Socket, SocketId};
+use super::websocket::frame::Limits;
 use crate::error::CloseReason;
 use crate::session::link::Link;
 use crate::session::outbox;
-use crate::session::{Admission, Place, Post, Request, Services, Sessions};
+use crate::session::{Admission, Place, Post, Services, Sessions};
 
 /// The bounds of a shard's sockets.
 #[derive(Debug, Clone, Default)]
@@ -68,21 +70,8 @@ pub struct Upgraded {
 /// The size of the buffer all sockets of a shard are read into, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// How many times in a row one socket is read before others get their turn.
-const READS_MAX: usize = 4;
-
 /// How often the shard looks at what is due.
 const TICK: Duration = Duration::from_millis(250);
-
-/// What was read off a socket.
-#[derive(Debug)]
-enum ReadOff {
-    Decoded(Result<Request, DecodeError>),
-    Ping(Vec<u8>),
-    Pong,
-    Close(CloseFrame),
-    Unsupported,
-}
 
 /// One shard.
 pub struct Shard {
@@ -255,108 +244,6 @@ impl Shard {
 
     fn socket(&mut self, id: SocketId) -> Option<&mut Socket> {
         self.sessions.link(id.key).filter(|socket| socket.id == id)
-    }
-
-    fn read_again(&mut self) {
-        let again = std::mem::take(&mut *self.shared.again.borrow_mut());
-        for id in again {
-            self.read(id, true);
-        }
-    }
-
-    /// Reads a socket until it is empty. A short read empties it, unless the peer may have ended its side: that is only
-    /// seen by reading on.
-    fn read(&mut self, id: SocketId, ended: bool) {
-        for _ in 0..READS_MAX {
-            let Some(socket) = self.sessions.link(id.key).filter(|socket| socket.id == id) else {
-                return;
-            };
-            match socket.read(&mut self.buffer) {
-                Got::Bytes(count) => self.feed(id, count),
-                Got::Last(count) => {
-                    self.feed(id, count);
-                    if !ended {
-                        return;
-                    }
-                }
-                Got::Nothing => return,
-                Got::End => return self.sessions.close(id.key, CloseReason::ClientLeft),
-            }
-        }
-        self.shared.again.borrow_mut().push(id);
-    }
-
-    /// Parses what was read and carries it out.
-    fn feed(&mut self, id: SocketId, count: usize) {
-        let now_ms = self.sessions.now_ms();
-        let Some(socket) = self.sessions.link(id.key).filter(|socket| socket.id == id) else {
-            return;
-        };
-        let (encoding, read_off) = (socket.encoding, &mut self.read_off);
-        let fed = socket.reader.feed(
-            &mut self.buffer[..count],
-            &self.shared.frames,
-            now_ms,
-            &mut |incoming| {
-                read_off.push(match incoming {
-                    Incoming::Text(text) if encoding == Encoding::Json => ReadOff::Decoded(native::json::decode(text)),
-                    Incoming::Binary(bytes) if encoding == Encoding::Protobuf => {
-                        ReadOff::Decoded(native::protobuf::decode(bytes))
-                    }
-                    Incoming::Text(_) | Incoming::Binary(_) => ReadOff::Unsupported,
-                    Incoming::Ping(payload) => ReadOff::Ping(payload.to_vec()),
-                    Incoming::Pong => ReadOff::Pong,
-                    Incoming::Close(close) => ReadOff::Close(close),
-                });
-                ControlFlow::Continue(())
-            },
-        );
-        if socket.reader.partial_since_ms() == Some(now_ms) {
-            self.partial.push(id);
-        }
-        self.sessions.seen(id.key);
-        let mut read_off = std::mem::take(&mut self.read_off);
-        for item in read_off.drain(..) {
-            self.carry_out(id, item);
-        }
-        self.read_off = read_off;
-        if let Err(reason) = fed {
-            self.sessions.close(id.key, reason);
-        }
-    }
-
-    fn carry_out(&mut self, id: SocketId, item: ReadOff) {
-        match item {
-            ReadOff::Decoded(Ok(request)) => self.sessions.command(id.key, request),
-            ReadOff::Decoded(Err(error)) => self.sessions.malformed(id.key, error.id, error.refusal()),
-            ReadOff::Unsupported => self.sessions.close(id.key, CloseReason::UnsupportedData),
-            ReadOff::Ping(payload) => self.control_frame(id, Some(&payload)),
-            ReadOff::Pong => self.control_frame(id, None),
-            ReadOff::Close(close) => {
-                if let Some(socket) = self.socket(id) {
-                    socket.peer_close = Some(close);
-                }
-                self.sessions.close(id.key, CloseReason::ClientLeft);
-            }
-        }
-    }
-
-    fn control_frame(&mut self, id: SocketId, ping: Option<&[u8]>) {
-        let now_ms = self.sessions.now_ms();
-        let second = u16::try_from(now_ms / 1000 % 65_536).expect("a remainder of 65,536");
-        let Some(socket) = self.socket(id) else { return };
-        if socket.is_flooded(second) {
-            return self.sessions.close(id.key, CloseReason::Flooding);
-        }
-        let Some(payload) = ping else { return };
-        // A peer that does not read gets no pongs on top: one per flush is enough of an answer (RFC 6455, 5.5.3).
-        if socket.backlog_bytes() == 0
-            && socket
-                .send(&frame::pong(payload), crate::session::link::Kind::Live, now_ms)
-                .is_err()
-        {
-            self.sessions.close(id.key, CloseReason::ClientLeft);
-        }
     }
 
     fn tick(&mut self) {

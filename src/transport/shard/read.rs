@@ -1,0 +1,124 @@
+//! What clients send: read into the shard's buffer, parsed there, and carried out.
+
+use std::ops::ControlFlow;
+
+use super::Shard;
+use crate::error::CloseReason;
+use crate::session::Request;
+use crate::session::link::{Kind, Link as _};
+use crate::transport::native::{self, DecodeError, Encoding};
+use crate::transport::socket::{Got, SocketId};
+use crate::transport::websocket::frame::{self, CloseFrame, Incoming};
+
+/// How many times in a row one socket is read before others get their turn.
+const READS_MAX: usize = 4;
+
+/// What was read off a socket.
+#[derive(Debug)]
+pub(super) enum ReadOff {
+    Decoded(Result<Request, DecodeError>),
+    Ping(Vec<u8>),
+    Pong,
+    Close(CloseFrame),
+    Unsupported,
+}
+
+impl Shard {
+    pub(super) fn read_again(&mut self) {
+        let again = std::mem::take(&mut *self.shared.again.borrow_mut());
+        for id in again {
+            self.read(id, true);
+        }
+    }
+
+    /// Reads a socket until it is empty. A short read empties it, unless the peer may have ended its side: that is only
+    /// seen by reading on.
+    pub(super) fn read(&mut self, id: SocketId, ended: bool) {
+        for _ in 0..READS_MAX {
+            let Some(socket) = self.sessions.link(id.key).filter(|socket| socket.id == id) else {
+                return;
+            };
+            match socket.read(&mut self.buffer) {
+                Got::Bytes(count) => self.feed(id, count),
+                Got::Last(count) => {
+                    self.feed(id, count);
+                    if !ended {
+                        return;
+                    }
+                }
+                Got::Nothing => return,
+                Got::End => return self.sessions.close(id.key, CloseReason::ClientLeft),
+            }
+        }
+        self.shared.again.borrow_mut().push(id);
+    }
+
+    /// Parses what was read and carries it out.
+    pub(super) fn feed(&mut self, id: SocketId, count: usize) {
+        let now_ms = self.sessions.now_ms();
+        let Some(socket) = self.sessions.link(id.key).filter(|socket| socket.id == id) else {
+            return;
+        };
+        let (encoding, read_off) = (socket.encoding, &mut self.read_off);
+        let fed = socket.reader.feed(
+            &mut self.buffer[..count],
+            &self.shared.frames,
+            now_ms,
+            &mut |incoming| {
+                read_off.push(match incoming {
+                    Incoming::Text(text) if encoding == Encoding::Json => ReadOff::Decoded(native::json::decode(text)),
+                    Incoming::Binary(bytes) if encoding == Encoding::Protobuf => {
+                        ReadOff::Decoded(native::protobuf::decode(bytes))
+                    }
+                    Incoming::Text(_) | Incoming::Binary(_) => ReadOff::Unsupported,
+                    Incoming::Ping(payload) => ReadOff::Ping(payload.to_vec()),
+                    Incoming::Pong => ReadOff::Pong,
+                    Incoming::Close(close) => ReadOff::Close(close),
+                });
+                ControlFlow::Continue(())
+            },
+        );
+        if socket.reader.partial_since_ms() == Some(now_ms) {
+            self.partial.push(id);
+        }
+        self.sessions.seen(id.key);
+        let mut read_off = std::mem::take(&mut self.read_off);
+        for item in read_off.drain(..) {
+            self.carry_out(id, item);
+        }
+        self.read_off = read_off;
+        if let Err(reason) = fed {
+            self.sessions.close(id.key, reason);
+        }
+    }
+
+    fn carry_out(&mut self, id: SocketId, item: ReadOff) {
+        match item {
+            ReadOff::Decoded(Ok(request)) => self.sessions.command(id.key, request),
+            ReadOff::Decoded(Err(error)) => self.sessions.malformed(id.key, error.id, error.refusal()),
+            ReadOff::Unsupported => self.sessions.close(id.key, CloseReason::UnsupportedData),
+            ReadOff::Ping(payload) => self.control_frame(id, Some(&payload)),
+            ReadOff::Pong => self.control_frame(id, None),
+            ReadOff::Close(close) => {
+                if let Some(socket) = self.socket(id) {
+                    socket.peer_close = Some(close);
+                }
+                self.sessions.close(id.key, CloseReason::ClientLeft);
+            }
+        }
+    }
+
+    fn control_frame(&mut self, id: SocketId, ping: Option<&[u8]>) {
+        let now_ms = self.sessions.now_ms();
+        let second = u16::try_from(now_ms / 1000 % 65_536).expect("a remainder of 65,536");
+        let Some(socket) = self.socket(id) else { return };
+        if socket.is_flooded(second) {
+            return self.sessions.close(id.key, CloseReason::Flooding);
+        }
+        let Some(payload) = ping else { return };
+        // A peer that does not read gets no pongs on top: one per flush is enough of an answer (RFC 6455, 5.5.3).
+        if socket.backlog_bytes() == 0 && socket.send(&frame::pong(payload), Kind::Live, now_ms).is_err() {
+            self.sessions.close(id.key, CloseReason::ClientLeft);
+        }
+    }
+}
