@@ -35,6 +35,9 @@ pub use subscription::Subscription;
 /// The oldest server that has what is used here: batched direct gets (NATS ADR-31).
 pub const SERVER_VERSION_MIN: (u16, u16) = (2, 11);
 
+/// How long it may take a cluster to make a stream: as long as an election.
+const STREAM_MADE_WITHIN: Duration = Duration::from_secs(10);
+
 /// Why there is no connection to NATS, or not one that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsError {
@@ -129,6 +132,14 @@ impl Nats {
     pub fn jetstream(&self) -> async_nats::jetstream::Context {
         let mut context = async_nats::jetstream::new(self.control.client());
         context.set_timeout(self.config.request_timeout);
+        context
+    }
+
+    /// The same, with more patience: before a cluster answers that a stream is made, its servers have elected a leader for it.
+    #[must_use]
+    pub fn jetstream_to_make_streams(&self) -> async_nats::jetstream::Context {
+        let mut context = self.jetstream();
+        context.set_timeout(self.config.request_timeout.max(STREAM_MADE_WITHIN));
         context
     }
 

@@ -114,7 +114,8 @@ impl NatsBus {
         let settings = nats.config().clone();
         let connects = nats.fanout().connects();
         let server = Server::new(nats, config.reads_in_flight_max.max(1));
-        let infos = streams::ensure_all(&server.context(), &settings, server.nats.subjects(), &config).await?;
+        let making = server.nats.jetstream_to_make_streams();
+        let infos = streams::ensure_all(&making, &settings, server.nats.subjects(), &config).await?;
         let partitions = stream::iter(infos.iter().map(StreamState::of).enumerate())
             .map(|(number, state)| known(&server, number, state, connects))
             .buffered(AT_ONCE)

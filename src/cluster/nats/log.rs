@@ -114,7 +114,7 @@ impl Log {
             duplicate_window: Duration::from_secs(120),
             ..StreamConfig::default()
         };
-        let made = self.nats.jetstream().get_or_create_stream(stream).await;
+        let made = self.nats.jetstream_to_make_streams().get_or_create_stream(stream).await;
         made.map_err(|error| NatsError::JetStream(error.to_string()))
     }
 
