@@ -195,9 +195,10 @@ pub fn policy() -> RulePolicy {
     ];
     let rule = |name: &str, room: &str, when: Option<&str>| RuleConfig {
         name: name.to_owned(),
-        room: room.to_owned(),
+        room: Some(room.to_owned()),
         allow: everything.to_vec(),
         events: Vec::new(),
+        methods: Vec::new(),
         when: when.map(str::to_owned),
         authorizer: false,
         validate: false,

@@ -29,10 +29,10 @@ pub use config::{ActionName, AuthorizerConfig, Config, ConnectConfig, PolicyErro
 pub use permit::{Permit, Service};
 pub use rules::RulePolicy;
 
-/// What somebody wants to do in a room.
+/// What a client wants to do in a room. Whatever a command does is one of these: the session asks before it acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Become a member and receive its events.
+    /// Become a member: receive its events and last values, and be shown there with a state of one's own.
     Join,
     /// Publish an event of this name.
     Publish(EventName),
@@ -40,6 +40,8 @@ pub enum Action {
     Presence,
     /// Read past events, by a history query or by resuming.
     History,
+    /// Ask a backend by this method, about the room or, where it is nameless, about none.
+    Request(EventName),
 }
 
 impl Action {
@@ -51,6 +53,7 @@ impl Action {
             Self::Publish(_) => "publish",
             Self::Presence => "presence",
             Self::History => "history",
+            Self::Request(_) => "request",
         }
     }
 }
@@ -62,7 +65,7 @@ pub struct Question {
     pub identity: Arc<Identity>,
     /// Over which connection; an authorizer may want to know.
     pub connection: ConnectionId,
-    /// The room. Its tenant is always the asker's.
+    /// The room. Its tenant is always the asker's. Nameless only for a request that is about no room.
     pub room: Room,
     /// What for.
     pub action: Action,

@@ -113,11 +113,18 @@ impl Room {
         Ok(Self { key: key.into() })
     }
 
-    /// The room of what is handed to a connection directly. It has no name, so nobody can name, join or publish to it.
+    /// The room of what is about none: an event sent to one connection, a request without a room. No command can name
+    /// it, so it is never joined or published to.
     #[must_use]
     pub fn nameless(tenant: &Tenant) -> Self {
         let key = format!("{}{SEPARATOR}", tenant.0);
         Self { key: key.into() }
+    }
+
+    /// Whether this is the [`Self::nameless`] room of its tenant.
+    #[must_use]
+    pub fn is_nameless(&self) -> bool {
+        self.key.ends_with(SEPARATOR)
     }
 
     /// Whether this is the room of that name in that tenant.
@@ -189,6 +196,7 @@ mod tests {
     fn a_nameless_room_is_no_room_of_a_name() {
         let direct = Room::nameless(&Tenant::parse("a").unwrap());
         assert_eq!((direct.tenant(), direct.name()), ("a", ""));
+        assert!(direct.is_nameless() && !room("a", "b").is_nameless());
     }
 
     #[test]

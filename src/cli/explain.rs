@@ -30,11 +30,15 @@ pub(super) struct Explain {
     /// What for
     #[arg(value_enum)]
     action: ActionArgument,
-    /// The room
-    room: String,
+    /// The room; a request may go without one
+    #[arg(required_if_eq_any([("action", "join"), ("action", "publish"), ("action", "presence"), ("action", "history")]))]
+    room: Option<String>,
     /// The event's name, for publish
     #[arg(long, value_name = "NAME", required_if_eq("action", "publish"))]
     event: Option<String>,
+    /// The method, for request
+    #[arg(long, value_name = "NAME", required_if_eq("action", "request"))]
+    method: Option<String>,
     /// Print the answer as JSON
     #[arg(long)]
     json: bool,
@@ -46,6 +50,7 @@ enum ActionArgument {
     Publish,
     Presence,
     History,
+    Request,
 }
 
 impl Explain {
@@ -88,7 +93,10 @@ impl Explain {
             .or(claimed)
             .unwrap_or_else(|| names.tenant_default.clone());
         let tenant = Tenant::parse(&tenant).map_err(|error| wrong("the tenant", &error))?;
-        let room = Room::parse(&tenant, &self.room).map_err(|error| wrong("the room", &error))?;
+        let room = match &self.room {
+            Some(room) => Room::parse(&tenant, room).map_err(|error| wrong("the room", &error))?,
+            None => Room::nameless(&tenant),
+        };
         let identity = Identity {
             tenant,
             user: UserId::parse(&user).map_err(|error| wrong("the user", &error))?,
@@ -111,6 +119,10 @@ impl Explain {
             ActionArgument::Publish => {
                 let name = EventName::parse(self.event.as_deref().unwrap_or_default());
                 Action::Publish(name.map_err(|error| Failure::Usage(format!("--event {error}")))?)
+            }
+            ActionArgument::Request => {
+                let method = EventName::parse(self.method.as_deref().unwrap_or_default());
+                Action::Request(method.map_err(|error| Failure::Usage(format!("--method {error}")))?)
             }
         })
     }

@@ -75,6 +75,7 @@ impl Authorizer {
             Action::Publish(name) => (v1::Action::Publish, name.as_str()),
             Action::Presence => (v1::Action::Presence, ""),
             Action::History => (v1::Action::History, ""),
+            Action::Request(method) => (v1::Action::Request, method.as_str()),
         };
         let key = self.key(&question.identity, action, Some(question.room.clone()), event);
         self.answer(key, &question.identity, question.connection).await

@@ -22,6 +22,7 @@ use self::kind::Kind;
 /// Fields of `room` besides the captures of the pattern.
 pub(super) const ROOM_FIELDS: [&str; 2] = ["name", "tenant"];
 const EVENT_FIELDS: [&str; 1] = ["name"];
+const REQUEST_FIELDS: [&str; 1] = ["method"];
 const USER_FIELDS: [&str; 2] = ["id", "tenant"];
 
 /// The deepest expression: evaluation recurses, on whichever thread asks.
@@ -34,6 +35,8 @@ pub(super) struct Scope {
     pub captures: Option<Vec<String>>,
     /// Whether the rule is about publishing, and so has an event.
     pub event: bool,
+    /// Whether the rule is about requests, and so has a method.
+    pub request: bool,
 }
 
 /// What is wrong, and where.
@@ -140,11 +143,17 @@ impl Checker<'_> {
             "user" => Ok(Kind::User),
             "room" if self.scope.captures.is_some() => Ok(Kind::Room),
             "event" if self.scope.event => Ok(Kind::Event),
+            "request" if self.scope.request => Ok(Kind::Request),
             "room" => Err(self.finding(node, "there is no room in this condition".to_owned())),
             "event" => Err(self.hinted(
                 node,
                 "there is no event in this condition".to_owned(),
                 "`event` is known only in rules that allow nothing but publish".to_owned(),
+            )),
+            "request" => Err(self.hinted(
+                node,
+                "there is no request in this condition".to_owned(),
+                "`request` is known only in rules that allow nothing but request".to_owned(),
             )),
             _ => Err(self.unknown(node, "variable", name, &self.variables())),
         }
@@ -154,6 +163,7 @@ impl Checker<'_> {
         let mut known = vec!["claims", "user"];
         known.extend(self.scope.captures.is_some().then_some("room"));
         known.extend(self.scope.event.then_some("event"));
+        known.extend(self.scope.request.then_some("request"));
         known.extend(self.locals.iter().map(String::as_str));
         known
     }
@@ -170,6 +180,7 @@ impl Checker<'_> {
             Kind::Claims | Kind::Map | Kind::Dyn => Ok(Kind::Dyn),
             Kind::Room => self.known_field(node, "room", key, &self.room_fields()),
             Kind::Event => self.known_field(node, "event", key, &EVENT_FIELDS),
+            Kind::Request => self.known_field(node, "request", key, &REQUEST_FIELDS),
             Kind::User => self.known_field(node, "user", key, &USER_FIELDS),
             other => Err(self.finding(node, format!("{other} has no field `{key}`"))),
         }

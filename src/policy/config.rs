@@ -11,8 +11,8 @@ use crate::room::PatternError;
 /// Permission: rules, conditions for connecting, and rooms everybody is put into. The default allows nothing.
 ///
 /// Rules only ever allow. A question is allowed when at least one rule allows it: the rule's pattern matches the room,
-/// its `allow` names the action, its `events` match the event, its `when` is true, and the authorizer (if the rule asks
-/// it) agrees. Their order matters only for which rule is named in logs and permits: the first.
+/// its `allow` names the action, its `events` or `methods` match the event or the method, its `when` is true, and the
+/// authorizer (if the rule asks it) agrees. Their order matters only for which rule is named in logs and permits: the first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -64,6 +64,8 @@ pub enum ActionName {
     Presence,
     /// Read past events.
     History,
+    /// Ask a backend.
+    Request,
 }
 
 /// One rule. See [`Config`] for how rules combine.
@@ -72,16 +74,21 @@ pub enum ActionName {
 pub struct RuleConfig {
     /// The name, shown in logs and by `explain`; unique.
     pub name: String,
-    /// The rooms, as a pattern: `project:{project}`, `doc:{path*}`.
-    pub room: String,
+    /// The rooms, as a pattern: `project:{project}`, `doc:{path*}`. A rule without one is about requests that name no
+    /// room, and allows nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<String>,
     /// What is allowed there.
     pub allow: Vec<ActionName>,
     /// For `publish`: the event names, exact or with a trailing `*` (`task:*`). Every event when empty.
     #[serde(default)]
     pub events: Vec<String>,
+    /// For `request`: the methods, exact or with a trailing `*` (`task:*`). Every method when empty.
+    #[serde(default)]
+    pub methods: Vec<String>,
     /// The condition, in CEL (at most 2 KiB). Variables: `claims`, `user` (`id`, `tenant`), `room` (`name`, `tenant`,
-    /// and the variables of the pattern), and `event` (`name`) in rules that allow only `publish`. None means always. An
-    /// expression that fails (a claim that is not there) counts as false; `has(claims.x)` asks first.
+    /// and the variables of the pattern), `event` (`name`) in rules that allow only `publish`, and `request` (`method`) in
+    /// rules that allow only `request`. None means always. An expression that fails (a claim that is not there) counts as false; `has(claims.x)` asks first.
     #[serde(default)]
     pub when: Option<String>,
     /// Whether the authorizer must agree as well.

@@ -98,6 +98,8 @@ impl Service {
             Action::Publish(_) => self.publish,
             Action::Presence | Action::History => self.read,
             Action::Join => self.manage,
+            // Requests are what clients ask backends.
+            Action::Request(_) => false,
         };
         let refusal = match (self.serves(room.tenant()), scope) {
             (true, true) => return Ok(Permit::grant(room, action, self.name.clone(), false)),

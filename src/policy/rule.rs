@@ -8,7 +8,8 @@ use super::config::{ActionName, PolicyError, RuleConfig};
 use super::expression::Expression;
 use super::variables::{About, Variables};
 use super::{Action, Question};
-use crate::room::RoomPattern;
+use crate::event::EventName;
+use crate::room::{Captures, Room, RoomPattern};
 
 /// What a rule says about a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(super) enum Opinion {
     OtherAction,
     /// It does not allow this event.
     OtherEvent,
+    /// It does not allow this method.
+    OtherMethod,
     /// Its condition is false.
     ConditionFalse,
     /// Its condition cannot be told; counts as false.
@@ -35,9 +38,10 @@ impl Opinion {
     /// The opinion in words, for `explain`.
     pub(super) fn text(&self) -> Arc<str> {
         match self {
-            Self::OtherRoom => "its pattern does not match the room".into(),
+            Self::OtherRoom => "it is about other rooms".into(),
             Self::OtherAction => "it does not allow this action".into(),
             Self::OtherEvent => "it does not allow this event".into(),
+            Self::OtherMethod => "it does not allow this method".into(),
             Self::ConditionFalse => "its condition is false".into(),
             Self::ConditionFailed(why) => format!("its condition failed: {why}").into(),
             Self::Refused(why) => format!("the authorizer refused: {why}").into(),
@@ -52,14 +56,14 @@ impl Opinion {
     }
 }
 
-/// An event name, or the start of one.
+/// The name of an event or a method, or the start of one.
 #[derive(Debug)]
-enum EventPattern {
+enum NamePattern {
     Exact(Box<str>),
     Prefix(Box<str>),
 }
 
-impl EventPattern {
+impl NamePattern {
     fn parse(text: &str) -> Option<Self> {
         let (stem, prefix) = text.strip_suffix('*').map_or((text, false), |stem| (stem, true));
         let valid = !stem.contains('*') && (prefix || !stem.is_empty());
@@ -70,6 +74,10 @@ impl EventPattern {
                 Self::Exact(stem.into())
             }
         })
+    }
+
+    fn all(texts: &[String]) -> Vec<Self> {
+        texts.iter().filter_map(|text| Self::parse(text)).collect()
     }
 
     fn matches(&self, name: &str) -> bool {
@@ -86,9 +94,11 @@ pub(super) struct Rule {
     pub(super) name: Arc<str>,
     pub(super) authorizer: bool,
     pub(super) validate: bool,
-    pattern: RoomPattern,
+    /// None for requests that name no room.
+    pattern: Option<RoomPattern>,
     allow: Vec<ActionName>,
-    events: Vec<EventPattern>,
+    events: Vec<NamePattern>,
+    methods: Vec<NamePattern>,
     when: Option<Expression>,
 }
 
@@ -96,17 +106,21 @@ impl Rule {
     /// Compiles a rule; the error names it.
     pub(super) fn compile(config: &RuleConfig) -> Result<Self, PolicyError> {
         let place = format!("rule \"{}\"", config.name);
-        let pattern = RoomPattern::parse(&config.room).map_err(|source| PolicyError::Pattern {
+        let pattern = config.room.as_deref().map(RoomPattern::parse).transpose();
+        let pattern = pattern.map_err(|source| PolicyError::Pattern {
             place: place.clone(),
             source,
         })?;
-        check_settings(config, &pattern).map_err(|detail| PolicyError::Contradiction {
+        check_settings(config, pattern.as_ref()).map_err(|detail| PolicyError::Contradiction {
             place: place.clone(),
             detail,
         })?;
+        let only = |name| config.allow.iter().all(|action| *action == name);
+        let variables = |pattern: &RoomPattern| pattern.variables().map(str::to_owned).collect();
         let scope = Scope {
-            captures: Some(pattern.variables().map(str::to_owned).collect()),
-            event: config.allow.iter().all(|action| *action == ActionName::Publish),
+            captures: pattern.as_ref().map(variables),
+            event: only(ActionName::Publish),
+            request: only(ActionName::Request),
         };
         let compile = |source: &String| Expression::compile(source, &scope);
         let when = config.when.as_ref().map(compile).transpose();
@@ -116,11 +130,8 @@ impl Rule {
             validate: config.validate,
             pattern,
             allow: config.allow.clone(),
-            events: config
-                .events
-                .iter()
-                .filter_map(|text| EventPattern::parse(text))
-                .collect(),
+            events: NamePattern::all(&config.events),
+            methods: NamePattern::all(&config.methods),
             when: when.map_err(|detail| PolicyError::Expression {
                 place: format!("{place}, when"),
                 detail,
@@ -130,26 +141,24 @@ impl Rule {
 
     /// What the rule says about a question. No effect, bounded work.
     pub(super) fn consider(&self, question: &Question, claims: &Claims<'_>) -> Opinion {
-        let Some(captures) = self.pattern.captures(question.room.name()) else {
+        let Some(captures) = self.captures(&question.room) else {
             return Opinion::OtherRoom;
         };
         if !self.allow.contains(&question.action.name()) {
             return Opinion::OtherAction;
         }
-        if !self.allows_event(&question.action) {
-            return Opinion::OtherEvent;
+        match &question.action {
+            Action::Publish(name) if !covers(&self.events, name) => return Opinion::OtherEvent,
+            Action::Request(method) if !covers(&self.methods, method) => return Opinion::OtherMethod,
+            _ => {}
         }
         let Some(when) = &self.when else {
             return Opinion::Allows;
         };
-        let event = match &question.action {
-            Action::Publish(name) => Some(name.as_str()),
-            _ => None,
-        };
         let about = About {
             room: &question.room,
             captures: &captures,
-            event,
+            action: &question.action,
         };
         let variables = Variables::new(&question.identity, claims, Some(about));
         match when.holds(&variables) {
@@ -159,15 +168,26 @@ impl Rule {
         }
     }
 
-    fn allows_event(&self, action: &Action) -> bool {
-        let Action::Publish(name) = action else { return true };
-        self.events.is_empty() || self.events.iter().any(|pattern| pattern.matches(name.as_str()))
+    /// What the pattern captures of the room's name; `None` when the rule is not about this room. A pattern never matches
+    /// the nameless room, though `{rest*}` would match its empty name.
+    fn captures<'n>(&self, room: &'n Room) -> Option<Captures<'n>> {
+        match &self.pattern {
+            Some(pattern) if !room.is_nameless() => pattern.captures(room.name()),
+            None if room.is_nameless() => Some(Captures::new()),
+            Some(_) | None => None,
+        }
     }
 }
 
+/// Whether a list of names allows this one; an empty list allows all.
+fn covers(patterns: &[NamePattern], name: &EventName) -> bool {
+    patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(name.as_str()))
+}
+
 /// Settings that contradict each other, in words.
-fn check_settings(config: &RuleConfig, pattern: &RoomPattern) -> Result<(), String> {
+fn check_settings(config: &RuleConfig, pattern: Option<&RoomPattern>) -> Result<(), String> {
     let publishes = config.allow.contains(&ActionName::Publish);
+    let requests = config.allow.contains(&ActionName::Request);
     if config.allow.is_empty() {
         return Err("`allow` is empty, so the rule allows nothing".to_owned());
     }
@@ -177,12 +197,21 @@ fn check_settings(config: &RuleConfig, pattern: &RoomPattern) -> Result<(), Stri
     if !publishes && config.validate {
         return Err("`validate` is about publishing, and `allow` has no publish".to_owned());
     }
-    if let Some(text) = config.events.iter().find(|text| EventPattern::parse(text).is_none()) {
-        return Err(format!(
-            "the event `{text}` must be a name, or the start of one followed by `*`"
-        ));
+    if !requests && !config.methods.is_empty() {
+        return Err("`methods` restricts requests, and `allow` has no request".to_owned());
     }
-    match pattern.variables().find(|name| ROOM_FIELDS.contains(name)) {
+    if pattern.is_none() && config.allow.iter().any(|action| *action != ActionName::Request) {
+        return Err("without `room` a rule is about requests that name no room, and `allow` has more".to_owned());
+    }
+    for (what, names) in [("event", &config.events), ("method", &config.methods)] {
+        if let Some(text) = names.iter().find(|text| NamePattern::parse(text).is_none()) {
+            return Err(format!(
+                "the {what} `{text}` must be a name, or the start of one followed by `*`"
+            ));
+        }
+    }
+    let mut variables = pattern.into_iter().flat_map(RoomPattern::variables);
+    match variables.find(|name| ROOM_FIELDS.contains(name)) {
         Some(name) => Err(format!(
             "the variable `{{{name}}}` would hide `room.{name}`; call it otherwise"
         )),
@@ -197,6 +226,7 @@ impl Action {
             Self::Publish(_) => ActionName::Publish,
             Self::Presence => ActionName::Presence,
             Self::History => ActionName::History,
+            Self::Request(_) => ActionName::Request,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a condition sees: `claims`, `user`, `room` and `event`.
+//! What a condition sees: `claims`, `user`, `room`, `event` and `request`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -8,6 +8,7 @@ use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::objects::{Key, Map};
 
+use super::Action;
 use super::claims::Claims;
 use crate::identity::Identity;
 use crate::room::Room;
@@ -23,6 +24,7 @@ pub(super) struct Variables<'a> {
     user: OnceLock<Option<Variable>>,
     room: OnceLock<Option<Variable>>,
     event: OnceLock<Option<Variable>>,
+    request: OnceLock<Option<Variable>>,
 }
 
 /// What a condition with a room is about.
@@ -31,8 +33,8 @@ pub(super) struct About<'a> {
     pub(super) room: &'a Room,
     /// What the rule's pattern captured of the room's name.
     pub(super) captures: &'a [(String, &'a str)],
-    /// The event that is to be published.
-    pub(super) event: Option<&'a str>,
+    /// What is to be done there.
+    pub(super) action: &'a Action,
 }
 
 impl<'a> Variables<'a> {
@@ -44,6 +46,7 @@ impl<'a> Variables<'a> {
             user: OnceLock::new(),
             room: OnceLock::new(),
             event: OnceLock::new(),
+            request: OnceLock::new(),
         }
     }
 
@@ -60,8 +63,17 @@ impl<'a> Variables<'a> {
     }
 
     fn event(&self) -> Option<Variable> {
-        let name = self.about?.event?;
-        strings([("name", name)].into_iter())
+        match self.about?.action {
+            Action::Publish(name) => strings([("name", name.as_str())].into_iter()),
+            _ => None,
+        }
+    }
+
+    fn request(&self) -> Option<Variable> {
+        match self.about?.action {
+            Action::Request(method) => strings([("method", method.as_str())].into_iter()),
+            _ => None,
+        }
     }
 }
 
@@ -72,6 +84,7 @@ impl VariableResolver for Variables<'_> {
             "user" => self.user.get_or_init(|| self.user()).as_ref(),
             "room" => self.room.get_or_init(|| self.room()).as_ref(),
             "event" => self.event.get_or_init(|| self.event()).as_ref(),
+            "request" => self.request.get_or_init(|| self.request()).as_ref(),
             _ => None,
         };
         value.map(|value| CowVal::Borrowed(value.as_ref()))

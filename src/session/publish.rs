@@ -11,7 +11,7 @@ use super::{Message, Refusal};
 use crate::backend::{BackendError, ClientEvent, Verdict};
 use crate::bus::PublishError;
 use crate::error::ErrorCode;
-use crate::event::{Class, EventId, EventName, Except, IdempotencyKey, Payload, Publish};
+use crate::event::{Class, EventId, Except, IdempotencyKey, Payload, Publish};
 use crate::hub::local::Key;
 use crate::identity::{ConnectionId, Identity};
 use crate::policy::{Action, Permit, Question};
@@ -61,16 +61,15 @@ impl<L: Link> Sessions<L> {
         Ok(())
     }
 
-    /// Asks a backend. Several requests may be under way; commands go on meanwhile.
+    /// Asks a backend, where the policy allows the method. Several requests may be under way; commands go on meanwhile.
     pub(super) fn ask(&mut self, key: Key, id: u32, method: &str, room: &str, payload: Payload) -> Result<(), Refusal> {
-        let room = if room.is_empty() {
-            None
-        } else {
-            Some(self.room(key, room)?)
+        let identity = self.identity(key).ok_or_else(not_open)?;
+        let room = match room {
+            "" => Room::nameless(&identity.tenant),
+            name => self.room(key, name)?,
         };
         let name = event_name(method)?;
         self.check_payload(&payload)?;
-        let identity = self.identity(key).ok_or_else(not_open)?;
         let (Some(ticket), max) = (self.ticket(key), self.services.config.asks_max) else {
             return Ok(());
         };
@@ -85,20 +84,19 @@ impl<L: Link> Sessions<L> {
             ));
         }
         session.conduct.asks += 1;
-        let backend = Arc::clone(&self.services.backend);
+        let services = self.services.clone();
         self.run(async move {
-            let answer = backend
-                .request(ClientEvent {
-                    identity,
-                    connection,
-                    room,
-                    name,
-                    payload,
-                    class: Class::Ephemeral,
-                    key: None,
-                })
-                .await;
-            let answer = answer.map_or_else(|error| Message::Error(backend_refusal(&error)), Message::Reply);
+            let asked = ClientEvent {
+                identity,
+                connection,
+                room: None,
+                name,
+                payload,
+                class: Class::Ephemeral,
+                key: None,
+            };
+            let answer = ask_permitted(&services, room, asked).await;
+            let answer = answer.map_or_else(Message::Error, Message::Reply);
             move |sessions: &mut Self| {
                 let Some(session) = sessions.alive(ticket) else { return };
                 session.conduct.asks -= 1;
@@ -118,13 +116,26 @@ fn idempotency_key(text: &str) -> Result<Option<IdempotencyKey>, Refusal> {
     IdempotencyKey::parse(text).map(Some).map_err(refusal)
 }
 
+/// Asks the backend about a room, or about none where it is nameless.
+async fn ask_permitted(services: &Services, room: Room, asked: ClientEvent) -> Result<Payload, Refusal> {
+    let action = Action::Request(asked.name.clone());
+    authorize(services, &asked.identity, asked.connection, &room, action).await?;
+    let asked = ClientEvent {
+        room: (!room.is_nameless()).then_some(room),
+        ..asked
+    };
+    let answer = services.backend.request(asked).await;
+    answer.map_err(|error| backend_refusal(&error))
+}
+
 async fn publish_permitted(
     services: &Services,
     identity: &Arc<Identity>,
     connection: ConnectionId,
     publish: Publish,
 ) -> Result<Message, Refusal> {
-    let permit = authorize(services, identity, connection, &publish.room, &publish.name).await?;
+    let action = Action::Publish(publish.name.clone());
+    let permit = authorize(services, identity, connection, &publish.room, action).await?;
     let (permit, publish) = if permit.needs_validation() {
         match validate(services, identity, connection, publish).await? {
             Some(publish) => (permit.validated_as(publish.name.clone()), publish),
@@ -194,9 +205,9 @@ async fn authorize(
     identity: &Arc<Identity>,
     connection: ConnectionId,
     room: &Room,
-    name: &EventName,
+    action: Action,
 ) -> Result<Permit, Refusal> {
-    let action = Action::Publish(name.clone());
+    let name = action.as_str();
     let question = Question {
         identity: Arc::clone(identity),
         connection,
@@ -205,9 +216,10 @@ async fn authorize(
     };
     services.policy.authorize(question).await.map_err(|denied| {
         tracing::debug!(
+            action = name,
             rule = denied.rule.as_deref(),
             reason = &*denied.reason,
-            "publish denied"
+            "command denied"
         );
         forbidden()
     })

@@ -46,8 +46,8 @@ impl<L: Link> Sessions<L> {
 
     fn start_open(&mut self, key: Key, id: u32, command: Command) -> Result<(), Refusal> {
         self.take_rate(key, &command)?;
-        // Who may do it may be known better elsewhere.
-        if !matches!(command, Command::Leave { .. } | Command::Ask { .. }) && !self.may_deliver() {
+        // Without the lease a revocation may be in force that is not known here. Leaving needs no permission.
+        if !matches!(command, Command::Leave { .. }) && !self.may_deliver() {
             return Err(unavailable());
         }
         match command {

@@ -169,6 +169,53 @@ fn explain_names_the_rule_and_its_exit_code_is_the_answer() {
 }
 
 #[test]
+fn explain_knows_requests_with_and_without_a_room() {
+    const REQUESTS: &str = r#"
+        [[policy.rules]]
+        name = "tasks"
+        room = "project:{id}"
+        allow = ["request"]
+        methods = ["task:*"]
+
+        [[policy.rules]]
+        name = "time"
+        allow = ["request"]
+        methods = ["time"]
+    "#;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("roomcast.toml");
+    std::fs::write(&path, format!("{GOOD}{REQUESTS}")).unwrap();
+    let explain = |asked: &[&str]| {
+        let subject = [
+            "explain",
+            "--config",
+            path.to_str().unwrap(),
+            "--claims",
+            r#"{"sub":"ada"}"#,
+        ];
+        let output = roomcast(&[&subject[..], asked].concat());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    for (asked, code, said) in [
+        (
+            &["request", "project:7", "--method", "task:close"][..],
+            0,
+            "allowed by tasks:",
+        ),
+        (&["request", "project:7", "--method", "time"], 1, "denied by default:"),
+        (&["request", "--method", "time"], 0, "allowed by time:"),
+        (&["request", "--method", "task:close"], 1, "denied by default:"),
+        // A method is asked for, and so is the room of everything else.
+        (&["request"], 2, ""),
+        (&["join"], 2, ""),
+    ] {
+        let answer = explain(asked);
+        assert_eq!(answer.0, Some(code), "{asked:?}: {answer:?}");
+        assert!(answer.1.starts_with(said), "{asked:?}: {answer:?}");
+    }
+}
+
+#[test]
 fn a_gateway_without_credentials_for_backends_does_not_start() {
     let listens = ["--set", "client.listen=127.0.0.1:0", "--set", "grpc.listen=127.0.0.1:0"];
     let (code, said) = failure(&[&["serve", "--set", "telemetry.log=error"], &listens[..]].concat());

@@ -237,3 +237,43 @@ async fn explain_names_the_rule_that_decided() {
     assert_eq!(explain(open(), "elsewhere").await.rule, "default");
     node.finish().await;
 }
+
+#[tokio::test]
+async fn explain_answers_for_requests_with_and_without_a_room() {
+    let in_room = RuleConfig {
+        methods: vec!["task:*".to_owned()],
+        ..rule("tasks", "project:{project}", &[ActionName::Request])
+    };
+    let in_none = RuleConfig {
+        room: None,
+        ..rule("roomless", "", &[ActionName::Request])
+    };
+    let node = Node::with(Encoding::Json, rules(vec![in_room, in_none])).await;
+    let mut backend = node.backend();
+    for (room, method, by) in [
+        ("project:7", "task:close", "tasks"),
+        ("project:7", "tidy", "default"),
+        ("", "tidy", "roomless"),
+        ("elsewhere", "tidy", "default"),
+    ] {
+        let request = v1::ExplainRequest {
+            tenant: TENANT.to_owned(),
+            action: v1::Action::Request.into(),
+            room: room.to_owned(),
+            event: method.to_owned(),
+            subject: Some(v1::explain_request::Subject::ClaimsJson(user("ada").claims())),
+        };
+        let answer = backend.rooms.explain(request).await.unwrap().into_inner();
+        let decision = if by == "default" {
+            v1::Decision::Deny
+        } else {
+            v1::Decision::Allow
+        };
+        assert_eq!(
+            (answer.decision(), answer.rule.as_str()),
+            (decision, by),
+            "{method} in `{room}`"
+        );
+    }
+    node.finish().await;
+}

@@ -13,7 +13,7 @@ use crate::identity::{ConnectionId, Expiry, Identity};
 use crate::json::Json;
 use crate::policy::{Action, Question};
 use crate::proto::v1;
-use crate::room::Tenant;
+use crate::room::{Room, Tenant};
 
 /// The largest claims, in bytes.
 const CLAIMS_BYTES_MAX: usize = 8 << 10;
@@ -33,7 +33,6 @@ impl Shared {
         let wanted = v1::Action::try_from(request.action).unwrap_or(v1::Action::Unspecified);
         let action = match wanted {
             v1::Action::Unspecified => return Err(Refusal::field("action", "is required")),
-            v1::Action::Request => return Err(Refusal::Unimplemented("explain of requests")),
             v1::Action::Connect => None,
             v1::Action::Join => Some(Action::Join),
             v1::Action::Presence => Some(Action::Presence),
@@ -42,8 +41,13 @@ impl Shared {
                 EventName::parse(&request.event)
                     .map_err(|error| Refusal::invalid(Invalid::EventName, "event", error))?,
             )),
+            v1::Action::Request => Some(Action::Request(
+                EventName::parse(&request.event)
+                    .map_err(|error| Refusal::invalid(Invalid::EventName, "event", error))?,
+            )),
         };
         let room = match &action {
+            Some(Action::Request(_)) if request.room.is_empty() => Some(Room::nameless(&tenant)),
             Some(_) => Some(convert::room(&tenant, "room", &request.room)?),
             None => None,
         };

@@ -3,11 +3,12 @@
 use crate::config::Config;
 use crate::policy::{ActionName, RuleConfig};
 
-const EVERYTHING: [ActionName; 4] = [
+const EVERYTHING: [ActionName; 5] = [
     ActionName::Join,
     ActionName::Publish,
     ActionName::Presence,
     ActionName::History,
+    ActionName::Request,
 ];
 
 /// Opens the rooms, puts everybody into the rooms of their user and tenant, and tells backends their names.
@@ -24,6 +25,12 @@ pub(super) fn open(config: &mut Config) {
             "{whole*}",
             "!room.name.startsWith('user:') && !room.name.startsWith('private:')",
         ),
+        RuleConfig {
+            room: None,
+            allow: vec![ActionName::Request],
+            when: None,
+            ..rule("requests-without-a-room", "", "")
+        },
     ];
     config.policy.auto_join = vec!["user:{sub}".to_owned(), "tenant:{tenant_id}".to_owned()];
     config.grpc.user_room = Some("user:{user}".to_owned());
@@ -33,9 +40,10 @@ pub(super) fn open(config: &mut Config) {
 fn rule(name: &str, room: &str, when: &str) -> RuleConfig {
     RuleConfig {
         name: name.to_owned(),
-        room: room.to_owned(),
+        room: Some(room.to_owned()),
         allow: EVERYTHING.to_vec(),
         events: Vec::new(),
+        methods: Vec::new(),
         when: Some(when.to_owned()),
         authorizer: false,
         validate: false,

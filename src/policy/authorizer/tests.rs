@@ -103,9 +103,10 @@ fn policy(config: AuthorizerConfig) -> RulePolicy {
     };
     all.rules.push(RuleConfig {
         name: "ask".to_owned(),
-        room: "doc:{id}".to_owned(),
+        room: Some("doc:{id}".to_owned()),
         allow: vec![ActionName::Join, ActionName::Publish],
         events: Vec::new(),
+        methods: Vec::new(),
         when: None,
         authorizer: true,
         validate: false,

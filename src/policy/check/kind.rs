@@ -24,6 +24,8 @@ pub(super) enum Kind {
     Room,
     /// The variable `event`.
     Event,
+    /// The variable `request`.
+    Request,
     /// The variable `user`.
     User,
 }
@@ -35,7 +37,10 @@ impl Kind {
 
     /// A map whose keys are strings, whether or not we know them.
     pub(super) fn is_map(self) -> bool {
-        matches!(self, Self::Map | Self::Claims | Self::Room | Self::Event | Self::User)
+        matches!(
+            self,
+            Self::Map | Self::Claims | Self::Room | Self::Event | Self::Request | Self::User
+        )
     }
 
     /// Whether a macro can walk over it.
@@ -79,6 +84,7 @@ impl fmt::Display for Kind {
             Self::Claims => "the map `claims`",
             Self::Room => "the map `room`",
             Self::Event => "the map `event`",
+            Self::Request => "the map `request`",
             Self::User => "the map `user`",
         })
     }

@@ -7,6 +7,7 @@ fn compile(source: &str, event: bool) -> Result<(), String> {
     let scope = Scope {
         captures: Some(vec!["project".to_owned()]),
         event,
+        request: !event,
     };
     Expression::compile(source, &scope).map(drop)
 }
@@ -195,7 +196,7 @@ proptest::proptest! {
         ]), 0..14),
     ) {
         let source = tokens.concat();
-        let scope = Scope { captures: Some(vec!["project".to_owned()]), event: true };
+        let scope = Scope { captures: Some(vec!["project".to_owned()]), event: true, request: true };
         match Expression::compile(&source, &scope) {
             Err(error) => proptest::prop_assert!(!error.contains("gave up"), "{}", source),
             Ok(expression) => {

@@ -14,9 +14,10 @@ use crate::room::{Room, RoomGlob, Tenant};
 fn rule(name: &str, room: &str, allow: &[ActionName], when: Option<&str>) -> RuleConfig {
     RuleConfig {
         name: name.to_owned(),
-        room: room.to_owned(),
+        room: Some(room.to_owned()),
         allow: allow.to_vec(),
         events: Vec::new(),
+        methods: Vec::new(),
         when: when.map(str::to_owned),
         authorizer: false,
         validate: false,
@@ -181,7 +182,7 @@ async fn explain_tells_what_each_rule_said() {
         .map(|(rule, said)| format!("{rule}: {said}"))
         .collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
-    other: its pattern does not match the room
+    other: it is about other rooms
     readers: it does not allow this action
     members: its condition is false
     level: its condition failed: `claims.level > 1`: No such key: level
@@ -318,18 +319,115 @@ fn a_wrong_configuration_is_refused_with_the_rules_name() {
     let mut validate = rule("a", "x", &join, None);
     validate.validate = true;
     check(vec![validate], "`validate` is about publishing");
+    let mut methods = rule("a", "x", &join, None);
+    methods.methods = vec!["x".to_owned()];
+    check(vec![methods], "`methods` restricts requests");
+    let roomless = RuleConfig {
+        room: None,
+        ..rule("a", "", &[ActionName::Request, ActionName::Join], None)
+    };
+    check(vec![roomless], "without `room` a rule is about requests");
+    let requests = [ActionName::Request, ActionName::Join];
+    check(
+        vec![rule("a", "x", &requests, Some("request.method == 'a'"))],
+        "there is no request",
+    );
+    let roomless = RuleConfig {
+        room: None,
+        ..rule("a", "", &[ActionName::Request], Some("room.name == 'a'"))
+    };
+    check(vec![roomless], "there is no room");
+}
+
+#[tokio::test]
+async fn a_request_needs_a_rule_for_its_room_and_method() {
+    let tasks = RuleConfig {
+        methods: vec!["task:*".to_owned()],
+        ..rule(
+            "tasks",
+            "project:{id}",
+            &[ActionName::Request],
+            Some("room.id == claims.id"),
+        )
+    };
+    let everywhere = rule(
+        "rest",
+        "{rest*}",
+        &[ActionName::Request],
+        Some("request.method == 'ping'"),
+    );
+    let roomless = RuleConfig {
+        room: None,
+        ..rule("roomless", "", &[ActionName::Request], Some("request.method != 'ping'"))
+    };
+    let policy = policy(vec![tasks, everywhere, roomless]);
+    let ada = identity("a", &json!({"id": "7"}));
+    for (room, method, by) in [
+        ("project:7", "task:close", Some("tasks")),
+        ("project:8", "task:close", None),
+        ("project:7", "tidy", None),
+        ("project:8", "ping", Some("rest")),
+        ("", "ping", None),
+        ("", "task:close", Some("roomless")),
+    ] {
+        let request = Action::Request(EventName::parse(method).unwrap());
+        let question = match room {
+            "" => Question {
+                room: Room::nameless(&ada.tenant),
+                ..ask(&ada, "x", request)
+            },
+            room => ask(&ada, room, request),
+        };
+        let permit = policy.authorize(question).await.ok();
+        assert_eq!(permit.as_ref().map(Permit::rule), by, "{method} in `{room}`");
+    }
+    // Being allowed everything else is not being allowed to ask.
+    let every = [
+        ActionName::Join,
+        ActionName::Publish,
+        ActionName::Presence,
+        ActionName::History,
+    ];
+    let policy = self::policy(vec![rule("every", "{any*}", &every, None)]);
+    let request = || Action::Request(EventName::parse("ping").unwrap());
+    assert!(policy.authorize(ask(&ada, "project:7", request())).await.is_err());
+}
+
+#[tokio::test]
+async fn revoked_access_covers_requests_also_those_without_a_room() {
+    let roomless = RuleConfig {
+        room: None,
+        ..rule("roomless", "", &[ActionName::Request], None)
+    };
+    let policy = policy(vec![rule("rooms", "{any*}", &[ActionName::Request], None), roomless]);
+    let ada = identity("a", &json!({}));
+    let request = || Action::Request(EventName::parse("ping").unwrap());
+    let without_room = || Question {
+        room: Room::nameless(&ada.tenant),
+        ..ask(&ada, "x", request())
+    };
+    let revoke = |scope| Revocation {
+        tenant: ada.tenant.clone(),
+        user: ada.user.clone(),
+        scope,
+    };
+    policy.revoke(revoke(RevocationScope::Room(room("a", "r"))), Duration::from_secs(60));
+    assert!(policy.authorize(ask(&ada, "r", request())).await.is_err());
+    assert!(policy.authorize(without_room()).await.is_ok());
+    policy.revoke(revoke(RevocationScope::Everything), Duration::from_secs(60));
+    assert!(policy.authorize(without_room()).await.is_err());
 }
 
 proptest! {
     /// Whatever a token claims and whatever room is named: a permit never leaves the identity's tenant.
     #[test]
-    fn tenants_never_meet(own in "[ab]{1,2}", other in "[ab]{1,2}", name in "(room|tenant|x):[ab:]{1,4}", claimed in "[ab]{0,2}", which in 0usize..4) {
+    fn tenants_never_meet(own in "[ab]{1,2}", other in "[ab]{1,2}", name in "(room|tenant|x):[ab:]{1,4}", claimed in "[ab]{0,2}", which in 0usize..5) {
         let policy = policy(vec![
-            rule("open", "{any*}", &[ActionName::Join, ActionName::Publish, ActionName::Presence, ActionName::History], None),
+            rule("open", "{any*}", &[ActionName::Join, ActionName::Publish, ActionName::Presence, ActionName::History, ActionName::Request], None),
             rule("claimed", "tenant:{t}", &[ActionName::Join], Some("claims.tenant_id == room.t")),
         ]);
         let who = identity(&own, &json!({"tenant_id": claimed, "tenant": other, "sub": "ada"}));
-        let action = [Action::Join, publish("x"), Action::Presence, Action::History][which].clone();
+        let action = [Action::Join, publish("x"), Action::Presence, Action::History, Action::Request(EventName::parse("x").unwrap())][which].clone();
         let question = Question { room: room(&other, &name), ..ask(&who, "x", action) };
         let decision = futures_util::FutureExt::now_or_never(policy.authorize(question)).unwrap();
         prop_assert_eq!(decision.is_ok(), own == other);
@@ -353,7 +451,7 @@ fn examples<T: serde::de::DeserializeOwned>(page: &str, section: &str) -> T {
 #[test]
 fn the_examples_of_the_documentation_are_accepted() {
     let policy: Config = examples(include_str!("../../../docs/permissions.md"), "policy");
-    assert_eq!((policy.rules.len(), policy.auto_join.len()), (3, 2));
+    assert_eq!((policy.rules.len(), policy.auto_join.len()), (5, 2));
     RulePolicy::new(&policy).unwrap();
     let mut typo = policy;
     typo.rules[0].name = "members".to_owned();

@@ -33,6 +33,8 @@ over_encodings! {
     an_application_that_does_not_answer_stops_the_event,
     a_request_is_answered_by_the_application,
     without_an_application_a_request_is_refused,
+    a_request_that_no_rule_allows_never_reaches_the_application,
+    the_authorizer_decides_requests_with_and_without_a_room,
 }
 
 fn asking(app: &Application, timeout: Duration) -> impl Fn(&mut Config) + Send + Sync + 'static {
@@ -76,9 +78,13 @@ fn outcome(outcome: EventOutcome) -> Answer<v1::HandleEventResponse> {
 }
 
 fn request(method: &str) -> Command {
+    request_about("r", method)
+}
+
+fn request_about(room: &str, method: &str) -> Command {
     Command::Request(Request {
         method: method.to_owned(),
-        room: "r".to_owned(),
+        room: room.to_owned(),
         payload: Some(Payload {
             content: Some(Content::Json("{\"n\":1}".to_owned())),
         }),
@@ -374,5 +380,98 @@ async fn without_an_application_a_request_is_refused(encoding: Encoding) {
         (refusal.code(), refusal.reason.as_str()),
         (ErrorCode::Unimplemented, "no_backend")
     );
+    node.finish().await;
+}
+
+async fn a_request_that_no_rule_allows_never_reaches_the_application(encoding: Encoding) {
+    let app = Application::start().await;
+    let url = app.url();
+    let node = Node::with(encoding, move |config| {
+        config.backend = Some(backend::Config {
+            timeout: LONG,
+            ..backend::Config::at(url.clone())
+        });
+        let all_but_requests = [
+            ActionName::Join,
+            ActionName::Publish,
+            ActionName::Presence,
+            ActionName::History,
+        ];
+        let tasks = RuleConfig {
+            methods: vec!["task:*".to_owned()],
+            when: Some("room.id in claims.projects".to_owned()),
+            ..rule("tasks", "project:{id}", &[ActionName::Request])
+        };
+        let roomless = RuleConfig {
+            room: None,
+            methods: vec!["ping".to_owned()],
+            ..rule("roomless", "", &[ActionName::Request])
+        };
+        config.policy.rules = vec![rule("all", "{any*}", &all_but_requests), tasks, roomless];
+    })
+    .await;
+    let (asked, mut reached) = tokio::sync::mpsc::channel(8);
+    app.handles_requests(move |request| {
+        asked.try_send((request.room, request.method)).unwrap();
+        Answer::Say(v1::HandleRequestResponse {
+            outcome: Some(RequestOutcome::Reply(payload(&json!({})))),
+        })
+    });
+    let mut ada = node.connect(user("ada").claim("projects", json!(["7"]))).await;
+    // In a room the client is in, in one it could join, and in none.
+    ada.join("project:8").await;
+    for (room, method) in [
+        ("project:8", "task:close"),
+        ("project:9", "task:close"),
+        ("project:7", "tidy"),
+        ("elsewhere", "ping"),
+        ("", "task:close"),
+    ] {
+        assert_forbidden(ada.ask(request_about(room, method)).await);
+    }
+    for (room, method) in [("project:7", "task:close"), ("", "ping")] {
+        let reply = ada.ask(request_about(room, method)).await;
+        assert!(matches!(reply, Ok(Said::Reply(_))), "{reply:?}");
+        assert_eq!(
+            reached.try_recv(),
+            Ok((room.to_owned(), method.to_owned())),
+            "what was refused was shown to nobody"
+        );
+    }
+    node.finish().await;
+}
+
+async fn the_authorizer_decides_requests_with_and_without_a_room(encoding: Encoding) {
+    let app = Application::start().await;
+    let asking = asking(&app, LONG);
+    let node = Node::with(encoding, move |config| {
+        asking(config);
+        let request = |name: &str, room: Option<&str>| RuleConfig {
+            room: room.map(str::to_owned),
+            authorizer: true,
+            ..rule(name, "", &[ActionName::Request])
+        };
+        config.policy.rules = vec![request("in rooms", Some("ask:{n}")), request("in none", None)];
+    })
+    .await;
+    app.authorizes(
+        |question| match (question.action(), &*question.room, &*question.event) {
+            (v1::Action::Request, "ask:1" | "", "close") => allow(),
+            _ => deny("no"),
+        },
+    );
+    let mut ada = node.connect(user("ada")).await;
+    for (room, method, is_allowed) in [
+        ("ask:1", "close", true),
+        ("", "close", true),
+        ("ask:2", "close", false),
+        ("", "open", false),
+    ] {
+        let refusal = ada.ask(request_about(room, method)).await.unwrap_err();
+        // There is no backend behind this node: what is allowed finds none.
+        let reason = if is_allowed { "no_backend" } else { "forbidden" };
+        assert_eq!(refusal.reason, reason, "{method} in `{room}`");
+    }
+    assert_eq!(app.take_asked().len(), 4);
     node.finish().await;
 }

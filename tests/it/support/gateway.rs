@@ -231,7 +231,7 @@ fn file(options: &GatewayOptions, address: &Address) -> String {
         [[policy.rules]]
         name = "everything"
         room = "{{room*}}"
-        allow = ["join", "publish", "presence", "history"]
+        allow = ["join", "publish", "presence", "history", "request"]
 
         {more}
         "#,

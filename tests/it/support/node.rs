@@ -373,6 +373,7 @@ fn everything() -> RuleConfig {
             ActionName::Publish,
             ActionName::Presence,
             ActionName::History,
+            ActionName::Request,
         ],
     )
 }
@@ -381,9 +382,10 @@ fn everything() -> RuleConfig {
 pub fn rule(name: &str, room: &str, allow: &[ActionName]) -> RuleConfig {
     RuleConfig {
         name: name.to_owned(),
-        room: room.to_owned(),
+        room: Some(room.to_owned()),
         allow: allow.to_vec(),
         events: Vec::new(),
+        methods: Vec::new(),
         when: None,
         authorizer: false,
         validate: false,
