@@ -40,7 +40,7 @@ pub struct Member {
 pub struct Present {
     /// The user.
     pub user: UserId,
-    /// What the user last said about itself; the newest of its connections wins.
+    /// The presence state: the one set last by a connection that is still there.
     pub state: Option<Json>,
     /// How many connections it has in the room, at least 1.
     pub connections: u32,
@@ -152,8 +152,8 @@ pub struct StateTooLarge {
 
 /// Keeps who is where.
 pub trait Presence: Send + Sync + 'static {
-    /// Enters a connection into a room, or sets its user's state there (`None`: no state). A further connection that
-    /// brings no state leaves the user's as it is.
+    /// Enters a connection into a room, or sets its state there (`None`: no state). The state ends with the connection; of
+    /// several connections of a user the one that set its state last counts.
     ///
     /// # Errors
     /// [`StateTooLarge`]: nothing has changed then.

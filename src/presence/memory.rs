@@ -6,7 +6,8 @@
 //! grace periods. A slow observer holds up the next round, not the others of this one, and meanwhile changes gather.
 //!
 //! What the contract of [`crate::presence`] leaves open:
-//! - **State** is the user's, not a connection's: what any of them said last, until the user is gone.
+//! - **State** is a connection's and ends with it: what was said last by one that is still there is shown. A user whose last
+//!   connection was lost is shown with its state, which the connection that comes back takes over.
 //! - **Queries** ([`Presence::page`], [`Presence::occupancy`], [`Presence::rooms_of`]) answer what is so now, which observers
 //!   are told within [`Config::flush_interval`].
 //! - **Versions** come from one sequence of the process, so they are sparse within a room. A reader skips a change whose

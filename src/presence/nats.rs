@@ -24,7 +24,7 @@
 //! - Activity is told at most once: what happened on other nodes comes over NATS, and is lost when a message is. When a
 //!   node ends without a word, watchers are told who left of the rooms that their own node follows.
 //! - A user that comes back within its grace period, but on a node that did not follow the room, comes with a new time
-//!   and without its state.
+//!   and without its state. One that comes back on two nodes at once has it on both until each has set its own.
 //! - All who follow a room know all of its members, however many. Only clients are told of large rooms in counts.
 
 mod answers;

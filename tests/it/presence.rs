@@ -16,6 +16,7 @@ over_encodings! {
     a_user_with_two_tabs_comes_once_and_goes_once,
     a_client_that_crashes_leaves_once,
     a_state_is_shown_changed_and_cleared,
+    a_state_ends_with_the_connection_that_set_it,
     a_state_that_is_too_large_changes_nothing,
     a_large_room_is_told_in_counts,
     who_did_not_ask_is_told_nothing,
@@ -215,6 +216,57 @@ async fn a_state_is_shown_changed_and_cleared(encoding: Encoding) {
     known.until(&mut ben, |known| known.state("ada").is_none()).await;
     let asked = Known::from(query(&mut ben, "r").await);
     assert_eq!((asked.state("ada"), asked.connections("ada")), (None, 2));
+    node.finish().await;
+}
+
+async fn a_state_ends_with_the_connection_that_set_it(encoding: Encoding) {
+    let node = Node::start(encoding).await;
+    let mut ben = node.connect(user("ben")).await;
+    let mut known = Known::from(ben.join_to_see("r").await);
+    let with_state = |state: &str| Join {
+        state_json: Some(state.to_owned()),
+        ..Join::in_room("r")
+    };
+    let mut first = node.connect(user("ada")).await;
+    first.try_join(with_state("1")).await.unwrap();
+    known
+        .until(&mut ben, |known| known.state("ada") == Some(json!(1)))
+        .await;
+    for (turn, state) in ["2", "3"].into_iter().enumerate() {
+        let mut second = node.connect(user("ada")).await;
+        second.try_join(with_state(state)).await.unwrap();
+        let said = serde_json::from_str(state).ok();
+        known.until(&mut ben, |known| known.state("ada") == said).await;
+        if turn == 0 {
+            second.leave("r").await;
+        } else {
+            second.crash();
+        }
+        known
+            .until(&mut ben, |known| {
+                known.connections("ada") == 1 && known.state("ada") == Some(json!(1))
+            })
+            .await;
+    }
+    // One that has set none ends, and one that clears its own shows the other's.
+    let mut third = node.connect(user("ada")).await;
+    third.join("r").await;
+    known.until(&mut ben, |known| known.connections("ada") == 2).await;
+    set_state(&mut third, "r", Some("4")).await.unwrap();
+    known
+        .until(&mut ben, |known| known.state("ada") == Some(json!(4)))
+        .await;
+    set_state(&mut third, "r", None).await.unwrap();
+    known
+        .until(&mut ben, |known| known.state("ada") == Some(json!(1)))
+        .await;
+    first.leave("r").await;
+    known
+        .until(&mut ben, |known| {
+            known.connections("ada") == 1 && known.state("ada").is_none()
+        })
+        .await;
+    assert_eq!((known.came["ada"], known.went.get("ada")), (1, None));
     node.finish().await;
 }
 

@@ -1,4 +1,8 @@
-//! One user in one room: its connections, its state, and whether it is on its way back.
+//! One user in one room: its connections, their states, and whether it is on its way back.
+//!
+//! A state belongs to the connection that set it and ends with it. The one that was set last, by a connection that is
+//! still there on any node, is shown. Only a user whose last connection was lost keeps its state through the grace period,
+//! for the connection that comes back.
 
 use super::share::{Share, Stated, newer};
 use crate::event::Timestamp;
@@ -19,15 +23,22 @@ enum Unusual {
     Lost {
         at_ms: u64,
     },
-    Several(Vec<ConnectionId>),
+    Several(Vec<Own>),
     /// Some are on other nodes.
     Spread(Spread),
+}
+
+/// A connection of this node, one of several, and the state it has set.
+#[derive(Debug)]
+struct Own {
+    connection: ConnectionId,
+    state: Option<Box<Stated>>,
 }
 
 /// Connections on several nodes, at least one of them another one.
 #[derive(Debug)]
 struct Spread {
-    own: Vec<ConnectionId>,
+    own: Vec<Own>,
     /// By incarnation.
     others: Vec<(u64, Share)>,
 }
@@ -38,20 +49,11 @@ impl From<Unusual> for Connections {
     }
 }
 
-impl From<Vec<ConnectionId>> for Connections {
-    fn from(several: Vec<ConnectionId>) -> Self {
-        match several[..] {
-            [only] => Self::One(only),
-            _ => Unusual::Several(several).into(),
-        }
-    }
-}
-
 /// A user in a room.
 #[derive(Debug)]
 pub(super) struct Attendance {
     connections: Connections,
-    /// What this node knows; while it has no connection of the user, what others know counts instead.
+    /// The state of the only connection, or of a lost user. Several connections keep their own.
     state: Option<Box<Stated>>,
     since: Timestamp,
 }
@@ -79,16 +81,29 @@ impl Attendance {
         }
     }
 
-    /// The connections of this node.
-    pub(super) fn connections(&self) -> &[ConnectionId] {
+    fn several(&self) -> &[Own] {
         match &self.connections {
-            Connections::One(connection) => std::slice::from_ref(connection),
+            Connections::One(_) => &[],
             Connections::Unusual(unusual) => match &**unusual {
                 Unusual::Lost { .. } => &[],
                 Unusual::Several(several) => several,
                 Unusual::Spread(spread) => &spread.own,
             },
         }
+    }
+
+    /// The connections of this node.
+    pub(super) fn connections(&self) -> impl Iterator<Item = ConnectionId> {
+        let only = match self.connections {
+            Connections::One(only) => Some(only),
+            Connections::Unusual(_) => None,
+        };
+        only.into_iter().chain(self.several().iter().map(|own| own.connection))
+    }
+
+    /// How many connections of this node there are.
+    fn own_count(&self) -> u32 {
+        u32::try_from(self.connections().count()).unwrap_or(u32::MAX)
     }
 
     fn others(&self) -> &[(u64, Share)] {
@@ -103,10 +118,9 @@ impl Attendance {
 
     /// How many connections there are on all nodes.
     pub(super) fn count(&self) -> u32 {
-        let own = u32::try_from(self.connections().len()).unwrap_or(u32::MAX);
-        self.others()
-            .iter()
-            .fold(own, |count, (_, share)| count.saturating_add(share.connections))
+        self.others().iter().fold(self.own_count(), |count, (_, share)| {
+            count.saturating_add(share.connections)
+        })
     }
 
     /// How many connections a node has of the user; `None`: none.
@@ -116,7 +130,7 @@ impl Attendance {
     }
 
     pub(super) fn has(&self, connection: ConnectionId) -> bool {
-        self.connections().contains(&connection)
+        self.connections().any(|known| known == connection)
     }
 
     /// When the last connection was lost, if none has come since.
@@ -130,44 +144,66 @@ impl Attendance {
         }
     }
 
-    /// Adds a connection that is not there.
+    /// Adds a connection that is not there. The first one of a lost user takes its state over.
     pub(super) fn add(&mut self, connection: ConnectionId) {
-        if self.connections().is_empty() {
-            self.settle();
-        }
+        self.learn_since();
+        let own = Own {
+            connection,
+            state: None,
+        };
         match &mut self.connections {
-            Connections::One(first) => self.connections = Unusual::Several(vec![*first, connection]).into(),
+            Connections::One(first) => {
+                let first = Own {
+                    connection: *first,
+                    state: self.state.take(),
+                };
+                self.connections = Unusual::Several(vec![first, own]).into();
+            }
             Connections::Unusual(unusual) => match &mut **unusual {
                 Unusual::Lost { .. } => self.connections = Connections::One(connection),
-                Unusual::Several(several) => several.push(connection),
-                Unusual::Spread(spread) => spread.own.push(connection),
+                Unusual::Several(several) => several.push(own),
+                Unusual::Spread(spread) => spread.own.push(own),
             },
         }
     }
 
-    /// Takes a connection off.
+    /// Takes a connection off, and the state it has set.
     pub(super) fn take(&mut self, connection: ConnectionId, now_ms: u64) {
         match &mut self.connections {
             Connections::One(only) if *only == connection => self.connections = Unusual::Lost { at_ms: now_ms }.into(),
             Connections::One(_) => {}
             Connections::Unusual(unusual) => match &mut **unusual {
                 Unusual::Several(several) => {
-                    several.retain(|known| *known != connection);
-                    if let [last] = several[..] {
-                        self.connections = Connections::One(last);
-                    }
+                    several.retain(|own| own.connection != connection);
+                    let left = std::mem::take(several);
+                    self.keep(left);
                 }
-                Unusual::Spread(spread) => spread.own.retain(|known| *known != connection),
+                Unusual::Spread(spread) => spread.own.retain(|own| own.connection != connection),
                 Unusual::Lost { .. } => {}
             },
+        }
+    }
+
+    /// Has just these connections, at least one and all of this node.
+    fn keep(&mut self, mut own: Vec<Own>) {
+        match own.pop() {
+            Some(last) if own.is_empty() => {
+                self.connections = Connections::One(last.connection);
+                self.state = last.state;
+            }
+            last => {
+                own.extend(last);
+                self.connections = Unusual::Several(own).into();
+            }
         }
     }
 
     /// Sets what another node has of the user. Answers whether this node, which has connections of the user too, has
     /// learned something from it that it has to pass on.
     pub(super) fn set_share(&mut self, node: u64, share: Share) -> bool {
+        let state = self.state.take();
         let mut spread = match std::mem::replace(&mut self.connections, Unusual::Lost { at_ms: 0 }.into()) {
-            Connections::One(only) => Spread::of(vec![only]),
+            Connections::One(connection) => Spread::of(vec![Own { connection, state }]),
             Connections::Unusual(unusual) => match *unusual {
                 Unusual::Lost { .. } => Spread::of(Vec::new()),
                 Unusual::Several(several) => Spread::of(several),
@@ -180,13 +216,13 @@ impl Attendance {
         }
         let has_own = !spread.own.is_empty();
         self.connections = Unusual::Spread(spread).into();
-        has_own && self.settle()
+        has_own && self.learn_since()
     }
 
     /// Takes off what another node had of the user.
     pub(super) fn take_share(&mut self, node: u64, lost_ms: u64) {
-        if self.connections().is_empty() {
-            self.settle();
+        if self.own_count() == 0 {
+            self.learn_since();
         }
         let Connections::Unusual(unusual) = &mut self.connections else {
             return;
@@ -194,60 +230,81 @@ impl Attendance {
         let Unusual::Spread(spread) = &mut **unusual else {
             return;
         };
-        spread.others.retain(|(known, _)| *known != node);
+        let mut ended = None;
+        spread.others.retain_mut(|(known, share)| {
+            let is_it = *known == node;
+            if is_it {
+                ended = share.state.take();
+            }
+            !is_it
+        });
         if spread.others.is_empty() {
-            self.connections = match std::mem::take(&mut spread.own) {
-                own if own.is_empty() => Unusual::Lost { at_ms: lost_ms }.into(),
-                own => own.into(),
-            };
+            match std::mem::take(&mut spread.own) {
+                own if own.is_empty() => {
+                    self.connections = Unusual::Lost { at_ms: lost_ms }.into();
+                    self.state = ended;
+                }
+                own => self.keep(own),
+            }
         }
     }
 
-    /// Makes what all nodes know what this one knows. Answers whether that was something new.
-    fn settle(&mut self) -> bool {
+    /// Makes the time that all nodes know the one that this node knows. Answers whether that is a new one.
+    fn learn_since(&mut self) -> bool {
         if self.others().is_empty() {
             return false;
         }
-        let (since, state) = (self.since(), self.stated().cloned());
-        let is_new = since != self.since || state.as_ref() != self.state.as_deref();
-        self.since = since;
-        self.state = state.map(Box::new);
-        is_new
-    }
-
-    /// Whether what this node knows counts.
-    fn own_counts(&self) -> bool {
-        !self.connections().is_empty() || self.others().is_empty()
+        let since = self.since();
+        std::mem::replace(&mut self.since, since) != since
     }
 
     fn since(&self) -> Timestamp {
-        let own = self.own_counts().then_some(self.since);
+        let own_counts = self.own_count() > 0 || self.others().is_empty();
         let others = self.others().iter().map(|(_, share)| share.since);
-        others.chain(own).min().unwrap_or(self.since)
+        others
+            .chain(own_counts.then_some(self.since))
+            .min()
+            .unwrap_or(self.since)
+    }
+
+    /// The state of this node's connections: the one that was set last.
+    fn own_stated(&self) -> Option<&Stated> {
+        let several = self.several().iter().map(|own| own.state.as_deref());
+        several.fold(self.state.as_deref(), newer)
     }
 
     fn stated(&self) -> Option<&Stated> {
-        let own = self.state.as_deref().filter(|_| self.own_counts());
         let others = self.others().iter().map(|(_, share)| share.state.as_deref());
-        others.fold(own, newer)
+        others.fold(self.own_stated(), newer)
     }
 
-    pub(super) fn set_state(&mut self, value: Option<Json>, now: Timestamp) {
+    /// Sets or clears the state of a connection that is here.
+    pub(super) fn set_state(&mut self, connection: ConnectionId, value: Option<Json>, now: Timestamp) {
         let known = self.stated().map(|stated| stated.at);
-        // To have said nothing needs no place, to have taken something back does.
-        if value.is_some() || known.is_some() {
-            let at = known.map_or(now, |known| now.max(Timestamp(known.0 + 1)));
-            self.state = Some(Box::new(Stated { at, value }));
+        let at = known.map_or(now, |known| now.max(Timestamp(known.0 + 1)));
+        let state = value.map(|value| Box::new(Stated { at, value }));
+        match &mut self.connections {
+            Connections::One(_) => self.state = state,
+            Connections::Unusual(unusual) => {
+                let several = match &mut **unusual {
+                    Unusual::Lost { .. } => return,
+                    Unusual::Several(several) => several,
+                    Unusual::Spread(spread) => &mut spread.own,
+                };
+                if let Some(own) = several.iter_mut().find(|own| own.connection == connection) {
+                    own.state = state;
+                }
+            }
         }
     }
 
     /// What this node has of the user; `None`: no connection.
     pub(super) fn own_share(&self) -> Option<Share> {
-        let connections = u32::try_from(self.connections().len()).unwrap_or(u32::MAX);
+        let connections = self.own_count();
         (connections > 0).then(|| Share {
             connections,
             since: self.since,
-            state: self.state.clone(),
+            state: self.own_stated().cloned().map(Box::new),
         })
     }
 
@@ -255,7 +312,7 @@ impl Attendance {
     pub(super) fn shown(&self, user: &UserId) -> Present {
         Present {
             user: user.clone(),
-            state: self.stated().and_then(|stated| stated.value.clone()),
+            state: self.stated().map(|stated| stated.value.clone()),
             connections: self.count().max(1),
             since: self.since(),
         }
@@ -263,7 +320,7 @@ impl Attendance {
 }
 
 impl Spread {
-    const fn of(own: Vec<ConnectionId>) -> Self {
+    const fn of(own: Vec<Own>) -> Self {
         Self {
             own,
             others: Vec::new(),
@@ -272,56 +329,4 @@ impl Spread {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Each byte here is paid for by every user in every room.
-    #[test]
-    fn an_attendance_is_small() {
-        assert_eq!(size_of::<Attendance>(), 32);
-    }
-
-    fn share(since: u64, state: Option<(u64, &str)>) -> Share {
-        let stated = |(at, text): (u64, &str)| Stated {
-            at: Timestamp(at),
-            value: Some(Json::parse(text.to_owned()).unwrap()),
-        };
-        Share {
-            connections: 1,
-            since: Timestamp(since),
-            state: state.map(stated).map(Box::new),
-        }
-    }
-
-    #[test]
-    fn what_another_node_knows_is_kept_when_its_connections_end() {
-        let user = UserId::parse("ada").unwrap();
-        let mut ada = Attendance::of(ConnectionId::random(), Timestamp(7));
-        assert!(
-            ada.set_share(1, share(5, Some((9, "1")))),
-            "an earlier coming and a state are new"
-        );
-        assert!(!ada.set_share(2, share(6, Some((8, "2")))));
-        ada.take_share(1, 0);
-        ada.take_share(2, 0);
-        let shown = ada.shown(&user);
-        assert_eq!((shown.since, shown.connections), (Timestamp(5), 1));
-        assert_eq!(shown.state.unwrap().as_str(), "1");
-        ada.set_state(None, Timestamp(3));
-        assert_eq!(
-            ada.own_share().unwrap().state.unwrap().at,
-            Timestamp(10),
-            "a clock that is behind is not obeyed"
-        );
-    }
-
-    #[test]
-    fn a_user_of_another_node_that_is_lost_is_shown_as_it_was() {
-        let user = UserId::parse("ada").unwrap();
-        let mut ada = Attendance::away(1, share(5, Some((9, "1"))));
-        let before = ada.shown(&user);
-        ada.take_share(1, 70);
-        assert_eq!((ada.lost_at_ms(), ada.own_share()), (Some(70), None));
-        assert_eq!(ada.shown(&user), before);
-    }
-}
+mod tests;

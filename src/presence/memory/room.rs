@@ -118,7 +118,7 @@ impl Attended {
         let occupied = self.users.is_empty();
         let Some(attendance) = self.users.find(&member.user) else {
             let mut attendance = Attendance::of(member.connection, now);
-            attendance.set_state(state, now);
+            attendance.set_state(member.connection, state, now);
             self.users.insert(member.user.clone(), attendance);
             self.connections += 1;
             if occupied {
@@ -127,14 +127,14 @@ impl Attended {
             return Entered::Joined { occupied };
         };
         if attendance.has(member.connection) {
-            self.users.set_state(&member.user, state, now);
+            self.users.set_state(member, state, now);
             return Entered::Renewed;
         }
         self.lost -= u32::from(attendance.lost_at_ms().is_some());
         self.connections += 1;
         self.users.connect(&member.user, member.connection);
         if state.is_some() {
-            self.users.set_state(&member.user, state, now);
+            self.users.set_state(member, state, now);
         }
         Entered::Connected
     }

@@ -3,13 +3,13 @@
 use crate::event::Timestamp;
 use crate::json::Json;
 
-/// What a user said about itself, and when.
+/// What a connection said about its user, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Stated {
     /// When. Never before what it replaced, whatever the clock says.
     pub at: Timestamp,
-    /// What; `None`: no state any more.
-    pub value: Option<Json>,
+    /// What.
+    pub value: Json,
 }
 
 impl Stated {
@@ -19,19 +19,19 @@ impl Stated {
         self.rank() > other.rank()
     }
 
-    fn rank(&self) -> (Timestamp, Option<&[u8]>) {
-        (self.at, self.value.as_ref().map(|value| &value.bytes()[..]))
+    fn rank(&self) -> (Timestamp, &[u8]) {
+        (self.at, self.value.bytes())
     }
 }
 
-/// A user's connections of one node in a room, and what that node knows of the user.
+/// A user's connections of one node in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
     /// How many connections, at least 1.
     pub connections: u32,
     /// When the user came to the room, by whichever node.
     pub since: Timestamp,
-    /// What the user last said, if anything.
+    /// The state that one of them set last, of those that are still there.
     pub state: Option<Box<Stated>>,
 }
 

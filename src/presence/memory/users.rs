@@ -12,6 +12,7 @@ use super::share::Share;
 use crate::event::Timestamp;
 use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
+use crate::presence::Member;
 
 /// The most users of a list; a tree goes back to a list below half of it.
 const FEW_MAX: usize = 16;
@@ -72,10 +73,10 @@ impl Users {
         }
     }
 
-    /// Sets the state of a user who is here.
-    pub(super) fn set_state(&mut self, user: &UserId, state: Option<Json>, now: Timestamp) {
-        if let Some(attendance) = self.find_mut(user) {
-            attendance.set_state(state, now);
+    /// Sets the state of a connection that is here.
+    pub(super) fn set_state(&mut self, member: &Member, state: Option<Json>, now: Timestamp) {
+        if let Some(attendance) = self.find_mut(&member.user) {
+            attendance.set_state(member.connection, state, now);
         }
     }
 
@@ -137,7 +138,7 @@ impl Users {
             Self::Many(many) => {
                 let removed = many.users.remove(user);
                 for connection in removed.iter().flat_map(Attendance::connections) {
-                    many.disconnected(*connection);
+                    many.disconnected(connection);
                 }
             }
         }
@@ -193,7 +194,7 @@ impl Extend<(UserId, Attendance)> for Many {
     fn extend<I: IntoIterator<Item = (UserId, Attendance)>>(&mut self, users: I) {
         for (user, attendance) in users {
             for connection in attendance.connections() {
-                self.connected(*connection);
+                self.connected(connection);
             }
             self.users.insert(user, attendance);
         }

@@ -70,7 +70,7 @@ fn hash(user: &UserId, share: &Share) -> u64 {
     hash = add(hash, &share.since.0.to_le_bytes());
     if let Some(stated) = &share.state {
         hash = add(hash, &stated.at.0.to_le_bytes());
-        hash = add(hash, stated.value.as_ref().map_or(&[][..], |value| value.bytes()));
+        hash = add(hash, stated.value.bytes());
     }
     for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
         hash = (hash ^ (hash >> 33)).wrapping_mul(factor);

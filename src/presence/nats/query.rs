@@ -165,7 +165,7 @@ fn together(user: &UserId, shares: &[Share]) -> Option<Present> {
     let stated = shares.iter().map(|share| share.state.as_deref()).fold(None, newer);
     Some(Present {
         user: user.clone(),
-        state: stated.and_then(|stated| stated.value.clone()),
+        state: stated.map(|stated| stated.value.clone()),
         connections: shares
             .iter()
             .map(|share| share.connections)

@@ -95,12 +95,15 @@ fn write_changed(changed: &Changed) -> proto::NodePresent {
 
 /// Writes what a node has of a user.
 pub(super) fn write_share(user: &UserId, share: &Share) -> proto::NodePresent {
-    let value = share.state.as_ref().and_then(|stated| stated.value.as_ref());
     proto::NodePresent {
         user_id: user.as_str().to_owned(),
         connections: share.connections,
         since_ms: share.since.0,
-        state: value.map(|value| value.bytes().clone()).unwrap_or_default(),
+        state: share
+            .state
+            .as_ref()
+            .map(|stated| stated.value.bytes().clone())
+            .unwrap_or_default(),
         state_ms: share.state.as_ref().map_or(0, |stated| stated.at.0),
         lost: false,
     }
@@ -117,7 +120,7 @@ pub(super) fn read_share(present: &proto::NodePresent) -> Option<(UserId, Option
     let share = (present.connections > 0).then(|| Share {
         connections: present.connections,
         since: Timestamp(present.since_ms),
-        state: (at.0 > 0).then(|| Box::new(Stated { at, value })),
+        state: value.map(|value| Box::new(Stated { at, value })),
     });
     Some((user, share))
 }

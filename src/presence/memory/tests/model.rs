@@ -57,9 +57,20 @@ fn step() -> impl Strategy<Value = Step> {
 
 #[derive(Debug, Default)]
 struct Modelled {
-    tabs: BTreeSet<u8>,
-    state: Option<u8>,
+    /// The tabs that are there, with the state each has set and its turn.
+    tabs: BTreeMap<u8, Option<(u64, u8)>>,
+    /// The state of the tab that was lost last.
+    lost: Option<(u64, u8)>,
     lost_ms: Option<u64>,
+}
+
+impl Modelled {
+    fn state(&self) -> Option<u8> {
+        let there = self.tabs.values().flatten().max();
+        there
+            .or(self.lost.as_ref().filter(|_| self.tabs.is_empty()))
+            .map(|(_, state)| *state)
+    }
 }
 
 /// One observer of one room and what it has made of what it was told.
@@ -106,6 +117,8 @@ struct World {
     watch: broadcast::Receiver<Activity>,
     watched: BTreeSet<(String, String)>,
     now_ms: u64,
+    /// Counts the states that were set.
+    turn: u64,
 }
 
 impl World {
@@ -123,6 +136,7 @@ impl World {
             replicas: BTreeMap::new(),
             watched: BTreeSet::new(),
             now_ms: 0,
+            turn: 0,
         }
     }
 
@@ -165,9 +179,12 @@ impl World {
             .enter(&Self::room(room), &self.member(user, tab), text)
             .unwrap();
         let modelled = self.model.entry((room, user)).or_default();
-        let renewed = !modelled.tabs.insert(tab);
+        let renewed = modelled.tabs.contains_key(&tab);
+        // The first tab that comes back takes over what the lost one said.
+        let said = modelled.tabs.entry(tab).or_insert(modelled.lost.take());
         if state.is_some() || renewed {
-            modelled.state = state;
+            self.turn += 1;
+            *said = state.map(|state| (self.turn, state));
         }
         modelled.lost_ms = None;
     }
@@ -178,7 +195,9 @@ impl World {
         let Some(modelled) = self.model.get_mut(&(room, user)) else {
             return;
         };
-        if modelled.tabs.remove(&tab) && modelled.tabs.is_empty() {
+        let Some(said) = modelled.tabs.remove(&tab) else { return };
+        if modelled.tabs.is_empty() {
+            modelled.lost = said;
             modelled.lost_ms = Some(self.now_ms);
             if departure == Departure::Left {
                 self.model.remove(&(room, user));
@@ -243,7 +262,7 @@ impl World {
             .map(|one| (one.user.clone(), one.state.clone(), one.connections))
             .collect();
         let modelled = there().map(|((_, user), modelled)| {
-            let state = modelled.state.map(|state| json(&state.to_string()));
+            let state = modelled.state().map(|state| json(&state.to_string()));
             let connections = u32::try_from(modelled.tabs.len()).unwrap().max(1);
             (self.member(*user, 0).user, state, connections)
         });
@@ -259,7 +278,7 @@ impl World {
         // User 0 and the first tabs of users 0 and 1 are left out.
         let connections = vec![self.members[&(0, 0)], self.members[&(1, 0)]];
         let except = Except::new(connections, vec![self.member(0, 0).user]);
-        let reached = there().flat_map(|((_, user), modelled)| modelled.tabs.iter().map(move |tab| (*user, *tab)));
+        let reached = there().flat_map(|((_, user), modelled)| modelled.tabs.keys().map(move |tab| (*user, *tab)));
         let reached = reached
             .filter(|(user, tab)| *user != 0 && (*user, *tab) != (1, 0))
             .count();
