@@ -108,6 +108,15 @@ pub struct Explanation {
     pub considered: Vec<(Arc<str>, Arc<str>)>,
 }
 
+/// A session as revocations see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Bearer<'a> {
+    /// What its present token said.
+    pub identity: &'a Identity,
+    /// Its connection.
+    pub connection: ConnectionId,
+}
+
 /// Which rooms a revocation hits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RevocationScope {
@@ -169,8 +178,8 @@ pub trait Policy: Send + Sync + 'static {
     /// Refuses every later question that `revocation` covers for as long as `ttl`. In effect when this returns.
     fn revoke(&self, revocation: Revocation, ttl: Duration);
 
-    /// Whether a revocation in force keeps this user out of this room.
-    fn is_revoked(&self, user: &UserId, room: &Room) -> bool;
+    /// Whether a revocation in force keeps this session out of this room.
+    fn is_revoked(&self, bearer: Bearer<'_>, room: &Room) -> bool;
 
     /// The rooms every connection of this identity is put into, with their permits; their names come from templates.
     ///

@@ -8,25 +8,23 @@ use super::{Incarnation, Revoked};
 /// One withdrawal that is under way.
 #[derive(Debug)]
 pub(super) struct Barrier<T> {
-    /// Who may deliver without knowing it; `None` until this node has read it itself.
-    holders: Option<Vec<Holder>>,
+    /// The nodes that may deliver without knowing it, and when the last lease of each that does not cover it has ended.
+    /// `None` until this node has read the withdrawal itself: which leases are in force is not known before.
+    holders: Option<Vec<(Holder, T)>>,
     confirmed: BTreeMap<Incarnation, u32>,
-    /// When all leases that do not cover it have run out.
-    until: T,
 }
 
-impl<T: PartialOrd> Barrier<T> {
-    /// A withdrawal that is stored. `until` is when all leases before it have run out.
-    pub(super) const fn new(until: T) -> Self {
+impl<T: Ord + Copy> Barrier<T> {
+    /// A withdrawal that is on its way into the log.
+    pub(super) const fn new() -> Self {
         Self {
             holders: None,
             confirmed: BTreeMap::new(),
-            until,
         }
     }
 
-    /// This node has read it, and these may deliver without knowing it.
-    pub(super) fn read(&mut self, holders: Vec<Holder>) {
+    /// This node has read it, and these may deliver without knowing it until then.
+    pub(super) fn read(&mut self, holders: Vec<(Holder, T)>) {
         self.holders = Some(holders);
     }
 
@@ -35,14 +33,20 @@ impl<T: PartialOrd> Barrier<T> {
         self.confirmed.insert(node, memberships);
     }
 
-    /// What it came to, once it is done. When this node could not read who has a lease, those in `known` are named.
-    pub(super) fn outcome(&self, now: &T, known: impl FnOnce() -> Vec<Holder>) -> Option<Revoked> {
-        let holders = match &self.holders {
-            Some(holders) if *now >= self.until || self.covers(holders) => holders.clone(),
-            None if *now >= self.until => known(),
-            _ => return None,
-        };
-        let (confirmed, unconfirmed) = holders.into_iter().partition::<Vec<_>, _>(|holder| self.has(holder));
+    /// When it is done without another confirmation; `None` while that is not known.
+    pub(super) fn due(&self) -> Option<T> {
+        let missing = self.holders.as_ref()?.iter().filter(|(holder, _)| !self.has(holder));
+        missing.map(|(_, until)| *until).max()
+    }
+
+    /// What it came to, once it is done.
+    pub(super) fn outcome(&self, now: T) -> Option<Revoked> {
+        let holders = self.holders.as_ref()?;
+        if self.due().is_some_and(|due| now < due) {
+            return None;
+        }
+        let holders = holders.iter().map(|(holder, _)| holder);
+        let (confirmed, unconfirmed) = holders.partition::<Vec<_>, _>(|holder| self.has(holder));
         Some(Revoked {
             confirmed: names(&confirmed),
             unconfirmed: names(&unconfirmed),
@@ -50,41 +54,43 @@ impl<T: PartialOrd> Barrier<T> {
         })
     }
 
-    fn covers(&self, holders: &[Holder]) -> bool {
-        holders.iter().all(|holder| self.has(holder))
-    }
-
     fn has(&self, holder: &Holder) -> bool {
         self.confirmed.contains_key(&holder.incarnation)
     }
 }
 
-fn names(holders: &[Holder]) -> Vec<String> {
+fn names(holders: &[&Holder]) -> Vec<String> {
     holders.iter().map(|holder| holder.id.to_string()).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    fn holders(incarnations: &[Incarnation]) -> Vec<Holder> {
-        let holder = |incarnation: &Incarnation| Holder {
-            incarnation: *incarnation,
-            id: incarnation.to_string().into(),
+    fn holders(ends: &[(Incarnation, u32)]) -> Vec<(Holder, u32)> {
+        let holder = |(incarnation, until): &(Incarnation, u32)| {
+            let holder = Holder {
+                incarnation: *incarnation,
+                id: incarnation.to_string().into(),
+                lease: Duration::from_secs(1),
+            };
+            (holder, *until)
         };
-        incarnations.iter().map(holder).collect()
+        ends.iter().map(holder).collect()
     }
 
     #[test]
-    fn it_is_done_when_all_who_have_a_lease_have_confirmed() {
-        let mut barrier = Barrier::new(10);
+    fn done_when_every_lease_holder_has_confirmed() {
+        let mut barrier = Barrier::new();
         barrier.confirm(1, 2);
-        assert_eq!(barrier.outcome(&0, Vec::new), None, "who has a lease is not known yet");
-        barrier.read(holders(&[1, 2]));
-        assert_eq!(barrier.outcome(&9, Vec::new), None);
+        assert_eq!(barrier.outcome(0), None, "the lease holders are not known yet");
+        barrier.read(holders(&[(1, 10), (2, 10)]));
+        assert_eq!(barrier.outcome(9), None);
         barrier.confirm(2, 1);
         barrier.confirm(2, 1);
-        let revoked = barrier.outcome(&9, Vec::new).unwrap();
+        let revoked = barrier.outcome(9).unwrap();
         assert_eq!(
             (revoked.confirmed.len(), revoked.unconfirmed.len(), revoked.memberships),
             (2, 0, 3)
@@ -92,16 +98,19 @@ mod tests {
     }
 
     #[test]
-    fn it_is_done_without_the_silent_when_their_leases_have_run_out() {
-        let mut barrier = Barrier::new(10);
-        barrier.read(holders(&[1, 2]));
+    fn done_without_a_silent_node_when_its_own_lease_has_ended() {
+        let mut barrier = Barrier::new();
+        assert_eq!(barrier.outcome(u32::MAX), None, "nothing is promised before it is read");
+        barrier.read(holders(&[(1, 10), (2, 40), (3, 20)]));
         barrier.confirm(1, 0);
-        let revoked = barrier.outcome(&10, Vec::new).unwrap();
+        assert_eq!((barrier.due(), barrier.outcome(39)), (Some(40), None));
+        let revoked = barrier.outcome(40).unwrap();
         assert_eq!(
             (revoked.confirmed, revoked.unconfirmed),
-            (vec!["1".to_owned()], vec!["2".to_owned()])
+            (vec!["1".to_owned()], vec!["2".to_owned(), "3".to_owned()])
         );
-        let blind = Barrier::new(10).outcome(&10, || holders(&[1])).unwrap();
-        assert_eq!(blind.unconfirmed, ["1"]);
+        barrier.confirm(2, 0);
+        assert_eq!(barrier.due(), Some(20), "the long lease no longer matters");
+        assert!(barrier.outcome(20).is_some());
     }
 }

@@ -6,10 +6,11 @@
 //! and any node:
 //!
 //! - a lease record after R takes effect only once the node has carried R out;
-//! - of the node's leases before R the latest ends, at most, one lease after R was stored. Whoever reads R has read that
-//!   record before, and so knows every node that may still deliver without knowing R: [`Ledger::holders_at`].
+//! - the latest of the node's leases before R ends, at most, its own length after R was stored. The record says that
+//!   length: another node's setting may differ. A reader of R has read that record before, and so knows every node that
+//!   may still deliver without knowing R, and for how long: [`Ledger::holders_at`].
 //!
-//! Hence a withdrawal is done when each of these has confirmed it, or one lease after it was stored. Writing is
+//! Hence a withdrawal is done when each of these has confirmed it, or its lease has ended. Writing is
 //! acknowledged by a quorum and reading shows what a quorum has stored: a leader that has lost its followers and does not
 //! know it yet can prolong no lease, which it could if it were only asked for its last sequence.
 
@@ -63,6 +64,8 @@ pub struct Holder {
     pub incarnation: Incarnation,
     /// Its name, as an operator gave it.
     pub id: Arc<str>,
+    /// How long each of its leases is, by its own setting.
+    pub lease: Duration,
 }
 
 /// What is to be done about a record.
@@ -72,14 +75,23 @@ pub enum Step<T> {
     Nothing,
     /// It is to be carried out, everywhere on this node, before the next record is read.
     Withdraw(Withdrawal),
-    /// The node's own lease that was asked for then: it holds from then on.
-    Renewed(T),
+    /// The node's own lease that was asked for at that moment: it holds from then for this long.
+    Renewed(T, Duration),
 }
 
+/// The latest lease of a node.
 #[derive(Debug)]
 struct Taken {
-    id: Arc<str>,
+    holder: Holder,
     stored_ms: u64,
+}
+
+impl Taken {
+    /// Whether it may still run when a record is stored at `stored_ms`, by clocks that differ by `difference_ms`.
+    fn may_run_at(&self, stored_ms: u64, difference_ms: u64) -> bool {
+        let until_ms = self.stored_ms.saturating_add(millis(self.holder.lease));
+        until_ms.saturating_add(difference_ms) >= stored_ms
+    }
 }
 
 /// What a node has read of the control log. `T` is a moment of its own clock.
@@ -91,13 +103,13 @@ pub struct Ledger<T> {
     read: u64,
     stream: Option<u64>,
     holders: BTreeMap<Incarnation, Taken>,
-    window_ms: u64,
+    difference_ms: u64,
 }
 
 impl<T: Copy> Ledger<T> {
-    /// Nothing is read yet. `window` is the lease and what is added to it for clocks that differ.
+    /// Nothing is read yet. `difference` is how far the clocks of servers may be apart.
     #[must_use]
-    pub fn new(own: Holder, window: Duration) -> Self {
+    pub fn new(own: Holder, difference: Duration) -> Self {
         Self {
             own,
             number: 0,
@@ -105,7 +117,7 @@ impl<T: Copy> Ledger<T> {
             read: 0,
             stream: None,
             holders: BTreeMap::new(),
-            window_ms: u64::try_from(window.as_millis()).unwrap_or(u64::MAX),
+            difference_ms: millis(difference),
         }
     }
 
@@ -179,34 +191,37 @@ impl<T: Copy> Ledger<T> {
             self.holders.remove(&holder.incarnation);
             return Step::Nothing;
         }
-        let is_own = holder.incarnation == self.own.incarnation;
-        let taken = Taken {
-            id: holder.id,
-            stored_ms,
-        };
-        self.holders.insert(holder.incarnation, taken);
+        let (incarnation, length, difference_ms) = (holder.incarnation, holder.lease, self.difference_ms);
+        self.holders.insert(incarnation, Taken { holder, stored_ms });
         self.holders
-            .retain(|_, taken| taken.stored_ms.saturating_add(self.window_ms) >= stored_ms);
-        if !is_own {
+            .retain(|_, taken| taken.may_run_at(stored_ms, difference_ms));
+        if incarnation != self.own.incarnation {
             return Step::Nothing;
         }
         // One that comes after a later one says nothing new.
         let asked = self.asked.iter().find(|(own, _)| *own == number).copied();
         self.asked.retain(|(own, _)| *own > number);
-        asked.map_or(Step::Nothing, |(_, when)| Step::Renewed(when))
+        asked.map_or(Step::Nothing, |(_, when)| Step::Renewed(when, length))
     }
 
     /// Who may have a lease that does not cover the record that was read last, stored then.
     #[must_use]
     pub fn holders_at(&self, stored_ms: u64) -> Vec<Holder> {
-        let holders = self.holders.iter();
-        let may_hold = holders.filter(|(_, taken)| taken.stored_ms.saturating_add(self.window_ms) >= stored_ms);
-        let named = may_hold.map(|(incarnation, taken)| Holder {
-            incarnation: *incarnation,
-            id: Arc::clone(&taken.id),
-        });
-        named.collect()
+        let holders = self.holders.values();
+        let may_hold = holders.filter(|taken| taken.may_run_at(stored_ms, self.difference_ms));
+        may_hold.map(|taken| taken.holder.clone()).collect()
     }
+
+    /// Who has taken a lease since then.
+    #[must_use]
+    pub fn taken_since(&self, since_ms: u64) -> Vec<Holder> {
+        let lately = self.holders.values().filter(|taken| taken.stored_ms >= since_ms);
+        lately.map(|taken| taken.holder.clone()).collect()
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -216,12 +231,14 @@ mod tests {
     use crate::policy::RevocationScope;
     use crate::room::Tenant;
 
-    const WINDOW: Duration = Duration::from_secs(10);
+    const LEASE: Duration = Duration::from_secs(9);
+    const DIFFERENCE: Duration = Duration::from_secs(1);
 
     fn holder(incarnation: Incarnation) -> Holder {
         Holder {
             incarnation,
             id: format!("node-{incarnation}").into(),
+            lease: LEASE,
         }
     }
 
@@ -252,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_lease_begins_when_it_was_asked_for_once_it_is_read_back() {
-        let mut ledger = Ledger::new(holder(1), WINDOW);
+        let mut ledger = Ledger::new(holder(1), DIFFERENCE);
         let first = ledger.ask("first");
         let second = ledger.ask("second");
         assert_eq!(
@@ -260,7 +277,7 @@ mod tests {
             Step::Withdraw(withdrawal())
         );
         assert_eq!(ledger.read(6, 0, taken(2, 1)), Step::Nothing, "another's");
-        assert_eq!(ledger.read(7, 0, Record::Lease(second)), Step::Renewed("second"));
+        assert_eq!(ledger.read(7, 0, Record::Lease(second)), Step::Renewed("second", LEASE));
         assert_eq!(
             ledger.read(8, 0, Record::Lease(first)),
             Step::Nothing,
@@ -270,7 +287,7 @@ mod tests {
 
     #[test]
     fn what_was_read_is_not_carried_out_again() {
-        let mut ledger = Ledger::<()>::new(holder(1), WINDOW);
+        let mut ledger = Ledger::<()>::new(holder(1), DIFFERENCE);
         assert!(matches!(
             ledger.read(5, 0, Record::Withdraw(withdrawal())),
             Step::Withdraw(_)
@@ -281,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_leases_holder_counts_for_the_window_or_until_it_is_released() {
-        let mut ledger = Ledger::<()>::new(holder(1), WINDOW);
+        let mut ledger = Ledger::<()>::new(holder(1), DIFFERENCE);
         ledger.read(1, 1_000, taken(2, 1));
         ledger.read(2, 5_000, taken(3, 1));
         assert_eq!(ids(&ledger.holders_at(11_000)), [2, 3]);
@@ -296,8 +313,30 @@ mod tests {
     }
 
     #[test]
+    fn each_lease_counts_for_its_own_length() {
+        let mut ledger = Ledger::<()>::new(holder(1), DIFFERENCE);
+        let patient = Holder {
+            lease: Duration::from_secs(40),
+            ..holder(2)
+        };
+        let taken_by = |holder: &Holder| {
+            Record::Lease(LeaseTaken {
+                holder: holder.clone(),
+                number: 1,
+                released: false,
+            })
+        };
+        ledger.read(1, 1_000, taken_by(&patient));
+        ledger.read(2, 1_000, taken_by(&holder(3)));
+        ledger.read(3, 30_000, taken_by(&holder(1)));
+        assert_eq!(ledger.holders_at(30_000), [holder(1), patient.clone()]);
+        assert_eq!(ledger.holders_at(42_000), [patient]);
+        assert_eq!(ids(&ledger.holders_at(42_001)), Vec::<Incarnation>::new());
+    }
+
+    #[test]
     fn another_log_of_the_same_name_is_read_from_its_beginning() {
-        let mut ledger = Ledger::<()>::new(holder(1), WINDOW);
+        let mut ledger = Ledger::<()>::new(holder(1), DIFFERENCE);
         assert!(!ledger.reopen(1, 0));
         ledger.read(5, 0, taken(2, 1));
         assert!(!ledger.reopen(1, 9));

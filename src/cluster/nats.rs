@@ -129,6 +129,7 @@ pub async fn start(
         own: Holder {
             incarnation: this.incarnation,
             id: Arc::clone(&this.id),
+            lease: nats.config().lease,
         },
         shards: shards.clone(),
         policy,
@@ -232,6 +233,17 @@ impl Cluster {
         }
     }
 
+    /// When the leases of these nodes have ended that were taken before a record that has just been read: counted from now,
+    /// which is later than when that record was stored, by each node's own length.
+    fn ends(&self, holders: Vec<Holder>) -> Vec<(Holder, Instant)> {
+        let now = Instant::now();
+        let end = |holder: Holder| {
+            let end = now + holder.lease + self.config.lease_margin;
+            (holder, end)
+        };
+        holders.into_iter().map(end).collect()
+    }
+
     async fn withdraw(&self, revocation: Revocation, ttl: Duration, why: String) -> Result<Revoked, NotRevoked> {
         let id = rand::random();
         let mut expected = self.log.expect(id);
@@ -243,31 +255,38 @@ impl Cluster {
                 why,
             })
             .await?;
-        let until = Instant::now() + self.nats.config().lease + self.config.lease_margin;
-        let mut barrier = Barrier::new(until);
+        let mut barrier = Barrier::new();
         let confirm = WireOrder::Confirm(ConfirmOrder {
             withdrawal: wire::id_bytes(id),
         });
         let mut asking = self.inbox.ask(self.nats.subjects().all_nodes(), confirm);
         let mut is_read = false;
         loop {
-            if let Some(revoked) = barrier.outcome(&Instant::now(), || self.log.holders()) {
+            if let Some(revoked) = barrier.outcome(Instant::now()) {
                 return Ok(revoked);
             }
             tokio::select! {
                 read_back = expected.read_back(), if !is_read => {
                     is_read = true;
                     barrier.confirm(self.nodes.own().incarnation, read_back.memberships);
-                    barrier.read(read_back.holders);
+                    barrier.read(self.ends(read_back.holders));
                 }
                 (from, answer) = asking.next() => {
                     if let WireAnswer::Confirmed(confirmed) = answer {
                         barrier.confirm(from, confirmed.memberships);
                     }
                 }
-                () = tokio::time::sleep_until(until) => {}
+                () = until(barrier.due()) => {}
             }
         }
+    }
+}
+
+/// Waits until then; for ever when there is no such moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -16,8 +16,8 @@ use super::expression::Expression;
 use super::revocations::Revocations;
 use super::rule::{Opinion, Rule};
 use super::variables::Variables;
-use super::{Action, Denied, Explanation, Permit, Policy, Question, Revocation};
-use crate::identity::{ConnectionId, Identity, UserId};
+use super::{Action, Bearer, Denied, Explanation, Permit, Policy, Question, Revocation};
+use crate::identity::{ConnectionId, Identity};
 use crate::room::{Room, RoomError};
 
 /// Rules as an operator wrote them, compiled.
@@ -196,8 +196,8 @@ impl Policy for RulePolicy {
         }
     }
 
-    fn is_revoked(&self, user: &UserId, room: &Room) -> bool {
-        self.revocations.cover(user, room)
+    fn is_revoked(&self, bearer: Bearer<'_>, room: &Room) -> bool {
+        self.revocations.cover(&bearer.identity.user, room)
     }
 
     fn auto_join(&self, identity: &Identity) -> Result<Vec<Permit>, Denied> {

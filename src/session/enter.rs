@@ -76,9 +76,8 @@ pub(super) enum Cause {
 type Entering = Vec<(Entry, Result<Start, BusUnavailable>)>;
 
 impl<L: Link> Sessions<L> {
-    /// Starts to enter rooms; goes on in [`Self::entered`]. `since_revocation` is the number of the next revocation when
-    /// the permits were asked for.
-    pub(super) fn enter(&mut self, ticket: Ticket, mut entries: Vec<Entry>, cause: Cause, since_revocation: u64) {
+    /// Starts to enter rooms; goes on in [`Self::entered`].
+    pub(super) fn enter(&mut self, ticket: Ticket, mut entries: Vec<Entry>, cause: Cause) {
         if self.alive(ticket).is_none() {
             return;
         }
@@ -124,11 +123,11 @@ impl<L: Link> Sessions<L> {
                     .await;
                 entering.push((entry, start));
             }
-            move |sessions: &mut Self| sessions.entered(ticket, entering, cause, since_revocation)
+            move |sessions: &mut Self| sessions.entered(ticket, entering, cause)
         });
     }
 
-    fn entered(&mut self, ticket: Ticket, entering: Entering, cause: Cause, since_revocation: u64) {
+    fn entered(&mut self, ticket: Ticket, entering: Entering, cause: Cause) {
         if self.alive(ticket).is_none() {
             // The client has gone; so may have the last who wanted these rooms.
             for (entry, _) in entering {
@@ -140,7 +139,8 @@ impl<L: Link> Sessions<L> {
         for (entry, start) in entering {
             let room = entry.permit.room().clone();
             let outcome = match start {
-                _ if self.revoked_since(since_revocation, ticket.key, &room) => Err(forbidden()),
+                // The permit may be older than a revocation, and than the token: asked again at the last moment.
+                _ if self.is_revoked(ticket.key, &room) => Err(forbidden()),
                 Ok(start) if leased => self.become_member(ticket, entry, start),
                 Ok(_) | Err(BusUnavailable(_)) => Err(unavailable()),
             };

@@ -32,7 +32,7 @@ impl<L: Link> Sessions<L> {
         let identity = self.identity(key).ok_or_else(not_open)?;
         let Some(ticket) = self.begin(key) else { return Ok(()) };
         let connection = self.conns[key as usize].session.connection;
-        let (services, since_revocation) = (self.services.clone(), self.revocation_number());
+        let services = self.services.clone();
         self.run(
             async move {
                 let ask = |action| Question {
@@ -42,7 +42,7 @@ impl<L: Link> Sessions<L> {
                     action,
                 };
                 let entry = permit_entry(&services, ask, options).await;
-                move |sessions: &mut Self| sessions.permitted(ticket, id, entry, since_revocation)
+                move |sessions: &mut Self| sessions.permitted(ticket, id, entry)
             }
             .instrument(tracing::debug_span!("session.join")),
         );
@@ -65,13 +65,13 @@ impl<L: Link> Sessions<L> {
         Ok(())
     }
 
-    fn permitted(&mut self, ticket: Ticket, id: u32, entry: Result<Entry, Refusal>, since_revocation: u64) {
+    fn permitted(&mut self, ticket: Ticket, id: u32, entry: Result<Entry, Refusal>) {
         if self.alive(ticket).is_none() {
             return;
         }
         let leased = self.may_deliver();
         let allowed = |entry: Entry| {
-            if self.revoked_since(since_revocation, ticket.key, entry.permit.room()) {
+            if self.is_revoked(ticket.key, entry.permit.room()) {
                 return Err(forbidden());
             }
             if leased { Ok(entry) } else { Err(unavailable()) }
@@ -81,7 +81,7 @@ impl<L: Link> Sessions<L> {
                 self.change_membership(ticket, id, entry);
                 self.done(ticket);
             }
-            Ok(entry) => self.enter(ticket, vec![entry], Cause::Command(id), since_revocation),
+            Ok(entry) => self.enter(ticket, vec![entry], Cause::Command(id)),
             Err(refusal) => {
                 self.refuse(ticket.key, id, refusal);
                 self.done(ticket);

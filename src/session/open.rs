@@ -51,11 +51,11 @@ impl<L: Link> Sessions<L> {
         let Some(session) = self.session(key) else { return };
         session.phase = Phase::Authenticating;
         let connection = session.connection;
-        let (services, since_revocation) = (self.services.clone(), self.revocation_number());
+        let services = self.services.clone();
         self.run(async move {
             let opened = verify(&services, &token, connection).await;
             move |sessions: &mut Self| match opened {
-                Ok(opened) => sessions.opened(ticket, id, opened, &resume, since_revocation),
+                Ok(opened) => sessions.opened(ticket, id, opened, &resume),
                 Err(error) => sessions.not_opened(ticket, id, error),
             }
         });
@@ -70,7 +70,7 @@ impl<L: Link> Sessions<L> {
         self.doom(ticket.key, error.close);
     }
 
-    fn opened(&mut self, ticket: Ticket, id: u32, opened: Opened, resume: &[(String, Since)], since_revocation: u64) {
+    fn opened(&mut self, ticket: Ticket, id: u32, opened: Opened, resume: &[(String, Since)]) {
         let mut identity = opened.identity;
         identity.tenant = self.tenants.shared(identity.tenant);
         let Some(session) = self.alive(ticket) else { return };
@@ -92,7 +92,7 @@ impl<L: Link> Sessions<L> {
         self.schedule_expiry(ticket, identity.expiry);
         self.announce_opened(ticket.key, &identity);
         let entries = home_entries(opened.rooms, resume);
-        self.enter(ticket, entries, Cause::Opening(id), since_revocation);
+        self.enter(ticket, entries, Cause::Opening(id));
     }
 
     fn announce_opened(&mut self, key: Key, identity: &Identity) {
@@ -126,7 +126,7 @@ impl<L: Link> Sessions<L> {
         let Some(session) = self.session(key) else { return };
         let connection = session.connection;
         let mut joined: Vec<Room> = self.rooms_joined_by_right(key);
-        let (services, since_revocation) = (self.services.clone(), self.revocation_number());
+        let services = self.services.clone();
         self.run(async move {
             let refreshed = match verify(&services, &token, connection).await {
                 Ok(opened) if opened.identity.user == old.user && opened.identity.tenant == old.tenant => {
@@ -139,7 +139,7 @@ impl<L: Link> Sessions<L> {
                 Ok(_) => Err(forbidden()),
                 Err(error) => Err(error.refusal),
             };
-            move |sessions: &mut Self| sessions.refreshed(ticket, id, refreshed, since_revocation)
+            move |sessions: &mut Self| sessions.refreshed(ticket, id, refreshed)
         });
     }
 
@@ -152,7 +152,6 @@ impl<L: Link> Sessions<L> {
         ticket: Ticket,
         id: u32,
         refreshed: Result<(Arc<Identity>, Vec<Permit>, Vec<Room>), Refusal>,
-        since_revocation: u64,
     ) {
         let Some(session) = self.alive(ticket) else { return };
         let (identity, home, lost) = match refreshed {
@@ -194,7 +193,6 @@ impl<L: Link> Sessions<L> {
                     ends_command: true,
                     tally: None,
                 },
-                since_revocation,
             );
         }
     }

@@ -12,11 +12,8 @@ use crate::error::CloseReason;
 use crate::event::Event;
 use crate::hub::local::Key;
 use crate::hub::{JoinRefusal, Order, Who};
-use crate::policy::{Permit, Revocation};
+use crate::policy::{Bearer, Permit, Revocation};
 use crate::room::Room;
-
-/// How many revocations are remembered for answers that were under way. Beyond, such answers are withheld.
-const REVOCATIONS_MAX: usize = 1024;
 
 impl<L: Link> Sessions<L> {
     /// Carries an order out.
@@ -31,7 +28,7 @@ impl<L: Link> Sessions<L> {
                     self.doom_saying(key, reason, &why);
                 }
             }
-            Order::Revoke(revocation, why, reply) => self.revoke(revocation, &why, &Tally::new(reply)),
+            Order::Revoke(revocation, why, reply) => self.revoke(&revocation, &why, &Tally::new(reply)),
             Order::Send(who, event, reply) => self.order_send(&who, &event, &Tally::new(reply)),
             Order::Count(who, reply) => {
                 let count = u32::try_from(self.keys_of(&who).len()).unwrap_or(u32::MAX);
@@ -66,8 +63,7 @@ impl<L: Link> Sessions<L> {
                 ends_command: false,
                 tally,
             };
-            let since_revocation = self.revocation_number();
-            self.enter(ticket, vec![Entry::granted(permit.clone())], cause, since_revocation);
+            self.enter(ticket, vec![Entry::granted(permit.clone())], cause);
         }
     }
 
@@ -77,8 +73,8 @@ impl<L: Link> Sessions<L> {
         if !self.may_deliver() {
             return Some(JoinRefusal::Unavailable);
         }
-        let identity = self.identity(key)?;
-        if self.services.policy.is_revoked(&identity.user, room) {
+        self.identity(key)?;
+        if self.is_revoked(key, room) {
             return Some(JoinRefusal::Revoked);
         }
         self.check_room_limit(key, room).err().map(|_| JoinRefusal::RoomLimit)
@@ -119,7 +115,7 @@ impl<L: Link> Sessions<L> {
 
     /// Takes a user out of rooms. What waits in an outbox cannot be taken back one by one, so a client that has not read
     /// everything is disconnected: after this nothing of the rooms is written to it.
-    fn revoke(&mut self, revocation: Revocation, why: &str, tally: &Rc<Tally>) {
+    fn revoke(&mut self, revocation: &Revocation, why: &str, tally: &Rc<Tally>) {
         for key in self.sessions_of(&revocation.tenant, &revocation.user) {
             let rooms: Vec<Room> = self.conns[key as usize]
                 .session
@@ -146,31 +142,20 @@ impl<L: Link> Sessions<L> {
             }
         }
         self.end_vacated();
-        self.revocations.push_back(revocation);
-        if self.revocations.len() > REVOCATIONS_MAX {
-            self.revocations.pop_front();
-            self.revocations_before += 1;
-        }
     }
 
-    /// The number the next revocation gets.
-    pub(super) fn revocation_number(&self) -> u64 {
-        self.revocations_before + self.revocations.len() as u64
-    }
-
-    /// Whether a revocation with at least this number takes the room from this client, or may have.
-    pub(super) fn revoked_since(&self, number: u64, key: Key, room: &Room) -> bool {
+    /// Returns whether a revocation in force keeps this session out of the room. Ask before anything of a room that was
+    /// permitted earlier takes effect: the policy knows a revocation before the shards are ordered to carry it out, so what
+    /// passes here and is revoked later is ended by that order.
+    pub(super) fn is_revoked(&self, key: Key, room: &Room) -> bool {
         let Some(identity) = self.identity(key) else {
             return true;
         };
-        let Some(skip) = number.checked_sub(self.revocations_before) else {
-            return true;
+        let bearer = Bearer {
+            identity: &identity,
+            connection: self.conns[key as usize].session.connection,
         };
-        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-        self.revocations
-            .iter()
-            .skip(skip)
-            .any(|revocation| revocation.covers(&identity.user, room))
+        self.services.policy.is_revoked(bearer, room)
     }
 
     fn keys_of(&self, who: &Who) -> Vec<Key> {

@@ -130,7 +130,7 @@ impl<L: Link> Sessions<L> {
         Ok(())
     }
 
-    /// Runs a query. If the room was revoked for this user meanwhile, the answer is not given.
+    /// Runs a query. If the room was revoked for this session meanwhile, the answer is not given.
     fn query<F, A>(&mut self, key: Key, id: u32, room: Option<Room>, ask: F) -> Result<(), Refusal>
     where
         F: FnOnce(Asker) -> A,
@@ -139,7 +139,6 @@ impl<L: Link> Sessions<L> {
         let identity = self.identity(key).ok_or_else(not_open)?;
         let Some(ticket) = self.begin(key) else { return Ok(()) };
         let connection = self.conns[key as usize].session.connection;
-        let since_revocation = self.revocation_number();
         let answer = ask(Asker {
             services: self.services.clone(),
             identity,
@@ -151,12 +150,12 @@ impl<L: Link> Sessions<L> {
                 if sessions.alive(ticket).is_none() {
                     return;
                 }
-                let revoked = room.is_some_and(|room| sessions.revoked_since(since_revocation, ticket.key, &room));
+                let revoked = room.is_some_and(|room| sessions.is_revoked(ticket.key, &room));
                 let answer = match answer {
                     _ if revoked => Err(forbidden()),
                     _ if !sessions.may_deliver() => Err(unavailable()),
                     Ok(Message::UserRooms { user, mut rooms }) => {
-                        rooms.retain(|room| !sessions.revoked_since(since_revocation, ticket.key, room));
+                        rooms.retain(|room| !sessions.is_revoked(ticket.key, room));
                         Ok(Message::UserRooms { user, rooms })
                     }
                     answer => answer,

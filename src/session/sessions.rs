@@ -28,7 +28,7 @@ use crate::hub::local::{Key, Local, Target};
 use crate::hub::{Inbound, Letters, Mailbox, Order};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::lease::Lease;
-use crate::policy::{Policy, Revocation};
+use crate::policy::Policy;
 use crate::presence::Change;
 use crate::room::Tenant;
 use crate::rooms::Rooms;
@@ -108,9 +108,6 @@ pub struct Sessions<L> {
     pub(super) timers: BTreeMap<u64, Vec<(Ticket, Due)>>,
     /// Who has connected, and when, until the time for a token is over.
     pub(super) newcomers: VecDeque<(u64, Ticket)>,
-    /// Revocations this shard has carried out, newest last, with the number of the first.
-    pub(super) revocations: VecDeque<Revocation>,
-    pub(super) revocations_before: u64,
     pub(super) swept_s: u32,
     /// Whether deliveries are interrupted behind the node, as clients were told.
     pub(super) degraded: bool,
@@ -143,8 +140,6 @@ impl<L: Link> Sessions<L> {
             conns: Slab::new(),
             timers: BTreeMap::new(),
             newcomers: VecDeque::new(),
-            revocations: VecDeque::new(),
-            revocations_before: 0,
             swept_s: 0,
             degraded: false,
             lapsed: false,

@@ -6,6 +6,7 @@ mod credentials;
 mod elections;
 mod full;
 mod lame_duck;
+mod leases;
 mod load;
 mod nodes;
 mod permissions;

@@ -78,10 +78,9 @@ pub(super) struct Parts {
 
 impl Log {
     pub(super) fn new(parts: Parts) -> Self {
-        let window = parts.nats.config().lease + parts.config.clock_difference_max;
         Self {
             stream: parts.nats.subjects().stream_of('c'),
-            ledger: Mutex::new(Ledger::new(parts.own, window)),
+            ledger: Mutex::new(Ledger::new(parts.own, parts.config.clock_difference_max)),
             reading: watch::channel(0).0,
             counted: Mutex::new(Counted::new(COUNTED_MAX)),
             expected: Mutex::default(),
@@ -122,17 +121,11 @@ impl Log {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who had a lease lately, as far as this node has read.
-    pub(super) fn holders(&self) -> Vec<Holder> {
-        self.ledger().holders_at(self.nats.clock().now_ms())
-    }
-
     /// Who has taken a lease within `age`.
     pub(super) fn lately(&self, age: Duration) -> Vec<Holder> {
-        let window = self.nats.config().lease + self.config.clock_difference_max;
-        let later = u64::try_from((window.saturating_sub(age)).as_millis()).unwrap_or(u64::MAX);
-        self.ledger()
-            .holders_at(self.nats.clock().now_ms().saturating_add(later))
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let since_ms = self.nats.clock().now_ms().saturating_sub(age_ms);
+        self.ledger().taken_since(since_ms)
     }
 
     /// Waits until a withdrawal is carried out here; answers how many memberships it has ended.
@@ -367,8 +360,8 @@ impl Log {
         let step = self.ledger().read(sequence, stored_ms, record);
         match step {
             Step::Nothing => {}
-            Step::Renewed(asked) => {
-                self.lease.renew(asked, self.nats.config().lease);
+            Step::Renewed(asked, length) => {
+                self.lease.renew(asked, length);
                 // Not one that lay about while this process was stopped.
                 if asked.elapsed() < self.config.renew_interval {
                     self.nats.clock().stands_at(stored_ms);

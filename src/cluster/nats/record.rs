@@ -12,6 +12,9 @@ use crate::proto::node_v1::control_record::Record as Kind;
 use crate::proto::node_v1::revoke_record::Scope;
 use crate::room::{Room, RoomGlob, Tenant};
 
+/// The length of a lease whose record does not say it: longer than any that is set up in earnest.
+const LENGTH_UNSAID: Duration = Duration::from_secs(60);
+
 pub(super) fn encode(record: &Record) -> Vec<u8> {
     let record = match record {
         Record::Withdraw(withdrawal) => Kind::Revoke(revoke(withdrawal)),
@@ -20,6 +23,7 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
             incarnation: lease.holder.incarnation,
             number: lease.number,
             released: lease.released,
+            length_ms: u64::try_from(lease.holder.lease.as_millis()).unwrap_or(u64::MAX),
         }),
     };
     wire::ControlRecord { record: Some(record) }.encode_to_vec()
@@ -49,6 +53,10 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
             holder: Holder {
                 incarnation: record.incarnation,
                 id: record.node_id.into(),
+                lease: match record.length_ms {
+                    0 => LENGTH_UNSAID,
+                    length_ms => Duration::from_millis(length_ms),
+                },
             },
             number: record.number,
             released: record.released,
@@ -108,12 +116,19 @@ mod tests {
     }
 
     fn leases() -> impl Strategy<Value = Record> {
-        let fields = (any::<u64>(), "[a-z-]{1,20}", any::<u64>(), any::<bool>());
-        fields.prop_map(|(incarnation, id, number, released)| {
+        let fields = (
+            any::<u64>(),
+            "[a-z-]{1,20}",
+            any::<u64>(),
+            any::<bool>(),
+            1..u64::from(u32::MAX),
+        );
+        fields.prop_map(|(incarnation, id, number, released, length_ms)| {
             Record::Lease(LeaseTaken {
                 holder: Holder {
                     incarnation,
                     id: id.into(),
+                    lease: Duration::from_millis(length_ms),
                 },
                 number,
                 released,

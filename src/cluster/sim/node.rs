@@ -3,14 +3,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::world::{Broken, LEASE_MS, WINDOW_MS};
+use super::world::{Broken, DIFFERENCE_MS};
 use crate::cluster::ledger::{Holder, LeaseTaken, Ledger, Record, Step};
 
 /// A join that is under way.
 struct Joining {
     allowed: bool,
-    /// How many revocations the shard had carried out when the permit was asked for.
-    since: u32,
     done_ms: u64,
 }
 
@@ -32,6 +30,7 @@ pub enum Read {
 #[expect(clippy::struct_excessive_bools, reason = "a model: each is one fact of the node")]
 pub struct Node {
     ledger: Ledger<u64>,
+    lease: Duration,
     broken: Broken,
     /// Records that have arrived and are not read.
     records: VecDeque<(u64, u64, Record)>,
@@ -42,7 +41,6 @@ pub struct Node {
     is_revoked: bool,
     // The shard.
     revoke_ordered: bool,
-    revocations: u32,
     pub is_member: bool,
     joining: Option<Joining>,
     delivered: u64,
@@ -53,13 +51,15 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(incarnation: u64, broken: Broken) -> Self {
+    pub fn new(incarnation: u64, lease_ms: u64, broken: Broken) -> Self {
         let own = Holder {
             incarnation,
             id: incarnation.to_string().into(),
+            lease: Duration::from_millis(lease_ms),
         };
         Self {
-            ledger: Ledger::new(own, Duration::from_millis(WINDOW_MS)),
+            lease: own.lease,
+            ledger: Ledger::new(own, Duration::from_millis(DIFFERENCE_MS)),
             broken,
             records: VecDeque::new(),
             arrived: 0,
@@ -68,7 +68,6 @@ impl Node {
             lease_until_ms: 0,
             is_revoked: false,
             revoke_ordered: false,
-            revocations: 0,
             is_member: true,
             joining: None,
             delivered: 0,
@@ -77,6 +76,10 @@ impl Node {
             may_write: false,
             phase: Phase::Take,
         }
+    }
+
+    pub fn lease(&self) -> Duration {
+        self.lease
     }
 
     pub fn ask(&mut self, now_ms: u64) -> LeaseTaken {
@@ -112,13 +115,13 @@ impl Node {
         };
         match self.ledger.read(sequence, stored_ms, record) {
             Step::Nothing => {}
-            Step::Renewed(asked_ms) => {
+            Step::Renewed(asked_ms, length) => {
                 let from_ms = if self.broken == Broken::LeaseFromReading {
                     now_ms
                 } else {
                     asked_ms
                 };
-                self.lease_until_ms = self.lease_until_ms.max(from_ms + LEASE_MS);
+                self.lease_until_ms = self.lease_until_ms.max(from_ms + millis(length));
             }
             Step::Withdraw(_) => {
                 self.is_revoked = true;
@@ -136,7 +139,6 @@ impl Node {
         if self.joining.is_none() && !self.is_member {
             self.joining = Some(Joining {
                 allowed: !self.is_revoked,
-                since: self.revocations,
                 done_ms,
             });
         }
@@ -185,11 +187,14 @@ impl Node {
         self.line.extend(self.mailbox.drain(..));
         if std::mem::take(&mut self.revoke_ordered) {
             self.is_member = false;
-            self.revocations += 1;
         }
         if let Some(joining) = self.joining.take_if(|joining| joining.done_ms <= now_ms) {
-            let is_old = joining.since != self.revocations && self.broken != Broken::JoinsByOldPermits;
+            let is_old = self.is_revoked && self.broken != Broken::JoinsByOldPermits;
             self.is_member = joining.allowed && !is_old && now_ms < self.lease_until_ms;
         }
     }
+}
+
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

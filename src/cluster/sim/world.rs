@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::node::{Node, Read};
+use super::node::{Node, Read, millis};
 use crate::cluster::barrier::Barrier;
 use crate::cluster::ledger::{Holder, LeaseTaken, Record, Withdrawal};
 use crate::identity::UserId;
@@ -15,10 +15,11 @@ use crate::policy::{Revocation, RevocationScope};
 use crate::room::Tenant;
 
 // A fifth of the real ones: what matters is how they compare.
-pub const LEASE_MS: u64 = 2_000;
+/// The lengths of leases that nodes are set up with.
+const LEASES_MS: [u64; 3] = [2_000, 500, 6_000];
 const MARGIN_MS: u64 = 200;
-/// The lease and how far servers' clocks may be apart.
-pub const WINDOW_MS: u64 = LEASE_MS + 1_000;
+/// How far servers' clocks may be apart.
+pub const DIFFERENCE_MS: u64 = 1_000;
 const SKEW_MS: u64 = 800;
 
 /// A rule that is left out, to see that it is needed.
@@ -30,6 +31,8 @@ pub enum Broken {
     LookBeforeTaking,
     NobodyWaitedFor,
     JoinsByOldPermits,
+    /// The others' leases are taken to be as long as one's own.
+    LeaseOfOnesOwn,
 }
 
 /// What happens at a node; late when the node is stopped.
@@ -77,7 +80,8 @@ pub struct World {
     arrives_ms: Vec<[u64; 2]>,
     offset: u64,
     barrier: Option<Barrier<u64>>,
-    holders: Option<Vec<Holder>>,
+    /// The nodes that may deliver without knowing the withdrawal, and until when.
+    holders: Option<Vec<(Holder, u64)>>,
     /// The first offset after `Revoke` had returned.
     floor: Option<u64>,
 }
@@ -94,7 +98,7 @@ impl World {
             next: 0,
             log: Vec::new(),
             skew_ms: rng.random_range(0..SKEW_MS),
-            nodes: (0..count).map(|node| Node::new(node as u64 + 1, broken)).collect(),
+            nodes: Vec::new(),
             stopped_until_ms: vec![0; count],
             parted_until_ms: vec![0; count],
             arrives_ms: vec![[0; 2]; count],
@@ -105,6 +109,8 @@ impl World {
             rng,
         };
         for node in 0..count {
+            let lease_ms = LEASES_MS[world.rng.random_range(0..LEASES_MS.len())];
+            world.nodes.push(Node::new(node as u64 + 1, lease_ms, broken));
             world.nodes[node].is_member = world.rng.random_bool(0.5);
             for first in [At::Ask, At::Read, At::Turn, At::Join] {
                 world.at(node, 1..200, first);
@@ -274,7 +280,14 @@ impl World {
         if self.broken == Broken::NobodyWaitedFor {
             holders.clear();
         }
-        self.holders = Some(holders);
+        let own = self.nodes[0].lease();
+        let is_own = self.broken == Broken::LeaseOfOnesOwn;
+        let end = |holder: Holder| {
+            let length = if is_own { own } else { holder.lease };
+            let end_ms = self.now_ms + millis(length) + MARGIN_MS;
+            (holder, end_ms)
+        };
+        self.holders = Some(holders.into_iter().map(end).collect());
         self.tell_barrier();
     }
 
@@ -306,7 +319,7 @@ impl World {
                 self.at(0, 3..400, At::Stored);
             }
             At::Stored => {
-                self.barrier = Some(Barrier::new(self.now_ms + LEASE_MS + MARGIN_MS));
+                self.barrier = Some(Barrier::new());
                 self.tell_barrier();
                 self.at(0, 0..2, At::AskAll);
                 self.at(0, 0..2, At::Outcome);
@@ -328,7 +341,7 @@ impl World {
                 let outcome = self
                     .barrier
                     .as_ref()
-                    .and_then(|barrier| barrier.outcome(&self.now_ms, Vec::new));
+                    .and_then(|barrier| barrier.outcome(self.now_ms));
                 if outcome.is_some() {
                     self.floor = Some(self.offset + 1);
                 }

@@ -64,8 +64,8 @@ pub struct NatsSection {
     /// How long a repeated idempotency key is recognized. A key costs the servers about 215 bytes.
     #[serde(with = "Time")]
     pub idempotency_window: Duration,
-    /// How long a node that cannot hear NATS goes on delivering what it has. Revoking takes up to this long when a node is
-    /// silent. Shorter than an election of a stream's leader (4 to 9 s) and an election interrupts deliveries.
+    /// How long a node that cannot hear NATS goes on delivering what it has. Revoking takes up to this long when that node
+    /// is silent; each node says its own length, so it can be changed node by node. Shorter than an election of a stream's leader (4 to 9 s) and an election interrupts deliveries.
     #[serde(with = "Time")]
     pub lease: Duration,
 }

@@ -18,7 +18,7 @@ use crate::hub::{Mailbox, Order};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::lease::Lease;
-use crate::policy::{Action, Denied, Explanation, Permit, Policy, Question, Revocation, RulePolicy, Service};
+use crate::policy::{Action, Bearer, Denied, Explanation, Permit, Policy, Question, Revocation, RulePolicy, Service};
 use crate::presence::memory::{self as memory_presence, MemoryPresence};
 use crate::presence::{Change, Counts};
 use crate::room::{Room, Tenant};
@@ -134,8 +134,8 @@ impl Policy for Gate {
         self.inner.revoke(revocation, ttl);
     }
 
-    fn is_revoked(&self, user: &UserId, room: &Room) -> bool {
-        self.inner.is_revoked(user, room)
+    fn is_revoked(&self, bearer: Bearer<'_>, room: &Room) -> bool {
+        self.inner.is_revoked(bearer, room)
     }
 
     fn auto_join(&self, identity: &Identity) -> Result<Vec<Permit>, Denied> {

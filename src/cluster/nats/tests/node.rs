@@ -16,7 +16,7 @@ use crate::json::Json;
 use crate::lease::Lease;
 use crate::nats::nodes::Nodes;
 use crate::nats::{self, Nats};
-use crate::policy::{Action, Permit, RulePolicy, Service};
+use crate::policy::{Action, Bearer, Permit, Policy as _, RulePolicy, Service};
 use crate::room::{Room, Tenant};
 use crate::testing::nats::NatsServer;
 
@@ -38,6 +38,15 @@ pub fn permit(room: Room) -> Permit {
     service.permit(room, Action::Join).unwrap()
 }
 
+fn identity(user: &str) -> Identity {
+    Identity {
+        tenant: Tenant::default(),
+        user: UserId::parse(user).unwrap(),
+        claims: Json::parse("{}".to_owned()).unwrap().into(),
+        expiry: Expiry(u64::MAX),
+    }
+}
+
 /// A node that runs.
 pub struct Member {
     pub everywhere: Everywhere,
@@ -53,9 +62,14 @@ pub struct Member {
 
 impl Member {
     pub async fn start(id: &str, server: &NatsServer) -> Self {
+        Self::with_lease(id, server.url(), Duration::from_secs(3)).await
+    }
+
+    /// A node with leases of this length, over the server at this address.
+    pub async fn with_lease(id: &str, url: String, lease: Duration) -> Self {
         let settings = nats::Config {
-            servers: vec![server.url()],
-            lease: Duration::from_secs(3),
+            servers: vec![url],
+            lease,
             request_timeout: Duration::from_millis(500),
             publish_timeout: Duration::from_secs(2),
             ..nats::Config::default()
@@ -98,6 +112,17 @@ impl Member {
 
     pub fn incarnation(&self) -> u64 {
         self.nodes.own().incarnation
+    }
+
+    /// Whether it keeps `ada` out of a room.
+    pub fn shuts_out(&self, name: &str) -> bool {
+        let (identity, connection) = (identity("ada"), ConnectionId::random());
+        let bearer = Bearer {
+            identity: &identity,
+            connection,
+        };
+        let room = Room::parse(&Tenant::default(), name).unwrap();
+        self.policy.is_revoked(bearer, &room)
     }
 
     /// Waits until it hears so many others.
@@ -152,12 +177,7 @@ impl FakeShard {
     }
 
     pub fn connect(&self, user: &str) -> ConnectionId {
-        let identity = Identity {
-            tenant: Tenant::default(),
-            user: UserId::parse(user).unwrap(),
-            claims: Json::parse("{}".to_owned()).unwrap().into(),
-            expiry: Expiry(u64::MAX),
-        };
+        let identity = identity(user);
         let connection = ConnectionId::random();
         self.connections.lock().unwrap().push((connection, Arc::new(identity)));
         connection
