@@ -119,10 +119,16 @@ pub async fn serve(
         draining.cancelled().await;
         tokio::time::sleep(shared.config.drain_max).await;
     };
-    tokio::select! {
-        ended = until_drained => Ok(ended?),
-        () = overdue => Ok(()),
-    }
+    let served = async {
+        let ended = tokio::select! {
+            ended = until_drained => ended,
+            () = overdue => Ok(()),
+        };
+        draining.cancel();
+        ended
+    };
+    let keys = shared.context.credentials.keep_keys_fresh(draining.clone());
+    Ok(tokio::join!(served, keys).0?)
 }
 
 fn builder(config: &Config) -> Server {

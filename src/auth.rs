@@ -9,6 +9,7 @@ mod jwt;
 mod keys;
 
 use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
 
 use crate::identity::Identity;
 
@@ -22,7 +23,7 @@ pub enum AuthError {
     /// The token is not one of ours: malformed, wrongly signed, for somebody else, or without a required claim.
     #[error("the token is not valid: {0}")]
     Invalid(&'static str),
-    /// The token was valid until its `exp`.
+    /// The token was valid until its `exp` and the leeway.
     #[error("the token has expired")]
     Expired,
     /// The keys to check it with cannot be had now.
@@ -32,9 +33,17 @@ pub enum AuthError {
 
 /// Verifies tokens.
 pub trait Authenticator: Send + Sync + 'static {
-    /// Verifies one token.
+    /// Verifies one token. An identity whose [`expiry`](Identity::expiry) has passed is never returned: this is the one
+    /// place where a token's age is judged, and the expiry is the moment at which the answer changes.
     ///
     /// # Errors
     /// Every variant of [`AuthError`]; a failure to decide is an error, never an identity.
     fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Identity, AuthError>>;
+
+    /// Keeps the keys that issuers publish up to date until `stop`. Without it running, their tokens are refused as
+    /// [`AuthError::Unavailable`]. Returns at once where there are no such keys.
+    fn keep_keys_fresh(&self, stop: CancellationToken) -> BoxFuture<'_, ()> {
+        drop(stop);
+        Box::pin(std::future::ready(()))
+    }
 }

@@ -5,6 +5,7 @@
 //! the components' own. A key nobody knows is an error, and so is every value that cannot work.
 
 mod files;
+mod origin;
 mod problem;
 mod schema;
 mod sections;

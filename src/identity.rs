@@ -134,7 +134,8 @@ impl FromStr for ConnectionId {
     }
 }
 
-/// Seconds since the Unix epoch at which a token ends (RFC 7519 section 4.1.4, `exp`).
+/// Seconds since the Unix epoch from which a token proves nothing any more: its `exp` (RFC 7519 section 4.1.4) and the
+/// leeway for the issuer's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Expiry(pub u64);
 

@@ -16,6 +16,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use rustls::pki_types::CertificateDer;
+use tokio_util::sync::CancellationToken;
 
 use self::caller::Buckets;
 use self::jwt::JwtTokens;
@@ -90,6 +91,13 @@ impl Credentials {
         let tokens = tokens.into_iter().map(|(digest, grant)| (digest, self.caller(&grant)));
         let tokens: Tokens = tokens.collect();
         *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+    }
+
+    /// Keeps the keys of the issuers of service tokens up to date until `stop`.
+    pub(super) async fn keep_keys_fresh(&self, stop: CancellationToken) {
+        if let Some(jwt) = &self.jwt {
+            jwt.keep_keys_fresh(stop).await;
+        }
     }
 
     /// Whether nobody would be let in.

@@ -15,10 +15,16 @@ pub struct Config {
     pub issuers: Vec<IssuerConfig>,
     /// The longest token, in bytes (default 8,192).
     pub token_bytes_max: usize,
-    /// How far the issuer's clock may be off when `exp` and `nbf` are checked (default 10 s; whole seconds).
+    /// How far the issuer's clock may be off when `exp` and `nbf` are checked (default 10 s; whole seconds). A session
+    /// ends at `exp` and the leeway.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub leeway: Duration,
+    /// The longest time from now to a token's `exp` (default 1 year, at most 100). A token that lives longer is
+    /// refused: often its `exp` counts milliseconds.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub lifetime_max: Duration,
 }
 
 impl Default for Config {
@@ -27,6 +33,7 @@ impl Default for Config {
             issuers: Vec::new(),
             token_bytes_max: 8_192,
             leeway: Duration::from_secs(10),
+            lifetime_max: Duration::from_secs(31_557_600),
         }
     }
 }
@@ -228,6 +235,9 @@ impl Serialize for Secret {
 /// What is wrong with the configuration of an issuer. The text is for whoever wrote it and repeats no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthConfigError {
+    /// The longest lifetime of a token is out of bounds.
+    #[error("`lifetime_max` is not between a second and 100 years")]
+    LifetimeMax,
     /// A setting is missing or contradicts another.
     #[error("issuer \"{issuer}\": {detail}")]
     Issuer {

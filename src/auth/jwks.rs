@@ -5,9 +5,10 @@
 //! issuer has keys of its own: equal names at two issuers are two keys.
 
 mod fetch;
+mod published;
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::Uri;
@@ -16,9 +17,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::fetch::Fetcher;
+use self::published::LeftOut;
 use super::AuthError;
-use super::config::{AuthConfigError, JwksConfig};
-use super::keys::Key;
+use super::config::{Algorithm, AuthConfigError, JwksConfig};
+use super::keys::{Key, KeyRing, NO_SUCH_KEY, SameName};
 
 /// The first pause after a failed fetch; doubled up to the refetch interval.
 const RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -30,13 +32,15 @@ pub(super) struct Jwks {
     issuer: Box<str>,
     fetcher: Fetcher,
     known: RwLock<Option<Known>>,
+    /// The keys of the last set that were left out: each is logged when it appears, not at every fetch.
+    left_out: Mutex<HashSet<LeftOut>>,
     progress: watch::Sender<Progress>,
     wanted: Notify,
 }
 
 #[derive(Debug)]
 struct Known {
-    keys: HashMap<Box<str>, Arc<Key>>,
+    keys: KeyRing,
     fetched: Instant,
 }
 
@@ -63,35 +67,35 @@ impl Jwks {
             issuer: issuer.into(),
             fetcher,
             known: RwLock::new(None),
+            left_out: Mutex::default(),
             progress: watch::Sender::new(Progress::default()),
             wanted: Notify::new(),
         }))
     }
 
-    /// The key of that name. Waits for a fetch when the name is unknown and a fetch may be made.
+    /// The keys of that name and algorithm. Waits for a fetch when there are none and a fetch may be made.
     ///
     /// # Cancel safety
     /// Cancels no fetch.
-    pub(super) async fn find(&self, kid: &str) -> Result<Arc<Key>, AuthError> {
-        match self.look(kid) {
-            Ok(key) => Ok(key),
+    pub(super) async fn find(&self, kid: &str, algorithm: Algorithm) -> Result<SameName, AuthError> {
+        match self.look(kid, algorithm) {
+            Ok(keys) => Ok(keys),
             Err(error) => {
                 if !self.ask_for_fetch().await {
                     return Err(error);
                 }
-                self.look(kid)
+                self.look(kid, algorithm)
             }
         }
     }
 
-    fn look(&self, kid: &str) -> Result<Arc<Key>, AuthError> {
+    fn look(&self, kid: &str, algorithm: Algorithm) -> Result<SameName, AuthError> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let known = known
             .as_ref()
             .filter(|known| known.fetched.elapsed() < self.config.keep)
             .ok_or(AuthError::Unavailable("the issuer's keys could not be fetched"))?;
-        let key = known.keys.get(kid).cloned();
-        key.ok_or(AuthError::Invalid("no key of that name and algorithm"))
+        known.keys.find(Some(kid), algorithm).ok_or(NO_SUCH_KEY)
     }
 
     /// Waits for the fetch that is due or in flight; `false` when there is none to wait for.
@@ -154,16 +158,8 @@ impl Jwks {
         });
         let fetched = self.fetcher.fetch().await;
         let good = match fetched {
-            Ok(keys) => {
-                let keys = keys
-                    .into_iter()
-                    .filter_map(|key| Some((key.kid.clone()?, Arc::new(key))));
-                let known = Known {
-                    keys: keys.collect(),
-                    fetched: Instant::now(),
-                };
-                tracing::debug!(issuer = &*self.issuer, keys = known.keys.len(), "keys fetched");
-                *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
+            Ok((keys, left_out)) => {
+                self.take(keys, left_out);
                 true
             }
             Err(error) => {
@@ -176,6 +172,28 @@ impl Jwks {
             progress.ended += 1;
         });
         good
+    }
+
+    fn take(&self, keys: Vec<Key>, mut left_out: Vec<LeftOut>) {
+        let (keys, beyond) = KeyRing::new(keys);
+        left_out.extend(beyond.iter().map(published::beyond));
+        tracing::debug!(issuer = &*self.issuer, keys = keys.len(), "keys fetched");
+        self.log_left_out(left_out.into_iter().collect());
+        let fetched = Instant::now();
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(Known { keys, fetched });
+    }
+
+    /// Logs which keys are not used, and why. The names are the issuer's words, so they are escaped.
+    fn log_left_out(&self, now: HashSet<LeftOut>) {
+        let mut before = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        for LeftOut { key, why, is_usual } in now.difference(&before) {
+            if *is_usual {
+                tracing::debug!(issuer = &*self.issuer, ?key, why, "key left out");
+            } else {
+                tracing::warn!(issuer = &*self.issuer, ?key, why, "key left out");
+            }
+        }
+        *before = now;
     }
 }
 

@@ -3,7 +3,7 @@
 //! Every field of the validation is set here; nothing is left to a default of the library. A token chooses among what is
 //! configured and never brings anything along: no key, no address, no algorithm.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::{BoxFuture, join_all};
 use jsonwebtoken::errors::ErrorKind;
@@ -21,6 +21,9 @@ use crate::identity::{Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::room::Tenant;
 
+/// What `lifetime_max` may be. The upper bound keeps every moment a client is told of, in milliseconds, below 2^53.
+const LIFETIMES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(100 * 31_557_600);
+
 /// Verifies tokens of the configured issuers.
 #[derive(Debug)]
 pub struct JwtAuthenticator {
@@ -37,14 +40,19 @@ struct Issuer {
     keys: Keys,
     claims: ClaimsConfig,
     leeway: Duration,
+    lifetime_max: Duration,
 }
 
 impl JwtAuthenticator {
-    /// Reads keys and checks the settings. Published keys are fetched by [`Self::keep_keys_fresh`].
+    /// Reads keys and checks the settings. Published keys are fetched by
+    /// [`keep_keys_fresh`](Authenticator::keep_keys_fresh).
     ///
     /// # Errors
     /// [`AuthConfigError`] names the issuer and the key.
     pub fn new(config: &Config) -> Result<Self, AuthConfigError> {
+        if !LIFETIMES.contains(&config.lifetime_max) {
+            return Err(AuthConfigError::LifetimeMax);
+        }
         let issuers = config.issuers.iter();
         let issuers: Vec<Issuer> = issuers
             .map(|issuer| Issuer::new(issuer, config))
@@ -53,16 +61,6 @@ impl JwtAuthenticator {
             issuers,
             token_bytes_max: config.token_bytes_max,
         })
-    }
-
-    /// Fetches published keys, now, regularly, and when a token names an unknown one, until `stop`. Without it running,
-    /// tokens of issuers with published keys are refused.
-    pub async fn keep_keys_fresh(&self, stop: CancellationToken) {
-        let published = self.issuers.iter().filter_map(|issuer| match &issuer.keys {
-            Keys::Published(jwks) => Some(jwks),
-            Keys::Fixed(_) => None,
-        });
-        join_all(published.map(|jwks| jwks.keep_fresh(&stop))).await;
     }
 
     async fn verify(&self, token: &str) -> Result<Identity, AuthError> {
@@ -76,8 +74,8 @@ impl JwtAuthenticator {
         let algorithm = algorithm_of(header.alg)
             .filter(|named| issuer.algorithms.contains(named))
             .ok_or(AuthError::Invalid("its algorithm is not accepted"))?;
-        let key = issuer.keys.find(header.kid.as_deref(), algorithm).await?;
-        let claims = issuer.decode(token, &key.decoding, header.alg)?;
+        let keys = issuer.keys.find(header.kid.as_deref(), algorithm).await?;
+        let claims = issuer.decode(token, &keys, header.alg)?;
         issuer.identity(&claims)
     }
 
@@ -101,6 +99,17 @@ impl Authenticator for JwtAuthenticator {
     fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Identity, AuthError>> {
         Box::pin(self.verify(token))
     }
+
+    /// Fetches published keys, now, regularly, and when a token names an unknown one.
+    fn keep_keys_fresh(&self, stop: CancellationToken) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let published = self.issuers.iter().filter_map(|issuer| match &issuer.keys {
+                Keys::Published(jwks) => Some(jwks),
+                Keys::Fixed(_) => None,
+            });
+            join_all(published.map(|jwks| jwks.keep_fresh(&stop))).await;
+        })
+    }
 }
 
 impl Issuer {
@@ -120,6 +129,7 @@ impl Issuer {
             keys,
             claims: config.claims.clone(),
             leeway: all.leeway,
+            lifetime_max: all.lifetime_max,
         })
     }
 
@@ -128,7 +138,8 @@ impl Issuer {
         validation.algorithms = vec![algorithm];
         validation.leeway = self.leeway.as_secs();
         validation.reject_tokens_expiring_in_less_than = 0;
-        validation.validate_exp = true;
+        // Checked in `expiry`: what is refused here and what ends a session later have to be one moment.
+        validation.validate_exp = false;
         validation.validate_nbf = true;
         validation.validate_aud = self.audiences.is_some();
         validation.aud = None;
@@ -150,12 +161,18 @@ impl Issuer {
     fn decode(
         &self,
         token: &str,
-        key: &DecodingKey,
+        keys: &[DecodingKey],
         algorithm: jsonwebtoken::Algorithm,
     ) -> Result<Box<RawValue>, AuthError> {
-        jsonwebtoken::decode(token, key, &self.validation(algorithm))
-            .map(|decoded| decoded.claims)
-            .map_err(|error| refusal(error.kind()))
+        let validation = self.validation(algorithm);
+        let mut refused = keys::NO_SUCH_KEY;
+        for key in keys {
+            match jsonwebtoken::decode(token, key, &validation) {
+                Ok(decoded) => return Ok(decoded.claims),
+                Err(error) => refused = refusal(error.kind()),
+            }
+        }
+        Err(refused)
     }
 
     fn identity(&self, claims: &RawValue) -> Result<Identity, AuthError> {
@@ -171,9 +188,28 @@ impl Issuer {
         Ok(Identity {
             tenant: self.tenant(&claims)?,
             user,
-            expiry: expiry(&claims)?,
+            expiry: self.expiry(&claims)?,
             claims: text.into(),
         })
+    }
+
+    /// The moment from which the token proves nothing: its `exp` and the leeway for the issuer's clock.
+    fn expiry(&self, claims: &Map<String, Value>) -> Result<Expiry, AuthError> {
+        let exp = exp(claims)?;
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs();
+        let end = exp.saturating_add(self.leeway.as_secs());
+        if end <= now {
+            return Err(AuthError::Expired);
+        }
+        if exp.saturating_sub(now) > self.lifetime_max.as_secs() {
+            return Err(AuthError::Invalid(
+                "its `exp` is farther away than `lifetime_max`; it counts seconds",
+            ));
+        }
+        Ok(Expiry(end))
     }
 
     fn tenant(&self, claims: &Map<String, Value>) -> Result<Tenant, AuthError> {
@@ -210,7 +246,6 @@ const fn algorithm_of(named: jsonwebtoken::Algorithm) -> Option<Algorithm> {
 
 fn refusal(error: &ErrorKind) -> AuthError {
     AuthError::Invalid(match error {
-        ErrorKind::ExpiredSignature => return AuthError::Expired,
         ErrorKind::InvalidSignature => "its signature is wrong",
         ErrorKind::MissingRequiredClaim(_) => "a required claim is missing or of a wrong type",
         ErrorKind::InvalidClaimFormat(_) => "a claim is of a wrong type",
@@ -229,17 +264,16 @@ fn text_of(claim: &Value) -> Option<String> {
     }
 }
 
-/// `exp` may have a fraction (RFC 7519 section 2, `NumericDate`); the session ends a little early then.
+/// `exp` may have a fraction (RFC 7519 section 2, `NumericDate`), which is cut off.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "the library has checked its range"
 )]
-fn expiry(claims: &Map<String, Value>) -> Result<Expiry, AuthError> {
+fn exp(claims: &Map<String, Value>) -> Result<u64, AuthError> {
     let exp = claims.get("exp");
     exp.and_then(Value::as_u64)
         .or_else(|| exp.and_then(Value::as_f64).map(|seconds| seconds as u64))
-        .map(Expiry)
         .ok_or(AuthError::Invalid("its expiry cannot be read"))
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use jsonwebtoken::DecodingKey;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 
 use super::AuthError;
 use super::config::{Algorithm, AuthConfigError, IssuerConfig, KeyConfig, Secret};
@@ -14,6 +13,9 @@ const SECRET_BYTES_MIN: usize = 32;
 
 /// The bytes of an uncompressed point on P-256.
 const P256_POINT_BYTES: usize = 65;
+
+/// The most keys of one name and algorithm. A token is tried with each: more would multiply the work of a forged one.
+const SAME_NAME_MAX: usize = 4;
 
 /// One key.
 #[derive(Debug)]
@@ -27,32 +29,73 @@ pub(super) struct Key {
 #[derive(Debug)]
 pub(super) enum Keys {
     /// As they were configured.
-    Fixed(Vec<Arc<Key>>),
+    Fixed(KeyRing),
     /// As the issuer publishes them.
     Published(Arc<Jwks>),
 }
 
 impl Keys {
-    /// The key a token names, for the algorithm it names.
-    pub(super) async fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Arc<Key>, AuthError> {
-        let key = match self {
-            Self::Fixed(keys) => keys
-                .iter()
-                .find(|key| key.kid.as_deref() == kid && key.algorithm == algorithm)
-                .cloned(),
+    /// The keys of the name and for the algorithm that a token names, at least one.
+    pub(super) async fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<SameName, AuthError> {
+        match self {
+            Self::Fixed(keys) => keys.find(kid, algorithm).ok_or(NO_SUCH_KEY),
             Self::Published(jwks) => {
                 let kid = kid.ok_or(AuthError::Invalid("it names no key"))?;
-                Some(jwks.find(kid).await?)
+                jwks.find(kid, algorithm).await
             }
-        };
-        key.filter(|key| key.algorithm == algorithm)
-            .ok_or(AuthError::Invalid("no key of that name and algorithm"))
+        }
+    }
+}
+
+/// No key of the issuer has the name and the algorithm of the token.
+pub(super) const NO_SUCH_KEY: AuthError = AuthError::Invalid("no key of that name and algorithm");
+
+/// The keys of one name and algorithm.
+pub(super) type SameName = Arc<[DecodingKey]>;
+
+/// Keys by name and algorithm. A name alone is not unique: RFC 7517 section 4.5 lets keys of different types share one,
+/// and issuers publish two of one type while they rotate them.
+#[derive(Debug, Default)]
+pub(super) struct KeyRing(Vec<(Option<Box<str>>, Algorithm, SameName)>);
+
+impl KeyRing {
+    /// Takes keys, up to [`SAME_NAME_MAX`] of one name and algorithm; returns those beyond.
+    pub(super) fn new(keys: impl IntoIterator<Item = Key>) -> (Self, Vec<Key>) {
+        let mut groups: Vec<(Option<Box<str>>, Algorithm, Vec<DecodingKey>)> = Vec::new();
+        let mut beyond = Vec::new();
+        for key in keys {
+            let group = groups
+                .iter_mut()
+                .find(|(kid, algorithm, _)| (kid, *algorithm) == (&key.kid, key.algorithm));
+            match group {
+                None => groups.push((key.kid, key.algorithm, vec![key.decoding])),
+                Some((_, _, same)) if same.len() < SAME_NAME_MAX => same.push(key.decoding),
+                Some(_) => beyond.push(key),
+            }
+        }
+        let groups = groups.into_iter();
+        let groups = groups.map(|(kid, algorithm, same)| (kid, algorithm, same.into()));
+        (Self(groups.collect()), beyond)
+    }
+
+    /// The keys of a name and an algorithm.
+    pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<SameName> {
+        let found = self
+            .0
+            .iter()
+            .find(|(name, own, _)| name.as_deref() == kid && *own == algorithm);
+        found.map(|(_, _, keys)| Arc::clone(keys))
+    }
+
+    /// How many names and algorithms there are keys for.
+    pub(super) const fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
 /// Reads the keys of an issuer that are configured.
-pub(super) fn fixed(issuer: &IssuerConfig) -> Result<Vec<Arc<Key>>, AuthConfigError> {
-    let mut keys: Vec<Arc<Key>> = Vec::new();
+pub(super) fn fixed(issuer: &IssuerConfig) -> Result<KeyRing, AuthConfigError> {
+    let mut keys: Vec<Key> = Vec::new();
     for (index, config) in issuer.keys.iter().enumerate() {
         let name = config.kid.clone().unwrap_or_else(|| (index + 1).to_string());
         let wrong = |detail: String| AuthConfigError::Key {
@@ -71,9 +114,10 @@ pub(super) fn fixed(issuer: &IssuerConfig) -> Result<Vec<Arc<Key>>, AuthConfigEr
         {
             return Err(wrong("two keys need two names; give each a `kid`".to_owned()));
         }
-        keys.push(Arc::new(key));
+        keys.push(key);
     }
-    Ok(keys)
+    // No two share a name and an algorithm, so none is left over.
+    Ok(KeyRing::new(keys).0)
 }
 
 fn decoding(config: &KeyConfig) -> Result<DecodingKey, String> {
@@ -114,36 +158,5 @@ fn public_key(config: &KeyConfig) -> Result<String, String> {
         (Some(pem), None) => Ok(pem.clone()),
         (None, Some(path)) => std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display())),
         _ => Err("it needs one of `public_key` and `public_key_file`".to_owned()),
-    }
-}
-
-impl Key {
-    /// A key as an issuer publishes it; `None` for one that signs no tokens of ours.
-    pub(super) fn published(jwk: &Jwk) -> Option<Self> {
-        let common = &jwk.common;
-        let verifies = common
-            .key_operations
-            .as_ref()
-            .is_none_or(|operations| operations.contains(&KeyOperations::Verify));
-        let signs = matches!(common.public_key_use, None | Some(PublicKeyUse::Signature));
-        let (algorithm, named) = match &jwk.algorithm {
-            AlgorithmParameters::RSA(_) => (Algorithm::Rs256, KeyAlgorithm::RS256),
-            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
-                (Algorithm::Es256, KeyAlgorithm::ES256)
-            }
-            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
-                (Algorithm::EdDsa, KeyAlgorithm::EdDSA)
-            }
-            // A published secret would be none.
-            _ => return None,
-        };
-        if !verifies || !signs || common.key_algorithm.is_some_and(|own| own != named) {
-            return None;
-        }
-        Some(Self {
-            kid: Some(common.key_id.as_deref()?.into()),
-            algorithm,
-            decoding: DecodingKey::from_jwk(jwk).ok()?,
-        })
     }
 }

@@ -5,6 +5,7 @@
 
 mod accept;
 mod address;
+mod notice;
 mod page;
 mod upgrade;
 
@@ -19,7 +20,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 
 pub use accept::{ClientPort, serve};
-pub use address::{Network, NetworkError};
+pub use address::{ForwardedHeader, Network, NetworkError};
 
 /// Who may open connections from a browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +49,10 @@ pub struct Config {
     pub connect_rate: crate::rate::Rate,
     /// Connections that have not upgraded yet.
     pub handshakes_max: usize,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies that are believed when they name the client.
     pub trusted_proxies: Vec<Network>,
+    /// The header in which they name it.
+    pub forwarded_header: ForwardedHeader,
     /// The page served at `/`, if any.
     pub page: Option<&'static str>,
 }
@@ -68,6 +71,7 @@ impl Default for Config {
             },
             handshakes_max: 1000,
             trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
             page: None,
         }
     }
@@ -83,6 +87,9 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let mut response = match (request.method(), request.uri().path()) {
+        _ if !crate::headers::names_one_host(request.version(), request.headers()) => {
+            text(StatusCode::BAD_REQUEST, "not one readable Host")
+        }
         (&Method::GET, "/v1/ws") => upgrade::answer(&port, peer, &upgrade, request),
         (_, "/v1/ws") => allow_get(),
         (&Method::GET | &Method::HEAD, "/") if port.config().page.is_some() => {

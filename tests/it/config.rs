@@ -128,6 +128,35 @@ fn a_wrong_value_is_named_with_its_key_and_origin() {
 }
 
 #[test]
+fn an_origin_no_browser_sends_is_refused_with_the_right_spelling() {
+    for (section, key) in [("client", "origins"), ("grpc", "web_origins")] {
+        let problem = |origin: &str| {
+            let given = given(
+                &format!("[{section}]\n{key} = [\"https://good.example\", \"{origin}\"]"),
+                &[],
+                &[],
+            );
+            let error = given.config().gateway(true).err();
+            error.map(|error| error.to_string()).unwrap_or_default()
+        };
+        assert_eq!(problem("https://app.example:8443"), "");
+        for origin in [
+            "https://app.example/",
+            "https://app.example:443",
+            " https://app.example",
+            "https://App.example",
+        ] {
+            let problem = problem(origin);
+            assert!(problem.starts_with(&format!("{section}.{key}.1: ")), "{problem}");
+            assert!(problem.contains("browsers send `https://app.example`"), "{problem}");
+        }
+        for origin in ["*", "null", "app.example"] {
+            assert!(problem(origin).contains("is not scheme://host[:port]"), "{origin}");
+        }
+    }
+}
+
+#[test]
 fn a_file_that_is_not_toml_is_refused_with_the_line() {
     let problems = given("[connections]\nper_user_max = ", &[], &[]).problems();
     assert!(problems[0].contains("line 2"), "{problems:?}");

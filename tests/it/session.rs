@@ -22,6 +22,7 @@ over_encodings! {
     a_token_in_the_query_counts_only_where_that_is_allowed,
     a_token_that_is_not_right_opens_nothing,
     an_expired_token_is_told_apart,
+    a_token_within_the_leeway_opens_a_session_that_ends_with_the_leeway,
     a_command_before_the_token_ends_the_connection,
     who_says_nothing_is_sent_away,
     a_second_connect_ends_the_connection,
@@ -47,7 +48,7 @@ async fn a_token_comes_in_the_header_the_subprotocols_the_query_or_the_first_com
         let mut client = opening.open().await.expect("the upgrade is accepted");
         let connected = client.expect_connected(&ada).await;
         assert_eq!(connected.heartbeat_interval_ms, 25_000);
-        assert!((in_seconds(3590) * 1000..=in_seconds(3600) * 1000).contains(&connected.expires_at_ms));
+        assert!((in_seconds(3600) * 1000..=in_seconds(3610) * 1000).contains(&connected.expires_at_ms));
         assert!((in_seconds(-60) * 1000..=in_seconds(1) * 1000).contains(&connected.server_time_ms));
         client.join("r").await;
         // It is connected already.
@@ -128,6 +129,15 @@ fn wrong_tokens() -> Vec<(&'static str, String)> {
         ("a user that is no text", ada().claim("sub", json!(["ada"])).token()),
         ("a user with a control character", ada().claim("sub", "a\u{0}b").token()),
         ("no tenant", ada().without("tenant_id").token()),
+        (
+            "exp in milliseconds",
+            ada().claim("exp", in_seconds(60) * 1_000).token(),
+        ),
+        (
+            "exp in microseconds",
+            ada().claim("exp", in_seconds(60) * 1_000_000).token(),
+        ),
+        ("270 years", ada().expires_in(270 * 365 * 86_400).token()),
         ("more than 8 KiB", ada().claim("padding", "x".repeat(9000)).token()),
     ]
 }
@@ -163,8 +173,7 @@ async fn a_token_that_is_not_right_opens_nothing(encoding: Encoding) {
 
 async fn an_expired_token_is_told_apart(encoding: Encoding) {
     let node = Node::start(encoding).await;
-    // Within the clocks' leeway as well: a session that has ended already is not begun.
-    for seconds in [-3600, -1] {
+    for seconds in [-3600, -11] {
         let mut client = node.open().await;
         let refusal = client
             .authenticate(&user("ada").expires_in(seconds), Vec::new())
@@ -173,6 +182,22 @@ async fn an_expired_token_is_told_apart(encoding: Encoding) {
         assert_eq!(refusal.reason, "token_expired");
         client.expect_close(4502).await;
     }
+    node.finish().await;
+}
+
+async fn a_token_within_the_leeway_opens_a_session_that_ends_with_the_leeway(encoding: Encoding) {
+    let node = Node::with(encoding, |config| config.auth.leeway = Duration::from_secs(8)).await;
+    let exp = in_seconds(-3);
+    let ended = user("ada").expires_at(exp);
+    let mut ada = node.open().await;
+    let connected = ada.authenticate(&ended, Vec::new()).await.unwrap();
+    assert_eq!(connected.expires_at_ms, (exp + 8) * 1_000);
+    ada.join("r").await;
+    // A token of the same age prolongs it no further.
+    assert_eq!(refresh(&mut ada, &ended).await.unwrap(), connected.expires_at_ms);
+    ada.expect_close(4502).await;
+    let late = now_ms() - connected.expires_at_ms;
+    assert!((0..3000).contains(&late), "{late} ms late");
     node.finish().await;
 }
 
@@ -207,9 +232,13 @@ async fn a_second_connect_ends_the_connection(encoding: Encoding) {
 }
 
 async fn a_session_is_told_that_it_ends_and_ends_on_time(encoding: Encoding) {
-    let node = Node::with(encoding, |config| config.session.expiry_notice = Duration::from_secs(2)).await;
+    let prompt = |config: &mut Config| {
+        config.session.expiry_notice = Duration::from_secs(2);
+        config.auth.leeway = Duration::from_secs(1);
+    };
+    let node = Node::with(encoding, prompt).await;
     let ends = in_seconds(4);
-    let mut ada = node.connect(user("ada").expires_at(ends)).await;
+    let mut ada = node.connect(user("ada").expires_at(ends - 1)).await;
     ada.join("r").await;
     let Said::SessionExpiring(notice) = ada.push().await else {
         panic!("no notice")
@@ -249,7 +278,11 @@ async fn refresh(client: &mut Client, user: &User) -> Result<i64, ErrorReply> {
 }
 
 async fn a_refreshed_session_goes_on(encoding: Encoding) {
-    let node = Node::with(encoding, |config| config.session.expiry_notice = Duration::from_secs(1)).await;
+    let exact = |config: &mut Config| {
+        config.session.expiry_notice = Duration::from_secs(1);
+        config.auth.leeway = Duration::ZERO;
+    };
+    let node = Node::with(encoding, exact).await;
     let ends = in_seconds(3);
     let mut ada = node.connect(user("ada").expires_at(ends)).await;
     let mut other = node.connect(user("ada").expires_at(ends)).await;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{Caller, Grant, Scope, TokenDigest};
 use crate::api::status::Refusal;
@@ -49,6 +50,11 @@ impl JwtTokens {
             verifier,
             known: Mutex::default(),
         }
+    }
+
+    /// Keeps the issuers' keys up to date until `stop`.
+    pub(super) async fn keep_keys_fresh(&self, stop: CancellationToken) {
+        self.verifier.keep_keys_fresh(stop).await;
     }
 
     /// Who carries the token.

@@ -1,14 +1,15 @@
 //! Who is let in, and to what.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::BoxFuture;
+use tokio::net::TcpListener;
 use tonic::Code;
 
-use super::support::{Api, Caller, ROOT, Setup, event, refusal, token};
+use super::support::{Api, Caller, ROOT, Setup, event, refusal, spawn, token};
 use crate::api::{Config, ConfigError, Credentials, Scope};
-use crate::auth::{AuthError, Authenticator};
+use crate::auth::{self, AuthError, Authenticator, IssuerConfig, JwtAuthenticator, TokenIssuer};
 use crate::identity::{Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::rate::Rate;
@@ -167,4 +168,72 @@ fn the_listener_needs_authentication_except_in_dev_on_loopback() {
         Err(ConfigError::NoAuthentication(loopback))
     );
     assert_eq!(config.validate(public, false, &tokens), Ok(()));
+}
+
+/// A listener that takes JWTs of services as the gateway takes those of clients.
+async fn with_issuer(issuer: IssuerConfig) -> Api {
+    let config = auth::Config {
+        issuers: vec![issuer],
+        ..auth::Config::default()
+    };
+    let verifier = JwtAuthenticator::new(&config).unwrap();
+    Api::with(Setup {
+        credentials: Credentials::none().with_jwt(Arc::new(verifier)),
+        ..Setup::default()
+    })
+    .await
+}
+
+/// A token of a service that ends so many seconds from now.
+fn service_token(issuer: &TokenIssuer, ends_in: i64) -> &'static str {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let exp = i64::try_from(now).unwrap() + ends_in;
+    let claims = serde_json::json!({"scope": "publish", "tenants": ["*"], "exp": exp});
+    let claims = claims.as_object().unwrap().clone();
+    issuer.issue("billing", Duration::ZERO, claims).unwrap().leak()
+}
+
+#[tokio::test]
+async fn a_token_of_a_service_is_as_old_as_one_of_a_client_may_be() {
+    let (tokens, issuer) = TokenIssuer::for_development();
+    let api = with_issuer(issuer).await;
+    let refused = (Code::Unauthenticated, "UNAUTHENTICATED".to_owned());
+    let century = 100 * 365 * 86_400;
+    for (ends_in, is_taken) in [(60, true), (-3, true), (-11, false), (century, false)] {
+        let token = service_token(&tokens, ends_in);
+        let expected = if is_taken {
+            (Code::Ok, String::new())
+        } else {
+            refused.clone()
+        };
+        for _ in 0..2 {
+            assert_eq!(outcome(&api, Some(token)).await, expected, "{ends_in}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_published_keys_of_an_issuer_of_services_are_fetched() {
+    let private = include_str!("../../../tests/data/keys/ed25519.pem");
+    let key = jsonwebtoken::EncodingKey::from_ed_pem(private.as_bytes()).unwrap();
+    let mut jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&key, jsonwebtoken::Algorithm::EdDSA).unwrap();
+    jwk.common.key_id = Some("k".to_owned());
+    let set = serde_json::json!({ "keys": [jwk] }).to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let issuer = IssuerConfig {
+        issuer: "i".to_owned(),
+        audiences: vec!["roomcast".to_owned()],
+        jwks: Some(auth::JwksConfig::at(format!(
+            "http://{}/",
+            listener.local_addr().unwrap()
+        ))),
+        ..IssuerConfig::default()
+    };
+    let router = axum::Router::new().fallback(move || std::future::ready(set.clone()));
+    spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let secret = auth::Secret::new(private.to_owned());
+    let tokens = TokenIssuer::ed25519(&issuer, Some("k".to_owned()), &secret).unwrap();
+    let api = with_issuer(issuer).await;
+    let outcome = outcome(&api, Some(service_token(&tokens, 60))).await;
+    assert_eq!(outcome, (Code::Ok, String::new()));
 }

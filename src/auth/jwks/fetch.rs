@@ -7,10 +7,10 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use jsonwebtoken::jwk::Jwk;
 use serde::Deserialize;
 use tokio::time::timeout;
 
+use super::published::{self, LeftOut};
 use crate::auth::config::JwksConfig;
 use crate::auth::keys::Key;
 
@@ -63,14 +63,14 @@ impl Fetcher {
         })
     }
 
-    /// Fetches the key set; keys of kinds we do not use are left out.
-    pub(super) async fn fetch(&self) -> Result<Vec<Key>, FetchError> {
+    /// Fetches the key set: the keys, and those that were left out.
+    pub(super) async fn fetch(&self) -> Result<(Vec<Key>, Vec<LeftOut>), FetchError> {
         timeout(self.config.timeout, self.get())
             .await
             .map_err(|_| FetchError::Timeout)?
     }
 
-    async fn get(&self) -> Result<Vec<Key>, FetchError> {
+    async fn get(&self) -> Result<(Vec<Key>, Vec<LeftOut>), FetchError> {
         let request = Request::get(self.url.clone())
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
             .body(Empty::new())
@@ -87,14 +87,11 @@ impl Fetcher {
         self.read(&body.to_bytes())
     }
 
-    fn read(&self, text: &[u8]) -> Result<Vec<Key>, FetchError> {
+    fn read(&self, text: &[u8]) -> Result<(Vec<Key>, Vec<LeftOut>), FetchError> {
         let set: KeySet = serde_json::from_slice(text)?;
         if set.keys.len() > self.config.keys_max {
             return Err(FetchError::TooMany(set.keys.len()));
         }
-        // One by one: a key that cannot be read must not take the others with it.
-        let keys = set.keys.into_iter();
-        let readable = keys.filter_map(|key| serde_json::from_value::<Jwk>(key).ok());
-        Ok(readable.filter_map(|jwk| Key::published(&jwk)).collect())
+        Ok(published::read(&set.keys))
     }
 }

@@ -2,6 +2,8 @@ use std::convert::Infallible;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Request, Response};
@@ -10,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use jsonwebtoken::jwk::Jwk;
-use jsonwebtoken::{EncodingKey, Header};
+use jsonwebtoken::{Algorithm as Named, EncodingKey, Header};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -21,6 +23,9 @@ use crate::auth::{Authenticator, Config, IssuerConfig, JwtAuthenticator, Secret,
 
 const ED25519: &str = include_str!("../../../tests/data/keys/ed25519.pem");
 const ED25519_OTHER: &str = include_str!("../../../tests/data/keys/ed25519-other.pem");
+const RSA: &str = include_str!("../../../tests/data/keys/rsa.pem");
+const RSA_OTHER: &str = include_str!("../../../tests/data/keys/rsa-other.pem");
+const P256: &str = include_str!("../../../tests/data/keys/p256.pem");
 
 /// What the issuer's server answers.
 #[derive(Clone)]
@@ -136,10 +141,27 @@ fn issuer(name: &str, jwks: JwksConfig) -> IssuerConfig {
 }
 
 fn jwk(pem: &str, kid: &str) -> Value {
-    let key = EncodingKey::from_ed_pem(pem.as_bytes()).unwrap();
-    let mut jwk = Jwk::from_encoding_key(&key, jsonwebtoken::Algorithm::EdDSA).unwrap();
+    jwk_of(&EncodingKey::from_ed_pem(pem.as_bytes()).unwrap(), Named::EdDSA, kid)
+}
+
+fn jwk_of(key: &EncodingKey, algorithm: Named, kid: &str) -> Value {
+    let mut jwk = Jwk::from_encoding_key(key, algorithm).unwrap();
     jwk.common.key_id = Some(kid.to_owned());
     serde_json::to_value(jwk).unwrap()
+}
+
+fn rsa(pem: &str) -> EncodingKey {
+    EncodingKey::from_rsa_pem(pem.as_bytes()).unwrap()
+}
+
+fn p256() -> EncodingKey {
+    EncodingKey::from_ec_pem(P256.as_bytes()).unwrap()
+}
+
+/// The same number with leading zeros, in the other alphabet and padded.
+fn sloppy(number: &Value, zeros: usize) -> Value {
+    let bytes = URL_SAFE_NO_PAD.decode(number.as_str().unwrap()).unwrap();
+    Value::String(STANDARD.encode([vec![0; zeros], bytes].concat()))
 }
 
 fn set(keys: &[Value]) -> Answer {
@@ -152,6 +174,98 @@ fn token(issuer_name: &str, pem: &str, kid: &str) -> String {
     signer
         .issue("ada", Duration::from_secs(86_400 * 7), Map::new())
         .unwrap()
+}
+
+fn token_of(key: &EncodingKey, algorithm: Named, kid: &str) -> String {
+    let mut header = Header::new(algorithm);
+    header.kid = Some(kid.to_owned());
+    let exp = jsonwebtoken::get_current_timestamp() + 86_400;
+    let claims = json!({"iss": "i", "aud": "roomcast", "sub": "ada", "exp": exp});
+    jsonwebtoken::encode(&header, &claims, key).unwrap()
+}
+
+#[tokio::test]
+async fn keys_that_share_a_name_all_verify() {
+    let (one, other, elliptic) = (rsa(RSA), rsa(RSA_OTHER), p256());
+    let keys = [
+        jwk_of(&one, Named::RS256, "k"),
+        jwk_of(&elliptic, Named::ES256, "k"),
+        jwk_of(&other, Named::RS256, "k"),
+        jwk(ED25519, "k"),
+    ];
+    let mut reversed = keys.to_vec();
+    reversed.reverse();
+    for keys in [&keys[..], &reversed] {
+        let server = Published::start(set(keys)).await;
+        let gateway = Gateway::start(vec![issuer("i", JwksConfig::at(&server.url))]);
+        for (key, algorithm) in [(&one, Named::RS256), (&other, Named::RS256), (&elliptic, Named::ES256)] {
+            assert_eq!(gateway.takes(&token_of(key, algorithm, "k")).await, Ok(()));
+        }
+        assert_eq!(gateway.takes(&token("i", ED25519, "k")).await, Ok(()));
+        assert!(gateway.takes(&token("i", ED25519_OTHER, "k")).await.is_err());
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_read_as_issuers_write_it() {
+    let (one, elliptic) = (rsa(RSA), p256());
+    let mut rsa_key = jwk_of(&one, Named::RS256, "rsa");
+    let mut ec_key = jwk_of(&elliptic, Named::ES256, "ec");
+    let mut ed_key = jwk(ED25519, "ed");
+    for zeros in [0, 1, 3] {
+        rsa_key["n"] = sloppy(&jwk_of(&one, Named::RS256, "rsa")["n"], zeros);
+        rsa_key["e"] = sloppy(&jwk_of(&one, Named::RS256, "rsa")["e"], zeros);
+        for coordinate in ["x", "y"] {
+            ec_key[coordinate] = sloppy(&jwk_of(&elliptic, Named::ES256, "ec")[coordinate], zeros);
+        }
+        ed_key["x"] = sloppy(&jwk(ED25519, "ed")["x"], 0);
+        ed_key["alg"] = json!("Ed25519");
+        let server = Published::start(set(&[rsa_key.clone(), ec_key.clone(), ed_key.clone()])).await;
+        let gateway = Gateway::start(vec![issuer("i", JwksConfig::at(&server.url))]);
+        assert_eq!(gateway.takes(&token_of(&one, Named::RS256, "rsa")).await, Ok(()));
+        assert_eq!(gateway.takes(&token_of(&elliptic, Named::ES256, "ec")).await, Ok(()));
+        assert_eq!(gateway.takes(&token("i", ED25519, "ed")).await, Ok(()));
+        gateway.stop().await;
+    }
+}
+
+#[test]
+fn a_key_that_is_left_out_has_a_reason() {
+    let changed = |mut key: Value, field: &str, value: Value| {
+        key[field] = value;
+        key
+    };
+    let (rsa_key, ec_key) = (jwk_of(&rsa(RSA), Named::RS256, "k"), jwk_of(&p256(), Named::ES256, "k"));
+    let short = URL_SAFE_NO_PAD.encode([0xff; 128]);
+    for (key, why, is_usual) in [
+        (json!("no key"), "not a JSON Web Key", false),
+        (json!({"kty": "RSA"}), "no `kid`", false),
+        (changed(rsa_key.clone(), "n", json!(short)), "2,048", false),
+        (changed(rsa_key.clone(), "n", json!("%")), "`n` is not base64", false),
+        (changed(rsa_key.clone(), "e", json!("AA")), "exponent", false),
+        (changed(rsa_key.clone(), "use", json!("enc")), "`use`", true),
+        (
+            changed(rsa_key.clone(), "key_ops", json!(["encrypt"])),
+            "`key_ops`",
+            true,
+        ),
+        (changed(rsa_key, "alg", json!("PS256")), "`alg`", true),
+        (changed(ec_key.clone(), "x", ec_key["y"].clone()), "not on P-256", false),
+        (changed(ec_key, "crv", json!("P-384")), "not supported", true),
+        (changed(jwk(ED25519, "k"), "x", json!("AAAA")), "Ed25519", false),
+        (json!({"kty": "oct", "kid": "k", "k": "AAAA"}), "secret", false),
+    ] {
+        let (keys, left_out) = published::read(std::slice::from_ref(&key));
+        assert!(keys.is_empty(), "{key}");
+        assert!(left_out[0].why.contains(why), "{key}: {}", left_out[0].why);
+        assert_eq!(left_out[0].is_usual, is_usual, "{key}");
+    }
+    let many = vec![jwk(ED25519, "k"); 6];
+    let (keys, left_out) = published::read(&many);
+    let (ring, beyond) = KeyRing::new(keys);
+    assert_eq!((left_out.len(), beyond.len()), (0, 2));
+    assert_eq!(ring.find(Some("k"), Algorithm::EdDsa).unwrap().len(), 4);
 }
 
 #[tokio::test]
@@ -286,7 +400,7 @@ async fn keys_that_sign_no_tokens_are_left_out_and_take_no_others_with_them() {
     for kid in ["enc", "sign", "alg"] {
         assert!(gateway.takes(&token("i", ED25519, kid)).await.is_err(), "{kid}");
     }
-    let mut header = Header::new(jsonwebtoken::Algorithm::HS256);
+    let mut header = Header::new(Named::HS256);
     header.kid = Some("oct".to_owned());
     let claims = json!({"iss": "i", "aud": "roomcast", "sub": "ada", "exp": 4_000_000_000_u64});
     let forged = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap();

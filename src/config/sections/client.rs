@@ -7,9 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Problem;
+use crate::config::origin::Origin;
 use crate::config::values::{Rated, Size, Time};
 use crate::rate::Rate;
-use crate::transport::http::{self, Network, Origins};
+use crate::transport::http::{self, ForwardedHeader, Network, Origins};
 
 /// The process.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -57,8 +58,11 @@ pub struct ClientSection {
     pub origins: Vec<String>,
     /// Whether the token may come as `?token=`. Addresses end up in the logs of proxies.
     pub token_in_query: bool,
-    /// Proxies whose `X-Forwarded-For` is believed, as addresses or ranges: `10.0.0.0/8`.
+    /// Proxies that are believed when they name the client, as addresses or ranges: `10.0.0.0/8`. A client that such a
+    /// proxy names in a way that cannot be read is refused with 400.
     pub trusted_proxies: Vec<String>,
+    /// The header in which trusted proxies name the client. Only this one is read: the other may be the client's own.
+    pub forwarded_header: ForwardedHeaderName,
     /// How long a client may take to send its request, from the connection on.
     #[serde(with = "Time")]
     pub head_timeout: Duration,
@@ -74,6 +78,25 @@ pub struct ClientSection {
     pub handshakes_max: usize,
 }
 
+/// A header in which proxies name clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeaderName {
+    /// A list of addresses, each with or without a port.
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
+
+impl From<ForwardedHeaderName> for ForwardedHeader {
+    fn from(name: ForwardedHeaderName) -> Self {
+        match name {
+            ForwardedHeaderName::XForwardedFor => Self::XForwardedFor,
+            ForwardedHeaderName::Forwarded => Self::Forwarded,
+        }
+    }
+}
+
 impl Default for ClientSection {
     fn default() -> Self {
         let config = http::Config::default();
@@ -82,6 +105,7 @@ impl Default for ClientSection {
             origins: Vec::new(),
             token_in_query: config.token_in_query,
             trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeaderName::XForwardedFor,
             head_timeout: config.head_timeout,
             head_bytes_max: config.head_bytes_max,
             headers_max: config.headers_max,
@@ -102,6 +126,7 @@ impl ClientSection {
             connect_rate: self.connect_rate,
             handshakes_max: self.handshakes_max,
             trusted_proxies: self.proxies()?,
+            forwarded_header: self.forwarded_header.into(),
             page: None,
         })
     }
@@ -110,17 +135,13 @@ impl ClientSection {
         if self.origins == ["*"] {
             return Ok(Origins::Any);
         }
-        let wrong = self.origins.iter().position(|origin| !is_origin(origin));
-        match wrong {
-            None => Ok(Origins::Listed(self.origins.clone())),
-            Some(at) => Err(Problem::new(
-                format!("client.origins.{at}"),
-                format!(
-                    "`{}` is not scheme://host[:port] as browsers send it, without a path",
-                    self.origins[at]
-                ),
-            )),
-        }
+        let parse = |(at, text): (usize, &String)| {
+            Origin::parse(text)
+                .map(|origin| origin.as_str().to_owned())
+                .map_err(|error| Problem::new(format!("client.origins.{at}"), error))
+        };
+        let listed = self.origins.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
+        Ok(Origins::Listed(listed))
     }
 
     fn proxies(&self) -> Result<Vec<Network>, Problem> {
@@ -130,12 +151,4 @@ impl ClientSection {
         };
         self.trusted_proxies.iter().enumerate().map(parse).collect()
     }
-}
-
-/// Browsers send a lower-case scheme and host and nothing behind it (RFC 6454 section 6.2); anything else here would
-/// never match.
-fn is_origin(text: &str) -> bool {
-    let host = text.split_once("://").map(|(_, host)| host);
-    host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', ' ', '?', '#']))
-        && !text.contains(char::is_uppercase)
 }

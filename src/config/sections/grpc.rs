@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::services::ServiceSection;
 use crate::api::{self, HomeRooms};
 use crate::auth;
+use crate::config::origin::Origin;
 use crate::config::values::{Rated, Size, Time};
 use crate::config::{Problem, files};
 use crate::rate::Rate;
@@ -156,7 +157,8 @@ impl GrpcSection {
 
     fn web_origins(&self) -> Result<Vec<HeaderValue>, Problem> {
         let value = |(at, text): (usize, &String)| {
-            HeaderValue::from_str(text).map_err(|error| Problem::new(format!("grpc.web_origins.{at}"), error))
+            let origin = Origin::parse(text).map_err(|error| Problem::new(format!("grpc.web_origins.{at}"), error))?;
+            Ok(HeaderValue::from_str(origin.as_str()).expect("an origin is visible ASCII"))
         };
         self.web_origins.iter().enumerate().map(value).collect()
     }

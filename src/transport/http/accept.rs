@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::notice::Notice;
 use super::upgrade::{Slot, Upgrading};
 use super::{Config, answer};
 use crate::rate::TokenBucket;
@@ -31,6 +32,18 @@ pub struct ClientPort {
     shards: Vec<mpsc::Sender<Upgraded>>,
     next_shard: AtomicUsize,
     handshakes: Arc<Semaphore>,
+    pub(super) notices: Notices,
+}
+
+/// What an operator should hear of, because clients are counted together or refused by it.
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    /// A trusted proxy has not named its client.
+    pub(super) proxy_silent: Notice,
+    /// A trusted proxy has named its client in a way that cannot be read.
+    pub(super) proxy_unreadable: Notice,
+    /// An address has as many connections as it may have.
+    pub(super) address_full: Notice,
 }
 
 impl ClientPort {
@@ -44,6 +57,7 @@ impl ClientPort {
             shards,
             next_shard: AtomicUsize::new(0),
             handshakes,
+            notices: Notices::default(),
         }
     }
 

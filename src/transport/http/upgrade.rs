@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::sync::Mutex;
 
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
-use tokio_tungstenite::tungstenite::handshake::server::create_response;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{Body, ClientPort, Origins, address, later, text};
+use crate::headers::list_holds;
 use crate::session::{NotAdmitted, Place};
 use crate::transport::native::Encoding;
 
@@ -39,69 +40,106 @@ impl Slot {
 
 pub(super) fn answer(port: &ClientPort, peer: IpAddr, slot: &Slot, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
+    let has_body = !body.is_end_stream();
     drop(body);
     let mut request = Request::from_parts(parts, ());
-    match check(port, &request) {
-        Ok((encoding, mut response)) => {
-            let address = address::client(peer, request.headers(), &port.config().trusted_proxies);
-            let place = match port.admit(address) {
-                Ok(place) => place,
-                Err(refused) => return not_admitted(refused),
-            };
-            let token = token(request.headers(), request.uri().query(), port.config().token_in_query);
-            let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-                port.dismiss(place);
-                return text(StatusCode::BAD_REQUEST, "this connection cannot be upgraded");
-            };
-            slot.put(Upgrading {
-                encoding,
-                token,
-                place,
-                on_upgrade,
-            });
-            response.headers_mut().insert(
-                header::SEC_WEBSOCKET_PROTOCOL,
-                HeaderValue::from_static(encoding.subprotocol()),
-            );
-            if offered(request.headers()).next().is_none() {
-                response.headers_mut().remove(header::SEC_WEBSOCKET_PROTOCOL);
-            }
-            response
-        }
-        Err(refusal) => *refusal,
-    }
+    let checked = check(port, &request, has_body)
+        .and_then(|(encoding, response)| Ok((encoding, response, admit(port, peer, request.headers())?)));
+    let (encoding, response, place) = match checked {
+        Ok(checked) => checked,
+        Err(refusal) => return *refusal,
+    };
+    let token = token(request.headers(), request.uri().query(), port.config().token_in_query);
+    let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+        port.dismiss(place);
+        return text(StatusCode::BAD_REQUEST, "this connection cannot be upgraded");
+    };
+    slot.put(Upgrading {
+        encoding,
+        token,
+        place,
+        on_upgrade,
+    });
+    response
 }
 
-type Checked = Result<(Encoding, Response<Body>), Box<Response<Body>>>;
+type Refused = Box<Response<Body>>;
 
-fn check(port: &ClientPort, request: &Request<()>) -> Checked {
+fn bad_request(why: &'static str) -> Refused {
+    Box::new(text(StatusCode::BAD_REQUEST, why))
+}
+
+/// Checks the handshake (RFC 6455 section 4.2.1) and makes its answer.
+fn check(port: &ClientPort, request: &Request<()>, has_body: bool) -> Result<(Encoding, Response<Body>), Refused> {
     let headers = request.headers();
     // Before anything else: a foreign page learns nothing, not even whether its upgrade was well-formed.
     if !origin_allowed(&port.config().origins, headers) {
         return Err(Box::new(text(StatusCode::FORBIDDEN, "this origin may not connect")));
     }
-    let is_upgrade = headers
-        .get(header::UPGRADE)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    let version = headers.get(header::SEC_WEBSOCKET_VERSION).map(HeaderValue::as_bytes);
-    if !is_upgrade || version != Some(b"13") {
+    let mut versions = headers.get_all(header::SEC_WEBSOCKET_VERSION).iter().peekable();
+    let is_spoken = versions.peek().is_some() && versions.all(|version| version.as_bytes() == b"13");
+    if !list_holds(headers, header::UPGRADE, "websocket") || !is_spoken {
         return Err(Box::new(upgrade_required()));
     }
-    if !has_valid_key(headers) {
-        return Err(Box::new(text(
-            StatusCode::BAD_REQUEST,
-            "Sec-WebSocket-Key is not 16 bytes in base64",
-        )));
+    if request.version() != Version::HTTP_11 || !list_holds(headers, header::CONNECTION, "upgrade") {
+        return Err(bad_request("not a WebSocket handshake (RFC 6455 section 4.2.1)"));
     }
-    let encoding =
-        encoding(headers).ok_or_else(|| text(StatusCode::BAD_REQUEST, "none of the subprotocols is known"))?;
-    let response = create_response(request).map_err(|_| {
-        text(
-            StatusCode::BAD_REQUEST,
-            "not a WebSocket handshake (RFC 6455 section 4.2.1)",
-        )
-    })?;
-    Ok((encoding, response.map(|()| Body::default())))
+    if has_body {
+        return Err(bad_request("an upgrade carries no body"));
+    }
+    let key = key(headers).ok_or_else(|| bad_request("Sec-WebSocket-Key is not 16 bytes in base64"))?;
+    let subprotocol = subprotocol(headers).map_err(bad_request)?;
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let accept = HeaderValue::try_from(derive_accept_key(key)).expect("base64 is visible ASCII");
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(encoding) = subprotocol {
+        let name = HeaderValue::from_static(encoding.subprotocol());
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+    }
+    Ok((subprotocol.unwrap_or(Encoding::Json), response))
+}
+
+/// Counts the connection among those of its client's address.
+fn admit(port: &ClientPort, peer: IpAddr, headers: &HeaderMap) -> Result<Place, Refused> {
+    let (config, notices) = (port.config(), &port.notices);
+    let header = config.forwarded_header;
+    let address = match address::client(peer, headers, &config.trusted_proxies, header) {
+        address::Client::At(address) => address,
+        address::Client::Proxy(address) => {
+            if let Some(count) = notices.proxy_silent.count() {
+                let header = header.name();
+                tracing::warn!(
+                    count,
+                    header,
+                    "trusted proxy names no client, its connections count as one address"
+                );
+            }
+            address
+        }
+        // Counted as the proxy's own, it would share one limit with every other client of the proxy.
+        address::Client::Unreadable => {
+            if let Some(count) = notices.proxy_unreadable.count() {
+                tracing::warn!(
+                    count,
+                    header = header.name(),
+                    "forwarded address unreadable, upgrade refused"
+                );
+            }
+            return Err(bad_request("the address that the proxy has forwarded cannot be read"));
+        }
+    };
+    port.admit(address).map_err(|refused| {
+        if refused == NotAdmitted::AddressFull
+            && let Some(count) = notices.address_full.count()
+        {
+            tracing::warn!(count, "address has too many connections, upgrade refused");
+        }
+        Box::new(not_admitted(refused))
+    })
 }
 
 fn upgrade_required() -> Response<Body> {
@@ -131,32 +169,49 @@ fn origin_allowed(origins: &Origins, headers: &HeaderMap) -> bool {
     }
 }
 
-fn has_valid_key(headers: &HeaderMap) -> bool {
+/// The one key of the handshake, if it stands for 16 bytes. Bits beyond them count for nothing, and the key is only
+/// echoed: RFC 6455 section 4.1 prints one in which they are set.
+fn key(headers: &HeaderMap) -> Option<&[u8]> {
     use base64::Engine as _;
+    use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &base64::alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+    );
     let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).iter();
     let (Some(key), None) = (keys.next(), keys.next()) else {
-        return false;
+        return None;
     };
-    base64::engine::general_purpose::STANDARD
-        .decode(key.as_bytes())
-        .is_ok_and(|key| key.len() == 16)
+    let key = key.as_bytes();
+    LENIENT.decode(key).is_ok_and(|key| key.len() == 16).then_some(key)
 }
 
+/// What the client offers as subprotocols, a token included.
 fn offered(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
     let names = lines
         .filter_map(|value| value.to_str().ok())
         .flat_map(|line| line.split(','))
         .map(str::trim);
-    names.filter(|name| !name.is_empty() && !name.starts_with(TOKEN_SUBPROTOCOL))
+    names.filter(|name| !name.is_empty())
 }
 
-/// The first offered subprotocol that is known; JSON where none is offered.
-fn encoding(headers: &HeaderMap) -> Option<Encoding> {
-    if offered(headers).next().is_none() {
-        return Some(Encoding::Json);
+/// The first offered subprotocol that is known; `None` where nothing is offered.
+fn subprotocol(headers: &HeaderMap) -> Result<Option<Encoding>, &'static str> {
+    let mut names = offered(headers)
+        .filter(|name| !name.starts_with(TOKEN_SUBPROTOCOL))
+        .peekable();
+    if names.peek().is_some() {
+        return match names.find_map(from_subprotocol) {
+            None => Err("none of the subprotocols is known"),
+            known => Ok(known),
+        };
     }
-    offered(headers).find_map(from_subprotocol)
+    // Browsers drop a connection whose answer names none of what they offered, and a token is not to be echoed.
+    match offered(headers).next() {
+        None => Ok(None),
+        Some(_) => Err("offer `roomcast.v1.json` or `roomcast.v1.protobuf` beside the token"),
+    }
 }
 
 fn from_subprotocol(name: &str) -> Option<Encoding> {
@@ -174,12 +229,7 @@ fn token(headers: &HeaderMap, query: Option<&str>, in_query: bool) -> Option<Str
     if let Some((_, token)) = bearer {
         return Some(token.trim().to_owned());
     }
-    let lines = headers
-        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let mut names = lines.flat_map(|line| line.split(',')).map(str::trim);
-    if let Some(token) = names.find_map(|name| name.strip_prefix(TOKEN_SUBPROTOCOL)) {
+    if let Some(token) = offered(headers).find_map(|name| name.strip_prefix(TOKEN_SUBPROTOCOL)) {
         return Some(token.to_owned());
     }
     let mut pairs = query.filter(|_| in_query)?.split('&');
@@ -223,14 +273,25 @@ mod tests {
 
     #[test]
     fn the_first_known_subprotocol_is_spoken() {
-        let encoding = |offer| encoding(&headers(&[("sec-websocket-protocol", offer)]));
+        let spoken = |offer| subprotocol(&headers(&[("sec-websocket-protocol", offer)]));
         assert_eq!(
-            encoding("roomcast.v1.protobuf, roomcast.v1.json"),
-            Some(Encoding::Protobuf)
+            spoken("roomcast.v1.protobuf, roomcast.v1.json"),
+            Ok(Some(Encoding::Protobuf))
         );
-        assert_eq!(encoding("x, roomcast.v1.json"), Some(Encoding::Json));
-        assert_eq!(encoding("bearer.abc"), Some(Encoding::Json));
-        assert_eq!(encoding("graphql-ws"), None);
+        assert_eq!(spoken("x, roomcast.v1.json"), Ok(Some(Encoding::Json)));
+        assert_eq!(spoken("bearer.abc,\troomcast.v1.json"), Ok(Some(Encoding::Json)));
+        assert_eq!(spoken(""), Ok(None));
+        assert!(spoken("bearer.abc").is_err() && spoken("graphql-ws").is_err());
+    }
+
+    #[test]
+    fn a_key_is_sixteen_bytes_whatever_follows_them() {
+        let is_key = |text| key(&headers(&[("sec-websocket-key", text)])).is_some();
+        // The second stands in RFC 6455 section 4.1.
+        assert!(is_key("dGhlIHNhbXBsZSBub25jZQ==") && is_key("AQIDBAUGBwgJCgsMDQ4PEC=="));
+        for text in ["", "c2hvcnQ=", "AQIDBAUGBwgJCgsMDQ4PECA=", "not base64, but it has 24"] {
+            assert!(!is_key(text), "{text}");
+        }
     }
 
     #[test]

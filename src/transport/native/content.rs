@@ -79,8 +79,12 @@ pub(super) fn millis(duration: Duration) -> u32 {
     if duration.is_zero() { 0 } else { millis.max(1) }
 }
 
-/// When a session ends, in milliseconds since the Unix epoch. What does not fit the wire is 0, never.
+/// The first number that JSON does not carry exactly.
+const INEXACT: u64 = 1 << 53;
+
+/// When a session ends, in milliseconds since the Unix epoch. A moment that JSON does not carry exactly is 0, never: in
+/// both encodings, so that they say the same.
 pub(super) fn expires_at_ms(expiry: Expiry) -> u64 {
     let millis = expiry.0.checked_mul(1_000);
-    millis.filter(|millis| i64::try_from(*millis).is_ok()).unwrap_or(0)
+    millis.filter(|millis| *millis < INEXACT).unwrap_or(0)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roomcast::gateway::Config;
 use roomcast::rate::Rate;
-use roomcast::transport::http::Origins;
+use roomcast::transport::http::{ForwardedHeader, Origins};
 
 use crate::support::raw::upgrade;
 use crate::support::{Encoding, Node, user};
@@ -73,6 +73,78 @@ async fn a_wrong_upgrade_is_told_what_is_wrong() {
         .await;
     junk.until_closed().await;
     node.connect(user("ada")).await.join("r").await;
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn an_upgrade_is_read_over_all_lines_and_tokens() {
+    let node = Node::start(Encoding::Json).await;
+    for headers in [
+        &[("connection", "keep-alive"), ("connection", "Upgrade")][..],
+        &[("connection", "Upgrade"), ("connection", "keep-alive")],
+        &[("connection", "keep-alive,\tupgrade")],
+        &[("upgrade", "websocket, h2c")],
+        &[("upgrade", "h2c"), ("upgrade", "WebSocket")],
+        // Printed in RFC 6455 section 4.1: bits are set behind the sixteen bytes.
+        &[("sec-websocket-key", "AQIDBAUGBwgJCgsMDQ4PEC==")],
+        &[
+            ("sec-websocket-protocol", "x"),
+            ("sec-websocket-protocol", "y,roomcast.v1.json"),
+        ],
+        &[("content-length", "0")],
+    ] {
+        let (status, head) = status_of(&node, &upgrade(headers)).await;
+        assert_eq!(status, 101, "{headers:?}: {head}");
+    }
+    node.connect(user("ada")).await.join("r").await;
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_request_with_two_hosts_or_a_body_is_no_upgrade() {
+    let node = Node::start(Encoding::Json).await;
+    for headers in [
+        &[("host", "a.example"), ("host", "b.example")][..],
+        &[("host", "a.example"), ("host", "a.example")],
+        &[("host", "")],
+        &[("host", "a b")],
+        &[("content-length", "5")],
+        &[("transfer-encoding", "chunked")],
+        &[
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ],
+    ] {
+        let (status, head) = status_of(&node, &upgrade(headers)).await;
+        assert_eq!(status, 400, "{headers:?}: {head}");
+    }
+    let elsewhere = "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n";
+    assert_eq!(status_of(&node, elsewhere).await.0, 400);
+    node.connect(user("ada")).await.join("r").await;
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_token_alone_among_the_subprotocols_is_refused_in_words() {
+    let node = Node::start(Encoding::Json).await;
+    let ada = user("ada");
+    let token = format!("bearer.{}", ada.token());
+    let mut raw = node.raw().await;
+    raw.send(upgrade(&[("sec-websocket-protocol", &token)]).as_bytes())
+        .await;
+    let answer = String::from_utf8(raw.until_closed().await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(
+        answer.contains("`roomcast.v1.json`") && !answer.contains(&ada.token()),
+        "{answer}"
+    );
+    // Beside a protocol the token counts, and the answer names the protocol.
+    let both = format!("{token}, roomcast.v1.json");
+    let (status, head) = status_of(&node, &upgrade(&[("sec-websocket-protocol", &both)])).await;
+    assert!(
+        status == 101 && head.contains("sec-websocket-protocol: roomcast.v1.json\r\n"),
+        "{head}"
+    );
     node.finish().await;
 }
 
@@ -193,4 +265,54 @@ async fn a_forged_forwarded_address_counts_only_from_a_trusted_proxy() {
     let forged = upgrade(&[("x-forwarded-for", "10.1.1.1, 10.9.8.7")]);
     assert_eq!(status_of(&node, &forged).await.0, 429);
     node.finish().await;
+}
+
+/// Connections that a proxy on this machine forwards, one for each address.
+async fn behind_a_proxy(trusted: &str, header: ForwardedHeader) -> Node {
+    let trusted = trusted.parse().unwrap();
+    Node::with(Encoding::Json, move |config: &mut Config| {
+        config.connections.per_address_max = 1;
+        config.client.trusted_proxies = vec![trusted];
+        config.client.forwarded_header = header;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn clients_behind_a_proxy_are_counted_apart_however_it_writes_their_addresses() {
+    let spelled = |header: ForwardedHeader, address: &str| match header {
+        ForwardedHeader::XForwardedFor => address.to_owned(),
+        ForwardedHeader::Forwarded => format!("proto=https;for=\"{address}\""),
+    };
+    for header in [ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded] {
+        let node = behind_a_proxy("::ffff:127.0.0.0/104", header).await;
+        let mut open = Vec::new();
+        for (address, expected) in [
+            ("10.9.0.3:4711", 101),
+            ("10.9.0.3:4712", 429),
+            ("10.9.0.3", 429),
+            ("[::ffff:10.9.0.3]:80", 429),
+            ("10.9.0.4:4711", 101),
+            ("[2001:db8::1]:4711", 101),
+            ("2001:db8::1", 429),
+            ("unknown", 400),
+            ("_hidden", 400),
+        ] {
+            let mut raw = node.raw().await;
+            let forwarded = spelled(header, address);
+            raw.send(upgrade(&[(header.name(), &forwarded)]).as_bytes()).await;
+            assert_eq!(raw.head().await.0, expected, "{forwarded}");
+            open.push(raw);
+        }
+        // What names nobody is the proxy's own connection, and so is the other header, which a client may have written.
+        let other = match header {
+            ForwardedHeader::XForwardedFor => ("forwarded", "for=10.9.0.5"),
+            ForwardedHeader::Forwarded => ("x-forwarded-for", "10.9.0.5"),
+        };
+        let mut own = node.raw().await;
+        own.upgrade(&[other]).await;
+        assert_eq!(status_of(&node, &upgrade(&[])).await.0, 429);
+        drop((open, own));
+        node.finish().await;
+    }
 }

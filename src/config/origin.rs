@@ -1,0 +1,134 @@
+//! Origins of pages, as browsers send them.
+
+use std::fmt;
+
+/// An origin, `scheme://host[:port]`, spelled as a browser spells it: only so is it ever equal to what one sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Origin(String);
+
+/// The text is no origin, or no browser spells it so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct OriginError {
+    text: String,
+    /// The spelling of browsers, where it can be told.
+    meant: Option<String>,
+}
+
+impl fmt::Display for OriginError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.meant {
+            Some(meant) => write!(f, "`{}` is never sent; browsers send `{meant}`", self.text),
+            None => write!(f, "`{}` is not scheme://host[:port] as browsers send it", self.text),
+        }
+    }
+}
+
+impl Origin {
+    /// Takes an origin that browsers may send (RFC 6454 section 6.2, and "ASCII serialization" in WHATWG HTML).
+    pub(super) fn parse(text: &str) -> Result<Self, OriginError> {
+        match canonical(text) {
+            Some(canonical) if canonical == text => Ok(Self(canonical)),
+            meant => Err(OriginError {
+                text: text.to_owned(),
+                meant,
+            }),
+        }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The origin of an address, in lower case and without a port that goes without saying.
+fn canonical(text: &str) -> Option<String> {
+    let text = text.trim().to_ascii_lowercase();
+    let (scheme, rest) = text.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse::<u16>().ok().filter(|_| is_digits(port))?),
+        _ => (authority, 0),
+    };
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme
+            .bytes()
+            .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.'));
+    if !is_scheme || !is_host(host) {
+        return None;
+    }
+    match (scheme, port) {
+        (_, 0) | ("http" | "ws", 80) | ("https" | "wss", 443) => Some(format!("{scheme}://{host}")),
+        _ => Some(format!("{scheme}://{host}:{port}")),
+    }
+}
+
+fn is_digits(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// A name, which is ASCII (browsers write others in Punycode), or an address.
+fn is_host(host: &str) -> bool {
+    if let Some(address) = host.strip_prefix('[') {
+        let address = address.strip_suffix(']').map(str::parse::<std::net::Ipv6Addr>);
+        return matches!(address, Some(Ok(_)));
+    }
+    let is_name = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
+    !host.is_empty() && host.bytes().all(is_name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_taken_as_browsers_spell_it_only() {
+        for text in [
+            "https://app.example",
+            "https://app.example:8443",
+            "http://localhost:3000",
+            "http://127.0.0.1:8080",
+            "http://[::1]:3000",
+            "http://[::1]",
+            "https://xn--bcher-kva.example",
+            "http://app.example:443",
+            "capacitor://localhost",
+            "chrome-extension://abcdefghijklmnop",
+        ] {
+            assert_eq!(Origin::parse(text).unwrap().as_str(), text);
+        }
+        for (text, meant) in [
+            ("https://app.example/", "https://app.example"),
+            ("https://app.example/chat?x#y", "https://app.example"),
+            ("https://app.example:443", "https://app.example"),
+            ("http://app.example:80", "http://app.example"),
+            ("http://app.example:080", "http://app.example"),
+            ("https://app.example:08443", "https://app.example:8443"),
+            (" https://app.example", "https://app.example"),
+            ("https://app.example\t", "https://app.example"),
+            ("HTTPS://App.Example", "https://app.example"),
+        ] {
+            let error = Origin::parse(text).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("browsers send `{meant}`")), "{error}");
+        }
+        for text in [
+            "",
+            "*",
+            "null",
+            "app.example",
+            "//app.example",
+            "https://",
+            "https://*.app.example",
+            "https://app example",
+            "https://user@app.example",
+            "https://app.example:",
+            "https://app.example:99999",
+            "https://app.example:+1",
+            "https://[app]",
+            "https://b\u{fc}cher.example",
+            "1://app.example",
+        ] {
+            let error = Origin::parse(text).unwrap_err().to_string();
+            assert!(error.contains("scheme://host"), "{text}: {error}");
+        }
+    }
+}
