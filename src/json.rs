@@ -1,12 +1,16 @@
 //! Checked JSON text: what may be relayed to clients as it was written.
 //!
 //! A relay that only checks syntax passes on what breaks its readers: nesting that overflows a stack, lone surrogates,
-//! `__proto__` keys. [`Json::parse`] reads every value once and keeps the text.
+//! `__proto__` keys. [`Json::parse`] scans every value once and keeps the text. It evaluates nothing: a number keeps its
+//! digits, whatever its size.
+
+mod scan;
 
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use self::scan::Scanner;
 
 /// A JSON text that [`Json::parse`] has accepted. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -14,8 +18,14 @@ pub struct Json(Bytes);
 
 /// Why a JSON text was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is not acceptable JSON: {0}")]
-pub struct JsonError(String);
+#[error("is not acceptable JSON: {what} at line {line} column {column}")]
+pub struct JsonError {
+    what: &'static str,
+    /// From 1.
+    line: usize,
+    /// In bytes, from 1.
+    column: usize,
+}
 
 impl Json {
     /// The deepest nesting of arrays and objects.
@@ -28,18 +38,22 @@ impl Json {
     /// [`JsonError`] says where and why.
     pub fn parse(text: impl Into<Bytes>) -> Result<Self, JsonError> {
         let text = text.into();
-        let mut reader = serde_json::Deserializer::from_slice(&text);
-        let checked = Level(Self::DEPTH_MAX)
-            .deserialize(&mut reader)
-            .and_then(|()| reader.end());
-        checked.map_err(|error| JsonError(error.to_string()))?;
+        Scanner::new(&text).text().map_err(|flaw| {
+            let before = &text[..flaw.at.min(text.len())];
+            let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            JsonError {
+                what: flaw.what,
+                line: 1 + before.iter().filter(|byte| **byte == b'\n').count(),
+                column: 1 + before.len() - line_start,
+            }
+        })?;
         Ok(Self(text))
     }
 
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("serde_json accepts only UTF-8 inside strings and ASCII outside")
+        std::str::from_utf8(&self.0).expect("only UTF-8 is accepted")
     }
 
     /// The text's bytes, shared.
@@ -62,100 +76,13 @@ impl fmt::Debug for Json {
     }
 }
 
-/// Reads one value and everything in it, with so many levels of nesting left.
-struct Level(usize);
-
-impl Level {
-    fn deeper<E: de::Error>(&self) -> Result<Self, E> {
-        self.0
-            .checked_sub(1)
-            .map(Self)
-            .ok_or_else(|| E::custom(format_args!("nested deeper than {} levels", Json::DEPTH_MAX)))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Level {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
-        reader.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Level {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element_seed(Self(self.deeper()?.0))?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        while entries.next_key_seed(Key)?.is_some() {
-            entries.next_value_seed(Self(self.deeper()?.0))?;
-        }
-        Ok(())
-    }
-}
-
-/// Reads a key. `__proto__` reaches the prototype of an object that a careless reader merges it into.
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
-        reader.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Key {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E: de::Error>(self, key: &str) -> Result<(), E> {
-        if key == "__proto__" {
-            Err(E::custom("the key `__proto__` is not allowed"))
-        } else {
-            Ok(())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn parse(text: &str) -> Result<Json, JsonError> {
+        Json::parse(text.as_bytes().to_vec())
+    }
 
     #[test]
     fn ordinary_values_are_kept_as_they_were_written() {
@@ -163,9 +90,60 @@ mod tests {
             "null",
             " {\"a\" : [1, 2.50, -3e9, true]} ",
             "\"\\ud83d\\ude00\"",
-            "123456789012345678901234567890",
+            "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\u{e9}\u{1f600}\"",
+            "[]",
+            "{ }",
+            "\t[\r\n{}\n]",
+            "{\"\":{\"__proto\":1,\"proto__\":2,\"__proto__x\":3}}",
         ] {
-            assert_eq!(Json::parse(text.as_bytes().to_vec()).unwrap().as_str(), text);
+            assert_eq!(parse(text).unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn numbers_keep_their_digits_whatever_their_size() {
+        let long = "9".repeat(401);
+        let tiny = format!("0.{}1", "0".repeat(400));
+        for number in [
+            "0",
+            "-0",
+            "1e400",
+            "-1E-400",
+            "1.5e+99999999999999999999",
+            "123456789012345678901234567890",
+            &long,
+            &tiny,
+        ] {
+            let text = format!("{{\"n\":[{number}]}}");
+            assert_eq!(parse(&text).unwrap().as_str(), text);
+            assert!(parse(number).is_ok(), "{number}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_refused() {
+        for text in [
+            "01",
+            "-",
+            "-01",
+            "+1",
+            "1.",
+            ".5",
+            "1.e3",
+            "1e",
+            "1e+",
+            "1e1.5",
+            "0x10",
+            "1_000",
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "--1",
+            "1-1",
+            "1e400x",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+            assert!(parse(&format!("[{text}]")).is_err(), "[{text}]");
         }
     }
 
@@ -175,32 +153,101 @@ mod tests {
         let bomb = "[".repeat(1_000_000);
         let texts = [
             "",
+            " ",
             "{",
             "1 2",
             "nul",
+            "nulll",
+            "True",
             "\"\\ud800\"",
             "\"\\udc00x\"",
+            "\"\\ud800\\u0041\"",
+            "\"\\ud800\\ud800\"",
+            "\"\\ud83d",
+            "\"\\u12g4\"",
+            "\"\\x41\"",
             "{\"__proto__\":1}",
             "[{\"a\":{\"__proto__\":{}}}]",
             "{\"\\u005f_proto__\":1}",
+            "{\"__\\u0070roto\\u005f_\":1}",
             "{a:1}",
+            "{\"a\" 1}",
+            "{\"a\":1,}",
+            "{,}",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[1}",
+            "{\"a\":1]",
+            "'a'",
+            "\"a",
             "\"\n\"",
+            "\"\u{0}\"",
+            "\u{feff}1",
+            "// x\n1",
             &deep,
             &bomb,
         ];
         for text in texts {
-            assert!(
-                Json::parse(text.as_bytes().to_vec()).is_err(),
-                "{}",
-                &text[..text.len().min(40)]
-            );
+            assert!(parse(text).is_err(), "{}", &text[..text.len().min(40)]);
         }
-        assert!(Json::parse(vec![b'"', 0xff, b'"']).is_err());
+        for bytes in [&b"\"\xff\""[..], b"\"\xed\xa0\x80\"", b"\"\xc0\x80\"", b"[\xff]"] {
+            assert!(Json::parse(bytes.to_vec()).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_wrong_and_where() {
+        let said = |text: &str| parse(text).unwrap_err().to_string();
+        let flaws = [
+            said(""),
+            said("{\n  \"a\": nul\n}"),
+            said("[\"\\ud800\"]"),
+            said("{\"a\":{\"__proto__\":1}}"),
+            said(&"[".repeat(40)),
+            said("[1]]"),
+        ];
+        insta::assert_snapshot!(flaws.join("\n"), @r"
+        is not acceptable JSON: unexpected end of the text at line 1 column 1
+        is not acceptable JSON: expected a value at line 2 column 8
+        is not acceptable JSON: a lone surrogate at line 1 column 3
+        is not acceptable JSON: the key `__proto__` is not allowed at line 1 column 18
+        is not acceptable JSON: nested deeper than 32 levels at line 1 column 33
+        is not acceptable JSON: trailing characters at line 1 column 4
+        ");
     }
 
     #[test]
     fn thirty_two_levels_are_accepted() {
-        let text = format!("{}{}", "[".repeat(32), "]".repeat(32));
-        assert!(Json::parse(text.into_bytes()).is_ok());
+        assert!(parse(&format!("{}{}", "[".repeat(32), "]".repeat(32))).is_ok());
+        assert!(parse(&format!("{}1{}", "{\"a\":".repeat(32), "}".repeat(32))).is_ok());
+    }
+
+    proptest::proptest! {
+        /// The same texts are JSON here and to the usual parser, but for what is refused on purpose and for numbers that do
+        /// not fit its types.
+        #[test]
+        fn what_is_json_is_what_the_usual_parser_takes(tokens in proptest::collection::vec(proptest::sample::select(vec![
+            "{", "}", "[", "]", ",", ":", " ", "\n", "\"", "\"a\"", "\"\\u00e9\"", "\"\\ud83d\\ude00\"", "\\", "\\u", "d83d", "\u{e9}",
+            "0", "1", "-", ".", "e", "E+", "12", "true", "false", "null", "t", "\t", "\u{1}",
+        ]), 0..12)) {
+            let text = tokens.concat();
+            let usual = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+            let value = serde_json::from_str::<serde_json::Value>(&text);
+            let too_large = value.as_ref().is_err_and(|error| error.to_string().contains("number out of range"));
+            let ours = parse(&text).is_ok();
+            proptest::prop_assert_eq!(ours, usual && (value.is_ok() || too_large), "{}", text);
+        }
+
+        #[test]
+        fn every_value_that_is_written_is_read(depth in 0usize..20, text in ".*", number in proptest::num::f64::NORMAL) {
+            let mut value = serde_json::json!({"t": text, "n": number, "l": [text.len(), null, false]});
+            for _ in 0..depth {
+                value = serde_json::json!([value]);
+            }
+            let written = value.to_string();
+            let checked = parse(&written).unwrap();
+            proptest::prop_assert_eq!(checked.as_str(), written);
+        }
     }
 }

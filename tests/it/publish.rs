@@ -4,12 +4,12 @@ mod many;
 mod once;
 mod targets;
 
-use roomcast::proto::client_v1::{EventClass, Publish};
+use roomcast::proto::client_v1::{EventClass, Join, Publish};
 use roomcast::proto::v1;
 use roomcast::proto::v1::payload::Content;
 use serde_json::json;
 
-use crate::support::{Carries as _, Encoding, Node, ToRoom as _, draft, over_encodings, to_room, user};
+use crate::support::{Carries as _, Encoding, InRoom as _, Node, ToRoom as _, draft, over_encodings, to_room, user};
 
 over_encodings! {
     what_a_backend_publishes_reaches_every_member_once_and_in_order,
@@ -177,12 +177,40 @@ async fn payloads_are_relayed_as_they_were_written(encoding: Encoding) {
     let mut ada = node.connect(user("ada")).await;
     ada.join("r").await;
     let backend = node.backend();
+    let long = format!("[{},1e400,-1E-400,0.{}1]", "9".repeat(401), "0".repeat(400));
     let texts = [
+        &long,
         r#"{"n":1.10,"big":123456789012345678901234567890,"a":"\u00e9\n","twice":1,"twice":2}"#,
         "null",
         "\"\u{1f980}\"",
         "[ 1 ,  2 ]",
     ];
+    // A client's are relayed as a backend's are, and so are states.
+    let mut ben = node.connect(user("ben")).await;
+    for text in texts {
+        let content = roomcast::proto::client_v1::payload::Content::Json(text.to_owned());
+        let publish = Publish {
+            payload: Some(roomcast::proto::client_v1::Payload { content: Some(content) }),
+            ..Publish::to("r", "as it is", json!({}))
+        };
+        ben.try_publish(publish).await.unwrap();
+    }
+    for text in texts {
+        let event = ada.expect_event("r", "as it is").await;
+        let content = event.payload.unwrap().content.unwrap();
+        assert_eq!(
+            content,
+            roomcast::proto::client_v1::payload::Content::Json(text.to_owned())
+        );
+    }
+    let with_state = Join {
+        state_json: Some(long.clone()),
+        presence: true,
+        ..Join::in_room("r")
+    };
+    let roster = ben.try_join(with_state).await.unwrap().presence.unwrap();
+    let own = roster.members.iter().find(|member| member.user_id == "ben").unwrap();
+    assert_eq!(own.state_json.as_ref(), Some(&long));
     let mut contents: Vec<Content> = texts.map(|text| Content::Json(text.to_owned())).to_vec();
     contents.push(Content::Binary((0..=255u8).collect::<Vec<_>>().into()));
     contents.push(Content::Binary(Vec::new().into()));

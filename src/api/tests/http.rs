@@ -79,6 +79,22 @@ async fn curl_can_publish_and_see_members_and_stats() {
 }
 
 #[tokio::test]
+async fn the_mirror_relays_numbers_of_any_size_digit_by_digit() {
+    let api = Api::start().await;
+    let payload = format!("{{\"n\": 1e400, \"m\": [{}, -0.0]}}", "9".repeat(401));
+    let body = format!("{{\"tenant\":\"a\",\"targets\":[{{\"room\":\"r\"}}],\"event\":\"e\",\"payload\":{payload}}}");
+    let (status, _, answer) = call(&api, "POST", "/v1/publish", ROOT, &body).await;
+    assert_eq!(status, 200, "{answer}");
+    let request = crate::proto::v1::ListHistoryRequest {
+        tenant: "a".to_owned(),
+        room: "r".to_owned(),
+        ..Default::default()
+    };
+    let history = api.steward().await.list_history(request).await.unwrap().into_inner();
+    assert_eq!(history.events[0].payload.clone(), support::json(&payload));
+}
+
+#[tokio::test]
 #[expect(clippy::too_many_lines, reason = "a table of cases")]
 async fn the_mirror_refuses_as_grpc_does() {
     let api = Api::start().await;

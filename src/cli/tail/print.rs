@@ -47,8 +47,8 @@ impl Printer {
 }
 
 impl Line<'_> {
-    fn as_json(&self) -> Value {
-        match self {
+    fn as_json(&self) -> String {
+        let line = match self {
             Self::Connected { user, connection } => {
                 json!({"kind": "connected", "user": user, "connection": connection})
             }
@@ -60,7 +60,7 @@ impl Line<'_> {
                 "recovered": joined.recovered,
                 "replayed": joined.replayed,
             }),
-            Self::Event(event) => event_json(event),
+            Self::Event(event) => return event_json(event),
             Self::Presence(delta) => json!({
                 "kind": "presence",
                 "room": delta.room,
@@ -73,7 +73,8 @@ impl Line<'_> {
             Self::Lost { reason, pause } => {
                 json!({"kind": "lost", "reason": reason, "pauseMs": u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)})
             }
-        }
+        };
+        line.to_string()
     }
 }
 
@@ -81,14 +82,15 @@ fn place(epoch: &str, offset: u64) -> Value {
     json!({"epoch": epoch, "offset": offset})
 }
 
-fn event_json(event: &Event) -> Value {
+fn event_json(event: &Event) -> String {
     let content = event.payload.as_ref().and_then(|payload| payload.content.as_ref());
     let (key, content) = match content {
-        Some(payload::Content::Binary(bytes)) => ("binary", Value::String(STANDARD.encode(bytes))),
-        Some(payload::Content::Json(text)) => ("payload", serde_json::from_str(text).unwrap_or(Value::Null)),
-        None => ("payload", Value::Null),
+        Some(payload::Content::Binary(bytes)) => ("binary", format!("\"{}\"", STANDARD.encode(bytes))),
+        // As it was written, so that numbers keep their digits; line breaks are blanks between its parts.
+        Some(payload::Content::Json(text)) => ("payload", text.replace(['\n', '\r'], " ")),
+        None => ("payload", "null".to_owned()),
     };
-    json!({
+    let mut line = json!({
         "kind": "event",
         "room": event.room,
         "id": event.id,
@@ -98,8 +100,10 @@ fn event_json(event: &Event) -> Value {
         "timeMs": event.time_ms,
         "actor": event.actor_user_id,
         "class": event.class().as_str_name().trim_start_matches("EVENT_CLASS_").to_ascii_lowercase(),
-        key: content,
     })
+    .to_string();
+    line.truncate(line.len() - 1);
+    line + &format!(",\"{key}\":{content}}}")
 }
 
 impl fmt::Display for Line<'_> {
