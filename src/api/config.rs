@@ -166,7 +166,7 @@ pub struct HomeRoomError {
 }
 
 impl HomeRooms {
-    /// The templates: `user` may hold `{user}` and `{tenant}`, and must hold `{user}`; `tenant` may hold `{tenant}`.
+    /// The templates, filled in as those of the policy's auto-join are: `user` may hold `{user}` and `{tenant}`, and must hold `{user}`; `tenant` may hold `{tenant}`.
     ///
     /// # Errors
     /// [`HomeRoomError`].
@@ -180,6 +180,9 @@ impl HomeRooms {
                 && template.variables().any(|name| name == "user"))
         {
             return Err(refuse(template, "{user}, which it must hold, and {tenant}"));
+        }
+        if let Some(template) = user.as_ref().filter(|template| !template.is_injective()) {
+            return Err(refuse(template, "variables with a `:` between them"));
         }
         if let Some(template) = &tenant
             && !template.variables().all(|name| name == "tenant")

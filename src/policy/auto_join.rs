@@ -22,6 +22,12 @@ impl Template {
             place: format!("auto_join \"{text}\""),
             source,
         })?;
+        if !pattern.is_injective() {
+            return Err(PolicyError::Contradiction {
+                place: format!("auto_join \"{text}\""),
+                detail: "different claims could come to one room; put a `:` between its variables".to_owned(),
+            });
+        }
         Ok(Self {
             pattern,
             rule: format!("auto_join {text}").into(),
@@ -35,21 +41,16 @@ impl Template {
             reason: reason.into(),
             undecided: false,
         };
-        let mut missing = String::new();
+        let mut last = String::new();
         let name = self.pattern.expand(|claim| {
-            let text = claims.get(claim).and_then(text_of);
-            if text.is_none() {
-                claim.clone_into(&mut missing);
-            }
-            text
+            claim.clone_into(&mut last);
+            claims.get(claim).and_then(text_of)
         });
         let Some(name) = name else {
-            return Err(denied(format!("the claim `{missing}` is not a string or an integer")));
+            return Err(denied(format!(
+                "the claim `{last}` is empty, or is not a string or an integer"
+            )));
         };
-        // A claim with a `:` in it could name a room that the template does not mean.
-        if !self.pattern.matches(&name) {
-            return Err(denied("a claim of the template is empty or holds a `:`".to_owned()));
-        }
         let room = Room::parse(&identity.tenant, &name).map_err(|error| denied(format!("the room name {error}")))?;
         Ok(Permit::grant(room, Action::Join, self.rule.clone(), false))
     }

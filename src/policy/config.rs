@@ -21,7 +21,8 @@ pub struct Config {
     /// Who may connect at all.
     pub connect: ConnectConfig,
     /// Rooms that every connection is put into, as templates over claims: `user:{sub}`, `tenant:{tenant_id}`. A claim
-    /// used here must be a string or an integer, and must not hold a `:`; whoever lacks it cannot connect.
+    /// used here must be a string or an integer; a token without it cannot connect. A `:` in a claim is written `%3A` in the
+    /// room's name, a `%` is written `%25`, and rules read both back.
     pub auto_join: Vec<String>,
     /// The authorizer service, needed when a rule or `connect` asks it.
     pub authorizer: Option<AuthorizerConfig>,

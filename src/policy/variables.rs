@@ -1,5 +1,6 @@
 //! What a condition sees: `claims`, `user`, `room`, `event` and `request`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -32,7 +33,7 @@ pub(super) struct Variables<'a> {
 pub(super) struct About<'a> {
     pub(super) room: &'a Room,
     /// What the rule's pattern captured of the room's name.
-    pub(super) captures: &'a [(String, &'a str)],
+    pub(super) captures: &'a [(String, Cow<'a, str>)],
     /// What is to be done there.
     pub(super) action: &'a Action,
 }
@@ -58,7 +59,7 @@ impl<'a> Variables<'a> {
     fn room(&self) -> Option<Variable> {
         let About { room, captures, .. } = self.about?;
         let own = [("name", room.name()), ("tenant", room.tenant())];
-        let of_pattern = captures.iter().map(|(name, value)| (name.as_str(), *value));
+        let of_pattern = captures.iter().map(|(name, value)| (name.as_str(), &**value));
         strings(of_pattern.chain(own))
     }
 

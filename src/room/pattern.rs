@@ -2,7 +2,12 @@
 //!
 //! A variable matches one or more characters other than `:`; `{name*}` at the end matches the rest of the name,
 //! colons included. Matching is linear in the name: a variable ends at the next `:` or at the pattern's literal.
+//!
+//! The same text is a template, which makes a name of values ([`RoomPattern::expand`]). A `:` in a value is written `%3A`
+//! and a `%` is written `%25`, and matching reads them back: a value never reaches into the next segment, and different
+//! values make different names ([`RoomPattern::is_injective`]). The rest, being the last, is written as it is.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Why a pattern was refused.
@@ -40,7 +45,7 @@ pub struct RoomPattern {
 }
 
 /// The variables of a matched name, in the pattern's order.
-pub type Captures<'n> = Vec<(String, &'n str)>;
+pub type Captures<'n> = Vec<(String, Cow<'n, str>)>;
 
 impl RoomPattern {
     /// Parses a pattern.
@@ -75,11 +80,11 @@ impl RoomPattern {
                 Part::Literal(literal) => rest = rest.strip_prefix(&**literal)?,
                 Part::Variable(variable) => {
                     let end = self.variable_end(index, rest)?;
-                    captures.push((variable.to_string(), &rest[..end]));
+                    captures.push((variable.to_string(), unescape(&rest[..end])));
                     rest = &rest[end..];
                 }
                 Part::Rest(variable) => {
-                    captures.push((variable.to_string(), std::mem::take(&mut rest)));
+                    captures.push((variable.to_string(), std::mem::take(&mut rest).into()));
                 }
             }
         }
@@ -100,17 +105,36 @@ impl RoomPattern {
         })
     }
 
-    /// Fills the variables in; `None` when `value` knows one of them not.
+    /// Fills the variables in: the name that this pattern matches with these values. `None` when `value` knows one of them
+    /// not, or knows an empty one where the pattern needs a character.
     #[must_use]
     pub fn expand(&self, mut value: impl FnMut(&str) -> Option<String>) -> Option<String> {
         let mut name = String::new();
         for part in &self.parts {
             match part {
                 Part::Literal(literal) => name.push_str(literal),
-                Part::Variable(variable) | Part::Rest(variable) => name.push_str(&value(variable)?),
+                Part::Variable(variable) => {
+                    let value = value(variable).filter(|value| !value.is_empty())?;
+                    name.push_str(&escape(&value));
+                }
+                Part::Rest(variable) => name.push_str(&value(variable)?),
             }
         }
         Some(name)
+    }
+
+    /// Whether different values always make different names: two variables have a `:` between them, which no written
+    /// value holds.
+    #[must_use]
+    pub fn is_injective(&self) -> bool {
+        self.parts.windows(3).all(|parts| match parts {
+            [
+                Part::Variable(_),
+                Part::Literal(literal),
+                Part::Variable(_) | Part::Rest(_),
+            ] => literal.contains(':'),
+            _ => true,
+        })
     }
 
     /// The pattern as it was written.
@@ -123,10 +147,33 @@ impl RoomPattern {
     fn variable_end(&self, index: usize, rest: &str) -> Option<usize> {
         let segment = rest.find(':').unwrap_or(rest.len());
         let end = match self.parts.get(index + 1) {
-            Some(Part::Literal(literal)) if !literal.starts_with(':') => rest[..segment].rfind(&**literal)?,
+            // As far as the literal reaches, it ends this segment.
+            Some(Part::Literal(literal)) => match literal.split_once(':') {
+                Some((head, _)) => rest[..segment].strip_suffix(head)?.len(),
+                None => rest[..segment].rfind(&**literal)?,
+            },
             _ => segment,
         };
         (end > 0).then_some(end)
+    }
+}
+
+/// Writes a value so that it stays within its segment.
+fn escape(value: &str) -> Cow<'_, str> {
+    if value.contains([':', '%']) {
+        value.replace('%', "%25").replace(':', "%3A").into()
+    } else {
+        value.into()
+    }
+}
+
+/// Reads what [`escape`] has written. Any other `%` of a name stands for itself.
+fn unescape(written: &str) -> Cow<'_, str> {
+    if written.contains("%3A") || written.contains("%25") {
+        // A `%` that comes of `%25` must not begin another escape, so that is read last.
+        written.replace("%3A", ":").replace("%25", "%").into()
+    } else {
+        written.into()
     }
 }
 
@@ -192,7 +239,7 @@ mod tests {
         let captured = captured.captures(name);
         let captured: Option<Vec<(&str, &str)>> = captured
             .as_ref()
-            .map(|all| all.iter().map(|(k, v)| (k.as_str(), *v)).collect());
+            .map(|all| all.iter().map(|(k, v)| (k.as_str(), &**v)).collect());
         assert_eq!(captured.as_deref(), expected, "{pattern} on {name}");
     }
 
@@ -208,8 +255,41 @@ mod tests {
         );
         check("doc:{rest*}", "doc:a:b:c", Some(&[("rest", "a:b:c")]));
         check("doc-{id}.txt", "doc-a.b.txt", Some(&[("id", "a.b")]));
+        check("{a}.v:{b}", "x.v.v:y", Some(&[("a", "x.v"), ("b", "y")]));
+        check("{a}.v:{b}", "x:y", None);
         check("lobby", "lobby", Some(&[]));
         check("lobby", "lobby2", None);
+    }
+
+    #[test]
+    fn a_value_with_any_character_is_written_and_read_back() {
+        check("user:{id}", "user:did%3Aexample%3A7", Some(&[("id", "did:example:7")]));
+        check("user:{id}", "user:50%25", Some(&[("id", "50%")]));
+        check("user:{id}", "user:%253A", Some(&[("id", "%3A")]));
+        // What no template writes stands for itself.
+        check("user:{id}", "user:50%", Some(&[("id", "50%")]));
+        check("user:{id}", "user:%3a%41", Some(&[("id", "%3a%41")]));
+        check("doc:{rest*}", "doc:a%3Ab:c", Some(&[("rest", "a%3Ab:c")]));
+    }
+
+    #[test]
+    fn a_template_is_injective_where_a_colon_parts_its_variables() {
+        for (template, is_injective) in [
+            ("lobby", true),
+            ("user:{sub}", true),
+            ("{sub}", true),
+            ("t:{a}:{b}", true),
+            ("{a}-:{b}", true),
+            ("{a}:{rest*}", true),
+            ("{a}-{b}", false),
+            ("t:{a}-{rest*}", false),
+        ] {
+            assert_eq!(
+                RoomPattern::parse(template).unwrap().is_injective(),
+                is_injective,
+                "{template}"
+            );
+        }
     }
 
     #[test]
@@ -231,16 +311,26 @@ mod tests {
             Some("user:7:inbox")
         );
         assert_eq!(pattern.expand(|_| None), None);
+        assert_eq!(pattern.expand(|_| Some(String::new())), None);
+        let name = pattern.expand(|_| Some("eu:7%".to_owned()));
+        assert_eq!(name.as_deref(), Some("user:eu%3A7%25:inbox"));
+        let rest = RoomPattern::parse("user:{sub*}").unwrap();
+        assert_eq!(rest.expand(|_| Some("eu:7%".to_owned())).as_deref(), Some("user:eu:7%"));
     }
 
     proptest::proptest! {
         #[test]
-        fn what_is_expanded_matches_again(a in "[a-z]{1,4}", b in "[a-z]{1,4}") {
-            let pattern = RoomPattern::parse("x:{a}:y:{b}").unwrap();
+        fn what_is_expanded_matches_again(
+            a in "[a:%3A25y]{1,8}", b in "[a:%3A25y]{1,8}", template in proptest::sample::select(vec![
+                "x:{a}:y:{b}", "{a}:{b}", "x-{a}.:{b}.txt", "{a}:{b*}",
+            ]),
+        ) {
+            let pattern = RoomPattern::parse(template).unwrap();
+            proptest::prop_assert!(pattern.is_injective());
             let name = pattern.expand(|v| Some(if v == "a" { a.clone() } else { b.clone() })).unwrap();
             let captured = pattern.captures(&name).unwrap();
-            proptest::prop_assert_eq!(captured[0].1, a.as_str());
-            proptest::prop_assert_eq!(captured[1].1, b.as_str());
+            proptest::prop_assert_eq!(&*captured[0].1, a.as_str());
+            proptest::prop_assert_eq!(&*captured[1].1, b.as_str());
         }
     }
 }

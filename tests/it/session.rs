@@ -333,7 +333,7 @@ async fn who_lacks_the_claim_of_a_home_room_is_not_let_in(encoding: Encoding) {
     for eve in [
         user("eve"),
         user("eve").claim("team", ""),
-        user("eve").claim("team", "red:lead"),
+        user("eve").claim("team", 1.5),
     ] {
         let mut client = node.open().await;
         let refusal = client.authenticate(&eve, Vec::new()).await.unwrap_err();

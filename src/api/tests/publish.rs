@@ -175,6 +175,7 @@ fn home_rooms_hold_only_what_a_backend_names() {
     assert!(HomeRooms::new(pattern("{tenant}:user:{user}"), pattern("all")).is_ok());
     assert!(HomeRooms::new(pattern("everybody"), None).is_err());
     assert!(HomeRooms::new(pattern("{user}:{team}"), None).is_err());
+    assert!(HomeRooms::new(pattern("{tenant}-{user}"), None).is_err());
     assert!(HomeRooms::new(None, pattern("{user}")).is_err());
 }
 

@@ -1,18 +1,23 @@
 //! Rooms, users, tenants and connections as targets, and who is left out.
 
+use roomcast::policy::{ActionName, RuleConfig};
+use roomcast::proto::client_v1::Join;
 use roomcast::proto::v1;
 use roomcast::proto::v1::target::Target;
 use serde_json::json;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::support::{Carries as _, Encoding, Node, draft, home_rooms, over_encodings, reason, to_room, user};
+use crate::support::{
+    Carries as _, Encoding, InRoom as _, Node, draft, home_rooms, over_encodings, reason, rule, to_room, user,
+};
 
 over_encodings! {
     one_publish_to_several_rooms_is_one_event_with_a_position_in_each,
     a_user_is_reached_over_all_connections_and_a_tenant_over_all_users,
     a_connection_is_reached_alone_and_nobody_elses,
     who_is_left_out_gets_the_link_and_not_the_event,
+    a_user_of_any_name_is_reached_and_nobody_else,
 }
 
 async fn one_publish_to_several_rooms_is_one_event_with_a_position_in_each(encoding: Encoding) {
@@ -181,4 +186,51 @@ async fn one_bad_target_of_several_stores_nothing_anywhere() {
 
 fn target(target: Target) -> v1::Target {
     v1::Target { target: Some(target) }
+}
+
+async fn a_user_of_any_name_is_reached_and_nobody_else(encoding: Encoding) {
+    let node = Node::with(encoding, |config| {
+        home_rooms(config);
+        config.policy.rules = vec![RuleConfig {
+            when: Some("room.id == user.id".to_owned()),
+            ..rule("own", "user:{id}", &[ActionName::Join, ActionName::History])
+        }];
+    })
+    .await;
+    let longest = format!("did:{}", "x".repeat(124));
+    let names = [
+        "eu-central-1:5f0c7a2e",
+        "did:example:7",
+        "did%3Aexample%3A7",
+        "did",
+        "50%",
+        "a@b.example/ é",
+        &longest,
+    ];
+    let mut clients = Vec::new();
+    for name in names {
+        let mut client = node.open().await;
+        let connected = client.authenticate(&user(name), Vec::new()).await.unwrap();
+        let home = connected.rooms.iter().find(|joined| joined.room.starts_with("user:"));
+        clients.push((client, home.unwrap().room.clone()));
+    }
+    let backend = node.backend();
+    for name in names {
+        let to_user = v1::PublishRequest {
+            targets: vec![target(Target::UserId(name.to_owned()))],
+            ..draft("for one", json!(name))
+        };
+        node.assert_reached(backend.send(to_user).await.unwrap().results[0].reached, 1);
+    }
+    let homes: Vec<String> = clients.iter().map(|(_, home)| home.clone()).collect();
+    for ((client, own), name) in clients.iter_mut().zip(names) {
+        let event = client.expect_event(own, "for one").await;
+        assert_eq!(event.json(), json!(name));
+        for home in &homes {
+            // The rule reads the name back, so it lets everybody into the own room and into no other.
+            let joined = client.try_join(Join::in_room(home)).await;
+            assert_eq!(joined.is_ok(), home == own, "{name} in {home}");
+        }
+    }
+    node.finish().await;
 }
