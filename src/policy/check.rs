@@ -25,6 +25,20 @@ const EVENT_FIELDS: [&str; 1] = ["name"];
 const REQUEST_FIELDS: [&str; 1] = ["method"];
 const USER_FIELDS: [&str; 2] = ["id", "tenant"];
 
+/// The types by name, to compare what `type(x)` gives with.
+const TYPES: [&str; 10] = [
+    "bool",
+    "bytes",
+    "double",
+    "int",
+    "list",
+    "map",
+    "null_type",
+    "string",
+    "type",
+    "uint",
+];
+
 /// The deepest expression: evaluation recurses, on whichever thread asks.
 const DEPTH_MAX: usize = 24;
 
@@ -144,6 +158,7 @@ impl Checker<'_> {
             "room" if self.scope.captures.is_some() => Ok(Kind::Room),
             "event" if self.scope.event => Ok(Kind::Event),
             "request" if self.scope.request => Ok(Kind::Request),
+            name if TYPES.contains(&name) => Ok(Kind::Type),
             "room" => Err(self.finding(node, "there is no room in this condition".to_owned())),
             "event" => Err(self.hinted(
                 node,

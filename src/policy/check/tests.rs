@@ -1,7 +1,8 @@
+use crate::policy::Action;
 use crate::policy::check::Scope;
 use crate::policy::claims::Claims;
 use crate::policy::expression::Expression;
-use crate::policy::variables::Variables;
+use crate::policy::variables::{About, Variables};
 
 fn compile(source: &str, event: bool) -> Result<(), String> {
     let scope = Scope {
@@ -33,6 +34,7 @@ fn what_can_work_is_accepted() {
         "claims.vip ? room.project == 'a' : room.project == 'b'",
         "!(room.project in ['a', 'b'])",
         "type(claims.level) == type(1)",
+        "type(claims.a) == string || type(claims.a) in [list, map]",
         "'sub' in claims && 1 in [1, 2] && -1 < 0",
     ] {
         assert_eq!(compile(source, false), Ok(()), "{source}");
@@ -52,6 +54,11 @@ fn what_cannot_work_is_refused_with_its_reason() {
         ("room.project > 3", "a string and an int have no order"),
         ("room.project == 3", "a string never equals an int"),
         ("true == 'true'", "a bool never equals a string"),
+        ("type(claims.a) == 'string'", "a type never equals a string"),
+        (
+            "string == claims.a && string",
+            "each side of `&&` must be a bool, this is a type",
+        ),
         ("room.project", "a condition must be a bool, this is a string"),
         ("size(claims)", "a condition must be a bool, this is an int"),
         (
@@ -121,6 +128,96 @@ fn what_cannot_work_is_refused_with_its_reason() {
     ] {
         let error = compile(source, false).expect_err(source);
         assert!(error.starts_with(reason), "{source}\n{error}");
+    }
+}
+
+/// Every function and operator of the documentation, in its usual use: each of these is true.
+#[test]
+fn everything_that_is_documented_works_as_it_is_used() {
+    let claims = serde_json::json!({
+        "text": "7", "int": 7, "double": 1.5, "flag": true, "none": null, "list": [1, 2], "map": {"a": 1},
+        "teams": [{"id": "p", "active": true}, {"id": "q", "active": false}],
+    });
+    let holds = [
+        ("has", "has(claims.text) && !has(claims.other)"),
+        (
+            "size",
+            "size(claims.list) == 2 && claims.text.size() == 1 && size(claims.map) == 1",
+        ),
+        ("contains", "room.name.contains('p')"),
+        ("startsWith", "room.name.startsWith('p')"),
+        ("endsWith", "room.name.endsWith('p')"),
+        ("matches", "claims.text.matches('^[0-9]+$')"),
+        ("exists", "claims.teams.exists(t, t.id == room.project)"),
+        ("all", "claims.list.all(n, n > 0)"),
+        ("exists_one", "claims.teams.exists_one(t, t.active)"),
+        ("filter", "size(claims.teams.filter(t, t.active)) == 1"),
+        (
+            "map",
+            "room.project in claims.teams.map(t, t.id) && 'p' in claims.teams.map(t, t.active, t.id)",
+        ),
+        ("bool", "bool('true') && type(claims.flag) == bool"),
+        ("bytes", "bytes(claims.text) == b'7' && type(bytes('')) == bytes"),
+        ("double", "double(claims.text) == 7.0 && type(claims.double) == double"),
+        ("dyn", "dyn(claims.int) == 7"),
+        ("int", "int(claims.text) == claims.int && type(claims.int) == int"),
+        (
+            "string",
+            "string(claims.int) == claims.text && type(claims.text) == string",
+        ),
+        (
+            "type",
+            "type(claims.list) == list && type(claims.map) == map && type(claims.none) == null_type && type(string) == type",
+        ),
+        ("uint", "uint(claims.int) == 7u && type(uint(1)) == uint"),
+        ("&&", "true && claims.flag"),
+        ("||", "false || claims.flag"),
+        ("!", "!false"),
+        ("==", "claims.int == 7 && claims.double == 1.5 && claims.none == null"),
+        ("!=", "claims.text != '8'"),
+        ("<", "claims.int < 8"),
+        ("<=", "claims.int <= 7"),
+        (">", "claims.int > 6"),
+        (">=", "claims.int >= 7"),
+        ("+", "claims.int + 1 == 8 && claims.text + 'x' == '7x'"),
+        ("-", "claims.int - 1 == 6 && -claims.int == -7"),
+        ("*", "claims.int * 2 == 14"),
+        ("/", "claims.int / 2 == 3"),
+        ("%", "claims.int % 2 == 1"),
+        ("in", "2 in claims.list && 'a' in claims.map"),
+        ("?:", "claims.flag ? claims.int == 7 : false"),
+        (
+            "[]",
+            "claims['text'] == '7' && claims.list[0] == 1 && claims.map['a'] == 1",
+        ),
+    ];
+    let page = include_str!("../../../docs/permissions.md");
+    let (_, section) = page.split_once("Operators: ").unwrap();
+    let (section, _) = section.split_once("A loop within").unwrap();
+    let words = section.split('`').skip(1).step_by(2).flat_map(str::split_whitespace);
+    let documented: std::collections::BTreeSet<_> = words.collect();
+    let shown: std::collections::BTreeSet<_> = holds.iter().map(|(name, _)| *name).collect();
+    assert_eq!(shown, documented, "an example for each, and each documented");
+
+    let identity = crate::policy::rules::tests::identity("a", &claims);
+    let room = crate::room::Room::parse(&identity.tenant, "p").unwrap();
+    let (claims, captures) = (Claims::default(), [("project".to_owned(), "p".into())]);
+    let scope = Scope {
+        captures: Some(vec!["project".to_owned()]),
+        ..Scope::default()
+    };
+    for (name, source) in holds {
+        let expression = Expression::compile(source, &scope).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let about = About {
+            room: &room,
+            captures: &captures,
+            action: &Action::Join,
+        };
+        assert_eq!(
+            expression.holds(&Variables::new(&identity, &claims, Some(about))),
+            Ok(true),
+            "{name}"
+        );
     }
 }
 
