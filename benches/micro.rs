@@ -21,7 +21,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use futures_util::FutureExt as _;
 use roomcast::bus::Delivery;
-use roomcast::event::{Class, Event, EventName, Timestamp};
+use roomcast::event::{Event, EventName, Retention, Timestamp};
 use roomcast::hub::local::{CHUNK, Item, Local};
 use roomcast::identity::{ConnectionId, Expiry, Identity, UserId};
 use roomcast::json::Json;
@@ -42,13 +42,13 @@ fn main() {
 
 /// An event as the bus hands it out.
 fn event(offset: u64) -> Arc<Event> {
-    let publish = support::publish("room:1", Class::Reliable);
+    let publish = support::publish("room:1", Retention::Reliable);
     let epoch = Epoch::from_bits(7);
     Arc::new(Event {
         room: publish.room,
         id: publish.id,
         name: publish.name,
-        class: publish.class,
+        retention: publish.retention,
         link: Some(Link {
             position: position(epoch, offset),
             prev: Offset(offset - 1),
@@ -106,7 +106,7 @@ mod decode {
 
     #[divan::bench]
     fn join_json(bencher: Bencher<'_, '_>) {
-        bencher.bench(|| json::decode(black_box(r#"{"id":3,"join":{"room":"room:1","presence":true}}"#)));
+        bencher.bench(|| json::decode(black_box(r#"{"id":3,"join":{"room":"room:1","presence":"members"}}"#)));
     }
 
     #[divan::bench]
@@ -266,11 +266,11 @@ mod hub {
 mod bus {
     use super::*;
 
-    fn publish(bencher: Bencher<'_, '_>, class: Class) {
+    fn publish(bencher: Bencher<'_, '_>, retention: Retention) {
         let mut shard = Shard::new();
         let member = shard.connect(0, roomcast::transport::native::Encoding::Json);
         shard.join(member, "room:1", false);
-        let publish = support::publish("room:1", class);
+        let publish = support::publish("room:1", retention);
         let permit = shard.permit(&publish);
         bencher.with_inputs(|| publish.clone()).bench_local_values(|publish| {
             shard.publish((&permit, publish));
@@ -280,12 +280,12 @@ mod bus {
 
     #[divan::bench]
     fn publish_reliable(bencher: Bencher<'_, '_>) {
-        publish(bencher, Class::Reliable);
+        publish(bencher, Retention::Reliable);
     }
 
     #[divan::bench]
     fn publish_ephemeral(bencher: Bencher<'_, '_>) {
-        publish(bencher, Class::Ephemeral);
+        publish(bencher, Retention::Ephemeral);
     }
 }
 

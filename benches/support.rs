@@ -15,7 +15,7 @@ use roomcast::auth::{self, JwtAuthenticator, TokenIssuer};
 use roomcast::backend::NoBackend;
 use roomcast::bus::memory::{self as memory_bus, MemoryBus};
 use roomcast::error::CloseReason;
-use roomcast::event::{Class, EventId, EventName, Except, Payload, Publish};
+use roomcast::event::{EventId, EventName, Except, Payload, Publish, Retention};
 use roomcast::hub::Mailbox;
 use roomcast::hub::admission::{self, Admission, Place};
 use roomcast::hub::local::Key;
@@ -25,7 +25,7 @@ use roomcast::presence::memory::{self as memory_presence, MemoryPresence};
 use roomcast::room::{Room, Tenant};
 use roomcast::rooms::Rooms;
 use roomcast::session::link::{Kind, Link, SendError};
-use roomcast::session::{Command, Config, JoinOptions, Post, Request, Services, Sessions};
+use roomcast::session::{Command, Config, JoinOptions, Post, PresenceMode, Request, Services, Sessions};
 use roomcast::transport::native::Encoding;
 use roomcast::transport::native::json::JsonWire;
 use roomcast::transport::native::protobuf::ProtobufWire;
@@ -230,12 +230,12 @@ pub fn room(name: &str) -> Room {
 }
 
 /// An event with a payload of [`PAYLOAD_BYTES`].
-pub fn publish(room_name: &str, class: Class) -> Publish {
+pub fn publish(room_name: &str, retention: Retention) -> Publish {
     Publish {
         room: room(room_name),
         id: EventId::from_bits(7),
         name: EventName::parse("task:created").expect("the name is valid"),
-        class,
+        retention,
         payload: Payload::Json(payload()),
         actor: None,
         except: Except::NOBODY,
@@ -254,7 +254,11 @@ pub fn payload() -> Json {
 /// The join command.
 pub fn join(room: &str, presence: bool) -> Request {
     let options = JoinOptions {
-        presence,
+        presence: if presence {
+            PresenceMode::Members
+        } else {
+            PresenceMode::None
+        },
         ..JoinOptions::default()
     };
     Request {

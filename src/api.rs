@@ -1,5 +1,5 @@
-//! The gRPC edge: `PublishService`, `RoomService` and `WatchService` for backends, with health, reflection and gRPC-Web
-//! beside them, and a mirror of the plainest calls as HTTP with JSON on the same port (see [`mod@http`]).
+//! The gRPC edge: the services of `roomcast.v1` for backends, with health, reflection and gRPC-Web beside them, and a
+//! mirror of the plainest calls as HTTP with JSON on the same port (see [`mod@http`]).
 //!
 //! Here wire types become vocabulary and errors become statuses. A call passes the gate (credential, deadline), then its
 //! method; what a method does to rooms it does through [`Rooms`] with a permit, what it does to connections through
@@ -34,8 +34,11 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use self::listener::tls::Acceptor;
 use crate::cluster::Everywhere;
 use crate::policy::Policy;
+use crate::proto::v1::access_service_server::AccessServiceServer;
+use crate::proto::v1::connection_service_server::ConnectionServiceServer;
 use crate::proto::v1::publish_service_server::PublishServiceServer;
 use crate::proto::v1::room_service_server::RoomServiceServer;
+use crate::proto::v1::user_service_server::UserServiceServer;
 use crate::proto::v1::watch_service_server::WatchServiceServer;
 use crate::rooms::Rooms;
 
@@ -141,21 +144,23 @@ fn builder(config: &Config) -> Server {
 }
 
 fn routes(shared: &Arc<Shared>) -> tonic::service::Routes {
-    let bytes_max = shared.config.message_bytes_max;
-    let publisher = PublishServiceServer::new(publish::Publisher(shared.clone()))
-        .max_decoding_message_size(bytes_max)
-        .accept_compressed(CompressionEncoding::Gzip);
-    let steward = RoomServiceServer::new(rooms::Steward(shared.clone()))
-        .max_decoding_message_size(bytes_max)
-        .accept_compressed(CompressionEncoding::Gzip);
-    let watcher = WatchServiceServer::new(watch::Watcher(shared.clone()))
-        .max_decoding_message_size(bytes_max)
-        .accept_compressed(CompressionEncoding::Gzip);
+    /// A service that takes what all of them take.
+    macro_rules! bounded {
+        ($server:ident, $service:expr) => {
+            $server::new($service)
+                .max_decoding_message_size(shared.config.message_bytes_max)
+                .accept_compressed(CompressionEncoding::Gzip)
+        };
+    }
+    let steward = rooms::Steward(shared.clone());
     let mut routes = tonic::service::Routes::builder();
     routes
-        .add_service(publisher)
-        .add_service(steward)
-        .add_service(watcher)
+        .add_service(bounded!(PublishServiceServer, publish::Publisher(shared.clone())))
+        .add_service(bounded!(RoomServiceServer, steward.clone()))
+        .add_service(bounded!(UserServiceServer, steward.clone()))
+        .add_service(bounded!(ConnectionServiceServer, steward.clone()))
+        .add_service(bounded!(AccessServiceServer, steward))
+        .add_service(bounded!(WatchServiceServer, watch::Watcher(shared.clone())))
         .add_service(shared.context.health.server())
         .add_service(
             reflection()
@@ -177,6 +182,9 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .with_service_name("roomcast.v1.PublishService")
         .with_service_name("roomcast.v1.RoomService")
+        .with_service_name("roomcast.v1.UserService")
+        .with_service_name("roomcast.v1.ConnectionService")
+        .with_service_name("roomcast.v1.AccessService")
         .with_service_name("roomcast.v1.WatchService")
         .with_service_name("grpc.health.v1.Health")
 }

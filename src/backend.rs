@@ -7,7 +7,7 @@ mod grpc;
 
 use futures_util::future::BoxFuture;
 
-use crate::event::{Class, EventName, IdempotencyKey, Payload};
+use crate::event::{EventName, IdempotencyKey, Payload, Retention};
 use crate::identity::{ConnectionId, Identity};
 use crate::room::Room;
 
@@ -28,7 +28,7 @@ pub struct ClientEvent {
     /// What it carries.
     pub payload: Payload,
     /// How it is to be kept; a request is ephemeral.
-    pub class: Class,
+    pub retention: Retention,
     /// The client's idempotency key, if it gave one.
     pub key: Option<IdempotencyKey>,
 }
@@ -45,13 +45,22 @@ pub enum Verdict {
         /// Whether the sender gets it too, if the backend decided so.
         echo: Option<bool>,
     },
-    /// The backend took it; nothing is published.
-    Handled,
-    /// It is refused; the client reads the reason.
-    Deny {
-        /// Machine-readable, the backend's own.
-        reason: String,
+    /// The backend took it; it is not published.
+    Handled {
+        /// What the sender is told, if anything.
+        reply: Option<Payload>,
     },
+    /// It is refused.
+    Deny(Denial),
+}
+
+/// A backend's refusal, which the client reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// For its program: the backend's own word.
+    pub reason: String,
+    /// For people.
+    pub message: String,
 }
 
 /// Why no answer came.
@@ -66,9 +75,9 @@ pub enum BackendError {
     /// It cannot be reached, or answered junk.
     #[error("the backend is not available: {0}")]
     Unavailable(String),
-    /// It refused the request; the client reads the reason.
-    #[error("the backend refused: {0}")]
-    Refused(String),
+    /// It refused; the client reads the denial.
+    #[error("the backend refused: {}", .0.reason)]
+    Refused(Denial),
 }
 
 /// The application's side of client events.

@@ -263,7 +263,7 @@ pub trait Bus: Send + Sync + 'static {
         bounds: ReadBounds,
     ) -> BoxFuture<'a, Result<Vec<Arc<Event>>, BusUnavailable>>;
 
-    /// The newest event of each name of class [`crate::event::Class::LastValue`], oldest first.
+    /// The newest event of each name of retention [`crate::event::Retention::LastValue`], oldest first.
     ///
     /// # Errors
     /// [`BusUnavailable`].

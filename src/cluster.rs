@@ -32,6 +32,7 @@ use crate::error::CloseReason;
 use crate::event::Event;
 use crate::hub::{Joined, Shards, ShardsGone, Who};
 use crate::identity::Identity;
+use crate::notice::Notice;
 use crate::policy::{Permit, Revocation};
 use crate::room::Room;
 
@@ -45,10 +46,10 @@ pub type Incarnation = u64;
 pub enum Command {
     /// Put connections into a room.
     Join(Who, Permit),
-    /// Take connections out of a room, with a text for the client.
-    Leave(Who, Room, String),
-    /// Close connections, with a text for the client.
-    Disconnect(Who, CloseReason, String),
+    /// Take connections out of a room, with a notice for the client.
+    Leave(Who, Room, Notice),
+    /// Close connections, with a notice for the client.
+    Disconnect(Who, CloseReason, Notice),
     /// Hand an event to connections.
     Send(Who, Arc<Event>),
     /// How many connections there are.
@@ -76,8 +77,8 @@ impl Command {
     pub async fn obey(&self, shards: &Shards) -> Result<Answer, ShardsGone> {
         Ok(match self {
             Self::Join(who, permit) => Answer::Joined(shards.join(who, permit).await?),
-            Self::Leave(who, room, message) => Answer::Count(shards.leave(who, room, message).await?),
-            Self::Disconnect(who, reason, why) => Answer::Count(shards.disconnect(who, *reason, why).await?),
+            Self::Leave(who, room, notice) => Answer::Count(shards.leave(who, room, notice).await?),
+            Self::Disconnect(who, reason, notice) => Answer::Count(shards.disconnect(who, *reason, notice).await?),
             Self::Send(who, event) => Answer::Count(shards.send(who, Arc::clone(event)).await?),
             Self::Count(who) => Answer::Count(shards.connections(who).await?),
             Self::Identify(who) => Answer::Identity(shards.identify(who).await?),
@@ -167,7 +168,12 @@ pub trait Others: Send + Sync + 'static {
 
     /// Withdraws access on every node, this one included. Returns when all have confirmed, or when those that have not
     /// can deliver nothing any more.
-    fn revoke(&self, revocation: Revocation, ttl: Duration, why: String) -> BoxFuture<'_, Result<Revoked, NotRevoked>>;
+    fn revoke(
+        &self,
+        revocation: Revocation,
+        ttl: Duration,
+        notice: Notice,
+    ) -> BoxFuture<'_, Result<Revoked, NotRevoked>>;
 
     /// Tells them that this node delivers nothing more, so that nobody waits for it. To be called when its shards have
     /// ended, before the connections are closed. Where there are no others there is nothing to do.
@@ -236,17 +242,17 @@ impl Everywhere {
     ///
     /// # Errors
     /// Every variant of [`ClusterError`].
-    pub async fn leave(&self, who: &Who, room: &Room, message: &str) -> Result<u32, ClusterError> {
-        self.count(Command::Leave(who.clone(), room.clone(), message.to_owned()))
+    pub async fn leave(&self, who: &Who, room: &Room, notice: &Notice) -> Result<u32, ClusterError> {
+        self.count(Command::Leave(who.clone(), room.clone(), notice.clone()))
             .await
     }
 
-    /// Closes connections, and tells their clients `why` if that is not empty; answers how many.
+    /// Closes connections, and gives their clients the notice; answers how many.
     ///
     /// # Errors
     /// Every variant of [`ClusterError`].
-    pub async fn disconnect(&self, who: &Who, reason: CloseReason, why: &str) -> Result<u32, ClusterError> {
-        self.count(Command::Disconnect(who.clone(), reason, why.to_owned()))
+    pub async fn disconnect(&self, who: &Who, reason: CloseReason, notice: &Notice) -> Result<u32, ClusterError> {
+        self.count(Command::Disconnect(who.clone(), reason, notice.clone()))
             .await
     }
 
@@ -288,8 +294,8 @@ impl Everywhere {
     ///
     /// # Errors
     /// Every variant of [`NotRevoked`].
-    pub async fn revoke(&self, revocation: Revocation, ttl: Duration, why: &str) -> Result<Revoked, NotRevoked> {
-        self.others.revoke(revocation, ttl, why.to_owned()).await
+    pub async fn revoke(&self, revocation: Revocation, ttl: Duration, notice: &Notice) -> Result<Revoked, NotRevoked> {
+        self.others.revoke(revocation, ttl, notice.clone()).await
     }
 
     async fn count(&self, command: Command) -> Result<u32, ClusterError> {

@@ -105,7 +105,7 @@ impl Payload {
 
 /// How an event is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Class {
+pub enum Retention {
     /// Delivered to who is there now; has no position and is not kept.
     Ephemeral,
     /// Ordered, acknowledged once stored, kept as the room's history says.
@@ -267,7 +267,7 @@ pub struct Publish {
     /// The event's name.
     pub name: EventName,
     /// How it is kept.
-    pub class: Class,
+    pub retention: Retention,
     /// What it carries.
     pub payload: Payload,
     /// Who acted, as the server knows it; never taken from what a client claims.
@@ -277,7 +277,7 @@ pub struct Publish {
     /// Makes a retry harmless.
     pub key: Option<IdempotencyKey>,
     /// Publish only if this is the offset of the room's head, as the bus tells it ([`Offset::ZERO`]: no event in it yet).
-    /// Not looked at for [`Class::Ephemeral`].
+    /// Not looked at for [`Retention::Ephemeral`].
     pub expected: Option<Offset>,
 }
 
@@ -309,8 +309,8 @@ pub struct Event {
     /// The event's name.
     pub name: EventName,
     /// How it is kept.
-    pub class: Class,
-    /// Its link in the room's chain; `None` for [`Class::Ephemeral`].
+    pub retention: Retention,
+    /// Its link in the room's chain; `None` for [`Retention::Ephemeral`].
     pub link: Option<Link>,
     /// When it was ordered.
     pub time: Timestamp,

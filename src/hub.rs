@@ -17,6 +17,7 @@ use crate::bus::{Delivery, Subscriber};
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::identity::{ConnectionId, Identity, UserId};
+use crate::notice::Notice;
 use crate::policy::{Permit, Revocation};
 use crate::position::Position;
 use crate::presence::{Change, Observer};
@@ -79,11 +80,11 @@ pub enum Order {
     /// Put connections into a room.
     Join(Who, Permit, oneshot::Sender<Joined>),
     /// Take connections out of a room.
-    Leave(Who, Room, String, oneshot::Sender<u32>),
-    /// Close connections, with a text for the client; empty for none.
-    Disconnect(Who, CloseReason, String, oneshot::Sender<u32>),
-    /// Take a user out of rooms, with a text for the client; answered once nothing later can reach it there.
-    Revoke(Revocation, String, oneshot::Sender<u32>),
+    Leave(Who, Room, Notice, oneshot::Sender<u32>),
+    /// Close connections, with a notice for the client.
+    Disconnect(Who, CloseReason, Notice, oneshot::Sender<u32>),
+    /// Take a user out of rooms, with a notice for the client; answered once nothing later can reach it there.
+    Revoke(Revocation, Notice, oneshot::Sender<u32>),
     /// Hand an event to one connection.
     Send(Who, Arc<Event>, oneshot::Sender<u32>),
     /// How many connections there are.

@@ -2,9 +2,9 @@
 //!
 //! The layers, low to high; a module imports only from lower ones (held by `tests/it/architecture.rs`):
 //!
-//! 0. vocabulary: [`room`], [`event`], [`position`], [`identity`], [`error`], [`json`], [`rate`], [`lease`]; beside it
-//!    [`proto`], the generated wire types, which only the parts that speak gRPC or protobuf import, [`headers`] and
-//!    [`trace`]
+//! 0. vocabulary: [`room`], [`event`], [`position`], [`identity`], [`error`], [`json`], [`rate`], [`lease`],
+//!    [`notice`]; beside it [`proto`], the generated wire types, which only the parts that speak gRPC or protobuf import,
+//!    [`headers`] and [`trace`]
 //! 1. [`nats`]: connections that several adapters share
 //! 2. ports and their adapters: [`auth`], [`policy`], [`bus`], [`presence`], [`backend`]
 //! 3. [`hub`], [`rooms`] and [`cluster`]
@@ -18,6 +18,7 @@ pub mod headers;
 pub mod identity;
 pub mod json;
 pub mod lease;
+pub mod notice;
 pub mod position;
 pub mod proto;
 pub mod rate;

@@ -5,7 +5,7 @@
 
 pub mod call;
 
-/// `roomcast.v1`: what backends call, and what backends implement.
+/// `roomcast.v1`: what backends call.
 #[allow(
     missing_docs,
     clippy::all,
@@ -15,6 +15,21 @@ pub mod call;
 )]
 pub mod v1 {
     tonic::include_proto!("roomcast.v1");
+}
+
+/// `roomcast.backend.v1`: what backends implement.
+pub mod backend {
+    /// Nested as the package is: the generated code names `roomcast.v1` relative to it.
+    #[allow(
+        missing_docs,
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        clippy::pedantic,
+        reason = "generated code"
+    )]
+    pub mod v1 {
+        tonic::include_proto!("roomcast.backend.v1");
+    }
 }
 
 /// `roomcast.client.v1`: the native WebSocket protocol in its protobuf form.

@@ -21,9 +21,9 @@ use crate::room::{Room, Tenant};
 pub struct Outcome {
     /// The bus's answer.
     pub published: Published,
-    /// How many connections were in the room, those left out not counted. 0 for a duplicate's repetition as well as for
-    /// an empty room.
-    pub reached: u32,
+    /// How many connections were in the room, those left out not counted. `None` if that is not known, as for a
+    /// duplicate's repetition.
+    pub reached: Option<u32>,
 }
 
 /// One of several events that are published together.
@@ -248,7 +248,7 @@ fn seal(permit: &Permit, publish: Publish) -> Envelope {
 }
 
 fn outcome(published: Published, reached: u32) -> Outcome {
-    let reached = if published.duplicate { 0 } else { reached };
+    let reached = (!published.duplicate).then_some(reached);
     Outcome { published, reached }
 }
 

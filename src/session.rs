@@ -32,7 +32,7 @@ use crate::event::Event;
 
 pub use crate::hub::admission::{Admission, Place, Refused as NotAdmitted};
 pub use close::Closed;
-pub use command::{Command, HistoryFrom, JoinOptions, Request, Since};
+pub use command::{Command, HistoryFrom, JoinOptions, PresenceMode, Request, Since};
 pub use config::Config;
 pub use message::{HistoryPage, Joined, Message, Refusal, RoomChange};
 pub use sessions::{Happening, Post, Services, Sessions};

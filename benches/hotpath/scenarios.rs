@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use roomcast::event::Class;
+use roomcast::event::Retention;
 use roomcast::hub::local::Key;
 use roomcast::transport::native::{Encoding, json, protobuf};
 use roomcast::transport::websocket::frame::{Incoming, Limits, Reader};
@@ -48,28 +48,28 @@ pub const SCENARIOS: &[Scenario] = &[
         unit: "delivery",
         units: MEMBERS,
         tolerated_percent: EXACT,
-        run: |counted| fan_out(counted, Encoding::Json, Class::Reliable, 1),
+        run: |counted| fan_out(counted, Encoding::Json, Retention::Reliable, 1),
     },
     Scenario {
         name: "fan-out-single-protobuf",
         unit: "delivery",
         units: MEMBERS,
         tolerated_percent: EXACT,
-        run: |counted| fan_out(counted, Encoding::Protobuf, Class::Reliable, 1),
+        run: |counted| fan_out(counted, Encoding::Protobuf, Retention::Reliable, 1),
     },
     Scenario {
         name: "fan-out-single-ephemeral-json",
         unit: "delivery",
         units: MEMBERS,
         tolerated_percent: EXACT,
-        run: |counted| fan_out(counted, Encoding::Json, Class::Ephemeral, 1),
+        run: |counted| fan_out(counted, Encoding::Json, Retention::Ephemeral, 1),
     },
     Scenario {
         name: "fan-out-burst-of-8-json",
         unit: "delivery",
         units: MEMBERS * 8,
         tolerated_percent: EXACT,
-        run: |counted| fan_out(counted, Encoding::Json, Class::Reliable, 8),
+        run: |counted| fan_out(counted, Encoding::Json, Retention::Reliable, 8),
     },
     Scenario {
         name: "publish-one-member-json",
@@ -136,16 +136,16 @@ fn room_of(members: u32, encoding: Encoding, name: &str) -> (Shard, Vec<Key>) {
     for key in &keys {
         shard.join(*key, name, false);
     }
-    let publish = support::publish(name, Class::Reliable);
+    let publish = support::publish(name, Retention::Reliable);
     shard.publish((&shard.permit(&publish), publish));
     shard.deliver();
     (shard, keys)
 }
 
 /// From the bus taking events to every member's connection having been handed them.
-fn fan_out(counted: Counted, encoding: Encoding, class: Class, events: u32) {
+fn fan_out(counted: Counted, encoding: Encoding, retention: Retention, events: u32) {
     let (mut shard, keys) = room_of(MEMBERS, encoding, "room:1");
-    let publish = support::publish("room:1", class);
+    let publish = support::publish("room:1", retention);
     let permit = shard.permit(&publish);
     let mut publishes = vec![publish; events as usize];
     counted(&mut || {
@@ -163,7 +163,7 @@ fn fan_out(counted: Counted, encoding: Encoding, class: Class, events: u32) {
 
 fn publish_to_one(counted: Counted) {
     let (mut shard, keys) = room_of(1, Encoding::Json, "room:1");
-    let publish = support::publish("room:1", Class::Reliable);
+    let publish = support::publish("room:1", Retention::Reliable);
     let permit = shard.permit(&publish);
     let mut publishes = vec![publish; CLIENTS as usize];
     counted(&mut || {

@@ -11,7 +11,7 @@ use super::payload;
 pub fn publish_json() -> String {
     let payload = payload();
     format!(
-        r#"{{"id":3,"publish":{{"room":"room:1","event":"task:created","payload":{}}}}}"#,
+        r#"{{"id":3,"publish":{{"room":"room:1","eventName":"task:created","payload":{}}}}}"#,
         payload.as_str()
     )
 }
@@ -39,7 +39,7 @@ pub fn publish_protobuf() -> Vec<u8> {
     };
     let publish = client_v1::Publish {
         room: "room:1".to_owned(),
-        event: "task:created".to_owned(),
+        event_name: "task:created".to_owned(),
         payload: Some(payload),
         ..client_v1::Publish::default()
     };
@@ -50,7 +50,7 @@ pub fn publish_protobuf() -> Vec<u8> {
 pub fn join_protobuf() -> Vec<u8> {
     encode(Command::Join(client_v1::Join {
         room: "room:1".to_owned(),
-        presence: true,
+        presence: client_v1::PresenceMode::Members.into(),
         ..client_v1::Join::default()
     }))
 }

@@ -145,7 +145,7 @@ ROWS = [
         own=SLOW[5000],
         target="CPU <= 1.3",
     ),
-    fanout("ephemeral-1000", "--members 1000 --rate 10 --events 40 --class ephemeral", FEWER, others={}),
+    fanout("ephemeral-1000", "--members 1000 --rate 10 --events 40 --retention ephemeral", FEWER, others={}),
     Row(
         "idle",
         "idle --members 5000,15000",

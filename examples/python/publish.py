@@ -34,8 +34,8 @@ def arguments():
 def publish(stub, options, number):
     request = publish_pb2.PublishRequest(
         tenant=options.tenant,
-        targets=[publish_pb2.Target(room=options.room)],
-        event="example:counted",
+        targets=[types_pb2.Target(room=options.room)],
+        event_name="example:counted",
         payload=types_pb2.Payload(json=json.dumps({"number": number})),
         idempotency_key=f"{options.run}-{number}",
     )

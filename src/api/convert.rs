@@ -5,15 +5,22 @@ use bytes::Bytes;
 use prost_types::Timestamp as WireTime;
 
 use super::status::{Invalid, Refusal};
-use crate::event::{Class, Event, Payload, Timestamp};
+use crate::event::{Event, Payload, Retention, Timestamp};
 use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
+use crate::notice::Notice;
 use crate::position::{Epoch, Offset, Position};
 use crate::proto::v1;
 use crate::room::{Room, Tenant};
 
 /// The largest offset a JSON reader keeps exact.
 const OFFSET_MAX: u64 = (1 << 53) - 1;
+
+/// The most features one call may require.
+const REQUIRED_FEATURES_MAX: usize = 32;
+
+/// The most characters of an unknown feature's name that are told back.
+const FEATURE_CHARS_MAX: usize = 64;
 
 /// Parses a tenant; an empty one is refused, never guessed.
 pub(super) fn tenant(text: &str) -> Result<Tenant, Refusal> {
@@ -38,15 +45,24 @@ pub(super) fn connection(field: &str, text: &str) -> Result<ConnectionId, Refusa
     text.parse().map_err(|error| Refusal::field(field, error))
 }
 
-/// Checks a text that is told to a client.
-pub(super) fn told(field: &str, text: &str, bytes_max: usize) -> Result<(), Refusal> {
-    if text.len() > bytes_max {
-        return Err(Refusal::field(field, format_args!("is longer than {bytes_max} bytes")));
+/// Parses what a client is told.
+pub(super) fn notice(reason: &str, message: &str) -> Result<Notice, Refusal> {
+    Notice::parse(reason, message).map_err(|error| Refusal::field(error.field(), error))
+}
+
+/// Refuses a call that requires a feature, by its name: there is none yet. What narrows a call must not be skipped by a
+/// node that does not know it.
+pub(super) fn required(features: &[String]) -> Result<(), Refusal> {
+    if features.len() > REQUIRED_FEATURES_MAX {
+        let why = format_args!("has more than {REQUIRED_FEATURES_MAX} entries");
+        return Err(Refusal::field("required_features", why));
     }
-    if text.chars().any(char::is_control) {
-        return Err(Refusal::field(field, "contains a control character"));
+    match features.first() {
+        None => Ok(()),
+        Some(unknown) => Err(Refusal::UnsupportedFeature(
+            unknown.chars().take(FEATURE_CHARS_MAX).collect(),
+        )),
     }
-    Ok(())
 }
 
 /// Parses a payload of at most `bytes_max` bytes.
@@ -73,13 +89,13 @@ pub(super) fn payload_in(payload: Option<v1::Payload>, bytes_max: usize) -> Resu
     }
 }
 
-/// Parses a class; unspecified means reliable.
-pub(super) fn class_in(class: i32) -> Result<Class, Refusal> {
-    match v1::EventClass::try_from(class) {
-        Ok(v1::EventClass::Unspecified | v1::EventClass::Reliable) => Ok(Class::Reliable),
-        Ok(v1::EventClass::Ephemeral) => Ok(Class::Ephemeral),
-        Ok(v1::EventClass::LastValue) => Ok(Class::LastValue),
-        Err(_) => Err(Refusal::field("class", "is not a class")),
+/// Parses a retention; unspecified means reliable.
+pub(super) fn retention_in(retention: i32) -> Result<Retention, Refusal> {
+    match v1::Retention::try_from(retention) {
+        Ok(v1::Retention::Unspecified | v1::Retention::Reliable) => Ok(Retention::Reliable),
+        Ok(v1::Retention::Ephemeral) => Ok(Retention::Ephemeral),
+        Ok(v1::Retention::LastValue) => Ok(Retention::LastValue),
+        Err(_) => Err(Refusal::field("retention", "is none of the retentions")),
     }
 }
 
@@ -157,7 +173,7 @@ pub(super) fn event(event: &Event) -> v1::Event {
     v1::Event {
         id: event.id.to_string(),
         room: event.room.name().to_owned(),
-        name: event.name.as_str().to_owned(),
+        event_name: event.name.as_str().to_owned(),
         position: event.link.map(|link| position(link.position)),
         previous_offset: event.link.map_or(0, |link| link.prev.0),
         publish_time: Some(time(event.time)),
@@ -166,16 +182,16 @@ pub(super) fn event(event: &Event) -> v1::Event {
             .as_ref()
             .map(|user| user.as_str().to_owned())
             .unwrap_or_default(),
-        class: class(event.class).into(),
+        retention: retention(event.retention).into(),
         payload: Some(payload(&event.payload)),
     }
 }
 
-const fn class(class: Class) -> v1::EventClass {
-    match class {
-        Class::Ephemeral => v1::EventClass::Ephemeral,
-        Class::Reliable => v1::EventClass::Reliable,
-        Class::LastValue => v1::EventClass::LastValue,
+const fn retention(retention: Retention) -> v1::Retention {
+    match retention {
+        Retention::Ephemeral => v1::Retention::Ephemeral,
+        Retention::Reliable => v1::Retention::Reliable,
+        Retention::LastValue => v1::Retention::LastValue,
     }
 }
 

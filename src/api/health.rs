@@ -5,10 +5,13 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
 /// The services with a state of their own; `""` is the node as a whole.
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 7] = [
     "",
     "roomcast.v1.PublishService",
     "roomcast.v1.RoomService",
+    "roomcast.v1.UserService",
+    "roomcast.v1.ConnectionService",
+    "roomcast.v1.AccessService",
     "roomcast.v1.WatchService",
 ];
 

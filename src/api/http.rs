@@ -5,7 +5,7 @@
 //! - `GET /v1/rooms/{room}/stats?tenant=..`: `GetRoomStats`
 //!
 //! On the port of gRPC, with the same credentials, limits and refusals: `{"code", "reason", "message"}`, and `field`,
-//! `current` (a version conflict) and the header `retry-after` where they apply. Names are those of the proto3 JSON mapping; offsets are numbers, which are exact below
+//! `head` (a version conflict) and the header `retry-after` where they apply. Names are those of the proto3 JSON mapping; offsets are numbers, which are exact below
 //! 2^53.
 
 mod wire;

@@ -59,12 +59,12 @@ impl Query {
     }
 }
 
-/// The size of a page: 0 means 100, and more than `max` is handled as `max`.
-pub(super) fn size(asked: u32, max: usize) -> usize {
+/// The size of a page: 0 means 100, and more than `max` is handled as `max`. Negative is refused (AIP-158).
+pub(super) fn size(asked: i32, max: usize) -> Result<usize, Refusal> {
     match usize::try_from(asked) {
-        Ok(0) => 100.min(max),
-        Ok(asked) => asked.min(max),
-        Err(_) => max,
+        Ok(0) => Ok(100.min(max)),
+        Ok(asked) => Ok(asked.min(max)),
+        Err(_) => Err(Refusal::field("page_size", "is negative")),
     }
 }
 

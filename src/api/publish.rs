@@ -19,7 +19,7 @@ use super::credentials::{Caller, Scope};
 use super::status::{Invalid, Refusal};
 use super::{Shared, caller, span};
 use crate::cluster::{Found, Place};
-use crate::event::{Class, Event, EventId, Timestamp};
+use crate::event::{Event, EventId, Retention, Timestamp};
 use crate::hub::Who;
 use crate::identity::ConnectionId;
 use crate::policy::{Action, Permit};
@@ -135,7 +135,11 @@ impl Shared {
                 Destination::Room(index) => result(&draft.rooms[index], outcomes[index]),
                 Destination::Connection(connection) => match found.iter().find(|(own, _)| *own == connection) {
                     Some((_, place)) => self.send(draft, connection, *place, id).await?,
-                    None => v1::PublishResult::default(),
+                    // Named as a target, and left out: nobody is reached.
+                    None => v1::PublishResult {
+                        reached: Some(0),
+                        ..v1::PublishResult::default()
+                    },
                 },
             });
         }
@@ -184,12 +188,12 @@ impl Shared {
         if claim.epoch == ClaimedEpoch::Any {
             return Ok(());
         }
-        let current = self.context.rooms.head(permit).await?;
-        if claim.same_epoch(current) {
+        let head = self.context.rooms.head(permit).await?;
+        if claim.same_epoch(head) {
             return Ok(());
         }
         let room = permit.room().clone();
-        Err(Refusal::VersionConflict { room, current })
+        Err(Refusal::VersionConflict { room, head })
     }
 
     /// Hands the event to one connection. It was there a moment ago; if it has gone since, nobody is reached.
@@ -205,7 +209,7 @@ impl Shared {
             room: Room::nameless(&draft.tenant),
             id,
             name: draft.name.clone(),
-            class: Class::Ephemeral,
+            retention: Retention::Ephemeral,
             link: None,
             time: Timestamp::now(),
             actor: draft.actor.clone(),
@@ -214,7 +218,7 @@ impl Shared {
         });
         let reached = self.context.everywhere.send(&who, place, event).await?;
         Ok(v1::PublishResult {
-            reached,
+            reached: Some(reached),
             ..v1::PublishResult::default()
         })
     }

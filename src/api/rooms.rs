@@ -1,4 +1,5 @@
-//! `RoomService`: who is in rooms and what they keep, and the orders that move connections.
+//! `RoomService`, `UserService`, `ConnectionService` and `AccessService`: members and what rooms keep, and the orders that
+//! move connections.
 
 mod explain;
 mod history;
@@ -16,17 +17,20 @@ use super::status::Refusal;
 use super::{Shared, caller, convert, span};
 use crate::policy::{Action, Permit};
 use crate::proto::v1;
+use crate::proto::v1::access_service_server::AccessService;
+use crate::proto::v1::connection_service_server::ConnectionService;
 use crate::proto::v1::room_service_server::RoomService;
+use crate::proto::v1::user_service_server::UserService;
 
-/// Serves `RoomService`.
+/// Serves the unary services but `PublishService`.
 #[derive(Clone)]
 pub(super) struct Steward(pub(super) Arc<Shared>);
 
-/// Every method: who calls, the span, then the method of [`Shared`] of the same name.
+/// Every method of a service: who calls, the span, then the method of [`Shared`] of the same name.
 macro_rules! methods {
-    ($($method:ident: $request:ident -> $response:ident;)*) => {
+    ($service:ident: $($method:ident: $request:ident -> $response:ident;)*) => {
         #[tonic::async_trait]
-        impl RoomService for Steward {
+        impl $service for Steward {
             $(async fn $method(
                 &self,
                 request: Request<v1::$request>,
@@ -40,15 +44,26 @@ macro_rules! methods {
     };
 }
 
-methods! {
+methods! { RoomService:
     join_room: JoinRoomRequest -> JoinRoomResponse;
     leave_room: LeaveRoomRequest -> LeaveRoomResponse;
     list_members: ListMembersRequest -> ListMembersResponse;
-    list_user_rooms: ListUserRoomsRequest -> ListUserRoomsResponse;
     get_room_stats: GetRoomStatsRequest -> GetRoomStatsResponse;
     list_history: ListHistoryRequest -> ListHistoryResponse;
+}
+
+methods! { UserService:
+    list_user_rooms: ListUserRoomsRequest -> ListUserRoomsResponse;
+}
+
+methods! { ConnectionService:
     disconnect: DisconnectRequest -> DisconnectResponse;
+}
+
+methods! { AccessService:
     revoke: RevokeRequest -> RevokeResponse;
+    restore: RestoreRequest -> RestoreResponse;
+    list_revocations: ListRevocationsRequest -> ListRevocationsResponse;
     explain: ExplainRequest -> ExplainResponse;
 }
 

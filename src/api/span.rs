@@ -31,7 +31,7 @@ pub(super) fn publish_batch(metadata: &MetadataMap, caller: &Caller) -> Span {
     trace::adopt(span, &Metadata(metadata))
 }
 
-/// The span of a call to `RoomService`.
+/// The span of a unary call to any service but `PublishService`.
 pub(super) fn room(metadata: &MetadataMap, caller: &Caller, method: &'static str) -> Span {
     let span = tracing::info_span!(
         "api.room",
@@ -47,7 +47,10 @@ pub(super) fn record_publish(results: &[v1::PublishResult]) {
     let span = Span::current();
     if !span.is_disabled() {
         // Signed: the OpenTelemetry layer writes unsigned numbers as text.
-        let reached: i64 = results.iter().map(|result| i64::from(result.reached)).sum();
+        let reached: i64 = results
+            .iter()
+            .map(|result| i64::from(result.reached.unwrap_or(0)))
+            .sum();
         span.record("roomcast.rooms", i64::try_from(results.len()).unwrap_or(i64::MAX));
         span.record("roomcast.reached", reached);
     }

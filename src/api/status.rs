@@ -62,7 +62,7 @@ pub enum Refusal {
         /// The room.
         room: Room,
         /// Where it is.
-        current: Position,
+        head: Position,
     },
     /// Not everything that was asked for is kept.
     PositionNotRetained {
@@ -71,7 +71,7 @@ pub enum Refusal {
         /// The oldest event still kept.
         oldest: Option<Position>,
         /// Where the room is.
-        current: Position,
+        head: Position,
     },
     /// The target needs a home room, and no template for it is configured.
     NoHomeRoom(&'static str),
@@ -105,6 +105,8 @@ pub enum Refusal {
     DeadlineExceeded,
     /// Not offered.
     Unimplemented(&'static str),
+    /// The call requires a feature that this node does not know; nothing was done.
+    UnsupportedFeature(String),
     /// A defect of the gateway.
     Internal,
 }
@@ -142,10 +144,7 @@ impl Refusal {
     #[must_use]
     pub fn publish(error: &PublishError, room: Room) -> Self {
         match error {
-            PublishError::VersionConflict { current } => Self::VersionConflict {
-                room,
-                current: *current,
-            },
+            PublishError::VersionConflict { current } => Self::VersionConflict { room, head: *current },
             PublishError::KeyReused => Self::KeyReused { room, stored: 0 },
             PublishError::NotStored(why) => Self::NotStored(why),
             PublishError::UnknownOutcome(why) => Self::UnknownOutcome { why, stored: 0 },
@@ -175,6 +174,7 @@ impl Refusal {
             Self::Draining => (Code::Unavailable, "DRAINING"),
             Self::DeadlineExceeded => (Code::DeadlineExceeded, "UNKNOWN_OUTCOME"),
             Self::Unimplemented(_) => (Code::Unimplemented, "UNIMPLEMENTED_FEATURE"),
+            Self::UnsupportedFeature(_) => (Code::Unimplemented, "UNSUPPORTED_FEATURE"),
             Self::Internal => (Code::Internal, "INTERNAL"),
         }
     }
@@ -203,7 +203,7 @@ impl Refusal {
             Self::TenantForbidden => "the credential does not cover the tenant".into(),
             Self::ConnectionNotFound => "the tenant has no such connection".into(),
             Self::KeyReused { .. } => "the idempotency key was used with another event".into(),
-            Self::VersionConflict { .. } => "the room is not at the expected position".into(),
+            Self::VersionConflict { .. } => "the room is not at the expected head".into(),
             Self::PositionNotRetained { .. } => "not everything asked for is kept".into(),
             Self::NoHomeRoom(whose) => format!("no room template is configured for a {whose}"),
             Self::RoomLimit => "the connection is in as many rooms as it may be".into(),
@@ -216,6 +216,7 @@ impl Refusal {
             Self::Draining => "the node shuts down; nothing was done".into(),
             Self::DeadlineExceeded => "the deadline passed; perhaps it was done".into(),
             Self::Unimplemented(feature) => format!("`{feature}` is not offered"),
+            Self::UnsupportedFeature(feature) => format!("the required feature `{feature}` is not known"),
             Self::Internal => "a defect of the gateway".into(),
         }
     }

@@ -82,6 +82,7 @@ struct Filter {
 
 impl Filter {
     fn parse(caller: Arc<Caller>, request: &v1::WatchRequest) -> Result<Self, Refusal> {
+        convert::required(&request.required_features)?;
         caller.check_scope(Scope::Watch)?;
         if !request.cursor.is_empty() {
             return Err(Refusal::Unimplemented("watch.cursor"));

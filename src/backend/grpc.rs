@@ -1,4 +1,4 @@
-//! The application as a gRPC service that the gateway calls (`roomcast.v1.ClientEventService`).
+//! The application as a gRPC service that the gateway calls (`roomcast.backend.v1.ClientEventService`).
 //!
 //! Fails closed: no answer in time, an error or junk is never taken for consent. What the backend says in an error
 //! status stays in the log; the client reads only what the backend put into a denial for it.
@@ -11,16 +11,24 @@ use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::config::Config;
-use super::{Backend, BackendError, ClientEvent, Verdict};
-use crate::event::{Class, EventId, EventName, Payload};
+use super::{Backend, BackendError, ClientEvent, Denial, Verdict};
+use crate::event::{EventId, EventName, Payload, Retention};
 use crate::json::Json;
+use crate::notice;
+use crate::proto::backend::v1 as wire;
+use crate::proto::backend::v1::client_event_service_client::ClientEventServiceClient;
 use crate::proto::call::{self, ChannelError, Failure, Target};
 use crate::proto::v1;
-use crate::proto::v1::client_event_service_client::ClientEventServiceClient;
 use crate::room::Room;
 
-/// The longest reason of a denial, in bytes; longer or otherwise written ones become `denied`.
-const REASON_BYTES_MAX: usize = 64;
+/// The longest message of a denial, in characters; a longer one is cut.
+const MESSAGE_CHARS_MAX: usize = 256;
+
+/// The reason of a denial that gives none, or none that is a word.
+const DENIED: &str = "denied";
+
+/// The message of a denial that gives none.
+const REFUSED: &str = "the backend refused";
 
 /// What is wrong with the configuration of a backend.
 #[derive(Debug, thiserror::Error)]
@@ -57,24 +65,24 @@ impl GrpcBackend {
         turn.map_err(|_| BackendError::Unavailable("too many calls are waiting for it".to_owned()))
     }
 
-    async fn handle_event(&self, event: ClientEvent) -> Result<Verdict, BackendError> {
+    async fn handle(&self, event: ClientEvent) -> Result<Verdict, BackendError> {
         let _turn = self.turn()?;
-        let request = v1::HandleEventRequest {
+        let request = wire::HandleRequest {
             subject: Some(subject(&event)),
             room: room_name(event.room.as_ref()),
-            event: event.name.as_str().to_owned(),
+            event_name: event.name.as_str().to_owned(),
             payload: Some(payload_to(event.payload)),
-            class: class_to(event.class).into(),
+            retention: retention_to(event.retention).into(),
             idempotency_key: event.key.map_or_else(String::new, |key| key.as_str().to_owned()),
         };
         let mut client = self.client();
-        let call = call::within(self.config.timeout, request, |request| client.handle_event(request));
+        let call = call::within(self.config.timeout, request, |request| client.handle(request));
         verdict(call.await.map_err(failure)?)
     }
 
-    async fn handle_request(&self, event: ClientEvent) -> Result<Payload, BackendError> {
+    async fn answer(&self, event: ClientEvent) -> Result<Payload, BackendError> {
         let _turn = self.turn()?;
-        let request = v1::HandleRequestRequest {
+        let request = wire::AnswerRequest {
             subject: Some(subject(&event)),
             request_id: EventId::random().to_string(),
             method: event.name.as_str().to_owned(),
@@ -82,10 +90,10 @@ impl GrpcBackend {
             payload: Some(payload_to(event.payload)),
         };
         let mut client = self.client();
-        let call = call::within(self.config.timeout, request, |request| client.handle_request(request));
+        let call = call::within(self.config.timeout, request, |request| client.answer(request));
         match call.await.map_err(failure)?.outcome {
-            Some(v1::handle_request_response::Outcome::Reply(payload)) => payload_from(payload),
-            Some(v1::handle_request_response::Outcome::Deny(denial)) => Err(BackendError::Refused(reason(denial))),
+            Some(wire::answer_response::Outcome::Reply(payload)) => payload_from(payload),
+            Some(wire::answer_response::Outcome::Deny(denied)) => Err(BackendError::Refused(denial(denied))),
             None => Err(junk("an answer without an outcome")),
         }
     }
@@ -93,31 +101,34 @@ impl GrpcBackend {
 
 impl Backend for GrpcBackend {
     fn validate(&self, event: ClientEvent) -> BoxFuture<'_, Result<Verdict, BackendError>> {
-        let span = tracing::debug_span!("backend.handle_event");
-        Box::pin(self.handle_event(event).instrument(span))
+        let span = tracing::debug_span!("backend.handle");
+        Box::pin(self.handle(event).instrument(span))
     }
 
     fn request(&self, event: ClientEvent) -> BoxFuture<'_, Result<Payload, BackendError>> {
-        let span = tracing::debug_span!("backend.handle_request");
-        Box::pin(self.handle_request(event).instrument(span))
+        let span = tracing::debug_span!("backend.answer");
+        Box::pin(self.answer(event).instrument(span))
     }
 }
 
-fn verdict(response: v1::HandleEventResponse) -> Result<Verdict, BackendError> {
-    use v1::handle_event_response::Outcome;
+fn verdict(response: wire::HandleResponse) -> Result<Verdict, BackendError> {
+    use wire::handle_response::Outcome;
     match response.outcome {
         Some(Outcome::Accept(accept)) => Ok(Verdict::Publish {
             name: None,
             payload: None,
             echo: accept.echo,
         }),
-        Some(Outcome::Handled(_)) => Ok(Verdict::Handled),
+        Some(Outcome::Handled(handled)) if handled.emit.is_empty() => Ok(Verdict::Handled {
+            reply: handled.reply.map(payload_from).transpose()?,
+        }),
+        Some(Outcome::Handled(_)) => Err(junk("events to emit, which are not offered yet")),
         Some(Outcome::Rewrite(rewrite)) => Ok(Verdict::Publish {
-            name: name_from(&rewrite.event)?,
+            name: name_from(&rewrite.event_name)?,
             payload: rewrite.payload.map(payload_from).transpose()?,
             echo: rewrite.echo,
         }),
-        Some(Outcome::Deny(denial)) => Ok(Verdict::Deny { reason: reason(denial) }),
+        Some(Outcome::Deny(denied)) => Ok(Verdict::Deny(denial(denied))),
         None => Err(junk("an answer without an outcome")),
     }
 }
@@ -127,9 +138,14 @@ fn failure(failure: Failure) -> BackendError {
         Failure::Timeout => return BackendError::Timeout,
         Failure::Status(status) => status,
     };
-    let refused = |reason: &str| BackendError::Refused(reason.to_owned());
+    let refused = |reason: &str| {
+        BackendError::Refused(Denial {
+            reason: reason.to_owned(),
+            message: REFUSED.to_owned(),
+        })
+    };
     match status.code() {
-        Code::PermissionDenied | Code::Unauthenticated => refused("denied"),
+        Code::PermissionDenied | Code::Unauthenticated => refused(DENIED),
         Code::InvalidArgument => refused("invalid_argument"),
         Code::NotFound => refused("not_found"),
         Code::FailedPrecondition | Code::Aborted | Code::AlreadyExists => refused("failed_precondition"),
@@ -141,14 +157,20 @@ fn junk(what: &str) -> BackendError {
     BackendError::Unavailable(what.to_owned())
 }
 
-/// A reason a client may read: the backend's own word, or `denied`.
-fn reason(denial: v1::Denial) -> String {
-    let word = denial.reason;
-    let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_');
-    if (1..=REASON_BYTES_MAX).contains(&word.len()) && word.bytes().all(plain) {
-        word
-    } else {
-        "denied".to_owned()
+/// A denial a client may read.
+fn denial(denial: wire::Denial) -> Denial {
+    let message: String = denial.message.chars().take(MESSAGE_CHARS_MAX).collect();
+    Denial {
+        reason: if notice::is_word(&denial.reason) {
+            denial.reason
+        } else {
+            DENIED.to_owned()
+        },
+        message: if message.is_empty() {
+            REFUSED.to_owned()
+        } else {
+            message
+        },
     }
 }
 
@@ -195,11 +217,11 @@ fn payload_from(payload: v1::Payload) -> Result<Payload, BackendError> {
     }
 }
 
-const fn class_to(class: Class) -> v1::EventClass {
-    match class {
-        Class::Ephemeral => v1::EventClass::Ephemeral,
-        Class::Reliable => v1::EventClass::Reliable,
-        Class::LastValue => v1::EventClass::LastValue,
+const fn retention_to(retention: Retention) -> v1::Retention {
+    match retention {
+        Retention::Ephemeral => v1::Retention::Ephemeral,
+        Retention::Reliable => v1::Retention::Reliable,
+        Retention::LastValue => v1::Retention::LastValue,
     }
 }
 

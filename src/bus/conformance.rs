@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::history::HistoryLimits;
 use super::{Bus, Delivery, Parcel, PublishError, Published, ReadBounds, Subscriber};
-use crate::event::{Class, Envelope, Event, EventId, EventName, Except, IdempotencyKey, Payload, Publish};
+use crate::event::{Envelope, Event, EventId, EventName, Except, IdempotencyKey, Payload, Publish, Retention};
 use crate::position::{Offset, Position};
 use crate::room::{Room, Tenant};
 
@@ -104,7 +104,7 @@ pub(crate) fn event(room: &Room, payload: &str) -> Draft {
         room: room.clone(),
         id: EventId::random(),
         name: EventName::parse("e").unwrap(),
-        class: Class::Reliable,
+        retention: Retention::Reliable,
         payload: Payload::Binary(Bytes::copy_from_slice(payload.as_bytes())),
         actor: None,
         except: Except::NOBODY,
@@ -114,8 +114,8 @@ pub(crate) fn event(room: &Room, payload: &str) -> Draft {
 }
 
 impl Draft {
-    pub(crate) fn class(mut self, class: Class) -> Self {
-        self.0.class = class;
+    pub(crate) fn retention(mut self, retention: Retention) -> Self {
+        self.0.retention = retention;
         self
     }
 

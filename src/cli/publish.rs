@@ -16,8 +16,7 @@ use super::failure::{Failure, chain};
 use super::token::read_secret;
 use crate::proto::v1::publish_service_client::PublishServiceClient;
 use crate::proto::v1::{
-    EventClass, Payload, Position, PublishRequest, PublishResponse, PublishResult, Target, VersionConflict, payload,
-    target,
+    self, Payload, Position, PublishRequest, PublishResponse, PublishResult, Target, VersionConflict, payload, target,
 };
 
 /// Publish one event over gRPC and print its position in each room
@@ -41,8 +40,8 @@ pub(super) struct Publish {
     #[arg(long, value_name = "JSON", default_value = "null")]
     data: String,
     /// What is kept of it
-    #[arg(long, value_enum, default_value_t = Class::Reliable)]
-    class: Class,
+    #[arg(long, value_enum, default_value_t = Retention::Reliable)]
+    retention: Retention,
     /// The idempotency key: repeating the command with it does no harm
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
@@ -80,32 +79,33 @@ pub(super) struct Api {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum Class {
+pub(super) enum Retention {
     /// To who is there now; no position, not kept
     Ephemeral,
     /// Ordered, kept, recovered after a reconnect
     Reliable,
     /// Reliable, and the newest one is handed to who joins later
+    #[value(name = "last_value")]
     LastValue,
 }
 
-impl Class {
+impl Retention {
     /// As it is written on the command line.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ephemeral => "ephemeral",
             Self::Reliable => "reliable",
-            Self::LastValue => "last-value",
+            Self::LastValue => "last_value",
         }
     }
 }
 
-impl From<Class> for EventClass {
-    fn from(class: Class) -> Self {
-        match class {
-            Class::Ephemeral => Self::Ephemeral,
-            Class::Reliable => Self::Reliable,
-            Class::LastValue => Self::LastValue,
+impl From<Retention> for v1::Retention {
+    fn from(retention: Retention) -> Self {
+        match retention {
+            Retention::Ephemeral => Self::Ephemeral,
+            Retention::Reliable => Self::Reliable,
+            Retention::LastValue => Self::LastValue,
         }
     }
 }
@@ -137,13 +137,13 @@ impl Publish {
         Ok(PublishRequest {
             tenant: self.tenant.clone(),
             targets: self.rooms.iter().map(target).collect(),
-            event: self.event.clone(),
+            event_name: self.event.clone(),
             payload: Some(Payload {
                 content: Some(payload::Content::Json(self.data()?)),
             }),
-            class: EventClass::from(self.class).into(),
+            retention: v1::Retention::from(self.retention).into(),
             idempotency_key: self.key.clone().unwrap_or_default(),
-            expected_position: self.expect.clone(),
+            expected_head: self.expect.clone(),
             actor_user_id: self.actor.clone().unwrap_or_default(),
             ..PublishRequest::default()
         })
@@ -221,8 +221,8 @@ fn refusal(status: &Status) -> Failure {
     if let Some(retry) = details.retry_info().and_then(|info| info.retry_delay) {
         let _ = write!(text, " (again after {retry:?})");
     }
-    if let Some(current) = current_position(status) {
-        let _ = write!(text, " (it is at {}/{})", current.epoch, current.offset);
+    if let Some(head) = head(status) {
+        let _ = write!(text, " (it is at {}/{})", head.epoch, head.offset);
     }
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled => Failure::Undone(text),
@@ -231,13 +231,13 @@ fn refusal(status: &Status) -> Failure {
 }
 
 /// Where the room is, if the refusal says so.
-fn current_position(status: &Status) -> Option<Position> {
+fn head(status: &Status) -> Option<Position> {
     let rich = tonic_types::pb::Status::decode(status.details()).ok()?;
     let conflict = rich
         .details
         .iter()
         .find(|any| any.type_url.ends_with("/roomcast.v1.VersionConflict"))?;
-    VersionConflict::decode(&*conflict.value).ok()?.current
+    VersionConflict::decode(&*conflict.value).ok()?.head
 }
 
 fn as_text(result: &PublishResult) -> String {
@@ -246,11 +246,11 @@ fn as_text(result: &PublishResult) -> String {
         None => "no position".to_owned(),
     };
     let note = if result.duplicate { " (published before)" } else { "" };
-    format!(
-        "{} {place} reached {}{note}",
-        result.room.escape_debug(),
-        result.reached
-    )
+    let reached = match result.reached {
+        Some(reached) => format!(" reached {reached}"),
+        None => String::new(),
+    };
+    format!("{} {place}{reached}{note}", result.room.escape_debug())
 }
 
 fn as_json(answer: &PublishResponse) -> serde_json::Value {

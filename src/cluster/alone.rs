@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 
 use super::{Asked, Command, NotRevoked, Others, Revoked, To};
 use crate::hub::Shards;
+use crate::notice::Notice;
 use crate::policy::{Policy, Revocation};
 
 /// No other nodes.
@@ -34,10 +35,15 @@ impl Others for Alone {
     }
 
     /// The policy is told first: whoever joins from here on is refused, and whoever is in already is taken out next.
-    fn revoke(&self, revocation: Revocation, ttl: Duration, why: String) -> BoxFuture<'_, Result<Revoked, NotRevoked>> {
+    fn revoke(
+        &self,
+        revocation: Revocation,
+        ttl: Duration,
+        notice: Notice,
+    ) -> BoxFuture<'_, Result<Revoked, NotRevoked>> {
         Box::pin(async move {
             self.policy.revoke(revocation.clone(), ttl);
-            let memberships = self.shards.revoke(&revocation, &why).await?;
+            let memberships = self.shards.revoke(&revocation, &notice).await?;
             Ok(Revoked {
                 confirmed: vec![self.node_id.clone()],
                 unconfirmed: Vec::new(),

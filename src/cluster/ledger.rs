@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Incarnation;
+use crate::notice::Notice;
 use crate::policy::Revocation;
 
 /// The most leases that are asked for and have not come back; older ones would have run out.
@@ -42,8 +43,8 @@ pub struct Withdrawal {
     pub revocation: Revocation,
     /// From when it was stored.
     pub ttl: Duration,
-    /// A text for the client; empty for none.
-    pub why: String,
+    /// What the client is told.
+    pub notice: Notice,
 }
 
 /// A node takes a lease.
@@ -259,7 +260,7 @@ mod tests {
                 scope: RevocationScope::Everything,
             },
             ttl: Duration::from_secs(60),
-            why: String::new(),
+            notice: Notice::default(),
         }
     }
 

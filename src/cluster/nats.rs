@@ -38,6 +38,7 @@ use crate::hub::Shards;
 use crate::lease::Lease;
 use crate::nats::nodes::{self, Nodes};
 use crate::nats::{Nats, NatsError};
+use crate::notice::Notice;
 use crate::policy::{Policy, Revocation};
 use crate::proto::node_v1::ConfirmOrder;
 use crate::proto::node_v1::node_answer::Answer as WireAnswer;
@@ -244,7 +245,7 @@ impl Cluster {
         holders.into_iter().map(end).collect()
     }
 
-    async fn withdraw(&self, revocation: Revocation, ttl: Duration, why: String) -> Result<Revoked, NotRevoked> {
+    async fn withdraw(&self, revocation: Revocation, ttl: Duration, notice: Notice) -> Result<Revoked, NotRevoked> {
         let id = rand::random();
         let mut expected = self.log.expect(id);
         self.log
@@ -252,7 +253,7 @@ impl Cluster {
                 id,
                 revocation,
                 ttl,
-                why,
+                notice,
             })
             .await?;
         let mut barrier = Barrier::new();
@@ -296,9 +297,14 @@ impl Others for Cluster {
         Box::pin(self.ask_all(to, command).instrument(span))
     }
 
-    fn revoke(&self, revocation: Revocation, ttl: Duration, why: String) -> BoxFuture<'_, Result<Revoked, NotRevoked>> {
+    fn revoke(
+        &self,
+        revocation: Revocation,
+        ttl: Duration,
+        notice: Notice,
+    ) -> BoxFuture<'_, Result<Revoked, NotRevoked>> {
         let span = tracing::debug_span!("cluster.revoke");
-        Box::pin(self.withdraw(revocation, ttl, why).instrument(span))
+        Box::pin(self.withdraw(revocation, ttl, notice).instrument(span))
     }
 
     fn release(&self) -> BoxFuture<'_, ()> {

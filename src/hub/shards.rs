@@ -10,6 +10,7 @@ use super::{Joined, Mailbox, Order, Who};
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::identity::Identity;
+use crate::notice::Notice;
 use crate::policy::{Permit, Revocation};
 use crate::room::Room;
 
@@ -54,17 +55,17 @@ impl Shards {
     ///
     /// # Errors
     /// [`ShardsGone`].
-    pub async fn leave(&self, who: &Who, room: &Room, message: &str) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Leave(who.clone(), room.clone(), message.to_owned(), reply))
+    pub async fn leave(&self, who: &Who, room: &Room, notice: &Notice) -> Result<u32, ShardsGone> {
+        self.count(|reply| Order::Leave(who.clone(), room.clone(), notice.clone(), reply))
             .await
     }
 
-    /// Closes connections, and tells their clients `why` if that is not empty; answers how many.
+    /// Closes connections, and gives their clients the notice; answers how many.
     ///
     /// # Errors
     /// [`ShardsGone`].
-    pub async fn disconnect(&self, who: &Who, reason: CloseReason, why: &str) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Disconnect(who.clone(), reason, why.to_owned(), reply))
+    pub async fn disconnect(&self, who: &Who, reason: CloseReason, notice: &Notice) -> Result<u32, ShardsGone> {
+        self.count(|reply| Order::Disconnect(who.clone(), reason, notice.clone(), reply))
             .await
     }
 
@@ -74,8 +75,8 @@ impl Shards {
     ///
     /// # Errors
     /// [`ShardsGone`].
-    pub async fn revoke(&self, revocation: &Revocation, why: &str) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Revoke(revocation.clone(), why.to_owned(), reply))
+    pub async fn revoke(&self, revocation: &Revocation, notice: &Notice) -> Result<u32, ShardsGone> {
+        self.count(|reply| Order::Revoke(revocation.clone(), notice.clone(), reply))
             .await
     }
 

@@ -18,9 +18,10 @@ use self::answers::{Answers, Key};
 use super::config::{AuthorizerConfig, PolicyError};
 use super::{Action, Question, Revocation};
 use crate::identity::{ConnectionId, Identity};
+use crate::proto::backend::v1 as wire;
+use crate::proto::backend::v1::authorizer_service_client::AuthorizerServiceClient;
 use crate::proto::call::{self, Failure, Target};
 use crate::proto::v1;
-use crate::proto::v1::authorizer_service_client::AuthorizerServiceClient;
 
 /// The most rooms an answer to connect may name.
 const JOIN_ROOMS_MAX: usize = 32;
@@ -130,7 +131,11 @@ impl Authorizer {
         let Ok(turn) = self.in_flight.clone().try_acquire_owned() else {
             return std::future::ready(undecided("too many questions are waiting for the authorizer")).boxed();
         };
-        let request = v1::AuthorizeRequest {
+        let (event_name, method) = match key.action {
+            v1::Action::Request => ("", &*key.event),
+            _ => (&*key.event, ""),
+        };
+        let request = wire::AuthorizeRequest {
             subject: Some(v1::Subject {
                 tenant: identity.tenant.as_str().to_owned(),
                 user_id: identity.user.as_str().to_owned(),
@@ -142,7 +147,8 @@ impl Authorizer {
                 .room
                 .as_ref()
                 .map_or_else(String::new, |room| room.name().to_owned()),
-            event: key.event.to_string(),
+            event_name: event_name.to_string(),
+            method: method.to_string(),
         };
         let mut client = AuthorizerServiceClient::new(self.target.channel())
             .max_decoding_message_size(AuthorizerConfig::ANSWER_BYTES_MAX);
@@ -161,7 +167,7 @@ impl Authorizer {
 }
 
 /// Takes an answer apart; what is not clearly one is none.
-fn read(answered: Result<v1::AuthorizeResponse, Failure>) -> (Answer, Duration) {
+fn read(answered: Result<wire::AuthorizeResponse, Failure>) -> (Answer, Duration) {
     let response = match answered {
         Ok(response) => response,
         Err(Failure::Timeout) => return (undecided("the authorizer did not answer in time"), Duration::ZERO),
@@ -175,13 +181,21 @@ fn read(answered: Result<v1::AuthorizeResponse, Failure>) -> (Answer, Duration) 
         Ok(v1::Decision::Allow) if response.join_rooms.len() <= JOIN_ROOMS_MAX => {
             Answer::Allow(response.join_rooms.into())
         }
-        Ok(v1::Decision::Deny) => {
-            let reason: String = response.reason.chars().take(REASON_CHARS_MAX).collect();
-            Answer::Deny(reason.into())
-        }
+        Ok(v1::Decision::Deny) => Answer::Deny(denial(&response.reason, &response.message).into()),
         _ => return (undecided("the authorizer's answer is not one"), Duration::ZERO),
     };
     (answer, ttl.unwrap_or_default())
+}
+
+/// Puts a denial's word and text together, for the log and for who asks why.
+fn denial(reason: &str, message: &str) -> String {
+    let separator = if reason.is_empty() || message.is_empty() {
+        ""
+    } else {
+        ": "
+    };
+    let text = reason.chars().chain(separator.chars()).chain(message.chars());
+    text.take(REASON_CHARS_MAX).collect()
 }
 
 fn undecided(reason: &str) -> Answer {

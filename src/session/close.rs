@@ -18,7 +18,7 @@ pub struct Closed<L> {
     pub link: L,
     /// Why.
     pub reason: CloseReason,
-    /// What a backend wants the client to read; empty for none.
+    /// The word a backend gave in place of the reason's; empty for none.
     pub why: Box<str>,
 }
 
@@ -41,7 +41,7 @@ impl<L: Link> Sessions<L> {
         self.doom_saying(key, reason, "");
     }
 
-    /// The same, with a text for the client; empty for none.
+    /// The same, with a word of a backend; empty for none.
     pub(super) fn doom_saying(&mut self, key: Key, reason: CloseReason, why: &str) {
         let Some(session) = self.session(key) else { return };
         if session.is_doomed() {

@@ -2,7 +2,7 @@
 //!
 //! Codecs make these; names are still text here and are parsed once, by the session.
 
-use crate::event::{Class, Payload};
+use crate::event::{Payload, Retention};
 use crate::json::Json;
 use crate::position::Position;
 
@@ -24,6 +24,20 @@ pub enum Since {
     Unreadable,
 }
 
+/// What a client wants to be told of those who are in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PresenceMode {
+    /// Nothing.
+    #[default]
+    None,
+    /// How many there are.
+    Counts,
+    /// The roster and its changes.
+    Members,
+    /// The same, without the client's own user.
+    Others,
+}
+
 /// How a client joins a room.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JoinOptions {
@@ -31,8 +45,8 @@ pub struct JoinOptions {
     pub since: Option<Since>,
     /// Without `since`: how many of the newest events it wants.
     pub rewind: u32,
-    /// Whether it wants the roster and its changes.
-    pub presence: bool,
+    /// What it wants to be told of those who are there.
+    pub presence: PresenceMode,
     /// What it says about itself.
     pub state: Option<Json>,
 }
@@ -59,6 +73,8 @@ pub enum Command {
         client: String,
         /// Where it left off in rooms it is put into by itself.
         resume: Vec<(String, Since)>,
+        /// What it can do beyond the first version of its protocol.
+        features: Vec<String>,
     },
     /// Joins a room, or changes how it is joined.
     Join {
@@ -77,11 +93,11 @@ pub enum Command {
         /// The room.
         room: String,
         /// The event's name.
-        event: String,
+        event_name: String,
         /// What it carries.
         payload: Payload,
         /// How it is kept.
-        class: Class,
+        retention: Retention,
         /// Makes a retry harmless; empty for none.
         key: String,
     },

@@ -12,7 +12,7 @@ use super::sessions::{Sessions, Ticket};
 use super::start::{forbidden, unavailable};
 use super::state::Membership;
 use super::tally::Tally;
-use super::{JoinOptions, Joined, Message, Refusal, RoomChange, Since};
+use super::{JoinOptions, Joined, Message, PresenceMode, Refusal, RoomChange, Since};
 use crate::bus::{BusUnavailable, Subscriber};
 use crate::event::Event;
 use crate::hub::JoinRefusal;
@@ -240,7 +240,7 @@ impl<L: Link> Sessions<L> {
         self.conns[ticket.key as usize].session.add_membership(membership);
         let joined = Joined {
             room: room.clone(),
-            position: start.head,
+            head: start.head,
             recovered: start.recovered,
             replayed: u32::try_from(start.replay.len()).unwrap_or(u32::MAX),
             roster,
@@ -268,7 +268,7 @@ impl<L: Link> Sessions<L> {
         if presence.enter(room, &member, options.state).is_err() {
             tracing::warn!("presence state refused after it was checked");
         }
-        options.presence.then(|| {
+        (options.presence != PresenceMode::None).then(|| {
             self.local.observing(room_key, true);
             presence.observe(room, Arc::clone(&self.mailbox) as Arc<dyn Observer>)
         })

@@ -115,7 +115,7 @@ impl<L: Link> Sessions<L> {
                     membership.start = head.offset;
                 }
                 let room = self.local.room(room).clone();
-                self.push(key, &Message::Resync { room, position: *head });
+                self.push(key, &Message::Resync { room, head: *head });
             }
         }
     }

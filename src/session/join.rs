@@ -9,7 +9,7 @@ use super::enter::{Cause, Entry};
 use super::link::Link;
 use super::sessions::{Services, Sessions, Ticket};
 use super::start::{forbidden, not_open, unavailable};
-use super::{JoinOptions, Joined, Message, Refusal};
+use super::{JoinOptions, Joined, Message, PresenceMode, Refusal};
 use crate::error::ErrorCode;
 use crate::hub::local::Key;
 use crate::policy::{Action, Denied, Question};
@@ -27,6 +27,10 @@ impl<L: Link> Sessions<L> {
         {
             let message = format!("a presence state has at most {} bytes", config.state_bytes_max);
             return Err(Refusal::new(ErrorCode::PresenceTooLarge, message));
+        }
+        if matches!(options.presence, PresenceMode::Counts | PresenceMode::Others) {
+            let message = "this presence mode is not offered yet";
+            return Err(Refusal::new(ErrorCode::Unsupported, message));
         }
         self.check_room_limit(key, &room)?;
         let identity = self.identity(key).ok_or_else(not_open)?;
@@ -92,7 +96,7 @@ impl<L: Link> Sessions<L> {
     /// Joined again without a position: only presence and state change, and nothing of the stream is lost or repeated.
     fn change_membership(&mut self, ticket: Ticket, id: u32, entry: Entry) {
         let room = entry.permit.room().clone();
-        let Some(position) = self.hand_line(ticket.key, &room) else {
+        let Some(head) = self.hand_line(ticket.key, &room) else {
             return self.refuse(ticket.key, id, unavailable());
         };
         let Some(room_key) = self.local.find(&room) else { return };
@@ -106,7 +110,7 @@ impl<L: Link> Sessions<L> {
         }
         let joined = Joined {
             room,
-            position,
+            head,
             recovered: false,
             replayed: 0,
             roster,
@@ -125,7 +129,7 @@ async fn permit_entry(
         forbidden()
     };
     let permit = services.policy.authorize(ask(Action::Join)).await.map_err(denied)?;
-    if options.presence {
+    if options.presence != PresenceMode::None {
         services.policy.authorize(ask(Action::Presence)).await.map_err(denied)?;
     }
     let mut may_read_history = None;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::ErrorCode;
+use crate::error::{CloseReason, ErrorCode};
 use crate::event::{Event, Payload, Timestamp};
 use crate::identity::{ConnectionId, Expiry, UserId};
+use crate::notice::Notice;
 use crate::position::Position;
 use crate::presence::{Change, Roster};
 use crate::room::Room;
@@ -50,7 +51,7 @@ pub struct Joined {
     /// The room.
     pub room: Room,
     /// Its head: everything replayed is at or before it, everything live after it.
-    pub position: Position,
+    pub head: Position,
     /// Whether everything missed since the given position follows.
     pub recovered: bool,
     /// How many events follow that stand at or before `position`.
@@ -104,6 +105,10 @@ pub enum Message {
         time: Timestamp,
         /// The rooms it was put into.
         rooms: Vec<Joined>,
+        /// What the server can do beyond the first version of its protocol.
+        features: &'static [&'static str],
+        /// The server's version.
+        server_version: &'static str,
     },
     /// A room is joined.
     Joined(Joined),
@@ -118,8 +123,10 @@ pub enum Message {
         position: Option<Position>,
         /// Whether the idempotency key had been used for it before.
         duplicate: bool,
-        /// How many connections it was meant for.
-        reached: u32,
+        /// How many connections it was meant for; `None` if that is not known.
+        reached: Option<u32>,
+        /// What the backend said that took the event for itself.
+        reply: Option<Payload>,
     },
     /// A backend's answer.
     Reply(Payload),
@@ -167,8 +174,15 @@ pub enum Message {
         room: Room,
         /// Why.
         change: RoomChange,
-        /// For a developer to read; may be empty.
-        message: String,
+        /// What a backend said.
+        notice: Notice,
+    },
+    /// Push: a backend closes the connection.
+    Disconnected {
+        /// How.
+        reason: CloseReason,
+        /// What a backend said.
+        notice: Notice,
     },
     /// Push: who came, went or changed in a room.
     PresenceChanged(Arc<Change>),
@@ -182,7 +196,7 @@ pub enum Message {
         /// The room.
         room: Room,
         /// Its head now.
-        position: Position,
+        head: Position,
     },
     /// Push: the server will close the connection soon.
     ReconnectAdvice {

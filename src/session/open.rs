@@ -14,6 +14,7 @@ use crate::error::{CloseReason, ErrorCode};
 use crate::event::Timestamp;
 use crate::hub::local::Key;
 use crate::identity::{ConnectionId, Expiry, Identity};
+use crate::notice::Notice;
 use crate::policy::{Action, Permit, Question};
 use crate::presence::Activity;
 use crate::room::Room;
@@ -43,6 +44,9 @@ struct Opened {
     identity: Identity,
     rooms: Vec<Permit>,
 }
+
+/// What the server can do beyond the first version of the native protocol.
+const FEATURES: &[&str] = &[];
 
 impl<L: Link> Sessions<L> {
     /// Verifies a token and opens the session. `id` is 0 when the token came with the handshake.
@@ -115,6 +119,8 @@ impl<L: Link> Sessions<L> {
             heartbeat: self.services.config.heartbeat_interval,
             time: Timestamp::now(),
             rooms,
+            features: FEATURES,
+            server_version: env!("CARGO_PKG_VERSION"),
         })
     }
 
@@ -167,13 +173,12 @@ impl<L: Link> Sessions<L> {
         self.answer(ticket.key, id, &Message::Refreshed { expiry });
         for room in lost {
             if self.leave_room(ticket.key, &room) {
-                let message = String::new();
                 self.push(
                     ticket.key,
                     &Message::RoomLeft {
                         room,
                         change: RoomChange::TokenChanged,
-                        message,
+                        notice: Notice::default(),
                     },
                 );
             }

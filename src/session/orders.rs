@@ -12,6 +12,7 @@ use crate::error::CloseReason;
 use crate::event::Event;
 use crate::hub::local::Key;
 use crate::hub::{JoinRefusal, Order, Who};
+use crate::notice::Notice;
 use crate::policy::{Bearer, Permit, Revocation};
 use crate::room::Room;
 
@@ -20,15 +21,11 @@ impl<L: Link> Sessions<L> {
     pub(super) fn order(&mut self, order: Order) {
         match order {
             Order::Join(who, permit, reply) => self.order_join(&who, &permit, &Tally::of_join(reply)),
-            Order::Leave(who, room, message, reply) => self.order_leave(&who, &room, &message, &Tally::new(reply)),
-            Order::Disconnect(who, reason, why, reply) => {
-                let tally = Tally::new(reply);
-                for key in self.keys_of(&who) {
-                    tally.add(1);
-                    self.doom_saying(key, reason, &why);
-                }
+            Order::Leave(who, room, notice, reply) => self.order_leave(&who, &room, &notice, &Tally::new(reply)),
+            Order::Disconnect(who, reason, notice, reply) => {
+                self.order_disconnect(&who, reason, &notice, &Tally::new(reply));
             }
-            Order::Revoke(revocation, why, reply) => self.revoke(&revocation, &why, &Tally::new(reply)),
+            Order::Revoke(revocation, notice, reply) => self.revoke(&revocation, &notice, &Tally::new(reply)),
             Order::Send(who, event, reply) => self.order_send(&who, &event, &Tally::new(reply)),
             Order::Count(who, reply) => {
                 let count = u32::try_from(self.keys_of(&who).len()).unwrap_or(u32::MAX);
@@ -80,15 +77,28 @@ impl<L: Link> Sessions<L> {
         self.check_room_limit(key, room).err().map(|_| JoinRefusal::RoomLimit)
     }
 
-    fn order_leave(&mut self, who: &Who, room: &Room, message: &str, tally: &Rc<Tally>) {
+    fn order_leave(&mut self, who: &Who, room: &Room, notice: &Notice, tally: &Rc<Tally>) {
         for key in self.keys_of(who) {
             let called_off = self.local.abort_join(room, key);
             if self.leave_room(key, room) || called_off {
                 tally.add(1);
-                self.tell_left(key, room.clone(), RoomChange::Backend, message);
+                self.tell_left(key, room.clone(), RoomChange::Backend, notice);
             }
         }
         self.end_vacated();
+    }
+
+    fn order_disconnect(&mut self, who: &Who, reason: CloseReason, notice: &Notice, tally: &Rc<Tally>) {
+        for key in self.keys_of(who) {
+            tally.add(1);
+            // A close frame has no room for both.
+            let told = Message::Disconnected {
+                reason,
+                notice: notice.clone(),
+            };
+            self.answer(key, 0, &told);
+            self.doom_saying(key, reason, notice.reason());
+        }
     }
 
     fn order_send(&mut self, who: &Who, event: &Event, tally: &Rc<Tally>) {
@@ -102,20 +112,20 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    fn tell_left(&mut self, key: Key, room: Room, change: RoomChange, message: &str) {
+    fn tell_left(&mut self, key: Key, room: Room, change: RoomChange, notice: &Notice) {
         self.push(
             key,
             &Message::RoomLeft {
                 room,
                 change,
-                message: message.to_owned(),
+                notice: notice.clone(),
             },
         );
     }
 
     /// Takes a user out of rooms. What waits in an outbox cannot be taken back one by one, so a client that has not read
     /// everything is disconnected: after this nothing of the rooms is written to it.
-    fn revoke(&mut self, revocation: &Revocation, why: &str, tally: &Rc<Tally>) {
+    fn revoke(&mut self, revocation: &Revocation, notice: &Notice, tally: &Rc<Tally>) {
         for key in self.sessions_of(&revocation.tenant, &revocation.user) {
             let rooms: Vec<Room> = self.conns[key as usize]
                 .session
@@ -135,10 +145,10 @@ impl<L: Link> Sessions<L> {
                 hit = true;
                 tally.add(1);
                 self.leave_room(key, &room);
-                self.tell_left(key, room, RoomChange::Revoked, why);
+                self.tell_left(key, room, RoomChange::Revoked, notice);
             }
             if hit && self.conns[key as usize].link.backlog_bytes() > 0 {
-                self.doom(key, CloseReason::Disconnected);
+                self.doom_saying(key, CloseReason::Disconnected, notice.reason());
             }
         }
         self.end_vacated();

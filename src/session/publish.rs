@@ -11,7 +11,7 @@ use super::{Message, Refusal};
 use crate::backend::{BackendError, ClientEvent, Verdict};
 use crate::bus::PublishError;
 use crate::error::ErrorCode;
-use crate::event::{Class, EventId, Except, IdempotencyKey, Payload, Publish};
+use crate::event::{EventId, Except, IdempotencyKey, Payload, Publish, Retention};
 use crate::hub::local::Key;
 use crate::identity::{ConnectionId, Identity};
 use crate::policy::{Action, Permit, Question};
@@ -23,7 +23,7 @@ pub(super) struct Wanted {
     pub room: String,
     pub event: String,
     pub payload: Payload,
-    pub class: Class,
+    pub retention: Retention,
     pub idempotency: String,
 }
 
@@ -37,7 +37,7 @@ impl<L: Link> Sessions<L> {
             room,
             id: EventId::random(),
             name,
-            class: wanted.class,
+            retention: wanted.retention,
             payload: wanted.payload,
             actor: Some(identity.user.clone()),
             except: Except::NOBODY,
@@ -92,7 +92,7 @@ impl<L: Link> Sessions<L> {
                 room: None,
                 name,
                 payload,
-                class: Class::Ephemeral,
+                retention: Retention::Ephemeral,
                 key: None,
             };
             let answer = ask_permitted(&services, room, asked).await;
@@ -138,12 +138,13 @@ async fn publish_permitted(
     let permit = authorize(services, identity, connection, &publish.room, action).await?;
     let (permit, publish) = if permit.needs_validation() {
         match validate(services, identity, connection, publish).await? {
-            Some(publish) => (permit.validated_as(publish.name.clone()), publish),
-            None => {
+            Validated::Publish(publish) => (permit.validated_as(publish.name.clone()), publish),
+            Validated::Handled { reply } => {
                 return Ok(Message::Published {
                     position: None,
                     duplicate: false,
-                    reached: 0,
+                    reached: None,
+                    reply,
                 });
             }
         }
@@ -160,23 +161,32 @@ async fn publish_permitted(
         position: published.position,
         duplicate: published.duplicate,
         reached,
+        reply: None,
     })
 }
 
-/// Shows the event to the backend; `None` when the backend has taken it.
+/// An event the backend has seen.
+enum Validated {
+    /// Published, with what the backend changed.
+    Publish(Publish),
+    /// Taken by the backend.
+    Handled { reply: Option<Payload> },
+}
+
+/// Shows the event to the backend.
 async fn validate(
     services: &Services,
     identity: &Arc<Identity>,
     connection: ConnectionId,
     publish: Publish,
-) -> Result<Option<Publish>, Refusal> {
+) -> Result<Validated, Refusal> {
     let event = ClientEvent {
         identity: Arc::clone(identity),
         connection,
         room: Some(publish.room.clone()),
         name: publish.name.clone(),
         payload: publish.payload.clone(),
-        class: publish.class,
+        retention: publish.retention,
         key: publish.key.clone(),
     };
     let verdict = services
@@ -185,9 +195,9 @@ async fn validate(
         .await
         .map_err(|error| backend_refusal(&error))?;
     match verdict {
-        Verdict::Handled => Ok(None),
-        Verdict::Deny { reason } => Err(backend_refusal(&BackendError::Refused(reason))),
-        Verdict::Publish { name, payload, echo } => Ok(Some(Publish {
+        Verdict::Handled { reply } => Ok(Validated::Handled { reply }),
+        Verdict::Deny(denial) => Err(backend_refusal(&BackendError::Refused(denial))),
+        Verdict::Publish { name, payload, echo } => Ok(Validated::Publish(Publish {
             name: name.unwrap_or(publish.name),
             payload: payload.unwrap_or(publish.payload),
             except: if echo == Some(false) {
@@ -233,9 +243,9 @@ fn backend_refusal(error: &BackendError) -> Refusal {
             tracing::warn!(reason, "backend failed");
             unavailable()
         }
-        BackendError::Refused(reason) => Refusal {
-            reason: reason.clone(),
-            ..Refusal::new(ErrorCode::Rejected, "the backend refused")
+        BackendError::Refused(denial) => Refusal {
+            reason: denial.reason.clone(),
+            ..Refusal::new(ErrorCode::Rejected, denial.message.clone())
         },
     }
 }

@@ -23,6 +23,8 @@ impl<L: Link> Sessions<L> {
                     token,
                     client: _,
                     resume,
+                    // None is known yet.
+                    features: _,
                 },
             ) => {
                 self.authenticate(key, id, token, resume);
@@ -55,9 +57,9 @@ impl<L: Link> Sessions<L> {
             Command::Leave { room } => self.leave_command(key, id, &room),
             Command::Publish {
                 room,
-                event,
+                event_name: event,
                 payload,
-                class,
+                retention,
                 key: idempotency,
             } => self.publish(
                 key,
@@ -66,7 +68,7 @@ impl<L: Link> Sessions<L> {
                     room,
                     event,
                     payload,
-                    class,
+                    retention,
                     idempotency,
                 },
             ),

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use self::shard::{HOUR, Shard, room};
 use crate::hub::{JoinRefusal, Joined, Order, Who};
 use crate::identity::UserId;
+use crate::notice::Notice;
 use crate::policy::{Policy as _, Revocation, RevocationScope};
 use crate::room::Tenant;
 
@@ -26,7 +27,9 @@ fn revocation(name: &str) -> Revocation {
 async fn revoke(shard: &mut Shard, name: &str) -> u32 {
     shard.policy.inner.revoke(revocation(name), HOUR);
     let (reply, answer) = oneshot::channel();
-    shard.order(Order::Revoke(revocation(name), String::new(), reply)).await;
+    shard
+        .order(Order::Revoke(revocation(name), Notice::default(), reply))
+        .await;
     answer.await.unwrap()
 }
 
@@ -66,7 +69,7 @@ async fn without_the_lease_joins_history_presence_and_publishes_are_unavailable_
         r#"{"id":2,"join":{"room":"s"}}"#,
         r#"{"id":2,"historyQuery":{"room":"r"}}"#,
         r#"{"id":2,"presenceQuery":{"room":"r"}}"#,
-        r#"{"id":2,"publish":{"room":"r","event":"n","payload":{}}}"#,
+        r#"{"id":2,"publish":{"room":"r","eventName":"n","payload":{}}}"#,
     ] {
         shard.say(ada, command);
         let told = shard.told(ada);
@@ -155,7 +158,7 @@ async fn a_backend_is_told_why_nobody_joined() {
 async fn who_sees_presence_is_sent_away_when_too_many_changes_wait_for_the_lease() {
     let mut shard = Shard::new();
     let (ada, ben) = (shard.connect("ada"), shard.connect("ben"));
-    shard.say(ada, r#"{"id":1,"join":{"room":"r","presence":true}}"#);
+    shard.say(ada, r#"{"id":1,"join":{"room":"r","presence":"members"}}"#);
     shard.say(ben, r#"{"id":1,"join":{"room":"r"}}"#);
     shard.lapse();
     for version in 0..5000 {

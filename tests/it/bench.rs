@@ -66,7 +66,7 @@ fn every_member_of_an_own_gateway_gets_every_event_once_and_in_order() {
             "5",
             "--wire",
             "protobuf",
-            "--class",
+            "--retention",
             "ephemeral",
         ],
         &["--rate", "100", "--publish-with", "unary", "--payload-bytes", "64"],

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roomcast::bus::history::{HistoryLimits, HistoryRules};
 use roomcast::gateway::Config;
-use roomcast::proto::client_v1::Join;
+use roomcast::proto::client_v1::{Join, PresenceMode};
 use roomcast::rate::Rate;
 use serde_json::json;
 
@@ -39,7 +39,11 @@ async fn after_everybody_has_gone_the_bus_holds_no_room_and_no_event(encoding: E
             let mut client = node.connect(user(&format!("user {n}"))).await;
             for room in 0..5 {
                 let join = Join {
-                    presence: (n + room) % 2 == 0,
+                    presence: if (n + room) % 2 == 0 {
+                        PresenceMode::Members.into()
+                    } else {
+                        PresenceMode::None.into()
+                    },
                     state_json: Some(turn.to_string()),
                     ..Join::in_room(&format!("room {}", (n + room) % 7))
                 };

@@ -7,7 +7,7 @@ pub mod mapping;
 mod messages;
 mod properties;
 
-use roomcast::event::{Class, Event, EventId, EventName, Except, Payload, Timestamp};
+use roomcast::event::{Event, EventId, EventName, Except, Payload, Retention, Timestamp};
 use roomcast::identity::{ConnectionId, UserId};
 use roomcast::json::Json;
 use roomcast::position::{Epoch, Link, Offset, Position};
@@ -44,7 +44,7 @@ fn event(offset: u64, previous: u64) -> Event {
         room: room("project:7"),
         id: EventId::from_bits(0x0192_f0a1_b2c3_4d5e_8f90_a1b2_c3d4_e5f6),
         name: EventName::parse("task:created").unwrap(),
-        class: Class::Reliable,
+        retention: Retention::Reliable,
         link: Some(Link {
             position: at(offset),
             prev: Offset(previous),

@@ -7,7 +7,7 @@ use roomcast::gateway::Config;
 use roomcast::policy::{ActionName, RuleConfig};
 use roomcast::proto::client_v1::client_frame::Command;
 use roomcast::proto::client_v1::server_frame::Message as Said;
-use roomcast::proto::client_v1::{ErrorCode, Join, Refresh, RoomChangeReason, RoomLeft};
+use roomcast::proto::client_v1::{ErrorCode, Join, Refresh, RoomChangeCause, RoomLeft};
 use roomcast::proto::v1;
 use roomcast::proto::v1::disconnect_request::Session;
 use serde_json::json;
@@ -29,9 +29,10 @@ async fn join(backend: &Caller, room: &str, member: v1::join_room_request::Membe
         tenant: TENANT.to_owned(),
         room: room.to_owned(),
         member: Some(member),
+        ..Default::default()
     };
     let response = backend.rooms.clone().join_room(request).await?;
-    Ok(response.into_inner().connections_joined)
+    Ok(response.into_inner().joined_connection_count)
 }
 
 fn the_user(id: &str) -> v1::join_room_request::Member {
@@ -55,7 +56,7 @@ async fn a_backend_puts_a_user_into_a_room_whatever_the_rules_say(encoding: Enco
         let Said::RoomJoined(pushed) = client.push().await else {
             panic!("no push")
         };
-        assert_eq!(pushed.reason(), RoomChangeReason::Backend);
+        assert_eq!(pushed.cause(), RoomChangeCause::Backend);
         assert_eq!(pushed.joined.unwrap().room, "r");
         client.expect_nothing_before("after").await;
     }
@@ -95,7 +96,8 @@ async fn a_backend_takes_a_user_out_of_a_room(encoding: Encoding) {
     let leave = v1::LeaveRoomRequest {
         tenant: TENANT.to_owned(),
         room: "r".to_owned(),
-        reason: "the project is closed".to_owned(),
+        reason: "project_closed".to_owned(),
+        message: "the project is closed".to_owned(),
         member: Some(v1::leave_room_request::Member::UserId("ada".to_owned())),
     };
     let left = backend
@@ -105,22 +107,33 @@ async fn a_backend_takes_a_user_out_of_a_room(encoding: Encoding) {
         .await
         .unwrap()
         .into_inner();
-    assert_eq!(left.connections_left, 1);
-    assert_eq!(backend.publish("r", "unheard", json!({})).await.reached, 0);
-    let told = expect_left(&mut ada, "r", RoomChangeReason::Backend).await;
-    assert_eq!(told.message, "the project is closed");
+    assert_eq!(left.left_connection_count, 1);
+    assert_eq!(backend.publish("r", "unheard", json!({})).await.reached, Some(0));
+    let told = expect_left(&mut ada, "r", RoomChangeCause::Backend).await;
+    assert_eq!(
+        (told.reason.as_str(), told.message.as_str()),
+        ("project_closed", "the project is closed")
+    );
     let left = backend.rooms.clone().leave_room(leave).await.unwrap().into_inner();
-    assert_eq!(left.connections_left, 0);
+    assert_eq!(left.left_connection_count, 0);
     ada.join("r").await;
     backend.publish("r", "end", json!({})).await;
     ada.expect_nothing_before("end").await;
     node.finish().await;
 }
 
-async fn expect_left(client: &mut Client, room: &str, why: RoomChangeReason) -> RoomLeft {
+async fn expect_left(client: &mut Client, room: &str, why: RoomChangeCause) -> RoomLeft {
     match client.push().await {
-        Said::RoomLeft(left) if left.room == room && left.reason() == why => left,
+        Said::RoomLeft(left) if left.room == room && left.cause() == why => left,
         other => panic!("{client} is not told that it left `{room}`: {other:?}"),
+    }
+}
+
+/// What a client was pushed last, which is why it is disconnected.
+fn told_why(client: &mut Client) -> (u32, String, String) {
+    match client.take_pushes().pop() {
+        Some(Said::Disconnected(told)) => (told.code, told.reason, told.message),
+        other => panic!("{client} is not told why: {other:?}"),
     }
 }
 
@@ -133,24 +146,34 @@ async fn a_backend_sends_clients_away(encoding: Encoding) {
         let request = v1::DisconnectRequest {
             tenant: TENANT.to_owned(),
             session: Some(session),
-            reason: "we are moving".to_owned(),
+            reason: "moving".to_owned(),
+            message: "we are moving".to_owned(),
             may_reconnect,
+            ..Default::default()
         };
-        let mut rooms = backend.rooms.clone();
+        let mut connections = backend.connections.clone();
         async move {
-            rooms
+            connections
                 .disconnect(request)
                 .await
-                .map(|closed| closed.into_inner().connections_closed)
+                .map(|closed| closed.into_inner().closed_connection_count)
         }
     };
     assert_eq!(
         disconnect(Session::ConnectionId(phone.id.clone()), true).await.unwrap(),
         1
     );
-    assert_eq!(phone.expect_close(4004).await, "we are moving");
+    assert_eq!(phone.expect_close(4004).await, "moving");
+    assert_eq!(
+        told_why(&mut phone),
+        (4004, "moving".to_owned(), "we are moving".to_owned())
+    );
     assert_eq!(disconnect(Session::UserId("ada".to_owned()), false).await.unwrap(), 1);
-    assert_eq!(laptop.expect_close(4503).await, "we are moving");
+    assert_eq!(laptop.expect_close(4503).await, "moving");
+    assert_eq!(
+        told_why(&mut laptop),
+        (4503, "moving".to_owned(), "we are moving".to_owned())
+    );
     let gone = disconnect(Session::ConnectionId(phone.id.clone()), true)
         .await
         .unwrap_err();
@@ -185,8 +208,8 @@ async fn what_a_refreshed_token_no_longer_allows_is_left(encoding: Encoding) {
     let (mut left, mut joined) = (Vec::new(), Vec::new());
     while joined.is_empty() || left.is_empty() {
         match ada.push().await {
-            Said::RoomLeft(pushed) if pushed.reason() == RoomChangeReason::TokenChanged => left.push(pushed.room),
-            Said::RoomJoined(pushed) if pushed.reason() == RoomChangeReason::TokenChanged => {
+            Said::RoomLeft(pushed) if pushed.cause() == RoomChangeCause::TokenChanged => left.push(pushed.room),
+            Said::RoomJoined(pushed) if pushed.cause() == RoomChangeCause::TokenChanged => {
                 joined.push(pushed.joined.unwrap().room);
             }
             other => panic!("{other:?}"),

@@ -6,7 +6,9 @@ use roomcast::gateway::Config;
 use roomcast::policy::{ActionName, RuleConfig};
 use roomcast::proto::client_v1::client_frame::Command;
 use roomcast::proto::client_v1::server_frame::Message as Said;
-use roomcast::proto::client_v1::{ErrorCode, ErrorReply, HistoryQuery, Join, PresenceQuery, Publish, UserRoomsQuery};
+use roomcast::proto::client_v1::{
+    ErrorCode, ErrorReply, HistoryQuery, Join, PresenceMode, PresenceQuery, Publish, UserRoomsQuery,
+};
 use roomcast::proto::v1;
 use serde_json::json;
 
@@ -108,7 +110,7 @@ async fn every_action_is_allowed_by_itself(encoding: Encoding) {
     }
     // What a join asks for on top needs the right to it.
     let with_presence = Join {
-        presence: true,
+        presence: PresenceMode::Members.into(),
         ..Join::in_room("join")
     };
     assert_forbidden(ada.try_join(with_presence).await);
@@ -216,11 +218,11 @@ async fn explain_names_the_rule_that_decided() {
             tenant: TENANT.to_owned(),
             action: v1::Action::Join.into(),
             room: room.to_owned(),
-            event: String::new(),
             subject: Some(subject),
+            ..Default::default()
         };
-        let mut rooms = backend.rooms.clone();
-        async move { rooms.explain(request).await.unwrap().into_inner() }
+        let mut access = backend.access.clone();
+        async move { access.explain(request).await.unwrap().into_inner() }
     };
     let open = || v1::explain_request::Subject::ConnectionId(ada.id.clone());
     let allowed = explain(open(), "project:7").await;
@@ -230,7 +232,7 @@ async fn explain_names_the_rule_that_decided() {
     );
     let denied = explain(open(), "project:8").await;
     assert_eq!(denied.decision(), v1::Decision::Deny);
-    assert!(!denied.reason.is_empty());
+    assert!(!denied.message.is_empty());
     let claims = user("zoe").claim("projects", json!(["8"])).claims();
     let claims = v1::explain_request::Subject::ClaimsJson(claims);
     assert_eq!(explain(claims, "project:8").await.decision(), v1::Decision::Allow);
@@ -260,10 +262,11 @@ async fn explain_answers_for_requests_with_and_without_a_room() {
             tenant: TENANT.to_owned(),
             action: v1::Action::Request.into(),
             room: room.to_owned(),
-            event: method.to_owned(),
+            method: method.to_owned(),
             subject: Some(v1::explain_request::Subject::ClaimsJson(user("ada").claims())),
+            ..Default::default()
         };
-        let answer = backend.rooms.explain(request).await.unwrap().into_inner();
+        let answer = backend.access.explain(request).await.unwrap().into_inner();
         let decision = if by == "default" {
             v1::Decision::Deny
         } else {

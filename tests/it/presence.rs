@@ -85,7 +85,7 @@ impl Known {
     }
 
     fn connections(&self, user: &str) -> u32 {
-        self.members.get(user).map_or(0, |member| member.connections)
+        self.members.get(user).map_or(0, |member| member.connection_count)
     }
 
     fn state(&self, user: &str) -> Option<serde_json::Value> {
@@ -422,7 +422,7 @@ async fn a_backend_counts_and_lists_members_and_rooms() {
     }
     let told: Vec<_> = listed
         .iter()
-        .map(|member| (member.user_id.as_str(), member.connections))
+        .map(|member| (member.user_id.as_str(), member.connection_count))
         .collect();
     assert_eq!(told, [("user 1", 2), ("user 2", 1), ("user 3", 1)]);
     assert_eq!(listed[1].state_json, "{\"at\":7}");
@@ -431,7 +431,7 @@ async fn a_backend_counts_and_lists_members_and_rooms() {
         user_id: "user 3".to_owned(),
         ..Default::default()
     };
-    let answer = backend.rooms.clone().list_user_rooms(rooms).await.unwrap().into_inner();
+    let answer = backend.users.clone().list_user_rooms(rooms).await.unwrap().into_inner();
     let rooms: Vec<_> = answer.rooms.iter().map(|room| room.room.as_str()).collect();
     assert_eq!((rooms, answer.connection_count), (vec!["r", "s"], 1));
     let stats = backend.stats("r").await;

@@ -4,7 +4,7 @@ mod many;
 mod once;
 mod targets;
 
-use roomcast::proto::client_v1::{EventClass, Join, Publish};
+use roomcast::proto::client_v1::{Join, PresenceMode, Publish, Retention};
 use roomcast::proto::v1;
 use roomcast::proto::v1::payload::Content;
 use serde_json::json;
@@ -55,13 +55,13 @@ async fn a_room_nobody_is_in_answers_0_and_counts(encoding: Encoding) {
         backend.publish("r", "second", json!(2)).await,
     ]
     .map(|result| {
-        assert_eq!(result.reached, 0);
+        assert_eq!(result.reached, Some(0));
         result.position.expect("a reliable event has a position").offset
     });
     assert!(0 < offsets[0] && offsets[0] < offsets[1], "{offsets:?}");
     let mut ada = node.connect(user("ada")).await;
     let joined = ada.join("r").await;
-    assert_eq!((joined.position.unwrap().offset, joined.replayed), (offsets[1], 0));
+    assert_eq!((joined.head.unwrap().offset, joined.replayed), (offsets[1], 0));
     node.finish().await;
 }
 
@@ -95,7 +95,7 @@ async fn who_has_left_gets_nothing_more(encoding: Encoding) {
     ada.leave("r").await;
     ada.leave("r").await;
     let backend = node.backend();
-    assert_eq!(backend.publish("r", "gone", json!({})).await.reached, 0);
+    assert_eq!(backend.publish("r", "gone", json!({})).await.reached, Some(0));
     backend.publish("s", "end", json!({})).await;
     ada.expect_nothing_before("end").await;
     node.finish().await;
@@ -119,29 +119,29 @@ async fn a_client_publishes_and_the_server_says_who_it_was(encoding: Encoding) {
 async fn an_ephemeral_event_has_no_position_and_is_not_kept(encoding: Encoding) {
     let node = Node::start(encoding).await;
     let mut ada = node.connect(user("ada")).await;
-    let before = ada.join("r").await.position.unwrap();
+    let before = ada.join("r").await.head.unwrap();
     let cursor = v1::PublishRequest {
         targets: vec![to_room("r")],
-        class: v1::EventClass::Ephemeral.into(),
+        retention: v1::Retention::Ephemeral.into(),
         ..draft("cursor", json!([1, 2]))
     };
     let result = node.backend().send(cursor).await.unwrap().results.remove(0);
-    assert_eq!((result.reached, result.position), (1, None));
+    assert_eq!((result.reached, result.position), (Some(1), None));
     let event = ada.expect_event("r", "cursor").await;
-    assert_eq!((event.epoch.as_str(), event.class()), ("", EventClass::Ephemeral));
+    assert_eq!((event.epoch.as_str(), event.retention()), ("", Retention::Ephemeral));
     let published = ada
         .try_publish(Publish {
-            class: EventClass::Ephemeral.into(),
+            retention: Retention::Ephemeral.into(),
             ..Publish::to("r", "cursor", json!([3, 4]))
         })
         .await
         .unwrap();
-    assert_eq!((published.reached, published.position), (1, None));
+    assert_eq!((published.reached, published.position), (Some(1), None));
     ada.expect_event("r", "cursor").await;
     let mut ben = node.connect(user("ben")).await;
     let joined = ben.join_since("r", &before).await;
     assert_eq!(
-        (joined.recovered, joined.replayed, joined.position),
+        (joined.recovered, joined.replayed, joined.head),
         (true, 0, Some(before))
     );
     node.finish().await;
@@ -153,7 +153,7 @@ async fn a_late_joiner_gets_the_newest_value_of_each_name_once(encoding: Encodin
     for (name, value) in [("price", 1), ("title", 2), ("price", 3)] {
         let request = v1::PublishRequest {
             targets: vec![to_room("r")],
-            class: v1::EventClass::LastValue.into(),
+            retention: v1::Retention::LastValue.into(),
             ..draft(name, json!(value))
         };
         backend.send(request).await.unwrap();
@@ -164,8 +164,8 @@ async fn a_late_joiner_gets_the_newest_value_of_each_name_once(encoding: Encodin
     let title = ada.expect_event("r", "title").await;
     let price = ada.expect_event("r", "price").await;
     assert_eq!(
-        (title.json(), price.json(), price.class()),
-        (json!(2), json!(3), EventClass::LastValue)
+        (title.json(), price.json(), price.retention()),
+        (json!(2), json!(3), Retention::LastValue)
     );
     backend.publish("r", "end", json!({})).await;
     ada.expect_nothing_before("end").await;
@@ -205,7 +205,7 @@ async fn payloads_are_relayed_as_they_were_written(encoding: Encoding) {
     }
     let with_state = Join {
         state_json: Some(long.clone()),
-        presence: true,
+        presence: PresenceMode::Members.into(),
         ..Join::in_room("r")
     };
     let roster = ben.try_join(with_state).await.unwrap().presence.unwrap();
@@ -217,7 +217,7 @@ async fn payloads_are_relayed_as_they_were_written(encoding: Encoding) {
     for content in &contents {
         let request = v1::PublishRequest {
             targets: vec![to_room("r")],
-            event: "as it is".to_owned(),
+            event_name: "as it is".to_owned(),
             payload: Some(v1::Payload {
                 content: Some(content.clone()),
             }),

@@ -5,9 +5,9 @@ use std::time::Duration;
 use roomcast::bus::history::{HistoryLimits, HistoryRules};
 use roomcast::gateway::Config;
 use roomcast::proto::client_v1::client_frame::Command;
-use roomcast::proto::client_v1::history_query::From as Side;
+use roomcast::proto::client_v1::history_query::Anchor as Side;
 use roomcast::proto::client_v1::server_frame::Message as Said;
-use roomcast::proto::client_v1::{History, HistoryQuery, Join, Position, RoomPosition};
+use roomcast::proto::client_v1::{History, HistoryQuery, Join, Position, PresenceMode, RoomPosition};
 use roomcast::rate::Rate;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -65,7 +65,7 @@ async fn a_client_cut_off_in_the_middle_of_its_replay_goes_on_there(encoding: En
     let node = Node::start(encoding).await;
     let backend = node.backend();
     let mut ada = node.connect(user("ada")).await;
-    let start = ada.join("r").await.position.unwrap();
+    let start = ada.join("r").await.head.unwrap();
     ada.crash();
     for n in 0..20 {
         backend.publish("r", "n", json!(n)).await;
@@ -98,7 +98,7 @@ async fn who_missed_too_much_recovers_nothing(encoding: Encoding) {
     let node = Node::with(encoding, few).await;
     let backend = node.backend();
     let mut ada = node.connect(user("ada")).await;
-    let since = ada.join("r").await.position.unwrap();
+    let since = ada.join("r").await.head.unwrap();
     for n in 0..6 {
         backend.publish("r", "n", json!(n)).await;
     }
@@ -132,7 +132,7 @@ async fn a_position_that_is_not_of_this_order_recovers_nothing(encoding: Encodin
         backend.publish("r", "n", json!(n)).await;
     }
     let mut ada = node.connect(user("ada")).await;
-    let Position { epoch, offset } = ada.join("r").await.position.unwrap();
+    let Position { epoch, offset } = ada.join("r").await.head.unwrap();
     let other = if epoch.starts_with('0') { "1" } else { "0" };
     let at = |epoch: &str, offset| Position {
         epoch: epoch.to_owned(),
@@ -175,13 +175,13 @@ async fn a_restart_of_all_nodes_over_nats_loses_nothing() {
 async fn a_restart_loses_nothing() {
     let mut node = Node::start(Encoding::Json).await;
     let mut ada = node.connect(user("ada")).await;
-    let before = ada.join("r").await.position.unwrap();
+    let before = ada.join("r").await.head.unwrap();
     node.backend().publish("r", "before", json!({})).await;
     node.restart().await;
     node.backend().publish("r", "after", json!({})).await;
     let mut ada = node.connect(user("ada")).await;
     let joined = ada.join_since("r", &before).await;
-    assert!(joined.recovered && joined.position.unwrap().epoch == before.epoch);
+    assert!(joined.recovered && joined.head.unwrap().epoch == before.epoch);
     ada.expect_event("r", "before").await;
     ada.expect_event("r", "after").await;
     node.backend().publish("r", "live", json!({})).await;
@@ -192,13 +192,13 @@ async fn a_restart_loses_nothing() {
 async fn a_restart_is_a_new_epoch(encoding: Encoding) {
     let mut node = Node::start(encoding).await;
     let mut ada = node.connect(user("ada")).await;
-    let before = ada.join("r").await.position.unwrap();
+    let before = ada.join("r").await.head.unwrap();
     node.backend().publish("r", "n", json!({})).await;
     node.restart().await;
     node.backend().publish("r", "n", json!({})).await;
     let mut ada = node.connect(user("ada")).await;
     let joined = ada.join_since("r", &before).await;
-    assert!(!joined.recovered && joined.position.unwrap().epoch != before.epoch);
+    assert!(!joined.recovered && joined.head.unwrap().epoch != before.epoch);
     node.backend().publish("r", "live", json!({})).await;
     ada.expect_nothing_before("live").await;
     node.finish().await;
@@ -238,7 +238,7 @@ async fn home_rooms_are_resumed_while_connecting(encoding: Encoding) {
     assert_eq!(rooms, ["user:ada", "tenant:acme"]);
     let resume = connected.rooms.iter().map(|joined| RoomPosition {
         room: joined.room.clone(),
-        position: joined.position.clone(),
+        position: joined.head.clone(),
     });
     let resume = resume.collect();
     ada.crash();
@@ -256,7 +256,7 @@ async fn home_rooms_are_resumed_while_connecting(encoding: Encoding) {
     again.expect_event("tenant:acme", "missed by all").await;
     // Naming a room that is not joined by itself joins nothing.
     let mut nosy = node.open().await;
-    let position = connected.rooms[0].position.clone();
+    let position = connected.rooms[0].head.clone();
     let room = "user:ada".to_owned();
     let connected = nosy
         .authenticate(&user("ben"), vec![RoomPosition { room, position }])
@@ -345,7 +345,11 @@ async fn joining_again_loses_nothing_and_repeats_nothing(encoding: Encoding) {
     let mut seen = vec![ada.event().await.json().as_u64().unwrap()];
     for turn in 0..100 {
         let join = Join {
-            presence: turn % 2 == 0,
+            presence: if turn % 2 == 0 {
+                PresenceMode::Members.into()
+            } else {
+                PresenceMode::None.into()
+            },
             state_json: Some(turn.to_string()),
             ..Join::in_room("r")
         };
@@ -356,7 +360,7 @@ async fn joining_again_loses_nothing_and_repeats_nothing(encoding: Encoding) {
     let count = within("the publisher", publisher.join_next()).await.unwrap().unwrap();
     while seen.last() != Some(&(count - 1)) {
         if let Said::Event(event) = ada.push().await
-            && event.name == "n"
+            && event.event_name == "n"
         {
             seen.push(event.json().as_u64().unwrap());
         }
@@ -393,7 +397,7 @@ async fn history_is_read_page_by_page_in_both_directions(encoding: Encoding) {
         oldest = history(&mut ada, Some(Side::Before(before)), 10).await;
     }
     assert_eq!(seen, (0..25).collect::<Vec<u64>>());
-    let head = oldest.position.clone().unwrap();
+    let head = oldest.head.clone().unwrap();
     let mut after = Position {
         offset: 0,
         ..head.clone()
@@ -419,7 +423,7 @@ async fn history_is_read_page_by_page_in_both_directions(encoding: Encoding) {
 async fn history(client: &mut Client, from: Option<Side>, limit: u32) -> History {
     let query = HistoryQuery {
         room: "r".to_owned(),
-        from,
+        anchor: from,
         limit,
     };
     match client.ask(Command::HistoryQuery(query)).await {
@@ -448,7 +452,7 @@ async fn what_has_become_too_old_is_not_recovered() {
     let node = Node::with(Encoding::Json, brief).await;
     let backend = node.backend();
     let mut ada = node.connect(user("ada")).await;
-    let since = ada.join("r").await.position.unwrap();
+    let since = ada.join("r").await.head.unwrap();
     backend.publish("r", "n", json!({})).await;
     crate::support::eventually("the event to be forgotten", || async {
         (backend.stats("r").await.history_count == 0).then_some(())

@@ -8,7 +8,7 @@ use std::time::Instant;
 use roomcast::bus::history::{HistoryLimits, HistoryRules};
 use roomcast::gateway::Config;
 use roomcast::proto::client_v1::server_frame::Message as Said;
-use roomcast::proto::client_v1::{Join, Position};
+use roomcast::proto::client_v1::{Join, Position, PresenceMode};
 use roomcast::proto::v1;
 use roomcast::proto::v1::publish_stream_response::Outcome;
 use roomcast::rate::Rate;
@@ -117,7 +117,7 @@ async fn publish_as_client(mut client: Client, name: String) -> (String, Accepte
 async fn next(client: &mut Client) -> (String, Option<Seen>) {
     loop {
         match client.push().await {
-            Said::Event(event) if event.name == "end" => return (event.room, None),
+            Said::Event(event) if event.event_name == "end" => return (event.room, None),
             Said::Event(event) => {
                 let json = event.json();
                 let content = (json["by"].as_str().unwrap().to_owned(), json["n"].as_u64().unwrap());
@@ -177,7 +177,11 @@ async fn whatever_is_published_reaches_every_member_once_in_one_order() {
         let mut client = opening.clone().connect(user(&format!("member {index}"))).await;
         for other in 0..JOINED {
             let join = Join {
-                presence: index % 6 == 1,
+                presence: if index % 6 == 1 {
+                    PresenceMode::Members.into()
+                } else {
+                    PresenceMode::None.into()
+                },
                 ..Join::in_room(&room(index + other))
             };
             client.try_join(join).await.unwrap();

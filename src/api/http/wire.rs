@@ -15,22 +15,24 @@ use crate::proto::v1::target::Target as WireTarget;
 pub(super) struct Publish {
     tenant: String,
     targets: Vec<Target>,
-    event: String,
+    event_name: String,
     /// As it stands, so that numbers keep their digits.
     payload: Option<Box<RawValue>>,
     #[serde(rename = "payloadBase64")]
     payload_base64: Option<String>,
     #[serde(default)]
-    class: Class,
+    retention: Retention,
     #[serde(default)]
     idempotency_key: String,
-    expected_position: Option<Position>,
+    expected_head: Option<Position>,
     #[serde(default)]
     exclude_connection_ids: Vec<String>,
     #[serde(default)]
     exclude_user_ids: Vec<String>,
     #[serde(default)]
     actor_user_id: String,
+    #[serde(default)]
+    required_features: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -47,13 +49,13 @@ enum Target {
 struct Everyone {}
 
 #[derive(Deserialize, Default)]
-enum Class {
-    #[serde(rename = "EVENT_CLASS_EPHEMERAL", alias = "ephemeral")]
+enum Retention {
+    #[serde(rename = "ephemeral", alias = "RETENTION_EPHEMERAL")]
     Ephemeral,
     #[default]
-    #[serde(rename = "EVENT_CLASS_RELIABLE", alias = "reliable")]
+    #[serde(rename = "reliable", alias = "RETENTION_RELIABLE")]
     Reliable,
-    #[serde(rename = "EVENT_CLASS_LAST_VALUE", alias = "last-value")]
+    #[serde(rename = "last_value", alias = "RETENTION_LAST_VALUE")]
     LastValue,
 }
 
@@ -72,16 +74,17 @@ impl Publish {
             payload: payload(self.payload, self.payload_base64)?,
             tenant: self.tenant,
             targets: self.targets.into_iter().map(Target::into_proto).collect(),
-            event: self.event,
-            class: self.class.into_proto().into(),
+            event_name: self.event_name,
+            retention: self.retention.into_proto().into(),
             idempotency_key: self.idempotency_key,
-            expected_position: self.expected_position.map(|position| v1::Position {
+            expected_head: self.expected_head.map(|position| v1::Position {
                 epoch: position.epoch,
                 offset: position.offset,
             }),
             exclude_connection_ids: self.exclude_connection_ids,
             exclude_user_ids: self.exclude_user_ids,
             actor_user_id: self.actor_user_id,
+            required_features: self.required_features,
         })
     }
 }
@@ -116,12 +119,12 @@ impl Target {
     }
 }
 
-impl Class {
-    const fn into_proto(self) -> v1::EventClass {
+impl Retention {
+    const fn into_proto(self) -> v1::Retention {
         match self {
-            Self::Ephemeral => v1::EventClass::Ephemeral,
-            Self::Reliable => v1::EventClass::Reliable,
-            Self::LastValue => v1::EventClass::LastValue,
+            Self::Ephemeral => v1::Retention::Ephemeral,
+            Self::Reliable => v1::Retention::Reliable,
+            Self::LastValue => v1::Retention::LastValue,
         }
     }
 }
@@ -137,7 +140,9 @@ struct PublishedTo {
     room: String,
     position: Option<Position>,
     duplicate: bool,
-    reached: u32,
+    /// Absent if not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reached: Option<u32>,
 }
 
 impl From<v1::PublishResponse> for Published {
@@ -170,7 +175,7 @@ pub(super) struct MembersPage {
     #[serde(default)]
     pub(super) tenant: String,
     #[serde(default, alias = "page_size")]
-    pub(super) page_size: u32,
+    pub(super) page_size: i32,
     #[serde(default, alias = "page_token")]
     pub(super) page_token: String,
     #[serde(default, alias = "counts_only")]
@@ -200,7 +205,7 @@ pub(super) struct Roster {
 #[serde(rename_all = "camelCase")]
 struct Member {
     user_id: String,
-    connections: u32,
+    connection_count: u32,
     /// As the client set it; it was checked then.
     state: Option<Box<RawValue>>,
     /// Milliseconds since the Unix epoch.
@@ -211,7 +216,7 @@ impl From<v1::ListMembersResponse> for Roster {
     fn from(response: v1::ListMembersResponse) -> Self {
         let members = response.members.into_iter().map(|member| Member {
             user_id: member.user_id,
-            connections: member.connections,
+            connection_count: member.connection_count,
             state: RawValue::from_string(member.state_json).ok(),
             join_time_ms: member
                 .join_time
@@ -259,9 +264,9 @@ pub(super) struct Error {
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
-    /// The room's position, in a version conflict.
+    /// The room's head, in a version conflict.
     #[serde(skip_serializing_if = "Option::is_none")]
-    current: Option<Position>,
+    head: Option<Position>,
 }
 
 impl From<&Refusal> for Error {
@@ -270,8 +275,8 @@ impl From<&Refusal> for Error {
             Refusal::Invalid { field, .. } if !field.is_empty() => Some(field.clone()),
             _ => None,
         };
-        let current = match refusal {
-            Refusal::VersionConflict { current, .. } => Some(crate::api::convert::position(*current).into()),
+        let head = match refusal {
+            Refusal::VersionConflict { head, .. } => Some(crate::api::convert::position(*head).into()),
             _ => None,
         };
         Self {
@@ -279,7 +284,7 @@ impl From<&Refusal> for Error {
             reason: refusal.reason(),
             message: refusal.message(),
             field,
-            current,
+            head,
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::api::config::HomeRooms;
 use crate::api::convert::{self, Claim, ClaimedEpoch};
 use crate::api::status::{Invalid, Refusal};
-use crate::event::{Class, EventId, EventName, Except, IdempotencyKey, Payload, Publish};
+use crate::event::{EventId, EventName, Except, IdempotencyKey, Payload, Publish, Retention};
 use crate::identity::{ConnectionId, UserId};
 use crate::proto::v1;
 use crate::proto::v1::target::Target as Wire;
@@ -30,7 +30,7 @@ pub(super) struct Draft {
     /// One for each target.
     pub(super) targets: Vec<Destination>,
     pub(super) name: EventName,
-    pub(super) class: Class,
+    pub(super) retention: Retention,
     pub(super) payload: Payload,
     pub(super) key: Option<IdempotencyKey>,
     pub(super) expected: Option<Claim>,
@@ -46,30 +46,31 @@ impl Draft {
         payload_bytes_max: usize,
         recent: &mut Recent,
     ) -> Result<Self, Refusal> {
+        convert::required(&request.required_features)?;
         let tenant = recent.tenant(&request.tenant)?;
         let (rooms, targets) = destinations(&tenant, &request.targets, homes, recent)?;
-        let name = recent.name(&request.event)?;
-        let class = convert::class_in(request.class)?;
+        let name = recent.name(&request.event_name)?;
+        let retention = convert::retention_in(request.retention)?;
         let direct = targets
             .iter()
             .any(|target| matches!(target, Destination::Connection(_)));
-        if direct && class != Class::Ephemeral {
+        if direct && retention != Retention::Ephemeral {
             let why = "must be ephemeral for a connection: nothing is kept for it";
-            return Err(Refusal::field("class", why));
+            return Err(Refusal::field("retention", why));
         }
-        let expected = request.expected_position.as_ref();
+        let expected = request.expected_head.as_ref();
         let expected = expected
-            .map(|position| Claim::parse("expected_position", position))
+            .map(|position| Claim::parse("expected_head", position))
             .transpose()?;
-        if expected.is_some() && (class == Class::Ephemeral || targets.len() != 1) {
-            let why = "needs exactly one room and a class with positions";
-            return Err(Refusal::field("expected_position", why));
+        if expected.is_some() && (retention == Retention::Ephemeral || targets.len() != 1) {
+            let why = "needs exactly one room and a retention with positions";
+            return Err(Refusal::field("expected_head", why));
         }
         Ok(Self {
             rooms,
             targets,
             name,
-            class,
+            retention,
             payload: convert::payload_in(request.payload, payload_bytes_max)?,
             key: key(&request.idempotency_key)?,
             expected,
@@ -91,7 +92,7 @@ impl Draft {
             room: self.rooms.swap_remove(0),
             id,
             name: self.name,
-            class: self.class,
+            retention: self.retention,
             payload: self.payload,
             actor: self.actor,
             except: self.except,
@@ -106,7 +107,7 @@ impl Draft {
             room: room.clone(),
             id,
             name: self.name.clone(),
-            class: self.class,
+            retention: self.retention,
             payload: self.payload.clone(),
             actor: self.actor.clone(),
             except: self.except.clone(),
@@ -145,7 +146,7 @@ impl Recent {
         if let Some(name) = self.name.as_ref().filter(|name| name.as_str() == text) {
             return Ok(name.clone());
         }
-        let name = EventName::parse(text).map_err(|error| Refusal::invalid(Invalid::EventName, "event", error))?;
+        let name = EventName::parse(text).map_err(|error| Refusal::invalid(Invalid::EventName, "event_name", error))?;
         Ok(self.name.insert(name).clone())
     }
 }

@@ -38,13 +38,14 @@ impl Shared {
             v1::Action::Presence => Some(Action::Presence),
             v1::Action::History => Some(Action::History),
             v1::Action::Publish => Some(Action::Publish(
-                EventName::parse(&request.event)
-                    .map_err(|error| Refusal::invalid(Invalid::EventName, "event", error))?,
+                EventName::parse(&request.event_name)
+                    .map_err(|error| Refusal::invalid(Invalid::EventName, "event_name", error))?,
             )),
-            v1::Action::Request => Some(Action::Request(
-                EventName::parse(&request.event)
-                    .map_err(|error| Refusal::invalid(Invalid::EventName, "event", error))?,
-            )),
+            v1::Action::Request => {
+                Some(Action::Request(EventName::parse(&request.method).map_err(|error| {
+                    Refusal::invalid(Invalid::EventName, "method", error)
+                })?))
+            }
         };
         let room = match &action {
             Some(Action::Request(_)) if request.room.is_empty() => Some(Room::nameless(&tenant)),
@@ -112,7 +113,7 @@ fn with_claims(tenant: Tenant, text: &str) -> Result<Identity, Refusal> {
     })
 }
 
-fn answer(allowed: bool, rule: Option<&str>, reason: &str) -> v1::ExplainResponse {
+fn answer(allowed: bool, rule: Option<&str>, message: &str) -> v1::ExplainResponse {
     let decision = if allowed {
         v1::Decision::Allow
     } else {
@@ -121,6 +122,6 @@ fn answer(allowed: bool, rule: Option<&str>, reason: &str) -> v1::ExplainRespons
     v1::ExplainResponse {
         decision: decision.into(),
         rule: rule.unwrap_or(DEFAULT_RULE).to_owned(),
-        reason: reason.to_owned(),
+        message: message.to_owned(),
     }
 }

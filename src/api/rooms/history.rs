@@ -43,7 +43,7 @@ impl Shared {
             permit: &permit,
             head: rooms.head(&permit).await?,
             bounds: ReadBounds {
-                events_max: page::size(request.page_size, PAGE_MAX),
+                events_max: page::size(request.page_size, PAGE_MAX)?,
                 bytes_max: PAGE_BYTES_MAX,
             },
         };
@@ -178,7 +178,7 @@ impl Reader<'_> {
         Ok(Refusal::PositionNotRetained {
             room: self.permit.room().clone(),
             oldest: oldest.first().and_then(|event| event.link).map(|link| link.position),
-            current: self.head,
+            head: self.head,
         })
     }
 

@@ -34,7 +34,7 @@ impl Shared {
                 ..v1::ListMembersResponse::default()
             });
         }
-        let size = page::size(request.page_size, PAGE_MAX);
+        let size = page::size(request.page_size, PAGE_MAX)?;
         let found = self.context.rooms.members(&permit, after.as_ref(), size).await;
         let next = found.next_after.map(|user| query.token(user.as_str().as_bytes()));
         Ok(v1::ListMembersResponse {
@@ -59,7 +59,7 @@ impl Shared {
         let after = query.cursor(&request.page_token, |name| {
             Room::parse(&tenant, std::str::from_utf8(name).ok()?).ok()
         })?;
-        let size = page::size(request.page_size, PAGE_MAX);
+        let size = page::size(request.page_size, PAGE_MAX)?;
         let mut rooms = self.context.rooms.rooms_of(&tenant, &user).await;
         rooms.retain(|(room, _)| after.as_ref().is_none_or(|after| room > after));
         let more = rooms.len() > size;
@@ -105,7 +105,7 @@ fn user_of(cursor: &[u8]) -> Option<UserId> {
 fn member(present: Present) -> v1::Member {
     v1::Member {
         user_id: present.user.as_str().to_owned(),
-        connections: present.connections,
+        connection_count: present.connections,
         state_json: present.state.map(|state| state.as_str().to_owned()).unwrap_or_default(),
         join_time: Some(convert::time(present.since)),
     }
@@ -114,7 +114,7 @@ fn member(present: Present) -> v1::Member {
 fn user_room(room: &Room, present: &Present) -> v1::UserRoom {
     v1::UserRoom {
         room: room.name().to_owned(),
-        connections: present.connections,
+        connection_count: present.connections,
         join_time: Some(convert::time(present.since)),
     }
 }

@@ -18,6 +18,7 @@ impl Shared {
     ) -> Result<v1::JoinRoomResponse, Refusal> {
         use v1::join_room_request::Member;
         let permit = permit(caller, Scope::Manage, &request.tenant, &request.room, Action::Join)?;
+        convert::required(&request.required_features)?;
         let tenant = convert::tenant(&request.tenant)?;
         let who = match &request.member {
             Some(Member::UserId(user)) => of_user(tenant, user)?,
@@ -30,8 +31,8 @@ impl Shared {
         }
         let head = self.context.rooms.head(&permit).await?;
         Ok(v1::JoinRoomResponse {
-            connections_joined: joined.connections,
-            position: Some(convert::position(head)),
+            joined_connection_count: joined.connections,
+            head: Some(convert::position(head)),
         })
     }
 
@@ -48,10 +49,10 @@ impl Shared {
             Some(Member::ConnectionId(connection)) => of_connection(tenant, connection)?,
             None => return Err(nobody("member")),
         };
-        convert::told("reason", &request.reason, 128)?;
+        let notice = convert::notice(&request.reason, &request.message)?;
         let everywhere = &self.context.everywhere;
-        let connections_left = everywhere.leave(&who, permit.room(), &request.reason).await?;
-        Ok(v1::LeaveRoomResponse { connections_left })
+        let left_connection_count = everywhere.leave(&who, permit.room(), &notice).await?;
+        Ok(v1::LeaveRoomResponse { left_connection_count })
     }
 
     pub(super) async fn disconnect(
@@ -63,7 +64,8 @@ impl Shared {
         caller.check_scope(Scope::Manage)?;
         let tenant = convert::tenant(&request.tenant)?;
         caller.check(Scope::Manage, tenant.as_str())?;
-        convert::told("reason", &request.reason, 100)?;
+        convert::required(&request.required_features)?;
+        let notice = convert::notice(&request.reason, &request.message)?;
         let who = match &request.session {
             Some(Session::UserId(user)) => of_user(tenant, user)?,
             Some(Session::ConnectionId(connection)) => of_connection(tenant, connection)?,
@@ -74,15 +76,13 @@ impl Shared {
         } else {
             CloseReason::Kicked
         };
-        let connections_closed = self
-            .context
-            .everywhere
-            .disconnect(&who, reason, &request.reason)
-            .await?;
-        if connections_closed == 0 && matches!(who, Who::Connection(..)) {
+        let closed_connection_count = self.context.everywhere.disconnect(&who, reason, &notice).await?;
+        if closed_connection_count == 0 && matches!(who, Who::Connection(..)) {
             return Err(Refusal::ConnectionNotFound);
         }
-        Ok(v1::DisconnectResponse { connections_closed })
+        Ok(v1::DisconnectResponse {
+            closed_connection_count,
+        })
     }
 
     /// A connection that the tenant has.

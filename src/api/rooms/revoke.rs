@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::api::credentials::{Caller, Scope};
 use crate::api::status::{Invalid, Refusal};
 use crate::api::{Shared, convert};
+use crate::identity::UserId;
 use crate::policy::{Revocation, RevocationScope};
 use crate::proto::v1;
 use crate::room::{RoomGlob, Tenant};
@@ -22,19 +23,58 @@ impl Shared {
         caller.check_scope(Scope::Manage)?;
         let tenant = convert::tenant(&request.tenant)?;
         caller.check(Scope::Manage, tenant.as_str())?;
+        convert::required(&request.required_features)?;
         let revocation = Revocation {
-            user: convert::user("user_id", &request.user_id)?,
+            user: subject(request.subject.as_ref())?,
             scope: scope(&tenant, request.scope.as_ref())?,
             tenant,
         };
+        if request.issued_before.is_some() {
+            return Err(Refusal::Unimplemented("issued_before"));
+        }
         let ttl = ttl(request.ttl)?;
-        convert::told("reason", &request.reason, 100)?;
-        let revoked = self.context.everywhere.revoke(revocation, ttl, &request.reason).await?;
+        let notice = convert::notice(&request.reason, &request.message)?;
+        let revoked = self.context.everywhere.revoke(revocation, ttl, &notice).await?;
         Ok(v1::RevokeResponse {
+            revocation_id: String::new(),
             confirmed_node_ids: revoked.confirmed,
             unconfirmed_node_ids: revoked.unconfirmed,
-            memberships_removed: revoked.memberships,
+            removed_membership_count: revoked.memberships,
         })
+    }
+
+    #[expect(clippy::unused_async, reason = "as every method, and it will wait for nodes")]
+    pub(super) async fn restore(
+        &self,
+        caller: &Caller,
+        request: v1::RestoreRequest,
+    ) -> Result<v1::RestoreResponse, Refusal> {
+        caller.check_scope(Scope::Manage)?;
+        let tenant = convert::tenant(&request.tenant)?;
+        caller.check(Scope::Manage, tenant.as_str())?;
+        Err(Refusal::Unimplemented("restore"))
+    }
+
+    #[expect(clippy::unused_async, reason = "as every method")]
+    pub(super) async fn list_revocations(
+        &self,
+        caller: &Caller,
+        request: v1::ListRevocationsRequest,
+    ) -> Result<v1::ListRevocationsResponse, Refusal> {
+        caller.check_scope(Scope::Read)?;
+        let tenant = convert::tenant(&request.tenant)?;
+        caller.check(Scope::Read, tenant.as_str())?;
+        Err(Refusal::Unimplemented("list_revocations"))
+    }
+}
+
+fn subject(subject: Option<&v1::revoke_request::Subject>) -> Result<UserId, Refusal> {
+    use v1::revoke_request::Subject;
+    match subject {
+        Some(Subject::UserId(user)) => convert::user("user_id", user),
+        Some(Subject::ConnectionId(_)) => Err(Refusal::Unimplemented("revoke of a connection")),
+        Some(Subject::TokenId(_)) => Err(Refusal::Unimplemented("revoke of a token")),
+        None => Err(Refusal::field("subject", "a user, a connection or a token is required")),
     }
 }
 

@@ -19,6 +19,7 @@ impl Refusal {
             Self::KeyReused { room, stored } => {
                 vec![("room", room.name().into()), ("rooms_stored", stored.to_string())]
             }
+            Self::UnsupportedFeature(feature) => vec![("feature", feature.clone())],
             Self::UnknownOutcome { stored, .. } if *stored > 0 => vec![("rooms_stored", stored.to_string())],
             _ => Vec::new(),
         }
@@ -36,19 +37,19 @@ impl Refusal {
                     }],
                 },
             )],
-            Self::VersionConflict { room, current } => vec![ours(
+            Self::VersionConflict { room, head } => vec![ours(
                 "VersionConflict",
                 &v1::VersionConflict {
                     room: room.name().to_owned(),
-                    current: Some(convert::position(*current)),
+                    head: Some(convert::position(*head)),
                 },
             )],
-            Self::PositionNotRetained { room, oldest, current } => vec![ours(
+            Self::PositionNotRetained { room, oldest, head } => vec![ours(
                 "PositionNotRetained",
                 &v1::PositionNotRetained {
                     room: room.name().to_owned(),
                     oldest: oldest.map(convert::position),
-                    current: Some(convert::position(*current)),
+                    head: Some(convert::position(*head)),
                 },
             )],
             Self::RateLimited { service, retry_after } => vec![retry(*retry_after), quota(service)],

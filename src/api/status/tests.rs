@@ -13,7 +13,7 @@ use crate::room::Tenant;
 /// One of each refusal.
 fn every_refusal() -> Vec<Refusal> {
     let room = Room::parse(&Tenant::parse("a").unwrap(), "r").unwrap();
-    let current = Position {
+    let head = Position {
         epoch: Epoch::from_bits(1),
         offset: Offset(7),
     };
@@ -32,12 +32,12 @@ fn every_refusal() -> Vec<Refusal> {
         },
         Refusal::VersionConflict {
             room: room.clone(),
-            current,
+            head,
         },
         Refusal::PositionNotRetained {
             room,
             oldest: None,
-            current,
+            head,
         },
         Refusal::NoHomeRoom("user"),
         Refusal::RoomLimit,
@@ -56,6 +56,7 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::Draining,
         Refusal::DeadlineExceeded,
         Refusal::Unimplemented("watch.cursor"),
+        Refusal::UnsupportedFeature("targets.except_rooms".to_owned()),
         Refusal::Internal,
     ]);
     all

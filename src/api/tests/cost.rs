@@ -33,7 +33,7 @@ struct Echo;
 #[tonic::async_trait]
 impl PublishService for Echo {
     async fn publish(&self, request: Request<v1::PublishRequest>) -> Result<Response<v1::PublishResponse>, Status> {
-        let room = request.into_inner().event;
+        let room = request.into_inner().event_name;
         let results = vec![v1::PublishResult {
             room,
             ..v1::PublishResult::default()

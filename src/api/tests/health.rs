@@ -20,6 +20,9 @@ async fn health_is_told_without_a_credential_and_follows_the_node() {
             "",
             "roomcast.v1.PublishService",
             "roomcast.v1.RoomService",
+            "roomcast.v1.UserService",
+            "roomcast.v1.ConnectionService",
+            "roomcast.v1.AccessService",
             "roomcast.v1.WatchService",
         ] {
             let answer = client.check(request(service)).await.unwrap().into_inner();
@@ -59,13 +62,16 @@ macro_rules! reflects {
             for name in [
                 "roomcast.v1.PublishService",
                 "roomcast.v1.RoomService",
+                "roomcast.v1.UserService",
+                "roomcast.v1.ConnectionService",
+                "roomcast.v1.AccessService",
                 "roomcast.v1.WatchService",
                 "grpc.health.v1.Health",
             ] {
                 assert!(names.contains(&name), "{name} is not in {names:?}");
             }
             assert!(
-                !names.contains(&"roomcast.v1.AuthorizerService"),
+                !names.contains(&"roomcast.backend.v1.AuthorizerService"),
                 "backends serve it, not the gateway"
             );
             let symbol = MessageRequest::FileContainingSymbol("roomcast.v1.VersionConflict".to_owned());

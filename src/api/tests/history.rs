@@ -78,15 +78,19 @@ async fn an_event_is_read_as_it_was_published() {
     let api = Api::start().await;
     let mut request = event();
     request.actor_user_id = "ada".to_owned();
-    request.class = v1::EventClass::LastValue.into();
+    request.retention = v1::Retention::LastValue.into();
     api.publisher().await.publish(request.clone()).await.unwrap();
     let page = api.steward().await.list_history(history()).await.unwrap().into_inner();
     let read = &page.events[0];
     assert_eq!(
-        (read.name.as_str(), read.room.as_str(), read.actor_user_id.as_str()),
+        (
+            read.event_name.as_str(),
+            read.room.as_str(),
+            read.actor_user_id.as_str()
+        ),
         ("greeting", "r", "ada")
     );
-    assert_eq!((&read.payload, read.class), (&request.payload, request.class));
+    assert_eq!((&read.payload, read.retention), (&request.payload, request.retention));
     assert_eq!((&read.position, read.id.len()), (&page.head, 32));
     assert!(read.publish_time.is_some());
 }
@@ -139,7 +143,7 @@ async fn what_is_no_longer_all_there_is_refused_whole() {
         );
         let retained: v1::PositionNotRetained = detail(&status, "roomcast.v1.PositionNotRetained");
         assert_eq!(
-            (retained.oldest.as_ref(), retained.current.as_ref()),
+            (retained.oldest.as_ref(), retained.head.as_ref()),
             (Some(&at[3]), Some(&at[4]))
         );
         request.after = Some(at[2].clone());

@@ -38,9 +38,9 @@ async fn curl_can_publish_and_see_members_and_stats() {
     let body = json!({
         "tenant": "a",
         "targets": [{"room": "a/b c"}, {"userId": "ada"}, {"everyone": {}}],
-        "event": "greeting",
+        "eventName": "greeting",
         "payload": {"text": "hello", "n": 12_345_678_901_234_567_890_u64},
-        "class": "last-value",
+        "retention": "last_value",
         "idempotencyKey": "k",
     });
     let (status, _, first) = call(&api, "POST", "/v1/publish", ROOT, &body.to_string()).await;
@@ -99,7 +99,7 @@ async fn the_mirror_relays_numbers_of_any_size_digit_by_digit() {
 async fn the_mirror_refuses_as_grpc_does() {
     let api = Api::start().await;
     let event = |changes: Value| {
-        let mut event = json!({"tenant": "a", "targets": [{"room": "r"}], "event": "e", "payload": 1});
+        let mut event = json!({"tenant": "a", "targets": [{"room": "r"}], "eventName": "e", "payload": 1});
         event
             .as_object_mut()
             .unwrap()
@@ -239,7 +239,7 @@ async fn the_mirror_refuses_as_grpc_does() {
     }
     // A conflict tells the position, as the detail of gRPC does.
     let (_, _, first) = call(&api, "POST", "/v1/publish", ROOT, &event(json!({}))).await;
-    let stale = event(json!({"expectedPosition": {"offset": 0}}));
+    let stale = event(json!({"expectedHead": {"offset": 0}}));
     let (status, _, conflict) = call(&api, "POST", "/v1/publish", ROOT, &stale).await;
-    assert_eq!((status, &conflict["current"]), (409, &first["results"][0]["position"]));
+    assert_eq!((status, &conflict["head"]), (409, &first["results"][0]["position"]));
 }

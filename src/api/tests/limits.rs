@@ -87,7 +87,7 @@ async fn a_deadline_that_passes_leaves_the_outcome_unknown() {
     api.shard.stop();
     let connection = api.shard.connect("a", "ada");
     let mut request = event();
-    request.class = v1::EventClass::Ephemeral.into();
+    request.retention = v1::Retention::Ephemeral.into();
     request.targets = vec![v1::Target {
         target: Some(v1::target::Target::ConnectionId(connection.to_string())),
     }];
@@ -119,7 +119,7 @@ async fn a_deadline_above_the_maximum_is_shortened_to_it() {
         timeout: Some(Duration::from_secs(3600)),
         ..Caller::with(ROOT)
     };
-    let status = api.steward_of(caller).await.disconnect(request).await.unwrap_err();
+    let status = api.connections_of(caller).await.disconnect(request).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded);
 }
 

@@ -23,8 +23,11 @@ async fn a_publish_answers_position_and_members_reached() {
     second.exclude_connection_ids = vec![bob.connection.to_string()];
     let second = publisher.publish(second).await.unwrap().into_inner();
     let (first, second) = (&first.results[0], &second.results[0]);
-    assert_eq!((first.room.as_str(), first.reached, first.duplicate), ("r", 2, false));
-    assert_eq!(second.reached, 1);
+    assert_eq!(
+        (first.room.as_str(), first.reached, first.duplicate),
+        ("r", Some(2), false)
+    );
+    assert_eq!(second.reached, Some(1));
     let (first, second) = (first.position.as_ref().unwrap(), second.position.as_ref().unwrap());
     assert!(first.epoch == second.epoch && first.offset < second.offset);
 }
@@ -35,7 +38,7 @@ async fn a_room_nobody_is_in_answers_zero_and_counts() {
     let mut publisher = api.publisher().await;
     let first = publisher.publish(event()).await.unwrap().into_inner().results.remove(0);
     let second = publisher.publish(event()).await.unwrap().into_inner().results.remove(0);
-    assert_eq!((first.reached, second.reached), (0, 0));
+    assert_eq!((first.reached, second.reached), (Some(0), Some(0)));
     assert!(first.position.unwrap().offset < second.position.unwrap().offset);
 }
 
@@ -43,7 +46,7 @@ async fn a_room_nobody_is_in_answers_zero_and_counts() {
 async fn an_ephemeral_event_has_no_position() {
     let api = Api::start().await;
     let mut request = event();
-    request.class = v1::EventClass::Ephemeral.into();
+    request.retention = v1::Retention::Ephemeral.into();
     let response = api.publisher().await.publish(request).await.unwrap().into_inner();
     assert_eq!(response.results[0].position, None);
 }
@@ -69,7 +72,7 @@ async fn a_repeated_key_answers_the_first_position_and_another_body_is_refused()
         .results
         .remove(0);
     assert!(again.duplicate && !first.duplicate);
-    assert_eq!((again.position, again.reached), (first.position, 0));
+    assert_eq!((again.position, again.reached), (first.position, None));
     request.payload = json("{\"text\":\"other\"}");
     let status = publisher.publish(request).await.unwrap_err();
     let (code, reason, _) = refusal(&status);
@@ -89,7 +92,7 @@ async fn of_two_racing_publishers_one_wins_and_the_other_learns_the_position() {
         .remove(0)
         .position;
     let mut request = event();
-    request.expected_position = head;
+    request.expected_head = head;
     let (mut one, mut other) = (publisher.clone(), publisher.clone());
     let (left, right) = tokio::join!(one.publish(request.clone()), other.publish(request));
     let (won, lost) = if left.is_ok() { (left, right) } else { (right, left) };
@@ -98,11 +101,11 @@ async fn of_two_racing_publishers_one_wins_and_the_other_learns_the_position() {
     let (code, reason, _) = refusal(&status);
     assert_eq!((code, reason.as_str()), (Code::Aborted, "VERSION_CONFLICT"));
     let conflict: v1::VersionConflict = detail(&status, "roomcast.v1.VersionConflict");
-    assert_eq!((conflict.room.as_str(), conflict.current), ("r", newest));
+    assert_eq!((conflict.room.as_str(), conflict.head), ("r", newest));
 }
 
 #[tokio::test]
-async fn an_expected_position_of_another_epoch_is_a_conflict() {
+async fn an_expected_head_of_another_epoch_is_a_conflict() {
     let api = Api::start().await;
     let mut publisher = api.publisher().await;
     let mut head = publisher
@@ -117,13 +120,13 @@ async fn an_expected_position_of_another_epoch_is_a_conflict() {
     for epoch in ["0000000000000000", "never written by a bus"] {
         head.epoch = epoch.to_owned();
         let mut request = event();
-        request.expected_position = Some(head.clone());
+        request.expected_head = Some(head.clone());
         let status = publisher.publish(request).await.unwrap_err();
         assert_eq!(refusal(&status).1, "VERSION_CONFLICT");
     }
     head.epoch = String::new();
     let mut request = event();
-    request.expected_position = Some(head);
+    request.expected_head = Some(head);
     publisher.publish(request).await.unwrap();
 }
 
@@ -189,10 +192,14 @@ async fn one_connection_is_sent_to_directly() {
     let status = publisher.publish(request.clone()).await.unwrap_err();
     assert_eq!(
         refusal(&status),
-        (Code::InvalidArgument, "INVALID_FIELD".to_owned(), "class".to_owned())
+        (
+            Code::InvalidArgument,
+            "INVALID_FIELD".to_owned(),
+            "retention".to_owned()
+        )
     );
 
-    request.class = v1::EventClass::Ephemeral.into();
+    request.retention = v1::Retention::Ephemeral.into();
     let result = publisher
         .publish(request.clone())
         .await
@@ -200,7 +207,10 @@ async fn one_connection_is_sent_to_directly() {
         .into_inner()
         .results
         .remove(0);
-    assert_eq!((result.reached, result.position, result.room.as_str()), (1, None, ""));
+    assert_eq!(
+        (result.reached, result.position, result.room.as_str()),
+        (Some(1), None, "")
+    );
     let sent = api.shard.sent.lock().unwrap().clone();
     assert_eq!(sent.len(), 1);
     assert_eq!(
@@ -212,7 +222,7 @@ async fn one_connection_is_sent_to_directly() {
     let spared = publisher.publish(request.clone()).await.unwrap().into_inner();
     assert_eq!(
         (spared.results[0].reached, api.shard.sent.lock().unwrap().len()),
-        (0, 1)
+        (Some(0), 1)
     );
 
     // The same connection does not exist in another tenant.
@@ -269,13 +279,17 @@ async fn every_unacceptable_field_is_named() {
             "targets[0].connection_id",
             change(|r| r.targets = vec![to(Target::ConnectionId("1".to_owned()))]),
         ),
-        ("INVALID_EVENT_NAME", "event", change(|r| r.event.clear())),
+        ("INVALID_EVENT_NAME", "event_name", change(|r| r.event_name.clear())),
         (
             "INVALID_EVENT_NAME",
-            "event",
-            change(|r| r.event = "connect".to_owned()),
+            "event_name",
+            change(|r| r.event_name = "connect".to_owned()),
         ),
-        ("INVALID_EVENT_NAME", "event", change(|r| r.event = "e".repeat(129))),
+        (
+            "INVALID_EVENT_NAME",
+            "event_name",
+            change(|r| r.event_name = "e".repeat(129)),
+        ),
         ("INVALID_PAYLOAD", "payload", change(|r| r.payload = None)),
         ("INVALID_PAYLOAD", "payload.json", change(|r| r.payload = json("{"))),
         (
@@ -298,7 +312,7 @@ async fn every_unacceptable_field_is_named() {
             "idempotency_key",
             change(|r| r.idempotency_key = "k".repeat(65)),
         ),
-        ("INVALID_FIELD", "class", change(|r| r.class = 9)),
+        ("INVALID_FIELD", "retention", change(|r| r.retention = 9)),
         (
             "INVALID_FIELD",
             "exclude_connection_ids[0]",
@@ -316,9 +330,9 @@ async fn every_unacceptable_field_is_named() {
         ),
         (
             "INVALID_FIELD",
-            "expected_position.offset",
+            "expected_head.offset",
             change(|r| {
-                r.expected_position = Some(v1::Position {
+                r.expected_head = Some(v1::Position {
                     epoch: String::new(),
                     offset: 1 << 53,
                 });
@@ -326,9 +340,9 @@ async fn every_unacceptable_field_is_named() {
         ),
         (
             "INVALID_FIELD",
-            "expected_position",
+            "expected_head",
             change(|r| {
-                r.expected_position = Some(v1::Position::default());
+                r.expected_head = Some(v1::Position::default());
                 r.targets.push(to_room("s"));
             }),
         ),

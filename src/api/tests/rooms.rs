@@ -1,8 +1,8 @@
-//! `RoomService` apart from history: members, orders, revocations, explanations.
+//! Every unary service but `PublishService`, apart from history: members, orders, revocations, explanations.
 
 use tonic::Code;
 
-use super::support::{Api, Caller, Setup, refusal, room, token};
+use super::support::{Api, Caller, ROOT, Setup, refusal, room, token};
 use crate::api::{Config, Credentials, Scope};
 use crate::policy::{Action, Policy as _, Question};
 use crate::proto::v1;
@@ -32,7 +32,7 @@ async fn members_are_counted_per_user_and_listed_in_pages() {
     let listed: Vec<_> = first
         .members
         .iter()
-        .map(|m| (m.user_id.as_str(), m.connections))
+        .map(|m| (m.user_id.as_str(), m.connection_count))
         .collect();
     assert_eq!(listed, [("ada", 2), ("bob", 1)]);
     assert!(first.members[0].join_time.is_some());
@@ -55,6 +55,17 @@ async fn members_are_counted_per_user_and_listed_in_pages() {
         );
         assert_eq!(refusal(&status), expected);
     }
+    let mut negative = members_of("r");
+    negative.page_size = -1;
+    let status = steward.list_members(negative).await.unwrap_err();
+    assert_eq!(
+        refusal(&status),
+        (
+            Code::InvalidArgument,
+            "INVALID_FIELD".to_owned(),
+            "page_size".to_owned()
+        )
+    );
     let mut counts = members_of("r");
     counts.counts_only = true;
     let counts = steward.list_members(counts).await.unwrap().into_inner();
@@ -76,25 +87,29 @@ async fn rooms_of_a_user_are_listed_in_pages_with_all_its_connections() {
     for name in ["r2", "r1", "r3", "r1"] {
         api.enter(name, "ada");
     }
-    let mut steward = api.steward().await;
+    let mut users = api.users_of(Caller::with(ROOT)).await;
     let mut request = v1::ListUserRoomsRequest {
         tenant: "a".to_owned(),
         user_id: "ada".to_owned(),
         page_size: 2,
         ..v1::ListUserRoomsRequest::default()
     };
-    let first = steward.list_user_rooms(request.clone()).await.unwrap().into_inner();
-    let listed: Vec<_> = first.rooms.iter().map(|r| (r.room.as_str(), r.connections)).collect();
+    let first = users.list_user_rooms(request.clone()).await.unwrap().into_inner();
+    let listed: Vec<_> = first
+        .rooms
+        .iter()
+        .map(|r| (r.room.as_str(), r.connection_count))
+        .collect();
     assert_eq!(listed, [("r1", 2), ("r2", 1)]);
     assert_eq!(first.connection_count, 4);
     request.page_token = first.next_page_token;
-    let second = steward.list_user_rooms(request.clone()).await.unwrap().into_inner();
+    let second = users.list_user_rooms(request.clone()).await.unwrap().into_inner();
     assert_eq!((second.rooms.len(), second.rooms[0].room.as_str()), (1, "r3"));
     assert_eq!(second.next_page_token, "");
 
     request.tenant = "b".to_owned();
     request.page_token.clear();
-    let elsewhere = steward.list_user_rooms(request).await.unwrap().into_inner();
+    let elsewhere = users.list_user_rooms(request).await.unwrap().into_inner();
     assert_eq!((elsewhere.rooms.len(), elsewhere.connection_count), (0, 0));
 }
 
@@ -133,10 +148,11 @@ async fn a_backend_joins_and_removes_connections() {
         tenant: "a".to_owned(),
         room: "r".to_owned(),
         member: Some(Member::UserId("ada".to_owned())),
+        ..v1::JoinRoomRequest::default()
     };
     let joined = steward.join_room(join.clone()).await.unwrap().into_inner();
-    assert_eq!(joined.connections_joined, 2);
-    assert!(joined.position.is_some());
+    assert_eq!(joined.joined_connection_count, 2);
+    assert!(joined.head.is_some());
     join.member = Some(Member::ConnectionId(connection.to_string()));
     assert_eq!(
         steward
@@ -144,7 +160,7 @@ async fn a_backend_joins_and_removes_connections() {
             .await
             .unwrap()
             .into_inner()
-            .connections_joined,
+            .joined_connection_count,
         1
     );
     // The same connection does not exist in another tenant.
@@ -158,7 +174,7 @@ async fn a_backend_joins_and_removes_connections() {
             .await
             .unwrap()
             .into_inner()
-            .connections_joined,
+            .joined_connection_count,
         0
     );
     join.member = None;
@@ -169,6 +185,7 @@ async fn a_backend_joins_and_removes_connections() {
         room: "r".to_owned(),
         member: Some(v1::leave_room_request::Member::UserId("ada".to_owned())),
         reason: "moved".to_owned(),
+        message: "The room has moved.".to_owned(),
     };
     assert_eq!(
         steward
@@ -176,14 +193,23 @@ async fn a_backend_joins_and_removes_connections() {
             .await
             .unwrap()
             .into_inner()
-            .connections_left,
+            .left_connection_count,
         2
     );
-    let mut long = leave;
-    long.reason = "x".repeat(129);
-    assert_eq!(refusal(&steward.leave_room(long).await.unwrap_err()).2, "reason");
+    for (reason, message, field) in [
+        ("Not a word", String::new(), "reason"),
+        ("", "x".repeat(101), "message"),
+        ("", "two\nlines".to_owned(), "message"),
+    ] {
+        let mut wrong = leave.clone();
+        (wrong.reason, wrong.message) = (reason.to_owned(), message);
+        assert_eq!(refusal(&steward.leave_room(wrong).await.unwrap_err()).2, field);
+    }
     let orders = api.shard.orders.lock().unwrap().clone();
-    assert_eq!(orders, ["join r", "join r", "join r", "leave r moved"]);
+    assert_eq!(
+        orders,
+        ["join r", "join r", "join r", "leave r moved: The room has moved."]
+    );
 }
 
 #[tokio::test]
@@ -195,6 +221,7 @@ async fn a_connection_that_cannot_be_joined_is_an_error() {
         tenant: "a".to_owned(),
         room: "r".to_owned(),
         member: Some(v1::join_room_request::Member::ConnectionId(connection.to_string())),
+        ..v1::JoinRoomRequest::default()
     };
     let status = api.steward().await.join_room(join).await.unwrap_err();
     assert_eq!(
@@ -208,12 +235,14 @@ async fn a_backend_disconnects_for_now_or_for_good() {
     use v1::disconnect_request::Session;
     let api = Api::start().await;
     let connection = api.shard.connect("a", "ada");
-    let mut steward = api.steward().await;
+    let mut steward = api.connections_of(Caller::with(ROOT)).await;
     let mut request = v1::DisconnectRequest {
         tenant: "a".to_owned(),
         session: Some(Session::UserId("ada".to_owned())),
         reason: "maintenance".to_owned(),
+        message: "Back in a minute.".to_owned(),
         may_reconnect: true,
+        ..v1::DisconnectRequest::default()
     };
     assert_eq!(
         steward
@@ -221,7 +250,7 @@ async fn a_backend_disconnects_for_now_or_for_good() {
             .await
             .unwrap()
             .into_inner()
-            .connections_closed,
+            .closed_connection_count,
         1
     );
     request.session = Some(Session::ConnectionId(connection.to_string()));
@@ -232,14 +261,17 @@ async fn a_backend_disconnects_for_now_or_for_good() {
             .await
             .unwrap()
             .into_inner()
-            .connections_closed,
+            .closed_connection_count,
         1
     );
     request.tenant = "b".to_owned();
     let status = steward.disconnect(request).await.unwrap_err();
     assert_eq!(refusal(&status).1, "CONNECTION_NOT_FOUND");
     let orders = api.shard.orders.lock().unwrap().clone();
-    let expected = ["disconnect disconnected maintenance", "disconnect kicked maintenance"];
+    let expected = [
+        "disconnect disconnected maintenance: Back in a minute.",
+        "disconnect kicked maintenance: Back in a minute.",
+    ];
     assert_eq!(orders[..2], expected);
 }
 
@@ -248,13 +280,15 @@ async fn a_revocation_reaches_the_policy_and_every_membership() {
     use v1::revoke_request::Scope as Revoked;
     let api = Api::start().await;
     let connection = api.shard.connect("a", "ada");
-    let mut steward = api.steward().await;
+    let mut steward = api.access().await;
     let request = v1::RevokeRequest {
         tenant: "a".to_owned(),
-        user_id: "ada".to_owned(),
+        subject: Some(v1::revoke_request::Subject::UserId("ada".to_owned())),
         scope: Some(Revoked::RoomPattern("project:*".to_owned())),
         ttl: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
-        reason: "left the company".to_owned(),
+        reason: "left".to_owned(),
+        message: "left the company".to_owned(),
+        ..v1::RevokeRequest::default()
     };
     let question = || Question {
         identity: api.shard.identity(connection),
@@ -268,7 +302,7 @@ async fn a_revocation_reaches_the_policy_and_every_membership() {
         (revoked.confirmed_node_ids, revoked.unconfirmed_node_ids),
         (vec!["node-1".to_owned()], vec![])
     );
-    assert_eq!(revoked.memberships_removed, 3);
+    assert_eq!(revoked.removed_membership_count, 3);
     assert!(api.policy.authorize(question()).await.is_err());
 
     let mut everything = request.clone();
@@ -278,8 +312,8 @@ async fn a_revocation_reaches_the_policy_and_every_membership() {
     assert_eq!(
         orders,
         [
-            "revoke Pattern(\"project:*\") left the company",
-            "revoke Everything left the company"
+            "revoke Pattern(\"project:*\") left: left the company",
+            "revoke Everything left: left the company"
         ]
     );
 
@@ -303,13 +337,13 @@ async fn explain_names_the_rule_that_decides() {
     use v1::explain_request::Subject;
     let api = Api::start().await;
     let connection = api.shard.connect("a", "ada");
-    let mut steward = api.steward().await;
+    let mut steward = api.access().await;
     let ask = |subject: Subject, action: v1::Action, room: &str| v1::ExplainRequest {
         tenant: "a".to_owned(),
         subject: Some(subject),
         action: action.into(),
         room: room.to_owned(),
-        event: String::new(),
+        ..v1::ExplainRequest::default()
     };
     let claims = |text: &str| Subject::ClaimsJson(text.to_owned());
     let member = claims(r#"{"sub":"ada","projects":["7"]}"#);
@@ -344,7 +378,7 @@ async fn explain_names_the_rule_that_decides() {
             (decision, rule),
             "{request:?}"
         );
-        assert!(!explained.reason.is_empty());
+        assert!(!explained.message.is_empty());
     }
     let refused = steward
         .explain(ask(member.clone(), v1::Action::Connect, ""))
@@ -355,7 +389,7 @@ async fn explain_names_the_rule_that_decides() {
 
     let wrong = [
         (ask(member.clone(), v1::Action::Unspecified, "r"), "INVALID_FIELD"),
-        (ask(member.clone(), v1::Action::Request, "r"), "UNIMPLEMENTED_FEATURE"),
+        (ask(member.clone(), v1::Action::Request, "r"), "INVALID_EVENT_NAME"),
         (ask(member.clone(), v1::Action::Join, ""), "INVALID_ROOM"),
         (ask(member.clone(), v1::Action::Publish, "r"), "INVALID_EVENT_NAME"),
         (ask(claims("[]"), v1::Action::Join, "r"), "INVALID_FIELD"),
@@ -383,26 +417,31 @@ async fn every_method_checks_scope_and_tenant() {
     })
     .await;
     for (name, reason) in [("publisher", "SCOPE_MISSING"), ("of-b", "TENANT_FORBIDDEN")] {
-        let mut steward = api.steward_of(Caller::with(name)).await;
+        let mut rooms = api.steward_of(Caller::with(name)).await;
+        let mut users = api.users_of(Caller::with(name)).await;
+        let mut connections = api.connections_of(Caller::with(name)).await;
+        let mut access = api.access_of(Caller::with(name)).await;
         macro_rules! refused {
-            ($($method:ident $request:ident),*) => {
+            ($($client:ident.$method:ident $request:ident),*) => {
                 $({
                     let request = v1::$request { tenant: "a".to_owned(), ..v1::$request::default() };
-                    let status = steward.$method(request).await.unwrap_err();
+                    let status = $client.$method(request).await.unwrap_err();
                     assert_eq!((status.code(), &*refusal(&status).1), (Code::PermissionDenied, reason));
                 })*
             };
         }
         refused!(
-            join_room JoinRoomRequest,
-            leave_room LeaveRoomRequest,
-            list_members ListMembersRequest,
-            list_user_rooms ListUserRoomsRequest,
-            get_room_stats GetRoomStatsRequest,
-            list_history ListHistoryRequest,
-            disconnect DisconnectRequest,
-            revoke RevokeRequest,
-            explain ExplainRequest
+            rooms.join_room JoinRoomRequest,
+            rooms.leave_room LeaveRoomRequest,
+            rooms.list_members ListMembersRequest,
+            rooms.get_room_stats GetRoomStatsRequest,
+            rooms.list_history ListHistoryRequest,
+            users.list_user_rooms ListUserRoomsRequest,
+            connections.disconnect DisconnectRequest,
+            access.revoke RevokeRequest,
+            access.restore RestoreRequest,
+            access.list_revocations ListRevocationsRequest,
+            access.explain ExplainRequest
         );
     }
 }

@@ -25,8 +25,11 @@ use crate::policy::RulePolicy;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::{self, Member, Presence as _};
 use crate::proto::v1;
+use crate::proto::v1::access_service_client::AccessServiceClient;
+use crate::proto::v1::connection_service_client::ConnectionServiceClient;
 use crate::proto::v1::publish_service_client::PublishServiceClient;
 use crate::proto::v1::room_service_client::RoomServiceClient;
+use crate::proto::v1::user_service_client::UserServiceClient;
 use crate::room::{Room, RoomPattern, Tenant};
 use crate::rooms::Rooms;
 
@@ -167,6 +170,22 @@ impl Api {
         RoomServiceClient::with_interceptor(self.channel().await, caller)
     }
 
+    pub(super) async fn users_of(&self, caller: Caller) -> UserServiceClient<Authorized> {
+        UserServiceClient::with_interceptor(self.channel().await, caller)
+    }
+
+    pub(super) async fn connections_of(&self, caller: Caller) -> ConnectionServiceClient<Authorized> {
+        ConnectionServiceClient::with_interceptor(self.channel().await, caller)
+    }
+
+    pub(super) async fn access_of(&self, caller: Caller) -> AccessServiceClient<Authorized> {
+        AccessServiceClient::with_interceptor(self.channel().await, caller)
+    }
+
+    pub(super) async fn access(&self) -> AccessServiceClient<Authorized> {
+        self.access_of(Caller::with(ROOT)).await
+    }
+
     pub(super) async fn steward(&self) -> RoomServiceClient<Authorized> {
         self.steward_of(Caller::with(ROOT)).await
     }
@@ -232,7 +251,7 @@ pub(super) fn event() -> v1::PublishRequest {
     v1::PublishRequest {
         tenant: "a".to_owned(),
         targets: vec![to_room("r")],
-        event: "greeting".to_owned(),
+        event_name: "greeting".to_owned(),
         payload: json("{\"text\":\"hello\"}"),
         ..v1::PublishRequest::default()
     }

@@ -78,7 +78,7 @@ async fn other_origins_are_not_allowed_to_read() {
             "{head}"
         );
         // A form of another page needs no permission to be sent, so it must not be carried out.
-        let body = r#"{"tenant":"a","targets":[{"room":"r"}],"event":"e","payload":1}"#;
+        let body = r#"{"tenant":"a","targets":[{"room":"r"}],"eventName":"e","payload":1}"#;
         let form = format!(
             "POST /v1/publish HTTP/1.1\r\nhost: x\r\nconnection: close\r\norigin: {origin}\r\n\
              authorization: Bearer {ROOT}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{body}",

@@ -18,9 +18,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use super::*;
 use crate::event::IdempotencyKey;
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
-use crate::proto::v1::client_event_service_server::{ClientEventService, ClientEventServiceServer};
-use crate::proto::v1::handle_event_response::Outcome as EventOutcome;
-use crate::proto::v1::handle_request_response::Outcome as RequestOutcome;
+use crate::proto::backend::v1::answer_response::Outcome as RequestOutcome;
+use crate::proto::backend::v1::client_event_service_server::{ClientEventService, ClientEventServiceServer};
+use crate::proto::backend::v1::handle_response::Outcome as EventOutcome;
 use crate::room::Tenant;
 
 type Handling = dyn Fn(&str) -> Result<Option<EventOutcome>, Status> + Send + Sync;
@@ -28,8 +28,8 @@ type Handling = dyn Fn(&str) -> Result<Option<EventOutcome>, Status> + Send + Sy
 /// An application on a port of its own. It answers an event by the event's name, and remembers what it was sent.
 struct Application {
     handle: Box<Handling>,
-    events: Mutex<Vec<v1::HandleEventRequest>>,
-    requests: Mutex<Vec<v1::HandleRequestRequest>>,
+    events: Mutex<Vec<wire::HandleRequest>>,
+    requests: Mutex<Vec<wire::AnswerRequest>>,
     metadata: Mutex<MetadataMap>,
     arrived: Notify,
 }
@@ -38,26 +38,20 @@ struct Shared(Arc<Application>);
 
 #[tonic::async_trait]
 impl ClientEventService for Shared {
-    async fn handle_event(
-        &self,
-        request: Request<v1::HandleEventRequest>,
-    ) -> Result<Response<v1::HandleEventResponse>, Status> {
+    async fn handle(&self, request: Request<wire::HandleRequest>) -> Result<Response<wire::HandleResponse>, Status> {
         self.0.arrived.notify_one();
         *self.0.metadata.lock().unwrap() = request.metadata().clone();
         let request = request.into_inner();
-        let outcome = (self.0.handle)(&request.event);
-        let slow = request.event == "slow";
+        let outcome = (self.0.handle)(&request.event_name);
+        let slow = request.event_name == "slow";
         self.0.events.lock().unwrap().push(request);
         if slow {
             std::future::pending::<()>().await;
         }
-        Ok(Response::new(v1::HandleEventResponse { outcome: outcome? }))
+        Ok(Response::new(wire::HandleResponse { outcome: outcome? }))
     }
 
-    async fn handle_request(
-        &self,
-        request: Request<v1::HandleRequestRequest>,
-    ) -> Result<Response<v1::HandleRequestResponse>, Status> {
+    async fn answer(&self, request: Request<wire::AnswerRequest>) -> Result<Response<wire::AnswerResponse>, Status> {
         let request = request.into_inner();
         let outcome = match request.method.as_str() {
             "echo" => Some(RequestOutcome::Reply(request.payload.clone().unwrap())),
@@ -66,7 +60,7 @@ impl ClientEventService for Shared {
             _ => None,
         };
         self.0.requests.lock().unwrap().push(request);
-        Ok(Response::new(v1::HandleRequestResponse { outcome }))
+        Ok(Response::new(wire::AnswerResponse { outcome }))
     }
 }
 
@@ -110,10 +104,17 @@ impl Setting {
     }
 }
 
-fn denial(reason: &str) -> v1::Denial {
-    v1::Denial {
+fn denial(reason: &str) -> wire::Denial {
+    wire::Denial {
         reason: reason.to_owned(),
-        message: "for developers".to_owned(),
+        message: "for people".to_owned(),
+    }
+}
+
+fn refused(reason: &str, message: &str) -> Denial {
+    Denial {
+        reason: reason.to_owned(),
+        message: message.to_owned(),
     }
 }
 
@@ -134,7 +135,7 @@ fn event(name: &str) -> ClientEvent {
         connection: ConnectionId::random(),
         name: EventName::parse(name).unwrap(),
         payload: json_payload(r#"{"n": 1.50}"#),
-        class: Class::Reliable,
+        retention: Retention::Reliable,
         key: Some(IdempotencyKey::parse("k-1").unwrap()),
     }
 }
@@ -144,8 +145,8 @@ fn wire(content: v1::payload::Content) -> v1::Payload {
 }
 
 fn rewrite(name: &str, payload: Option<v1::Payload>) -> EventOutcome {
-    EventOutcome::Rewrite(v1::RewriteEvent {
-        event: name.to_owned(),
+    EventOutcome::Rewrite(wire::RewriteEvent {
+        event_name: name.to_owned(),
         payload,
         echo: None,
     })
@@ -161,7 +162,7 @@ fn outcome(name: &str) -> Result<Option<EventOutcome>, Status> {
         "binary" => rewrite("", Some(wire(Content::Binary(Bytes::from_static(&[0, 255]))))),
         "deny" => EventOutcome::Deny(denial("not_yours")),
         "deny oddly" => EventOutcome::Deny(denial("Not <b>yours</b>")),
-        "deny silently" => EventOutcome::Deny(denial("")),
+        "deny silently" => EventOutcome::Deny(wire::Denial::default()),
         "no outcome" => return Ok(None),
         "bad JSON" => rewrite("", text("{")),
         "deep JSON" => rewrite("", text(&"[".repeat(100))),
@@ -173,9 +174,13 @@ fn outcome(name: &str) -> Result<Option<EventOutcome>, Status> {
         "status invalid" => return Err(Status::invalid_argument("secret detail")),
         "status internal" => return Err(Status::internal("secret detail")),
         "status unimplemented" => return Err(Status::unimplemented("secret detail")),
-        "handled" => EventOutcome::Handled(v1::HandledEvent {}),
-        "quietly" => EventOutcome::Accept(v1::AcceptEvent { echo: Some(false) }),
-        _ => EventOutcome::Accept(v1::AcceptEvent { echo: None }),
+        "replied" => EventOutcome::Handled(wire::HandledEvent {
+            reply: text(r#"{"seat":4}"#),
+            ..wire::HandledEvent::default()
+        }),
+        "handled" => EventOutcome::Handled(wire::HandledEvent::default()),
+        "quietly" => EventOutcome::Accept(wire::AcceptEvent { echo: Some(false) }),
+        _ => EventOutcome::Accept(wire::AcceptEvent { echo: None }),
     }))
 }
 
@@ -191,13 +196,13 @@ async fn the_backend_is_told_everything_about_an_event() {
     };
     assert_eq!(accepted, unchanged);
     let seen = setting.application.events.lock().unwrap().pop().unwrap();
-    assert_eq!(seen.class(), v1::EventClass::Reliable);
+    assert_eq!(seen.retention(), v1::Retention::Reliable);
     let subject = seen.subject.unwrap();
     assert_eq!((&*subject.tenant, &*subject.user_id), ("acme", "ada"));
     assert_eq!(subject.connection_id, event.connection.to_string());
     assert_eq!(subject.claims_json, r#"{"sub":"ada"}"#);
     assert_eq!(
-        (&*seen.room, &*seen.event, &*seen.idempotency_key),
+        (&*seen.room, &*seen.event_name, &*seen.idempotency_key),
         ("doc:1", "accept", "k-1")
     );
     assert_eq!(
@@ -227,9 +232,7 @@ async fn the_backend_rewrites_and_denies() {
         payload: None,
         echo: Some(false),
     };
-    let deny = |reason: &str| Verdict::Deny {
-        reason: reason.to_owned(),
-    };
+    let deny = |reason: &str| Verdict::Deny(refused(reason, "for people"));
     for (name, expected) in [
         ("rename", publish(Some("renamed"), None)),
         ("replace", publish(None, Some(json_payload(r#"{"n":2}"#)))),
@@ -237,11 +240,17 @@ async fn the_backend_rewrites_and_denies() {
             "binary",
             publish(None, Some(Payload::Binary(Bytes::from_static(&[0, 255])))),
         ),
-        ("handled", Verdict::Handled),
+        ("handled", Verdict::Handled { reply: None }),
+        (
+            "replied",
+            Verdict::Handled {
+                reply: Some(json_payload(r#"{"seat":4}"#)),
+            },
+        ),
         ("quietly", quietly),
         ("deny", deny("not_yours")),
         ("deny oddly", deny("denied")),
-        ("deny silently", deny("denied")),
+        ("deny silently", Verdict::Deny(refused("denied", "the backend refused"))),
     ] {
         assert_eq!(setting.backend.validate(event(name)).await, Ok(expected), "{name}");
     }
@@ -265,15 +274,10 @@ async fn what_is_no_clear_consent_is_none() {
         assert!(matches!(error, BackendError::Unavailable(_)), "{name}: {error:?}");
         assert!(!error.to_string().contains("secret"), "{name}");
     }
-    let refused = |reason: &str| Err(BackendError::Refused(reason.to_owned()));
-    assert_eq!(
-        setting.backend.validate(event("status denied")).await,
-        refused("denied")
-    );
-    assert_eq!(
-        setting.backend.validate(event("status invalid")).await,
-        refused("invalid_argument")
-    );
+    for (name, reason) in [("status denied", "denied"), ("status invalid", "invalid_argument")] {
+        let expected = BackendError::Refused(refused(reason, "the backend refused"));
+        assert_eq!(setting.backend.validate(event(name)).await, Err(expected));
+    }
 }
 
 #[tokio::test]
@@ -285,7 +289,7 @@ async fn a_request_is_answered_or_refused() {
         room: None,
         ..event("deny")
     };
-    let refused = BackendError::Refused("not_yours".to_owned());
+    let refused = BackendError::Refused(refused("not_yours", "for people"));
     assert_eq!(setting.backend.request(nowhere).await, Err(refused));
     for method in ["junk", "other"] {
         let error = setting.backend.request(event(method)).await.unwrap_err();

@@ -41,7 +41,7 @@ pub(crate) async fn ephemeral_events_keep_their_publishers_order(start: impl Sta
     bus.subscribe(&room, member.clone()).await.unwrap();
     for number in 0..50 {
         let published = event(&room, &number.to_string())
-            .class(Class::Ephemeral)
+            .retention(Retention::Ephemeral)
             .send(&*bus)
             .await;
         assert!(!published.unwrap().duplicate);

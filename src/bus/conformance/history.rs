@@ -68,7 +68,7 @@ pub(crate) async fn walking_the_pages_reads_everything_once(start: impl Start) {
 pub(crate) async fn the_newest_value_of_each_name_is_kept(start: impl Start) {
     let bus = start(HistoryLimits::default()).await;
     let room = room("r");
-    let value = |name, payload| event(&room, payload).name(name).class(Class::LastValue);
+    let value = |name, payload| event(&room, payload).name(name).retention(Retention::LastValue);
     for (name, payload) in [("a", "a1"), ("b", "b1"), ("a", "a2"), ("c", "c1"), ("b", "b2")] {
         value(name, payload).stored(&*bus).await;
     }

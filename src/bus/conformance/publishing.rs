@@ -22,7 +22,7 @@ pub(crate) async fn an_event_carries_everything_that_was_published(start: impl S
     let member = Recorder::new(0);
     bus.subscribe(&room, member.clone()).await.unwrap();
     let user = UserId::parse("ada").unwrap();
-    let mut draft = event(&room, "").name("task:created").class(Class::LastValue);
+    let mut draft = event(&room, "").name("task:created").retention(Retention::LastValue);
     draft.0.payload = Payload::Json(Json::parse("{\"a\": 1}").unwrap());
     draft.0.actor = Some(user.clone());
     draft.0.except = Except::new(vec![ConnectionId::random()], vec![user]);
@@ -32,7 +32,7 @@ pub(crate) async fn an_event_carries_everything_that_was_published(start: impl S
     let read = bus.history(&room, super::super::Page::Newest, ALL).await.unwrap();
     for seen in [&live[0], &read[0]] {
         assert_eq!((&seen.room, seen.id, &seen.name), (&room, publish.id, &publish.name));
-        assert_eq!((seen.class, &seen.actor), (publish.class, &publish.actor));
+        assert_eq!((seen.retention, &seen.actor), (publish.retention, &publish.actor));
         assert_eq!((&seen.except, &seen.payload), (&publish.except, &publish.payload));
         assert_eq!(seen.link.unwrap().position, position);
         assert!(seen.time >= before && seen.time <= Timestamp::now());
@@ -98,7 +98,7 @@ pub(crate) async fn a_key_with_another_event_is_refused(start: impl Start) {
     let others = [
         event(&room, "2").key("k"),
         event(&room, "1").key("k").name("other"),
-        event(&room, "1").key("k").class(Class::LastValue),
+        event(&room, "1").key("k").retention(Retention::LastValue),
         acted,
         json,
     ];
@@ -194,7 +194,7 @@ pub(crate) async fn ephemeral_events_have_no_position_and_are_not_kept(start: im
     let bus = start(HistoryLimits::default()).await;
     let room = room("r");
     let head = event(&room, "kept").stored(&*bus).await;
-    let published = event(&room, "typing").class(Class::Ephemeral).send(&*bus).await;
+    let published = event(&room, "typing").retention(Retention::Ephemeral).send(&*bus).await;
     assert_eq!(published.unwrap().position, None);
     assert_eq!(bus.head(&room).await.unwrap(), head);
     let history = bus.history(&room, super::super::Page::Newest, ALL).await.unwrap();
@@ -221,7 +221,7 @@ pub(crate) async fn several_together_are_as_one_after_the_other(start: impl Star
         event(&a, "1").key("k"),
         event(&a, "other").key("k"),
         event(&b, "3"),
-        event(&b, "4").class(Class::Ephemeral),
+        event(&b, "4").retention(Retention::Ephemeral),
         event(&b, "conflict").expected(Offset(u64::MAX)),
         event(&a, "5"),
     ];

@@ -30,7 +30,9 @@ impl Fingerprints {
         };
         Some(KeyUse {
             key: self.wide_hash(&(&publish.room, key)),
-            body: self.0.hash_one((&publish.name, publish.class, payload, &publish.actor)),
+            body: self
+                .0
+                .hash_one((&publish.name, publish.retention, payload, &publish.actor)),
         })
     }
 

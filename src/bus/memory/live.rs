@@ -106,7 +106,7 @@ pub(super) fn ordered(publish: Publish, room: Room, link: Option<Link>, now: Now
         room,
         id: publish.id,
         name: publish.name,
-        class: publish.class,
+        retention: publish.retention,
         link,
         time: now.wall,
         actor: publish.actor,

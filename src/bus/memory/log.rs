@@ -8,7 +8,7 @@ use super::heads::Head;
 use super::past::{Kept, Past};
 use crate::bus::history::{HistoryLimits, pages};
 use crate::bus::{Page, ReadBounds};
-use crate::event::{Class, Event};
+use crate::event::{Event, Retention};
 use crate::position::Offset;
 
 /// A room's history, from where it begins to its head.
@@ -56,7 +56,7 @@ impl RoomLog {
     /// Takes the room's next event.
     pub(super) fn append(&mut self, event: Arc<Event>, offset: Offset, now_ms: u64, names_max: usize) {
         self.head = Head::Known(offset);
-        let last_value = event.class == Class::LastValue && names_max > 0;
+        let last_value = event.retention == Retention::LastValue && names_max > 0;
         if !last_value && self.keeps_nothing() {
             self.trimmed_through = offset;
             return;

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::bus::conformance::{ALL, Recorder, event, offsets, room};
 use crate::bus::history::{HistoryLimits, HistoryRules};
-use crate::event::{Class, Payload};
+use crate::event::{Payload, Retention};
 use crate::position::Offset;
 
 const ROOMS: u8 = 3;
@@ -35,7 +35,7 @@ enum Step {
         room: u8,
         name: u8,
         bytes: usize,
-        class: Class,
+        retention: Retention,
         key: Option<u8>,
         expects: Expects,
     },
@@ -54,7 +54,11 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let class = prop_oneof![Just(Class::Reliable), Just(Class::Ephemeral), Just(Class::LastValue)];
+    let retention = prop_oneof![
+        Just(Retention::Reliable),
+        Just(Retention::Ephemeral),
+        Just(Retention::LastValue)
+    ];
     let expects = prop_oneof![
         6 => Just(Expects::Anything),
         1 => Just(Expects::Nothing),
@@ -63,12 +67,12 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     let bytes = prop_oneof![8 => Just(7usize), 2 => Just(45), 1 => Just(101)];
     let key = proptest::option::weighted(0.3, 0u8..3);
-    let publish = (0..ROOMS, 0u8..4, bytes, class, key, expects);
-    let publish = publish.prop_map(|(room, name, bytes, class, key, expects)| Step::Publish {
+    let publish = (0..ROOMS, 0u8..4, bytes, retention, key, expects);
+    let publish = publish.prop_map(|(room, name, bytes, retention, key, expects)| Step::Publish {
         room,
         name,
         bytes,
-        class,
+        retention,
         key,
         expects,
     });
@@ -92,7 +96,7 @@ struct Stored {
     last_value: bool,
 }
 
-type Body = (u8, usize, Class);
+type Body = (u8, usize, Retention);
 
 /// A subscriber, and the position of each event it must have seen.
 type Subscribed = (Arc<Recorder>, Vec<Option<Offset>>);
@@ -186,7 +190,7 @@ impl World {
             room,
             name,
             bytes,
-            class,
+            retention,
             key,
             expects,
         } = step
@@ -206,13 +210,15 @@ impl World {
             Expects::Head => Some(told),
             Expects::Stale => Some(stale),
         };
-        let mut draft = event(&Self::room(room), "").name(&format!("n{name}")).class(class);
+        let mut draft = event(&Self::room(room), "")
+            .name(&format!("n{name}"))
+            .retention(retention);
         draft.0.payload = Payload::Binary(Bytes::from(vec![0; bytes]));
         draft.0.expected = expected;
         if let Some(key) = key {
             draft = draft.key(&format!("k{key}"));
         }
-        let body = (name, bytes, class);
+        let body = (name, bytes, retention);
         let known = key.and_then(|key| self.keys.get(&(room, key)));
         let known = known.filter(|(_, _, at_ms)| self.now_ms() - at_ms < WINDOW_MS).copied();
         let answer = draft.send(&self.bus).await;
@@ -239,7 +245,7 @@ impl World {
         }
     }
 
-    fn accepted(&mut self, room: u8, (name, bytes, class): Body, expected: Option<Offset>, offset: Option<Offset>) {
+    fn accepted(&mut self, room: u8, (name, bytes, retention): Body, expected: Option<Offset>, offset: Option<Offset>) {
         let (head, at_ms) = (self.head(room), self.now_ms());
         for (_, due) in self
             .subscribers
@@ -249,7 +255,7 @@ impl World {
         {
             due.push(offset);
         }
-        assert_eq!(offset.is_none(), class == Class::Ephemeral);
+        assert_eq!(offset.is_none(), retention == Retention::Ephemeral);
         let Some(offset) = offset else { return };
         assert!(
             offset
@@ -267,7 +273,7 @@ impl World {
             at_ms,
             bytes,
             name,
-            last_value: class == Class::LastValue,
+            last_value: retention == Retention::LastValue,
         });
     }
 

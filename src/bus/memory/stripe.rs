@@ -17,7 +17,7 @@ use super::live::{LiveRoom, ordered};
 use super::log::RoomLog;
 use super::shared::Shared;
 use crate::bus::{Delivery, HistoryStats, PublishError, Published, Subscriber};
-use crate::event::{Class, Publish};
+use crate::event::{Publish, Retention};
 use crate::position::{Link, Offset, Position};
 use crate::room::Room;
 
@@ -94,12 +94,12 @@ impl Stripe {
             Seen::Before(offset) => return Ok(published(shared, offset, true)),
             Seen::ForAnother => return Err(PublishError::KeyReused),
         }
-        let offset = match request.publish.class {
-            Class::Ephemeral => {
+        let offset = match request.publish.retention {
+            Retention::Ephemeral => {
                 self.pass_on(request, now, deliver);
                 None
             }
-            Class::Reliable | Class::LastValue => Some(self.store(shared, request, now, deliver)?),
+            Retention::Reliable | Retention::LastValue => Some(self.store(shared, request, now, deliver)?),
         };
         if let Some(key) = key {
             self.keys.remember(key, offset, now.ms);

@@ -4,7 +4,7 @@ use super::*;
 use crate::bus::conformance::{ALL, Recorder, conformance_suite, event, room, store, text, texts};
 use crate::bus::history::{HistoryLimits, HistoryRules};
 use crate::bus::{Delivery, Page};
-use crate::event::Class;
+use crate::event::Retention;
 use crate::position::Offset;
 use std::time::Duration;
 
@@ -153,7 +153,7 @@ async fn beyond_rooms_max_new_rooms_are_refused_until_old_ones_are_quiet() {
     assert_eq!(refused, Err(PublishError::NotStored("too many rooms")));
     assert!(bus.subscribe(&room("c"), Recorder::new(0)).await.is_err());
     event(&room("a"), "2").stored(bus).await;
-    let typing = event(&room("c"), "1").class(Class::Ephemeral).send(bus).await;
+    let typing = event(&room("c"), "1").retention(Retention::Ephemeral).send(bus).await;
     assert!(typing.is_ok());
     timed.pass(11 * MINUTE);
     bus.sweep();
@@ -192,7 +192,11 @@ async fn only_the_newest_names_have_last_values_and_not_for_ever() {
     });
     let (bus, room) = (&timed.bus, room("r"));
     for name in ["a", "b", "c", "b"] {
-        event(&room, name).name(name).class(Class::LastValue).stored(bus).await;
+        event(&room, name)
+            .name(name)
+            .retention(Retention::LastValue)
+            .stored(bus)
+            .await;
     }
     timed.pass(60 * MINUTE);
     bus.sweep();
@@ -222,7 +226,7 @@ async fn a_repeated_ephemeral_event_is_shown_once() {
     let bus = MemoryBus::new(Config::default());
     let (room, member) = (room("r"), Recorder::new(0));
     bus.subscribe(&room, member.clone()).await.unwrap();
-    let typing = event(&room, "typing").class(Class::Ephemeral).key("k");
+    let typing = event(&room, "typing").retention(Retention::Ephemeral).key("k");
     assert!(!typing.clone().send(&bus).await.unwrap().duplicate);
     let again = typing.send(&bus).await.unwrap();
     assert_eq!((again.position, again.duplicate), (None, true));

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::live::{Arrival, LiveRoom};
 use super::shared::Shared;
 use super::wire;
-use crate::event::{Class, Event};
+use crate::event::{Event, Retention};
 use crate::nats::{Live, Subjects, Subscription};
 use crate::position::Offset;
 
@@ -127,7 +127,7 @@ fn read(shared: &Shared, live: &LiveRoom, message: Message) -> Option<Incoming> 
                 wire::number(&headers, NATS_SEQUENCE)?,
                 wire::number(&headers, NATS_LAST_SEQUENCE)?,
             );
-            let in_order = prev < seq && event.class != Class::Ephemeral;
+            let in_order = prev < seq && event.retention != Retention::Ephemeral;
             let traceparent = wire::traceparent(Some(&headers));
             let arrival = Arrival { event, traceparent };
             in_order.then_some(Incoming::Reliable { seq, prev, arrival })

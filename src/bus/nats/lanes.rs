@@ -12,7 +12,7 @@ use tracing::{Instrument as _, Span};
 use super::publish::{self, Attempt, Draft, Verdict};
 use super::shared::Shared;
 use crate::bus::{Parcel, PublishError, Published};
-use crate::event::{Class, Publish};
+use crate::event::{Publish, Retention};
 use crate::room::Room;
 
 /// Events of one lane that wait for an answer.
@@ -61,7 +61,7 @@ async fn run(shared: &Shared, items: Vec<Item>) -> Vec<(usize, Outcome)> {
     let mut done = Vec::with_capacity(items.len());
     let mut waiting: VecDeque<Waiting<'_>> = VecDeque::new();
     for Item { index, publish, span } in items {
-        if publish.class == Class::Ephemeral {
+        if publish.retention == Retention::Ephemeral {
             // It must not overtake what is before it.
             settle_all(shared, &mut waiting, &mut done).await;
             let passed = Box::pin(publish::pass_on(shared, &publish).instrument(span)).await;

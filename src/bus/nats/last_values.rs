@@ -71,7 +71,7 @@ pub(super) async fn read(shared: &Shared, room: &Room) -> Result<Vec<Arc<Event>>
     });
     let newest = newest
         .into_iter()
-        .filter(|(_, event)| event.class == crate::event::Class::LastValue);
+        .filter(|(_, event)| event.retention == crate::event::Retention::LastValue);
     let now = shared.now();
     let linked = kept.chain(newest).filter_map(|(offset, mut event)| {
         event.link = Some(Link {

@@ -12,7 +12,7 @@ use super::ring::Ring;
 use super::values::Values;
 use crate::bus::history::HistoryLimits;
 use crate::bus::{Delivery, Subscriber};
-use crate::event::{Class, Event};
+use crate::event::{Event, Retention};
 use crate::nats::trace;
 use crate::position::{Epoch, Link, Offset, Position};
 use crate::room::Room;
@@ -190,7 +190,7 @@ impl RoomState {
         if self.is_forgotten() {
             return;
         }
-        if event.class == Class::LastValue {
+        if event.retention == Retention::LastValue {
             self.values.set(Arc::clone(&event), keeping.last_value_names_max);
         }
         let before = self.ring.weight();

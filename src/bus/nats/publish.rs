@@ -22,7 +22,7 @@ use super::server::Silence;
 use super::shared::Shared;
 use super::wire;
 use crate::bus::{PublishError, Published};
-use crate::event::{Class, Publish};
+use crate::event::{Publish, Retention};
 use crate::nats::Live;
 use crate::position::Offset;
 use crate::proto::node_v1::StoredEvent;
@@ -228,7 +228,7 @@ async fn accepted(shared: &Shared, draft: &Draft<'_>, ack: &PublishAck, known: u
         Box::pin(shared.nudge(&draft.publish.room, ack.sequence)).await;
     }
     let position = draft.partition.position(ack.sequence);
-    if draft.publish.class == Class::LastValue {
+    if draft.publish.retention == Retention::LastValue {
         let kept = Box::pin(super::last_values::keep(shared, draft, &draft.stored, position));
         if !matches!(timeout_at(draft.deadline, kept).await, Ok(Ok(()))) {
             return Verdict::Settled(Err(PublishError::UnknownOutcome("the last value was not kept in time")));
@@ -342,7 +342,7 @@ async fn conflict(shared: &Shared, draft: &mut Draft<'_>) -> Verdict {
 
 /// One event by itself.
 pub(super) async fn one(shared: &Shared, publish: Publish) -> Result<Published, PublishError> {
-    if publish.class == Class::Ephemeral {
+    if publish.retention == Retention::Ephemeral {
         return pass_on(shared, &publish).await;
     }
     let mut draft = Draft::new(shared, publish);

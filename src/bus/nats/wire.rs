@@ -8,11 +8,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use prost::Message as _;
 
-use crate::event::{Class, Event, EventId, EventName, Except, Payload, Publish, Timestamp};
+use crate::event::{Event, EventId, EventName, Except, Payload, Publish, Retention, Timestamp};
 use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
 use crate::nats::trace;
-use crate::proto::node_v1::{Class as WireClass, EphemeralEvent, LastValue, StoredEvent, stored_event};
+use crate::proto::node_v1::{EphemeralEvent, LastValue, Retention as WireRetention, StoredEvent, stored_event};
 use crate::room::Room;
 
 /// An event as it is stored.
@@ -21,15 +21,15 @@ pub(super) fn stored(publish: &Publish) -> StoredEvent {
         Payload::Json(json) => stored_event::Payload::Json(json.bytes().clone()),
         Payload::Binary(bytes) => stored_event::Payload::Binary(bytes.clone()),
     };
-    let class = match publish.class {
-        Class::Ephemeral => WireClass::Ephemeral,
-        Class::Reliable => WireClass::Reliable,
-        Class::LastValue => WireClass::LastValue,
+    let retention = match publish.retention {
+        Retention::Ephemeral => WireRetention::Ephemeral,
+        Retention::Reliable => WireRetention::Reliable,
+        Retention::LastValue => WireRetention::LastValue,
     };
     StoredEvent {
         id: Bytes::copy_from_slice(&publish.id.bits().to_be_bytes()),
         name: publish.name.as_str().to_owned(),
-        class: class.into(),
+        retention: retention.into(),
         payload: Some(payload),
         actor: publish
             .actor
@@ -69,7 +69,7 @@ pub(super) fn ephemeral(publish: &Publish, sender: u64, connection: u64) -> Ephe
 pub(super) fn passed_on(room: &Room, bytes: Bytes, time: Timestamp) -> Option<(Event, u64, u64)> {
     let sent = EphemeralEvent::decode(bytes).ok()?;
     let event = restore(room, sent.event?, time)?;
-    (event.class == Class::Ephemeral).then_some((event, sent.sender, sent.connection))
+    (event.retention == Retention::Ephemeral).then_some((event, sent.sender, sent.connection))
 }
 
 /// The last value that was stored, with the epoch and the offset of its position.
@@ -81,11 +81,11 @@ pub(super) fn last_value(room: &Room, bytes: Bytes) -> Option<(Event, u64, u64)>
 
 /// An event restored from its stored form.
 pub(super) fn restore(room: &Room, stored: StoredEvent, time: Timestamp) -> Option<Event> {
-    let class = match stored.class() {
-        WireClass::Unspecified => return None,
-        WireClass::Ephemeral => Class::Ephemeral,
-        WireClass::Reliable => Class::Reliable,
-        WireClass::LastValue => Class::LastValue,
+    let retention = match stored.retention() {
+        WireRetention::Unspecified => return None,
+        WireRetention::Ephemeral => Retention::Ephemeral,
+        WireRetention::Reliable => Retention::Reliable,
+        WireRetention::LastValue => Retention::LastValue,
     };
     let payload = match stored.payload? {
         stored_event::Payload::Json(text) => Payload::Json(Json::parse(text).ok()?),
@@ -99,7 +99,7 @@ pub(super) fn restore(room: &Room, stored: StoredEvent, time: Timestamp) -> Opti
         room: room.clone(),
         id: EventId::from_bits(bits(&stored.id)?),
         name: EventName::parse(&stored.name).ok()?,
-        class,
+        retention,
         link: None,
         time,
         actor,
@@ -133,14 +133,14 @@ fn fingerprint(publish: &Publish) -> u64 {
         Payload::Json(json) => (0_u8, json.bytes()),
         Payload::Binary(bytes) => (1, bytes),
     };
-    let class = match publish.class {
-        Class::Ephemeral => 0_u8,
-        Class::Reliable => 1,
-        Class::LastValue => 2,
+    let retention = match publish.retention {
+        Retention::Ephemeral => 0_u8,
+        Retention::Reliable => 1,
+        Retention::LastValue => 2,
     };
     let actor = publish.actor.as_ref().map_or("", UserId::as_str);
     let digest = hash(&[
-        &[kind, class],
+        &[kind, retention],
         publish.name.as_str().as_bytes(),
         b"\0",
         actor.as_bytes(),

@@ -18,7 +18,7 @@ use super::stamp::Stamp;
 use super::tally::Faults;
 use super::target::{At, Inlet};
 use crate::cli::failure::Failure;
-use crate::cli::publish::Class;
+use crate::cli::publish::Retention;
 
 /// The most connections to the server, and calls under way, at once.
 const CONNECTIONS_MAX: u32 = 64;
@@ -58,8 +58,8 @@ pub(super) struct Calls {
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = bounded(Stamp::BYTES_MIN, 65_536))]
     payload_bytes: u32,
     /// What is kept of the events
-    #[arg(long, value_enum, default_value_t = Class::Reliable)]
-    class: Class,
+    #[arg(long, value_enum, default_value_t = Retention::Reliable)]
+    retention: Retention,
     #[command(flatten)]
     at: At,
 }
@@ -109,7 +109,7 @@ impl Calls {
             "server": run.target.name,
             "connections": self.connections,
             "payload_bytes": self.payload_bytes,
-            "class": self.class.name(),
+            "retention": self.retention.name(),
             "methods": methods?,
             "lost": faults.lost,
             "doubled": faults.doubled,
@@ -167,7 +167,7 @@ impl Calls {
             run: run.name.clone(),
             tenant: run.target.tenant.clone(),
             payload_bytes: self.payload_bytes as usize,
-            class: self.class.into(),
+            retention: self.retention.into(),
             with,
             lanes: self.calls(with) as usize,
         };

@@ -14,7 +14,7 @@ use super::publisher::{Style, With, publish_each};
 use super::run::{Moment, Run, check_files};
 use super::target::{At, Inlet};
 use crate::cli::failure::Failure;
-use crate::cli::publish::Class;
+use crate::cli::publish::Retention;
 use crate::proto::client_v1::Position;
 
 /// How long is joined and left before anything counts.
@@ -141,7 +141,7 @@ fn publish(run: &Run, published: &mut u64, count: u32) -> Result<Position, Failu
         run: run.name.clone(),
         tenant: run.target.tenant.clone(),
         payload_bytes: 200,
-        class: Class::Reliable.into(),
+        retention: Retention::Reliable.into(),
         with: With::Unary,
         lanes: 1,
     };

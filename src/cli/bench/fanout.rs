@@ -15,7 +15,7 @@ use super::run::{Run, check_files};
 use super::stamp::Stamp;
 use super::target::At;
 use crate::cli::failure::Failure;
-use crate::cli::publish::Class;
+use crate::cli::publish::Retention;
 
 /// The longest schedule.
 const DURATION_MAX: Duration = Duration::from_secs(3600);
@@ -64,8 +64,8 @@ pub(super) struct Fanout {
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = bounded(Stamp::BYTES_MIN, 65_536))]
     pub(super) payload_bytes: u32,
     /// What is kept of the events
-    #[arg(long, value_enum, default_value_t = Class::Reliable)]
-    pub(super) class: Class,
+    #[arg(long, value_enum, default_value_t = Retention::Reliable)]
+    pub(super) retention: Retention,
     /// How a gateway is published to; without it a stream for single events and batches for bursts
     #[arg(long, value_enum, value_name = "METHOD")]
     pub(super) publish_with: Option<With>,
@@ -156,7 +156,7 @@ impl Fanout {
                 window: self.saturate,
                 burst: self.burst,
                 payload_bytes: self.payload_bytes,
-                class: self.class,
+                retention: self.retention,
                 publish_with: self.with(),
                 busy: crowd.ledger.busy,
                 received,
@@ -216,7 +216,7 @@ impl Fanout {
             run: run.name.clone(),
             tenant: run.target.tenant.clone(),
             payload_bytes: self.payload_bytes as usize,
-            class: self.class.into(),
+            retention: self.retention.into(),
             with: self.with(),
             lanes: lanes as usize,
         }

@@ -15,7 +15,7 @@ use super::run::{Moment, Run, check_files};
 use super::stamp::Stamp;
 use super::target::At;
 use crate::cli::failure::Failure;
-use crate::cli::publish::Class;
+use crate::cli::publish::Retention;
 
 /// The room that is watched, and the one beside it.
 const WATCHED: u32 = 0;
@@ -193,7 +193,7 @@ impl Source {
             run: run.name.clone(),
             tenant: run.target.tenant.clone(),
             payload_bytes: payload_bytes as usize,
-            class: Class::Reliable.into(),
+            retention: Retention::Reliable.into(),
             with: With::Stream,
             lanes: 1,
         };

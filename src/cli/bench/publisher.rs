@@ -22,7 +22,7 @@ pub(super) use self::pace::{Load, Pace};
 use super::crowd::Progress;
 use super::target::{Inlet, Target};
 use crate::cli::failure::Failure;
-use crate::proto::v1::EventClass;
+use crate::proto::v1::Retention;
 
 /// Loads that wait for their turn.
 const LOADS_MAX: usize = 4;
@@ -33,7 +33,7 @@ pub(super) struct Style {
     pub(super) run: String,
     pub(super) tenant: String,
     pub(super) payload_bytes: usize,
-    pub(super) class: EventClass,
+    pub(super) retention: Retention,
     pub(super) with: With,
     /// Calls under way at once, each with a share of the rooms.
     pub(super) lanes: usize,

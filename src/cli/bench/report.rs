@@ -13,7 +13,7 @@ use super::publisher::{self, With};
 use super::run::Moment;
 use super::tally::Faults;
 use super::wire::Wire;
-use crate::cli::publish::Class;
+use crate::cli::publish::Retention;
 
 /// From this share of its one thread on, the generator is part of what was measured.
 const GENERATOR_PERCENT_MAX: f64 = 70.0;
@@ -43,7 +43,7 @@ pub(super) struct Counts {
     pub(super) window: Option<u32>,
     pub(super) burst: u32,
     pub(super) payload_bytes: u32,
-    pub(super) class: Class,
+    pub(super) retention: Retention,
     pub(super) publish_with: With,
     /// Attempts to connect that the server was too busy for.
     pub(super) busy: u64,
@@ -101,7 +101,7 @@ impl Report {
             "window": counts.window,
             "burst": counts.burst,
             "payload_bytes": counts.payload_bytes,
-            "class": counts.class.name(),
+            "retention": counts.retention.name(),
             "publish_with": counts.publish_with.name(),
             "wire": self.wire.name(),
             "connect_seconds": self.entering().as_secs_f64(),
@@ -226,7 +226,7 @@ impl fmt::Display for Report {
             counts.payload_bytes,
             self.pace(),
             counts.burst,
-            counts.class.name(),
+            counts.retention.name(),
             self.wire.name(),
         )?;
         writeln!(

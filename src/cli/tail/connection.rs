@@ -106,7 +106,7 @@ impl Connection<'_> {
         let connect = Connect {
             token: token.to_owned(),
             client: concat!("roomcast-tail/", env!("CARGO_PKG_VERSION")).to_owned(),
-            resume: Vec::new(),
+            ..Connect::default()
         };
         self.send(CONNECT_ID, Command::Connect(connect)).await?;
         loop {
@@ -156,6 +156,7 @@ impl Connection<'_> {
             Push::Event(event) => self.event(&event),
             Push::Error(refusal) => self.refused(id, &refusal),
             Push::RoomLeft(left) => self.put_out(&left),
+            Push::Disconnected(told) => self.notice("", &format!("disconnected ({}) {}", told.reason, told.message)),
             Push::Resync(resync) => self.resync(&resync.room).await,
             Push::Passed(passed) => {
                 if let Some(index) = self.index(&passed.room) {
@@ -257,12 +258,10 @@ impl Connection<'_> {
     }
 
     fn put_out(&mut self, left: &RoomLeft) -> Result<(), Ended> {
-        let reason = left
-            .reason()
-            .as_str_name()
-            .trim_start_matches("ROOM_CHANGE_REASON_")
-            .to_ascii_lowercase();
-        self.notice(&left.room, &format!("put out of the room ({reason}) {}", left.message))?;
+        self.notice(
+            &left.room,
+            &format!("put out of the room ({}) {}", left.reason, left.message),
+        )?;
         self.run.rooms.retain(|room| room.name != left.room);
         if self.run.rooms.is_empty() {
             return Err(Ended::Refused("no room is left to follow".to_owned()));

@@ -1,6 +1,6 @@
 //! One followed room: where its reader stands, and whether anything is missing. Knows no socket.
 
-use crate::proto::client_v1::{Event, Join, Joined, Passed, Position};
+use crate::proto::client_v1::{Event, Join, Joined, Passed, Position, PresenceMode};
 
 /// A room and how far it has been read.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,8 +35,12 @@ impl Room {
             room: self.name.clone(),
             since: self.seen.clone(),
             rewind: if self.seen.is_some() { 0 } else { self.rewind },
-            presence,
-            state_json: None,
+            presence: if presence {
+                PresenceMode::Members.into()
+            } else {
+                PresenceMode::Unspecified.into()
+            },
+            ..Join::default()
         }
     }
 
@@ -49,7 +53,7 @@ impl Room {
     /// is not part of the chain.
     pub(super) fn joined(&mut self, joined: &Joined) {
         if !joined.recovered {
-            self.seen.clone_from(&joined.position);
+            self.seen.clone_from(&joined.head);
         }
     }
 
@@ -108,7 +112,7 @@ mod tests {
 
     fn joined_at(offset: u64, recovered: bool) -> Joined {
         Joined {
-            position: Some(at(offset)),
+            head: Some(at(offset)),
             recovered,
             ..Joined::default()
         }

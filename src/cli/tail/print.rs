@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::follow::Gap;
-use crate::proto::client_v1::{Event, EventClass, Joined, Payload, PresenceDelta, payload};
+use crate::proto::client_v1::{Event, Joined, Payload, PresenceDelta, Retention, payload};
 
 /// One thing to show.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Line<'_> {
             Self::Joined { joined, resumed } => json!({
                 "kind": "joined",
                 "room": joined.room,
-                "position": joined.position.as_ref().map(|at| place(&at.epoch, at.offset)),
+                "head": joined.head.as_ref().map(|at| place(&at.epoch, at.offset)),
                 "resumed": resumed,
                 "recovered": joined.recovered,
                 "replayed": joined.replayed,
@@ -94,12 +94,12 @@ fn event_json(event: &Event) -> String {
         "kind": "event",
         "room": event.room,
         "id": event.id,
-        "event": event.name,
+        "eventName": event.event_name,
         "position": (event.offset > 0).then(|| place(&event.epoch, event.offset)),
         "previousOffset": event.previous_offset,
         "timeMs": event.time_ms,
         "actor": event.actor_user_id,
-        "class": event.class().as_str_name().trim_start_matches("EVENT_CLASS_").to_ascii_lowercase(),
+        "retention": event.retention().as_str_name().trim_start_matches("RETENTION_").to_ascii_lowercase(),
     })
     .to_string();
     line.truncate(line.len() - 1);
@@ -136,7 +136,7 @@ fn joined_text(f: &mut fmt::Formatter<'_>, joined: &Joined, resumed: bool) -> fm
         (true, false) => f.write_str("NOT recovered: what was missed is gone, read the state anew")?,
         (false, _) => write!(f, "joined, {} events follow", joined.replayed)?,
     }
-    match &joined.position {
+    match &joined.head {
         Some(at) => write!(f, "; at {}/{}", at.epoch, at.offset),
         None => Ok(()),
     }
@@ -155,9 +155,9 @@ fn event_text(f: &mut fmt::Formatter<'_>, event: &Event) -> fmt::Result {
     } else {
         &event.actor_user_id
     };
-    write!(f, " {} {} ", Shown(&event.name), Shown(actor))?;
+    write!(f, " {} {} ", Shown(&event.event_name), Shown(actor))?;
     content_text(f, event.payload.as_ref())?;
-    if event.class() == EventClass::LastValue {
+    if event.retention() == Retention::LastValue {
         f.write_str(" (last value)")?;
     }
     Ok(())
@@ -206,7 +206,7 @@ mod tests {
     fn an_event_is_one_line_whatever_it_carries() {
         let event = Event {
             room: "project:7".to_owned(),
-            name: "task:created".to_owned(),
+            event_name: "task:created".to_owned(),
             epoch: "00000000000000aa".to_owned(),
             offset: 5,
             time_ms: 1_700_000_000_123,

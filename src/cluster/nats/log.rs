@@ -381,7 +381,7 @@ impl Log {
         if !left.is_zero() {
             self.policy.revoke(withdrawal.revocation.clone(), left);
         }
-        let memberships = self.shards.revoke(&withdrawal.revocation, &withdrawal.why).await?;
+        let memberships = self.shards.revoke(&withdrawal.revocation, &withdrawal.notice).await?;
         self.counted().add(withdrawal.id, memberships);
         if let Some(told) = self.expected().remove(&withdrawal.id) {
             let holders = self.ledger().holders_at(stored_ms);

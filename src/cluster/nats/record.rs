@@ -6,6 +6,7 @@ use prost::Message as _;
 
 use crate::cluster::ledger::{Holder, LeaseTaken, Record, Withdrawal};
 use crate::identity::UserId;
+use crate::notice::Notice;
 use crate::policy::{Revocation, RevocationScope};
 use crate::proto::node_v1 as wire;
 use crate::proto::node_v1::control_record::Record as Kind;
@@ -41,7 +42,8 @@ fn revoke(withdrawal: &Withdrawal) -> wire::RevokeRecord {
             RevocationScope::Everything => Scope::Everything(true),
         }),
         ttl_ms: u64::try_from(withdrawal.ttl.as_millis()).unwrap_or(u64::MAX),
-        message: withdrawal.why.clone(),
+        message: withdrawal.notice.message().to_owned(),
+        reason: withdrawal.notice.reason().to_owned(),
     }
 }
 
@@ -80,7 +82,8 @@ fn withdrawal(record: wire::RevokeRecord) -> Option<Withdrawal> {
             scope,
         },
         ttl: Duration::from_millis(record.ttl_ms),
-        why: record.message,
+        // What cannot be told must not keep a revocation from being obeyed.
+        notice: Notice::parse(&record.reason, &record.message).unwrap_or_default(),
     })
 }
 
@@ -98,9 +101,13 @@ mod tests {
         ]
     }
 
+    fn notices() -> impl Strategy<Value = Notice> {
+        ("[a-z_]{0,8}", "[a-zé ]{0,20}").prop_map(|(reason, message)| Notice::parse(&reason, &message).unwrap())
+    }
+
     fn withdrawals() -> impl Strategy<Value = Record> {
-        let fields = (any::<u128>(), scopes(), "[a-z]{1,20}", any::<u32>(), ".{0,20}");
-        fields.prop_map(|(id, scope, user, ttl_ms, why)| {
+        let fields = (any::<u128>(), scopes(), "[a-z]{1,20}", any::<u32>(), notices());
+        fields.prop_map(|(id, scope, user, ttl_ms, notice)| {
             let revocation = Revocation {
                 tenant: Tenant::default(),
                 user: UserId::parse(&user).unwrap(),
@@ -110,7 +117,7 @@ mod tests {
                 id,
                 revocation,
                 ttl: Duration::from_millis(ttl_ms.into()),
-                why,
+                notice,
             })
         })
     }

@@ -8,10 +8,11 @@ use prost::Message as _;
 use self::node::{Member, within};
 use crate::cluster::{ClusterError, Everywhere, Found, Place};
 use crate::error::CloseReason;
-use crate::event::{Class, Event, EventId, EventName, Except, Payload, Timestamp};
+use crate::event::{Event, EventId, EventName, Except, Payload, Retention, Timestamp};
 use crate::hub::{JoinRefusal, Who};
 use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
+use crate::notice::Notice;
 use crate::policy::{Revocation, RevocationScope};
 use crate::proto::node_v1::NodeOrder;
 use crate::room::{Room, Tenant};
@@ -48,7 +49,7 @@ fn greeting() -> Arc<Event> {
         room: Room::nameless(&Tenant::default()),
         id: EventId::random(),
         name: EventName::parse("greeting").unwrap(),
-        class: Class::Ephemeral,
+        retention: Retention::Ephemeral,
         link: None,
         time: Timestamp::now(),
         actor: None,
@@ -62,6 +63,10 @@ async fn pair(server: &NatsServer) -> (Member, Member) {
     a.sees(1).await;
     b.sees(1).await;
     (a, b)
+}
+
+fn notice(message: &str) -> Notice {
+    Notice::parse("", message).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,7 +86,7 @@ async fn orders_reach_connections_on_the_other_node() {
     assert_eq!(everywhere.send(&connection(there), place, greeting()).await, Ok(1));
     let joined = everywhere.join(&all_of_ada(), &node::permit(room("r"))).await.unwrap();
     assert_eq!((joined.connections, joined.refused), (2, None));
-    assert_eq!(everywhere.leave(&all_of_ada(), &room("r"), "bye").await, Ok(2));
+    assert_eq!(everywhere.leave(&all_of_ada(), &room("r"), &notice("bye")).await, Ok(2));
     b.shard.refuse_joins(JoinRefusal::RoomLimit);
     let joined = everywhere
         .join(&connection(there), &node::permit(room("r")))
@@ -89,7 +94,12 @@ async fn orders_reach_connections_on_the_other_node() {
         .unwrap();
     assert_eq!((joined.connections, joined.refused), (0, Some(JoinRefusal::RoomLimit)));
     let there = connection(there);
-    assert_eq!(everywhere.disconnect(&there, CloseReason::Kicked, "").await, Ok(1));
+    assert_eq!(
+        everywhere
+            .disconnect(&there, CloseReason::Kicked, &Notice::default())
+            .await,
+        Ok(1)
+    );
     assert_eq!(
         b.shard.told(),
         ["send", "join r", "leave r bye", "disconnect kicked "],
@@ -114,7 +124,7 @@ async fn a_revocation_is_in_force_on_every_node_when_it_returns_and_on_those_tha
     let (a, b) = pair(&server).await;
     a.shard.connect("ada");
     b.shard.connect("ada");
-    let revoked = a.everywhere.revoke(revocation(), TTL, "left").await.unwrap();
+    let revoked = a.everywhere.revoke(revocation(), TTL, &notice("left")).await.unwrap();
     assert_eq!(
         (revoked.confirmed.len(), revoked.unconfirmed.len()),
         (2, 0),
@@ -137,9 +147,12 @@ async fn who_has_released_its_lease_is_not_waited_for() {
     let (a, b) = pair(&server).await;
     b.end().await;
     // Waits for the record of the end to be read, which comes before the withdrawal's.
-    let revoked = within("the revocation", a.everywhere.revoke(revocation(), TTL, ""))
-        .await
-        .unwrap();
+    let revoked = within(
+        "the revocation",
+        a.everywhere.revoke(revocation(), TTL, &Notice::default()),
+    )
+    .await
+    .unwrap();
     assert_eq!((revoked.confirmed, revoked.unconfirmed), (vec!["a".to_owned()], vec![]));
 }
 
@@ -148,7 +161,11 @@ async fn a_node_that_does_not_confirm_is_named_once_its_lease_has_run_out() {
     let server = NatsServer::start().await;
     let (a, b) = pair(&server).await;
     b.shard.stop_answering();
-    let revoked = a.everywhere.revoke(revocation(), TTL, "").await.unwrap();
+    let revoked = a
+        .everywhere
+        .revoke(revocation(), TTL, &Notice::default())
+        .await
+        .unwrap();
     assert_eq!(
         (revoked.confirmed, revoked.unconfirmed),
         (vec!["a".to_owned()], vec!["b".to_owned()])
@@ -171,12 +188,20 @@ async fn without_nats_leases_lapse_and_nothing_is_promised() {
         }
     })
     .await;
-    assert!(a.everywhere.revoke(revocation(), TTL, "").await.is_err());
+    assert!(
+        a.everywhere
+            .revoke(revocation(), TTL, &Notice::default())
+            .await
+            .is_err()
+    );
     server.restart().await;
     within("the leases", async { tokio::join!(a.lease.held(), b.lease.held()) }).await;
-    let revoked = within("the revocation", a.everywhere.revoke(revocation(), TTL, ""))
-        .await
-        .unwrap();
+    let revoked = within(
+        "the revocation",
+        a.everywhere.revoke(revocation(), TTL, &Notice::default()),
+    )
+    .await
+    .unwrap();
     assert_eq!(revoked.confirmed.len(), 2, "{revoked:?}");
 }
 
@@ -185,7 +210,11 @@ async fn an_order_that_comes_again_is_answered_and_not_carried_out_again() {
     let server = NatsServer::start().await;
     let (a, b) = pair(&server).await;
     b.shard.connect("ada");
-    let order = super::wire::order(&crate::cluster::Command::Leave(all_of_ada(), room("r"), String::new()));
+    let order = super::wire::order(&crate::cluster::Command::Leave(
+        all_of_ada(),
+        room("r"),
+        Notice::default(),
+    ));
     let order = NodeOrder {
         id: super::wire::id_bytes(7),
         from: a.incarnation(),
@@ -223,7 +252,7 @@ async fn what_cannot_be_read_is_counted_and_changes_nothing() {
     .await;
     assert_eq!(
         a.everywhere
-            .revoke(revocation(), TTL, "")
+            .revoke(revocation(), TTL, &Notice::default())
             .await
             .unwrap()
             .confirmed

@@ -9,10 +9,11 @@ use bytes::Bytes;
 
 use crate::cluster::{Answer, Command};
 use crate::error::CloseReason;
-use crate::event::{Class, Event, EventId, EventName, Except, Payload, Timestamp};
+use crate::event::{Event, EventId, EventName, Except, Payload, Retention, Timestamp};
 use crate::hub::{JoinRefusal, Joined, Who};
 use crate::identity::{Expiry, Identity, UserId};
 use crate::json::Json;
+use crate::notice::Notice;
 use crate::policy::{Action, Service};
 use crate::proto::node_v1 as wire;
 use crate::proto::node_v1::node_answer::Answer as WireAnswer;
@@ -34,15 +35,17 @@ pub(super) fn order(command: &Command) -> WireOrder {
             room: permit.room().name().to_owned(),
             service: permit.rule().to_owned(),
         }),
-        Command::Leave(who, room, message) => WireOrder::Leave(wire::LeaveOrder {
+        Command::Leave(who, room, notice) => WireOrder::Leave(wire::LeaveOrder {
             whom: Some(whom(who)),
             room: room.name().to_owned(),
-            message: message.clone(),
+            message: notice.message().to_owned(),
+            reason: notice.reason().to_owned(),
         }),
-        Command::Disconnect(who, reason, message) => WireOrder::Disconnect(wire::DisconnectOrder {
+        Command::Disconnect(who, reason, notice) => WireOrder::Disconnect(wire::DisconnectOrder {
             whom: Some(whom(who)),
             code: reason.code().into(),
-            message: message.clone(),
+            message: notice.message().to_owned(),
+            reason: notice.reason().to_owned(),
         }),
         Command::Send(who, event) => WireOrder::Send(send(who, event)),
         Command::Count(who) => WireOrder::Count(wire::CountOrder { whom: Some(whom(who)) }),
@@ -96,18 +99,24 @@ pub(super) fn command(order: WireOrder) -> Option<Command> {
         WireOrder::Leave(order) => {
             let who = who(order.whom)?;
             let room = room_of(&who, &order.room)?;
-            Command::Leave(who, room, order.message)
+            Command::Leave(who, room, notice(&order.reason, &order.message))
         }
         WireOrder::Disconnect(order) => {
             let mut reasons = CloseReason::ALL.into_iter();
             let reason = reasons.find(|reason| u32::from(reason.code()) == order.code)?;
-            Command::Disconnect(who(order.whom)?, reason, order.message)
+            let notice = notice(&order.reason, &order.message);
+            Command::Disconnect(who(order.whom)?, reason, notice)
         }
         WireOrder::Send(order) => sent(order)?,
         WireOrder::Count(order) => Command::Count(who(order.whom)?),
         WireOrder::Identify(order) => Command::Identify(who(order.whom)?),
         WireOrder::Confirm(_) => return None,
     })
+}
+
+/// Reads what a client is told. What cannot be told must not keep an order from being carried out.
+fn notice(reason: &str, message: &str) -> Notice {
+    Notice::parse(reason, message).unwrap_or_default()
 }
 
 fn who(whom: Option<wire::Whom>) -> Option<Who> {
@@ -137,7 +146,7 @@ fn sent(order: wire::SendOrder) -> Option<Command> {
         room: Room::nameless(tenant_of(&who)),
         id: EventId::from_bits(id_of(&order.event_id)?),
         name: EventName::parse(&order.name).ok()?,
-        class: Class::Ephemeral,
+        retention: Retention::Ephemeral,
         link: None,
         time: Timestamp(order.time_ms),
         actor: match &*order.actor {

@@ -11,6 +11,7 @@ use super::node::{Node, Read, millis};
 use crate::cluster::barrier::Barrier;
 use crate::cluster::ledger::{Holder, LeaseTaken, Record, Withdrawal};
 use crate::identity::UserId;
+use crate::notice::Notice;
 use crate::policy::{Revocation, RevocationScope};
 use crate::room::Tenant;
 
@@ -338,10 +339,7 @@ impl World {
                 }
             }
             At::Outcome if self.floor.is_none() => {
-                let outcome = self
-                    .barrier
-                    .as_ref()
-                    .and_then(|barrier| barrier.outcome(self.now_ms));
+                let outcome = self.barrier.as_ref().and_then(|barrier| barrier.outcome(self.now_ms));
                 if outcome.is_some() {
                     self.floor = Some(self.offset + 1);
                 }
@@ -361,6 +359,6 @@ fn withdrawal() -> Withdrawal {
             scope: RevocationScope::Everything,
         },
         ttl: Duration::from_secs(3600),
-        why: String::new(),
+        notice: Notice::default(),
     }
 }

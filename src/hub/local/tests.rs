@@ -2,7 +2,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::room::HELD_MAX;
 use super::*;
-use crate::event::{Class, Event, EventId, EventName, Except, Payload, Timestamp};
+use crate::event::{Event, EventId, EventName, Except, Payload, Retention, Timestamp};
 use crate::json::Json;
 use crate::position::{Epoch, Link, Offset};
 use crate::room::Tenant;
@@ -24,7 +24,7 @@ fn event(room: &Room, offset: u64) -> Item {
         room: room.clone(),
         id: EventId::from_bits(u128::from(offset)),
         name: EventName::parse("e").unwrap(),
-        class: Class::Reliable,
+        retention: Retention::Reliable,
         link: Some(Link {
             position,
             prev: Offset(offset - 1),

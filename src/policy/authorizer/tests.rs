@@ -13,10 +13,10 @@ use crate::event::EventName;
 use crate::identity::{Expiry, UserId};
 use crate::json::Json;
 use crate::policy::{ActionName, Config, Policy, RevocationScope, RuleConfig, RulePolicy};
-use crate::proto::v1::authorizer_service_server::{AuthorizerService, AuthorizerServiceServer};
+use crate::proto::backend::v1::authorizer_service_server::{AuthorizerService, AuthorizerServiceServer};
 use crate::room::{Room, Tenant};
 
-type Answering = dyn Fn(&v1::AuthorizeRequest) -> Result<v1::AuthorizeResponse, Status> + Send + Sync;
+type Answering = dyn Fn(&wire::AuthorizeRequest) -> Result<wire::AuthorizeResponse, Status> + Send + Sync;
 
 /// An application's authorizer on a port of its own.
 struct Application {
@@ -25,7 +25,7 @@ struct Application {
     /// Answers wait for a permit.
     gate: Semaphore,
     answer: Box<Answering>,
-    last: Mutex<Option<v1::AuthorizeRequest>>,
+    last: Mutex<Option<wire::AuthorizeRequest>>,
 }
 
 struct Shared(Arc<Application>);
@@ -34,8 +34,8 @@ struct Shared(Arc<Application>);
 impl AuthorizerService for Shared {
     async fn authorize(
         &self,
-        request: Request<v1::AuthorizeRequest>,
-    ) -> Result<Response<v1::AuthorizeResponse>, Status> {
+        request: Request<wire::AuthorizeRequest>,
+    ) -> Result<Response<wire::AuthorizeResponse>, Status> {
         self.0.asked.fetch_add(1, Ordering::SeqCst);
         self.0.arrived.notify_one();
         self.0.gate.acquire().await.unwrap().forget();
@@ -55,7 +55,7 @@ struct Setting {
 
 impl Setting {
     async fn start(
-        answer: impl Fn(&v1::AuthorizeRequest) -> Result<v1::AuthorizeResponse, Status> + Send + Sync + 'static,
+        answer: impl Fn(&wire::AuthorizeRequest) -> Result<wire::AuthorizeResponse, Status> + Send + Sync + 'static,
         change: impl FnOnce(&mut AuthorizerConfig),
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -142,15 +142,15 @@ fn publish(name: &str) -> Action {
     Action::Publish(EventName::parse(name).unwrap())
 }
 
-fn answer(decision: v1::Decision, ttl_seconds: i64) -> v1::AuthorizeResponse {
-    v1::AuthorizeResponse {
+fn answer(decision: v1::Decision, ttl_seconds: i64) -> wire::AuthorizeResponse {
+    wire::AuthorizeResponse {
         decision: decision.into(),
         reason: "because".to_owned(),
         cache_ttl: Some(prost_types::Duration {
             seconds: ttl_seconds,
             nanos: 0,
         }),
-        join_rooms: Vec::new(),
+        ..wire::AuthorizeResponse::default()
     }
 }
 
@@ -163,7 +163,7 @@ async fn pass(time: Duration) {
 
 #[tokio::test]
 async fn the_authorizer_decides_where_a_rule_asks_it_and_is_told_everything() {
-    let decide = |request: &v1::AuthorizeRequest| {
+    let decide = |request: &wire::AuthorizeRequest| {
         let ada = request.subject.as_ref().is_some_and(|subject| subject.user_id == "ada");
         Ok(answer(if ada { v1::Decision::Allow } else { v1::Decision::Deny }, 0))
     };
@@ -173,7 +173,7 @@ async fn the_authorizer_decides_where_a_rule_asks_it_and_is_told_everything() {
     assert_eq!(setting.decide(question).await, Ok(()));
     let last = setting.application.last.lock().unwrap().clone().unwrap();
     assert_eq!(
-        (last.action(), &*last.room, &*last.event),
+        (last.action(), &*last.room, &*last.event_name),
         (v1::Action::Publish, "doc:1", "typing")
     );
     let subject = last.subject.unwrap();
@@ -200,7 +200,7 @@ async fn the_authorizer_decides_where_a_rule_asks_it_and_is_told_everything() {
 
 #[tokio::test]
 async fn an_answer_to_connect_names_rooms_of_the_own_tenant() {
-    let decide = |request: &v1::AuthorizeRequest| {
+    let decide = |request: &wire::AuthorizeRequest| {
         let user = request.subject.as_ref().map_or("", |subject| &subject.user_id);
         let names: &[&str] = if user == "ada" {
             &["user:ada", "lobby"]
@@ -208,7 +208,7 @@ async fn an_answer_to_connect_names_rooms_of_the_own_tenant() {
             &["lobby", "a\nb"]
         };
         let join_rooms = names.iter().map(ToString::to_string).collect();
-        Ok(v1::AuthorizeResponse {
+        Ok(wire::AuthorizeResponse {
             join_rooms,
             ..answer(v1::Decision::Allow, 60)
         })
@@ -237,7 +237,7 @@ async fn an_answer_to_connect_names_rooms_of_the_own_tenant() {
 
 #[tokio::test]
 async fn answers_are_kept_as_long_as_they_allow_and_no_longer_than_configured() {
-    let decide = |request: &v1::AuthorizeRequest| {
+    let decide = |request: &wire::AuthorizeRequest| {
         Ok(match request.room.as_str() {
             "doc:yes" => answer(v1::Decision::Allow, 10),
             "doc:no" => answer(v1::Decision::Deny, 10),
@@ -324,21 +324,21 @@ async fn equal_questions_at_the_same_time_are_one_call() {
 
 #[tokio::test]
 async fn whatever_goes_wrong_is_a_denial_that_is_kept_nowhere() {
-    let decide = |request: &v1::AuthorizeRequest| {
+    let decide = |request: &wire::AuthorizeRequest| {
         let allow = || answer(v1::Decision::Allow, 60);
         match request.room.as_str() {
             "doc:unspecified" => Ok(answer(v1::Decision::Unspecified, 60)),
-            "doc:unknown" => Ok(v1::AuthorizeResponse {
+            "doc:unknown" => Ok(wire::AuthorizeResponse {
                 decision: 77,
                 ..allow()
             }),
             "doc:error" => Err(Status::internal("secret detail")),
             "doc:denied" => Err(Status::permission_denied("no")),
-            "doc:huge" => Ok(v1::AuthorizeResponse {
+            "doc:huge" => Ok(wire::AuthorizeResponse {
                 reason: "x".repeat(70_000),
                 ..allow()
             }),
-            "doc:rooms" => Ok(v1::AuthorizeResponse {
+            "doc:rooms" => Ok(wire::AuthorizeResponse {
                 join_rooms: vec![String::new(); 33],
                 ..allow()
             }),

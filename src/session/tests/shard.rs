@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::auth::{AuthError, Authenticator};
 use crate::backend::NoBackend;
 use crate::bus::memory::{self as memory_bus, MemoryBus};
-use crate::event::{Class, EventId, EventName, Except, Payload, Publish};
+use crate::event::{EventId, EventName, Except, Payload, Publish, Retention};
 use crate::hub::admission::{self, Admission};
 use crate::hub::local::Key;
 use crate::hub::{Mailbox, Order};
@@ -235,7 +235,7 @@ impl Shard {
             room: room(name),
             id: EventId::random(),
             name: EventName::parse(event).unwrap(),
-            class: Class::Reliable,
+            retention: Retention::Reliable,
             payload: Payload::Json(Json::parse("{}".to_owned()).unwrap()),
             actor: None,
             except: Except::NOBODY,

@@ -5,17 +5,26 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Flaw;
-use crate::event::Class;
+use crate::event::Retention;
 use crate::identity::Expiry;
 use crate::json::Json;
 use crate::position::{Offset, Position};
-use crate::session::{HistoryFrom, Since};
+use crate::session::{HistoryFrom, PresenceMode, RoomChange, Since};
 
 /// The most rooms a client may ask to resume while it connects.
 const RESUME_MAX: usize = 32;
 
+/// The most names of features in one command.
+const FEATURES_MAX: usize = 32;
+
+/// The most characters of a feature's name.
+const FEATURE_CHARACTERS_MAX: usize = 64;
+
 /// The most characters of a client's name that are kept, for the log.
 const CLIENT_CHARACTERS_MAX: usize = 64;
+
+/// What a client that is to reconnect elsewhere is told.
+pub(super) const DRAINING: &str = "the node shuts down";
 
 /// Reads a position. What no bus has written is an answer of its own, not an error.
 pub(super) fn since(epoch: &str, offset: u64) -> Since {
@@ -54,6 +63,39 @@ pub(super) fn client(name: String) -> String {
     }
 }
 
+/// Checks the names of what a client can do.
+pub(super) fn features(features: Vec<String>) -> Result<Vec<String>, Flaw> {
+    let too_long = |feature: &String| feature.chars().nth(FEATURE_CHARACTERS_MAX).is_some();
+    if features.len() > FEATURES_MAX || features.iter().any(too_long) {
+        return Err(Flaw::invalid(
+            "more than 32 features, or one of more than 64 characters",
+        ));
+    }
+    Ok(features)
+}
+
+/// Refuses a command that requires a feature, by its name: there is none yet. What narrows a command must not be skipped
+/// by a server that does not know it.
+pub(super) fn required(required: Vec<String>) -> Result<(), Flaw> {
+    match features(required)?.first() {
+        None => Ok(()),
+        Some(unknown) => Err(Flaw::unsupported(format!(
+            "the required feature `{unknown}` is not known"
+        ))),
+    }
+}
+
+/// Reads a presence mode by its word; empty says nothing.
+pub(super) fn presence_mode(word: &str) -> Result<PresenceMode, Flaw> {
+    match word {
+        "" | "none" => Ok(PresenceMode::None),
+        "counts" => Ok(PresenceMode::Counts),
+        "members" => Ok(PresenceMode::Members),
+        "others" => Ok(PresenceMode::Others),
+        _ => Err(Flaw::invalid("presence is none of none, counts, members, others")),
+    }
+}
+
 /// Which part of a history is asked for.
 pub(super) fn history_from(after: Option<Since>, before: Option<Since>) -> Result<HistoryFrom, Flaw> {
     match (after, before) {
@@ -64,12 +106,21 @@ pub(super) fn history_from(after: Option<Since>, before: Option<Since>) -> Resul
     }
 }
 
-/// The word for a class.
-pub(super) const fn class_word(class: Class) -> &'static str {
-    match class {
-        Class::Ephemeral => "ephemeral",
-        Class::Reliable => "reliable",
-        Class::LastValue => "last_value",
+/// The word for a retention.
+pub(super) const fn retention_word(retention: Retention) -> &'static str {
+    match retention {
+        Retention::Ephemeral => "ephemeral",
+        Retention::Reliable => "reliable",
+        Retention::LastValue => "last_value",
+    }
+}
+
+/// The word for what moved a client.
+pub(super) const fn change_word(change: RoomChange) -> &'static str {
+    match change {
+        RoomChange::Backend => "backend",
+        RoomChange::Revoked => "revoked",
+        RoomChange::TokenChanged => "token_changed",
     }
 }
 

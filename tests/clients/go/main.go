@@ -41,7 +41,8 @@ func (s *smoke) publication(event string) *roomcastv1.PublishRequest {
 	return &roomcastv1.PublishRequest{
 		Tenant:         s.tenant,
 		Targets:        []*roomcastv1.Target{{Target: &roomcastv1.Target_Room{Room: s.room}}},
-		Event:          event,
+		EventName:      event,
+		Retention:      roomcastv1.Retention_RETENTION_RELIABLE,
 		Payload:        &roomcastv1.Payload{Content: &roomcastv1.Payload_Json{Json: `{"from": "go"}`}},
 		IdempotencyKey: rand.Text(),
 	}
@@ -66,7 +67,7 @@ func (s *smoke) checkPublish() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if first.Room != s.room || first.Reached != 0 || first.Duplicate {
+	if first.Room != s.room || first.Reached == nil || first.GetReached() != 0 || first.Duplicate {
 		return "", fmt.Errorf("an empty room answers %v", first)
 	}
 	if first.GetPosition().GetOffset() == 0 || first.GetPosition().GetEpoch() == "" {
@@ -113,10 +114,10 @@ func (s *smoke) checkError() (string, error) {
 	if info.GetDomain() != "roomcast" || info.GetReason() != "INVALID_EVENT_NAME" {
 		return "", fmt.Errorf("ErrorInfo is %v", info)
 	}
-	if fields := bad.GetFieldViolations(); len(fields) != 1 || fields[0].Field != "event" {
+	if fields := bad.GetFieldViolations(); len(fields) != 1 || fields[0].Field != "event_name" {
 		return "", fmt.Errorf("BadRequest is %v", bad)
 	}
-	return fmt.Sprintf("%v %s in field event", status.Code(err), info.Reason), nil
+	return fmt.Sprintf("%v %s in field event_name", status.Code(err), info.Reason), nil
 }
 
 func (s *smoke) checkDeadline() (string, error) {

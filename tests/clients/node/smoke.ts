@@ -6,7 +6,7 @@ import { BadRequest, ErrorInfo } from "nice-grpc-error-details";
 import { ItemStatus } from "./gen/roomcast/v1/error.js";
 import { PublishRequest, PublishResponse, PublishServiceClient } from "./gen/roomcast/v1/publish.js";
 import { ListMembersRequest, ListMembersResponse, RoomServiceClient } from "./gen/roomcast/v1/room.js";
-import { EventClass } from "./gen/roomcast/v1/types.js";
+import { Retention } from "./gen/roomcast/v1/types.js";
 import { WatchRequest, WatchResponse, WatchServiceClient } from "./gen/roomcast/v1/watch.js";
 
 const TIMEOUT_MS = 10_000;
@@ -74,9 +74,9 @@ class Smoke {
     return PublishRequest.fromPartial({
       tenant: this.tenant,
       targets: [{ target: { $case: "room", value: this.room } }],
-      event,
+      eventName: event,
       payload: { content: { $case: "json", value: '{"from": "node"}' } },
-      class: EventClass.EVENT_CLASS_RELIABLE,
+      retention: Retention.RETENTION_RELIABLE,
       idempotencyKey: randomUUID(),
     });
   }
@@ -114,7 +114,7 @@ class Smoke {
     const { domain, reason } = ErrorInfo.decode(info);
     must(domain === "roomcast" && reason === "INVALID_EVENT_NAME", `ErrorInfo is ${domain} ${reason}`);
     const fields = BadRequest.decode(bad).fieldViolations.map((violation) => violation.field);
-    must(show(fields) === '["event"]', `BadRequest names ${show(fields)}`);
+    must(show(fields) === '["event_name"]', `BadRequest names ${show(fields)}`);
     return `INVALID_ARGUMENT ${reason} in field ${fields[0]}`;
   }
 

@@ -33,8 +33,9 @@ def refusal(call):
 def publication(tenant, room, event):
     return publish_pb2.PublishRequest(
         tenant=tenant,
-        targets=[publish_pb2.Target(room=room)],
-        event=event,
+        targets=[types_pb2.Target(room=room)],
+        event_name=event,
+        retention=types_pb2.RETENTION_RELIABLE,
         payload=types_pb2.Payload(json='{"from": "python"}'),
         idempotency_key=uuid.uuid4().hex,
     )
@@ -45,7 +46,7 @@ def check_publish(stub, auth, tenant, room):
     first = stub.Publish(request, metadata=auth, timeout=TIMEOUT_S).results
     must(len(first) == 1, f"one target has {len(first)} results")
     must(first[0].room == room, f"the result names the room {first[0].room!r}")
-    must(first[0].reached == 0, f"an empty room reached {first[0].reached}")
+    must(first[0].HasField("reached") and first[0].reached == 0, f"an empty room reached {first[0].reached}")
     must(first[0].position.offset > 0 and first[0].position.epoch, f"no position: {first[0].position}")
     must(not first[0].duplicate, "the first publish is called a duplicate")
     again = stub.Publish(request, metadata=auth, timeout=TIMEOUT_S).results[0]
@@ -71,7 +72,7 @@ def check_error(stub, auth, tenant, room):
     must(any(detail.Unpack(bad) for detail in status.details), "no BadRequest in the details")
     must((info.domain, info.reason) == ("roomcast", "INVALID_EVENT_NAME"), f"ErrorInfo is {info}")
     fields = [violation.field for violation in bad.field_violations]
-    must(fields == ["event"], f"BadRequest names {fields}")
+    must(fields == ["event_name"], f"BadRequest names {fields}")
     return f"{error.code().name} {info.reason} in field {fields[0]}"
 
 

@@ -87,7 +87,7 @@ class Client {
   }
 
   publish(room, payload) {
-    return this.command("publish", { room, event: "chat", payload }, "published");
+    return this.command("publish", { room, eventName: "chat", payload }, "published");
   }
 
   async ping(text) {
@@ -116,7 +116,7 @@ async function story(url, token, room) {
   assert.ok(published.reached >= 1, "the publisher itself is reached");
   const seen = await ada.event();
   assert.equal(seen.room, room);
-  assert.equal(seen.name, "chat");
+  assert.equal(seen.eventName, "chat");
   assert.deepEqual(seen.payload, { text: "héllo ✓", n: 1 }, "the payload arrives as it was sent");
   assert.deepEqual(positionOf(seen), published.position, "reply and event agree on the position");
   assert.ok(seen.timeMs > 0, "the server stamps the time");

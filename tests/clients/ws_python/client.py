@@ -61,7 +61,7 @@ class Client:
         return await self.command("join", {"room": room, **options}, "joined")
 
     async def publish(self, room, payload):
-        body = {"room": room, "event": "chat", "payload": payload}
+        body = {"room": room, "eventName": "chat", "payload": payload}
         return await self.command("publish", body, "published")
 
     async def close(self):
@@ -86,7 +86,7 @@ async def story(url, token, room):
     published = await ada.publish(room, {"text": "héllo ✓", "n": 1})
     check(published.get("reached", 0) >= 1, "the publisher itself is reached", published)
     seen = await ada.event()
-    check(seen["room"] == room and seen["name"] == "chat", "the event names its room and itself", seen)
+    check(seen["room"] == room and seen["eventName"] == "chat", "the event names its room and itself", seen)
     check(seen["payload"] == {"text": "héllo ✓", "n": 1}, "the payload arrives as it was sent", seen)
     check(position_of(seen) == published["position"], "reply and event agree on the position", (seen, published))
     check(seen["timeMs"] > 0, "the server stamps the time", seen)

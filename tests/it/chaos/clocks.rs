@@ -66,7 +66,7 @@ async fn events(wrong: impl FnOnce(&Clock), seconds: i64) {
     let (here, there) = (fleet.backend(0), fleet.backend(1));
     let mut ada = fleet.gateways[0].connect(patient("ada")).await;
     let mut ben = fleet.gateways[1].connect(patient("ben")).await;
-    let start = ada.join("r").await.position.expect("a join tells the position");
+    let start = ada.join("r").await.head.expect("a join tells the position");
     ben.join("r").await;
     assert!(ahead(&mut ada).await.abs() <= 1);
     let keyed = v1::PublishRequest {
@@ -142,12 +142,12 @@ async fn a_gateway_whose_clock_is_an_hour_behind_keeps_and_gives_out_all_events(
 async fn revoke(backend: &Caller, user: &str, ttl: Duration) -> v1::RevokeResponse {
     let request = v1::RevokeRequest {
         tenant: TENANT.to_owned(),
-        user_id: user.to_owned(),
+        subject: Some(v1::revoke_request::Subject::UserId(user.to_owned())),
         scope: Some(v1::revoke_request::Scope::Room("r".to_owned())),
         ttl: Some(ttl.try_into().expect("a short time")),
         ..Default::default()
     };
-    let revoked = backend.rooms.clone().revoke(request).await;
+    let revoked = backend.access.clone().revoke(request).await;
     revoked.expect("the revocation is stored").into_inner()
 }
 

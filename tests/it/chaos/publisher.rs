@@ -51,11 +51,11 @@ impl Kind {
         Duration::from_millis(16 * self.together() as u64)
     }
 
-    fn class(self) -> v1::EventClass {
+    fn retention(self) -> v1::Retention {
         match self {
-            Self::LastValue => v1::EventClass::LastValue,
-            Self::Ephemeral => v1::EventClass::Ephemeral,
-            _ => v1::EventClass::Reliable,
+            Self::LastValue => v1::Retention::LastValue,
+            Self::Ephemeral => v1::Retention::Ephemeral,
+            _ => v1::Retention::Reliable,
         }
     }
 }
@@ -116,7 +116,7 @@ impl Publisher {
         };
         let request = v1::PublishRequest {
             targets: vec![to_room(&self.scene.room(room))],
-            class: self.kind.class().into(),
+            retention: self.kind.retention().into(),
             idempotency_key: key,
             ..draft("n", json!({"by": self.by, "n": n, "pad": "x".repeat(padding)}))
         };

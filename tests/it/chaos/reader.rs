@@ -95,7 +95,7 @@ impl Client {
             // Longer than any clock here is wrong.
             token: user(&self.log.user).expires_in(86_400).token(),
             client: "chaos/1".to_owned(),
-            resume: Vec::new(),
+            ..Connect::default()
         });
         self.say(&mut socket, 1, connect).await?;
         for index in 0..self.places.len() {
@@ -210,13 +210,13 @@ impl Client {
             Said::Joined(joined) => self.joined(joined),
             Said::RoomLeft(left) => {
                 let room = self.scene.room_named(&left.room);
-                let revoked = left.reason() == RoomChangeReason::Revoked;
+                let revoked = left.cause() == RoomChangeCause::Revoked;
                 self.left(room, revoked);
                 self.note(Seen::Left { room, revoked });
             }
             Said::Event(event) => self.event(&event),
             Said::Resync(resync) => {
-                let at = resync.position.expect("a resync says where the room is");
+                let at = resync.head.expect("a resync says where the room is");
                 let (room, at) = (self.scene.room_named(&resync.room), position(&at.epoch, at.offset));
                 self.place(room).at = Some(at.clone());
                 self.note(Seen::Resync { room, at });
@@ -250,7 +250,7 @@ impl Client {
     }
 
     fn joined(&mut self, joined: Joined) {
-        let at = joined.position.expect("a join tells the room's position");
+        let at = joined.head.expect("a join tells the room's position");
         let (room, at) = (self.scene.room_named(&joined.room), position(&at.epoch, at.offset));
         let place = self.place(room);
         let (since, called) = (place.at.clone(), place.called);

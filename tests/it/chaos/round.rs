@@ -134,17 +134,18 @@ async fn revoke(scene: &Scene, victim: usize, gateway: usize) {
         let gateway = (gateway + attempt) % scene.backends.len();
         let mut request = Request::new(v1::RevokeRequest {
             tenant: TENANT.to_owned(),
-            user_id: user.clone(),
+            subject: Some(v1::revoke_request::Subject::UserId(user.clone())),
             scope: Some(v1::revoke_request::Scope::Room(scene.room(room))),
             ttl: Some(prost_types::Duration {
                 seconds: 3600,
                 nanos: 0,
             }),
-            reason: "left the project".to_owned(),
+            reason: "project_left".to_owned(),
+            ..Default::default()
         });
         request.set_timeout(REVOKING);
         let called = scene.now();
-        let call = async { scene.backends[gateway].rooms.clone().revoke(request).await };
+        let call = async { scene.backends[gateway].access.clone().revoke(request).await };
         match tokio::time::timeout(REVOKING, call).await {
             Ok(Ok(response)) => {
                 let returned = scene.now();

@@ -81,7 +81,7 @@ async fn join(fleet: &Fleet, storm: usize, number: usize) -> Took {
     let mut publisher = JoinSet::new();
     publisher.spawn(publish(backend.clone(), room.clone(), stop.clone()));
     let began = Instant::now();
-    let joined = client.join(&room).await.position.expect("a join tells the position");
+    let joined = client.join(&room).await.head.expect("a join tells the position");
     let joining = began.elapsed();
     assert!(joined.offset >= first.position.expect("it is stored").offset);
     // One more is asked for after the acknowledgement; what was under way may come as well.

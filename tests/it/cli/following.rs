@@ -6,8 +6,8 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
 use roomcast::proto::v1::DisconnectRequest;
+use roomcast::proto::v1::connection_service_client::ConnectionServiceClient;
 use roomcast::proto::v1::disconnect_request::Session;
-use roomcast::proto::v1::room_service_client::RoomServiceClient;
 use serde_json::{Value, json};
 
 use super::{failure, roomcast, success};
@@ -103,7 +103,7 @@ fn what_is_published_is_followed_and_what_was_missed_comes_back_exactly() {
 
     assert_eq!(publish(&dev, "1")["results"][0]["reached"], 1);
     let seen = tail.expect("event");
-    assert_eq!((&seen["event"], &seen["payload"]), (&json!("message"), &json!(1)));
+    assert_eq!((&seen["eventName"], &seen["payload"]), (&json!("message"), &json!(1)));
     assert_eq!(tail.finish().0, Some(0));
 
     // Nobody is there now.
@@ -173,14 +173,15 @@ fn a_version_that_has_moved_on_is_refused_with_1_and_its_reason() {
 fn disconnect_ada(dev: &Dev) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let mut client = RoomServiceClient::connect(dev.said("/grpc_url").to_owned())
+        let mut client = ConnectionServiceClient::connect(dev.said("/grpc_url").to_owned())
             .await
             .unwrap();
         let mut request = tonic::Request::new(DisconnectRequest {
             tenant: dev.said("/tenant").to_owned(),
             session: Some(Session::UserId("ada".to_owned())),
-            reason: "for a test".to_owned(),
+            message: "for a test".to_owned(),
             may_reconnect: true,
+            ..DisconnectRequest::default()
         });
         request.set_timeout(PATIENCE);
         let bearer = format!("Bearer {}", dev.said("/service_token"));

@@ -100,7 +100,7 @@ async fn publishing_too_fast_is_refused_and_then_closed(encoding: Encoding) {
     let mut numbers = Vec::new();
     loop {
         let event = ben.event().await;
-        if event.name == "end" {
+        if event.event_name == "end" {
             break;
         }
         numbers.push(event.json().as_u64().unwrap());

@@ -238,17 +238,20 @@ async fn a_command_with_its_id_that_cannot_be_read_is_answered_under_the_id() {
         (r#"{"id":93,"join":{"room":"r"},"leave":{"room":"s"}}"#, "malformed"),
         (r#"{"id":94,"join":{"room":"r","room":"s"}}"#, "malformed"),
         (r#"{"id":95,"fly":{}}"#, "unsupported"),
-        (r#"{"id":96,"publish":{"room":"r","event":"e"}}"#, "invalid_argument"),
         (
-            r#"{"id":97,"publish":{"room":"r","event":"e","payload":1,"binary":"AA=="}}"#,
+            r#"{"id":96,"publish":{"room":"r","eventName":"e"}}"#,
             "invalid_argument",
         ),
         (
-            r#"{"id":98,"publish":{"room":"r","event":"e","binary":"?"}}"#,
+            r#"{"id":97,"publish":{"room":"r","eventName":"e","payload":1,"binary":"AA=="}}"#,
             "invalid_argument",
         ),
         (
-            r#"{"id":99,"publish":{"room":"r","event":"e","payload":1,"class":"fast"}}"#,
+            r#"{"id":98,"publish":{"room":"r","eventName":"e","binary":"?"}}"#,
+            "invalid_argument",
+        ),
+        (
+            r#"{"id":99,"publish":{"room":"r","eventName":"e","payload":1,"retention":"fast"}}"#,
             "invalid_argument",
         ),
     ];

@@ -105,13 +105,13 @@ async fn only_a_service_with_the_right_scope_and_tenant_gets_in() {
     assert_eq!(told(&publisher.watching.watch(watch).await.unwrap_err()), no_scope);
     let revoke = v1::RevokeRequest {
         tenant: TENANT.to_owned(),
-        user_id: "ada".to_owned(),
+        subject: Some(v1::revoke_request::Subject::UserId("ada".to_owned())),
         scope: Some(v1::revoke_request::Scope::Everything(v1::EverythingScope {})),
         ttl: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
-        reason: String::new(),
+        ..Default::default()
     };
     assert_eq!(
-        told(&node.caller("reader").rooms.revoke(revoke).await.unwrap_err()),
+        told(&node.caller("reader").access.revoke(revoke).await.unwrap_err()),
         no_scope
     );
     // One tenant's right finds nobody of another, by whatever name.
@@ -120,7 +120,12 @@ async fn only_a_service_with_the_right_scope_and_tenant_gets_in() {
         session: Some(v1::disconnect_request::Session::ConnectionId(ada.id.clone())),
         ..Default::default()
     };
-    let found = node.caller("elsewhere").rooms.disconnect(disconnect).await.unwrap_err();
+    let found = node
+        .caller("elsewhere")
+        .connections
+        .disconnect(disconnect)
+        .await
+        .unwrap_err();
     assert_eq!(told(&found), (Code::NotFound, "CONNECTION_NOT_FOUND".to_owned()));
     node.caller("reader").rooms.get_room_stats(stats).await.unwrap();
     node.caller("publisher").send(to_r("end")).await.unwrap();

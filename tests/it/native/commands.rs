@@ -1,8 +1,8 @@
 //! One frame of every command, and what it means.
 
-use roomcast::event::{Class, Payload};
+use roomcast::event::{Payload, Retention};
 use roomcast::position::{Offset, Position};
-use roomcast::session::{Command, HistoryFrom, JoinOptions, Request, Since};
+use roomcast::session::{Command, HistoryFrom, JoinOptions, PresenceMode, Request, Since};
 
 use super::{EPOCH, at, json};
 
@@ -25,6 +25,7 @@ fn session_commands() -> Vec<(&'static str, &'static str, Request)> {
         token,
         client: client.to_owned(),
         resume,
+        features: Vec::new(),
     };
     let resume = vec![("user:ada".to_owned(), Since::At(at(17)))];
     vec![
@@ -42,6 +43,19 @@ fn session_commands() -> Vec<(&'static str, &'static str, Request)> {
             "connect_with_a_token_from_the_upgrade",
             r#"{"id":1,"connect":{}}"#,
             request(1, connect(String::new(), "", vec![])),
+        ),
+        (
+            "connect_with_features",
+            r#"{"id":1,"connect":{"token":"eyJhbGciOiJFZERTQSJ9.e30.c2ln","features":["presence_counts"]}}"#,
+            request(
+                1,
+                Command::Connect {
+                    token: token(),
+                    client: String::new(),
+                    resume: vec![],
+                    features: vec!["presence_counts".to_owned()],
+                },
+            ),
         ),
         (
             "refresh",
@@ -69,7 +83,7 @@ fn room_commands() -> Vec<(&'static str, &'static str, Request)> {
     };
     let with_presence = JoinOptions {
         rewind: 20,
-        presence: true,
+        presence: PresenceMode::Members,
         state: Some(json(r#"{"cursor":[3,14]}"#)),
         ..JoinOptions::default()
     };
@@ -91,8 +105,19 @@ fn room_commands() -> Vec<(&'static str, &'static str, Request)> {
         ),
         (
             "join_with_rewind_and_presence",
-            r#"{"id":3,"join":{"room":"project:7","rewind":20,"presence":true,"state":{"cursor":[3,14]}}}"#,
+            r#"{"id":3,"join":{"room":"project:7","rewind":20,"presence":"members","state":{"cursor":[3,14]}}}"#,
             request(3, join(with_presence)),
+        ),
+        (
+            "join_to_count",
+            r#"{"id":3,"join":{"room":"project:7","presence":"counts"}}"#,
+            request(
+                3,
+                join(JoinOptions {
+                    presence: PresenceMode::Counts,
+                    ..JoinOptions::default()
+                }),
+            ),
         ),
         (
             "leave",
@@ -103,44 +128,47 @@ fn room_commands() -> Vec<(&'static str, &'static str, Request)> {
 }
 
 fn publish_commands() -> Vec<(&'static str, &'static str, Request)> {
-    let publish = |event: &str, payload, class, key: &str| Command::Publish {
+    let publish = |event: &str, payload, retention, key: &str| Command::Publish {
         room: "project:7".to_owned(),
-        event: event.to_owned(),
+        event_name: event.to_owned(),
         payload,
-        class,
+        retention,
         key: key.to_owned(),
     };
     vec![
         (
             "publish",
-            r#"{"id":5,"publish":{"room":"project:7","event":"task:created","payload":{"task":42},"idempotencyKey":"01J9Z3K8"}}"#,
+            r#"{"id":5,"publish":{"room":"project:7","eventName":"task:created","payload":{"task":42},"idempotencyKey":"01J9Z3K8"}}"#,
             request(
                 5,
                 publish(
                     "task:created",
                     Payload::Json(json(r#"{"task":42}"#)),
-                    Class::Reliable,
+                    Retention::Reliable,
                     "01J9Z3K8",
                 ),
             ),
         ),
         (
             "publish_binary_and_ephemeral",
-            r#"{"id":6,"publish":{"room":"project:7","event":"cursor","binary":"AAEC/w==","class":"ephemeral"}}"#,
+            r#"{"id":6,"publish":{"room":"project:7","eventName":"cursor","binary":"AAEC/w==","retention":"ephemeral"}}"#,
             request(
                 6,
                 publish(
                     "cursor",
                     Payload::Binary(vec![0, 1, 2, 255].into()),
-                    Class::Ephemeral,
+                    Retention::Ephemeral,
                     "",
                 ),
             ),
         ),
         (
             "publish_a_last_value",
-            r#"{"id":6,"publish":{"room":"project:7","event":"price","payload":null,"class":"last_value"}}"#,
-            request(6, publish("price", Payload::Json(json("null")), Class::LastValue, "")),
+            r#"{"id":6,"publish":{"room":"project:7","eventName":"price","payload":null,"retention":"last_value"}}"#,
+            request(
+                6,
+                publish("price", Payload::Json(json("null")), Retention::LastValue, ""),
+            ),
         ),
     ]
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomcast::error::ErrorCode;
-use roomcast::event::{Class, Event, EventName, Payload, Timestamp};
+use roomcast::error::{CloseReason, ErrorCode};
+use roomcast::event::{Event, EventName, Payload, Retention, Timestamp};
 use roomcast::identity::Expiry;
+use roomcast::notice::Notice;
 use roomcast::presence::{Change, Counts, Present, Roster};
 use roomcast::room::{Room, Tenant};
 use roomcast::session::{HistoryPage, Joined, Message, Refusal, RoomChange, Wire};
@@ -45,7 +46,7 @@ const NOW: Timestamp = Timestamp(1_767_225_600_000);
 fn joined() -> Joined {
     Joined {
         room: room("project:7"),
-        position: at(44),
+        head: at(44),
         recovered: false,
         replayed: 0,
         roster: None,
@@ -94,13 +95,15 @@ fn connected(rooms: Vec<Joined>) -> Message {
         heartbeat: Duration::from_secs(25),
         time: NOW,
         rooms,
+        features: &["presence_counts"],
+        server_version: "1.2.3",
     }
 }
 
 fn session_messages() -> Vec<(&'static str, u32, Message)> {
     let own_room = Joined {
         room: room("user:ada"),
-        position: at(19),
+        head: at(19),
         recovered: true,
         replayed: 2,
         roster: None,
@@ -155,7 +158,8 @@ fn room_messages() -> Vec<(&'static str, u32, Message)> {
             Message::Published {
                 position: Some(at(45)),
                 duplicate: false,
-                reached: 3,
+                reached: Some(3),
+                reply: None,
             },
         ),
         (
@@ -164,7 +168,28 @@ fn room_messages() -> Vec<(&'static str, u32, Message)> {
             Message::Published {
                 position: Some(at(45)),
                 duplicate: true,
-                reached: 0,
+                reached: None,
+                reply: None,
+            },
+        ),
+        (
+            "published_to_nobody",
+            5,
+            Message::Published {
+                position: Some(at(45)),
+                duplicate: false,
+                reached: Some(0),
+                reply: None,
+            },
+        ),
+        (
+            "published_and_handled_with_a_reply",
+            5,
+            Message::Published {
+                position: None,
+                duplicate: false,
+                reached: None,
+                reply: Some(Payload::Json(json(r#"{"seat":4}"#))),
             },
         ),
         (
@@ -173,7 +198,8 @@ fn room_messages() -> Vec<(&'static str, u32, Message)> {
             Message::Published {
                 position: None,
                 duplicate: false,
-                reached: 3,
+                reached: Some(3),
+                reply: None,
             },
         ),
     ]
@@ -256,10 +282,14 @@ fn pushes() -> Vec<(&'static str, u32, Message)> {
         joined: joined(),
         change: RoomChange::Backend,
     };
-    let room_left = |change, message: &str| Message::RoomLeft {
+    let room_left = |change, reason: &str, message: &str| Message::RoomLeft {
         room: room("project:7"),
         change,
-        message: message.to_owned(),
+        notice: Notice::parse(reason, message).unwrap(),
+    };
+    let disconnected = |reason, word: &str, message: &str| Message::Disconnected {
+        reason,
+        notice: Notice::parse(word, message).unwrap(),
     };
     let advice = Message::ReconnectAdvice {
         delay: Duration::from_millis(500),
@@ -267,7 +297,7 @@ fn pushes() -> Vec<(&'static str, u32, Message)> {
     };
     let resync = Message::Resync {
         room: room("project:7"),
-        position: at(52),
+        head: at(52),
     };
     vec![
         ("presence_delta", 0, Message::PresenceChanged(Arc::new(change))),
@@ -280,9 +310,23 @@ fn pushes() -> Vec<(&'static str, u32, Message)> {
         (
             "room_left",
             0,
-            room_left(RoomChange::Revoked, "no longer in the project"),
+            room_left(RoomChange::Revoked, "project_left", "You are no longer in the project."),
         ),
-        ("room_left_after_a_refresh", 0, room_left(RoomChange::TokenChanged, "")),
+        (
+            "room_left_after_a_refresh",
+            0,
+            room_left(RoomChange::TokenChanged, "", ""),
+        ),
+        (
+            "disconnected",
+            0,
+            disconnected(CloseReason::Kicked, "account_closed", "Your account was closed."),
+        ),
+        (
+            "disconnected_without_a_word",
+            0,
+            disconnected(CloseReason::Disconnected, "", ""),
+        ),
         ("degraded", 0, Message::Degraded { active: true }),
         ("degraded_no_more", 0, Message::Degraded { active: false }),
         ("resync", 0, resync),
@@ -294,20 +338,20 @@ fn pushes() -> Vec<(&'static str, u32, Message)> {
 fn events() -> Vec<(&'static str, Pushed)> {
     let ephemeral = Event {
         name: EventName::parse("cursor").unwrap(),
-        class: Class::Ephemeral,
+        retention: Retention::Ephemeral,
         link: None,
         payload: Payload::Binary(vec![0, 1, 2, 255].into()),
         ..event(0, 0)
     };
     let direct = Event {
         room: Room::nameless(&Tenant::parse("acme").unwrap()),
-        class: Class::Ephemeral,
+        retention: Retention::Ephemeral,
         link: None,
         ..event(0, 0)
     };
     let first = Event {
         name: EventName::parse("price").unwrap(),
-        class: Class::LastValue,
+        retention: Retention::LastValue,
         actor: None,
         payload: Payload::Json(json("null")),
         ..event(1, 0)

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use roomcast::error::ErrorCode;
-use roomcast::event::{Class, Event, EventId, EventName, Except, Payload, Timestamp};
+use roomcast::event::{Event, EventId, EventName, Except, Payload, Retention, Timestamp};
 use roomcast::identity::UserId;
 use roomcast::json::Json;
 use roomcast::position::{Epoch, Link, Offset, Position};
@@ -44,7 +44,7 @@ fn link() -> impl Strategy<Value = Link> {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let class = prop::sample::select(vec![Class::Ephemeral, Class::Reliable, Class::LastValue]);
+    let retention = prop::sample::select(vec![Retention::Ephemeral, Retention::Reliable, Retention::LastValue]);
     let names = ("[^\\pC]{1,60}", "[^\\pC]{1,30}", prop::option::of("[^\\pC]{1,30}"));
     let names = names.prop_filter("short enough", |(room, name, user)| {
         room.len() < 255 && name.len() < 128 && user.as_ref().is_none_or(|user| user.len() < 128)
@@ -52,16 +52,16 @@ fn event() -> impl Strategy<Value = Event> {
     (
         names,
         any::<u128>(),
-        class,
+        retention,
         prop::option::of(link()),
         0..1_u64 << 53,
         payload(),
     )
-        .prop_map(|((room, name, actor), id, class, link, time, payload)| Event {
+        .prop_map(|((room, name, actor), id, retention, link, time, payload)| Event {
             room: Room::parse(&Tenant::default(), &room).unwrap(),
             id: EventId::from_bits(id),
             name: EventName::parse(&format!("{name}!")).unwrap(),
-            class,
+            retention,
             link,
             time: Timestamp(time),
             actor: actor.map(|actor| UserId::parse(&actor).unwrap()),
@@ -97,7 +97,7 @@ proptest! {
         prop_assert_eq!(&json, &server_frame_to_json(unframed(&protobuf).1));
         let told = &json["event"];
         prop_assert_eq!(told["room"].as_str(), Some(event.room.name()));
-        prop_assert_eq!(told["name"].as_str(), Some(event.name.as_str()));
+        prop_assert_eq!(told["eventName"].as_str(), Some(event.name.as_str()));
         prop_assert_eq!(told["offset"].as_u64(), event.offset().map(|offset| offset.0));
         if let Payload::Json(payload) = &event.payload {
             prop_assert_eq!(&told["payload"], &serde_json::from_str::<Value>(payload.as_str()).unwrap());
@@ -147,7 +147,7 @@ fn what_is_no_command_is_malformed_and_told_with_its_id_where_it_has_one() {
         (r#"{"id":3,"leave":{"room":7}}"#, 3),
         (r#"{"id":3,"leave":{"room":"a\ud800"}}"#, 3),
         (r#"{"id":3,"leave":{"room":"a","rooms":"b"}}"#, 3),
-        (r#"{"id":3,"publish":{"room":"a","event":"e","payload":[1,}}"#, 3),
+        (r#"{"id":3,"publish":{"room":"a","eventName":"e","payload":[1,}}"#, 3),
     ];
     for (text, id) in cases {
         assert_eq!(refused(text), (id, ErrorCode::Malformed), "{text}");
@@ -208,7 +208,7 @@ fn payloads_and_states_that_break_readers_are_refused() {
     ];
     for value in values {
         for text in [
-            format!(r#"{{"id":3,"publish":{{"room":"a","event":"e","payload":{value}}}}}"#),
+            format!(r#"{{"id":3,"publish":{{"room":"a","eventName":"e","payload":{value}}}}}"#),
             format!(r#"{{"id":3,"request":{{"method":"m","payload":{value}}}}}"#),
             format!(r#"{{"id":3,"join":{{"room":"a","state":{value}}}}}"#),
             format!(r#"{{"id":3,"presenceUpdate":{{"room":"a","state":{value}}}}}"#),
@@ -237,7 +237,7 @@ fn protobuf_publish(payload: Option<roomcast::proto::client_v1::Payload>) -> Res
     use roomcast::proto::client_v1::{ClientFrame, Publish, client_frame};
     let publish = Publish {
         room: "a".to_owned(),
-        event: "e".to_owned(),
+        event_name: "e".to_owned(),
         payload,
         ..Publish::default()
     };
@@ -251,10 +251,10 @@ fn protobuf_publish(payload: Option<roomcast::proto::client_v1::Payload>) -> Res
 #[test]
 fn exactly_one_payload_is_asked_for() {
     for text in [
-        r#"{"id":3,"publish":{"room":"a","event":"e"}}"#,
-        r#"{"id":3,"publish":{"room":"a","event":"e","payload":1,"binary":"AA=="}}"#,
-        r#"{"id":3,"publish":{"room":"a","event":"e","binary":"A"}}"#,
-        r#"{"id":3,"publish":{"room":"a","event":"e","payload":1,"class":"eternal"}}"#,
+        r#"{"id":3,"publish":{"room":"a","eventName":"e"}}"#,
+        r#"{"id":3,"publish":{"room":"a","eventName":"e","payload":1,"binary":"AA=="}}"#,
+        r#"{"id":3,"publish":{"room":"a","eventName":"e","binary":"A"}}"#,
+        r#"{"id":3,"publish":{"room":"a","eventName":"e","payload":1,"retention":"eternal"}}"#,
     ] {
         assert_eq!(refused(text), (3, ErrorCode::InvalidArgument), "{text}");
     }

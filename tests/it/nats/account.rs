@@ -33,24 +33,21 @@ async fn start(server: &NatsServer) -> Node {
 }
 
 async fn publish_everything(backend: &Caller) {
-    let of_class = |class: v1::EventClass, name: &str| v1::PublishRequest {
+    let of_class = |retention: v1::Retention, name: &str| v1::PublishRequest {
         targets: vec![to_room("r")],
-        class: class.into(),
+        retention: retention.into(),
         ..draft(name, json!({}))
     };
-    backend.send(of_class(v1::EventClass::Reliable, "said")).await.unwrap();
+    backend.send(of_class(v1::Retention::Reliable, "said")).await.unwrap();
     backend
-        .send(of_class(v1::EventClass::Ephemeral, "typing"))
+        .send(of_class(v1::Retention::Ephemeral, "typing"))
         .await
         .unwrap();
-    backend
-        .send(of_class(v1::EventClass::LastValue, "price"))
-        .await
-        .unwrap();
+    backend.send(of_class(v1::Retention::LastValue, "price")).await.unwrap();
     for duplicate in [false, true] {
         let keyed = v1::PublishRequest {
             idempotency_key: "k".to_owned(),
-            ..of_class(v1::EventClass::Reliable, "paid")
+            ..of_class(v1::Retention::Reliable, "paid")
         };
         let told = backend.send(keyed).await.unwrap().results.remove(0);
         assert_eq!(told.duplicate, duplicate);
@@ -58,12 +55,12 @@ async fn publish_everything(backend: &Caller) {
     let head = backend.stats("r").await.head;
     for accepted in [true, false] {
         let expecting = v1::PublishRequest {
-            expected_position: head.clone(),
-            ..of_class(v1::EventClass::Reliable, "expected")
+            expected_head: head.clone(),
+            ..of_class(v1::Retention::Reliable, "expected")
         };
         assert_eq!(backend.send(expecting).await.is_ok(), accepted);
     }
-    let requests = (0..20).map(|_| backend.stamped(of_class(v1::EventClass::Reliable, "many")));
+    let requests = (0..20).map(|_| backend.stamped(of_class(v1::Retention::Reliable, "many")));
     let batch = v1::PublishBatchRequest {
         requests: requests.collect(),
     };
@@ -92,7 +89,7 @@ async fn ask_everything(backend: &Caller) {
         user_id: "ben".to_owned(),
         ..Default::default()
     };
-    rooms.list_user_rooms(of_user).await.unwrap();
+    backend.users.clone().list_user_rooms(of_user).await.unwrap();
 }
 
 async fn order_everything(backend: &Caller, connection: String) {
@@ -101,31 +98,57 @@ async fn order_everything(backend: &Caller, connection: String) {
         tenant: tenant.clone(),
         room: "s".to_owned(),
         member: Some(v1::join_room_request::Member::UserId("ben".to_owned())),
+        ..Default::default()
     };
-    assert_eq!(rooms.join_room(join).await.unwrap().into_inner().connections_joined, 1);
+    assert_eq!(
+        rooms
+            .join_room(join)
+            .await
+            .unwrap()
+            .into_inner()
+            .joined_connection_count,
+        1
+    );
     let leave = v1::LeaveRoomRequest {
         tenant: tenant.clone(),
         room: "s".to_owned(),
         member: Some(v1::leave_room_request::Member::ConnectionId(connection)),
         ..Default::default()
     };
-    assert_eq!(rooms.leave_room(leave).await.unwrap().into_inner().connections_left, 1);
+    assert_eq!(
+        rooms
+            .leave_room(leave)
+            .await
+            .unwrap()
+            .into_inner()
+            .left_connection_count,
+        1
+    );
     let revoke = v1::RevokeRequest {
         tenant: tenant.clone(),
-        user_id: "ben".to_owned(),
+        subject: Some(v1::revoke_request::Subject::UserId("ben".to_owned())),
         scope: Some(v1::revoke_request::Scope::Room("r".to_owned())),
         ttl: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
         ..Default::default()
     };
-    let revoked = rooms.revoke(revoke).await.unwrap().into_inner();
-    assert_eq!((revoked.confirmed_node_ids.len(), revoked.memberships_removed), (2, 1));
+    let revoked = backend.access.clone().revoke(revoke).await.unwrap().into_inner();
+    assert_eq!(
+        (revoked.confirmed_node_ids.len(), revoked.removed_membership_count),
+        (2, 1)
+    );
     let disconnect = v1::DisconnectRequest {
         tenant,
         session: Some(v1::disconnect_request::Session::UserId("ben".to_owned())),
         ..Default::default()
     };
-    let closed = rooms.disconnect(disconnect).await.unwrap().into_inner();
-    assert_eq!(closed.connections_closed, 1);
+    let closed = backend
+        .connections
+        .clone()
+        .disconnect(disconnect)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(closed.closed_connection_count, 1);
 }
 
 /// The subjects that clients named in one of the protocol's operations, as the server's trace shows them.
@@ -182,7 +205,7 @@ async fn gateways_need_the_documented_permissions_and_no_others() {
     ben.join("r").await;
     publish_everything(&backend).await;
     ask_everything(&other).await;
-    while ben.event().await.name != "many" {}
+    while ben.event().await.event_name != "many" {}
     let since = ben.position("r");
     ben.crash();
     backend.publish("r", "missed", json!({})).await;

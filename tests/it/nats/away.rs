@@ -160,7 +160,7 @@ async fn parted_story(part: impl FnOnce(&Proxy)) {
     loop {
         match ben.push().await {
             Said::Event(event) => {
-                assert_eq!(event.name, format!("meanwhile {missed}"));
+                assert_eq!(event.event_name, format!("meanwhile {missed}"));
                 missed += 1;
             }
             Said::Degraded(degraded) => {

@@ -34,19 +34,19 @@ async fn pair(server: &NatsServer, proxy: &Proxy, leases: [Duration; 2]) -> (Nod
 fn revocation() -> v1::RevokeRequest {
     v1::RevokeRequest {
         tenant: TENANT.to_owned(),
-        user_id: "ada".to_owned(),
+        subject: Some(v1::revoke_request::Subject::UserId("ada".to_owned())),
         scope: Some(v1::revoke_request::Scope::Room("r".to_owned())),
         ttl: Some(prost_types::Duration {
             seconds: 3600,
             nanos: 0,
         }),
-        reason: String::new(),
+        ..Default::default()
     }
 }
 
 async fn revoke(node: &Node) -> v1::RevokeResponse {
-    let mut rooms = node.of_several(0).backend().rooms;
-    rooms.revoke(revocation()).await.unwrap().into_inner()
+    let mut access = node.of_several(0).backend().access;
+    access.revoke(revocation()).await.unwrap().into_inner()
 }
 
 /// Nothing that asks for the room is served.

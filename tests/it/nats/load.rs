@@ -112,8 +112,8 @@ pub async fn read(client: &mut Client) -> Seen {
     let (mut last, mut heard) = (Instant::now(), Instant::now());
     loop {
         match client.push().await {
-            Said::Event(event) if event.name == "end" => return seen,
-            Said::Event(event) if event.name == whispers::NAME => {
+            Said::Event(event) if event.event_name == "end" => return seen,
+            Said::Event(event) if event.event_name == whispers::NAME => {
                 seen.longest_silence = seen.longest_silence.max(heard.elapsed());
                 heard = Instant::now();
                 seen.whispers.push(text(&event));

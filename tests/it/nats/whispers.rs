@@ -59,7 +59,7 @@ async fn whisper(backend: Caller, publisher: usize, stop: CancellationToken) -> 
     while !stop.is_cancelled() {
         let request = v1::PublishRequest {
             targets: vec![to_room(ROOM)],
-            class: v1::EventClass::Ephemeral.into(),
+            retention: v1::Retention::Ephemeral.into(),
             ..draft(NAME, json!(format!("{publisher}-{count}")))
         };
         match backend.send(request).await {

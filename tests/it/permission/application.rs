@@ -5,13 +5,14 @@ use std::time::Duration;
 use roomcast::backend;
 use roomcast::gateway::Config;
 use roomcast::policy::{ActionName, AuthorizerConfig, RuleConfig};
+use roomcast::proto::backend::v1 as backend_v1;
+use roomcast::proto::backend::v1::answer_response::Outcome as RequestOutcome;
+use roomcast::proto::backend::v1::handle_response::Outcome as EventOutcome;
 use roomcast::proto::client_v1::client_frame::Command;
 use roomcast::proto::client_v1::payload::Content;
 use roomcast::proto::client_v1::server_frame::Message as Said;
 use roomcast::proto::client_v1::{ErrorCode, Join, Payload, Position, Publish, Request, RoomPosition};
 use roomcast::proto::v1;
-use roomcast::proto::v1::handle_event_response::Outcome as EventOutcome;
-use roomcast::proto::v1::handle_request_response::Outcome as RequestOutcome;
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -73,8 +74,8 @@ fn validating(app: &Application, timeout: Duration) -> impl Fn(&mut Config) + Se
     }
 }
 
-fn outcome(outcome: EventOutcome) -> Answer<v1::HandleEventResponse> {
-    Answer::Say(v1::HandleEventResponse { outcome: Some(outcome) })
+fn outcome(outcome: EventOutcome) -> Answer<backend_v1::HandleResponse> {
+    Answer::Say(backend_v1::HandleResponse { outcome: Some(outcome) })
 }
 
 fn request(method: &str) -> Command {
@@ -96,7 +97,7 @@ async fn the_authorizer_decides_where_a_rule_asks_it(encoding: Encoding) {
     let node = Node::with(encoding, asking(&app, LONG)).await;
     let mut ada = node.connect(user("ada").claim("team", "red")).await;
     app.authorizes(
-        |question| match (question.action(), &*question.room, &*question.event) {
+        |question| match (question.action(), &*question.room, &*question.event_name) {
             (v1::Action::Join, "ask:1", "") | (v1::Action::Publish, "ask:1", "hello") => allow(),
             _ => deny("no"),
         },
@@ -129,10 +130,10 @@ async fn an_authorizer_that_does_not_answer_is_a_denial(encoding: Encoding) {
     assert_forbidden(ada.try_join(Join::in_room("ask:1")).await);
     app.authorizes(|_| Answer::Fail(Status::internal("broken")));
     assert_forbidden(ada.try_join(Join::in_room("ask:1")).await);
-    app.authorizes(|_| Answer::Say(v1::AuthorizeResponse::default()));
+    app.authorizes(|_| Answer::Say(backend_v1::AuthorizeResponse::default()));
     assert_forbidden(ada.try_join(Join::in_room("ask:1")).await);
     app.authorizes(|_| {
-        Answer::Say(v1::AuthorizeResponse {
+        Answer::Say(backend_v1::AuthorizeResponse {
             decision: 77,
             ..Default::default()
         })
@@ -251,31 +252,38 @@ async fn the_application_accepts_rewrites_takes_and_denies_events(encoding: Enco
     ada.join("r").await;
     ben.join("r").await;
     app.handles_events(|event| {
-        assert_eq!((event.room.as_str(), event.class()), ("r", v1::EventClass::Reliable));
-        match event.event.as_str() {
-            "rewritten" => outcome(EventOutcome::Rewrite(v1::RewriteEvent {
-                event: "other".to_owned(),
+        assert_eq!((event.room.as_str(), event.retention()), ("r", v1::Retention::Reliable));
+        match event.event_name.as_str() {
+            "rewritten" => outcome(EventOutcome::Rewrite(backend_v1::RewriteEvent {
+                event_name: "other".to_owned(),
                 payload: Some(payload(&json!({"by": "the application"}))),
                 echo: Some(false),
             })),
-            "taken" => outcome(EventOutcome::Handled(v1::HandledEvent {})),
-            "denied" => outcome(EventOutcome::Deny(v1::Denial {
+            "taken" => outcome(EventOutcome::Handled(backend_v1::HandledEvent {
+                reply: Some(payload(&json!({"seat": 4}))),
+                ..Default::default()
+            })),
+            "denied" => outcome(EventOutcome::Deny(backend_v1::Denial {
                 reason: "too_late".to_owned(),
                 message: "the auction is over".to_owned(),
             })),
-            "undecided" => Answer::Say(v1::HandleEventResponse::default()),
-            _ => outcome(EventOutcome::Accept(v1::AcceptEvent { echo: None })),
+            "undecided" => Answer::Say(backend_v1::HandleResponse::default()),
+            _ => outcome(EventOutcome::Accept(backend_v1::AcceptEvent { echo: None })),
         }
     });
     node.assert_reached(ada.publish("r", "as it is", json!(1)).await.reached, 2);
     let rewritten = ada.publish("r", "rewritten", json!(2)).await;
     node.assert_reached(rewritten.reached, 1);
     let taken = ada.publish("r", "taken", json!(3)).await;
-    assert_eq!((taken.position, taken.reached), (None, 0));
+    assert_eq!((taken.position, taken.reached), (None, None));
+    assert_eq!(
+        taken.reply.and_then(|reply| reply.payload?.content),
+        Some(Content::Json("{\"seat\":4}".to_owned()))
+    );
     let denied = ada.try_publish(Publish::to("r", "denied", json!(4))).await.unwrap_err();
     assert_eq!(
-        (denied.code(), denied.reason.as_str()),
-        (ErrorCode::Forbidden, "too_late")
+        (denied.code(), denied.reason.as_str(), denied.message.as_str()),
+        (ErrorCode::Forbidden, "too_late", "the auction is over")
     );
     let undecided = ada
         .try_publish(Publish::to("r", "undecided", json!(5)))
@@ -336,13 +344,13 @@ async fn a_request_is_answered_by_the_application(encoding: Encoding) {
             "ask for bytes" => Some(RequestOutcome::Reply(v1::Payload {
                 content: Some(v1::payload::Content::Binary(vec![0, 255].into())),
             })),
-            "beg" => Some(RequestOutcome::Deny(v1::Denial {
+            "beg" => Some(RequestOutcome::Deny(backend_v1::Denial {
                 reason: "no_such_thing".to_owned(),
                 message: String::new(),
             })),
             _ => None,
         };
-        Answer::Say(v1::HandleRequestResponse { outcome })
+        Answer::Say(backend_v1::AnswerResponse { outcome })
     });
     let mut ada = node.connect(user("ada")).await;
     let Ok(Said::Reply(reply)) = ada.ask(request("ask")).await else {
@@ -413,7 +421,7 @@ async fn a_request_that_no_rule_allows_never_reaches_the_application(encoding: E
     let (asked, mut reached) = tokio::sync::mpsc::channel(8);
     app.handles_requests(move |request| {
         asked.try_send((request.room, request.method)).unwrap();
-        Answer::Say(v1::HandleRequestResponse {
+        Answer::Say(backend_v1::AnswerResponse {
             outcome: Some(RequestOutcome::Reply(payload(&json!({})))),
         })
     });
@@ -455,7 +463,7 @@ async fn the_authorizer_decides_requests_with_and_without_a_room(encoding: Encod
     })
     .await;
     app.authorizes(
-        |question| match (question.action(), &*question.room, &*question.event) {
+        |question| match (question.action(), &*question.room, &*question.method) {
             (v1::Action::Request, "ask:1" | "", "close") => allow(),
             _ => deny("no"),
         },

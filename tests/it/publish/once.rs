@@ -24,10 +24,10 @@ async fn a_repeated_key_publishes_once_and_answers_the_first_position(encoding: 
     };
     let first = backend.send(keyed("paid", 1)).await.unwrap().results.remove(0);
     let again = backend.send(keyed("paid", 1)).await.unwrap().results.remove(0);
-    assert_eq!((first.duplicate, first.reached), (false, 1));
+    assert_eq!((first.duplicate, first.reached), (false, Some(1)));
     assert_eq!(
         (again.duplicate, again.reached, again.position),
-        (true, 0, first.position)
+        (true, None, first.position)
     );
     for other in [keyed("paid", 2), keyed("refunded", 1)] {
         let refused = backend.send(other).await.unwrap_err();
@@ -70,7 +70,7 @@ async fn a_client_that_repeats_its_key_publishes_once(encoding: Encoding) {
     let again = ada.try_publish(keyed(1)).await.unwrap();
     assert_eq!(
         (again.duplicate, again.reached, again.position),
-        (true, 0, first.position)
+        (true, None, first.position)
     );
     assert_eq!(ada.try_publish(keyed(2)).await.unwrap_err().reason, "key_reused");
     ada.expect_event("r", "said").await;
@@ -85,7 +85,7 @@ async fn of_two_racing_publishers_one_wins_and_the_other_learns_the_version() {
     let backend = node.backend();
     let at = |offset| v1::PublishRequest {
         targets: vec![to_room("r")],
-        expected_position: Some(v1::Position {
+        expected_head: Some(v1::Position {
             epoch: String::new(),
             offset,
         }),
@@ -106,10 +106,10 @@ async fn of_two_racing_publishers_one_wins_and_the_other_learns_the_version() {
         (Code::Aborted, "VERSION_CONFLICT")
     );
     let conflict = version_conflict(&lost[0]);
-    assert_eq!((conflict.room.as_str(), conflict.current), ("r", Some(won[0].clone())));
+    assert_eq!((conflict.room.as_str(), conflict.head), ("r", Some(won[0].clone())));
     // Another epoch is another order.
     let stale = v1::PublishRequest {
-        expected_position: Some(v1::Position {
+        expected_head: Some(v1::Position {
             epoch: "0000000000000000".to_owned(),
             offset: won[0].offset,
         }),

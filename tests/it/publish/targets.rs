@@ -36,7 +36,7 @@ async fn one_publish_to_several_rooms_is_one_event_with_a_position_in_each(encod
         .iter()
         .map(|result| (result.room.as_str(), result.reached))
         .collect();
-    assert_eq!(told, [("r", 1), ("s", 1), ("nobody", 0)]);
+    assert_eq!(told, [("r", Some(1)), ("s", Some(1)), ("nobody", Some(0))]);
     assert!(results.iter().all(|result| result.position.is_some()));
     ada.expect_event("s", "before").await;
     let mut events = ada.events(2).await;
@@ -71,7 +71,7 @@ async fn a_user_is_reached_over_all_connections_and_a_tenant_over_all_users(enco
             .events(2)
             .await
             .into_iter()
-            .map(|event| event.name)
+            .map(|event| event.event_name)
             .collect::<Vec<_>>();
         names.sort();
         assert_eq!(names, ["for ada", "for all"]);
@@ -89,11 +89,14 @@ async fn a_connection_is_reached_alone_and_nobody_elses(encoding: Encoding) {
     let backend = node.backend();
     let to_phone = v1::PublishRequest {
         targets: vec![target(Target::ConnectionId(phone.id.clone()))],
-        class: v1::EventClass::Ephemeral.into(),
+        retention: v1::Retention::Ephemeral.into(),
         ..draft("for the phone", json!({"n": 1}))
     };
     let result = backend.send(to_phone.clone()).await.unwrap().results.remove(0);
-    assert_eq!((result.reached, result.position, result.room.as_str()), (1, None, ""));
+    assert_eq!(
+        (result.reached, result.position, result.room.as_str()),
+        (Some(1), None, "")
+    );
     let event = phone.expect_event("", "for the phone").await;
     assert_eq!(event.json(), json!({"n": 1}));
 

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use roomcast::proto::backend::v1 as backend_v1;
+use roomcast::proto::backend::v1::authorizer_service_server::{AuthorizerService, AuthorizerServiceServer};
+use roomcast::proto::backend::v1::client_event_service_server::{ClientEventService, ClientEventServiceServer};
 use roomcast::proto::v1;
-use roomcast::proto::v1::authorizer_service_server::{AuthorizerService, AuthorizerServiceServer};
-use roomcast::proto::v1::client_event_service_server::{ClientEventService, ClientEventServiceServer};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -34,10 +35,10 @@ impl<T> Answer<T> {
 type Script<Q, A> = Mutex<Box<dyn FnMut(Q) -> Answer<A> + Send>>;
 
 struct Scripts {
-    authorize: Script<v1::AuthorizeRequest, v1::AuthorizeResponse>,
-    event: Script<v1::HandleEventRequest, v1::HandleEventResponse>,
-    request: Script<v1::HandleRequestRequest, v1::HandleRequestResponse>,
-    asked: Mutex<Vec<v1::AuthorizeRequest>>,
+    authorize: Script<backend_v1::AuthorizeRequest, backend_v1::AuthorizeResponse>,
+    event: Script<backend_v1::HandleRequest, backend_v1::HandleResponse>,
+    request: Script<backend_v1::AnswerRequest, backend_v1::AnswerResponse>,
+    asked: Mutex<Vec<backend_v1::AuthorizeRequest>>,
 }
 
 /// A running application, in a runtime of its own so that it ends as a whole, with all its connections, when it is dropped.
@@ -95,7 +96,7 @@ impl Application {
     /// How it decides from now on.
     pub fn authorizes(
         &self,
-        script: impl FnMut(v1::AuthorizeRequest) -> Answer<v1::AuthorizeResponse> + Send + 'static,
+        script: impl FnMut(backend_v1::AuthorizeRequest) -> Answer<backend_v1::AuthorizeResponse> + Send + 'static,
     ) {
         *self.scripts.authorize.lock().unwrap() = Box::new(script);
     }
@@ -103,7 +104,7 @@ impl Application {
     /// What it does with events from now on.
     pub fn handles_events(
         &self,
-        script: impl FnMut(v1::HandleEventRequest) -> Answer<v1::HandleEventResponse> + Send + 'static,
+        script: impl FnMut(backend_v1::HandleRequest) -> Answer<backend_v1::HandleResponse> + Send + 'static,
     ) {
         *self.scripts.event.lock().unwrap() = Box::new(script);
     }
@@ -111,28 +112,28 @@ impl Application {
     /// What it answers to requests from now on.
     pub fn handles_requests(
         &self,
-        script: impl FnMut(v1::HandleRequestRequest) -> Answer<v1::HandleRequestResponse> + Send + 'static,
+        script: impl FnMut(backend_v1::AnswerRequest) -> Answer<backend_v1::AnswerResponse> + Send + 'static,
     ) {
         *self.scripts.request.lock().unwrap() = Box::new(script);
     }
 
     /// The questions of permission since the last call.
-    pub fn take_asked(&self) -> Vec<v1::AuthorizeRequest> {
+    pub fn take_asked(&self) -> Vec<backend_v1::AuthorizeRequest> {
         std::mem::take(&mut *self.scripts.asked.lock().unwrap())
     }
 }
 
 /// Allows, for this question alone.
-pub fn allow() -> Answer<v1::AuthorizeResponse> {
-    Answer::Say(v1::AuthorizeResponse {
+pub fn allow() -> Answer<backend_v1::AuthorizeResponse> {
+    Answer::Say(backend_v1::AuthorizeResponse {
         decision: v1::Decision::Allow.into(),
         ..Default::default()
     })
 }
 
 /// Denies.
-pub fn deny(reason: &str) -> Answer<v1::AuthorizeResponse> {
-    Answer::Say(v1::AuthorizeResponse {
+pub fn deny(reason: &str) -> Answer<backend_v1::AuthorizeResponse> {
+    Answer::Say(backend_v1::AuthorizeResponse {
         decision: v1::Decision::Deny.into(),
         reason: reason.to_owned(),
         ..Default::default()
@@ -143,8 +144,8 @@ pub fn deny(reason: &str) -> Answer<v1::AuthorizeResponse> {
 impl AuthorizerService for Scripts {
     async fn authorize(
         &self,
-        request: Request<v1::AuthorizeRequest>,
-    ) -> Result<Response<v1::AuthorizeResponse>, Status> {
+        request: Request<backend_v1::AuthorizeRequest>,
+    ) -> Result<Response<backend_v1::AuthorizeResponse>, Status> {
         let request = request.into_inner();
         self.asked.lock().unwrap().push(request.clone());
         let answer = (self.authorize.lock().unwrap())(request);
@@ -154,18 +155,18 @@ impl AuthorizerService for Scripts {
 
 #[tonic::async_trait]
 impl ClientEventService for Scripts {
-    async fn handle_event(
+    async fn handle(
         &self,
-        request: Request<v1::HandleEventRequest>,
-    ) -> Result<Response<v1::HandleEventResponse>, Status> {
+        request: Request<backend_v1::HandleRequest>,
+    ) -> Result<Response<backend_v1::HandleResponse>, Status> {
         let answer = (self.event.lock().unwrap())(request.into_inner());
         answer.give().await
     }
 
-    async fn handle_request(
+    async fn answer(
         &self,
-        request: Request<v1::HandleRequestRequest>,
-    ) -> Result<Response<v1::HandleRequestResponse>, Status> {
+        request: Request<backend_v1::AnswerRequest>,
+    ) -> Result<Response<backend_v1::AnswerResponse>, Status> {
         let answer = (self.request.lock().unwrap())(request.into_inner());
         answer.give().await
     }

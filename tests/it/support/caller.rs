@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use roomcast::proto::v1;
+use roomcast::proto::v1::access_service_client::AccessServiceClient;
+use roomcast::proto::v1::connection_service_client::ConnectionServiceClient;
 use roomcast::proto::v1::payload::Content;
 use roomcast::proto::v1::publish_service_client::PublishServiceClient;
 use roomcast::proto::v1::room_service_client::RoomServiceClient;
 use roomcast::proto::v1::target::Target;
+use roomcast::proto::v1::user_service_client::UserServiceClient;
 use roomcast::proto::v1::watch_service_client::WatchServiceClient;
 use serde_json::Value;
 use tonic::service::Interceptor;
@@ -50,6 +53,9 @@ pub struct Caller {
     tenant: String,
     pub publishing: PublishServiceClient<Authorized>,
     pub rooms: RoomServiceClient<Authorized>,
+    pub users: UserServiceClient<Authorized>,
+    pub connections: ConnectionServiceClient<Authorized>,
+    pub access: AccessServiceClient<Authorized>,
     pub watching: WatchServiceClient<Authorized>,
 }
 
@@ -62,6 +68,9 @@ impl Caller {
             tenant: TENANT.to_owned(),
             publishing: PublishServiceClient::with_interceptor(channel.clone(), proof.clone()),
             rooms: RoomServiceClient::with_interceptor(channel.clone(), proof.clone()),
+            users: UserServiceClient::with_interceptor(channel.clone(), proof.clone()),
+            connections: ConnectionServiceClient::with_interceptor(channel.clone(), proof.clone()),
+            access: AccessServiceClient::with_interceptor(channel.clone(), proof.clone()),
             watching: WatchServiceClient::with_interceptor(channel, proof),
         }
     }
@@ -113,7 +122,7 @@ impl Caller {
 /// An event without a target.
 pub fn draft(event: &str, json: impl Into<Value>) -> v1::PublishRequest {
     v1::PublishRequest {
-        event: event.to_owned(),
+        event_name: event.to_owned(),
         payload: Some(payload(&json.into())),
         ..Default::default()
     }

@@ -42,7 +42,7 @@ impl Chains {
             Message::Event(event) => self.event(event),
             Message::Passed(passed) => self.link(&passed.room, &passed.epoch, passed.offset, passed.previous_offset),
             Message::Resync(resync) => {
-                let position = resync.position.clone().expect("where the room is now is said");
+                let position = resync.head.clone().expect("where the room is now is said");
                 let chain = self.rooms.get_mut(&resync.room).expect("resync of a joined room");
                 chain.at = position;
                 chain.replay_left = 0;
@@ -57,7 +57,7 @@ impl Chains {
     }
 
     fn joined(&mut self, joined: &Joined, since: &HashMap<String, Position>) {
-        let at = joined.position.clone().expect("a join tells the room's position");
+        let at = joined.head.clone().expect("a join tells the room's position");
         assert!(!at.epoch.is_empty(), "a position has an epoch");
         let since = since.get(&joined.room);
         if joined.recovered {
@@ -90,7 +90,7 @@ impl Chains {
 
     fn event(&mut self, event: &Event) {
         assert!(
-            !event.name.is_empty() && !event.id.is_empty() && event.time_ms > 0,
+            !event.event_name.is_empty() && !event.id.is_empty() && event.time_ms > 0,
             "{event:?}"
         );
         if event.room.is_empty() {

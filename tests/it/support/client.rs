@@ -79,6 +79,7 @@ impl Client {
             token: user.token(),
             client: "tests/1".to_owned(),
             resume,
+            ..Connect::default()
         };
         match self.ask(Command::Connect(connect)).await? {
             Said::Connected(connected) => Ok(self.is_connected(connected)),
@@ -127,7 +128,7 @@ impl Client {
     /// Joins a room to see who is there.
     pub async fn join_to_see(&mut self, room: &str) -> Presence {
         let join = Join {
-            presence: true,
+            presence: PresenceMode::Members.into(),
             ..Join::in_room(room)
         };
         let joined = self.try_join(join).await.expect("the join is accepted");
@@ -275,7 +276,7 @@ impl Client {
     pub async fn expect_event(&mut self, room: &str, name: &str) -> Event {
         let event = self.event().await;
         assert_eq!(
-            (event.room.as_str(), event.name.as_str()),
+            (event.room.as_str(), event.event_name.as_str()),
             (room, name),
             "{self}: {event:?}"
         );
@@ -285,7 +286,7 @@ impl Client {
     /// The next push is an event of this name: nothing came before it.
     pub async fn expect_nothing_before(&mut self, marker: &str) -> Event {
         match self.push().await {
-            Said::Event(event) if event.name == marker => event,
+            Said::Event(event) if event.event_name == marker => event,
             other => panic!("{self} gets something before `{marker}`: {other:?}"),
         }
     }

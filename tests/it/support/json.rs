@@ -68,6 +68,12 @@ impl<'t> Fields<'t> {
         self.value(key)
     }
 
+    /// A value whose zero is told, too.
+    fn optional<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
+        let text = self.take(key)?;
+        Some(serde_json::from_str(text).unwrap_or_else(|error| panic!("{key}: {error} in {}", self.whole)))
+    }
+
     fn flag(&mut self, key: &str) -> bool {
         self.value(key)
     }
@@ -150,6 +156,8 @@ fn message(name: &str, from: &mut Fields<'_>) -> Message {
             heartbeat_interval_ms: from.number("heartbeatIntervalMs"),
             server_time_ms: from.number("serverTimeMs"),
             rooms: from.list("rooms", joined),
+            features: from.value("features"),
+            server_version: from.string("serverVersion"),
         }),
         "joined" => Message::Joined(joined(from)),
         "left" => Message::Left(Left {
@@ -158,11 +166,10 @@ fn message(name: &str, from: &mut Fields<'_>) -> Message {
         "published" => Message::Published(Published {
             position: from.position("position"),
             duplicate: from.flag("duplicate"),
-            reached: from.number("reached"),
+            reached: from.optional("reached"),
+            reply: from.object("reply", reply),
         }),
-        "reply" => Message::Reply(Reply {
-            payload: Some(from.payload()),
-        }),
+        "reply" => Message::Reply(reply(from)),
         "presence" => Message::Presence(presence(from)),
         "presenceUpdated" => Message::PresenceUpdated(PresenceUpdated {
             room: from.string("room"),
@@ -174,7 +181,7 @@ fn message(name: &str, from: &mut Fields<'_>) -> Message {
         "history" => Message::History(History {
             room: from.string("room"),
             events: from.list("events", event),
-            position: from.position("position"),
+            head: from.position("head"),
             complete: from.flag("complete"),
             more: from.flag("more"),
         }),
@@ -190,8 +197,8 @@ fn message(name: &str, from: &mut Fields<'_>) -> Message {
 
 fn push(name: &str, from: &mut Fields<'_>) -> Message {
     let why = |from: &mut Fields<'_>| {
-        from.word("reason", "ROOM_CHANGE_REASON_", |name| {
-            RoomChangeReason::from_str_name(name).map(Into::into)
+        from.word("cause", "ROOM_CHANGE_CAUSE_", |name| {
+            RoomChangeCause::from_str_name(name).map(Into::into)
         })
     };
     match name {
@@ -212,11 +219,17 @@ fn push(name: &str, from: &mut Fields<'_>) -> Message {
         }),
         "roomJoined" => Message::RoomJoined(RoomJoined {
             joined: from.object("joined", joined),
-            reason: why(from),
+            cause: why(from),
         }),
         "roomLeft" => Message::RoomLeft(RoomLeft {
             room: from.string("room"),
-            reason: why(from),
+            cause: why(from),
+            reason: from.string("reason"),
+            message: from.string("message"),
+        }),
+        "disconnected" => Message::Disconnected(Disconnected {
+            code: from.number("code"),
+            reason: from.string("reason"),
             message: from.string("message"),
         }),
         "degraded" => Message::Degraded(Degraded {
@@ -224,11 +237,13 @@ fn push(name: &str, from: &mut Fields<'_>) -> Message {
         }),
         "resync" => Message::Resync(Resync {
             room: from.string("room"),
-            position: from.position("position"),
+            head: from.position("head"),
         }),
         "reconnectAdvice" => Message::ReconnectAdvice(ReconnectAdvice {
             delay_ms: from.number("delayMs"),
             jitter_ms: from.number("jitterMs"),
+            reason: from.string("reason"),
+            message: from.string("message"),
         }),
         "sessionExpiring" => Message::SessionExpiring(SessionExpiring {
             expires_at_ms: from.number("expiresAtMs"),
@@ -237,10 +252,16 @@ fn push(name: &str, from: &mut Fields<'_>) -> Message {
     }
 }
 
+fn reply(from: &mut Fields<'_>) -> Reply {
+    Reply {
+        payload: Some(from.payload()),
+    }
+}
+
 fn joined(from: &mut Fields<'_>) -> Joined {
     Joined {
         room: from.string("room"),
-        position: from.position("position"),
+        head: from.position("head"),
         recovered: from.flag("recovered"),
         replayed: from.number("replayed"),
         presence: from.object("presence", presence),
@@ -253,13 +274,14 @@ fn presence(from: &mut Fields<'_>) -> Presence {
         members: from.list("members", member),
         member_count: from.number("memberCount"),
         counts_only: from.flag("countsOnly"),
+        partial: from.flag("partial"),
     }
 }
 
 fn member(from: &mut Fields<'_>) -> Member {
     Member {
         user_id: from.string("userId"),
-        connections: from.number("connections"),
+        connection_count: from.number("connectionCount"),
         state_json: from.take("state").map(str::to_owned),
     }
 }
@@ -268,14 +290,14 @@ fn event(from: &mut Fields<'_>) -> Event {
     Event {
         room: from.string("room"),
         id: from.string("id"),
-        name: from.string("name"),
+        event_name: from.string("eventName"),
         epoch: from.string("epoch"),
         offset: from.number("offset"),
         previous_offset: from.number("previousOffset"),
         time_ms: from.number("timeMs"),
         actor_user_id: from.string("actorUserId"),
-        class: from.word("class", "EVENT_CLASS_", |name| {
-            EventClass::from_str_name(name).map(Into::into)
+        retention: from.word("retention", "RETENTION_", |name| {
+            Retention::from_str_name(name).map(Into::into)
         }),
         payload: Some(from.payload()),
     }

@@ -27,7 +27,7 @@ impl ToRoom for Publish {
     fn to(room: &str, event: &str, json: Value) -> Self {
         Self {
             room: room.to_owned(),
-            event: event.to_owned(),
+            event_name: event.to_owned(),
             payload: Some(Payload {
                 content: Some(Content::Json(json.to_string())),
             }),

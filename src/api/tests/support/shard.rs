@@ -7,6 +7,7 @@ use crate::event::Event;
 use crate::hub::{JoinRefusal, Joined, Letters, Mailbox, Order, Who};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
+use crate::notice::Notice;
 use crate::room::Tenant;
 
 #[derive(Default)]
@@ -93,11 +94,16 @@ impl FakeShard {
                 reply.send(joined).unwrap();
                 return;
             }
-            Order::Leave(who, room, why, reply) => (format!("leave {} {why}", room.name()), reply, count(&who)),
-            Order::Disconnect(who, reason, why, reply) => {
-                (format!("disconnect {} {why}", reason.as_str()), reply, count(&who))
+            Order::Leave(who, room, notice, reply) => {
+                (format!("leave {} {}", room.name(), said(&notice)), reply, count(&who))
             }
-            Order::Revoke(revocation, why, reply) => (format!("revoke {:?} {why}", revocation.scope), reply, 3),
+            Order::Disconnect(who, reason, notice, reply) => {
+                let told = format!("disconnect {} {}", reason.as_str(), said(&notice));
+                (told, reply, count(&who))
+            }
+            Order::Revoke(revocation, notice, reply) => {
+                (format!("revoke {:?} {}", revocation.scope, said(&notice)), reply, 3)
+            }
             Order::Send(who, event, reply) => {
                 let meant = self.meant(&who);
                 let reached = u32::try_from(meant.len()).unwrap();
@@ -119,4 +125,8 @@ impl FakeShard {
         self.orders.lock().unwrap().push(told);
         reply.send(answer).unwrap();
     }
+}
+
+fn said(notice: &Notice) -> String {
+    format!("{}: {}", notice.reason(), notice.message())
 }

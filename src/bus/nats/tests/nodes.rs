@@ -5,7 +5,7 @@ use super::{Node, keeping, settings, until};
 use crate::bus::conformance::{ALL, Recorder, event, offsets, room, store, text, texts};
 use crate::bus::history::HistoryLimits;
 use crate::bus::{Bus as _, Page, PublishError, Recovery};
-use crate::event::Class;
+use crate::event::Retention;
 use crate::nats::Live;
 use crate::position::Offset;
 
@@ -80,7 +80,7 @@ async fn last_values_are_the_same_on_all_nodes() {
     let room = room("r");
     let member = Recorder::new(0);
     other.bus.subscribe(&room, member.clone()).await.unwrap();
-    let value = |name, payload| event(&room, payload).name(name).class(Class::LastValue);
+    let value = |name, payload| event(&room, payload).name(name).retention(Retention::LastValue);
     for (name, payload) in [("a", "a1"), ("b", "b1"), ("a", "a2")] {
         value(name, payload).stored(&*one.bus).await;
     }

@@ -13,7 +13,7 @@ use super::{Burst, Counts, Style};
 use crate::cli::bench::crowd::room_name;
 use crate::cli::bench::stamp::Stamp;
 use crate::cli::failure::Failure;
-use crate::proto::v1::EventClass;
+use crate::proto::v1::Retention;
 
 /// In place of what the gateway draws at random: 16 and 32 digits.
 const EPOCH: &str = "0123456789abcdef";
@@ -75,14 +75,14 @@ impl Style {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_millis();
-        let (class, link) = match self.class {
-            EventClass::Ephemeral => ("ephemeral", String::new()),
-            EventClass::LastValue => ("last_value", link(stamp.number)),
-            EventClass::Reliable | EventClass::Unspecified => ("reliable", link(stamp.number)),
+        let (retention, link) = match self.retention {
+            Retention::Ephemeral => ("ephemeral", String::new()),
+            Retention::LastValue => ("last_value", link(stamp.number)),
+            Retention::Reliable | Retention::Unspecified => ("reliable", link(stamp.number)),
         };
         format!(
-            "{{\"event\":{{\"room\":\"{room}\",\"id\":\"{ID}\",\"name\":\"bench\",{link}\"timeMs\":{time_ms},\
-             \"class\":\"{class}\",\"payload\":{payload}}}}}"
+            "{{\"event\":{{\"room\":\"{room}\",\"id\":\"{ID}\",\"eventName\":\"bench\",{link}\"timeMs\":{time_ms},\
+             \"retention\":\"{retention}\",\"payload\":{payload}}}}}"
         )
     }
 }
@@ -114,7 +114,7 @@ mod tests {
             run: "r".to_owned(),
             tenant: "demo".to_owned(),
             payload_bytes: 64,
-            class: EventClass::Reliable,
+            retention: Retention::Reliable,
             with: With::Unary,
             lanes: 1,
         };
@@ -129,12 +129,12 @@ mod tests {
         let mut expected = [
             "room",
             "id",
-            "name",
+            "eventName",
             "epoch",
             "offset",
             "previousOffset",
             "timeMs",
-            "class",
+            "retention",
             "payload",
         ]
         .map(str::to_owned);

@@ -275,9 +275,9 @@ impl Style {
             targets: vec![Target {
                 target: Some(target::Target::Room(room_name(&self.run, stamp.room))),
             }],
-            event: "bench".to_owned(),
+            event_name: "bench".to_owned(),
             payload: Some(Payload { content: Some(content) }),
-            class: self.class.into(),
+            retention: self.retention.into(),
             ..PublishRequest::default()
         }
     }

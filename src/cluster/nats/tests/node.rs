@@ -235,16 +235,16 @@ impl FakeShard {
                 let refused = refused.filter(|_| count(&who) > 0);
                 reply.send(Joined { connections, refused }).map_err(drop)
             }
-            Order::Leave(who, room, message, reply) => {
-                tell(format!("leave {} {message}", room.name()));
+            Order::Leave(who, room, notice, reply) => {
+                tell(format!("leave {} {}", room.name(), notice.message()));
                 reply.send(count(&who)).map_err(drop)
             }
-            Order::Disconnect(who, reason, why, reply) => {
-                tell(format!("disconnect {} {why}", reason.as_str()));
+            Order::Disconnect(who, reason, notice, reply) => {
+                tell(format!("disconnect {} {}", reason.as_str(), notice.message()));
                 reply.send(count(&who)).map_err(drop)
             }
-            Order::Revoke(revocation, why, reply) => {
-                tell(format!("revoke {why}"));
+            Order::Revoke(revocation, notice, reply) => {
+                tell(format!("revoke {}", notice.message()));
                 let hit = count(&Who::User(revocation.tenant, revocation.user));
                 reply.send(hit).map_err(drop)
             }

@@ -43,7 +43,7 @@ fn sends() -> impl Strategy<Value = Command> {
             room: Room::nameless(tenant_of(&who)),
             id: EventId::from_bits(id),
             name: EventName::parse("greeting").unwrap(),
-            class: Class::Ephemeral,
+            retention: Retention::Ephemeral,
             link: None,
             time: Timestamp(time),
             actor: actor.map(|actor| UserId::parse(&actor).unwrap()),
@@ -55,18 +55,18 @@ fn sends() -> impl Strategy<Value = Command> {
 }
 
 fn commands() -> impl Strategy<Value = Command> {
-    let text = || ".{0,20}";
+    let notice = || ("[a-z_]{0,8}", "[a-zé ]{0,20}").prop_map(|(reason, message)| notice(&reason, &message));
     prop_oneof![
         (anyone(), "[a-z:]{1,20}", "[a-z]{1,9}").prop_map(|(who, room, service)| {
             let permit = permit(&who, &room, &service);
             Command::Join(who, permit)
         }),
-        (anyone(), "[a-z:]{1,20}", text()).prop_map(|(who, room, message)| {
+        (anyone(), "[a-z:]{1,20}", notice()).prop_map(|(who, room, notice)| {
             let room = room_of(&who, &room).unwrap();
-            Command::Leave(who, room, message)
+            Command::Leave(who, room, notice)
         }),
-        (anyone(), proptest::sample::select(&CloseReason::ALL[..]), text())
-            .prop_map(|(who, reason, why)| Command::Disconnect(who, reason, why)),
+        (anyone(), proptest::sample::select(&CloseReason::ALL[..]), notice())
+            .prop_map(|(who, reason, notice)| Command::Disconnect(who, reason, notice)),
         sends(),
         anyone().prop_map(Command::Count),
         anyone().prop_map(Command::Identify),
@@ -119,6 +119,7 @@ fn an_order_for_nobody_or_without_a_room_is_none() {
         whom: Some(whom(&Who::User(Tenant::default(), UserId::parse("ada").unwrap()))),
         code: 1,
         message: String::new(),
+        reason: String::new(),
     };
     assert_eq!(command(WireOrder::Disconnect(unknown)), None);
 }

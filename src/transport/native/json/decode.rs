@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::event::{Class, Payload};
+use crate::event::{Payload, Retention};
 use crate::session::{Command, JoinOptions, Request, Since};
 use crate::transport::native::{DecodeError, Flaw, content, request};
 
@@ -115,6 +115,7 @@ struct Connect<'a> {
     client: String,
     #[serde(borrow)]
     resume: Vec<RoomPosition<'a>>,
+    features: Vec<String>,
 }
 
 #[derive(serde::Deserialize)]
@@ -132,30 +133,33 @@ impl Connect<'_> {
             token: self.token,
             client: content::client(self.client),
             resume: content::resume(resume.collect())?,
+            features: content::features(self.features)?,
         })
     }
 }
 
 #[derive(serde::Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct Join<'a> {
     room: String,
     #[serde(borrow)]
     since: Option<Lenient<'a>>,
     rewind: u32,
-    presence: bool,
+    presence: String,
     #[serde(borrow)]
     state: Option<&'a RawValue>,
+    required_features: Vec<String>,
 }
 
 impl Join<'_> {
     fn command(self) -> Result<Command, Flaw> {
+        content::required(self.required_features)?;
         Ok(Command::Join {
             room: self.room,
             options: JoinOptions {
                 since: self.since.map(|since| since.since()),
                 rewind: self.rewind,
-                presence: self.presence,
+                presence: content::presence_mode(&self.presence)?,
                 state: content::state(self.state.map(bytes))?,
             },
         })
@@ -166,21 +170,23 @@ impl Join<'_> {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct Publish<'a> {
     room: String,
-    event: String,
+    event_name: String,
     #[serde(borrow, deserialize_with = "present")]
     payload: Option<&'a RawValue>,
     binary: Option<String>,
-    class: String,
+    retention: String,
     idempotency_key: String,
+    required_features: Vec<String>,
 }
 
 impl Publish<'_> {
     fn command(self) -> Result<Command, Flaw> {
+        content::required(self.required_features)?;
         Ok(Command::Publish {
             room: self.room,
-            event: self.event,
+            event_name: self.event_name,
             payload: payload(self.payload, self.binary)?,
-            class: class(&self.class)?,
+            retention: retention(&self.retention)?,
             key: self.idempotency_key,
         })
     }
@@ -310,11 +316,13 @@ fn payload(json: Option<&RawValue>, binary: Option<String>) -> Result<Payload, F
     }
 }
 
-fn class(word: &str) -> Result<Class, Flaw> {
+fn retention(word: &str) -> Result<Retention, Flaw> {
     match word {
-        "" | "reliable" => Ok(Class::Reliable),
-        "ephemeral" => Ok(Class::Ephemeral),
-        "last_value" => Ok(Class::LastValue),
-        _ => Err(Flaw::invalid("the class is none of ephemeral, reliable, last_value")),
+        "" | "reliable" => Ok(Retention::Reliable),
+        "ephemeral" => Ok(Retention::Ephemeral),
+        "last_value" => Ok(Retention::LastValue),
+        _ => Err(Flaw::invalid(
+            "the retention is none of ephemeral, reliable, last_value",
+        )),
     }
 }

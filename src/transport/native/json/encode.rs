@@ -4,12 +4,13 @@ use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 
 use super::object::{Object, text};
+use crate::error::CloseReason;
 use crate::event::{Event, Payload};
 use crate::identity::Expiry;
 use crate::position::Position;
 use crate::presence::{Change, Present, Roster};
 use crate::room::Room;
-use crate::session::{HistoryPage, Joined, Message, Refusal, RoomChange};
+use crate::session::{HistoryPage, Joined, Message, Refusal};
 use crate::transport::native::{content, error_code};
 
 /// What most messages fit into, in bytes.
@@ -57,6 +58,8 @@ fn message_field(frame: &mut Object<'_>, message: &Message) {
             heartbeat,
             time,
             rooms,
+            features,
+            server_version,
         } => frame.object("connected", |object| {
             object.plain("connectionId", connection);
             object.text("userId", user.as_str());
@@ -66,6 +69,8 @@ fn message_field(frame: &mut Object<'_>, message: &Message) {
             object.list("rooms", rooms, |out, joined| {
                 Object::write(out, |object| joined_fields(object, joined));
             });
+            object.list("features", features.iter(), |out, feature| text(out, feature));
+            object.text("serverVersion", server_version);
         }),
         Message::Joined(joined) => frame.object("joined", |object| joined_fields(object, joined)),
         Message::Left { room } => frame.object("left", |object| object.text("room", room.name())),
@@ -73,10 +78,16 @@ fn message_field(frame: &mut Object<'_>, message: &Message) {
             position,
             duplicate,
             reached,
+            reply,
         } => frame.object("published", |object| {
             position_field(object, position.as_ref());
             object.flag("duplicate", *duplicate);
-            object.number("reached", *reached);
+            if let Some(reached) = reached {
+                object.exactly("reached", *reached);
+            }
+            if let Some(reply) = reply {
+                object.object("reply", |object| payload_field(object, reply));
+            }
         }),
         Message::Reply(payload) => frame.object("reply", |object| payload_field(object, payload)),
         Message::Presence { room, roster } => frame.object("presence", |object| roster_fields(object, room, roster)),
@@ -90,22 +101,30 @@ fn message_field(frame: &mut Object<'_>, message: &Message) {
         Message::Pong { time } => frame.object("pong", |object| object.number("serverTimeMs", time.0)),
         Message::RoomJoined { joined, change } => frame.object("roomJoined", |object| {
             object.object("joined", |object| joined_fields(object, joined));
-            object.text("reason", change_word(*change));
+            object.text("cause", content::change_word(*change));
         }),
-        Message::RoomLeft { room, change, message } => frame.object("roomLeft", |object| {
+        Message::RoomLeft { room, change, notice } => frame.object("roomLeft", |object| {
             object.text("room", room.name());
-            object.text("reason", change_word(*change));
-            object.text("message", message);
+            object.text("cause", content::change_word(*change));
+            object.text("reason", notice.reason_or(content::change_word(*change)));
+            object.text("message", notice.message());
+        }),
+        Message::Disconnected { reason, notice } => frame.object("disconnected", |object| {
+            object.number("code", reason.code());
+            object.text("reason", notice.reason_or(reason.as_str()));
+            object.text("message", notice.message());
         }),
         Message::PresenceChanged(change) => frame.object("presenceDelta", |object| change_fields(object, change)),
         Message::Degraded { active } => frame.object("degraded", |object| object.flag("active", *active)),
-        Message::Resync { room, position } => frame.object("resync", |object| {
+        Message::Resync { room, head } => frame.object("resync", |object| {
             object.text("room", room.name());
-            position_field(object, Some(position));
+            head_field(object, head);
         }),
         Message::ReconnectAdvice { delay, jitter } => frame.object("reconnectAdvice", |object| {
             object.number("delayMs", content::millis(*delay));
             object.number("jitterMs", content::millis(*jitter));
+            object.text("reason", CloseReason::Draining.as_str());
+            object.text("message", content::DRAINING);
         }),
         Message::Expiring { expiry } => frame.object("sessionExpiring", |object| expiry_field(object, *expiry)),
     }
@@ -124,7 +143,7 @@ fn refusal_fields(object: &mut Object<'_>, refusal: &Refusal) {
 
 fn joined_fields(object: &mut Object<'_>, joined: &Joined) {
     object.text("room", joined.room.name());
-    position_field(object, Some(&joined.position));
+    head_field(object, &joined.head);
     object.flag("recovered", joined.recovered);
     object.number("replayed", joined.replayed);
     if let Some(roster) = &joined.roster {
@@ -134,11 +153,17 @@ fn joined_fields(object: &mut Object<'_>, joined: &Joined) {
 
 fn position_field(object: &mut Object<'_>, position: Option<&Position>) {
     if let Some(position) = position {
-        object.object("position", |object| {
-            object.plain("epoch", position.epoch);
-            object.number("offset", position.offset.0);
-        });
+        object.object("position", |object| position_fields(object, position));
     }
+}
+
+fn head_field(object: &mut Object<'_>, head: &Position) {
+    object.object("head", |object| position_fields(object, head));
+}
+
+fn position_fields(object: &mut Object<'_>, position: &Position) {
+    object.plain("epoch", position.epoch);
+    object.number("offset", position.offset.0);
 }
 
 fn roster_fields(object: &mut Object<'_>, room: &Room, roster: &Roster) {
@@ -160,7 +185,7 @@ fn change_fields(object: &mut Object<'_>, change: &Change) {
 fn member(out: &mut Vec<u8>, present: &Present) {
     Object::write(out, |object| {
         object.text("userId", present.user.as_str());
-        object.number("connections", present.connections);
+        object.number("connectionCount", present.connections);
         if let Some(state) = &present.state {
             object.json("state", state);
         }
@@ -172,7 +197,7 @@ fn history_fields(object: &mut Object<'_>, page: &HistoryPage) {
     object.list("events", &page.events, |out, event| {
         Object::write(out, |object| event_fields(object, event));
     });
-    position_field(object, Some(&page.head));
+    head_field(object, &page.head);
     object.flag("complete", page.complete);
     object.flag("more", page.more);
 }
@@ -180,13 +205,13 @@ fn history_fields(object: &mut Object<'_>, page: &HistoryPage) {
 fn event_fields(object: &mut Object<'_>, event: &Event) {
     object.text("room", event.room.name());
     object.plain("id", event.id);
-    object.text("name", event.name.as_str());
+    object.text("eventName", event.name.as_str());
     link_fields(object, event);
     object.number("timeMs", event.time.0);
     if let Some(actor) = &event.actor {
         object.text("actorUserId", actor.as_str());
     }
-    object.text("class", content::class_word(event.class));
+    object.text("retention", content::retention_word(event.retention));
     payload_field(object, &event.payload);
 }
 
@@ -202,13 +227,5 @@ fn payload_field(object: &mut Object<'_>, payload: &Payload) {
     match payload {
         Payload::Json(json) => object.json("payload", json),
         Payload::Binary(bytes) => object.plain("binary", Base64Display::new(bytes, &STANDARD)),
-    }
-}
-
-const fn change_word(change: RoomChange) -> &'static str {
-    match change {
-        RoomChange::Backend => "backend",
-        RoomChange::Revoked => "revoked",
-        RoomChange::TokenChanged => "token_changed",
     }
 }

@@ -48,8 +48,13 @@ impl Object<'_> {
     pub(super) fn number(&mut self, key: &'static str, value: impl Into<u64>) {
         let value = value.into();
         if value != 0 {
-            serde_json::to_writer(self.key(key), &value).expect(IN_MEMORY);
+            self.exactly(key, value);
         }
+    }
+
+    /// A number whose zero is said, too: it is not the same as nothing.
+    pub(super) fn exactly(&mut self, key: &'static str, value: impl Into<u64>) {
+        serde_json::to_writer(self.key(key), &value.into()).expect(IN_MEMORY);
     }
 
     pub(super) fn flag(&mut self, key: &'static str, value: bool) {

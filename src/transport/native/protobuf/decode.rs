@@ -2,9 +2,9 @@
 
 use prost::Message as _;
 
-use crate::event::{Class, Payload};
+use crate::event::{Payload, Retention};
 use crate::proto::client_v1::{self as wire, client_frame, history_query, payload};
-use crate::session::{Command, JoinOptions, Request, Since};
+use crate::session::{Command, JoinOptions, PresenceMode, Request, Since};
 use crate::transport::native::{DecodeError, Flaw, content, request};
 
 /// Reads one command. Fields this version does not know are skipped.
@@ -25,24 +25,31 @@ fn command(command: client_frame::Command) -> Result<Command, Flaw> {
             token: connect.token,
             client: content::client(connect.client),
             resume: content::resume(connect.resume.into_iter().map(resume).collect())?,
+            features: content::features(connect.features)?,
         },
-        Wire::Join(join) => Command::Join {
-            room: join.room,
-            options: JoinOptions {
-                since: join.since.as_ref().map(since),
-                rewind: join.rewind,
-                presence: join.presence,
-                state: content::state(join.state_json)?,
-            },
-        },
+        Wire::Join(join) => {
+            content::required(join.required_features)?;
+            Command::Join {
+                room: join.room,
+                options: JoinOptions {
+                    since: join.since.as_ref().map(since),
+                    rewind: join.rewind,
+                    presence: presence_mode(join.presence)?,
+                    state: content::state(join.state_json)?,
+                },
+            }
+        }
         Wire::Leave(leave) => Command::Leave { room: leave.room },
-        Wire::Publish(publish) => Command::Publish {
-            class: class(publish.class)?,
-            room: publish.room,
-            event: publish.event,
-            payload: payload(publish.payload)?,
-            key: publish.idempotency_key,
-        },
+        Wire::Publish(publish) => {
+            content::required(publish.required_features)?;
+            Command::Publish {
+                retention: retention(publish.retention)?,
+                room: publish.room,
+                event_name: publish.event_name,
+                payload: payload(publish.payload)?,
+                key: publish.idempotency_key,
+            }
+        }
         Wire::Request(request) => Command::Ask {
             method: request.method,
             room: request.room,
@@ -61,10 +68,10 @@ fn command(command: client_frame::Command) -> Result<Command, Flaw> {
 }
 
 fn history(query: wire::HistoryQuery) -> Result<Command, Flaw> {
-    let (after, before) = match &query.from {
+    let (after, before) = match &query.anchor {
         None => (None, None),
-        Some(history_query::From::After(position)) => (Some(since(position)), None),
-        Some(history_query::From::Before(position)) => (None, Some(since(position))),
+        Some(history_query::Anchor::After(position)) => (Some(since(position)), None),
+        Some(history_query::Anchor::Before(position)) => (None, Some(since(position))),
     };
     Ok(Command::History {
         room: query.room,
@@ -90,11 +97,23 @@ fn payload(payload: Option<wire::Payload>) -> Result<Payload, Flaw> {
     }
 }
 
-fn class(number: i32) -> Result<Class, Flaw> {
-    match wire::EventClass::try_from(number) {
-        Ok(wire::EventClass::Unspecified | wire::EventClass::Reliable) => Ok(Class::Reliable),
-        Ok(wire::EventClass::Ephemeral) => Ok(Class::Ephemeral),
-        Ok(wire::EventClass::LastValue) => Ok(Class::LastValue),
-        Err(_) => Err(Flaw::invalid("the class is none of ephemeral, reliable, last_value")),
+fn presence_mode(number: i32) -> Result<PresenceMode, Flaw> {
+    match wire::PresenceMode::try_from(number) {
+        Ok(wire::PresenceMode::Unspecified | wire::PresenceMode::None) => Ok(PresenceMode::None),
+        Ok(wire::PresenceMode::Counts) => Ok(PresenceMode::Counts),
+        Ok(wire::PresenceMode::Members) => Ok(PresenceMode::Members),
+        Ok(wire::PresenceMode::Others) => Ok(PresenceMode::Others),
+        Err(_) => Err(Flaw::unsupported(format!("the presence mode {number} is not known"))),
+    }
+}
+
+fn retention(number: i32) -> Result<Retention, Flaw> {
+    match wire::Retention::try_from(number) {
+        Ok(wire::Retention::Unspecified | wire::Retention::Reliable) => Ok(Retention::Reliable),
+        Ok(wire::Retention::Ephemeral) => Ok(Retention::Ephemeral),
+        Ok(wire::Retention::LastValue) => Ok(Retention::LastValue),
+        Err(_) => Err(Flaw::invalid(
+            "the retention is none of ephemeral, reliable, last_value",
+        )),
     }
 }

@@ -1,6 +1,7 @@
 //! Messages of the server as protobuf, by the generated types.
 
-use crate::event::{Class, Event, Payload, Timestamp};
+use crate::error::CloseReason;
+use crate::event::{Event, Payload, Retention, Timestamp};
 use crate::identity::Expiry;
 use crate::json::Json;
 use crate::position::Position;
@@ -28,6 +29,8 @@ fn frame_message(message: &Message) -> server_frame::Message {
             heartbeat,
             time,
             rooms,
+            features,
+            server_version,
         } => Wire::Connected(wire::Connected {
             connection_id: connection.to_string(),
             user_id: user.as_str().to_owned(),
@@ -35,6 +38,8 @@ fn frame_message(message: &Message) -> server_frame::Message {
             heartbeat_interval_ms: content::millis(*heartbeat),
             server_time_ms: time_ms(*time),
             rooms: rooms.iter().map(joined).collect(),
+            features: features.iter().map(|feature| (*feature).to_owned()).collect(),
+            server_version: (*server_version).to_owned(),
         }),
         Message::Joined(room) => Wire::Joined(joined(room)),
         Message::Left { room } => Wire::Left(wire::Left { room: name(room) }),
@@ -42,10 +47,14 @@ fn frame_message(message: &Message) -> server_frame::Message {
             position: at,
             duplicate,
             reached,
+            reply,
         } => Wire::Published(wire::Published {
             position: at.as_ref().map(position),
             duplicate: *duplicate,
             reached: *reached,
+            reply: reply.as_ref().map(|content| wire::Reply {
+                payload: Some(payload(content)),
+            }),
         }),
         Message::Reply(content) => Wire::Reply(wire::Reply {
             payload: Some(payload(content)),
@@ -65,22 +74,30 @@ fn frame_message(message: &Message) -> server_frame::Message {
         }),
         Message::RoomJoined { joined: room, change } => Wire::RoomJoined(wire::RoomJoined {
             joined: Some(joined(room)),
-            reason: reason(*change).into(),
+            cause: cause(*change).into(),
         }),
-        Message::RoomLeft { room, change, message } => Wire::RoomLeft(wire::RoomLeft {
+        Message::RoomLeft { room, change, notice } => Wire::RoomLeft(wire::RoomLeft {
             room: name(room),
-            reason: reason(*change).into(),
-            message: message.clone(),
+            cause: cause(*change).into(),
+            reason: notice.reason_or(content::change_word(*change)).to_owned(),
+            message: notice.message().to_owned(),
+        }),
+        Message::Disconnected { reason, notice } => Wire::Disconnected(wire::Disconnected {
+            code: reason.code().into(),
+            reason: notice.reason_or(reason.as_str()).to_owned(),
+            message: notice.message().to_owned(),
         }),
         Message::PresenceChanged(change) => Wire::PresenceDelta(presence_delta(change)),
         Message::Degraded { active } => Wire::Degraded(wire::Degraded { active: *active }),
-        Message::Resync { room, position: at } => Wire::Resync(wire::Resync {
+        Message::Resync { room, head } => Wire::Resync(wire::Resync {
             room: name(room),
-            position: Some(position(at)),
+            head: Some(position(head)),
         }),
         Message::ReconnectAdvice { delay, jitter } => Wire::ReconnectAdvice(wire::ReconnectAdvice {
             delay_ms: content::millis(*delay),
             jitter_ms: content::millis(*jitter),
+            reason: CloseReason::Draining.as_str().to_owned(),
+            message: content::DRAINING.to_owned(),
         }),
         Message::Expiring { expiry } => Wire::SessionExpiring(wire::SessionExpiring {
             expires_at_ms: expires_at_ms(*expiry),
@@ -100,7 +117,7 @@ fn error(refusal: &Refusal) -> wire::ErrorReply {
 fn joined(joined: &Joined) -> wire::Joined {
     wire::Joined {
         room: name(&joined.room),
-        position: Some(position(&joined.position)),
+        head: Some(position(&joined.head)),
         recovered: joined.recovered,
         replayed: joined.replayed,
         presence: joined.roster.as_ref().map(|roster| presence(&joined.room, roster)),
@@ -113,6 +130,7 @@ fn presence(room: &Room, roster: &Roster) -> wire::Presence {
         members: roster.members.iter().flatten().map(member).collect(),
         member_count: roster.counts.users,
         counts_only: roster.members.is_none(),
+        partial: false,
     }
 }
 
@@ -130,7 +148,7 @@ fn presence_delta(change: &Change) -> wire::PresenceDelta {
 fn member(present: &Present) -> wire::Member {
     wire::Member {
         user_id: present.user.as_str().to_owned(),
-        connections: present.connections,
+        connection_count: present.connections,
         state_json: present.state.as_ref().map(text),
     }
 }
@@ -139,22 +157,22 @@ fn history(page: &HistoryPage) -> wire::History {
     wire::History {
         room: name(&page.room),
         events: page.events.iter().map(|kept| event(kept)).collect(),
-        position: Some(position(&page.head)),
+        head: Some(position(&page.head)),
         complete: page.complete,
         more: page.more,
     }
 }
 
 fn event(event: &Event) -> wire::Event {
-    let class = match event.class {
-        Class::Ephemeral => wire::EventClass::Ephemeral,
-        Class::Reliable => wire::EventClass::Reliable,
-        Class::LastValue => wire::EventClass::LastValue,
+    let retention = match event.retention {
+        Retention::Ephemeral => wire::Retention::Ephemeral,
+        Retention::Reliable => wire::Retention::Reliable,
+        Retention::LastValue => wire::Retention::LastValue,
     };
     wire::Event {
         room: name(&event.room),
         id: event.id.to_string(),
-        name: event.name.as_str().to_owned(),
+        event_name: event.name.as_str().to_owned(),
         epoch: event
             .link
             .map_or_else(String::new, |link| link.position.epoch.to_string()),
@@ -165,7 +183,7 @@ fn event(event: &Event) -> wire::Event {
             .actor
             .as_ref()
             .map_or_else(String::new, |actor| actor.as_str().to_owned()),
-        class: class.into(),
+        retention: retention.into(),
         payload: Some(payload(&event.payload)),
     }
 }
@@ -193,11 +211,11 @@ fn text(json: &Json) -> String {
     json.as_str().to_owned()
 }
 
-const fn reason(change: RoomChange) -> wire::RoomChangeReason {
+const fn cause(change: RoomChange) -> wire::RoomChangeCause {
     match change {
-        RoomChange::Backend => wire::RoomChangeReason::Backend,
-        RoomChange::Revoked => wire::RoomChangeReason::Revoked,
-        RoomChange::TokenChanged => wire::RoomChangeReason::TokenChanged,
+        RoomChange::Backend => wire::RoomChangeCause::Backend,
+        RoomChange::Revoked => wire::RoomChangeCause::Revoked,
+        RoomChange::TokenChanged => wire::RoomChangeCause::TokenChanged,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
-use crate::event::{Class, Event, Payload};
-use crate::proto::client_v1::EventClass;
+use crate::event::{Event, Payload, Retention};
+use crate::proto::client_v1 as wire;
 use crate::session::Frame;
 use crate::transport::websocket::frame::FrameWriter;
 
@@ -90,7 +90,7 @@ pub(super) fn event(event: &Event) -> Frame {
             Field::Number(6, event.link.map_or(0, |link| link.prev.0)),
             Field::Number(7, event.time.0),
             Field::Bytes(8, actor.as_bytes()),
-            Field::Number(9, class_number(event.class)),
+            Field::Number(9, retention_number(event.retention)),
             Field::Payload(10, &event.payload),
         ],
     )
@@ -115,10 +115,10 @@ fn epoch(event: &Event) -> String {
         .map_or_else(String::new, |link| link.position.epoch.to_string())
 }
 
-const fn class_number(class: Class) -> u64 {
-    match class {
-        Class::Ephemeral => EventClass::Ephemeral as u64,
-        Class::Reliable => EventClass::Reliable as u64,
-        Class::LastValue => EventClass::LastValue as u64,
+const fn retention_number(retention: Retention) -> u64 {
+    match retention {
+        Retention::Ephemeral => wire::Retention::Ephemeral as u64,
+        Retention::Reliable => wire::Retention::Reliable as u64,
+        Retention::LastValue => wire::Retention::LastValue as u64,
     }
 }

@@ -3,9 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use roomcast::proto::client_v1::client_frame::Command;
-use roomcast::proto::client_v1::history_query::From as Side;
+use roomcast::proto::client_v1::history_query::Anchor as Side;
 use roomcast::proto::client_v1::payload::Content;
-use roomcast::proto::client_v1::{ClientFrame, EventClass, Payload, Ping, Position};
+use roomcast::proto::client_v1::{ClientFrame, Payload, Ping, Position, PresenceMode, Retention};
 
 /// A command as JSON text.
 pub fn encode(frame: &ClientFrame) -> String {
@@ -33,6 +33,11 @@ impl Written {
     fn number(self, key: &str, value: impl Into<u64>) -> Self {
         let value = value.into();
         self.raw(key, (value != 0).then(|| value.to_string()))
+    }
+
+    fn texts(self, key: &str, values: &[String]) -> Self {
+        let text = (!values.is_empty()).then(|| serde_json::Value::from(values.to_vec()).to_string());
+        self.raw(key, text)
     }
 
     fn payload(self, payload: Option<&Payload>) -> Self {
@@ -69,25 +74,37 @@ fn command(command: &Command) -> (&'static str, Written) {
             let resume: Vec<String> = resume.collect();
             let resume = (!resume.is_empty()).then(|| format!("[{}]", resume.join(",")));
             let fields = new.string("token", &connect.token).string("client", &connect.client);
-            ("connect", fields.raw("resume", resume))
+            let fields = fields.raw("resume", resume);
+            ("connect", fields.texts("features", &connect.features))
         }
         Command::Join(join) => {
+            let presence = match join.presence() {
+                PresenceMode::Unspecified => "",
+                PresenceMode::None => "none",
+                PresenceMode::Counts => "counts",
+                PresenceMode::Members => "members",
+                PresenceMode::Others => "others",
+            };
             let fields = new.string("room", &join.room).position("since", join.since.as_ref());
             let fields = fields.number("rewind", join.rewind);
-            let fields = fields.raw("presence", join.presence.then_some("true"));
-            ("join", fields.raw("state", join.state_json.as_ref()))
+            let fields = fields.string("presence", presence);
+            let fields = fields.raw("state", join.state_json.as_ref());
+            ("join", fields.texts("requiredFeatures", &join.required_features))
         }
         Command::Leave(leave) => ("leave", new.string("room", &leave.room)),
         Command::Publish(publish) => {
-            let class = match publish.class() {
-                EventClass::Unspecified => "",
-                EventClass::Ephemeral => "ephemeral",
-                EventClass::Reliable => "reliable",
-                EventClass::LastValue => "last_value",
+            let retention = match publish.retention() {
+                Retention::Unspecified => "",
+                Retention::Ephemeral => "ephemeral",
+                Retention::Reliable => "reliable",
+                Retention::LastValue => "last_value",
             };
-            let fields = new.string("room", &publish.room).string("event", &publish.event);
-            let fields = fields.payload(publish.payload.as_ref()).string("class", class);
-            ("publish", fields.string("idempotencyKey", &publish.idempotency_key))
+            let fields = new
+                .string("room", &publish.room)
+                .string("eventName", &publish.event_name);
+            let fields = fields.payload(publish.payload.as_ref()).string("retention", retention);
+            let fields = fields.string("idempotencyKey", &publish.idempotency_key);
+            ("publish", fields.texts("requiredFeatures", &publish.required_features))
         }
         Command::Request(request) => {
             let fields = new.string("method", &request.method).string("room", &request.room);
@@ -101,7 +118,7 @@ fn command(command: &Command) -> (&'static str, Written) {
         Command::UserRoomsQuery(query) => ("userRoomsQuery", new.string("userId", &query.user_id)),
         Command::HistoryQuery(query) => {
             let fields = new.string("room", &query.room);
-            let fields = match &query.from {
+            let fields = match &query.anchor {
                 Some(Side::After(at)) => fields.position("after", Some(at)),
                 Some(Side::Before(at)) => fields.position("before", Some(at)),
                 None => fields,

@@ -10,6 +10,7 @@ import dev.roomcast.v1.Payload;
 import dev.roomcast.v1.PublishRequest;
 import dev.roomcast.v1.PublishResult;
 import dev.roomcast.v1.PublishServiceGrpc;
+import dev.roomcast.v1.Retention;
 import dev.roomcast.v1.RoomServiceGrpc;
 import dev.roomcast.v1.Target;
 import dev.roomcast.v1.WatchRequest;
@@ -97,7 +98,8 @@ public final class Smoke {
         return PublishRequest.newBuilder()
                 .setTenant(tenant)
                 .addTargets(Target.newBuilder().setRoom(room))
-                .setEvent(event)
+                .setEventName(event)
+                .setRetention(Retention.RETENTION_RELIABLE)
                 .setPayload(Payload.newBuilder().setJson("{\"from\": \"java\"}"))
                 .setIdempotencyKey(UUID.randomUUID().toString())
                 .build();
@@ -112,7 +114,7 @@ public final class Smoke {
     private String checkPublish() throws Failed {
         var request = publication("smoke");
         var first = send(request);
-        must(first.getRoom().equals(room) && first.getReached() == 0 && !first.getDuplicate(),
+        must(first.getRoom().equals(room) && first.hasReached() && first.getReached() == 0 && !first.getDuplicate(),
                 "an empty room answers " + first);
         var position = first.getPosition();
         must(position.getOffset() > 0 && !position.getEpoch().isEmpty(), "no position: " + first);
@@ -140,9 +142,9 @@ public final class Smoke {
         var info = detail(status.getDetailsList(), ErrorInfo.class);
         must(info.getDomain().equals("roomcast") && info.getReason().equals("INVALID_EVENT_NAME"), "ErrorInfo is " + info);
         var bad = detail(status.getDetailsList(), BadRequest.class);
-        must(bad.getFieldViolationsCount() == 1 && bad.getFieldViolations(0).getField().equals("event"),
+        must(bad.getFieldViolationsCount() == 1 && bad.getFieldViolations(0).getField().equals("event_name"),
                 "BadRequest is " + bad);
-        return code + " " + info.getReason() + " in field event";
+        return code + " " + info.getReason() + " in field event_name";
     }
 
     private String checkDeadline() throws Failed {
