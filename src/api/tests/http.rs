@@ -82,7 +82,8 @@ async fn curl_can_publish_and_see_members_and_stats() {
 async fn the_mirror_relays_numbers_of_any_size_digit_by_digit() {
     let api = Api::start().await;
     let payload = format!("{{\"n\": 1e400, \"m\": [{}, -0.0]}}", "9".repeat(401));
-    let body = format!("{{\"tenant\":\"a\",\"targets\":[{{\"room\":\"r\"}}],\"event\":\"e\",\"payload\":{payload}}}");
+    let body =
+        format!("{{\"tenant\":\"a\",\"targets\":[{{\"room\":\"r\"}}],\"eventName\":\"e\",\"payload\":{payload}}}");
     let (status, _, answer) = call(&api, "POST", "/v1/publish", ROOT, &body).await;
     assert_eq!(status, 200, "{answer}");
     let request = crate::proto::v1::ListHistoryRequest {
