@@ -1,12 +1,14 @@
-//! Logs and traces of the process: who writes them, in which form, and where they go.
+//! Logs and traces of the process: their form, and where they go.
 //!
-//! Everything below only uses `tracing`. Logs go to standard error, readable on a terminal and as JSON otherwise. Spans go
-//! to an OTLP collector when an endpoint is set; nothing is kept or sent when none is. No span or log line carries a
-//! token, a payload or an address.
+//! Everything below only uses `tracing`. Logs go to standard error, readable on a terminal and as JSON otherwise, by a
+//! thread of their own. Spans go to an OTLP collector when an endpoint is set; nothing is kept or sent when none is. No
+//! span or log line carries a token, a payload or an address.
 
 mod config;
+mod log_writer;
 pub mod names;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -18,7 +20,8 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tonic::transport::ClientTlsConfig;
 use tracing::Level;
-use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::{EnvFilter, FilterExt, ParseError, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -26,8 +29,17 @@ use tracing_subscriber::{Layer, fmt};
 
 pub use config::{Config, LogFormat};
 
+use log_writer::LogWriter;
+
+/// The finest level that is logged of other crates. What they log below it holds what they transport: frames, headers,
+/// messages. A dependency that is new is covered, too.
+const FOREIGN_LEVEL_MAX: Level = Level::INFO;
+
 /// How long the spans of the last moments may take to reach the collector when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the last log lines may take to be written when the process ends.
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why telemetry cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -38,15 +50,19 @@ pub enum TelemetryError {
     /// The collector's address cannot be used.
     #[error("telemetry.otlp_endpoint: {0}")]
     Exporter(#[from] ExporterBuildError),
-    /// Somebody else in this process has already installed a subscriber.
+    /// The thread that writes the log cannot be started.
+    #[error("cannot start the log's thread: {0}")]
+    Thread(std::io::Error),
+    /// Another part of this process has already installed a subscriber.
     #[error("telemetry is already running in this process")]
     Running,
 }
 
-/// Running telemetry. Dropping it does not end it; see [`Telemetry::shutdown`].
+/// Running telemetry. Dropping it writes the last log lines and loses the last spans; see [`Telemetry::shutdown`].
 #[derive(Debug)]
 pub struct Telemetry {
     spans: Option<SdkTracerProvider>,
+    log: LogWriter,
 }
 
 impl Telemetry {
@@ -61,25 +77,49 @@ impl Telemetry {
             .map(|url| exporter(config, url))
             .transpose()?;
         let traces = spans.as_ref().map(traces);
-        let logs = logs(config.log_format).with_filter(log_filter(config)?);
+        let filter = log_filter(config)?.and(own_or_coarse());
+        let form = Form::choose(config.log_format);
+        let log = LogWriter::start(std::io::stderr(), form == Form::Json).map_err(TelemetryError::Thread)?;
+        let logs = logs(log.clone(), form).with_filter(filter);
         let subscriber = tracing_subscriber::registry().with(logs).with(traces);
         subscriber.try_init().map_err(|_| TelemetryError::Running)?;
         if let Some(provider) = &spans {
             global::set_text_map_propagator(TraceContextPropagator::new());
             global::set_tracer_provider(provider.clone());
         }
-        Ok(Self { spans })
+        Ok(Self { spans, log })
     }
 
-    /// Sends what is not sent yet. Waits at most 5 s for the collector.
-    pub async fn shutdown(self) {
-        let Some(provider) = self.spans else { return };
+    /// Sends and writes what is left. Waits at most 5 s for the collector, and 1 s for the reader of the log.
+    pub async fn shutdown(mut self) {
+        let Some(provider) = self.spans.take() else { return };
         // The SDK waits by blocking its thread, and its exporter needs the runtime to go on meanwhile.
         let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
         if !matches!(flushed, Ok(Ok(()))) {
             tracing::warn!("last spans were not delivered");
         }
     }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        // What is left when this is over is lost: an end that waits for a stuck reader is none.
+        let _ = self.log.flush(LOG_FLUSH_TIMEOUT);
+    }
+}
+
+/// Has panics logged like everything else. The hook of the standard library writes to standard error by itself, and so
+/// blocks the thread that panics when nobody reads there.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let cause = text.or_else(|| payload.downcast_ref().copied()).unwrap_or_default();
+        let backtrace = Backtrace::capture();
+        let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+        tracing::error!(location, cause, backtrace, "a thread panicked");
+    }));
 }
 
 /// Checks what [`Telemetry::start`] would refuse, without starting anything.
@@ -95,21 +135,44 @@ fn log_filter(config: &Config) -> Result<EnvFilter, TelemetryError> {
     Ok(EnvFilter::builder().parse(&config.log)?)
 }
 
-fn logs<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+/// Lets this crate's own lines through, and of others those that are coarse enough.
+fn own_or_coarse<S>() -> impl tracing_subscriber::layer::Filter<S> {
+    let filter = filter_fn(|metadata| is_own(metadata.target()) || *metadata.level() <= FOREIGN_LEVEL_MAX);
+    // Without the hint, the combined filter would ask for each event of every level.
+    filter.with_max_level_hint(LevelFilter::TRACE)
+}
+
+fn is_own(target: &str) -> bool {
+    let rest = target.strip_prefix(env!("CARGO_PKG_NAME"));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Colored,
+    Plain,
+    Json,
+}
+
+impl Form {
+    fn choose(format: LogFormat) -> Self {
+        match (format, std::io::stderr().is_terminal()) {
+            (LogFormat::Auto | LogFormat::Pretty, true) => Self::Colored,
+            (LogFormat::Pretty, false) => Self::Plain,
+            (LogFormat::Auto, false) | (LogFormat::Json, _) => Self::Json,
+        }
+    }
+}
+
+fn logs<S>(writer: LogWriter, form: Form) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
-    let terminal = std::io::stderr().is_terminal();
-    let pretty = match format {
-        LogFormat::Auto => terminal,
-        LogFormat::Pretty => true,
-        LogFormat::Json => false,
-    };
-    let layer = fmt::layer().with_writer(std::io::stderr);
-    if pretty {
-        layer.with_ansi(terminal).with_target(false).boxed()
-    } else {
-        layer.json().flatten_event(true).boxed()
+    let layer = fmt::layer().with_writer(writer);
+    match form {
+        Form::Colored | Form::Plain => layer.with_ansi(form == Form::Colored).with_target(false).boxed(),
+        Form::Json => layer.json().flatten_event(true).boxed(),
     }
 }
 
@@ -120,7 +183,7 @@ where
     // Only our own spans: those of h2, hyper and tonic would report the exporter's own calls, each causing the next.
     let ours = filter_fn(|metadata| {
         let level_max = if metadata.is_span() { Level::DEBUG } else { Level::INFO };
-        metadata.target().starts_with(env!("CARGO_PKG_NAME")) && *metadata.level() <= level_max
+        is_own(metadata.target()) && *metadata.level() <= level_max
     });
     tracing_opentelemetry::layer()
         .with_tracer(provider.tracer(env!("CARGO_PKG_NAME")))

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Logs and traces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Telemetry")]
 pub struct Config {
     /// Which log lines are written: a level (`info`), or levels by module (`info,roomcast::transport=debug`).
     pub log: String,

@@ -30,13 +30,18 @@ impl Dev {
 
     /// The same with more arguments.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        Self::start_logging_to(Stdio::piped(), arguments)
+    }
+
+    /// The same with a log that goes elsewhere.
+    pub(crate) fn start_logging_to(log: impl Into<Stdio>, arguments: &[&str]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
             .args(["dev", "--port", "0", "--grpc-port", "0", "--json"])
             .args(arguments)
             .env("ROOMCAST_DEV_SECRET", SECRET)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut said = BufReader::new(process.stdout.take().unwrap()).lines();
@@ -46,16 +51,17 @@ impl Dev {
             // Read to the end, so that it never waits for a reader.
             said.for_each(drop);
         });
-        let mut stderr = process.stderr.take().unwrap();
-        let log = thread::spawn(move || {
-            let mut log = String::new();
-            let _ = stderr.read_to_string(&mut log);
-            log
+        let log = process.stderr.take().map(|mut stderr| {
+            thread::spawn(move || {
+                let mut log = String::new();
+                let _ = stderr.read_to_string(&mut log);
+                log
+            })
         });
         let mut dev = Self {
             process,
             welcome: Value::Null,
-            log: Some(log),
+            log,
         };
         let line = first
             .recv_timeout(PATIENCE)
@@ -77,12 +83,29 @@ impl Dev {
             .unwrap_or_else(|| panic!("{pointer} is not in {}", self.welcome))
     }
 
-    /// Asks it to end, as an orchestrator would, and waits until it has.
-    pub(crate) fn terminate(mut self) -> ExitStatus {
+    /// Sends it a signal, by its name.
+    pub(crate) fn signal(&self, name: &str) {
         let process_id = self.process.id().to_string();
-        let asked = Command::new("kill").args(["-TERM", &process_id]).status().unwrap();
-        assert!(asked.success());
+        let sent = Command::new("kill").args(["-s", name, &process_id]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Asks it to end, as an orchestrator would, and waits until it has.
+    pub(crate) fn terminate(self) -> ExitStatus {
+        self.signal("TERM");
+        self.ended()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn ended(mut self) -> ExitStatus {
         self.process.wait().unwrap()
+    }
+
+    /// Asks it to end, and returns all that it has logged.
+    pub(crate) fn into_log(mut self) -> String {
+        self.signal("TERM");
+        self.process.wait().unwrap();
+        self.log.take().unwrap().join().unwrap()
     }
 }
 

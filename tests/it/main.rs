@@ -13,6 +13,7 @@ mod dev;
 mod drain;
 mod leaks;
 mod limits;
+mod logs;
 mod native;
 mod nats;
 mod nats_server;
