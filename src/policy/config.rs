@@ -15,6 +15,7 @@ use crate::room::PatternError;
 /// authorizer (if the rule asks it) agrees. Their order matters only for which rule is named in logs and permits: the first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Policy")]
 pub struct Config {
     /// The rules, looked at in this order.
     pub rules: Vec<RuleConfig>,

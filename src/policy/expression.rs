@@ -5,6 +5,8 @@ use std::sync::{Arc, LazyLock};
 
 use cel::{Context, Env, Program, Value};
 
+mod comparisons;
+
 use super::check::{self, Finding, Scope};
 use super::variables::Variables;
 
@@ -65,6 +67,20 @@ impl Expression {
             Ok(other) => Err(format!("`{}` is {}, not a bool", self.source, other.type_of())),
             Err(error) => Err(format!("`{}`: {error}", self.source)),
         }
+    }
+}
+
+impl Expression {
+    /// The condition as it was written.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Says what was compared where the condition is false: values and types.
+    pub(super) fn explain(&self, variables: &Variables<'_>) -> String {
+        let mut context = Context::with_env(Arc::clone(&LIBRARY));
+        context.set_variable_resolver(variables);
+        comparisons::explain(self.program.expression(), &context).join("; ")
     }
 }
 

@@ -155,16 +155,21 @@ impl Rule {
         let Some(when) = &self.when else {
             return Opinion::Allows;
         };
-        let about = About {
-            room: &question.room,
-            captures: &captures,
-            action: &question.action,
-        };
-        let variables = Variables::new(&question.identity, claims, Some(about));
-        match when.holds(&variables) {
+        match when.holds(&variables(question, claims, &captures)) {
             Ok(true) => Opinion::Allows,
             Ok(false) => Opinion::ConditionFalse,
             Err(why) => Opinion::ConditionFailed(why),
+        }
+    }
+
+    /// The opinion in words, for `explain`: also what was compared where the condition is false.
+    pub(super) fn explain(&self, opinion: &Opinion, question: &Question, claims: &Claims<'_>) -> Arc<str> {
+        match (opinion, &self.when, self.captures(&question.room)) {
+            (Opinion::ConditionFalse, Some(when), Some(captures)) => {
+                let compared = when.explain(&variables(question, claims, &captures));
+                format!("{}: {compared}", opinion.text()).into()
+            }
+            _ => opinion.text(),
         }
     }
 
@@ -177,6 +182,15 @@ impl Rule {
             Some(_) | None => None,
         }
     }
+}
+
+fn variables<'a>(question: &'a Question, claims: &'a Claims<'a>, captures: &'a Captures<'a>) -> Variables<'a> {
+    let about = About {
+        room: &question.room,
+        captures,
+        action: &question.action,
+    };
+    Variables::new(&question.identity, claims, Some(about))
 }
 
 /// Whether a list of names allows this one; an empty list allows all.

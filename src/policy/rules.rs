@@ -66,7 +66,7 @@ impl RulePolicy {
         for rule in &self.rules {
             let opinion = self.opinion(rule, question, &claims).await;
             if let Some(trace) = trace.as_deref_mut() {
-                trace.push((rule.name.clone(), opinion.text()));
+                trace.push((rule.name.clone(), rule.explain(&opinion, question, &claims)));
             }
             if opinion == Opinion::Allows {
                 // Something may have been revoked while the authorizer was asked.
@@ -123,7 +123,10 @@ impl RulePolicy {
         for condition in &self.connect {
             match condition.holds(&variables) {
                 Ok(true) => {}
-                Ok(false) => return Err(denied(Some(&"connect".into()), "a condition for connecting is false")),
+                Ok(false) => {
+                    let reason = format!("a condition for connecting is false: `{}`", condition.source());
+                    return Err(denied(Some(&"connect".into()), &reason));
+                }
                 Err(why) => return Err(denied(Some(&"connect".into()), &why)),
             }
         }

@@ -181,13 +181,13 @@ async fn explain_tells_what_each_rule_said() {
         .iter()
         .map(|(rule, said)| format!("{rule}: {said}"))
         .collect();
-    insta::assert_snapshot!(lines.join("\n"), @r"
+    insta::assert_snapshot!(lines.join("\n"), @r#"
     other: it is about other rooms
     readers: it does not allow this action
-    members: its condition is false
+    members: its condition is false: `room.id in claims.docs` is not true: `room.id` is "1", a string and `claims.docs` is [], an empty list
     level: its condition failed: `claims.level > 1`: No such key: level
     ada: it allows
-    ");
+    "#);
 }
 
 #[tokio::test]
