@@ -33,6 +33,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use self::listener::tls::Acceptor;
 use crate::cluster::Everywhere;
+use crate::hub::admission::Tenants;
 use crate::policy::Policy;
 use crate::proto::v1::access_service_server::AccessServiceServer;
 use crate::proto::v1::connection_service_server::ConnectionServiceServer;
@@ -61,6 +62,8 @@ pub struct Context {
     pub home_rooms: HomeRooms,
     /// Whether the node serves.
     pub health: Health,
+    /// The tenants that are connected, where their absence is reported.
+    pub tenants: Option<Tenants>,
 }
 
 /// What all methods share.

@@ -4,6 +4,7 @@
 //! configures; where such a type is not serde's business, a mirror in `sections` says how it is written. Defaults are
 //! the components' own. A key nobody knows is an error, and so is every value that cannot work.
 
+mod extract;
 mod files;
 mod origin;
 mod problem;
@@ -18,10 +19,12 @@ use serde::{Deserialize, Serialize};
 use crate::auth::JwtAuthenticator;
 use crate::backend::GrpcBackend;
 use crate::bus::memory as bus;
-use crate::hub::admission;
-use crate::policy::RulePolicy;
+use crate::hub::admission::{self, Tenants};
+use crate::policy::{PolicyError, RulePolicy};
 use crate::presence::memory as presence;
 use crate::{api, auth, backend, gateway, policy, session, telemetry};
+
+use problem::both;
 
 pub use files::FileError;
 pub use problem::{ConfigError, Problem};
@@ -76,15 +79,36 @@ impl Config {
     /// Reads all sources and checks each value.
     ///
     /// # Errors
-    /// Every variant of [`ConfigError`].
+    /// Every variant of [`ConfigError`]; everything that is wrong is in it.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
-        let mut config: Self = sources.merged()?.extract()?;
+        let (config, problems) = Self::read(sources)?;
+        config.unless(problems)
+    }
+
+    /// The same, and everything else that a gateway would refuse to start with, short of starting one: secrets, keys,
+    /// rules, credentials.
+    ///
+    /// # Errors
+    /// Every variant of [`ConfigError`]; everything that is wrong is in it.
+    pub fn check(sources: &Sources) -> Result<Self, ConfigError> {
+        let (config, mut problems) = Self::read(sources)?;
+        add(&mut problems, config.unusable());
+        config.unless(problems)
+    }
+
+    /// What could be read, and everything that is wrong with it or could not be read.
+    fn read(sources: &Sources) -> Result<(Self, Vec<Problem>), ConfigError> {
+        let (mut config, mut problems) = extract::extract(&sources.merged()?)?;
         if config.node.id.is_empty() {
             config.node.id = sources.host_name();
         }
-        let problems = sections::check(&config);
+        add(&mut problems, sections::check(&config));
+        Ok((config, problems))
+    }
+
+    fn unless(self, problems: Vec<Problem>) -> Result<Self, ConfigError> {
         if problems.is_empty() {
-            Ok(config)
+            Ok(self)
         } else {
             Err(ConfigError::Wrong(problems))
         }
@@ -95,8 +119,14 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Wrong`].
     pub fn gateway(&self, dev: bool) -> Result<gateway::Config, ConfigError> {
-        let wrong = |problem| ConfigError::Wrong(vec![problem]);
-        let history = self.history.rules().map_err(wrong)?;
+        let history_and_client = both(self.history.rules(), self.client.port());
+        let nats_and_rooms = both(
+            self.nats.as_ref().map(NatsSection::cluster).transpose(),
+            self.grpc.home_rooms(),
+        );
+        let api_and_callers = both(self.grpc.port(), self.grpc.credentials());
+        let parts = both(both(history_and_client, nats_and_rooms), api_and_callers);
+        let (((history, client), (nats, home_rooms)), (api, credentials)) = parts.map_err(ConfigError::Wrong)?;
         Ok(gateway::Config {
             node_id: self.node.id.clone(),
             shards: self.node.shards(),
@@ -107,72 +137,99 @@ impl Config {
                 ..self.session.clone()
             },
             sockets: (&self.socket).into(),
-            client: self.client.port().map_err(wrong)?,
+            client,
             bus: bus::Config {
                 history,
                 ..self.bus.clone()
             },
-            nats: self
-                .nats
-                .as_ref()
-                .map(NatsSection::cluster)
-                .transpose()
-                .map_err(wrong)?,
+            nats,
             presence: self.presence,
             auth: self.auth.clone(),
             policy: self.policy.clone(),
             backend: self.backend.clone(),
             api: api::Config {
                 members_listed_max: self.presence.listed_max,
-                ..self.grpc.port().map_err(wrong)?
+                ..api
             },
-            credentials: self.grpc.credentials().map_err(wrong)?,
-            home_rooms: self.grpc.home_rooms().map_err(wrong)?,
+            credentials,
+            home_rooms,
             drain_window: self.node.drain_window,
-            dev,
+            dev: dev.then(Tenants::default),
         })
     }
 
-    /// Everything a gateway would refuse to start with, short of starting one: secrets, keys, rules, credentials.
-    ///
-    /// # Errors
-    /// [`ConfigError::Wrong`].
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let gateway = self.gateway(false)?;
-        let checks = [
-            (
-                "auth",
-                JwtAuthenticator::new(&self.auth).err().map(|error| error.to_string()),
-            ),
-            (
-                "policy",
-                RulePolicy::new(&self.policy).err().map(|error| error.to_string()),
-            ),
-            (
-                "backend",
-                self.backend
-                    .as_ref()
-                    .and_then(|backend| GrpcBackend::new(backend).err())
-                    .map(|error| error.to_string()),
-            ),
-            (
-                "grpc",
-                gateway
-                    .api
-                    .validate(self.grpc.listen, false, &gateway.credentials)
-                    .err()
-                    .map(|error| error.to_string()),
-            ),
-        ];
-        let problems: Vec<_> = checks
-            .into_iter()
-            .filter_map(|(section, error)| Some(Problem::new(section, error?)))
-            .collect();
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigError::Wrong(problems))
+    /// What can be read and would not work.
+    fn unusable(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        problems.extend(self.wrong_issuers());
+        problems.extend(self.wrong_rules());
+        let backend = self
+            .backend
+            .as_ref()
+            .and_then(|backend| GrpcBackend::new(backend).err());
+        problems.extend(backend.map(|error| Problem::new("backend", error)));
+        match self.gateway(false) {
+            Ok(gateway) => {
+                let api = gateway.api.validate(self.grpc.listen, false, &gateway.credentials);
+                problems.extend(api.err().map(|error| Problem::new("grpc", error)));
+            }
+            Err(ConfigError::Wrong(others)) => problems.extend(others),
+            Err(ConfigError::Unreadable { .. }) => {}
         }
+        problems
+    }
+
+    /// Each issuer by itself, since the first that is wrong hides the others; then all together.
+    fn wrong_issuers(&self) -> Vec<Problem> {
+        let alone = |(at, issuer): (usize, &auth::IssuerConfig)| {
+            let config = auth::Config {
+                issuers: vec![issuer.clone()],
+                ..self.auth.clone()
+            };
+            let error = JwtAuthenticator::new(&config).err()?;
+            Some(Problem::new(format!("auth.issuers.{at}"), error))
+        };
+        let problems: Vec<_> = self.auth.issuers.iter().enumerate().filter_map(alone).collect();
+        if !problems.is_empty() {
+            return problems;
+        }
+        let together = JwtAuthenticator::new(&self.auth).err();
+        together.map(|error| Problem::new("auth", error)).into_iter().collect()
+    }
+
+    /// Each rule, condition and template by itself, for the same reason; then all together.
+    fn wrong_rules(&self) -> Vec<Problem> {
+        let (config, none) = (&self.policy, policy::Config::default());
+        let none = || policy::Config {
+            authorizer: config.authorizer.clone(),
+            ..none.clone()
+        };
+        let rules = config.rules.iter().enumerate().map(|(at, rule)| {
+            let rules = vec![rule.clone()];
+            (format!("policy.rules.{at}"), policy::Config { rules, ..none() })
+        });
+        let conditions = config.connect.when.iter().enumerate().map(|(at, condition)| {
+            let mut alone = none();
+            alone.connect.when.push(condition.clone());
+            (format!("policy.connect.when.{at}"), alone)
+        });
+        let templates = config.auto_join.iter().enumerate().map(|(at, template)| {
+            let auto_join = vec![template.clone()];
+            (format!("policy.auto_join.{at}"), policy::Config { auto_join, ..none() })
+        });
+        let alone = rules.chain(conditions).chain(templates).filter_map(|(key, alone)| {
+            let error = RulePolicy::new(&alone).err();
+            // It tells a rule by its number among all.
+            let error = error.filter(|error| !matches!(error, PolicyError::RuleName { .. }))?;
+            Some(Problem::new(key, error))
+        });
+        let mut problems: Vec<_> = alone.collect();
+        match RulePolicy::new(config).err() {
+            Some(error @ PolicyError::RuleName { .. }) => problems.push(Problem::new("policy.rules", error)),
+            Some(error) if problems.is_empty() => problems.push(Problem::new("policy", error)),
+            _ => {}
+        }
+        problems
     }
 
     /// The settings as a TOML file that sets the same; secrets are left out.
@@ -183,4 +240,11 @@ impl Config {
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("sections hold only what TOML can express")
     }
+}
+
+/// Adds what is not about a key that is known to be wrong.
+fn add(problems: &mut Vec<Problem>, others: Vec<Problem>) {
+    let reported = problems.clone();
+    let is_new = |other: &Problem| !reported.iter().any(|known| known.covers(&other.key));
+    problems.extend(others.into_iter().filter(is_new));
 }

@@ -24,7 +24,7 @@ use crate::auth;
 use crate::backend;
 use crate::bus::memory as memory_bus;
 use crate::cluster::{Everywhere, Others};
-use crate::hub::admission::{self, Admission};
+use crate::hub::admission::{self, Admission, Tenants};
 use crate::hub::{Mailbox, Shards};
 use crate::nats;
 use crate::policy;
@@ -74,8 +74,8 @@ pub struct Config {
     pub home_rooms: HomeRooms,
     /// Over how long a time clients are sent away when the gateway shuts down.
     pub drain_window: Duration,
-    /// Whether this is `roomcast dev`, which may run without credentials on loopback.
-    pub dev: bool,
+    /// Set for `roomcast dev`, which may run without credentials on loopback, and reports publishes to absent tenants.
+    pub dev: Option<Tenants>,
 }
 
 /// The sockets a gateway listens on, bound by the caller.
@@ -133,12 +133,14 @@ impl Gateway {
     /// Every variant of [`StartError`]; nothing is left running then.
     pub async fn start(config: Config, listeners: Listeners) -> Result<Self, StartError> {
         let (client_address, grpc_address) = (listeners.client.local_addr()?, listeners.grpc.local_addr()?);
-        config.api.validate(grpc_address, config.dev, &config.credentials)?;
+        config
+            .api
+            .validate(grpc_address, config.dev.is_some(), &config.credentials)?;
         let (accepting, serving, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         // Ends what has been started when something after it fails.
         let unless_started = serving.clone().drop_guard();
         let adapters = Adapters::choose(&config, &tasks, &serving).await?;
-        let admission = Arc::new(Admission::new(config.connections));
+        let admission = Arc::new(Admission::new(config.connections).with_tenants(config.dev.clone()));
         let services = adapters.services(&config, &admission);
         let started = start_shards(&config, &services, &serving)?;
         let shards = Shards::new(started.mailboxes);
@@ -163,6 +165,7 @@ impl Gateway {
             credentials: config.credentials,
             home_rooms: config.home_rooms,
             health: health.clone(),
+            tenants: config.dev,
         };
         let stop_api = serving.clone();
         let api = api::serve(listeners.grpc, context, config.api, async move {

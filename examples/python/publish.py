@@ -23,7 +23,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--address", default="127.0.0.1:50051", help="where the gateway takes gRPC")
     parser.add_argument("--token", required=True, help="a service token; `roomcast dev` prints one")
-    parser.add_argument("--tenant", default="demo")
+    parser.add_argument("--tenant", default="default")
     parser.add_argument("--room", required=True)
     parser.add_argument("--count", type=int, default=1, help="how many events")
     parser.add_argument("--interval", type=float, default=0.0, help="seconds between two of them")

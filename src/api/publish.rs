@@ -25,7 +25,7 @@ use crate::identity::ConnectionId;
 use crate::policy::{Action, Permit};
 use crate::proto::v1;
 use crate::proto::v1::publish_service_server::PublishService;
-use crate::room::Room;
+use crate::room::{Room, Tenant};
 use crate::rooms::Outcome;
 
 /// The most events of one batch.
@@ -120,8 +120,19 @@ impl Shared {
         caller.check_scope(Scope::Publish)?;
         let draft = Draft::parse(request, &self.context.home_rooms, self.config.payload_bytes_max, recent)?;
         caller.check(Scope::Publish, draft.tenant.as_str())?;
+        self.report_absent(&draft.tenant);
         caller.spend(draft.targets.len(), self.config.publish_rate)?;
         Ok(draft)
+    }
+
+    fn report_absent(&self, tenant: &Tenant) {
+        let tenants = self.context.tenants.as_ref();
+        if tenants.is_some_and(|tenants| tenants.reports_absent(tenant.as_str())) {
+            tracing::warn!(
+                tenant = tenant.as_str(),
+                "nobody of the published tenant is connected here"
+            );
+        }
     }
 
     async fn publish_draft(&self, caller: &Caller, draft: Draft) -> Result<v1::PublishResponse, Refusal> {

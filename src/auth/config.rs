@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 /// Whose tokens are taken, and how they are checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Auth")]
 pub struct Config {
     /// The issuers. A token is checked with the settings and keys of the one its `iss` names.
     pub issuers: Vec<IssuerConfig>,

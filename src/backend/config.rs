@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Where client events and requests go. Whatever goes wrong is a refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "Backend")]
 pub struct Config {
     /// Where the application's `ClientEventService` listens, as `http://host:port` or `https://host:port`. Connected to
     /// when first needed.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::failure::Failure;
+use super::output::print;
 use super::settings::{Overrides, Settings};
 use crate::config::{Config, Sources};
 
@@ -22,14 +23,15 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let config = Config::load(&Sources::of_process(Some(self.config.clone()), self.overrides.pairs))?;
-        config.check()?;
-        println!("{}: good", self.config.display());
-        Ok(())
+        Config::check(&Sources::of_process(
+            Some(self.config.clone()),
+            self.overrides.parsed()?,
+        ))?;
+        print(format_args!("{}: good", self.config.display()))
     }
 }
 
-/// Print the configuration in effect, or the defaults, as TOML; secrets appear as ***
+/// Print the configuration in effect, or the defaults, as TOML; secrets appear as (secret)
 #[derive(Debug, Args)]
 pub(super) struct Print {
     /// Print the defaults alone: no file, no environment
@@ -46,8 +48,7 @@ impl Print {
         } else {
             self.settings.load()?
         };
-        print!("{}", config.to_toml());
-        Ok(())
+        print(config.to_toml().trim_end())
     }
 }
 
@@ -56,13 +57,8 @@ impl Print {
 pub(super) struct Schema {}
 
 impl Schema {
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "every command is run the same way"
-    )]
+    #[expect(clippy::unused_self, reason = "every command is run the same way")]
     pub(super) fn run(&self) -> Result<(), Failure> {
-        println!("{:#}", Config::schema());
-        Ok(())
+        print(format_args!("{:#}", Config::schema()))
     }
 }

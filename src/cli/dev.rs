@@ -15,18 +15,19 @@ use clap::Args;
 use self::broker::Broker;
 use self::welcome::{Address, Welcome};
 use super::failure::Failure;
+use super::output::print;
 use super::serve;
 use super::settings::Settings;
-use super::token::{development, mint, read_secret, subject};
+use super::token::{TENANT, development, mint, read_secret, subject};
 use crate::auth::{IssuerConfig, Secret};
 use crate::config::{Config, NatsSection, ScopeName, ServiceSection};
 use crate::gateway::Gateway;
+use crate::hub::admission::Tenants;
 
 /// The page that is served at `/`.
 const PAGE: &str = include_str!("../../assets/dev.html");
 
-/// The tenant and the users that tokens are printed for.
-const TENANT: &str = "demo";
+/// The users that tokens are printed for.
 const USERS: [&str; 2] = ["ada", "bob"];
 
 /// How long the printed tokens are good for: a working day.
@@ -83,20 +84,12 @@ impl Dev {
         let keys = self.keys()?;
         let base = self.config(&keys)?;
         let telemetry = serve::start_telemetry(&base.telemetry)?;
-        let signals = serve::Signals::listen()?;
-        let broker = match (self.nodes, &self.nats) {
-            (Some(_), None) => Some(Broker::start(self.nats_server.as_deref()).await?),
-            (None, _) | (_, Some(_)) => None,
+        let mut signals = serve::Signals::listen(serve::Hangup::End)?;
+        let (broker, gateways) = tokio::select! {
+            started = self.start(&base) => started?,
+            () = signals.asked() => return Ok(()),
         };
         let nats = self.nats.as_deref().or(broker.as_ref().map(Broker::url));
-        let mut gateways = Vec::new();
-        for number in 0..self.nodes.unwrap_or(1) {
-            let config = self.node(&base, number, nats);
-            let listeners = serve::listen(&config).await?;
-            let mut parts = config.gateway(true)?;
-            parts.client.page = Some(PAGE);
-            gateways.push(serve::start(parts, listeners).await?);
-        }
         let address = |gateway: &Gateway| Address {
             client: gateway.client_address(),
             grpc: gateway.grpc_address(),
@@ -110,12 +103,30 @@ impl Dev {
             service_token: keys.service_token,
         };
         if self.json {
-            println!("{}", welcome.as_json());
+            print(welcome.as_json())?;
         } else {
-            println!("{welcome}");
+            print(welcome)?;
         }
         serve::until_asked(signals, gateways, telemetry).await;
         Ok(())
+    }
+
+    async fn start(&self, base: &Config) -> Result<(Option<Broker>, Vec<Gateway>), Failure> {
+        let broker = match (self.nodes, &self.nats) {
+            (Some(_), None) => Some(Broker::start(self.nats_server.as_deref()).await?),
+            (None, _) | (_, Some(_)) => None,
+        };
+        let nats = self.nats.as_deref().or(broker.as_ref().map(Broker::url));
+        let (mut gateways, tenants) = (Vec::new(), Tenants::default());
+        for number in 0..self.nodes.unwrap_or(1) {
+            let config = self.node(base, number, nats);
+            let listeners = serve::listen(&config).await?;
+            let mut parts = config.gateway(true)?;
+            parts.client.page = Some(PAGE);
+            parts.dev = Some(tenants.clone());
+            gateways.push(serve::start(parts, listeners).await?);
+        }
+        Ok((broker, gateways))
     }
 
     /// The settings of one of the nodes.

@@ -1,11 +1,13 @@
 //! `explain`: asks the policy of a configuration file, without a gateway.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::output::print;
 use super::settings::Settings;
 use crate::event::EventName;
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
@@ -16,7 +18,7 @@ use crate::room::{Room, Tenant};
 /// Ask the rules of a configuration who may do what, and which rule says so: exit code 0 allowed, 1 denied
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  roomcast explain --config roomcast.toml --claims '{\"sub\":\"ada\",\"projects\":[7]}' join project:7"
+    after_help = "Example:\n  roomcast explain --config roomcast.toml --claims '{\"sub\":\"ada\",\"projects\":[\"7\"]}' join project:7"
 )]
 pub(super) struct Explain {
     #[command(flatten)]
@@ -66,9 +68,9 @@ impl Explain {
         let question = self.question(&names)?;
         let explanation = policy.explain(question).await;
         if self.json {
-            println!("{}", as_json(&explanation));
+            print(as_json(&explanation))?;
         } else {
-            print_text(&explanation);
+            print(as_text(&explanation))?;
         }
         if explanation.allowed {
             Ok(())
@@ -132,12 +134,13 @@ fn verdict(explanation: &Explanation) -> &'static str {
     if explanation.allowed { "allowed" } else { "denied" }
 }
 
-fn print_text(explanation: &Explanation) {
+fn as_text(explanation: &Explanation) -> String {
     let rule = explanation.rule.as_deref().unwrap_or("default");
-    println!("{} by {rule}: {}", verdict(explanation), explanation.reason);
+    let mut text = format!("{} by {rule}: {}", verdict(explanation), explanation.reason);
     for (rule, said) in &explanation.considered {
-        println!("  {rule}: {said}");
+        let _ = write!(text, "\n  {rule}: {said}");
     }
+    text
 }
 
 fn as_json(explanation: &Explanation) -> Value {

@@ -1,5 +1,6 @@
 //! How a command ends when it does not end well.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use crate::config::ConfigError;
@@ -23,7 +24,8 @@ impl Failure {
     pub(super) fn report(&self) -> ExitCode {
         let text = self.to_string();
         if !text.is_empty() {
-            eprintln!("roomcast: {text}");
+            // `eprintln!` panics when nobody can read it; the exit code says the same.
+            let _ = writeln!(std::io::stderr(), "roomcast: {text}");
         }
         ExitCode::from(match self {
             Self::No(_) => 1,

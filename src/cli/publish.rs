@@ -1,5 +1,6 @@
 //! `publish`: one event through the gRPC API, as a backend would.
 
+use std::error::Error as _;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +14,9 @@ use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
 use super::failure::{Failure, chain};
-use super::token::read_secret;
+use super::output::print;
+use super::reach::{Cause, Port, Unreached};
+use super::token::{TENANT, read_secret};
 use crate::proto::v1::publish_service_client::PublishServiceClient;
 use crate::proto::v1::{
     self, Payload, Position, PublishRequest, PublishResponse, PublishResult, Target, VersionConflict, payload, target,
@@ -28,7 +31,7 @@ pub(super) struct Publish {
     #[command(flatten)]
     api: Api,
     /// The tenant
-    #[arg(long, value_name = "ID", default_value = "demo")]
+    #[arg(long, value_name = "ID", default_value = TENANT)]
     tenant: String,
     /// A room; may be repeated
     #[arg(long = "room", value_name = "ROOM", required = true)]
@@ -118,13 +121,13 @@ impl Publish {
         let answer = client
             .publish(call)
             .await
-            .map_err(|status| refusal(&status))?
+            .map_err(|status| self.api.refusal(&status))?
             .into_inner();
         if json {
-            println!("{}", as_json(&answer));
+            print(as_json(&answer))?;
         } else {
             for result in &answer.results {
-                println!("{}", as_text(result));
+                print(as_text(result))?;
             }
         }
         Ok(())
@@ -164,7 +167,32 @@ impl Publish {
 
 impl Api {
     fn channel(&self) -> Result<Channel, Failure> {
+        Port::Grpc.check(&self.url).map_err(Failure::Usage)?;
         channel(&self.url, self.timeout)
+    }
+
+    /// A status in one line. One without a reason comes from this side, or from something that is no gateway.
+    fn refusal(&self, status: &Status) -> Failure {
+        if status.get_error_details().error_info().is_some() {
+            return refusal(status);
+        }
+        let unreached = |cause| Unreached {
+            url: &self.url,
+            port: Port::Grpc,
+            cause,
+        };
+        Failure::Undone(match (status.source(), status.code()) {
+            (_, Code::DeadlineExceeded | Code::Cancelled) => format!(
+                "{}; whether it was published is not known, repeating it with --key is safe",
+                unreached(Cause::Silent(self.timeout))
+            ),
+            (Some(error), _) => unreached(Cause::of(error, self.timeout)).to_string(),
+            // What HTTP answers where no gRPC is.
+            (None, Code::Unknown | Code::Internal | Code::Unimplemented | Code::Unavailable) => {
+                unreached(Cause::OtherProtocol).to_string()
+            }
+            (None, _) => return refusal(status),
+        })
     }
 
     /// The call with its deadline and its credential.

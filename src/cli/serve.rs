@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::Args;
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
 use super::settings::Settings;
@@ -16,7 +16,8 @@ use crate::telemetry::{self, Telemetry};
 /// Serve clients and backends until SIGTERM or SIGINT
 ///
 /// The signal makes the gateway send its clients away, spread over the drain window, answer what is under way and end
-/// with 0. A second signal ends it at once.
+/// with 0. A second signal ends it at once. SIGHUP, SIGUSR1 and SIGUSR2 are logged and do nothing: settings are read at
+/// the start only.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     #[command(flatten)]
@@ -25,18 +26,25 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let config = self.settings.load()?;
+        let config = Config::check(&self.settings.sources()?)?;
         let telemetry = start_telemetry(&config.telemetry)?;
-        let signals = Signals::listen()?;
+        let mut signals = Signals::listen(Hangup::Ignore)?;
         let listeners = listen(&config).await?;
-        let gateway = start(config.gateway(false)?, listeners).await?;
+        let starting = start(config.gateway(false)?, listeners);
+        // A start may wait for NATS.
+        let gateway = tokio::select! {
+            started = starting => started?,
+            () = signals.asked() => return Ok(()),
+        };
         until_asked(signals, vec![gateway], telemetry).await;
         Ok(())
     }
 }
 
 pub(super) fn start_telemetry(config: &telemetry::Config) -> Result<Telemetry, Failure> {
-    Telemetry::start(config).map_err(|error| Failure::No(format!("telemetry: {error}")))
+    let telemetry = Telemetry::start(config).map_err(|error| Failure::No(format!("telemetry: {error}")))?;
+    telemetry::log_panics();
+    Ok(telemetry)
 }
 
 pub(super) async fn listen(config: &Config) -> Result<Listeners, Failure> {
@@ -63,34 +71,65 @@ pub(super) async fn start(config: gateway::Config, listeners: Listeners) -> Resu
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub(super) async fn until_asked(mut signals: Signals, gateways: Vec<Gateway>, telemetry: Telemetry) {
-    signals.next().await;
+    signals.asked().await;
     tokio::select! {
         _ = join_all(gateways.into_iter().map(Gateway::shutdown)) => {}
-        () = signals.next() => tracing::warn!("asked a second time, ending at once"),
+        () = signals.asked() => tracing::warn!("asked a second time, ending at once"),
     }
     telemetry.shutdown().await;
 }
 
-/// SIGTERM and SIGINT. Listened for before anybody can know that the gateway runs: until then they kill.
+/// The meaning of SIGHUP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hangup {
+    /// A service: tools send it to have files opened or settings read anew, and neither is needed here.
+    Ignore,
+    /// A program in a terminal: the terminal was closed.
+    End,
+}
+
+/// The signals that would kill a process that does not listen for them. Listened for before anybody can know that the
+/// gateway runs. SIGQUIT is left alone: it is there to end a process at once, with a core dump. The Rust runtime ignores
+/// SIGPIPE.
 pub(super) struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    user: [Signal; 2],
+    on_hangup: Hangup,
 }
 
 impl Signals {
-    pub(super) fn listen() -> Result<Self, Failure> {
+    pub(super) fn listen(on_hangup: Hangup) -> Result<Self, Failure> {
         let listen =
             |kind| signal(kind).map_err(|error| Failure::Undone(format!("cannot listen for signals: {error}")));
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+            user: [
+                listen(SignalKind::user_defined1())?,
+                listen(SignalKind::user_defined2())?,
+            ],
+            on_hangup,
         })
     }
 
-    pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Waits until the process is asked to end.
+    pub(super) async fn asked(&mut self) {
+        loop {
+            let [user1, user2] = &mut self.user;
+            let ignored = tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => match self.on_hangup {
+                    Hangup::End => return,
+                    Hangup::Ignore => "SIGHUP",
+                },
+                _ = user1.recv() => "SIGUSR1",
+                _ = user2.recv() => "SIGUSR2",
+            };
+            tracing::warn!(signal = ignored, "signal ignored, settings are read at the start only");
         }
     }
 }

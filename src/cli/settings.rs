@@ -19,14 +19,26 @@ pub(super) struct Settings {
 #[derive(Debug, Clone, Args)]
 pub(super) struct Overrides {
     /// Sets one key over file and environment, for example client.listen=127.0.0.1:0; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
-    pub pairs: Vec<(String, String)>,
+    // Parsed by hand: clap would repeat the value, which may be a secret.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub pairs: Vec<String>,
 }
 
 impl Settings {
     pub(super) fn load(&self) -> Result<Config, Failure> {
-        let sources = Sources::of_process(self.config.clone(), self.overrides.pairs.clone());
-        Ok(Config::load(&sources)?)
+        Ok(Config::load(&self.sources()?)?)
+    }
+
+    pub(super) fn sources(&self) -> Result<Sources, Failure> {
+        Ok(Sources::of_process(self.config.clone(), self.overrides.parsed()?))
+    }
+}
+
+impl Overrides {
+    pub(super) fn parsed(&self) -> Result<Vec<(String, String)>, Failure> {
+        let pairs = self.pairs.iter().map(|text| pair(text));
+        let pairs: Result<_, _> = pairs.collect();
+        pairs.map_err(|expected| Failure::Usage(format!("--set: {expected}")))
     }
 }
 

@@ -15,6 +15,7 @@ use self::connection::Ended;
 use self::follow::Room;
 use self::print::{Line, Printer};
 use super::failure::Failure;
+use super::reach::Port;
 use super::token::read_secret;
 use crate::proto::client_v1::Position;
 
@@ -87,6 +88,7 @@ impl Tail {
                 "--since is a position of one room; name only that room".to_owned(),
             ));
         }
+        Port::Client.check(&self.url).map_err(Failure::Usage)?;
         let mut run = Run {
             url: self.url.clone(),
             rooms: self.rooms().collect(),

@@ -7,9 +7,13 @@ use clap::{ArgGroup, Args};
 use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
+use super::output::print;
 use super::settings::pair;
 use crate::auth::{Algorithm, ClaimsConfig, IssuerConfig, KeyConfig, Secret, TokenIssuer};
 use crate::config::{Config, Sources};
+
+/// The tenant of commands and development tokens that name none. The documents' examples use it, too.
+pub(super) const TENANT: &str = "default";
 
 /// The issuer, the audience and the tenant's claim of development tokens, unless a configuration says otherwise.
 const ISSUER: &str = "roomcast-dev";
@@ -27,7 +31,7 @@ pub(super) struct Token {
     #[arg(long, value_name = "ID")]
     user: String,
     /// The tenant
-    #[arg(long, value_name = "ID", default_value = "demo")]
+    #[arg(long, value_name = "ID", default_value = TENANT)]
     tenant: String,
     /// A further claim; VALUE is JSON, or text when it is not; may be repeated
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = pair)]
@@ -53,8 +57,7 @@ impl Token {
         let mut claims: Map<_, _> = claims.collect();
         // After the free ones, so that `--claim sub=..` cannot contradict `--user`.
         claims.extend(subject(&issuer.claims, &self.user, &self.tenant));
-        println!("{}", mint(&issuer, &self.user, self.ttl, claims)?);
-        Ok(())
+        print(mint(&issuer, &self.user, self.ttl, claims)?)
     }
 
     /// Whose name it is signed in. The first HS256 key of the configuration, if one is named.

@@ -1,9 +1,11 @@
 //! What can be wrong with a configuration, in one line each that names the key and where it was set.
+//!
+//! No line repeats a value that cannot be read: it may be a secret that was put in the wrong place.
 
 use std::fmt;
 use std::path::PathBuf;
 
-use figment::error::Kind;
+use figment::error::{Actual, Kind};
 
 /// Names that are further apart than this are not taken for each other (1 is equal; strsim's Jaro-Winkler).
 const ALIKE_MIN: f64 = 0.8;
@@ -44,6 +46,88 @@ impl Problem {
             message: message.to_string(),
         }
     }
+
+    /// A file that is not TOML. The TOML reader would quote the line, which may hold a secret.
+    pub(super) fn of_syntax(file: &str, text: &str, error: &toml::de::Error) -> Self {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let message = error.message().replace('\n', ", ");
+        Self {
+            origin: Some(file.to_owned()),
+            key: String::new(),
+            message: format!("no TOML at line {line}, column {column}: {message}"),
+        }
+    }
+
+    /// A value that cannot be read, or a key that does not exist.
+    pub(super) fn of_reading(error: &figment::Error, origin: Option<String>) -> Self {
+        let mut path = error.path.clone();
+        let message = match &error.kind {
+            // Its path ends with the unknown name itself.
+            Kind::UnknownField(name, known) => unknown(name, known, &path[..path.len().saturating_sub(1)]),
+            Kind::MissingField(name) => {
+                path.push(name.to_string());
+                "is required".to_owned()
+            }
+            Kind::UnknownVariant(_, known) => format!("must be one of {}", known.join(", ")),
+            Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {
+                format!("must be {}, this is {}", wanted(expected), given(actual))
+            }
+            Kind::Unsupported(actual) => format!("cannot be {}", given(actual)),
+            kind => kind.to_string(),
+        };
+        Self {
+            origin,
+            key: path.join("."),
+            message,
+        }
+    }
+
+    /// Whether this key is the problem's own, one inside it or one around it: its own state is unknown then.
+    pub(super) fn covers(&self, key: &str) -> bool {
+        let inside = |inner: &str, outer: &str| {
+            let rest = inner.strip_prefix(outer);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        inside(key, &self.key) || inside(&self.key, key)
+    }
+}
+
+/// So that one problem can be all that is wrong.
+impl From<Problem> for Vec<Problem> {
+    fn from(problem: Problem) -> Self {
+        vec![problem]
+    }
+}
+
+/// All values, or everything that is wrong with any of them.
+pub(super) fn all<T>(results: impl IntoIterator<Item = Result<T, Problem>>) -> Result<Vec<T>, Vec<Problem>> {
+    let (mut values, mut problems) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(values) } else { Err(problems) }
+}
+
+/// Two values, or everything that is wrong with either.
+pub(super) fn both<A, B>(
+    first: Result<A, impl Into<Vec<Problem>>>,
+    second: Result<B, impl Into<Vec<Problem>>>,
+) -> Result<(A, B), Vec<Problem>> {
+    match (first, second) {
+        (Ok(first), Ok(second)) => Ok((first, second)),
+        (Err(problems), Ok(_)) => Err(problems.into()),
+        (Ok(_), Err(problems)) => Err(problems.into()),
+        (Err(first), Err(second)) => {
+            let mut problems = first.into();
+            problems.extend(second.into());
+            Err(problems)
+        }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -72,30 +156,47 @@ impl fmt::Display for Lines<'_> {
 
 impl From<figment::Error> for ConfigError {
     fn from(errors: figment::Error) -> Self {
-        Self::Wrong(errors.into_iter().map(Problem::from).collect())
+        let problem = |error: figment::Error| {
+            let origin = error
+                .metadata
+                .as_ref()
+                .map(|metadata| metadata.name.clone().into_owned());
+            Problem::of_reading(&error, origin)
+        };
+        Self::Wrong(errors.into_iter().map(problem).collect())
     }
 }
 
-impl From<figment::Error> for Problem {
-    fn from(error: figment::Error) -> Self {
-        let mut path = error.path;
-        let message = match &error.kind {
-            // Its path ends with the unknown name itself.
-            Kind::UnknownField(name, known) => unknown(name, known, &path[..path.len().saturating_sub(1)]),
-            Kind::MissingField(name) => {
-                path.push(name.to_string());
-                "is required".to_owned()
-            }
-            Kind::UnknownVariant(name, known) => format!("`{name}` is none of {}", known.join(", ")),
-            // A syntax error of the TOML reader comes with the line and ends with a line break.
-            Kind::Message(text) => text.trim_end().to_owned(),
-            kind => kind.to_string(),
-        };
-        Self {
-            origin: error.metadata.map(|metadata| metadata.name.into_owned()),
-            key: path.join("."),
-            message,
-        }
+/// What a reader expects, in the words of a TOML file.
+fn wanted(expected: &str) -> &str {
+    match expected {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number, not negative",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a string" | "string" | "path string" => "a text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a duration" => "a time such as \"500ms\" or \"2m\"",
+        "a map" | "map" => "a table",
+        other if other.starts_with("struct ") => "a table",
+        other => other,
+    }
+}
+
+/// The kind of a value, without the value.
+fn given(actual: &Actual) -> &'static str {
+    match actual {
+        Actual::Bool(_) => "true or false",
+        Actual::Signed(..0) => "a negative number",
+        Actual::Unsigned(_) | Actual::Signed(_) => "another number",
+        Actual::Float(_) => "a number with a fraction",
+        Actual::Char(_) | Actual::Str(_) => "a text",
+        Actual::Seq => "a list",
+        Actual::Map => "a table",
+        _ => "something else",
     }
 }
 

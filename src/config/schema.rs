@@ -1,4 +1,7 @@
 //! The JSON Schema of the file, made from the sections and their comments.
+//!
+//! A type's name is its place among the definitions, so the components' types, which are all called `Config`, are given
+//! names of their own.
 
 use serde_json::{Map, Value};
 

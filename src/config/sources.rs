@@ -9,7 +9,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::Config;
-use super::problem::ConfigError;
+use super::problem::{ConfigError, Problem};
 
 /// The prefix of our environment variables.
 const PREFIX: &str = "ROOMCAST_";
@@ -51,10 +51,12 @@ impl Sources {
         let mut settings = Figment::from(Serialized::defaults(Config::default()));
         if let Some(path) = &self.file {
             let text = read(path)?;
-            settings = settings.merge(File {
-                path,
-                toml: Toml::string(&text),
-            });
+            let name = path.display().to_string();
+            if let Err(error) = toml::from_str::<toml::Table>(&text) {
+                return Err(ConfigError::Wrong(vec![Problem::of_syntax(&name, &text, &error)]));
+            }
+            let toml = Toml::string(&text);
+            settings = settings.merge(File { name, toml });
         }
         // Other people's variables first: ours are meant for this program.
         for (name, key) in STANDARD {
@@ -118,14 +120,14 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 }
 
 /// The file, named in errors as the caller named it.
-struct File<'p> {
-    path: &'p Path,
+struct File {
+    name: String,
     toml: figment::providers::Data<Toml>,
 }
 
-impl Provider for File<'_> {
+impl Provider for File {
     fn metadata(&self) -> Metadata {
-        Metadata::named(self.path.display().to_string())
+        Metadata::named(self.name.clone())
     }
 
     fn data(&self) -> figment::error::Result<Map<Profile, Dict>> {

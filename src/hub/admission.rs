@@ -3,10 +3,10 @@
 //! Users and addresses are kept as 64-bit hashes under a key of this process: 12 bytes each, and a collision, which an
 //! outsider cannot provoke, only makes two users share a limit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use crate::identity::Identity;
 
@@ -63,6 +63,47 @@ pub struct Admission {
     config: Config,
     keys: RandomState,
     counts: Mutex<Counts>,
+    tenants: Option<Tenants>,
+}
+
+/// Connections by tenant, for `dev` alone: its log says when a publish names a tenant of which nobody is connected. Nodes
+/// of one process share it.
+#[derive(Debug, Clone, Default)]
+pub struct Tenants(Arc<Mutex<TenantCounts>>);
+
+#[derive(Debug, Default)]
+struct TenantCounts {
+    connections: HashMap<Box<str>, u32>,
+    /// Tenants that were reported as absent since they were last connected.
+    reported: HashSet<Box<str>>,
+}
+
+/// The most absent tenants that are reported.
+const REPORTED_MAX: usize = 100;
+
+impl Tenants {
+    /// Returns true when nobody of this tenant is connected, once until somebody is.
+    #[must_use]
+    pub fn reports_absent(&self, tenant: &str) -> bool {
+        let mut counts = self.lock();
+        !counts.connections.contains_key(tenant)
+            && counts.reported.len() < REPORTED_MAX
+            && counts.reported.insert(tenant.into())
+    }
+
+    fn enter(&self, tenant: &str) {
+        let mut counts = self.lock();
+        *counts.connections.entry(tenant.into()).or_default() += 1;
+        counts.reported.remove(tenant);
+    }
+
+    fn leave(&self, tenant: &str) {
+        give(&mut self.lock().connections, tenant.into());
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, TenantCounts> {
+        self.0.lock().expect("no code panics while it counts")
+    }
 }
 
 impl Admission {
@@ -73,6 +114,12 @@ impl Admission {
             config,
             ..Self::default()
         }
+    }
+
+    /// The same, counting tenants as well.
+    #[must_use]
+    pub fn with_tenants(self, tenants: Option<Tenants>) -> Self {
+        Self { tenants, ..self }
     }
 
     /// Counts a connection from `address` in.
@@ -105,17 +152,22 @@ impl Admission {
     /// [`Refused::UserFull`]; nothing is counted then.
     pub fn identify(&self, identity: &Identity) -> Result<(), Refused> {
         let key = self.user_key(identity);
-        if take(&mut self.lock().users, key, self.config.per_user_max) {
-            Ok(())
-        } else {
-            Err(Refused::UserFull)
+        if !take(&mut self.lock().users, key, self.config.per_user_max) {
+            return Err(Refused::UserFull);
         }
+        if let Some(tenants) = &self.tenants {
+            tenants.enter(identity.tenant.as_str());
+        }
+        Ok(())
     }
 
     /// Counts a connection that [`Self::identify`] has counted out again.
     pub fn forget(&self, identity: &Identity) {
         let key = self.user_key(identity);
         give(&mut self.lock().users, key);
+        if let Some(tenants) = &self.tenants {
+            tenants.leave(identity.tenant.as_str());
+        }
     }
 
     /// How many connections the node serves now.
@@ -171,6 +223,19 @@ mod tests {
         admission.leave(place);
         assert!(admission.enter(one).is_ok());
         assert_eq!(admission.connections(), 3);
+    }
+
+    #[test]
+    fn an_absent_tenant_is_reported_once_until_it_is_connected() {
+        let tenants = Tenants::default();
+        assert!(tenants.reports_absent("acme"));
+        assert!(!tenants.reports_absent("acme"));
+        tenants.enter("acme");
+        tenants.enter("acme");
+        tenants.leave("acme");
+        assert!(!tenants.reports_absent("acme"), "one is still connected");
+        tenants.leave("acme");
+        assert!(tenants.reports_absent("acme"));
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The program as a person runs it: what it prints, and with which exit code it ends.
 
+mod explaining;
 mod following;
+mod reach;
+mod signals;
 
-use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
 
 use base64::Engine;
@@ -132,6 +134,71 @@ fn a_good_configuration_checks_with_0_and_a_wrong_one_with_1_and_its_key() {
 }
 
 #[test]
+fn check_and_serve_print_a_line_for_each_problem_and_no_secret() {
+    const SECRET: &str = "canary-4c77-0123456789";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("roomcast.toml");
+    let path = path.to_str().unwrap();
+    let wrong = format!(
+        "[session]\nrooms_maxx = 1\njoin_rate = '{SECRET}'\n[socket]\nfragments_max = '{SECRET}'\n[bus]\nrooms_max = 0\n"
+    );
+    let keys = [
+        "session.rooms_maxx",
+        "session.join_rate",
+        "socket.fragments_max",
+        "bus.rooms_max",
+    ];
+    let unreadable = format!("[[grpc.services]]\ntoken = \"{SECRET}\n");
+    for arguments in [&["check", path][..], &["serve", "--config", path]] {
+        std::fs::write(path, &wrong).unwrap();
+        let (code, said) = failure(arguments);
+        assert_eq!(code, 1, "{said}");
+        for key in keys {
+            let lines = said.lines().filter(|line| line.contains(&format!("{key}: ")));
+            assert_eq!(lines.count(), 1, "{key} in {said}");
+        }
+        assert!(!said.contains(SECRET), "{said}");
+
+        std::fs::write(path, &unreadable).unwrap();
+        let (code, said) = failure(arguments);
+        assert_eq!((code, said.lines().count()), (1, 1), "{said}");
+        assert!(said.contains("line 2") && !said.contains(SECRET), "{said}");
+    }
+    let (code, said) = failure(&["print", "--config", path]);
+    assert!(code == 1 && !said.contains(SECRET), "{said}");
+    for setting in [format!("={SECRET}"), SECRET.to_owned()] {
+        let (code, said) = failure(&["print", "--set", &setting]);
+        assert!(code == 2 && !said.contains(SECRET), "{said}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_away_ends_a_command_without_a_word() {
+    for arguments in [&["schema"][..], &["print", "--defaults"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+            .args(arguments)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .spawn()
+            .and_then(std::process::Child::wait_with_output)
+            .unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
+fn the_scenarios_of_bench_are_told_apart() {
+    let help = success(&["bench", "--help"]);
+    let scenarios = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let about = |line: &str| line.trim().split_once(' ').map(|(_, about)| about.trim().to_owned());
+    let told: Vec<_> = scenarios.map_while(about).collect();
+    let distinct: std::collections::BTreeSet<_> = told.iter().collect();
+    assert!(told.len() >= 7 && distinct.len() == told.len(), "{help}");
+}
+
+#[test]
 fn the_configuration_in_effect_is_printed_with_what_flags_set() {
     let printed = success(&["print", "--set", "connections.per_user_max=7"]);
     assert!(printed.contains("per_user_max = 7"), "{printed}");
@@ -238,36 +305,4 @@ fn an_address_that_is_taken_is_named() {
     ]);
     assert_eq!(code, 3, "{said}");
     assert!(said.contains("client.listen"), "{said}");
-}
-
-#[test]
-fn serve_runs_until_it_is_asked_to_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("roomcast.toml");
-    std::fs::write(&path, GOOD).unwrap();
-    let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
-        .args([
-            "serve",
-            "--set",
-            "client.listen=127.0.0.1:0",
-            "--set",
-            "grpc.listen=127.0.0.1:0",
-        ])
-        .args(["--set", "node.drain_window=0s", "--config"])
-        .arg(&path)
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // Not on a terminal, a line is a JSON object.
-    let lines = BufReader::new(process.stderr.take().unwrap()).lines();
-    let mut messages = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()["message"].clone());
-    assert!(messages.any(|message| message == "gateway started"));
-    let asked = Command::new("kill")
-        .args(["-INT", &process.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(asked.success());
-    assert_eq!(messages.last().unwrap(), "gateway stopped");
-    assert_eq!(process.wait().unwrap().code(), Some(0));
 }

@@ -30,7 +30,16 @@ impl Given {
 
     /// Everything that is wrong, with the file's name taken out.
     fn problems(&self) -> Vec<String> {
-        let Err(ConfigError::Wrong(problems)) = Config::load(&self.sources) else {
+        self.lines(Config::load(&self.sources))
+    }
+
+    /// The same, with what a start would find.
+    fn all_problems(&self) -> Vec<String> {
+        self.lines(Config::check(&self.sources))
+    }
+
+    fn lines(&self, checked: Result<Config, ConfigError>) -> Vec<String> {
+        let Err(ConfigError::Wrong(problems)) = checked else {
             panic!("these settings are accepted");
         };
         let file = self.sources.file.as_ref().unwrap().display().to_string();
@@ -156,10 +165,152 @@ fn an_origin_no_browser_sends_is_refused_with_the_right_spelling() {
     }
 }
 
+/// Stands for a secret, wherever it was written.
+const SECRET: &str = "canary-9b41";
+
 #[test]
-fn a_file_that_is_not_toml_is_refused_with_the_line() {
-    let problems = given("[connections]\nper_user_max = ", &[], &[]).problems();
-    assert!(problems[0].contains("line 2"), "{problems:?}");
+fn a_file_that_is_not_toml_is_refused_with_the_place_and_without_the_line() {
+    let cases = [
+        ("[connections]\nper_user_max = ", 2),
+        (&format!("[[grpc.services]]\nname = 'app'\ntoken = \"{SECRET}"), 3),
+        (&format!("[[grpc.services]]\ntoken = {SECRET}"), 2),
+        (&format!("a = 1\n\ntoken = '{SECRET}' '{SECRET}'"), 3),
+        (&format!("token = \"{SECRET}\\q\""), 1),
+    ];
+    for (toml, line) in cases {
+        let problems = given(toml, &[], &[]).problems();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(
+            problems[0].starts_with(&format!("FILE: no TOML at line {line}, column ")),
+            "{problems:?}"
+        );
+        assert!(
+            !problems[0].contains(SECRET) && !problems[0].contains('\n'),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
+fn no_problem_repeats_a_value() {
+    let text = format!("'{SECRET}'");
+    let everywhere = [
+        "grpc.services=SECRET",
+        "grpc.services=[{name='app',scopes=['read'],token=[SECRET]}]",
+        "grpc.services=[{name='app',scopes=[SECRET]}]",
+        "grpc.services=[{name='app',scopes=['read'],token_sha256=SECRET}]",
+        "auth.issuers=[{keys=[{algorithm=SECRET}]}]",
+        "auth.issuers=[{keys=SECRET}]",
+        "auth.leeway=SECRET",
+        "client.listen=SECRET",
+        "connections.per_user_max=SECRET",
+        "history.bytes_max=SECRET",
+        "nats={servers=['nats://roomcast:SECRET@127.0.0.1:4222']}",
+        "nats={servers=SECRET}",
+        "telemetry.log_format=SECRET",
+        "telemetry.sample_ratio=SECRET",
+        "telemetry=SECRET",
+    ];
+    for setting in everywhere {
+        let inside = setting.contains(":SECRET@");
+        let setting = setting
+            .replace("SECRET", if inside { SECRET } else { &text })
+            .replace('\'', "\"");
+        let (key, value) = setting.split_once('=').unwrap();
+        let variable = format!("ROOMCAST_{}", key.to_uppercase().replace('.', "__"));
+        for given in [given("", &[], &[(key, value)]), given("", &[(&variable, value)], &[])] {
+            if variable == "ROOMCAST_NATS" || variable == "ROOMCAST_TELEMETRY" {
+                // A variable without a level is no setting.
+                continue;
+            }
+            let problems = given.all_problems();
+            assert!(!problems.is_empty(), "{setting}");
+            assert!(!problems.concat().contains(SECRET), "{problems:?}");
+        }
+        let problems = given("", &[], &[(key, value)]).all_problems();
+        assert!(
+            !problems.is_empty() && !problems.concat().contains(SECRET),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_is_found_at_once() {
+    let toml = "
+        [connections]
+        per_usr_max = 1
+        per_address_max = 'many'
+        connections_max = 0
+
+        [nats]
+        servers = []
+        replicas = 2
+        partitions = 0
+
+        [client]
+        origins = ['https://app.example.com/', 'https://app.example.com', 'app']
+
+        [[grpc.services]]
+        nam = 'app'
+
+        [[grpc.services]]
+        name = 'b'
+        scopes = ['red']
+        token = 'short'
+
+        [[auth.issuers]]
+        issuer = 'https://id.example.com'
+        audiences = ['app']
+        keys = [{ algorithm = 'HS255', secret = 'short' }, { algorithm = 'HS256', secret = 'short' }]
+
+        [policy]
+        auto_join = ['user:{']
+
+        [[policy.rules]]
+        name = 'a'
+        room = 'a:{id}'
+        allow = ['join']
+        when = 'room.i == 1'
+
+        [[policy.rules]]
+        name = 'b'
+        room = 'b:{'
+        allow = ['join']
+    ";
+    let problems = given(toml, &[("ROOMCAST_PRESENCE__LISTED_MAX", "-1")], &[]).all_problems();
+    let keys: std::collections::BTreeSet<_> = problems.iter().map(|problem| key(problem)).collect();
+    let expected = [
+        "auth.issuers.0.keys.0.algorithm",
+        "client.origins.0",
+        "client.origins.2",
+        "connections.connections_max",
+        "connections.per_address_max",
+        "connections.per_usr_max",
+        "grpc.services.0.nam",
+        "grpc.services.0.name",
+        "grpc.services.0.scopes",
+        "grpc.services.0.token",
+        "grpc.services.1.scopes.0",
+        "grpc.services.1.token",
+        "nats.partitions",
+        "nats.replicas",
+        "nats.servers",
+        "policy.auto_join.0",
+        "policy.rules.0",
+        "policy.rules.1",
+        "presence.listed_max",
+    ];
+    assert_eq!(keys.into_iter().collect::<Vec<_>>(), expected, "{problems:#?}");
+    assert_eq!(problems.len(), expected.len(), "{problems:#?}");
+}
+
+/// The key that a problem names, behind its origin.
+fn key(problem: &str) -> &str {
+    let mut parts = problem
+        .split(": ")
+        .skip_while(|part| part.contains(['/', ' ']) || *part == "FILE");
+    parts.next().unwrap()
 }
 
 #[test]

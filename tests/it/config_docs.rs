@@ -1,9 +1,14 @@
 //! `docs/configuration.md` lists every setting: it is made from the settings' own comments, and this holds the two
 //! together. When it fails it has written what the page should be, and says where.
+//!
+//! The comments come by way of the schema. So the page is also compared with what does not know the schema: the keys that
+//! the reader of a file takes, and the defaults as they are printed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io::Write as _;
 
-use roomcast::config::{Config, Sources};
+use roomcast::config::{Config, ConfigError, Sources};
 use serde_json::{Map, Value};
 
 use crate::tools::root;
@@ -25,6 +30,124 @@ fn the_reference_lists_every_setting_as_it_is() {
             "{PAGE} is out of date; see what changed, then: mv {} {PAGE}",
             beside.display()
         );
+    }
+}
+
+#[test]
+fn every_table_of_the_reference_has_the_keys_that_are_read() {
+    let page = Page::read();
+    let lists: BTreeSet<_> = page
+        .tables
+        .iter()
+        .filter(|table| table.list)
+        .map(|table| &*table.path)
+        .collect();
+    for table in &page.tables {
+        let documented: BTreeSet<_> = table.rows.keys().cloned().collect();
+        assert_eq!(documented, keys_read(&table.path, &lists), "[{}]", table.path);
+    }
+    let sections = page.tables.iter().filter(|table| !table.path.contains('.'));
+    let sections: BTreeSet<_> = sections.map(|table| table.path.clone()).collect();
+    assert_eq!(sections, keys_read("", &lists));
+}
+
+#[test]
+fn every_default_is_documented_as_it_is_printed() {
+    let printed: toml::Table = toml::from_str(&Config::default().to_toml()).unwrap();
+    let page = Page::read();
+    let mut compared = 0;
+    let mut tables: Vec<(String, toml::Table)> = vec![(String::new(), printed)];
+    while let Some((path, table)) = tables.pop() {
+        let documented = page.tables.iter().find(|documented| documented.path == path);
+        for (key, value) in table {
+            let below = if path.is_empty() {
+                key.clone()
+            } else {
+                format!("{path}.{key}")
+            };
+            if let Some(documented) = documented {
+                let cell = documented
+                    .rows
+                    .get(&key)
+                    .unwrap_or_else(|| panic!("{below} is not documented"));
+                let cell: toml::Table = toml::from_str(&format!("it = {}", cell.trim_matches('`')))
+                    .unwrap_or_else(|error| panic!("{below}: {cell}: {error}"));
+                assert_eq!(cell["it"], value, "{below}");
+                compared += 1;
+            }
+            if let toml::Value::Table(inner) = value {
+                tables.push((below, inner));
+            }
+        }
+    }
+    assert!(compared > 80, "{compared}");
+}
+
+/// The keys that the reader of a file takes in this table, as it says itself when it meets another one.
+fn keys_read(path: &str, lists: &BTreeSet<&str>) -> BTreeSet<String> {
+    const UNKNOWN: &str = "zzzzzzzz";
+    let mut toml = format!("{{ {UNKNOWN} = 1 }}");
+    let mut rest = path;
+    while !rest.is_empty() {
+        let (parent, key) = rest.rsplit_once('.').unwrap_or(("", rest));
+        let value = if lists.contains(rest) {
+            format!("[{toml}]")
+        } else {
+            toml
+        };
+        toml = format!("{{ {key} = {value} }}");
+        rest = parent;
+    }
+    // The outermost table is the file itself.
+    let toml = toml.strip_prefix('{').and_then(|toml| toml.strip_suffix('}')).unwrap();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(toml.trim().as_bytes()).unwrap();
+    let sources = Sources {
+        file: Some(file.path().to_owned()),
+        ..Sources::default()
+    };
+    let Err(ConfigError::Wrong(problems)) = Config::load(&sources) else {
+        panic!("{toml} is accepted");
+    };
+    let problem = problems.iter().find(|problem| problem.key.ends_with(UNKNOWN)).unwrap();
+    let (_, known) = problem.message.split_once("known here: ").unwrap();
+    known.split(", ").map(str::to_owned).collect()
+}
+
+/// The reference, as it is read by people.
+struct Page {
+    tables: Vec<Table>,
+}
+
+/// One table of it.
+struct Table {
+    path: String,
+    list: bool,
+    /// The default of each key.
+    rows: BTreeMap<String, String>,
+}
+
+impl Page {
+    fn read() -> Self {
+        let page = std::fs::read_to_string(root().join(PAGE)).unwrap();
+        let mut tables: Vec<Table> = Vec::new();
+        for line in page.lines() {
+            if let Some(title) = line.trim_start_matches('#').trim().strip_prefix("`[") {
+                tables.push(Table {
+                    path: title.trim_matches(['`', '[', ']']).to_owned(),
+                    list: title.starts_with('['),
+                    rows: BTreeMap::new(),
+                });
+            } else if let Some(row) = line.strip_prefix("| `")
+                && let Some(table) = tables.last_mut()
+            {
+                let mut cells = row.split(" | ");
+                let key = cells.next().unwrap().trim_matches('`').to_owned();
+                table.rows.insert(key, cells.next().unwrap().to_owned());
+            }
+        }
+        assert!(!tables.is_empty(), "the page has tables");
+        Self { tables }
     }
 }
 

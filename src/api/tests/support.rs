@@ -140,6 +140,7 @@ impl Api {
             credentials: setup.credentials,
             home_rooms: setup.home_rooms,
             health: health.clone(),
+            tenants: None,
         };
         let stop = CancellationToken::new();
         let stopped = stop.clone();

@@ -17,7 +17,7 @@ use super::wire::Wire;
 use crate::auth::IssuerConfig;
 use crate::cli::failure::Failure;
 use crate::cli::settings::Overrides;
-use crate::cli::token::{configured, development, read_secret};
+use crate::cli::token::{TENANT, configured, development, read_secret};
 use crate::config::NatsSection;
 
 /// How long a server of our own may take to start.
@@ -54,13 +54,7 @@ pub(super) struct At {
     #[arg(long, value_name = "URL", requires = "url")]
     grpc: Option<String>,
     /// Its service token
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        requires = "url",
-        env = "ROOMCAST_SERVICE_TOKEN",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "TOKEN", env = "ROOMCAST_SERVICE_TOKEN", hide_env_values = true)]
     token: Option<String>,
     /// Its configuration file, whose first HS256 key signs the members' tokens
     #[arg(long, value_name = "FILE", group = "signer", requires = "url")]
@@ -72,7 +66,7 @@ pub(super) struct At {
     #[arg(long, value_name = "FILE", group = "signer", requires = "url")]
     user_token_secret_file: Option<PathBuf>,
     /// The members' tenant there
-    #[arg(long, value_name = "ID", default_value = "demo")]
+    #[arg(long, value_name = "ID", default_value = TENANT)]
     tenant: String,
     /// Its process, if it runs on this machine, for CPU and memory (Linux)
     #[arg(long, value_name = "PID", requires = "url")]
@@ -264,8 +258,8 @@ impl At {
         for setting in SETTINGS.iter().chain(more) {
             command.args(["--set", setting]);
         }
-        for (key, value) in &self.settings.pairs {
-            command.arg("--set").arg(format!("{key}={value}"));
+        for pair in &self.settings.pairs {
+            command.arg("--set").arg(pair);
         }
         // A run must not depend on settings that happen to be in the environment.
         command.env_clear().env("ROOMCAST_DEV_SECRET", secret);
@@ -291,7 +285,7 @@ impl At {
             inlet,
             wire: self.wire.unwrap_or(Wire::Plain),
             issuer: None,
-            tenant: "demo".to_owned(),
+            tenant: TENANT.to_owned(),
             pid: Some(own.process.id()),
             further: Vec::new(),
             nats: None,

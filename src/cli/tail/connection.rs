@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use http::HeaderValue;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
+use http::{HeaderValue, StatusCode};
 use prost::Message as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -17,6 +17,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::Run;
 use super::print::Line;
 use crate::cli::failure::chain;
+use crate::cli::reach::{Cause, Port, Unreached};
 use crate::proto::client_v1::client_frame::Command;
 use crate::proto::client_v1::server_frame::Message as Push;
 use crate::proto::client_v1::{
@@ -59,7 +60,7 @@ pub(super) async fn run(run: &mut Run, token: &str) -> Ended {
     let socket = match timeout(CONNECT_TIMEOUT, open(&run.url)).await {
         Ok(Ok(socket)) => socket,
         Ok(Err(ended)) => return ended,
-        Err(_) => return Ended::lost(format!("{} did not answer in time", run.url)),
+        Err(_) => return Ended::lost(unreached(&run.url, Cause::Silent(CONNECT_TIMEOUT))),
     };
     let mut connection = Connection {
         socket,
@@ -79,11 +80,25 @@ async fn open(url: &str) -> Result<Socket, Ended> {
     let request = request(url).map_err(|error| Ended::Refused(format!("{url}: {}", chain(&error))))?;
     match connect_async(request).await {
         Ok((socket, _)) => Ok(socket),
-        Err(tungstenite::Error::Http(answer)) if answer.status().is_client_error() => {
-            Err(Ended::Refused(format!("{url} answered {}", answer.status())))
-        }
-        Err(error) => Err(Ended::lost(format!("cannot connect to {url}: {}", chain(&error)))),
+        Err(tungstenite::Error::Http(answer)) => Err(answered(url, answer.status())),
+        Err(error) => Err(Ended::lost(unreached(url, Cause::of(&error, CONNECT_TIMEOUT)))),
     }
+}
+
+/// An HTTP answer instead of a WebSocket. A gateway that is full, and a proxy without one, are worth another attempt.
+fn answered(url: &str, status: StatusCode) -> Ended {
+    let answer = format!("{url} answered {status}");
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Ended::lost(answer),
+        status if status.is_server_error() => Ended::lost(answer),
+        StatusCode::FORBIDDEN => Ended::Refused(answer),
+        _ => Ended::Refused(format!("{answer}: {}", unreached(url, Cause::OtherProtocol))),
+    }
+}
+
+fn unreached(url: &str, cause: Cause) -> String {
+    let port = Port::Client;
+    Unreached { url, port, cause }.to_string()
 }
 
 fn request(url: &str) -> Result<Request, tungstenite::Error> {

@@ -34,7 +34,7 @@ pub(in crate::config) fn check(config: &Config) -> Vec<Problem> {
 }
 
 /// Times that make the gateway useless, or busy, when they are zero.
-fn times(config: &Config) -> [(&'static str, Duration); 8] {
+fn times(config: &Config) -> [(&'static str, Duration); 9] {
     [
         ("client.head_timeout", config.client.head_timeout),
         ("session.authentication_timeout", config.session.authentication_timeout),
@@ -44,6 +44,7 @@ fn times(config: &Config) -> [(&'static str, Duration); 8] {
         ("bus.sweep_interval", config.bus.sweep_interval),
         ("presence.counts_interval", config.presence.counts_interval),
         ("grpc.keepalive_interval", config.grpc.keepalive_interval),
+        ("grpc.deadline_max", config.grpc.deadline_max),
     ]
 }
 
@@ -60,7 +61,7 @@ fn nats_times(nats: &NatsSection) -> [(&'static str, Duration); 6] {
 }
 
 /// Bounds that let nothing through when they are zero.
-fn numbers(config: &Config) -> [(&'static str, usize); 16] {
+fn numbers(config: &Config) -> [(&'static str, usize); 23] {
     let session = &config.session;
     let rate = |number: u32| number as usize;
     [
@@ -83,5 +84,15 @@ fn numbers(config: &Config) -> [(&'static str, usize); 16] {
         ("bus.in_flight_events_max", config.bus.in_flight_events_max),
         ("bus.rooms_max", config.bus.rooms_max),
         ("presence.activity_capacity", config.presence.activity_capacity),
+        ("grpc.message_bytes_max", config.grpc.message_bytes_max),
+        ("grpc.payload_bytes_max", config.grpc.payload_bytes_max),
+        ("grpc.streams_max", config.grpc.streams_max as usize),
+        ("grpc.connections_max", config.grpc.connections_max),
+        ("grpc.in_flight_max", config.grpc.in_flight_max),
+        (
+            "grpc.publish_rate.per_second",
+            rate(config.grpc.publish_rate.per_second),
+        ),
+        ("grpc.publish_rate.burst", rate(config.grpc.publish_rate.burst)),
     ]
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Problem;
 use crate::config::origin::Origin;
+use crate::config::problem::{all, both};
 use crate::config::values::{Rated, Size, Time};
 use crate::rate::Rate;
 use crate::transport::http::{self, ForwardedHeader, Network, Origins};
@@ -116,22 +117,23 @@ impl Default for ClientSection {
 }
 
 impl ClientSection {
-    pub(in crate::config) fn port(&self) -> Result<http::Config, Problem> {
+    pub(in crate::config) fn port(&self) -> Result<http::Config, Vec<Problem>> {
+        let (origins, trusted_proxies) = both(self.origins(), self.proxies())?;
         Ok(http::Config {
-            origins: self.origins()?,
+            origins,
             token_in_query: self.token_in_query,
             head_timeout: self.head_timeout,
             head_bytes_max: self.head_bytes_max,
             headers_max: self.headers_max,
             connect_rate: self.connect_rate,
             handshakes_max: self.handshakes_max,
-            trusted_proxies: self.proxies()?,
+            trusted_proxies,
             forwarded_header: self.forwarded_header.into(),
             page: None,
         })
     }
 
-    fn origins(&self) -> Result<Origins, Problem> {
+    fn origins(&self) -> Result<Origins, Vec<Problem>> {
         if self.origins == ["*"] {
             return Ok(Origins::Any);
         }
@@ -140,15 +142,14 @@ impl ClientSection {
                 .map(|origin| origin.as_str().to_owned())
                 .map_err(|error| Problem::new(format!("client.origins.{at}"), error))
         };
-        let listed = self.origins.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
-        Ok(Origins::Listed(listed))
+        all(self.origins.iter().enumerate().map(parse)).map(Origins::Listed)
     }
 
-    fn proxies(&self) -> Result<Vec<Network>, Problem> {
+    fn proxies(&self) -> Result<Vec<Network>, Vec<Problem>> {
         let parse = |(at, text): (usize, &String)| {
             text.parse()
                 .map_err(|error| Problem::new(format!("client.trusted_proxies.{at}"), error))
         };
-        self.trusted_proxies.iter().enumerate().map(parse).collect()
+        all(self.trusted_proxies.iter().enumerate().map(parse))
     }
 }

@@ -12,6 +12,7 @@ use super::services::ServiceSection;
 use crate::api::{self, HomeRooms};
 use crate::auth;
 use crate::config::origin::Origin;
+use crate::config::problem::{all, both};
 use crate::config::values::{Rated, Size, Time};
 use crate::config::{Problem, files};
 use crate::rate::Rate;
@@ -124,7 +125,9 @@ impl Default for GrpcSection {
 
 impl GrpcSection {
     /// `presence.listed_max` is set from its own section.
-    pub(in crate::config) fn port(&self) -> Result<api::Config, Problem> {
+    pub(in crate::config) fn port(&self) -> Result<api::Config, Vec<Problem>> {
+        let tls = self.tls.as_ref().map(TlsSection::read).transpose();
+        let (web_origins, tls) = both(self.web_origins(), tls)?;
         Ok(api::Config {
             message_bytes_max: self.message_bytes_max,
             payload_bytes_max: self.payload_bytes_max,
@@ -138,45 +141,48 @@ impl GrpcSection {
             header_bytes_max: u32::try_from(self.header_bytes_max).unwrap_or(u32::MAX),
             in_flight_max: self.in_flight_max,
             publish_rate: self.publish_rate,
-            web_origins: self.web_origins()?,
-            tls: self.tls.as_ref().map(TlsSection::read).transpose()?,
+            web_origins,
+            tls,
             drain_max: self.drain_max,
             ..api::Config::default()
         })
     }
 
-    pub(in crate::config) fn home_rooms(&self) -> Result<HomeRooms, Problem> {
+    pub(in crate::config) fn home_rooms(&self) -> Result<HomeRooms, Vec<Problem>> {
         let pattern = |key: &str, text: &Option<String>| {
             let text = text.as_deref().map(RoomPattern::parse).transpose();
             text.map_err(|error| Problem::new(key, error))
         };
-        let user = pattern("grpc.user_room", &self.user_room)?;
-        let tenant = pattern("grpc.tenant_room", &self.tenant_room)?;
-        HomeRooms::new(user, tenant).map_err(|error| Problem::new("grpc.user_room, grpc.tenant_room", error))
+        let user = pattern("grpc.user_room", &self.user_room);
+        let tenant = pattern("grpc.tenant_room", &self.tenant_room);
+        let (user, tenant) = both(user, tenant)?;
+        // One after the other, so that the key is the one that is wrong.
+        HomeRooms::new(user.clone(), None).map_err(|error| Problem::new("grpc.user_room", error))?;
+        Ok(HomeRooms::new(user, tenant).map_err(|error| Problem::new("grpc.tenant_room", error))?)
     }
 
-    fn web_origins(&self) -> Result<Vec<HeaderValue>, Problem> {
+    fn web_origins(&self) -> Result<Vec<HeaderValue>, Vec<Problem>> {
         let value = |(at, text): (usize, &String)| {
             let origin = Origin::parse(text).map_err(|error| Problem::new(format!("grpc.web_origins.{at}"), error))?;
             Ok(HeaderValue::from_str(origin.as_str()).expect("an origin is visible ASCII"))
         };
-        self.web_origins.iter().enumerate().map(value).collect()
+        all(self.web_origins.iter().enumerate().map(value))
     }
 }
 
 impl TlsSection {
-    fn read(&self) -> Result<api::Tls, Problem> {
+    fn read(&self) -> Result<api::Tls, Vec<Problem>> {
         let read = |key: &str, path: &PathBuf| {
             files::bytes(path).map_err(|error| Problem::new(format!("grpc.tls.{key}"), error))
         };
+        let certificate = read("certificate_file", &self.certificate_file);
+        let key = read("key_file", &self.key_file);
+        let client_ca = self.client_ca_file.as_ref().map(|path| read("client_ca_file", path));
+        let ((certificate_pem, key_pem), client_ca_pem) = both(both(certificate, key), client_ca.transpose())?;
         Ok(api::Tls {
-            certificate_pem: read("certificate_file", &self.certificate_file)?,
-            key_pem: read("key_file", &self.key_file)?,
-            client_ca_pem: self
-                .client_ca_file
-                .as_ref()
-                .map(|path| read("client_ca_file", path))
-                .transpose()?,
+            certificate_pem,
+            key_pem,
+            client_ca_pem,
         })
     }
 }

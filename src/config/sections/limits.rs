@@ -17,6 +17,7 @@ use crate::transport::websocket::frame::Limits;
 /// user.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "admission::Config", deny_unknown_fields)]
+#[schemars(rename = "Connections")]
 pub(in crate::config) struct Connections {
     /// All connections of the node. Each costs about 5 KiB, most of it the kernel's, and one file descriptor.
     connections_max: usize,
@@ -29,6 +30,7 @@ pub(in crate::config) struct Connections {
 /// What one client may do, and how often.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "session::Config", deny_unknown_fields)]
+#[schemars(rename = "Session")]
 pub(in crate::config) struct Session {
     /// How long a client may take to authenticate; then it is closed with 4501.
     #[serde(with = "Time")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::problem::{all, both};
 use crate::config::values::{Size, Time};
 use crate::config::{Problem, files};
 use crate::nats::{Config, Credentials, Storage, Subjects, Tls};
@@ -127,22 +128,13 @@ impl Default for NatsSection {
 
 impl NatsSection {
     /// Reads the secrets named here.
-    pub(in crate::config) fn cluster(&self) -> Result<Config, Problem> {
-        Subjects::new(&self.deployment).map_err(|why| Problem::new("nats.deployment", why))?;
-        if self.servers.is_empty() {
-            return Err(Problem::new("nats.servers", "names no server"));
-        }
-        if !matches!(self.replicas, 1 | 3 | 5) {
-            return Err(Problem::new("nats.replicas", "is not 1, 3 or 5"));
-        }
-        if !(1..=1024).contains(&self.partitions) {
-            return Err(Problem::new("nats.partitions", "is not between 1 and 1024"));
-        }
+    pub(in crate::config) fn cluster(&self) -> Result<Config, Vec<Problem>> {
+        let ((), (credentials, tls)) = both(self.check(), both(self.credentials(), self.tls()))?;
         Ok(Config {
             servers: self.servers.clone(),
             deployment: self.deployment.clone(),
-            credentials: self.credentials()?,
-            tls: self.tls()?,
+            credentials,
+            tls,
             partitions: self.partitions,
             replicas: self.replicas,
             storage: match self.storage {
@@ -158,6 +150,33 @@ impl NatsSection {
             idempotency_window: self.idempotency_window,
             lease: self.lease,
         })
+    }
+
+    fn check(&self) -> Result<(), Vec<Problem>> {
+        let unless = |fine: bool, key: &str, why: &str| {
+            let problem = || Problem::new(format!("nats.{key}"), why);
+            if fine { Ok(()) } else { Err(problem()) }
+        };
+        let deployment = Subjects::new(&self.deployment).map(drop);
+        let settings = [
+            deployment.map_err(|why| Problem::new("nats.deployment", why)),
+            unless(!self.servers.is_empty(), "servers", "names no server"),
+            unless(matches!(self.replicas, 1 | 3 | 5), "replicas", "is not 1, 3 or 5"),
+            unless(
+                (1..=1024).contains(&self.partitions),
+                "partitions",
+                "is not between 1 and 1024",
+            ),
+        ];
+        // A server's address is shown in errors and by `print`.
+        let servers = self.servers.iter().enumerate().map(|(at, server)| {
+            unless(
+                !server.contains('@'),
+                &format!("servers.{at}"),
+                "must not hold credentials; use user and password_file, or token_file",
+            )
+        });
+        all(settings.into_iter().chain(servers)).map(drop)
     }
 
     fn credentials(&self) -> Result<Credentials, Problem> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::bus::history::{HistoryLimits, HistoryRules};
 use crate::bus::memory as bus;
 use crate::config::Problem;
+use crate::config::problem::all;
 use crate::config::values::{Size, Time};
 use crate::presence::memory as presence;
 use crate::room::RoomPattern;
@@ -65,14 +66,9 @@ impl Default for HistorySection {
 }
 
 impl HistorySection {
-    pub(in crate::config) fn rules(&self) -> Result<HistoryRules, Problem> {
-        let rules: Result<Vec<_>, _> = self
-            .rooms
-            .iter()
-            .enumerate()
-            .map(|(at, rooms)| self.rule(at, rooms))
-            .collect();
-        Ok(HistoryRules::new(rules?, self.limits()))
+    pub(in crate::config) fn rules(&self) -> Result<HistoryRules, Vec<Problem>> {
+        let rules = self.rooms.iter().enumerate().map(|(at, rooms)| self.rule(at, rooms));
+        Ok(HistoryRules::new(all(rules)?, self.limits()))
     }
 
     fn rule(&self, at: usize, rooms: &HistoryOfRooms) -> Result<(RoomPattern, HistoryLimits), Problem> {
@@ -98,6 +94,7 @@ impl HistorySection {
 /// The in-process bus: the bounds of all rooms together.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "bus::Config", deny_unknown_fields)]
+#[schemars(rename = "MemoryBus")]
 pub(in crate::config) struct MemoryBus {
     /// `[history]` says it.
     #[serde(skip)]
@@ -136,6 +133,7 @@ pub(in crate::config) struct MemoryBus {
 /// Who is in a room, and how it is told.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "presence::Config", deny_unknown_fields)]
+#[schemars(rename = "MemoryPresence")]
 pub(in crate::config) struct MemoryPresence {
     /// The largest state of a user in a room, as JSON.
     #[serde(with = "Size")]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::{Credentials, Grant, Scope, TokenDigest};
 use crate::auth::{JwtAuthenticator, Secret};
+use crate::config::problem::{all, both};
 use crate::config::values::RateSetting;
 use crate::config::{Problem, files};
 
@@ -70,24 +71,19 @@ impl From<ScopeName> for Scope {
 }
 
 impl GrpcSection {
-    pub(in crate::config) fn credentials(&self) -> Result<Credentials, Problem> {
-        let (mut tokens, mut certificates) = (Vec::new(), Vec::new());
-        for (at, service) in self.services.iter().enumerate() {
-            let digest = service.digest().map_err(|(key, why)| problem(at, key, why))?;
-            if digest.is_none() && service.certificate.is_none() {
-                return Err(problem(at, "token", "needs a token or a certificate"));
-            }
-            tokens.extend(digest.map(|digest| (digest, service.grant())));
-            certificates.extend(service.certificate.clone().map(|name| (name, service.grant())));
-        }
+    pub(in crate::config) fn credentials(&self) -> Result<Credentials, Vec<Problem>> {
+        let digests = all(self.services.iter().enumerate().map(|(at, service)| service.shown(at)));
+        let jwt = self.jwt.as_ref().map(JwtAuthenticator::new).transpose();
+        let (digests, jwt) = both(digests, jwt.map_err(|error| Problem::new("grpc.jwt", error)))?;
+        let with_digest = digests.into_iter().zip(&self.services);
+        let tokens = with_digest.filter_map(|(digest, service)| Some((digest?, service.grant())));
+        let certificates = self.services.iter();
+        let certificates = certificates.filter_map(|service| Some((service.certificate.clone()?, service.grant())));
         let credentials = Credentials::none().with_tokens(tokens).with_certificates(certificates);
-        match &self.jwt {
-            None => Ok(credentials),
-            Some(config) => {
-                let verifier = JwtAuthenticator::new(config).map_err(|error| Problem::new("grpc.jwt", error))?;
-                Ok(credentials.with_jwt(Arc::new(verifier)))
-            }
-        }
+        Ok(match jwt {
+            None => credentials,
+            Some(verifier) => credentials.with_jwt(Arc::new(verifier)),
+        })
     }
 }
 
@@ -96,6 +92,15 @@ fn problem(at: usize, key: &str, why: impl std::fmt::Display) -> Problem {
 }
 
 impl ServiceSection {
+    /// The digest of its token, unless a certificate is all that it shows.
+    fn shown(&self, at: usize) -> Result<Option<TokenDigest>, Problem> {
+        let digest = self.digest().map_err(|(key, why)| problem(at, key, why))?;
+        if digest.is_none() && self.certificate.is_none() {
+            return Err(problem(at, "token", "needs a token or a certificate"));
+        }
+        Ok(digest)
+    }
+
     fn grant(&self) -> Grant {
         Grant {
             name: self.name.clone(),

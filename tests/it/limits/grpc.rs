@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use roomcast::api::{Credentials, Grant, Scope, TokenDigest};
 use roomcast::gateway::{Config, Gateway, Listeners};
+use roomcast::hub::admission::Tenants;
 use roomcast::proto::v1;
 use roomcast::rate::Rate;
 use serde_json::json;
@@ -149,9 +150,9 @@ async fn the_grpc_listener_does_not_start_without_authentication() {
         credentials: Credentials::none(),
         ..usual()
     };
-    let everybody = |dev| Config {
+    let everybody = |dev: bool| Config {
         credentials: Credentials::everybody(),
-        dev,
+        dev: dev.then(Tenants::default),
         ..usual()
     };
     assert!(Gateway::start(nothing, listeners().await).await.is_err());

@@ -340,7 +340,7 @@ pub fn usual() -> Config {
         home_rooms: HomeRooms::default(),
         backend: None,
         drain_window: Duration::from_millis(100),
-        dev: false,
+        dev: None,
     }
 }
 

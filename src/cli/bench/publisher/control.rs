@@ -112,7 +112,7 @@ mod tests {
     fn the_text_is_an_event_as_the_gateway_writes_it() {
         let style = Style {
             run: "r".to_owned(),
-            tenant: "demo".to_owned(),
+            tenant: "default".to_owned(),
             payload_bytes: 64,
             retention: Retention::Reliable,
             with: With::Unary,

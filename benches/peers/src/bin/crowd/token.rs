@@ -33,7 +33,7 @@ impl Signer {
             "iss": "roomcast-dev",
             "aud": "roomcast",
             "sub": format!("member-{member}"),
-            "tenant_id": "demo",
+            "tenant_id": "default",
             "iat": now,
             "exp": now + SECONDS_MAX,
             "name": format!("Member {member} of the crowd"),

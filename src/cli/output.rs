@@ -1,0 +1,16 @@
+//! Results on standard output.
+
+use std::fmt::Display;
+use std::io::{ErrorKind, Write as _};
+
+use super::failure::Failure;
+
+/// Prints one result and a line break. A reader that has gone away (`roomcast schema | head`) ends the program without a
+/// word.
+pub(super) fn print(result: impl Display) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{result}") {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(Failure::Undone(format!("cannot write to standard output: {error}"))),
+    }
+}

@@ -1,0 +1,106 @@
+//! What signals do to a gateway: two ask it to end, and none kills it by surprise.
+
+use std::io::{BufRead as _, BufReader, Lines};
+use std::process::{Child, ChildStderr, Command, Stdio};
+
+use serde_json::Value;
+
+use super::GOOD;
+use crate::dev::Dev;
+
+/// `roomcast serve`, and its log.
+struct Serve {
+    process: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Serve {
+    /// Starts it and waits until it serves.
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("roomcast.toml");
+        std::fs::write(&path, GOOD).unwrap();
+        let free = ["--set", "client.listen=127.0.0.1:0", "--set", "grpc.listen=127.0.0.1:0"];
+        let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+            .arg("serve")
+            .args(free)
+            .args(["--set", "node.drain_window=0s", "--config"])
+            .arg(&path)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut serve = Self {
+            log: BufReader::new(process.stderr.take().unwrap()).lines(),
+            process,
+            _folder: folder,
+        };
+        serve.expect("gateway started");
+        serve
+    }
+
+    fn signal(&self, name: &str) {
+        let process_id = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &process_id]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// The next line of the log with this message. Not on a terminal, a line is a JSON object.
+    fn expect(&mut self, message: &str) -> Value {
+        let mut lines = self
+            .log
+            .by_ref()
+            .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+        lines
+            .find(|line| line["message"] == message)
+            .unwrap_or_else(|| panic!("it never logged: {message}"))
+    }
+
+    /// The exit code.
+    fn ended(mut self) -> Option<i32> {
+        self.expect("gateway stopped");
+        self.process.wait().unwrap().code()
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        // One that has ended by itself cannot be ended again.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn serve_drains_and_ends_with_0_when_asked() {
+    for name in ["TERM", "INT"] {
+        let serve = Serve::start();
+        serve.signal(name);
+        assert_eq!(serve.ended(), Some(0), "{name}");
+    }
+}
+
+#[test]
+fn serve_goes_on_after_every_other_signal_and_says_so() {
+    let mut serve = Serve::start();
+    for name in ["HUP", "USR1", "USR2"] {
+        serve.signal(name);
+        let line = serve.expect("signal ignored, settings are read at the start only");
+        assert_eq!(line["signal"], format!("SIG{name}"));
+    }
+    // Ignored by the Rust runtime, and so not logged.
+    serve.signal("PIPE");
+    serve.signal("TERM");
+    assert_eq!(serve.ended(), Some(0));
+}
+
+#[test]
+fn dev_ends_with_its_terminal() {
+    let dev = Dev::start();
+    for name in ["USR1", "USR2", "PIPE"] {
+        dev.signal(name);
+    }
+    dev.signal("HUP");
+    assert_eq!(dev.ended().code(), Some(0));
+}
