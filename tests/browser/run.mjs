@@ -1,5 +1,6 @@
 // Opens the page of `roomcast dev` in a real, headless Chromium, twice, and uses it as two people would:
-// both connect and join one room, each publishes, both see it once; then one loses the connection and misses nothing.
+// the page connects and joins the lobby by itself; both join one room, each publishes, both see it once; then one loses the
+// connection and misses nothing. A join that is refused leaves the room they work in selected.
 //
 //   node tests/browser/run.mjs PAGE_URL PAGE_URL [SCREENSHOT.png]
 //
@@ -8,9 +9,10 @@
 // Exit code 0: all of it was seen. Otherwise the first thing that was not is printed, with what the page said.
 //
 // What it expects of the page, all by id, so that wording and layout may change freely:
-//   #connect   button          #status  text, holds "connected" once the gateway has answered
+//   #status    its data-state is "connected" once the gateway has answered
 //   #room      text field      #join    button; afterwards #rooms holds the room's name
-//   #message   text field      #publish button
+//   #message   text field      #publish button      #publish-room  the room it goes to
+//   #notices   one child per line of the log
 //   #events    one child per event received, holding its data
 //   #drop      button: closes the socket as a lost network would; the page then comes back by itself and resumes
 
@@ -25,9 +27,6 @@ if (!bobsPage) {
 
 // Bounds every single wait; the page's own work takes milliseconds.
 const PATIENCE_MS = 15_000;
-
-// As a word of its own: "disconnected" is another.
-const CONNECTED = /\bconnected\b/i;
 
 const BROWSERS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 const executablePath = BROWSERS.find(existsSync);
@@ -66,15 +65,21 @@ class Person {
     return person;
   }
 
-  async connect() {
-    await this.page.click("#connect");
-    await this.sees("#status", CONNECTED);
+  async connected() {
+    await this.page.locator("#status[data-state=connected]").waitFor();
   }
 
   async join(room) {
     await this.page.fill("#room", room);
     await this.page.click("#join");
-    await this.sees("#rooms", room);
+  }
+
+  /** Waits until this is the room to publish to, and it can be done. */
+  async worksIn(room) {
+    await this.page.locator("#publish:enabled").waitFor();
+    await this.sees("#rooms [aria-pressed=true]", room);
+    const to = await this.page.inputValue("#publish-room");
+    if (to !== room) throw new Error(`${this.name} would publish to ${to}, not to ${room}`);
   }
 
   async publish(message) {
@@ -108,8 +113,13 @@ try {
 
   const room = `browser-${process.pid}`;
   for (const person of people) {
-    await person.connect();
+    await person.connected();
+    await person.worksIn("lobby");
+    await person.join("private:plans");
+    await person.sees("#notices > *", "private:plans: join refused: forbidden");
+    await person.worksIn("lobby");
     await person.join(room);
+    await person.worksIn(room);
   }
 
   await ada.publish("first message");
@@ -121,7 +131,7 @@ try {
   await ada.page.click("#drop");
   await bob.publish("third message");
   await ada.sees("#events > *", "third message");
-  await ada.sees("#status", CONNECTED);
+  await ada.connected();
 
   // Seeing the last one proves that no duplicate of the others is still on its way.
   await bob.publish("last message");
