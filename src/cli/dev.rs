@@ -4,6 +4,7 @@ mod broker;
 mod policy;
 mod welcome;
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +16,6 @@ use clap::Args;
 use self::broker::Broker;
 use self::welcome::{Address, Welcome};
 use super::failure::Failure;
-use super::output::print;
 use super::serve;
 use super::settings::Settings;
 use super::token::{TENANT, development, mint, read_secret, subject};
@@ -102,11 +102,13 @@ impl Dev {
             users: keys.user_tokens()?,
             service_token: keys.service_token,
         };
-        if self.json {
-            print(welcome.as_json())?;
+        let said = if self.json {
+            welcome.as_json().to_string()
         } else {
-            print(welcome)?;
-        }
+            welcome.to_string()
+        };
+        // This thread serves by now, and must not wait for a reader.
+        std::thread::spawn(move || writeln!(std::io::stdout(), "{said}"));
         serve::until_asked(signals, gateways, telemetry).await;
         Ok(())
     }

@@ -2,8 +2,14 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
 
 use crate::config::ConfigError;
+
+/// How long the last line may take to be written.
+const WRITE_MAX: Duration = Duration::from_secs(1);
 
 /// Why a command did not do what it was asked. The numbers are documented in `roomcast --help`.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +30,13 @@ impl Failure {
     pub(super) fn report(&self) -> ExitCode {
         let text = self.to_string();
         if !text.is_empty() {
-            // `eprintln!` panics when nobody can read it; the exit code says the same.
-            let _ = writeln!(std::io::stderr(), "roomcast: {text}");
+            // A process that has to end does so although nobody reads; the exit code says the same.
+            let (sender, written) = sync_channel(1);
+            thread::spawn(move || {
+                let _ = writeln!(std::io::stderr(), "roomcast: {text}");
+                let _ = sender.send(());
+            });
+            let _ = written.recv_timeout(WRITE_MAX);
         }
         ExitCode::from(match self {
             Self::No(_) => 1,

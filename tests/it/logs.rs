@@ -1,7 +1,7 @@
 //! The log of the real program: it never holds up the gateway, never says what was confided to it, and says what it lost.
 
-use std::io::{PipeReader, PipeWriter, Read as _, pipe};
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _, pipe};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -131,6 +131,49 @@ async fn a_gateway_whose_log_nobody_reads_ends_when_asked() {
 }
 
 #[tokio::test]
+async fn a_gateway_that_cannot_start_ends_although_nobody_reads_why() {
+    let (_reader, writer) = full_pipe();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+        .args([
+            "serve",
+            "--set",
+            "client.listen=127.0.0.1:0",
+            "--set",
+            "grpc.listen=127.0.0.1:0",
+        ])
+        .stderr(writer)
+        .spawn()
+        .unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(1));
+}
+
+#[tokio::test]
+async fn dev_serves_although_nobody_reads_where() {
+    let (_reader, writer) = full_pipe();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+        .args(["dev", "--port", "0", "--grpc-port", "0"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(process.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let started = log.find(|line| line.contains("gateway started")).unwrap();
+    let started: Value = serde_json::from_str(&started).unwrap();
+    let mut page = std::net::TcpStream::connect(started["client_address"].as_str().unwrap()).unwrap();
+    page.set_read_timeout(Some(PATIENCE)).unwrap();
+    page.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .unwrap();
+    let mut answer = String::new();
+    let read = page.read_to_string(&mut answer);
+    process.kill().unwrap();
+    process.wait().unwrap();
+    read.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_log_reader_that_is_gone_is_done_without() {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
@@ -165,7 +208,7 @@ async fn confide(dev: &Dev, urls: [&str; 2]) {
     }
     let state = json!({"room": "lobby", "state": {"mood": CANARY}});
     ada.ask(json!({"id": 3, "presenceUpdate": state})).await;
-    let event = json!({"room": "lobby", "event": "said", "payload": CANARY, "class": "last_value"});
+    let event = json!({"room": "lobby", "eventName": "said", "payload": CANARY, "retention": "last_value"});
     ada.ask(json!({"id": 4, "publish": event})).await;
     publish(dev, &format!("\"{CANARY}\"")).await;
     let history = bob.ask(json!({"id": 3, "historyQuery": {"room": "lobby"}})).await;
