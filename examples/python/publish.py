@@ -2,7 +2,7 @@
 
     python3 -m venv .venv && .venv/bin/pip install grpcio grpcio-tools
     .venv/bin/python -m grpc_tools.protoc -I ../../proto --python_out=. --grpc_python_out=. ../../proto/roomcast/v1/*.proto
-    .venv/bin/python publish.py --token "$SERVICE_TOKEN" --room lobby --count 5
+    .venv/bin/python publish.py --token "$ROOMCAST_SERVICE_TOKEN" --room lobby --count 5
 
 Each event has an idempotency key, so a call that is repeated after a deadline stores nothing twice.
 """

@@ -109,6 +109,13 @@ impl fmt::Display for Welcome {
             self.first().grpc_url(),
             self.service_token,
         )?;
+        writeln!(
+            f,
+            "For the commands in the documentation, in another terminal:\n  export ROOMCAST_URL={} ROOMCAST_TOKEN={token}\n  export ROOMCAST_GRPC_URL={} ROOMCAST_SERVICE_TOKEN={}\n",
+            self.last().url(),
+            self.first().grpc_url(),
+            self.service_token,
+        )?;
         for node in &self.nodes {
             writeln!(
                 f,

@@ -17,28 +17,27 @@ use crate::dev::Dev;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `roomcast tail --json`, line by line; ends with this value.
-struct Tail {
+pub(super) struct Tail {
     process: Child,
     lines: Receiver<Value>,
 }
 
 impl Tail {
-    fn start(dev: &Dev, arguments: &[&str]) -> Self {
+    pub(super) fn start(dev: &Dev, arguments: &[&str]) -> Self {
         Self::start_at(dev, "/url", arguments)
     }
 
     /// At one of several nodes, by where its address stands in what `dev` said.
-    fn start_at(dev: &Dev, url: &str, arguments: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
-            .args([
-                "tail",
-                "--json",
-                "--url",
-                dev.said(url),
-                "--token",
-                dev.said("/tokens/ada"),
-            ])
-            .args(arguments)
+    pub(super) fn start_at(dev: &Dev, url: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_roomcast"));
+        let to = ["--url", dev.said(url), "--token", dev.said("/tokens/ada")];
+        command.args(["tail", "--json"]).args(to).args(arguments);
+        Self::of(command)
+    }
+
+    /// As this command starts it.
+    pub(super) fn of(mut command: Command) -> Self {
+        let mut process = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -55,7 +54,7 @@ impl Tail {
     }
 
     /// The next line of this kind.
-    fn expect(&self, kind: &str) -> Value {
+    pub(super) fn expect(&self, kind: &str) -> Value {
         loop {
             let line = self
                 .lines
