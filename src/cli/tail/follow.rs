@@ -78,7 +78,8 @@ impl Room {
         if offset == 0 || (seen.epoch == epoch && offset <= seen.offset) {
             return None;
         }
-        let gap = (seen.epoch != epoch || seen.offset != previous).then_some(Gap {
+        // The first event of a room that was joined without one names none before it.
+        let gap = (seen.epoch != epoch || seen.offset < previous).then_some(Gap {
             after: seen.offset,
             up_to: previous,
         });
@@ -143,6 +144,15 @@ mod tests {
                 ..Join::default()
             }
         );
+    }
+
+    #[test]
+    fn the_first_event_of_a_room_and_its_last_values_are_no_gap() {
+        let mut room = Room::new("r".to_owned(), Some(at(3)), 0);
+        room.joined(&joined_at(7, false));
+        assert_eq!(room.event(&event(0, 5)), None, "a last value");
+        assert_eq!(room.join(false).since, Some(at(7)));
+        assert_eq!(room.event(&event(0, 9)), None);
     }
 
     #[test]

@@ -133,7 +133,11 @@ fn joined_text(f: &mut fmt::Formatter<'_>, joined: &Joined, resumed: bool) -> fm
     write!(f, "# {}: ", Shown(&joined.room))?;
     match (resumed, joined.recovered) {
         (true, true) => write!(f, "recovered, {} missed events follow", joined.replayed)?,
-        (true, false) => f.write_str("NOT recovered: what was missed is gone, read the state anew")?,
+        (true, false) => write!(
+            f,
+            "NOT recovered: what was missed is gone, read the state anew; {} last values follow",
+            joined.replayed
+        )?,
         (false, _) => write!(f, "joined, {} events follow", joined.replayed)?,
     }
     match &joined.head {
