@@ -9,7 +9,8 @@
 //! - **Delivery.** A subscriber gets every event of a room that is ordered after [`Bus::subscribe`] returned, in order,
 //!   once, without a gap; what is ordered while it is called may be delivered too. If the bus ever has to break that, it
 //!   calls [`Subscriber::reset`] instead of delivering past the gap.
-//! - **Recovery.** [`Bus::recover`] answers exactly the missed events or says that it cannot; never a part.
+//! - **Recovery.** [`Bus::recover`] answers exactly the missed events or says that it cannot; never a part. What it answers
+//!   is proven from what this room has lost: the limits that hold now, and how many events there are, prove nothing.
 //! - **Ephemeral events** have no position, and are delivered in the order of one publisher.
 //!
 //! Nothing here knows members, sockets or permissions.
@@ -83,6 +84,25 @@ pub struct ReadBounds {
     pub events_max: usize,
     /// The most payload bytes, summed.
     pub bytes_max: usize,
+}
+
+impl ReadBounds {
+    /// The same, with at most so many events.
+    #[must_use]
+    pub const fn with_events_max(self, events_max: usize) -> Self {
+        Self { events_max, ..self }
+    }
+}
+
+/// A part of a room's history.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HistoryPage {
+    /// From old to new.
+    pub events: Vec<Arc<Event>>,
+    /// A bound has cut the page: the room keeps more events in the direction it was read.
+    pub more: bool,
+    /// With [`Page::After`]: everything after the offset is kept, in this page and those that follow it.
+    pub complete: bool,
 }
 
 /// Which part of a room's history is asked for.
@@ -252,7 +272,7 @@ pub trait Bus: Send + Sync + 'static {
         bounds: ReadBounds,
     ) -> BoxFuture<'a, Result<Recovery, BusUnavailable>>;
 
-    /// A page of the history, oldest first.
+    /// A page of the history, oldest first. It has at least one event if there is one and the bounds allow any.
     ///
     /// # Errors
     /// [`BusUnavailable`].
@@ -261,7 +281,7 @@ pub trait Bus: Send + Sync + 'static {
         room: &'a Room,
         page: Page,
         bounds: ReadBounds,
-    ) -> BoxFuture<'a, Result<Vec<Arc<Event>>, BusUnavailable>>;
+    ) -> BoxFuture<'a, Result<HistoryPage, BusUnavailable>>;
 
     /// The newest event of each name of retention [`crate::event::Retention::LastValue`], oldest first.
     ///

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use tracing::{Instrument as _, Span};
 
 use crate::bus::{
-    Bus, BusUnavailable, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery, Subscriber,
+    Bus, BusUnavailable, HistoryPage, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery,
+    Subscriber,
 };
 use crate::event::{Envelope, Event, Publish};
 use crate::identity::UserId;
@@ -155,7 +156,7 @@ impl Rooms {
                 events_max: count.min(bounds.events_max),
                 ..bounds
             };
-            let replay = self.bus.history(room, Page::Newest, bounds).await?;
+            let replay = self.bus.history(room, Page::Newest, bounds).await?.events;
             let head = last_position(&replay)
                 .filter(|last| last.offset > head.offset)
                 .unwrap_or(head);
@@ -187,19 +188,6 @@ impl Rooms {
         self.bus.head(permit.room()).await
     }
 
-    /// The events after a position, exactly or not at all.
-    ///
-    /// # Errors
-    /// [`BusUnavailable`].
-    pub async fn recover(
-        &self,
-        permit: &Permit,
-        since: Position,
-        bounds: ReadBounds,
-    ) -> Result<Recovery, BusUnavailable> {
-        self.bus.recover(permit.room(), since, bounds).await
-    }
-
     /// A page of the history, oldest first.
     ///
     /// # Errors
@@ -209,7 +197,7 @@ impl Rooms {
         permit: &Permit,
         page: Page,
         bounds: ReadBounds,
-    ) -> Result<Vec<Arc<Event>>, BusUnavailable> {
+    ) -> Result<HistoryPage, BusUnavailable> {
         self.bus.history(permit.room(), page, bounds).await
     }
 

@@ -62,6 +62,7 @@ macro_rules! conformance_suite {
             from_the_head_of_a_room_without_events_everything_is_recovered,
             another_epoch_and_a_position_of_the_future_are_lost,
             what_the_history_has_dropped_is_lost_and_never_answered_in_part,
+            beside_older_events_of_other_rooms_dropped_ones_are_lost,
             more_than_the_bounds_is_lost,
             without_history_only_the_head_itself_is_recovered,
             recovering_and_subscribing_leave_no_seam,
@@ -69,6 +70,9 @@ macro_rules! conformance_suite {
         $crate::bus::conformance::conformance_suite!(@tests $start, history:
             pages_are_oldest_first_and_bounded,
             a_page_has_at_least_one_event,
+            a_page_says_whether_a_bound_has_cut_it,
+            a_page_says_whether_everything_after_its_beginning_is_kept,
+            the_oldest_event_does_not_claim_to_follow_on_an_older_position,
             walking_the_pages_reads_everything_once,
             the_newest_value_of_each_name_is_kept,
             stats_tell_head_events_and_bytes,

@@ -1,6 +1,6 @@
 //! How much of its past a room keeps, by pattern. Shared by every bus.
 
-pub(in crate::bus) mod pages;
+mod pages;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -45,7 +45,8 @@ use tracing::Instrument as _;
 pub use config::Config;
 
 use super::{
-    Bus, BusUnavailable, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery, Subscriber,
+    Bus, BusUnavailable, HistoryPage, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery,
+    Subscriber,
 };
 use crate::event::{Envelope, Event};
 use crate::position::{Epoch, Position};
@@ -212,9 +213,16 @@ impl MemoryBus {
         }
     }
 
-    fn read(&self, room: &Room, read: impl FnOnce(&RoomLog) -> Vec<Arc<Event>>) -> Vec<Arc<Event>> {
-        let (_, mut stripe) = self.enter(room);
-        stripe.log(&self.shared, room).map(read).unwrap_or_default()
+    fn page(&self, room: &Room, page: Page, bounds: ReadBounds) -> HistoryPage {
+        let (room_hash, mut stripe) = self.enter(room);
+        let (mut cut, begins) = match stripe.log(&self.shared, room) {
+            Some(log) => (log.page(page, bounds), log.begins()),
+            None => (HistoryPage::default(), stripe.head(room, room_hash).bound()),
+        };
+        if let Page::After(offset) = page {
+            cut.complete = (begins..=self.shared.newest()).contains(&offset);
+        }
+        cut
     }
 }
 
@@ -297,12 +305,16 @@ impl Bus for MemoryBus {
         room: &'a Room,
         page: Page,
         bounds: ReadBounds,
-    ) -> BoxFuture<'a, Result<Vec<Arc<Event>>, BusUnavailable>> {
-        Box::pin(async move { Ok(self.read(room, |log| log.page(page, bounds))) })
+    ) -> BoxFuture<'a, Result<HistoryPage, BusUnavailable>> {
+        Box::pin(async move { Ok(self.page(room, page, bounds)) })
     }
 
     fn last_values<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<Vec<Arc<Event>>, BusUnavailable>> {
-        Box::pin(async move { Ok(self.read(room, RoomLog::last_values)) })
+        Box::pin(async move {
+            let (_, mut stripe) = self.enter(room);
+            let values = stripe.log(&self.shared, room).map(RoomLog::last_values);
+            Ok(values.unwrap_or_default())
+        })
     }
 
     fn stats<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<HistoryStats, BusUnavailable>> {

@@ -17,7 +17,7 @@
 //!   its room's history has dropped within the window it is not known whether a repeated key stands for the same event; it
 //!   is answered as a duplicate.
 //! - **Rooms without events** stand at the newest sequence of their partition when they are asked for. A publisher may
-//!   expect [`Offset::ZERO`] or any position told of such a room, as long as the stream still holds everything since.
+//!   expect [`Offset::ZERO`] or any position told of such a room, as long as the stream has removed nothing since.
 //! - **Reads** of a room with members here say what was delivered here; those of other rooms ask the stream's leader.
 //! - **Last values** are kept beside the history before the publish is answered; their time is that of the publisher.
 //! - **Ephemeral events** of one publisher follow its reliable ones that were answered before.
@@ -36,11 +36,13 @@ mod publish;
 mod read;
 mod repair;
 mod ring;
+mod run;
 mod senders;
 mod server;
 mod shared;
 #[cfg(test)]
 mod sim;
+mod stand;
 mod streams;
 mod sweep;
 #[cfg(test)]
@@ -61,7 +63,8 @@ use tokio_util::sync::CancellationToken;
 pub use config::Config;
 
 use super::{
-    Bus, BusUnavailable, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery, Subscriber,
+    Bus, BusUnavailable, HistoryPage, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery,
+    Subscriber,
 };
 use crate::event::{Envelope, Event};
 use crate::lease::Lease;
@@ -229,19 +232,29 @@ impl NatsBus {
 
     async fn last_values(&self, room: &Room) -> Result<Vec<Arc<Event>>, BusUnavailable> {
         let shared = &self.shared;
-        let live = shared.partition_of(room).room(room);
-        if let Some(live) = &live
-            && let state = live.lock()
-            && state.is_current()
-            && let Some(values) = state.values.whole()
-        {
-            return Ok(values.to_vec());
+        let partition = shared.partition_of(room);
+        let Some(live) = partition.room(room) else {
+            let (values, _) = last_values::read(shared, room).await?;
+            return Ok(values);
+        };
+        let sweep = partition.sweeps();
+        let known = || {
+            let state = live.lock();
+            let values = state.values.whole(sweep).filter(|_| state.is_current());
+            values.map(<[Arc<Event>]>::to_vec)
+        };
+        if let Some(values) = known() {
+            return Ok(values);
         }
-        let read = last_values::read(shared, room).await?;
-        let Some(live) = live else { return Ok(read) };
+        let _turn = live.backfill.lock().await;
+        if let Some(values) = known() {
+            return Ok(values);
+        }
+        let (read, through) = last_values::read(shared, room).await?;
+        let names_max = shared.config.last_value_names_max;
         let mut state = live.lock();
-        state.values.fill(read, shared.config.last_value_names_max);
-        Ok(state.values.whole().unwrap_or_default().to_vec())
+        state.values.renew(&read, through, sweep, names_max);
+        Ok(state.values.whole(sweep).unwrap_or_default().to_vec())
     }
 }
 
@@ -361,7 +374,7 @@ impl Bus for NatsBus {
         room: &'a Room,
         page: Page,
         bounds: ReadBounds,
-    ) -> BoxFuture<'a, Result<Vec<Arc<Event>>, BusUnavailable>> {
+    ) -> BoxFuture<'a, Result<HistoryPage, BusUnavailable>> {
         Box::pin(async move {
             self.shared.leased()?;
             self.shared.history(room, page, bounds).await

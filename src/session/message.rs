@@ -82,7 +82,7 @@ pub struct HistoryPage {
     pub head: Position,
     /// With "after": whether everything after the position is kept.
     pub complete: bool,
-    /// Whether the limit cut the answer.
+    /// Whether the limit, of events or of bytes, cut the answer: more is kept in the direction that was read.
     pub more: bool,
 }
 

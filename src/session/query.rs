@@ -7,13 +7,12 @@ use super::link::Link;
 use super::sessions::{Services, Sessions};
 use super::start::{forbidden, not_open, unavailable};
 use super::{HistoryFrom, HistoryPage, Message, Refusal, Since};
-use crate::bus::{BusUnavailable, Page, ReadBounds, Recovery};
+use crate::bus::{self, BusUnavailable, Page, ReadBounds};
 use crate::error::ErrorCode;
 use crate::hub::local::Key;
 use crate::identity::{ConnectionId, Identity, UserId};
 use crate::json::Json;
 use crate::policy::{Action, Permit, Question};
-use crate::position::Position;
 use crate::presence::Roster;
 use crate::room::Room;
 
@@ -177,20 +176,22 @@ async fn history_page(
     let rooms = &services.rooms;
     let head = rooms.head(permit).await?;
     let room = permit.room().clone();
-    let (events, complete) = match from {
-        HistoryFrom::Newest => (rooms.history(permit, Page::Newest, bounds).await?, true),
-        HistoryFrom::Before(Since::At(position)) if position.epoch == head.epoch => (
-            rooms.history(permit, Page::Before(position.offset), bounds).await?,
-            true,
-        ),
-        HistoryFrom::After(Since::At(position)) if position.epoch == head.epoch => (
-            rooms.history(permit, Page::After(position.offset), bounds).await?,
-            is_kept(services, permit, position).await?,
-        ),
-        HistoryFrom::Before(_) | HistoryFrom::After(_) => (Vec::new(), false),
+    let page = match from {
+        HistoryFrom::Newest => Some(Page::Newest),
+        HistoryFrom::Before(Since::At(position)) if position.epoch == head.epoch => Some(Page::Before(position.offset)),
+        HistoryFrom::After(Since::At(position)) if position.epoch == head.epoch => Some(Page::After(position.offset)),
+        HistoryFrom::Before(_) | HistoryFrom::After(_) => None,
     };
-    let events = if complete { events } else { Vec::new() };
-    let more = events.len() >= bounds.events_max;
+    let cut = match page {
+        Some(page) => {
+            let cut = rooms.history(permit, page, bounds).await?;
+            let complete = cut.complete || !matches!(page, Page::After(_));
+            complete.then_some(cut)
+        }
+        None => None,
+    };
+    let complete = cut.is_some();
+    let bus::HistoryPage { events, more, .. } = cut.unwrap_or_default();
     Ok(HistoryPage {
         room,
         events,
@@ -198,14 +199,4 @@ async fn history_page(
         complete,
         more,
     })
-}
-
-/// Whether everything after a position is kept.
-async fn is_kept(services: &Services, permit: &Permit, position: Position) -> Result<bool, BusUnavailable> {
-    let unbounded = ReadBounds {
-        events_max: usize::MAX,
-        bytes_max: usize::MAX,
-    };
-    let recovery = services.rooms.recover(permit, position, unbounded).await?;
-    Ok(matches!(recovery, Recovery::Exact(_)))
 }

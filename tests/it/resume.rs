@@ -1,5 +1,7 @@
 //! Coming back: exactly what was missed, or an honest "not recovered".
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use roomcast::bus::history::{HistoryLimits, HistoryRules};
@@ -15,7 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    Carries as _, Client, Encoding, InRoom as _, Node, home_rooms, over_encodings, over_nats, user, within,
+    Carries, Client, Encoding, InRoom as _, Node, home_rooms, over_encodings, over_nats, reason, user, within,
 };
 
 over_encodings! {
@@ -28,6 +30,8 @@ over_encodings! {
     a_join_under_load_has_no_seam,
     joining_again_loses_nothing_and_repeats_nothing,
     history_is_read_page_by_page_in_both_directions,
+    a_page_says_whether_events_or_bytes_have_cut_it,
+    who_is_not_recovered_gets_the_last_values_of_a_newcomer,
     ; alone: a_restart_is_a_new_epoch,
 }
 
@@ -420,9 +424,163 @@ async fn history_is_read_page_by_page_in_both_directions(encoding: Encoding) {
     node.finish().await;
 }
 
+/// Twenty events of which seventeen fit into the bytes of a page.
+async fn a_page_says_whether_events_or_bytes_have_cut_it(encoding: Encoding) {
+    let large = |config: &mut Config| {
+        let limits = HistoryLimits {
+            bytes_max: 16 << 20,
+            ..Default::default()
+        };
+        config.bus.history = HistoryRules::new([], limits);
+    };
+    let node = Node::with(encoding, large).await;
+    let backend = node.backend();
+    let text = "x".repeat(60_000);
+    for n in 0..20 {
+        backend.publish("r", "n", json!([n, text])).await;
+    }
+    let mut ada = node.connect(user("ada")).await;
+    let newest = history(&mut ada, None, 300).await;
+    assert_eq!((newest.events.len(), newest.more), (17, true));
+    let first = &newest.events[0];
+    let before = Side::Before(Position {
+        epoch: first.epoch.clone(),
+        offset: first.offset,
+    });
+    let rest = history(&mut ada, Some(before.clone()), 300).await;
+    assert_eq!((rest.events.len(), rest.more), (3, false));
+    // A full page after which nothing comes, and one after which something does.
+    for (limit, more) in [(3, false), (2, true)] {
+        let page = history(&mut ada, Some(before.clone()), limit).await;
+        assert_eq!((page.events.len(), page.more), (limit as usize, more));
+    }
+    let mut after = Position {
+        offset: 0,
+        ..newest.position.unwrap()
+    };
+    let (mut read, mut pages) = (0, 0);
+    loop {
+        let page = history(&mut ada, Some(Side::After(after.clone())), 10).await;
+        assert!(page.complete);
+        read += page.events.len();
+        pages += 1;
+        after.offset = page.events.last().unwrap().offset;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!((read, pages), (20, 2));
+    node.finish().await;
+}
+
+async fn who_is_not_recovered_gets_the_last_values_of_a_newcomer(encoding: Encoding) {
+    let few = |config: &mut Config| {
+        let limits = HistoryLimits {
+            events_max: 2,
+            ..Default::default()
+        };
+        config.bus.history = HistoryRules::new([], limits);
+    };
+    let node = Node::with(encoding, few).await;
+    let backend = node.backend();
+    let mut ada = node.connect(user("ada")).await;
+    let since = ada.join("r").await.position.unwrap();
+    ada.crash();
+    backend.publish_last_value("r", "price", json!(1)).await;
+    backend.publish_last_value("r", "price", json!(2)).await;
+    for n in 0..5 {
+        backend.publish("r", "n", json!(n)).await;
+    }
+    let mut ada = node.connect(user("ada")).await;
+    let joined = ada.join_since("r", &since).await;
+    assert_eq!((joined.recovered, joined.replayed), (false, 1));
+    assert_eq!(ada.expect_event("r", "price").await.json(), json!(2));
+    // The position to come back with is the reply's, not that of the value before it.
+    assert_eq!(ada.position("r"), joined.position.unwrap());
+    backend.publish("r", "live", json!({})).await;
+    ada.expect_event("r", "live").await;
+    node.finish().await;
+}
+
+/// Many rooms of few partitions under a limit that a restart raises: whatever is said to be recovered, complete or kept is
+/// exactly what the publisher knows.
+#[tokio::test]
+async fn a_limit_raised_by_a_restart_recovers_no_hole() {
+    over_nats(a_raised_limit_recovers_no_hole()).await;
+}
+
+async fn a_raised_limit_recovers_no_hole() {
+    const ROOMS: usize = 12;
+    const EVENTS: usize = 12;
+    let events_max = Arc::new(AtomicUsize::new(5));
+    let settings = {
+        let events_max = Arc::clone(&events_max);
+        move |config: &mut Config| {
+            let limits = HistoryLimits {
+                events_max: events_max.load(Ordering::SeqCst),
+                ..Default::default()
+            };
+            config.bus.history = HistoryRules::new([], limits);
+            config.nats.as_mut().expect("it is over NATS").partitions = 2;
+        }
+    };
+    let mut node = Node::with(Encoding::Json, settings).await;
+    let rooms: Vec<String> = (0..ROOMS).map(|number| format!("r{number}")).collect();
+    let mut published = vec![Vec::new(); ROOMS];
+    for n in 0..EVENTS {
+        for (room, published) in rooms.iter().zip(&mut published) {
+            let result = node.backend().publish(room, "n", json!(n)).await;
+            published.push(result.position.unwrap());
+        }
+    }
+    events_max.store(300, Ordering::SeqCst);
+    node.restart().await;
+    for (room, published) in rooms.iter().zip(&published) {
+        for (index, at) in published.iter().enumerate() {
+            // The one before the oldest that is kept may be either.
+            let kept = index + 7 > EVENTS;
+            let since = Position {
+                epoch: at.epoch.clone(),
+                offset: at.offset,
+            };
+            let mut ada = node.connect(user("ada")).await;
+            let joined = ada.join_since(room, &since).await;
+            assert!(joined.recovered || !kept, "{room} since {index}");
+            if joined.recovered {
+                assert_eq!(joined.replayed as usize, EVENTS - 1 - index, "{room} since {index}");
+                let missed = ada.events(EVENTS - 1 - index).await;
+                assert!(
+                    missed
+                        .iter()
+                        .map(Carries::json)
+                        .eq((index + 1..EVENTS).map(|n| json!(n)))
+                );
+            }
+            let page = history_of(&mut ada, room, Some(Side::After(since)), 0).await;
+            assert!(page.complete || !kept);
+            if page.complete {
+                assert_eq!(page.events.len(), EVENTS - 1 - index);
+            }
+            match node.backend().history_after(room, at).await {
+                Ok(page) => assert_eq!(page.events.len(), EVENTS - 1 - index),
+                Err(status) => {
+                    assert!(!kept, "{room} after {index}");
+                    assert_eq!(reason(&status), "POSITION_NOT_RETAINED");
+                }
+            }
+            ada.crash();
+        }
+    }
+    node.finish().await;
+}
+
 async fn history(client: &mut Client, from: Option<Side>, limit: u32) -> History {
+    history_of(client, "r", from, limit).await
+}
+
+async fn history_of(client: &mut Client, room: &str, from: Option<Side>, limit: u32) -> History {
     let query = HistoryQuery {
-        room: "r".to_owned(),
+        room: room.to_owned(),
         anchor: from,
         limit,
     };

@@ -1,7 +1,6 @@
 //! Pages of a room's history, in both directions, never with a gap.
 //!
-//! Each event names the one before it, so a page shows by itself whether it continues what the caller holds: its first
-//! event must not point beyond it. Where a page holds nothing, the bus is asked.
+//! The bus says of each page whether everything after its beginning is kept, and whether a bound has cut it.
 
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use crate::api::convert::{self, Claim};
 use crate::api::credentials::{Caller, Scope};
 use crate::api::page::{self, Query};
 use crate::api::status::Refusal;
-use crate::bus::{Page, ReadBounds, Recovery};
+use crate::bus::{HistoryPage, Page, ReadBounds};
 use crate::event::Event;
 use crate::policy::{Action, Permit};
 use crate::position::{Offset, Position};
@@ -93,91 +92,69 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Everything after `after` and before `before`, from old to new.
     async fn oldest_first(&self, after: Option<Offset>, before: Option<Offset>) -> Result<Found, Refusal> {
-        let mut events = match after {
+        let HistoryPage { mut events, more, .. } = match after {
             Some(after) => self.after(after, self.bounds).await?,
             None => self.page(Page::After(Offset::ZERO), self.bounds).await?,
         };
         let read = events.len();
         events.retain(|event| before.is_none_or(|before| event.offset() < Some(before)));
-        let cut = events.len() < read;
-        let last = events.last().and_then(|event| event.offset());
-        Ok((events, last.filter(|last| !cut && *last < self.head.offset)))
+        let goes_on = more && events.len() == read;
+        let next = events.last().and_then(|event| event.offset()).filter(|_| goes_on);
+        match (next, before) {
+            (Some(next), Some(before)) => {
+                // The events that remain may all stand after the end.
+                let following = self.page(Page::After(next), self.bounds.with_events_max(1)).await?;
+                let within = following
+                    .events
+                    .first()
+                    .is_some_and(|event| event.offset() < Some(before));
+                Ok((events, within.then_some(next)))
+            }
+            (next, _) => Ok((events, next)),
+        }
     }
 
     /// Everything before `before` and after `after`, from new to old.
     async fn newest_first(&self, after: Option<Offset>, before: Option<Offset>) -> Result<Found, Refusal> {
         if let Some(after) = after {
             // The page itself cannot show whether its far end is complete.
-            self.after(
-                after,
-                ReadBounds {
-                    events_max: 1,
-                    ..self.bounds
-                },
-            )
-            .await?;
+            self.after(after, self.bounds.with_events_max(1)).await?;
         }
         let page = before.map_or(Page::Newest, Page::Before);
-        let mut events = self.page(page, self.bounds).await?;
+        let HistoryPage { mut events, more, .. } = self.page(page, self.bounds).await?;
         events.retain(|event| after.is_none_or(|after| event.offset() > Some(after)));
-        let floor = after.unwrap_or(Offset::ZERO);
-        let first = events.first().and_then(|event| event.link);
-        let next = first.filter(|link| link.prev > floor).map(|link| link.position.offset);
+        // With more to come, the first event names one that is kept.
+        let first = events.first().and_then(|event| event.link).filter(|_| more);
+        let next = first.filter(|link| after.is_none_or(|after| link.prev > after));
         events.reverse();
-        // A previous event that is no longer kept makes no further page.
-        let next = match next {
-            Some(next)
-                if !self
-                    .page(
-                        Page::Before(next),
-                        ReadBounds {
-                            events_max: 1,
-                            ..self.bounds
-                        },
-                    )
-                    .await?
-                    .is_empty() =>
-            {
-                Some(next)
-            }
-            _ => None,
-        };
-        Ok((events, next))
+        Ok((events, next.map(|link| link.position.offset)))
     }
 
     /// The events after an offset; refused when one of them is no longer kept.
-    async fn after(&self, after: Offset, bounds: ReadBounds) -> Result<Vec<Arc<Event>>, Refusal> {
-        let events = self.page(Page::After(after), bounds).await?;
-        let complete = if let Some(link) = events.first().and_then(|event| event.link) {
-            link.prev <= after
-        } else {
-            let since = Position {
-                offset: after,
-                ..self.head
-            };
-            let recovery = self.rooms.recover(self.permit, since, bounds).await?;
-            matches!(recovery, Recovery::Exact(_))
-        };
-        if complete {
-            Ok(events)
+    async fn after(&self, after: Offset, bounds: ReadBounds) -> Result<HistoryPage, Refusal> {
+        let page = self.page(Page::After(after), bounds).await?;
+        if page.complete {
+            Ok(page)
         } else {
             Err(self.not_retained().await?)
         }
     }
 
-    async fn page(&self, page: Page, bounds: ReadBounds) -> Result<Vec<Arc<Event>>, Refusal> {
+    async fn page(&self, page: Page, bounds: ReadBounds) -> Result<HistoryPage, Refusal> {
         Ok(self.rooms.history(self.permit, page, bounds).await?)
     }
 
     async fn not_retained(&self) -> Result<Refusal, Refusal> {
-        let one = ReadBounds {
-            events_max: 1,
-            ..self.bounds
-        };
-        let oldest = self.page(Page::After(Offset::ZERO), one).await?;
+        let oldest = self
+            .page(Page::After(Offset::ZERO), self.bounds.with_events_max(1))
+            .await?;
         Ok(Refusal::PositionNotRetained {
             room: self.permit.room().clone(),
-            oldest: oldest.first().and_then(|event| event.link).map(|link| link.position),
+            oldest: oldest
+                .events
+                .first()
+                .and_then(|event| event.link)
+                .map(|link| link.position),
             head: self.head,
         })
     }

@@ -59,6 +59,67 @@ async fn history_is_read_in_both_directions_in_pages() {
 }
 
 #[tokio::test]
+async fn a_page_after_which_nothing_comes_has_no_token() {
+    let api = Api::start().await;
+    let at = publish(&api, 4).await;
+    let pages = |request| async {
+        read(&api, request)
+            .await
+            .unwrap()
+            .iter()
+            .map(Vec::len)
+            .collect::<Vec<_>>()
+    };
+    for order in [v1::HistoryOrder::OldestFirst, v1::HistoryOrder::NewestFirst] {
+        let request = |page_size, after: Option<usize>, before: Option<usize>| v1::ListHistoryRequest {
+            page_size,
+            order: order.into(),
+            after: after.map(|index| at[index].clone()),
+            before: before.map(|index| at[index].clone()),
+            ..history()
+        };
+        assert_eq!(pages(request(4, None, None)).await, [4], "{order:?}");
+        assert_eq!(pages(request(2, None, None)).await, [2, 2], "{order:?}");
+        assert_eq!(pages(request(2, Some(1), None)).await, [2], "{order:?}");
+        assert_eq!(pages(request(2, None, Some(2))).await, [2], "{order:?}");
+        assert_eq!(pages(request(2, Some(0), Some(3))).await, [2], "{order:?}");
+        assert_eq!(pages(request(1, Some(0), Some(3))).await, [1, 1], "{order:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_bytes_have_cut_has_a_token() {
+    let large = HistoryLimits {
+        bytes_max: 16 << 20,
+        ..HistoryLimits::default()
+    };
+    let bus = memory::Config {
+        history: HistoryRules::new([], large),
+        ..memory::Config::default()
+    };
+    let api = Api::with(Setup {
+        bus,
+        ..Setup::default()
+    })
+    .await;
+    let mut publisher = api.publisher().await;
+    for _ in 0..20 {
+        let mut request = event();
+        request.payload = super::support::json(&format!("\"{}\"", "x".repeat(60_000)));
+        publisher.publish(request).await.unwrap();
+    }
+    for order in [v1::HistoryOrder::OldestFirst, v1::HistoryOrder::NewestFirst] {
+        let request = v1::ListHistoryRequest {
+            page_size: 300,
+            order: order.into(),
+            ..history()
+        };
+        let pages = read(&api, request).await.unwrap();
+        assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [17, 3], "{order:?}");
+    }
+}
+
+#[tokio::test]
 async fn history_between_two_positions_is_what_lies_between_them() {
     let api = Api::start().await;
     let at = publish(&api, 6).await;

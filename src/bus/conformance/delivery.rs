@@ -111,7 +111,11 @@ pub(crate) async fn concurrent_publishers_make_one_order_for_all_subscribers(sta
         members[1].wait_for(PUBLISHERS * EACH).await,
     ];
     assert_eq!(texts(&one), texts(&other));
-    let history = bus.history(&room, super::super::Page::Newest, ALL).await.unwrap();
+    let history = bus
+        .history(&room, super::super::Page::Newest, ALL)
+        .await
+        .unwrap()
+        .events;
     assert_eq!(offsets(&history), offsets(&one));
     let chained = one
         .windows(2)

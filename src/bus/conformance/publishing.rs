@@ -11,7 +11,11 @@ pub(crate) async fn acknowledged_events_are_in_the_history(start: impl Start) {
     for number in 0..20 {
         let position = event(&room, &number.to_string()).stored(&*bus).await;
         let newest = ReadBounds { events_max: 1, ..ALL };
-        let history = bus.history(&room, super::super::Page::Newest, newest).await.unwrap();
+        let history = bus
+            .history(&room, super::super::Page::Newest, newest)
+            .await
+            .unwrap()
+            .events;
         assert_eq!(history[0].link.unwrap().position, position);
     }
 }
@@ -29,7 +33,11 @@ pub(crate) async fn an_event_carries_everything_that_was_published(start: impl S
     let (publish, before) = (draft.0.clone(), Timestamp::now());
     let position = draft.stored(&*bus).await;
     let live = member.wait_for(1).await;
-    let read = bus.history(&room, super::super::Page::Newest, ALL).await.unwrap();
+    let read = bus
+        .history(&room, super::super::Page::Newest, ALL)
+        .await
+        .unwrap()
+        .events;
     for seen in [&live[0], &read[0]] {
         assert_eq!((&seen.room, seen.id, &seen.name), (&room, publish.id, &publish.name));
         assert_eq!((seen.retention, &seen.actor), (publish.retention, &publish.actor));
@@ -46,7 +54,7 @@ pub(crate) async fn offsets_increase_and_each_event_names_the_one_before_it_in_i
         event(&rooms[number % 7 % 3], "x").stored(&*bus).await;
     }
     for room in &rooms {
-        let history = bus.history(room, super::super::Page::Newest, ALL).await.unwrap();
+        let history = bus.history(room, super::super::Page::Newest, ALL).await.unwrap().events;
         let mut prev = Offset::ZERO;
         for event in history {
             let link = event.link.unwrap();
@@ -66,7 +74,11 @@ pub(crate) async fn one_name_in_two_tenants_is_two_rooms(start: impl Start) {
     event(&of("a"), "for a").key("k").stored(&*bus).await;
     event(&of("b"), "for b").key("k").stored(&*bus).await;
     assert_eq!(texts(&member.wait_for(1).await), ["for b"]);
-    let history = bus.history(&of("a"), super::super::Page::Newest, ALL).await.unwrap();
+    let history = bus
+        .history(&of("a"), super::super::Page::Newest, ALL)
+        .await
+        .unwrap()
+        .events;
     assert_eq!(texts(&history), ["for a"]);
 }
 
@@ -83,7 +95,11 @@ pub(crate) async fn a_repeated_key_stores_and_delivers_once(start: impl Start) {
     }
     event(&room, "end").stored(&*bus).await;
     assert_eq!(texts(&member.wait_for(3).await), ["paid", "other", "end"]);
-    let history = bus.history(&room, super::super::Page::Newest, ALL).await.unwrap();
+    let history = bus
+        .history(&room, super::super::Page::Newest, ALL)
+        .await
+        .unwrap()
+        .events;
     assert_eq!(texts(&history), ["paid", "other", "end"]);
 }
 
@@ -197,13 +213,18 @@ pub(crate) async fn ephemeral_events_have_no_position_and_are_not_kept(start: im
     let published = event(&room, "typing").retention(Retention::Ephemeral).send(&*bus).await;
     assert_eq!(published.unwrap().position, None);
     assert_eq!(bus.head(&room).await.unwrap(), head);
-    let history = bus.history(&room, super::super::Page::Newest, ALL).await.unwrap();
+    let history = bus
+        .history(&room, super::super::Page::Newest, ALL)
+        .await
+        .unwrap()
+        .events;
     assert_eq!(texts(&history), ["kept"]);
     let next = event(&room, "next").stored(&*bus).await;
     let history = bus
         .history(&room, super::super::Page::After(head.offset), ALL)
         .await
-        .unwrap();
+        .unwrap()
+        .events;
     let link = history[0].link.unwrap();
     assert_eq!((link.prev, link.position), (head.offset, next));
 }
@@ -248,7 +269,7 @@ pub(crate) async fn several_together_are_as_one_after_the_other(start: impl Star
         let of_room = seen.iter().filter(|event| event.room == *room);
         assert_eq!(of_room.map(|event| text(event)).collect::<Vec<_>>(), expected);
     }
-    let history = bus.history(&a, super::super::Page::Newest, ALL).await.unwrap();
+    let history = bus.history(&a, super::super::Page::Newest, ALL).await.unwrap().events;
     assert_eq!(texts(&history), ["1", "2", "5"]);
     assert!(bus.publish_all(Vec::new()).await.is_empty());
 }

@@ -88,6 +88,34 @@ pub(crate) async fn what_the_history_has_dropped_is_lost_and_never_answered_in_p
     assert!(recover(&*bus, &room, beginning, ALL).await.is_none());
 }
 
+/// What is kept of other rooms says nothing of this one.
+pub(crate) async fn beside_older_events_of_other_rooms_dropped_ones_are_lost(start: impl Start) {
+    const ROOMS: usize = 20;
+    let bus = start(keeping(5)).await;
+    let rooms: Vec<Room> = (0..ROOMS).map(|number| room(&format!("r{number}"))).collect();
+    for room in &rooms {
+        store(&*bus, &super::room(&format!("beside {}", room.name())), 1).await;
+    }
+    let mut told = Vec::new();
+    for room in &rooms {
+        told.push(bus.head(room).await.unwrap());
+    }
+    let mut positions = vec![Vec::new(); ROOMS];
+    for _ in 0..8 {
+        for (room, positions) in rooms.iter().zip(&mut positions) {
+            positions.extend(store(&*bus, room, 1).await);
+        }
+    }
+    for ((room, positions), told) in rooms.iter().zip(&positions).zip(told) {
+        assert!(recover(&*bus, room, told, ALL).await.is_none());
+        for (index, since) in positions.iter().enumerate() {
+            let missed = recover(&*bus, room, *since, ALL).await;
+            let later = positions.len() - 1 - index;
+            assert_eq!(missed.map(|missed| missed.len()), (later <= 5).then_some(later));
+        }
+    }
+}
+
 pub(crate) async fn more_than_the_bounds_is_lost(start: impl Start) {
     let bus = start(HistoryLimits::default()).await;
     let room = room("r");

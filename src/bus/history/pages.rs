@@ -2,32 +2,31 @@
 
 use std::sync::Arc;
 
-use crate::bus::ReadBounds;
+use crate::bus::{HistoryPage, ReadBounds};
 use crate::event::Event;
 
-/// The newest of these events, oldest first.
-pub(in crate::bus) fn backwards<'e>(
-    events: impl DoubleEndedIterator<Item = &'e Arc<Event>>,
-    bounds: ReadBounds,
-) -> Vec<Arc<Event>> {
-    let mut page = forwards(events.rev(), bounds);
-    page.reverse();
-    page
-}
-
-/// The first of these events, as many as the bounds allow. The first is in it whatever its size.
-pub(in crate::bus) fn forwards<'e>(
-    events: impl Iterator<Item = &'e Arc<Event>>,
-    bounds: ReadBounds,
-) -> Vec<Arc<Event>> {
-    let mut page = Vec::new();
-    let mut bytes = 0;
-    for event in events.take(bounds.events_max) {
-        bytes += event.payload.bytes_len();
-        if bytes > bounds.bytes_max && !page.is_empty() {
-            break;
-        }
-        page.push(Arc::clone(event));
+impl HistoryPage {
+    /// The newest of these events, oldest first.
+    pub(in crate::bus) fn backwards<'e>(
+        events: impl DoubleEndedIterator<Item = &'e Arc<Event>>,
+        bounds: ReadBounds,
+    ) -> Self {
+        let mut page = Self::forwards(events.rev(), bounds);
+        page.events.reverse();
+        page
     }
-    page
+
+    /// The first of these events, as many as the bounds allow. The first is in it whatever its size.
+    pub(in crate::bus) fn forwards<'e>(events: impl Iterator<Item = &'e Arc<Event>>, bounds: ReadBounds) -> Self {
+        let (mut page, mut bytes) = (Self::default(), 0);
+        for event in events {
+            bytes += event.payload.bytes_len();
+            page.more = page.events.len() >= bounds.events_max || (bytes > bounds.bytes_max && !page.events.is_empty());
+            if page.more {
+                break;
+            }
+            page.events.push(Arc::clone(event));
+        }
+        page
+    }
 }

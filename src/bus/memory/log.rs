@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::heads::Head;
 use super::past::{Kept, Past};
-use crate::bus::history::{HistoryLimits, pages};
-use crate::bus::{Page, ReadBounds};
+use crate::bus::history::HistoryLimits;
+use crate::bus::{HistoryPage, Page, ReadBounds};
 use crate::event::{Event, Retention};
 use crate::position::Offset;
 
@@ -35,6 +35,11 @@ impl RoomLog {
 
     pub(super) const fn head(&self) -> Head {
         self.head
+    }
+
+    /// Everything after this is in it.
+    pub(super) const fn begins(&self) -> Offset {
+        self.trimmed_through
     }
 
     /// Events kept and their payload bytes.
@@ -144,19 +149,18 @@ impl RoomLog {
     }
 
     /// A page, oldest first. The first event is in it whatever its size.
-    pub(super) fn page(&self, page: Page, bounds: ReadBounds) -> Vec<Arc<Event>> {
-        let Some(Past { kept, .. }) = self.past.as_deref() else {
-            return Vec::new();
-        };
+    pub(super) fn page(&self, page: Page, bounds: ReadBounds) -> HistoryPage {
+        let none = VecDeque::new();
+        let kept = self.past.as_deref().map_or(&none, |past| &past.kept);
         match page {
             Page::After(offset) => {
                 let start = kept.partition_point(|kept| kept.offset <= offset);
-                pages::forwards(kept.range(start..).map(|kept| &kept.event), bounds)
+                HistoryPage::forwards(kept.range(start..).map(|kept| &kept.event), bounds)
             }
-            Page::Newest => pages::backwards(kept.iter().map(|kept| &kept.event), bounds),
+            Page::Newest => HistoryPage::backwards(kept.iter().map(|kept| &kept.event), bounds),
             Page::Before(offset) => {
                 let end = kept.partition_point(|kept| kept.offset < offset);
-                pages::backwards(kept.range(..end).map(|kept| &kept.event), bounds)
+                HistoryPage::backwards(kept.range(..end).map(|kept| &kept.event), bounds)
             }
         }
     }

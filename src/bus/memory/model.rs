@@ -289,7 +289,7 @@ impl World {
         for number in 0..ROOMS {
             let room = Self::room(number);
             let kept: Vec<Offset> = self.kept(number).iter().map(|event| event.offset).collect();
-            let history = self.bus.history(&room, Page::Newest, ALL).await.unwrap();
+            let history = self.bus.history(&room, Page::Newest, ALL).await.unwrap().events;
             assert_eq!(offsets(&history), kept);
             for (event, stored) in history.iter().zip(self.kept(number)) {
                 let prev = event.link.unwrap().prev;

@@ -57,7 +57,10 @@ async fn expired_events_are_neither_read_nor_recovered() {
     let second = event(&room, "2").stored(bus).await;
     assert_eq!(timed.recovers(&room, first).await, Some(1));
     timed.pass(6 * MINUTE);
-    assert_eq!(texts(&bus.history(&room, Page::Newest, ALL).await.unwrap()), ["2"]);
+    assert_eq!(
+        texts(&bus.history(&room, Page::Newest, ALL).await.unwrap().events),
+        ["2"]
+    );
     let beginning = Position {
         offset: Offset::ZERO,
         ..first
@@ -87,7 +90,7 @@ async fn a_quiet_room_leaves_memory_and_is_still_where_it_was() {
     assert_eq!(stale, Err(PublishError::VersionConflict { current }));
     event(&quiet, "x").expected(current.offset).stored(bus).await;
     assert_eq!(timed.recovers(&quiet, current).await, Some(1));
-    let history = bus.history(&quiet, Page::Newest, ALL).await.unwrap();
+    let history = bus.history(&quiet, Page::Newest, ALL).await.unwrap().events;
     assert_eq!(history[0].link.unwrap().prev, current.offset);
 }
 
@@ -110,7 +113,7 @@ async fn of_a_room_forgotten_for_good_the_bus_claims_no_more_than_it_knows() {
     let stored = event(&quiet, "x").expected(current.offset).stored(bus).await;
     assert_eq!(timed.recovers(&quiet, current).await, Some(1));
     assert_eq!(timed.recovers(&quiet, positions[0]).await, None);
-    let history = bus.history(&quiet, Page::Newest, ALL).await.unwrap();
+    let history = bus.history(&quiet, Page::Newest, ALL).await.unwrap().events;
     assert_eq!(history[0].link.unwrap().position, stored);
     assert!(history[0].link.unwrap().prev <= current.offset);
 }

@@ -100,6 +100,11 @@ impl<E> Chain<E> {
         self.suspect
     }
 
+    /// Whether nothing is known to be missing, and nothing suspected.
+    pub(super) fn is_settled(&self) -> bool {
+        !self.joining && self.fetch().is_none()
+    }
+
     pub(super) fn held(&self) -> usize {
         self.held.len()
     }

@@ -78,6 +78,7 @@ async fn take(shared: &Shared, live: &Arc<LiveRoom>, message: Message) {
     let mut permits = shared.permits(1).await;
     let partition = shared.partition(live.partition);
     let mut state = live.lock();
+    let mut alone = false;
     match incoming {
         Incoming::Ephemeral {
             arrival: Arrival { event, traceparent },
@@ -100,6 +101,11 @@ async fn take(shared: &Shared, live: &Arc<LiveRoom>, message: Message) {
                 partition.doubt();
                 shared.check_wanted.notify_one();
             }
+            // Only this room is concerned: whether an event that was purged before it came was missed is found out.
+            if prev < state.chain.last() && state.has_lost_its_last(shared.trusted_age(), shared.now()) {
+                state.chain.suspect();
+                alone = true;
+            }
             state.heard = true;
             let mut out = Vec::new();
             state.chain.live(seq, prev, arrival, &mut out);
@@ -108,7 +114,7 @@ async fn take(shared: &Shared, live: &Arc<LiveRoom>, message: Message) {
             partition.has(state.chain.last());
         }
     }
-    if !state.chain.is_suspect() {
+    if alone || !state.chain.is_suspect() {
         shared.repair_if_needed(live, &mut state);
     }
 }

@@ -4,8 +4,9 @@ use prost::Message as _;
 
 use super::epochs;
 use super::publish::Draft;
-use super::server::Silence;
+use super::server::{Keep, Silence};
 use super::shared::Shared;
+use super::values::Values;
 use super::wire;
 use crate::event::Event;
 use crate::position::{Epoch, Link, Offset, Position};
@@ -53,15 +54,19 @@ pub(super) async fn keep(
     Err(Silence::Away)
 }
 
-/// The last values of a room, oldest first: those that are kept, and those of the newest events.
-pub(super) async fn read(shared: &Shared, room: &Room) -> Result<Vec<Arc<Event>>, Silence> {
+/// The last values of a room, oldest first: those that are kept, and those of the newest events; and through where
+/// everything is among them.
+pub(super) async fn read(shared: &Shared, room: &Room) -> Result<(Vec<Arc<Event>>, Offset), Silence> {
     let server = &shared.server;
     let partition = shared.partition_of(room);
     let subjects = server.nats.subjects();
     let epoch = partition.epoch();
     let state = shared.state(partition).await?;
     let from = state.last.saturating_sub(LOOK_BACK).max(1);
-    let newest = server.run(partition.number, room, from, shared.retained_max()).await?;
+    let max = shared.retained_max();
+    let newest = server
+        .events(partition.number, room, from, Keep::Newest { max })
+        .await?;
     let kept = server
         .heads(&subjects.stream_of('v'), &[subjects.last_values(room)], 1)
         .await?;
@@ -70,6 +75,7 @@ pub(super) async fn read(shared: &Shared, room: &Room) -> Result<Vec<Arc<Event>>
         (Epoch::from_bits(of) == epoch).then_some((offset, event))
     });
     let newest = newest
+        .events
         .into_iter()
         .filter(|(_, event)| event.retention == crate::event::Retention::LastValue);
     let now = shared.now();
@@ -83,7 +89,9 @@ pub(super) async fn read(shared: &Shared, room: &Room) -> Result<Vec<Arc<Event>>
         });
         (event.time.age(now) < shared.config.last_value_age_max).then(|| Arc::new(event))
     });
-    let mut values = super::values::Values::default();
-    values.fill(linked, shared.config.last_value_names_max);
-    Ok(values.whole().unwrap_or_default().to_vec())
+    let mut values = Values::default();
+    for event in linked {
+        values.set(event, shared.config.last_value_names_max);
+    }
+    Ok((values.into_events(), Offset(state.last)))
 }

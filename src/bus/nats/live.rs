@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use futures_util::stream::AbortHandle;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
@@ -12,7 +13,7 @@ use super::ring::Ring;
 use super::values::Values;
 use crate::bus::history::HistoryLimits;
 use crate::bus::{Delivery, Subscriber};
-use crate::event::{Event, Retention};
+use crate::event::{Event, Retention, Timestamp};
 use crate::nats::trace;
 use crate::position::{Epoch, Link, Offset, Position};
 use crate::room::Room;
@@ -52,6 +53,10 @@ pub(super) struct RoomState {
     pub queued: bool,
     /// The newest sequence of the room that this node was answered.
     pub acked: u64,
+    /// Through where sweeps have found nothing of the room that was not delivered.
+    pub clear: u64,
+    /// The number of the sweep at which the ring was last compared with the stream.
+    pub compared: u32,
     /// Whether a live event came since the last sweep.
     pub heard: bool,
     /// Sweeps in a row that found something that had not come live.
@@ -77,6 +82,8 @@ impl LiveRoom {
                 feed: None,
                 queued: false,
                 acked: 0,
+                clear: 0,
+                compared: 0,
                 heard: false,
                 behind: 0,
                 reset: false,
@@ -129,6 +136,13 @@ impl RoomState {
         !self.chain.is_joining() && !self.chain.is_suspect() && self.chain.last() >= self.acked
     }
 
+    /// Whether the last event that was delivered is too young to be gone from the stream. Asked when the stream says of a
+    /// newer one that it follows on an older one: the last was purged.
+    pub(super) fn has_lost_its_last(&self, age_max: Duration, now: Timestamp) -> bool {
+        let last = self.ring.at(Offset(self.chain.last()));
+        last.is_some_and(|last| last.time.age(now) < age_max)
+    }
+
     /// The head is known, at the beginning or after a restart of the history.
     pub(super) fn join(
         &mut self,
@@ -143,6 +157,7 @@ impl RoomState {
         keeping.reweigh(before, 0);
         self.values = Values::default();
         self.acked = 0;
+        self.clear = 0;
         if std::mem::take(&mut self.reset) {
             self.tell_reset(&live.room, head);
         }

@@ -1,12 +1,13 @@
 //! What a node knows of one partition: its epoch, how far its stream has come, which of its rooms have members here.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::gate::Gate;
 use super::live::LiveRoom;
+use super::proof::Removed;
 use super::server::{Silence, StreamState};
 use crate::position::{Epoch, Offset, Position};
 use crate::room::Room;
@@ -34,16 +35,24 @@ pub(super) struct Partition {
     identity: Mutex<Identity>,
     /// The newest sequence that is known to exist.
     highest: AtomicU64,
+    /// The oldest sequence that was there when the stream was last looked at.
+    first: AtomicU64,
+    /// How many sequences after that it had removed then.
+    removed_count: AtomicU64,
     /// For which connection it was last checked that nothing was missed.
     verified_connects: AtomicU64,
     /// Whether a room saw something that must not be.
     doubted: AtomicBool,
     swept: Mutex<Swept>,
+    /// Counts sweeps.
+    sweeps: AtomicU32,
     rooms: Mutex<HashMap<Room, Arc<LiveRoom>>>,
     /// A barrier and then how the stream is.
     pub joins: Gate<Result<StreamState, Silence>>,
     /// How the stream is.
     pub states: Gate<Result<StreamState, Silence>>,
+    /// What the stream holds no more.
+    pub removed: Gate<Result<Arc<Removed>, Silence>>,
     /// Held while the epoch is looked at or changed.
     pub renewal: tokio::sync::Mutex<()>,
 }
@@ -55,15 +64,19 @@ impl Partition {
             stream,
             identity: Mutex::new(identity),
             highest: AtomicU64::new(last),
+            first: AtomicU64::new(0),
+            removed_count: AtomicU64::new(0),
             verified_connects: AtomicU64::new(connects),
             doubted: AtomicBool::new(false),
             swept: Mutex::new(Swept {
                 through: [last; 2],
                 at: Some(Instant::now()),
             }),
+            sweeps: AtomicU32::new(1),
             rooms: Mutex::default(),
             joins: Gate::default(),
             states: Gate::default(),
+            removed: Gate::default(),
             renewal: tokio::sync::Mutex::new(()),
         }
     }
@@ -92,10 +105,26 @@ impl Partition {
         self.highest.fetch_max(seq, Ordering::SeqCst);
     }
 
+    /// Takes in how the stream is.
+    pub(super) fn is_in(&self, state: &StreamState) {
+        self.has(state.last);
+        self.first.fetch_max(state.first, Ordering::SeqCst);
+        self.removed_count.store(state.removed, Ordering::SeqCst);
+    }
+
+    /// The oldest sequence that the stream held, and how many it had removed after that, when it was last looked at.
+    pub(super) fn removals(&self) -> (u64, u64) {
+        (
+            self.first.load(Ordering::SeqCst),
+            self.removed_count.load(Ordering::SeqCst),
+        )
+    }
+
     /// Takes another epoch. What was known of the stream is not true any more.
-    pub(super) fn begin(&self, identity: Identity, last: u64) {
+    pub(super) fn begin(&self, identity: Identity, state: &StreamState) {
         *lock(&self.identity) = identity;
-        self.highest.store(last, Ordering::SeqCst);
+        self.highest.store(state.last, Ordering::SeqCst);
+        self.first.store(state.first, Ordering::SeqCst);
         *lock(&self.swept) = Swept {
             through: [0; 2],
             at: Some(Instant::now()),
@@ -141,6 +170,12 @@ impl Partition {
         let newest = swept.through[0];
         swept.through = [through.unwrap_or(newest).max(newest), newest];
         swept.at = Some(at);
+        self.sweeps.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The number of sweeps so far.
+    pub(super) fn sweeps(&self) -> u32 {
+        self.sweeps.load(Ordering::SeqCst)
     }
 
     /// How long ago all rooms were last looked at.

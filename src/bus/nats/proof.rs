@@ -1,30 +1,93 @@
-//! When a run of a room's events that was read from the stream is everything that came after a position. Pure.
+//! When what was read of a room is everything that came after a position. Pure.
+//!
+//! A stream removes a room's older events before its newer ones, whatever the reason: their number, their age, the size of
+//! the stream, a purge. Single events cannot be deleted: the streams deny it. So a run of a room's events is whole after a
+//! position if
+//!
+//! - the event at the position was still there once the run had been read, or
+//! - the stream has removed nothing at all, of whatever room, between the position and the first event that is left.
+//!
+//! The limits of this node or of the stream prove nothing: both may have been others when an event went.
 
-/// What is known of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Evidence {
-    /// The event at the position itself is still in the stream.
-    pub inclusive: bool,
-    /// How many events came after the position.
-    pub events: usize,
-    /// How many events of a room the stream keeps.
-    pub retained_max: usize,
-    /// Nothing that came after the position can have been dropped for its age or for the size of the stream.
-    pub nothing_dropped: bool,
+use async_nats::jetstream::stream::Info;
+
+/// The sequences that a stream has given and holds no more, by its leader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Removed {
+    /// The oldest sequence it holds.
+    first: u64,
+    /// The newest sequence it has given.
+    last: u64,
+    /// Those between, in order; `None` when they are not known.
+    between: Option<Vec<u64>>,
 }
 
-impl Evidence {
-    /// Whether the run is whole. A room's older events go before its newer ones. So nothing between is missing when the
-    /// event at the position is still there; or when none was dropped, neither for its age nor because the room has had
-    /// more of them than the stream keeps.
-    pub(super) const fn is_whole(self) -> bool {
-        self.inclusive || (self.events < self.retained_max && self.nothing_dropped)
+impl Removed {
+    /// The removals of a stream in this state. Needs the details, unless nothing between was removed.
+    pub(super) fn of(info: &Info) -> Self {
+        let state = &info.state;
+        let (first, last) = (state.first_sequence, state.last_sequence);
+        let count = (last + 1).saturating_sub(first).saturating_sub(state.messages);
+        let between = state.deleted.clone().unwrap_or_default();
+        Self::new(first, last, between, count)
+    }
+
+    pub(super) fn new(first: u64, last: u64, mut between: Vec<u64>, count: u64) -> Self {
+        between.sort_unstable();
+        // A list that is not complete proves nothing.
+        let complete = u64::try_from(between.len()).is_ok_and(|listed| listed == count);
+        Self {
+            first,
+            last,
+            between: complete.then_some(between),
+        }
+    }
+
+    /// Whether a sequence after `after` was removed, below `before` or, without it, at all; `None` when that is not known.
+    pub(super) fn any(&self, after: u64, before: Option<u64>) -> Option<bool> {
+        let before = before.unwrap_or(self.last.saturating_add(1));
+        let from = after.saturating_add(1);
+        if from >= before {
+            return Some(false);
+        }
+        if from < self.first {
+            return Some(true);
+        }
+        if before > self.last.saturating_add(1) {
+            return None;
+        }
+        let between = self.between.as_ref()?;
+        let next = between.partition_point(|removed| *removed < from);
+        Some(between.get(next).is_some_and(|removed| *removed < before))
     }
 }
 
-/// Whether a stream whose oldest sequence is `first` still has everything that came after a position.
-pub(super) const fn reaches_back(first: u64, after: u64) -> bool {
-    first <= after.saturating_add(1)
+/// A room's events from a position on, as they were read, and what proves them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Run<E> {
+    /// With their sequences, oldest first. Nothing between two of them is missing.
+    pub events: Vec<(u64, E)>,
+    /// The room's oldest event at or after the position that the leader still had once the events were read.
+    pub first: Option<u64>,
+    /// Older ones were read but are left out: there were more than are kept.
+    pub cut: bool,
+}
+
+impl<E> Run<E> {
+    /// Of what was read while the stream may have removed events: those from the oldest on that is still there. Nothing
+    /// after it was removed meanwhile.
+    pub(super) fn settled(mut events: Vec<(u64, E)>, first: Option<u64>, cut: bool) -> Self {
+        match first {
+            Some(first) => events.retain(|(seq, _)| *seq >= first),
+            None => events.clear(),
+        }
+        Self { events, first, cut }
+    }
+
+    /// Whether the event at this position is still there: then nothing after it is missing.
+    pub(super) fn has(&self, position: u64) -> bool {
+        self.first == Some(position) && !self.cut
+    }
 }
 
 #[cfg(test)]
@@ -32,21 +95,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_whole_only_when_nothing_can_be_missing_before_it() {
-        for (inclusive, events, nothing_dropped, expected) in [
-            (true, 9, false, true),
-            (false, 4, true, true),
-            (false, 5, true, false),
-            (false, 0, false, false),
+    fn a_removal_between_two_sequences_is_seen_and_one_elsewhere_is_not() {
+        let removed = Removed::new(4, 12, vec![9, 6], 2);
+        for (after, before, expected) in [
+            // Everything below the first is gone.
+            (2, Some(6), Some(true)),
+            (3, Some(6), Some(false)),
+            (3, Some(7), Some(true)),
+            (6, Some(9), Some(false)),
+            (6, Some(10), Some(true)),
+            (8, None, Some(true)),
+            (9, None, Some(false)),
+            (12, None, Some(false)),
+            // Nothing lies between.
+            (0, Some(1), Some(false)),
+            // More than the stream had given when it was asked.
+            (9, Some(14), None),
         ] {
-            let evidence = Evidence {
-                inclusive,
-                events,
-                retained_max: 5,
-                nothing_dropped,
-            };
-            assert_eq!(evidence.is_whole(), expected, "{evidence:?}");
+            assert_eq!(removed.any(after, before), expected, "({after}, {before:?})");
         }
-        assert!(reaches_back(8, 7) && !reaches_back(9, 7));
+    }
+
+    #[test]
+    fn an_incomplete_list_of_removals_proves_nothing() {
+        let removed = Removed::new(4, 12, vec![6], 2);
+        assert_eq!(removed.any(7, None), None);
+        assert_eq!(removed.any(1, None), Some(true));
+        assert_eq!(Removed::new(13, 12, Vec::new(), 0).any(12, None), Some(false));
+    }
+
+    #[test]
+    fn what_was_removed_while_it_was_read_is_no_part_of_a_run() {
+        let read = || vec![(3, ()), (4, ()), (9, ())];
+        let run = Run::settled(read(), Some(3), false);
+        assert!(run.has(3) && run.events.len() == 3);
+        let run = Run::settled(read(), Some(9), false);
+        assert!(!run.has(3) && run.events == [(9, ())]);
+        assert!(Run::settled(read(), None, false).events.is_empty());
+        assert!(!Run::settled(read(), Some(3), true).has(3));
     }
 }

@@ -309,9 +309,13 @@ async fn conflict(shared: &Shared, draft: &mut Draft<'_>) -> Verdict {
             _ => None,
         };
         let head = shared.server.head(stream, subject).await?;
-        Ok::<_, Silence>((state, next, head))
+        let none_after = head.is_none()
+            && draft.expected != Some(0)
+            && expected <= state.last
+            && shared.is_unbroken(draft.partition, expected, None).await?;
+        Ok::<_, Silence>((state, next, head, none_after))
     };
-    let Ok(Ok((state, next, head))) = timeout_at(draft.deadline, asked).await else {
+    let Ok(Ok((state, next, head, none_after))) = timeout_at(draft.deadline, asked).await else {
         return Verdict::Settled(Err(draft.given_up()));
     };
     // Servers differ in what they look at first, the identifier or the expectation. What was stored as expected before
@@ -326,8 +330,7 @@ async fn conflict(shared: &Shared, draft: &mut Draft<'_>) -> Verdict {
         };
         return accepted(shared, draft, &again, 0).await;
     }
-    let none_after = state.first <= expected.saturating_add(1) && expected <= state.last;
-    if head.is_none() && draft.expected != Some(0) && none_after {
+    if none_after {
         draft.expected = Some(0);
         draft.at_once = true;
         return Verdict::Again;

@@ -1,28 +1,24 @@
 //! Reads what was: from the ring of a room with members here when it reaches back far enough, else from the stream.
 //!
 //! What is answered is exactly what a room keeps by its limits. That nothing is missing between a position and the first
-//! event read after it has to be proven: the event at the position is still there; or the stream still holds everything
-//! since, and the room has not had more events than the stream keeps of it.
+//! event read after it has to be proven from the stream ([`super::proof`]); the limits say nothing of what they were
+//! before. A ring knows its events without a gap, but not that an operator has erased some of them: before any is handed
+//! out, and once a sweep at most, the leader is asked whether the stream still has the oldest.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::gate::Gate;
 use super::live::LiveRoom;
 use super::partition::{Partition, lock};
-use super::proof::{Evidence, reaches_back};
-use super::ring::{Ring, Since};
-use super::server::{Silence, StreamState};
+use super::proof::Run;
+use super::ring::{Reach, Ring};
+use super::server::{Keep, Silence};
 use super::shared::Shared;
-use crate::bus::{BusUnavailable, HistoryStats, Page, ReadBounds, Recovery};
+use super::stand::Stand;
+use crate::bus::{BusUnavailable, HistoryPage, HistoryStats, Page, ReadBounds, Recovery};
 use crate::event::Event;
 use crate::position::{Link, Offset, Position};
 use crate::room::Room;
-
-/// How often a replica is asked again that has not yet what the leader has.
-const ATTEMPTS_MAX: u32 = 6;
-
-const PAUSE: Duration = Duration::from_millis(10);
 
 /// What was read of a room, shared by all who asked the same.
 pub(super) type ColdRead = Result<Arc<Read>, Silence>;
@@ -40,60 +36,19 @@ pub(super) struct Read {
     head: Position,
 }
 
-/// Where a room stands, by its leader.
-#[derive(Debug, Clone)]
-pub(super) struct Stand {
-    /// Its newest event, or what all its later events come after.
-    pub head: Position,
-    /// Whether the head is an event.
-    pub is_event: bool,
-    /// How the stream was before.
-    pub state: StreamState,
+/// What the ring of a room with members here says of the time since a position.
+enum Seen<T> {
+    /// Everything is in it; and where the room stands.
+    Here(Position, T),
+    /// Some of it is lost.
+    Lost,
+    /// More has to be read from the stream.
+    Beyond(Position),
+    /// It cannot answer: it is behind, or the position is not one of its past.
+    Nothing,
 }
 
 impl Shared {
-    /// Where a room stands, by its leader.
-    pub(super) async fn stand(&self, partition: &Partition, room: &Room) -> Result<Stand, Silence> {
-        let state = partition.states.pass(async || self.state(partition).await).await?;
-        self.head_after(partition, room, state).await
-    }
-
-    /// The same once every subscription that was made before is in effect.
-    pub(super) async fn head_for_members(&self, live: &LiveRoom) -> Result<Position, Silence> {
-        let partition = self.partition(live.partition);
-        let state = self.state_after_barrier(partition).await?;
-        Ok(self.head_after(partition, &live.room, state).await?.head)
-    }
-
-    /// How a partition's stream is once every subscription that was made before is in effect.
-    pub(super) async fn state_after_barrier(&self, partition: &Partition) -> Result<StreamState, Silence> {
-        let ask = async || {
-            let passed = self.server.barrier(partition.number).await;
-            let state = self.state(partition).await?;
-            passed.map(|()| state)
-        };
-        partition.joins.pass(ask).await
-    }
-
-    async fn head_after(&self, partition: &Partition, room: &Room, state: StreamState) -> Result<Stand, Silence> {
-        let identity = partition.identity();
-        let subject = self.server.nats.subjects().history(partition.number, room);
-        let head = self.server.head(&partition.stream, &subject).await?;
-        // A history that began anew between the two questions has neither the old one's last sequence nor its epoch.
-        if identity.created != state.created || identity != partition.identity() {
-            return Err(Silence::Away);
-        }
-        let epoch = identity.epoch;
-        let is_event = head.is_some();
-        let offset = Offset(head.map_or(state.last, |stored| stored.seq));
-        partition.has(offset.0);
-        Ok(Stand {
-            head: Position { epoch, offset },
-            is_event,
-            state,
-        })
-    }
-
     /// See [`crate::bus::Bus::recover`].
     pub(super) async fn recover(
         &self,
@@ -101,56 +56,111 @@ impl Shared {
         since: Position,
         bounds: ReadBounds,
     ) -> Result<Recovery, BusUnavailable> {
-        let partition = self.partition_of(room);
-        if since.epoch != partition.epoch() {
+        if since.epoch != self.partition_of(room).epoch() {
             return Ok(Recovery::Lost);
         }
-        let answer = |since: Since| match since {
-            Since::Exact(events) => Recovery::Exact(events),
-            Since::Lost | Since::Beyond => Recovery::Lost,
-        };
-        if let Some(live) = partition.room(room)
-            && let Some(here) = self.recover_here(&live, since, bounds).await?
-        {
-            return Ok(answer(here));
-        }
-        let read = self.read(partition, room, Some(since.offset)).await?;
-        if since.epoch != read.head.epoch || !read.proven {
-            return Ok(Recovery::Lost);
-        }
-        let ring = self.ring(room, &read);
-        Ok(answer(ring.since(since.offset, bounds)))
+        let look = |ring: &Ring| ring.since(since.offset, bounds);
+        Ok(match self.reach(room, since.offset, look).await? {
+            Some((head, Some(missed))) if head.epoch == since.epoch => Recovery::Exact(missed),
+            _ => Recovery::Lost,
+        })
     }
 
-    /// From the ring of a room with members here, which is made to reach back far enough first.
-    async fn recover_here(
+    /// Looks at a ring that holds everything after a position, and says where the room stands; `None` when it is not
+    /// proven that everything is still there.
+    async fn reach<T>(
+        &self,
+        room: &Room,
+        since: Offset,
+        look: impl Fn(&Ring) -> T,
+    ) -> Result<Option<(Position, T)>, Silence> {
+        let partition = self.partition_of(room);
+        if let Some(live) = partition.room(room) {
+            match self.reach_here(&live, since, &look).await? {
+                Seen::Here(head, found) => return Ok(Some((head, found))),
+                Seen::Lost => return Ok(None),
+                Seen::Beyond(_) | Seen::Nothing => {}
+            }
+        }
+        let read = self.read(partition, room, Some(since)).await?;
+        if !read.proven {
+            return Ok(None);
+        }
+        let ring = self.ring(room, &read);
+        Ok((ring.reach(since) == Reach::Here).then(|| (read.head, look(&ring))))
+    }
+
+    /// The same with the ring of a room with members here, which is made to reach back far enough first.
+    async fn reach_here<T>(
         &self,
         live: &LiveRoom,
-        since: Position,
-        bounds: ReadBounds,
-    ) -> Result<Option<Since>, Silence> {
-        let look = || {
+        since: Offset,
+        look: impl Fn(&Ring) -> T,
+    ) -> Result<Seen<T>, Silence> {
+        self.give_up_erased(live, since).await;
+        let see = || {
             let mut state = live.lock();
-            let answers = state.is_current() && state.epoch == since.epoch && since.offset.0 <= state.chain.last();
-            answers.then(|| {
-                self.trim(&mut state);
-                state.ring.since(since.offset, bounds)
-            })
+            let last = state.chain.last();
+            if !state.is_current() || since.0 > last {
+                return Seen::Nothing;
+            }
+            self.trim(&mut state);
+            let head = state.position(last);
+            match state.ring.reach(since) {
+                Reach::Here => Seen::Here(head, look(&state.ring)),
+                Reach::Lost => Seen::Lost,
+                Reach::Beyond => Seen::Beyond(head),
+            }
         };
-        let Some(Since::Beyond) = look() else {
-            return Ok(look());
-        };
+        let seen = see();
+        if !matches!(seen, Seen::Beyond(_)) {
+            return Ok(seen);
+        }
         let _turn = live.backfill.lock().await;
-        let Some(Since::Beyond) = look() else {
-            return Ok(look());
+        let seen = see();
+        let Seen::Beyond(head) = seen else {
+            return Ok(seen);
         };
         let partition = self.partition(live.partition);
-        let read = self.read_now(partition, &live.room, Some(since.offset)).await?;
+        let read = self.read_now(partition, &live.room, Some(since), Some(head)).await?;
         if !read.proven {
-            return Ok(Some(Since::Lost));
+            return Ok(Seen::Lost);
         }
         self.extend(live, &read);
-        Ok(look().filter(|since| !matches!(since, Since::Beyond)))
+        Ok(see())
+    }
+
+    /// Gives up those events of a room's ring that the stream does not hold any more, if some after `since` are to be
+    /// handed out. Asked once a sweep at most; without an answer they stay, for as long as the node's lease lets it
+    /// answer at all.
+    async fn give_up_erased(&self, live: &LiveRoom, since: Offset) {
+        let partition = self.partition(live.partition);
+        let sweep = partition.sweeps();
+        let due = || {
+            let state = live.lock();
+            let (oldest, newest) = state.ring.ends()?;
+            (state.compared != sweep && newest > since).then_some((state.epoch, oldest, newest))
+        };
+        if due().is_none() || !self.server.nats.control().is_connected() {
+            return;
+        }
+        let _turn = live.backfill.lock().await;
+        let Some((epoch, oldest, newest)) = due() else { return };
+        let subject = self.server.nats.subjects().history(live.partition, &live.room);
+        let first = self.server.next(&partition.stream, &subject, oldest.0).await;
+        let mut state = live.lock();
+        state.compared = sweep;
+        match first {
+            Ok(first) if state.epoch == epoch => {
+                let before = state.ring.weight();
+                // What came meanwhile was not asked for.
+                let first = first.map_or(newest.0 + 1, |(seq, _)| seq);
+                state.ring.lose_before(Offset(first));
+                self.keeping.reweigh(before, state.ring.weight());
+            }
+            Ok(_) => {}
+            Err(silence) => tracing::debug!(%silence, "history not compared with the stream"),
+        }
     }
 
     fn trim(&self, state: &mut super::live::RoomState) {
@@ -190,10 +200,16 @@ impl Shared {
         room: &Room,
         page: Page,
         bounds: ReadBounds,
-    ) -> Result<Vec<Arc<Event>>, BusUnavailable> {
-        self.whole(room, |ring| ring.page(page, bounds))
-            .await
-            .map(|(_, page)| page)
+    ) -> Result<HistoryPage, BusUnavailable> {
+        let look = |ring: &Ring| ring.page(page, bounds);
+        if let Page::After(offset) = page
+            && let Some((_, cut)) = self.reach(room, offset, look).await?
+        {
+            return Ok(cut);
+        }
+        let (_, cut) = self.whole(room, look).await?;
+        let complete = false;
+        Ok(HistoryPage { complete, ..cut })
     }
 
     /// See [`crate::bus::Bus::stats`].
@@ -207,6 +223,7 @@ impl Shared {
         let partition = self.partition_of(room);
         let live = partition.room(room);
         if let Some(live) = &live {
+            self.give_up_erased(live, Offset::ZERO).await;
             let mut state = live.lock();
             self.trim(&mut state);
             if state.is_current() && state.ring.is_whole() {
@@ -224,7 +241,8 @@ impl Shared {
     async fn read(&self, partition: &Partition, room: &Room, since: Option<Offset>) -> ColdRead {
         let key = (room.clone(), since.map(|since| since.0));
         let gate = Arc::clone(lock(&self.cold).entry(key.clone()).or_default());
-        let read = gate.pass(async || self.read_now(partition, room, since).await).await;
+        let read = gate.pass(async || self.read_now(partition, room, since, None).await);
+        let read = read.await;
         let mut cold = lock(&self.cold);
         // The map and this call: nobody else waits.
         if cold.get(&key).is_some_and(|known| Arc::ptr_eq(known, &gate)) && Arc::<Gate<_>>::strong_count(&gate) <= 2 {
@@ -233,63 +251,66 @@ impl Shared {
         read
     }
 
-    async fn read_now(&self, partition: &Partition, room: &Room, since: Option<Offset>) -> ColdRead {
-        let stand = self.stand(partition, room).await?;
+    /// `head` is where the room stands, as far as this node knows; otherwise the leader is asked.
+    async fn read_now(
+        &self,
+        partition: &Partition,
+        room: &Room,
+        since: Option<Offset>,
+        head: Option<Position>,
+    ) -> ColdRead {
+        let stand = match head {
+            Some(head) => self.stand_at(partition, head).await?,
+            None => self.stand(partition, room).await?,
+        };
         if let Some(since) = since
             && let Some(read) = without_a_run(since, &stand)
         {
             return Ok(Arc::new(read));
         }
-        let from = since.map_or(1, |since| since.0.max(1));
+        let asked = since.unwrap_or_default();
+        let want = if stand.is_event { stand.head.offset.0 } else { 0 };
         let max = self.retained_max().saturating_add(1);
-        let mut run = Vec::new();
-        for attempt in 0..ATTEMPTS_MAX {
-            run = self.server.run(partition.number, room, from, max).await?;
-            let reached = run.last().map_or(0, |(seq, _)| *seq);
-            if !stand.is_event || reached >= stand.head.offset.0 || run.len() >= max {
-                break;
-            }
-            tokio::time::sleep(PAUSE * attempt).await;
-        }
-        Ok(Arc::new(self.judge(since, &stand, run)))
+        let run = self.run(partition, room, asked.0, want, Keep::Newest { max }).await?;
+        let proven = self.is_whole(partition, asked, &run).await?;
+        Ok(Arc::new(judge(since, &stand, run, proven)))
     }
 
-    /// Whether what was read is everything after a position, and how the events are linked.
-    fn judge(&self, since: Option<Offset>, stand: &Stand, run: Vec<(u64, Event)>) -> Read {
-        let (head, state) = (stand.head, &stand.state);
-        let asked = since.unwrap_or(Offset::ZERO);
-        let inclusive = run.first().is_some_and(|(seq, _)| since == Some(Offset(*seq)));
-        let run: Vec<_> = run.into_iter().filter(|(seq, _)| *seq > asked.0).collect();
-        let evidence = Evidence {
-            inclusive,
-            events: run.len(),
-            retained_max: self.retained_max(),
-            nothing_dropped: reaches_back(state.first, asked.0),
+    /// Whether a run is everything that came after a position.
+    async fn is_whole(&self, partition: &Partition, since: Offset, run: &Run<Event>) -> Result<bool, Silence> {
+        let whole = run.has(since.0) || (!run.cut && self.is_unbroken(partition, since.0, run.first).await?);
+        Ok(whole)
+    }
+}
+
+/// What was read after a position, and how its events are linked.
+fn judge(since: Option<Offset>, stand: &Stand, run: Run<Event>, proven: bool) -> Read {
+    let head = stand.head;
+    let asked = since.unwrap_or_default();
+    let run = run.events.into_iter().filter(|(seq, _)| *seq > asked.0);
+    let run: Vec<_> = run.collect();
+    let floor = if proven {
+        asked
+    } else {
+        // What was before the oldest is not known.
+        Offset(run.first().map_or(head.offset.0, |(seq, _)| seq - 1))
+    };
+    let mut prev = floor;
+    let link = |(seq, mut event): (u64, Event)| {
+        let position = Position {
+            offset: Offset(seq),
+            ..head
         };
-        let proven = evidence.is_whole();
-        let floor = if proven {
-            asked
-        } else {
-            // What was before the oldest is not known.
-            Offset(run.first().map_or(head.offset.0, |(seq, _)| seq - 1))
-        };
-        let mut prev = if since.is_some() { asked } else { Offset::ZERO };
-        let link = |(seq, mut event): (u64, Event)| {
-            let position = Position {
-                offset: Offset(seq),
-                ..head
-            };
-            event.link = Some(Link { position, prev });
-            prev = position.offset;
-            Arc::new(event)
-        };
-        Read {
-            lost: if since.is_none() { floor } else { Offset::ZERO },
-            floor,
-            proven,
-            events: run.into_iter().map(link).collect(),
-            head,
-        }
+        event.link = Some(Link { position, prev });
+        prev = position.offset;
+        Arc::new(event)
+    };
+    Read {
+        lost: if since.is_none() { floor } else { Offset::ZERO },
+        floor,
+        proven,
+        events: run.into_iter().map(link).collect(),
+        head,
     }
 }
 

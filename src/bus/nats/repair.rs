@@ -9,8 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use super::chain::{Fetch, Fetched};
 use super::live::{Arrival, LiveRoom};
 use super::partition::lock;
-use super::proof::{Evidence, reaches_back};
-use super::server::Silence;
+use super::server::{Keep, Silence};
 use super::shared::Shared;
 use crate::position::Epoch;
 
@@ -98,11 +97,20 @@ async fn fetch(shared: &Shared, live: &Arc<LiveRoom>, asked: Fetch, epoch: Epoch
 /// Reads what comes after, and whether that is all and exactly that.
 async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<Arrival>, Silence> {
     let partition = shared.partition(live.partition);
-    let swept_before = partition.unswept();
+    let clear = live.lock().clear;
     let max = shared.retained_max().saturating_add(1);
-    let run = shared.server.run(live.partition, &live.room, asked.after, max).await?;
-    let inclusive = run.first().is_some_and(|(seq, _)| *seq == asked.after);
-    let later = run.into_iter().filter(|(seq, _)| *seq > asked.after);
+    let run = shared
+        .run(partition, &live.room, asked.after, 0, Keep::Oldest { max })
+        .await?;
+    // Sweeps have said that nothing came through `clear`.
+    let clear = asked.after.max(clear);
+    let since = if run.first.is_some_and(|first| first <= clear) {
+        asked.after
+    } else {
+        clear
+    };
+    let proven = run.has(asked.after) || shared.is_unbroken(partition, since, run.first).await?;
+    let later = run.events.into_iter().filter(|(seq, _)| *seq > asked.after);
     // What had to be fetched begins a trace of its own: its publisher's may long be over.
     let arrival = |(seq, event)| {
         let traceparent = String::new();
@@ -110,16 +118,7 @@ async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<A
     };
     let events: Vec<(u64, Arrival)> = later.map(arrival).collect();
     let reached = events.last().map_or(asked.after, |(seq, _)| *seq);
-    let enough = reached >= asked.want && !asked.verify;
-    let recent = !asked.verify && swept_before < shared.trusted_age();
-    let evidence = Evidence {
-        inclusive,
-        events: events.len(),
-        retained_max: shared.retained_max(),
-        nothing_dropped: recent || inclusive || reaches_back(shared.state(partition).await?.first, asked.after),
-    };
-    let proven = evidence.is_whole();
-    if enough && proven {
+    if proven && reached >= asked.want && !asked.verify {
         return Ok(Fetched::Exact {
             events,
             confirmed: false,
@@ -135,7 +134,7 @@ async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<A
     let head = head.map(|stored| stored.seq);
     if !proven {
         let head = head.unwrap_or(known);
-        // It was dropped between the two questions, or nothing ever came.
+        // Older events go before newer ones: an event that is still there, and not after the position, is the last.
         return Ok(if head <= asked.after && events.is_empty() {
             Fetched::Exact {
                 events,

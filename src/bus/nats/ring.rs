@@ -7,22 +7,22 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::bus::history::{HistoryLimits, pages};
-use crate::bus::{Page, ReadBounds};
+use crate::bus::history::HistoryLimits;
+use crate::bus::{HistoryPage, Page, ReadBounds};
 use crate::event::{Event, Timestamp};
-use crate::position::Offset;
+use crate::position::{Link, Offset};
 
 /// What an event costs beside its payload: itself, its name, its place in the ring, allocator overhead. An estimate.
 const EVENT_BYTES: usize = 256;
 
-/// What a ring answers to "what came after".
-#[derive(Debug, Clone)]
-pub(super) enum Since {
-    /// Exactly these.
-    Exact(Vec<Arc<Event>>),
-    /// The limits have dropped some, or it is more than the bounds allow.
+/// How far back a ring reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Everything after the position is in it.
+    Here,
+    /// The limits have dropped some, or it was erased.
     Lost,
-    /// The ring does not reach back that far.
+    /// What is not in it has to be read from the stream.
     Beyond,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Ring {
     bytes: usize,
     /// Everything after this is in the ring.
     floor: Offset,
-    /// Everything through this the limits have dropped.
+    /// Everything through this the limits have dropped, or the stream has lost.
     lost: Offset,
 }
 
@@ -115,6 +115,18 @@ impl Ring {
         }
     }
 
+    /// The offsets of the oldest and the newest event here.
+    pub(super) fn ends(&self) -> Option<(Offset, Offset)> {
+        Some((self.events.front()?.offset()?, self.events.back()?.offset()?))
+    }
+
+    /// Drops the events before `first`: the stream does not hold them any more.
+    pub(super) fn lose_before(&mut self, first: Offset) {
+        while self.events.front().is_some_and(|oldest| oldest.offset() < Some(first)) {
+            self.lose();
+        }
+    }
+
     /// Gives the oldest event up for its memory; it can be read from the stream. `false` when there is none.
     pub(super) fn give_up_oldest(&mut self) -> bool {
         let Some(oldest) = self.pop() else { return false };
@@ -144,31 +156,58 @@ impl Ring {
         self.events.get(index).filter(|event| event.offset() == Some(offset))
     }
 
-    /// The events after `since`.
-    pub(super) fn since(&self, since: Offset, bounds: ReadBounds) -> Since {
+    /// Whether everything after `since` is here.
+    pub(super) fn reach(&self, since: Offset) -> Reach {
         if since < self.lost {
-            return Since::Lost;
+            Reach::Lost
+        } else if since < self.floor {
+            Reach::Beyond
+        } else {
+            Reach::Here
         }
-        if since < self.floor {
-            return Since::Beyond;
-        }
+    }
+
+    /// The events after `since`, of those that are here; `None` when they are more than the bounds allow.
+    pub(super) fn since(&self, since: Offset, bounds: ReadBounds) -> Option<Vec<Arc<Event>>> {
         let start = self.events.partition_point(|event| event.offset() <= Some(since));
         let missed = self.events.range(start..);
         let bytes: usize = missed.clone().map(|event| event.payload.bytes_len()).sum();
-        if missed.len() > bounds.events_max || bytes > bounds.bytes_max {
-            return Since::Lost;
-        }
-        Since::Exact(missed.cloned().collect())
+        let allowed = missed.len() <= bounds.events_max && bytes <= bounds.bytes_max;
+        allowed.then(|| missed.cloned().collect())
     }
 
     /// A page, oldest first.
-    pub(super) fn page(&self, page: Page, bounds: ReadBounds) -> Vec<Arc<Event>> {
+    pub(super) fn page(&self, page: Page, bounds: ReadBounds) -> HistoryPage {
         let at_or_before = |offset| self.events.partition_point(|event| event.offset() <= Some(offset));
         let before = |offset| self.events.partition_point(|event| event.offset() < Some(offset));
-        match page {
-            Page::Newest => pages::backwards(self.events.iter(), bounds),
-            Page::After(offset) => pages::forwards(self.events.range(at_or_before(offset)..), bounds),
-            Page::Before(offset) => pages::backwards(self.events.range(..before(offset)), bounds),
+        let mut cut = match page {
+            Page::Newest => HistoryPage::backwards(self.events.iter(), bounds),
+            Page::After(offset) => HistoryPage::forwards(self.events.range(at_or_before(offset)..), bounds),
+            Page::Before(offset) => HistoryPage::backwards(self.events.range(..before(offset)), bounds),
+        };
+        if let Page::After(offset) = page {
+            cut.complete = self.reach(offset) == Reach::Here;
+        }
+        self.tell_floor(&mut cut.events);
+        cut
+    }
+
+    /// The stream may have held older events than the oldest one here when that was published, and not any more: it is
+    /// told to follow on the floor.
+    fn tell_floor(&self, page: &mut [Arc<Event>]) {
+        if let (Some(first), Some(oldest)) = (page.first_mut(), self.events.front())
+            && Arc::ptr_eq(first, oldest)
+            && let Some(link) = first.link
+            && link.prev < self.floor
+        {
+            let link = Some(Link {
+                prev: self.floor,
+                ..link
+            });
+            *first = Arc::new(Event {
+                link,
+                ..Event::clone(first)
+            });
         }
     }
 

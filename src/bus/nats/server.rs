@@ -1,8 +1,9 @@
 //! What is asked of the server: where a stream and a room stand, and what a stream holds.
 //!
-//! `head`, `message` and `state` are answered by the stream's leader and say how it is. `run` and `heads` may be answered
-//! by a replica that is behind: who needs to know more compares with the leader.
+//! `head`, `next`, `message`, `state` and `removed` are answered by the stream's leader and say how it is. `events` and
+//! `heads` may be answered by a replica that is behind: who needs to know more compares with the leader.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -64,8 +65,8 @@ pub(super) struct StreamState {
     pub first: u64,
     /// The newest sequence it has given.
     pub last: u64,
-    /// What it holds, in bytes.
-    pub bytes: u64,
+    /// How many sequences between the two it holds no more.
+    pub removed: u64,
 }
 
 impl StreamState {
@@ -74,7 +75,7 @@ impl StreamState {
             created: info.created.unix_timestamp_nanos().to_string(),
             first: info.state.first_sequence,
             last: info.state.last_sequence,
-            bytes: info.state.bytes,
+            removed: info.state.deleted_count.unwrap_or(0),
         }
     }
 }
@@ -94,6 +95,28 @@ pub(super) struct Heads {
     pub messages: Vec<Stored>,
     /// Through which sequence the one who answered knew the stream.
     pub up_to: Option<u64>,
+}
+
+/// Which end of what was read is kept when there is more than `max`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// The oldest; nothing more is read then.
+    Oldest { max: usize },
+    /// The newest; everything is read.
+    Newest { max: usize },
+}
+
+/// A room's stored events.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    /// With their sequences, oldest first.
+    pub events: Vec<(u64, Event)>,
+    /// The newest sequence that was read, also of what no node has written.
+    pub reached: u64,
+    /// The oldest were left out.
+    pub cut: bool,
+    /// The newest may have been left out.
+    pub full: bool,
 }
 
 /// The way to the server.
@@ -173,6 +196,20 @@ impl Server {
         }
     }
 
+    /// How a stream is, and which sequences it holds no more.
+    pub(super) async fn removed(&self, stream: &str) -> Result<Info, Silence> {
+        let ask = || {
+            let (context, stream) = (self.context(), stream.to_owned());
+            let asking = async move {
+                let stream = context.get_stream_no_info(stream).await.ok()?;
+                let info = stream.info_builder().with_deleted(true).fetch().await.ok()?;
+                Some(info.info)
+            };
+            asking.boxed()
+        };
+        self.again(ask).await?.ok_or(Silence::Away)
+    }
+
     /// The newest message of a subject.
     pub(super) async fn head(&self, stream: &str, subject: &str) -> Result<Option<Stored>, Silence> {
         let (stream, _turn) = self.open(stream).await?;
@@ -244,34 +281,42 @@ impl Server {
         }
     }
 
-    /// A room's stored events from `from` on, at most `max` of them, oldest first; what no node has written is left out.
-    pub(super) async fn run(
-        &self,
-        partition: u16,
-        room: &Room,
-        from: u64,
-        max: usize,
-    ) -> Result<Vec<(u64, Event)>, Silence> {
+    /// A room's stored events from `from` on, oldest first; what no node has written is left out. The stream may remove
+    /// events while it is read.
+    pub(super) async fn events(&self, partition: u16, room: &Room, from: u64, keep: Keep) -> Result<Events, Silence> {
         let _turn = self.turn().await?;
         let subjects = self.nats.subjects();
         let stream = subjects.stream_of_partition(partition);
         let subject = subjects.history(partition, room);
-        let (mut run, mut from) = (Vec::new(), from.max(1));
-        while run.len() < max {
-            let request = json!({"seq": from, "next_by_subj": subject, "batch": max - run.len()});
+        let (Keep::Oldest { max } | Keep::Newest { max }) = keep;
+        let mut read = Events {
+            reached: from.saturating_sub(1),
+            ..Events::default()
+        };
+        let mut events = VecDeque::new();
+        loop {
+            let request = json!({"seq": read.reached + 1, "next_by_subj": subject, "batch": max.max(1)});
             let answer = self.direct(&stream, &request).await?;
             let Some(last) = answer.messages.last() else { break };
-            from = last.seq + 1;
-            let events = answer.messages.into_iter().filter_map(|stored| {
+            read.reached = last.seq;
+            events.extend(answer.messages.into_iter().filter_map(|stored| {
                 let event = wire::event(room, stored.payload, stored.time)?;
                 Some((stored.seq, event))
-            });
-            run.extend(events);
-            if answer.pending == 0 {
+            }));
+            let excess = events.len().saturating_sub(max);
+            match keep {
+                Keep::Oldest { .. } => read.full = events.len() >= max && answer.pending > 0,
+                Keep::Newest { .. } => {
+                    read.cut |= excess > 0;
+                    events.drain(..excess);
+                }
+            }
+            if answer.pending == 0 || read.full {
                 break;
             }
         }
-        Ok(run)
+        read.events = events.into();
+        Ok(read)
     }
 
     /// The newest messages of up to [`HEADS_MAX`] subjects, of those that have one at `from` or later.

@@ -69,7 +69,8 @@ impl Shared {
         self.server.nats.fanout().connects()
     }
 
-    /// How many events of a room the streams keep.
+    /// How many events of a room the streams are to keep. What they do keep may be less or more: other nodes and operators
+    /// change them, too.
     pub(super) fn retained_max(&self) -> usize {
         streams::events_max(&self.config)
     }
@@ -123,7 +124,7 @@ impl Shared {
         let known = partition.highest();
         let state = self.server.state(&partition.stream).await?;
         if state.created == partition.identity().created && state.last >= known {
-            partition.has(state.last);
+            partition.is_in(&state);
             return Ok(state);
         }
         self.renew(partition).await
@@ -138,7 +139,7 @@ impl Shared {
         let identity = epochs::settle(&self.server, partition.number, &state, Some((own.epoch, known))).await?;
         if identity != own {
             tracing::warn!(partition = partition.number, epoch = %identity.epoch, "an epoch ended");
-            partition.begin(identity, state.last);
+            partition.begin(identity, &state);
             for live in partition.all_rooms() {
                 let mut room = live.lock();
                 // One that is joining for the first time has promised nothing yet.
@@ -149,7 +150,7 @@ impl Shared {
                 self.repair_if_needed(&live, &mut room);
             }
         }
-        partition.has(state.last);
+        partition.is_in(&state);
         Ok(state)
     }
 

@@ -107,16 +107,18 @@ async fn verify(shared: &Shared, partition: &Partition, connects: u64) -> Result
     for live in &rooms {
         live.lock().chain.suspect();
     }
-    let trusted = partition.unswept() < shared.trusted_age();
-    let state = shared.state_after_barrier(partition).await?;
-    let fuse = shared.server.nats.config().stream_bytes_max / 10 * 9;
+    let known = partition.sweep_from() - 1;
+    shared.state_after_barrier(partition).await?;
     sweep(shared, partition).await?;
     partition.verified_for(connects);
+    // What the stream has since then, the sweep has found. Where it has removed too much to be listed, it is trusted
+    // that no operator has purged a room meanwhile: the limits leave a room's newest event.
+    let trusted = !rooms.is_empty() && shared.any_removed(partition, known, None).await? != Some(true);
     for live in rooms {
         let held = live.lock().chain.held();
         let mut permits = shared.permits(held).await;
         let mut room = live.lock();
-        if trusted && state.bytes < fuse {
+        if trusted {
             let mut out = Vec::new();
             room.chain.verified(&mut out);
             room.apply(&live, out, &mut permits, &shared.keeping);
@@ -139,9 +141,13 @@ async fn sweep(shared: &Shared, partition: &Partition) -> Result<(), Silence> {
         };
     }
     partition.swept(through, at);
-    // Those whose repair was given up.
     for live in &rooms {
-        shared.repair_if_needed(live, &mut live.lock());
+        let mut state = live.lock();
+        if state.chain.is_settled() {
+            state.clear = state.clear.max(through.unwrap_or(0));
+        }
+        // Those whose repair was given up.
+        shared.repair_if_needed(live, &mut state);
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod faults;
 mod figures;
+mod losses;
 mod nodes;
 mod suite;
 

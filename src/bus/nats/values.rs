@@ -3,18 +3,25 @@
 use std::sync::Arc;
 
 use crate::event::Event;
+use crate::position::Offset;
 
 /// The newest event of each name, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Values {
     events: Vec<Arc<Event>>,
-    whole: bool,
+    /// The number of the sweep before they were read; `None` while they were not.
+    read: Option<u32>,
 }
 
 impl Values {
-    /// What is known, if everything is.
-    pub(super) fn whole(&self) -> Option<&[Arc<Event>]> {
-        self.whole.then_some(&*self.events)
+    /// What is known, if everything is. What was read before the last sweep may have been erased since; nothing was not.
+    pub(super) fn whole(&self, sweep: u32) -> Option<&[Arc<Event>]> {
+        let whole = self.read.is_some_and(|read| read == sweep || self.events.is_empty());
+        whole.then_some(&*self.events)
+    }
+
+    pub(super) fn into_events(self) -> Vec<Arc<Event>> {
+        self.events
     }
 
     /// Takes one that may be newer than what is known of its name.
@@ -32,11 +39,12 @@ impl Values {
         }
     }
 
-    /// Takes what was read; from now on everything is known.
-    pub(super) fn fill(&mut self, read: impl IntoIterator<Item = Arc<Event>>, names_max: usize) {
+    /// Takes what was read before this sweep ended. Of what was known only that stays which came after `through`.
+    pub(super) fn renew(&mut self, read: &[Arc<Event>], through: Offset, sweep: u32, names_max: usize) {
+        self.events.retain(|event| event.offset() > Some(through));
         for event in read {
-            self.set(event, names_max);
+            self.set(Arc::clone(event), names_max);
         }
-        self.whole = true;
+        self.read = Some(sweep);
     }
 }

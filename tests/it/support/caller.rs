@@ -92,6 +92,27 @@ impl Caller {
         result
     }
 
+    /// Publishes an event that is kept as the last value of its name.
+    pub async fn publish_last_value(&self, room: &str, event: &str, json: Value) {
+        let request = v1::PublishRequest {
+            targets: vec![to_room(room)],
+            class: v1::EventClass::LastValue.into(),
+            ..draft(event, json)
+        };
+        self.send(request).await.expect("the event is accepted");
+    }
+
+    /// A room's history after a position, from old to new.
+    pub async fn history_after(&self, room: &str, after: &v1::Position) -> Result<v1::ListHistoryResponse, Status> {
+        let request = v1::ListHistoryRequest {
+            tenant: self.tenant.clone(),
+            room: room.to_owned(),
+            after: Some(after.clone()),
+            ..Default::default()
+        };
+        Ok(self.rooms.clone().list_history(request).await?.into_inner())
+    }
+
     /// Publishes as the request says; the tenant is the caller's unless the request names one.
     pub async fn send(&self, request: v1::PublishRequest) -> Result<v1::PublishResponse, Status> {
         let request = self.stamped(request);

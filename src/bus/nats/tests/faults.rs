@@ -8,7 +8,7 @@ use super::servers::{NatsOptions, NatsServer};
 use super::{Node, keeping, settings, until};
 use crate::bus::conformance::{ALL, Recorder, event, room, store, text, texts};
 use crate::bus::history::HistoryLimits;
-use crate::bus::{Bus as _, Delivery, PublishError, Recovery, Subscriber};
+use crate::bus::{Bus as _, Delivery, Page, PublishError, Recovery, Subscriber};
 use crate::nats::{self, Live, Storage};
 use crate::position::Position;
 use crate::room::Room;
@@ -292,7 +292,7 @@ async fn while_the_server_is_away_nothing_is_stored_and_that_is_said_in_time() {
     until("the connection is back", async || link.is_connected()).await;
     let back = event(&room, "yes").send(&*node.bus).await.unwrap();
     assert!(back.position.is_some());
-    let history = node.bus.history(&room, crate::bus::Page::Newest, ALL).await.unwrap();
+    let history = node.bus.history(&room, Page::Newest, ALL).await.unwrap().events;
     assert_eq!(texts(&history), ["0", "yes"]);
 }
 
@@ -337,7 +337,7 @@ async fn a_stream_of_another_shape_is_changed() {
     let node = Node::start(&settings, keeping(HistoryLimits::default())).await;
     assert_eq!(node.bus.head(&room).await.unwrap(), first);
     store(&*node.bus, &room, 20).await;
-    let history = node.bus.history(&room, crate::bus::Page::Newest, ALL).await.unwrap();
+    let history = node.bus.history(&room, Page::Newest, ALL).await.unwrap().events;
     assert!(history.len() >= 25, "{}", history.len());
 }
 

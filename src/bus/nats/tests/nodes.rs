@@ -28,7 +28,7 @@ async fn members_on_two_nodes_see_the_events_of_both_in_one_order() {
     let (here, there) = (members[0].wait_for(200).await, members[1].wait_for(200).await);
     assert_eq!(texts(&here), texts(&there));
     assert_eq!(here, there, "the same event is the same on every node");
-    let history = one.bus.history(&room, Page::Newest, ALL).await.unwrap();
+    let history = one.bus.history(&room, Page::Newest, ALL).await.unwrap().events;
     assert_eq!(offsets(&history), offsets(&here));
 }
 
@@ -141,7 +141,7 @@ async fn joining_while_others_publish_misses_nothing() {
     };
     let ((), members) = tokio::join!(publishing, joining);
     for (room, member, head) in members {
-        let history = one.bus.history(room, Page::Newest, ALL).await.unwrap();
+        let history = one.bus.history(room, Page::Newest, ALL).await.unwrap().events;
         let later: Vec<String> = history
             .iter()
             .filter(|event| event.offset() > Some(head.offset))

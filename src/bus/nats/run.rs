@@ -1,0 +1,92 @@
+//! Reads a room's events from the stream so that nothing between two of them is missing, and finds out what the stream
+//! has removed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::partition::Partition;
+use super::proof::{Removed, Run};
+use super::server::{Keep, Silence, StreamState};
+use super::shared::Shared;
+use crate::event::Event;
+use crate::room::Room;
+
+/// How often a replica is asked again that has not yet what the leader has.
+const ATTEMPTS_MAX: u32 = 6;
+
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A stream that has removed more than this between its first and its last message is not asked which: the list would
+/// weigh half a megabyte and more.
+const LISTED_MAX: u64 = 65_536;
+
+impl Shared {
+    /// A room's events from a sequence on, at least up to `want` if the stream has one there. Answered by a replica, and
+    /// then compared with the leader: what is still there then proves that nothing after it was removed meanwhile.
+    pub(super) async fn run(
+        &self,
+        partition: &Partition,
+        room: &Room,
+        from: u64,
+        want: u64,
+        keep: Keep,
+    ) -> Result<Run<Event>, Silence> {
+        let from = from.max(1);
+        let subject = self.server.nats.subjects().history(partition.number, room);
+        for attempt in 0..ATTEMPTS_MAX {
+            tokio::time::sleep(PAUSE * attempt).await;
+            let read = self.server.events(partition.number, room, from, keep).await?;
+            let first = self.server.next(&partition.stream, &subject, from).await?;
+            let first = first.map(|(seq, _)| seq);
+            if read.full || first.is_none_or(|first| read.reached >= first.max(want)) {
+                return Ok(Run::settled(read.events, first, read.cut));
+            }
+        }
+        Err(Silence::Away)
+    }
+
+    /// Whether it is proven that a stream has removed nothing after `after`, below `before` or, without it, at all.
+    pub(super) async fn is_unbroken(
+        &self,
+        partition: &Partition,
+        after: u64,
+        before: Option<u64>,
+    ) -> Result<bool, Silence> {
+        Ok(self.any_removed(partition, after, before).await? == Some(false))
+    }
+
+    /// Whether a stream has removed something after `after`, below `before` or, without it, at all; `None` when it has
+    /// removed too much to tell.
+    pub(super) async fn any_removed(
+        &self,
+        partition: &Partition,
+        after: u64,
+        before: Option<u64>,
+    ) -> Result<Option<bool>, Silence> {
+        let next = after.saturating_add(1);
+        if before.is_some_and(|before| before <= next) {
+            return Ok(Some(false));
+        }
+        let (first, removed) = partition.removals();
+        // A stream's oldest sequence only rises.
+        if next < first {
+            return Ok(Some(true));
+        }
+        if removed > LISTED_MAX {
+            return Ok(None);
+        }
+        let removed = partition.removed.pass(async || self.removed(partition).await).await?;
+        Ok(removed.any(after, before))
+    }
+
+    async fn removed(&self, partition: &Partition) -> Result<Arc<Removed>, Silence> {
+        let info = self.server.removed(&partition.stream).await?;
+        let removed = Removed::of(&info);
+        let state = StreamState::of(&info);
+        if state.created != partition.identity().created {
+            return Err(Silence::Away);
+        }
+        partition.is_in(&state);
+        Ok(Arc::new(removed))
+    }
+}
