@@ -22,7 +22,7 @@ use crate::position::{Offset, Position};
 use crate::room::{Room, Tenant};
 
 /// As long as a slow machine may take for what must happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const ALL: ReadBounds = ReadBounds {
     events_max: 1_000_000,

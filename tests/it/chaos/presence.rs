@@ -147,7 +147,8 @@ async fn node_killed(members: usize) {
             "{members} members of a killed node are gone for {} after {took:.1?}",
             observer.name
         );
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        // 4 s on a quiet machine.
+        assert!(took < Duration::from_secs(15), "{took:?}");
     }
 }
 

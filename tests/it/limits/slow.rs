@@ -80,7 +80,7 @@ async fn who_stops_reading_is_closed_and_comes_back_without_a_loss(encoding: Enc
 async fn who_reads_too_slowly_for_too_long_is_closed(encoding: Encoding) {
     let patient = |config: &mut Config| {
         config.sockets.outbox.outbox_bytes_max = 256 << 20;
-        config.sockets.outbox.outbox_age_max = Duration::from_millis(500);
+        config.sockets.outbox.outbox_age_max = Duration::from_secs(2);
     };
     let node = Node::with(encoding, patient).await;
     let mut ben = node.connect(user("ben")).await;

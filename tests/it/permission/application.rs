@@ -148,7 +148,7 @@ async fn an_authorizer_that_does_not_answer_is_a_denial(encoding: Encoding) {
 
 async fn who_goes_while_the_authorizer_is_asked_leaves_nothing_behind(encoding: Encoding) {
     let app = Application::start().await;
-    let node = Node::with(encoding, asking(&app, Duration::from_secs(1))).await;
+    let node = Node::with(encoding, asking(&app, LONG)).await;
     let mut ada = node.connect(user("ada")).await;
     ada.join("free").await;
     app.authorizes(|_| Answer::Silence);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long anything may take. Generous: it is only ever reached by a failing test, or on a machine with other worries.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What `future` comes to, if it does in time.
 pub async fn within<T>(what: impl Display, future: impl Future<Output = T>) -> T {

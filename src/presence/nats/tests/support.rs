@@ -13,7 +13,7 @@ use crate::nats;
 use crate::presence::Change;
 
 /// How long a fact may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct TestNode {
     pub presence: Arc<NatsPresence>,
