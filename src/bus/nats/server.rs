@@ -3,35 +3,28 @@
 //! `head`, `next`, `message`, `state` and `removed` are answered by the stream's leader and say how it is. `events` and
 //! `heads` may be answered by a replica that is behind: who needs to know more compares with the leader.
 
-use std::collections::VecDeque;
+mod batch;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID, NATS_SEQUENCE, NATS_SUBJECT};
+use async_nats::HeaderMap;
+use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
 use async_nats::jetstream::context::{ContextBuilder, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Info, LastRawMessageErrorKind, RawMessageErrorKind, Stream};
 use async_nats::jetstream::{Context, ErrorCode};
-use async_nats::{HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt as _, StreamExt as _};
-use serde_json::json;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::partition::lock;
 use super::wire;
 use crate::bus::BusUnavailable;
-use crate::event::{Event, Timestamp};
+use crate::event::Timestamp;
 use crate::nats::Nats;
-use crate::room::Room;
-
-/// The most subjects of one request for heads (`nats-server`: 1,024).
-pub(super) const HEADS_MAX: usize = 1024;
-
-/// Headers of the end of a batch (NATS ADR-31).
-const NUM_PENDING: &str = "Nats-Num-Pending";
-const UP_TO_SEQUENCE: &str = "Nats-UpTo-Sequence";
+pub(super) use batch::{HEADS_MAX, Keep};
 
 /// How long a leader is waited for before it is asked again, the first time; then ever longer.
 const AGAIN_MIN: Duration = Duration::from_millis(200);
@@ -87,36 +80,6 @@ pub(super) struct Stored {
     pub seq: u64,
     pub time: Timestamp,
     pub payload: Bytes,
-}
-
-/// The heads of several subjects.
-#[derive(Debug, Default)]
-pub(super) struct Heads {
-    pub messages: Vec<Stored>,
-    /// Through which sequence the one who answered knew the stream.
-    pub up_to: Option<u64>,
-}
-
-/// Which end of what was read is kept when there is more than `max`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// The oldest; nothing more is read then.
-    Oldest { max: usize },
-    /// The newest; everything is read.
-    Newest { max: usize },
-}
-
-/// A room's stored events.
-#[derive(Debug, Default)]
-pub(super) struct Events {
-    /// With their sequences, oldest first.
-    pub events: Vec<(u64, Event)>,
-    /// The newest sequence that was read, also of what no node has written.
-    pub reached: u64,
-    /// The oldest were left out.
-    pub cut: bool,
-    /// The newest may have been left out.
-    pub full: bool,
 }
 
 /// The way to the server.
@@ -280,87 +243,6 @@ impl Server {
             Err(_) => Err(Silence::Away),
         }
     }
-
-    /// A room's stored events from `from` on, oldest first; what no node has written is left out. The stream may remove
-    /// events while it is read.
-    pub(super) async fn events(&self, partition: u16, room: &Room, from: u64, keep: Keep) -> Result<Events, Silence> {
-        let _turn = self.turn().await?;
-        let subjects = self.nats.subjects();
-        let stream = subjects.stream_of_partition(partition);
-        let subject = subjects.history(partition, room);
-        let (Keep::Oldest { max } | Keep::Newest { max }) = keep;
-        let mut read = Events {
-            reached: from.saturating_sub(1),
-            ..Events::default()
-        };
-        let mut events = VecDeque::new();
-        loop {
-            let request = json!({"seq": read.reached + 1, "next_by_subj": subject, "batch": max.max(1)});
-            let answer = self.direct(&stream, &request).await?;
-            let Some(last) = answer.messages.last() else { break };
-            read.reached = last.seq;
-            events.extend(answer.messages.into_iter().filter_map(|stored| {
-                let event = wire::event(room, stored.payload, stored.time)?;
-                Some((stored.seq, event))
-            }));
-            let excess = events.len().saturating_sub(max);
-            match keep {
-                Keep::Oldest { .. } => read.full = events.len() >= max && answer.pending > 0,
-                Keep::Newest { .. } => {
-                    read.cut |= excess > 0;
-                    events.drain(..excess);
-                }
-            }
-            if answer.pending == 0 || read.full {
-                break;
-            }
-        }
-        read.events = events.into();
-        Ok(read)
-    }
-
-    /// The newest messages of up to [`HEADS_MAX`] subjects, of those that have one at `from` or later.
-    pub(super) async fn heads(&self, stream: &str, subjects: &[String], from: u64) -> Result<Heads, Silence> {
-        let _turn = self.turn().await?;
-        let request = json!({"multi_last": subjects, "seq": from, "batch": HEADS_MAX});
-        let answer = self.direct(stream, &request).await?;
-        Ok(Heads {
-            messages: answer.messages,
-            up_to: answer.up_to,
-        })
-    }
-
-    /// A batched direct get (NATS ADR-31), which the library does not have.
-    async fn direct(&self, stream: &str, request: &serde_json::Value) -> Result<Answer, Silence> {
-        let client = self.nats.control().client();
-        let inbox = client.new_inbox();
-        let mut answers = client.subscribe(inbox.clone()).await.map_err(|_| Silence::Away)?;
-        let subject = format!("$JS.API.DIRECT.GET.{stream}");
-        let sent = client
-            .publish_with_reply(subject, inbox, request.to_string().into())
-            .await;
-        sent.map_err(|_| Silence::Away)?;
-        let mut answer = Answer::default();
-        loop {
-            let message = next(&mut answers, self.patience()).await?;
-            match message.status {
-                None => answer.messages.push(read(message).ok_or(Silence::Away)?),
-                Some(StatusCode::NOT_FOUND) => return Ok(answer),
-                Some(status) if status.as_u16() == 204 => {
-                    let number = |name| message.headers.as_ref().and_then(|headers| wire::number(headers, name));
-                    answer.pending = number(NUM_PENDING).unwrap_or(0);
-                    answer.up_to = number(UP_TO_SEQUENCE);
-                    return Ok(answer);
-                }
-                Some(StatusCode::NO_RESPONDERS) => return Err(Silence::Away),
-                Some(status) => {
-                    let said = message.description.unwrap_or_default();
-                    tracing::warn!(%status, said, "nats refused a read");
-                    return Err(Silence::Away);
-                }
-            }
-        }
-    }
 }
 
 fn context(nats: &Nats) -> Context {
@@ -371,28 +253,4 @@ fn context(nats: &Nats) -> Context {
         .max_ack_inflight(settings.publishes_in_flight_max.saturating_mul(2))
         .backpressure_on_inflight(true)
         .build(nats.control().client())
-}
-
-#[derive(Debug, Default)]
-struct Answer {
-    messages: Vec<Stored>,
-    pending: u64,
-    up_to: Option<u64>,
-}
-
-async fn next(answers: &mut Subscriber, patience: Duration) -> Result<Message, Silence> {
-    match timeout(patience, answers.next()).await {
-        Ok(Some(message)) => Ok(message),
-        Ok(None) | Err(_) => Err(Silence::Away),
-    }
-}
-
-fn read(message: Message) -> Option<Stored> {
-    let headers = message.headers?;
-    Some(Stored {
-        subject: headers.get(NATS_SUBJECT)?.as_str().to_owned(),
-        seq: wire::number(&headers, NATS_SEQUENCE)?,
-        time: wire::time(&headers)?,
-        payload: message.payload,
-    })
 }

@@ -3,107 +3,23 @@
 //! rooms that push their own events out, limits that are lowered and raised again, an operator who purges the room.
 //! Everything is drawn from a seed; a seed that fails is printed, and the same seed does the same again.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod stream;
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::chain::{Chain, Fetch, Fetched, Output};
-use super::proof::{Removed, Run};
+use super::proof::Run;
+use stream::{Room, Stream};
 
 /// Seeds that every run of the tests tries, and those of the long run.
 const SEEDS: u64 = 300;
 const SEEDS_LONG: u64 = 10_000;
 
 const TICKS: u64 = 1500;
-const RETAINED_MAX: usize = 12;
-/// What the other rooms keep together.
-const OTHERS_MAX: usize = 30;
 const AGE_MAX: u64 = 600;
 const SWEEP_INTERVAL: u64 = 40;
 const HELD_MAX: usize = 6;
-
-/// The room's events that a server holds.
-type Room = BTreeSet<u64>;
-
-#[derive(Debug)]
-struct Stream {
-    last: u64,
-    /// What it holds, and since when.
-    stored: BTreeMap<u64, u64>,
-    room: Room,
-    others: Room,
-    retained_max: usize,
-    /// Every event the room ever had, and when it came.
-    ledger: Vec<(u64, u64)>,
-}
-
-impl Stream {
-    fn new() -> Self {
-        Self {
-            last: 0,
-            stored: BTreeMap::new(),
-            room: Room::new(),
-            others: Room::new(),
-            retained_max: RETAINED_MAX,
-            ledger: Vec::new(),
-        }
-    }
-
-    fn head(&self) -> Option<u64> {
-        self.room.last().copied()
-    }
-
-    /// Its sequence, and that of the room's event before it.
-    fn publish(&mut self, at: u64, ours: bool) -> (u64, u64) {
-        let prev = self.head().unwrap_or(0);
-        self.last += 1;
-        self.stored.insert(self.last, at);
-        if ours {
-            self.ledger.push((self.last, at));
-            self.room.insert(self.last);
-            self.purge(self.retained_max);
-        } else {
-            self.others.insert(self.last);
-            if self.others.len() > OTHERS_MAX {
-                remove_oldest(&mut self.others, &mut self.stored);
-            }
-        }
-        (self.last, prev)
-    }
-
-    /// Keeps so many of the room's events, the newest.
-    fn purge(&mut self, keep: usize) {
-        while self.room.len() > keep {
-            remove_oldest(&mut self.room, &mut self.stored);
-        }
-    }
-
-    fn expire(&mut self, now: u64) {
-        while let Some(oldest) = self.stored.first_entry()
-            && oldest.get() + AGE_MAX <= now
-        {
-            let (seq, _) = oldest.remove_entry();
-            self.room.remove(&seq);
-            self.others.remove(&seq);
-        }
-    }
-
-    fn removed(&self) -> Removed {
-        let first = self.stored.keys().next().copied().unwrap_or(self.last + 1);
-        let between: Vec<u64> = (first..=self.last)
-            .filter(|seq| !self.stored.contains_key(seq))
-            .collect();
-        let count = between.len().try_into().unwrap();
-        Removed::new(first, self.last, between, count)
-    }
-}
-
-fn remove_oldest(room: &mut Room, stored: &mut BTreeMap<u64, u64>) {
-    if let Some(oldest) = room.pop_first() {
-        stored.remove(&oldest);
-    }
-}
 
 /// What is on its way to the node.
 #[derive(Debug, Clone, Copy)]
@@ -249,11 +165,8 @@ impl World {
     /// neither a sweep nor what comes after it has shown it: that it was there is known to nobody then.
     fn erase(&mut self) {
         match self.random.random_range(0..4) {
-            0 => {
-                self.stream.retained_max = 3;
-                self.stream.purge(3);
-            }
-            1 => self.stream.retained_max = RETAINED_MAX,
+            0 => self.stream.limit(Some(3)),
+            1 => self.stream.limit(None),
             2 => self.stream.purge(2),
             _ => {
                 let newest = self.stream.ledger.last().map_or(0, |(_, at)| *at);
