@@ -456,7 +456,7 @@ async fn a_page_says_whether_events_or_bytes_have_cut_it(encoding: Encoding) {
     }
     let mut after = Position {
         offset: 0,
-        ..newest.position.unwrap()
+        ..newest.head.unwrap()
     };
     let (mut read, mut pages) = (0, 0);
     loop {
@@ -484,7 +484,7 @@ async fn who_is_not_recovered_gets_the_last_values_of_a_newcomer(encoding: Encod
     let node = Node::with(encoding, few).await;
     let backend = node.backend();
     let mut ada = node.connect(user("ada")).await;
-    let since = ada.join("r").await.position.unwrap();
+    let since = ada.join("r").await.head.unwrap();
     ada.crash();
     backend.publish_last_value("r", "price", json!(1)).await;
     backend.publish_last_value("r", "price", json!(2)).await;
@@ -496,7 +496,7 @@ async fn who_is_not_recovered_gets_the_last_values_of_a_newcomer(encoding: Encod
     assert_eq!((joined.recovered, joined.replayed), (false, 1));
     assert_eq!(ada.expect_event("r", "price").await.json(), json!(2));
     // The position to come back with is the reply's, not that of the value before it.
-    assert_eq!(ada.position("r"), joined.position.unwrap());
+    assert_eq!(ada.position("r"), joined.head.unwrap());
     backend.publish("r", "live", json!({})).await;
     ada.expect_event("r", "live").await;
     node.finish().await;

@@ -96,7 +96,7 @@ impl Caller {
     pub async fn publish_last_value(&self, room: &str, event: &str, json: Value) {
         let request = v1::PublishRequest {
             targets: vec![to_room(room)],
-            class: v1::EventClass::LastValue.into(),
+            retention: v1::Retention::LastValue.into(),
             ..draft(event, json)
         };
         self.send(request).await.expect("the event is accepted");

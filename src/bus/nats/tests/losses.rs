@@ -14,7 +14,7 @@ use super::{Node, keeping, settings, until};
 use crate::bus::conformance::{ALL, Recorder, event, offsets, room, store, texts};
 use crate::bus::history::HistoryLimits;
 use crate::bus::{Bus as _, Page, Recovery};
-use crate::event::{Class, Event};
+use crate::event::{Event, Retention};
 use crate::nats;
 use crate::position::{Offset, Position};
 use crate::room::Room;
@@ -275,7 +275,7 @@ async fn last_values_that_were_purged_are_not_handed_out() {
     let node = Node::start(&settings, keeping(HistoryLimits::default())).await;
     let room = room("r");
     node.bus.subscribe(&room, Recorder::new(0)).await.unwrap();
-    let value = |payload| event(&room, payload).name(payload).class(Class::LastValue);
+    let value = |payload| event(&room, payload).name(payload).retention(Retention::LastValue);
     value("a").stored(&*node.bus).await;
     value("b").stored(&*node.bus).await;
     assert_eq!(texts(&node.bus.last_values(&room).await.unwrap()), ["a", "b"]);
