@@ -38,7 +38,7 @@ use super::failure::Failure;
 use super::output::print;
 use super::serve::{Hangup, Signals};
 
-/// Put a load on a gateway, or on a peer of it, and tell how it fared: losses, latency, CPU and memory
+/// Put a load on a gateway, or on a comparable server, and report losses, latency, CPU time and memory
 ///
 /// Without --url it starts a gateway of its own (`roomcast dev`, with limits raised) and ends it afterwards. Members are
 /// users of their own; events come in over gRPC. Latency runs from the moment an event was due, on a schedule that waits

@@ -34,7 +34,10 @@ impl Serve {
         // A start may wait for NATS.
         let gateway = tokio::select! {
             started = starting => started?,
-            () = signals.asked() => return Ok(()),
+            () = signals.asked() => {
+                tracing::info!("asked to end before the gateway had started");
+                return Ok(());
+            }
         };
         until_asked(signals, vec![gateway], telemetry).await;
         Ok(())
@@ -101,6 +104,8 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn listen(on_hangup: Hangup) -> Result<Self, Failure> {
+        // Looked at before listening: `nohup` has it ignored, and means it.
+        let on_hangup = if hangup_is_ignored() { Hangup::Ignore } else { on_hangup };
         let listen =
             |kind| signal(kind).map_err(|error| Failure::Undone(format!("cannot listen for signals: {error}")));
         Ok(Self {
@@ -132,4 +137,13 @@ impl Signals {
             tracing::warn!(signal = ignored, "signal ignored, settings are read at the start only");
         }
     }
+}
+
+/// Whether this process was started with SIGHUP ignored, as Linux tells it; elsewhere it is not known.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The first signal is the lowest bit, and SIGHUP is the first.
+    ignored.is_some_and(|mask| mask & 1 == 1)
 }

@@ -185,7 +185,7 @@ impl Connection<'_> {
                 Ok(())
             }
             Push::ReconnectAdvice(advice) => {
-                self.advice = Some(pause(advice));
+                self.advice = Some(pause(&advice));
                 Ok(())
             }
             Push::Degraded(degraded) => {
@@ -328,7 +328,7 @@ impl Connection<'_> {
     }
 }
 
-fn pause(advice: ReconnectAdvice) -> Duration {
+fn pause(advice: &ReconnectAdvice) -> Duration {
     let jitter = rand::random_range(0..=advice.jitter_ms);
     Duration::from_millis(u64::from(advice.delay_ms) + u64::from(jitter))
 }

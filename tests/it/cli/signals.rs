@@ -1,6 +1,7 @@
 //! What signals do to a gateway: two ask it to end, and none kills it by surprise.
 
 use std::io::{BufRead as _, BufReader, Lines};
+use std::net::TcpListener;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use serde_json::Value;
@@ -41,9 +42,7 @@ impl Serve {
     }
 
     fn signal(&self, name: &str) {
-        let process_id = self.process.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &process_id]).status().unwrap();
-        assert!(sent.success());
+        signal(&self.process, name);
     }
 
     /// The next line of the log with this message. Not on a terminal, a line is a JSON object.
@@ -93,6 +92,60 @@ fn serve_goes_on_after_every_other_signal_and_says_so() {
     serve.signal("PIPE");
     serve.signal("TERM");
     assert_eq!(serve.ended(), Some(0));
+}
+
+#[test]
+fn a_start_that_waits_ends_when_asked() {
+    // Connections are taken, and nothing is ever said.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let servers = format!("nats.servers=[\"nats://{}\"]", silent.local_addr().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("roomcast.toml");
+    std::fs::write(&path, GOOD).unwrap();
+    let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+        .args(["serve", "--set", &servers])
+        .args([
+            "--set",
+            "client.listen=127.0.0.1:0",
+            "--set",
+            "grpc.listen=127.0.0.1:0",
+            "--config",
+        ])
+        .arg(&path)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _connection = silent.accept().unwrap();
+    signal(&process, "TERM");
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn dev_under_nohup_goes_on_without_its_terminal() {
+    let mut process = Command::new("sh")
+        .args([
+            "-c",
+            "trap '' HUP; exec \"$0\" dev --port 0 --grpc-port 0",
+            env!("CARGO_BIN_EXE_roomcast"),
+        ])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(process.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    assert!(log.any(|line| line.contains("gateway started")));
+    signal(&process, "HUP");
+    assert!(log.any(|line| line.contains("signal ignored")));
+    signal(&process, "TERM");
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+}
+
+fn signal(process: &Child, name: &str) {
+    let process_id = process.id().to_string();
+    let sent = Command::new("kill").args(["-s", name, &process_id]).status().unwrap();
+    assert!(sent.success());
 }
 
 #[test]
