@@ -23,9 +23,9 @@ use roomcast::json::Json;
 use roomcast::policy::{self, Action, ActionName, Permit, RuleConfig, RulePolicy, Service};
 use roomcast::presence::memory::{self as memory_presence, MemoryPresence};
 use roomcast::room::{Room, Tenant};
-use roomcast::rooms::Rooms;
+use roomcast::rooms::{HomeRooms, Rooms};
 use roomcast::session::link::{Kind, Link, SendError};
-use roomcast::session::{Command, Config, JoinOptions, Post, PresenceMode, Request, Services, Sessions};
+use roomcast::session::{Command, Config, Emitter, JoinOptions, Post, PresenceMode, Request, Services, Sessions};
 use roomcast::transport::native::Encoding;
 use roomcast::transport::native::json::JsonWire;
 use roomcast::transport::native::protobuf::ProtobufWire;
@@ -98,6 +98,7 @@ impl Shard {
             policy: Arc::new(policy()),
             rooms: rooms.clone(),
             backend: Arc::new(NoBackend),
+            emitter: Arc::new(Emitter::new(HomeRooms::default())),
             admission: Arc::clone(&admission),
             wires: Arc::new([Arc::new(JsonWire), Arc::new(ProtobufWire)]),
             config: Arc::new(Config::default()),

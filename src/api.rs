@@ -41,9 +41,9 @@ use crate::proto::v1::publish_service_server::PublishServiceServer;
 use crate::proto::v1::room_service_server::RoomServiceServer;
 use crate::proto::v1::user_service_server::UserServiceServer;
 use crate::proto::v1::watch_service_server::WatchServiceServer;
-use crate::rooms::Rooms;
+use crate::rooms::{HomeRooms, Rooms};
 
-pub use config::{Config, ConfigError, HomeRooms, Tls};
+pub use config::{Config, ConfigError, Tls};
 pub use credentials::{Caller, Credentials, Grant, Scope, TokenDigest};
 pub use health::Health;
 pub use listener::tls::TlsError;

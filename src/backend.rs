@@ -8,7 +8,7 @@ mod grpc;
 use futures_util::future::BoxFuture;
 
 use crate::event::{EventName, IdempotencyKey, Payload, Retention};
-use crate::identity::{ConnectionId, Identity};
+use crate::identity::{ConnectionId, Identity, UserId};
 use crate::room::Room;
 
 pub use config::Config;
@@ -46,12 +46,51 @@ pub enum Verdict {
         echo: Option<bool>,
     },
     /// The backend took it; it is not published.
-    Handled {
-        /// What the sender is told, if anything.
-        reply: Option<Payload>,
-    },
+    Handled(Handled),
     /// It is refused.
     Deny(Denial),
+}
+
+/// What a backend says that took an event.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Handled {
+    /// Told to the sender.
+    pub reply: Option<Payload>,
+    /// Published in the backend's name, in this order; at most [`Self::EMIT_MAX`].
+    pub emit: Vec<Emit>,
+}
+
+impl Handled {
+    /// The most events one event gives rise to.
+    pub const EMIT_MAX: usize = 16;
+}
+
+/// An event that a backend publishes in the course of a client's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Emit {
+    /// Where it goes, inside the client's tenant; at least one.
+    pub targets: Vec<EmitTarget>,
+    /// The event's name.
+    pub name: EventName,
+    /// What it carries.
+    pub payload: Payload,
+    /// How it is kept; ephemeral if a target is a connection.
+    pub retention: Retention,
+    /// Whether the sending connection is left out.
+    pub exclude_sender: bool,
+}
+
+/// Where an emitted event goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EmitTarget {
+    /// To a room.
+    Room(Room),
+    /// To a user, by the user's own room.
+    User(UserId),
+    /// To everybody in the tenant, by the tenant's own room.
+    Everyone,
+    /// To one connection.
+    Connection(ConnectionId),
 }
 
 /// A backend's refusal, which the client reads.

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::adapters::{Adapters, Engine};
-use crate::api::{self, Context, Credentials, Health, HomeRooms};
+use crate::api::{self, Context, Credentials, Health};
 use crate::auth;
 use crate::backend;
 use crate::bus::memory as memory_bus;
@@ -29,7 +29,8 @@ use crate::hub::{Mailbox, Shards};
 use crate::nats;
 use crate::policy;
 use crate::presence::memory as memory_presence;
-use crate::session::{self, Post, Services};
+use crate::rooms::HomeRooms;
+use crate::session::{self, Emitter, Post, Services};
 use crate::transport::http::{self as client_port, ClientPort};
 use crate::transport::shard::{self, Shard};
 
@@ -141,10 +142,13 @@ impl Gateway {
         let unless_started = serving.clone().drop_guard();
         let adapters = Adapters::choose(&config, &tasks, &serving).await?;
         let admission = Arc::new(Admission::new(config.connections).with_tenants(config.dev.clone()));
-        let services = adapters.services(&config, &admission);
+        let emitter = Arc::new(Emitter::new(config.home_rooms.clone()));
+        let services = adapters.services(&config, &admission, &emitter);
         let started = start_shards(&config, &services, &serving)?;
         let shards = Shards::new(started.mailboxes);
         let others = adapters.others(&config, &shards, &tasks, &serving).await?;
+        let everywhere = Everywhere::new(shards.clone(), Arc::clone(&others));
+        emitter.reaches(everywhere.clone());
         let health = Health::new().await;
         health.set_serving(true).await;
         if let Some(backplane) = adapters.backplane(&shards, &health) {
@@ -160,7 +164,7 @@ impl Gateway {
         ));
         let context = Context {
             rooms: services.rooms.clone(),
-            everywhere: Everywhere::new(shards.clone(), Arc::clone(&others)),
+            everywhere,
             policy: Arc::clone(&services.policy),
             credentials: config.credentials,
             home_rooms: config.home_rooms,

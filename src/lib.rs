@@ -2,7 +2,7 @@
 //!
 //! The layers, low to high; a module imports only from lower ones (held by `tests/it/architecture.rs`):
 //!
-//! 0. vocabulary: [`room`], [`event`], [`position`], [`identity`], [`error`], [`json`], [`rate`], [`lease`],
+//! 0. vocabulary: [`room`], [`event`], [`position`], [`identity`], [`error`], [`json`], [`binary`], [`rate`], [`lease`],
 //!    [`notice`]; beside it [`proto`], the generated wire types, which only the parts that speak gRPC or protobuf import,
 //!    [`headers`] and [`trace`]
 //! 1. [`nats`]: connections that several adapters share
@@ -12,6 +12,7 @@
 //! 5. edges: [`transport`], [`api`]
 //! 6. composition: [`config`], [`telemetry`], [`gateway`], [`cli`]
 
+pub mod binary;
 pub mod error;
 pub mod event;
 pub mod headers;

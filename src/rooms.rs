@@ -2,6 +2,8 @@
 //!
 //! Sessions and the gRPC API both come through here; neither has another way to publish or to read.
 
+mod homes;
+
 use std::sync::Arc;
 
 use tracing::{Instrument as _, Span};
@@ -16,6 +18,8 @@ use crate::policy::{Action, Permit};
 use crate::position::Position;
 use crate::presence::{Occupancy, Presence, Present, RosterPage};
 use crate::room::{Room, Tenant};
+
+pub use homes::{HomeRoomError, HomeRooms};
 
 /// What a publish came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@ mod by_user;
 mod close;
 mod command;
 mod config;
+mod emit;
 mod enter;
 mod fanout;
 mod join;
@@ -34,6 +35,7 @@ pub use crate::hub::admission::{Admission, Place, Refused as NotAdmitted};
 pub use close::Closed;
 pub use command::{Command, HistoryFrom, JoinOptions, PresenceMode, Request, Since};
 pub use config::Config;
+pub use emit::Emitter;
 pub use message::{HistoryPage, Joined, Message, Refusal, RoomChange};
 pub use sessions::{Happening, Post, Services, Sessions};
 

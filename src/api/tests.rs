@@ -2,6 +2,7 @@
 
 mod cost;
 mod credentials;
+mod features;
 mod health;
 mod history;
 mod http;

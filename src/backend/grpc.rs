@@ -3,6 +3,8 @@
 //! Fails closed: no answer in time, an error or junk is never taken for consent. What the backend says in an error
 //! status stays in the log; the client reads only what the backend put into a denial for it.
 
+mod emit;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -11,7 +13,7 @@ use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::config::Config;
-use super::{Backend, BackendError, ClientEvent, Denial, Verdict};
+use super::{Backend, BackendError, ClientEvent, Denial, Handled, Verdict};
 use crate::event::{EventId, EventName, Payload, Retention};
 use crate::json::Json;
 use crate::notice;
@@ -19,7 +21,7 @@ use crate::proto::backend::v1 as wire;
 use crate::proto::backend::v1::client_event_service_client::ClientEventServiceClient;
 use crate::proto::call::{self, ChannelError, Failure, Target};
 use crate::proto::v1;
-use crate::room::Room;
+use crate::room::{Room, Tenant};
 
 /// The longest message of a denial, in characters; a longer one is cut.
 const MESSAGE_CHARS_MAX: usize = 256;
@@ -67,6 +69,7 @@ impl GrpcBackend {
 
     async fn handle(&self, event: ClientEvent) -> Result<Verdict, BackendError> {
         let _turn = self.turn()?;
+        let tenant = event.identity.tenant.clone();
         let request = wire::HandleRequest {
             subject: Some(subject(&event)),
             room: room_name(event.room.as_ref()),
@@ -77,7 +80,7 @@ impl GrpcBackend {
         };
         let mut client = self.client();
         let call = call::within(self.config.timeout, request, |request| client.handle(request));
-        verdict(call.await.map_err(failure)?)
+        verdict(&tenant, call.await.map_err(failure)?)
     }
 
     async fn answer(&self, event: ClientEvent) -> Result<Payload, BackendError> {
@@ -111,7 +114,7 @@ impl Backend for GrpcBackend {
     }
 }
 
-fn verdict(response: wire::HandleResponse) -> Result<Verdict, BackendError> {
+fn verdict(tenant: &Tenant, response: wire::HandleResponse) -> Result<Verdict, BackendError> {
     use wire::handle_response::Outcome;
     match response.outcome {
         Some(Outcome::Accept(accept)) => Ok(Verdict::Publish {
@@ -119,10 +122,10 @@ fn verdict(response: wire::HandleResponse) -> Result<Verdict, BackendError> {
             payload: None,
             echo: accept.echo,
         }),
-        Some(Outcome::Handled(handled)) if handled.emit.is_empty() => Ok(Verdict::Handled {
+        Some(Outcome::Handled(handled)) => Ok(Verdict::Handled(Handled {
             reply: handled.reply.map(payload_from).transpose()?,
-        }),
-        Some(Outcome::Handled(_)) => Err(junk("events to emit, which are not offered yet")),
+            emit: emit::parse(tenant, handled.emit)?,
+        })),
         Some(Outcome::Rewrite(rewrite)) => Ok(Verdict::Publish {
             name: name_from(&rewrite.event_name)?,
             payload: rewrite.payload.map(payload_from).transpose()?,

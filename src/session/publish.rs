@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use tracing::Instrument;
 
+use super::emit::{self, Occasion};
 use super::link::Link;
 use super::sessions::{Services, Sessions};
 use super::start::{event_name, forbidden, not_open, unavailable};
 use super::{Message, Refusal};
-use crate::backend::{BackendError, ClientEvent, Verdict};
+use crate::backend::{BackendError, ClientEvent, Handled, Verdict};
 use crate::bus::PublishError;
 use crate::error::ErrorCode;
 use crate::event::{EventId, Except, IdempotencyKey, Payload, Publish, Retention};
@@ -139,7 +140,7 @@ async fn publish_permitted(
     let (permit, publish) = if permit.needs_validation() {
         match validate(services, identity, connection, publish).await? {
             Validated::Publish(publish) => (permit.validated_as(publish.name.clone()), publish),
-            Validated::Handled { reply } => {
+            Validated::Handled(reply) => {
                 return Ok(Message::Published {
                     position: None,
                     duplicate: false,
@@ -169,8 +170,8 @@ async fn publish_permitted(
 enum Validated {
     /// Published, with what the backend changed.
     Publish(Publish),
-    /// Taken by the backend.
-    Handled { reply: Option<Payload> },
+    /// Taken by the backend, which may have something to say to the sender.
+    Handled(Option<Payload>),
 }
 
 /// Shows the event to the backend.
@@ -195,7 +196,17 @@ async fn validate(
         .await
         .map_err(|error| backend_refusal(&error))?;
     match verdict {
-        Verdict::Handled { reply } => Ok(Validated::Handled { reply }),
+        Verdict::Handled(Handled { reply, emit }) => {
+            let occasion = Occasion {
+                identity,
+                connection,
+                room: &publish.room,
+                key: publish.key.as_ref(),
+            };
+            // Apart, so that every publish need not carry what few do.
+            Box::pin(emit::emit(services, &occasion, emit)).await?;
+            Ok(Validated::Handled(reply))
+        }
         Verdict::Deny(denial) => Err(backend_refusal(&BackendError::Refused(denial))),
         Verdict::Publish { name, payload, echo } => Ok(Validated::Publish(Publish {
             name: name.unwrap_or(publish.name),
@@ -250,7 +261,7 @@ fn backend_refusal(error: &BackendError) -> Refusal {
     }
 }
 
-fn publish_refusal(error: &PublishError) -> Refusal {
+pub(super) fn publish_refusal(error: &PublishError) -> Refusal {
     match error {
         PublishError::VersionConflict { .. } => Refusal::new(ErrorCode::VersionConflict, error.to_string()),
         PublishError::KeyReused => Refusal::new(ErrorCode::KeyReused, error.to_string()),

@@ -16,6 +16,7 @@ use slab::Slab;
 use tokio::time::Instant;
 
 use super::by_user::ByUser;
+use super::emit::Emitter;
 use super::link::Link;
 use super::state::{Phase, Session};
 use super::tenants::Tenants;
@@ -44,6 +45,8 @@ pub struct Services {
     pub rooms: Rooms,
     /// The application behind the gateway.
     pub backend: Arc<dyn Backend>,
+    /// Publishes what the application emits in the course of a client's event.
+    pub emitter: Arc<Emitter>,
     /// Without it nothing of a room is handed to anybody.
     pub lease: Lease,
     /// Counts connections.

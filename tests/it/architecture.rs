@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 /// The modules of each layer, low to high. A module imports only from lower layers and from itself.
 const LAYERS: [&[&str]; 7] = [
     &[
-        "error", "event", "headers", "identity", "json", "lease", "notice", "position", "proto", "rate", "room",
-        "trace",
+        "binary", "error", "event", "headers", "identity", "json", "lease", "notice", "position", "proto", "rate",
+        "room", "trace",
     ],
     &["nats"],
     &["auth", "backend", "bus", "policy", "presence"],

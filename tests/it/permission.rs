@@ -1,6 +1,7 @@
 //! Who may do what: nothing, unless a rule or the application says so.
 
 mod application;
+mod emitted;
 
 use roomcast::gateway::Config;
 use roomcast::policy::{ActionName, RuleConfig};

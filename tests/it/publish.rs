@@ -4,7 +4,7 @@ mod many;
 mod once;
 mod targets;
 
-use roomcast::proto::client_v1::{Join, PresenceMode, Publish, Retention};
+use roomcast::proto::client_v1::{ErrorCode, Join, PresenceMode, Publish, Retention};
 use roomcast::proto::v1;
 use roomcast::proto::v1::payload::Content;
 use serde_json::json;
@@ -20,6 +20,7 @@ over_encodings! {
     an_ephemeral_event_has_no_position_and_is_not_kept,
     a_late_joiner_gets_the_newest_value_of_each_name_once,
     payloads_are_relayed_as_they_were_written,
+    an_unknown_feature_refuses_what_a_client_publishes_and_joins,
 }
 
 async fn what_a_backend_publishes_reaches_every_member_once_and_in_order(encoding: Encoding) {
@@ -234,5 +235,39 @@ async fn payloads_are_relayed_as_they_were_written(encoding: Encoding) {
             other => panic!("another kind of payload: {other:?}"),
         }
     }
+    node.finish().await;
+}
+
+async fn an_unknown_feature_refuses_what_a_client_publishes_and_joins(encoding: Encoding) {
+    let node = Node::start(encoding).await;
+    let mut ada = node.connect(user("ada")).await;
+    let required_features = vec!["except_users".to_owned()];
+    let publish = Publish {
+        required_features: required_features.clone(),
+        ..Publish::to("r", "leak", json!(1))
+    };
+    let join = Join {
+        required_features,
+        ..Join::in_room("r")
+    };
+    let refused = [
+        ada.try_publish(publish).await.unwrap_err(),
+        ada.try_join(join).await.unwrap_err(),
+    ];
+    for refusal in refused {
+        assert_eq!(
+            (refusal.code(), refusal.reason.as_str()),
+            (ErrorCode::Unimplemented, "unsupported")
+        );
+        assert!(refusal.message.contains("except_users"), "{refusal:?}");
+    }
+    ada.join("r").await;
+    node.backend().publish("r", "end", json!({})).await;
+    ada.expect_nothing_before("end").await;
+    assert_eq!(
+        node.backend().stats("r").await.history_count,
+        1,
+        "nothing was published"
+    );
     node.finish().await;
 }

@@ -1,11 +1,10 @@
 //! The JSON of the HTTP mirror, and its conversions from and to the messages of gRPC.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::api::status::{Invalid, Refusal};
+use crate::binary;
 use crate::proto::v1;
 use crate::proto::v1::target::Target as WireTarget;
 
@@ -94,9 +93,8 @@ fn payload(json: Option<Box<RawValue>>, base64: Option<String>) -> Result<Option
     let content = match (json, base64) {
         (Some(json), None) => Content::Json(json.get().to_owned()),
         (None, Some(text)) => {
-            let bytes = STANDARD.decode(text);
-            let refusal = |_| Refusal::invalid(Invalid::Payload, "payloadBase64", "is not base64");
-            Content::Binary(bytes.map_err(refusal)?.into())
+            let bytes = binary::decode(&text);
+            Content::Binary(bytes.map_err(|error| Refusal::invalid(Invalid::Payload, "payloadBase64", error))?)
         }
         (Some(_), Some(_)) => {
             let why = "stands beside payloadBase64";

@@ -1,6 +1,5 @@
 //! A publish request, parsed once: distinct rooms, and for each target where it goes.
 
-use crate::api::config::HomeRooms;
 use crate::api::convert::{self, Claim, ClaimedEpoch};
 use crate::api::status::{Invalid, Refusal};
 use crate::event::{EventId, EventName, Except, IdempotencyKey, Payload, Publish, Retention};
@@ -8,6 +7,7 @@ use crate::identity::{ConnectionId, UserId};
 use crate::proto::v1;
 use crate::proto::v1::target::Target as Wire;
 use crate::room::{Room, Tenant};
+use crate::rooms::HomeRooms;
 
 /// The most targets of one event.
 const TARGETS_MAX: usize = 100;

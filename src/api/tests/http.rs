@@ -19,7 +19,7 @@ pub(super) async fn exchange(api: &Api, request: &str) -> (u16, String, String) 
     (status, head.to_ascii_lowercase(), body.to_owned())
 }
 
-async fn call(api: &Api, method: &str, path: &str, token: &str, body: &str) -> (u16, String, Value) {
+pub(super) async fn call(api: &Api, method: &str, path: &str, token: &str, body: &str) -> (u16, String, Value) {
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}");
     let request = format!("{head}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}");
@@ -243,4 +243,52 @@ async fn the_mirror_refuses_as_grpc_does() {
     let stale = event(json!({"expectedHead": {"offset": 0}}));
     let (status, _, conflict) = call(&api, "POST", "/v1/publish", ROOT, &stale).await;
     assert_eq!((status, &conflict["head"]), (409, &first["results"][0]["position"]));
+}
+
+#[tokio::test]
+async fn the_mirror_takes_base64_with_and_without_padding() {
+    let api = Api::start().await;
+    let publish = |payload: Value| {
+        json!({"tenant": "a", "targets": [{"room": "r"}], "eventName": "e", "payloadBase64": payload}).to_string()
+    };
+    for text in ["AAEC/w==", "AAEC/w", "AAEC/w="] {
+        let (status, _, answer) = call(&api, "POST", "/v1/publish", ROOT, &publish(json!(text))).await;
+        assert_eq!(status, 200, "{text}: {answer}");
+    }
+    let request = crate::proto::v1::ListHistoryRequest {
+        tenant: "a".to_owned(),
+        room: "r".to_owned(),
+        ..Default::default()
+    };
+    let history = api.steward().await.list_history(request).await.unwrap().into_inner();
+    let bytes = crate::proto::v1::payload::Content::Binary(vec![0, 1, 2, 255].into());
+    assert!(history.events.len() == 3, "{history:?}");
+    for event in history.events {
+        assert_eq!(event.payload.unwrap().content, Some(bytes.clone()));
+    }
+    for text in ["AAEC/", "AAEC_w"] {
+        let (status, _, answer) = call(&api, "POST", "/v1/publish", ROOT, &publish(json!(text))).await;
+        assert_eq!(
+            (status, &answer["reason"], &answer["field"]),
+            (400, &json!("INVALID_PAYLOAD"), &json!("payloadBase64")),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_mirror_spells_retention_as_the_native_protocol_does() {
+    let api = Api::start().await;
+    for (word, expected) in [
+        ("ephemeral", 200),
+        ("reliable", 200),
+        ("last_value", 200),
+        ("RETENTION_LAST_VALUE", 200),
+        ("last-value", 400),
+    ] {
+        let body =
+            json!({"tenant": "a", "targets": [{"room": "r"}], "eventName": "e", "payload": 1, "retention": word});
+        let (status, _, answer) = call(&api, "POST", "/v1/publish", ROOT, &body.to_string()).await;
+        assert_eq!(status, expected, "{word}: {answer}");
+    }
 }

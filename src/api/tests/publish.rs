@@ -3,10 +3,10 @@
 use tonic::Code;
 
 use super::support::{Api, Setup, event, json, refusal, to_room};
-use crate::api::HomeRooms;
 use crate::proto::v1;
 use crate::proto::v1::target::Target;
 use crate::room::RoomPattern;
+use crate::rooms::HomeRooms;
 
 fn to(target: Target) -> v1::Target {
     v1::Target { target: Some(target) }

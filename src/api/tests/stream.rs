@@ -16,7 +16,7 @@ use crate::proto::v1::publish_batch_result::Outcome as BatchOutcome;
 use crate::proto::v1::publish_stream_response::Outcome;
 
 /// Code, reason and field of a refused item.
-fn item(error: &v1::ItemStatus) -> (Code, String, String) {
+pub(super) fn item(error: &v1::ItemStatus) -> (Code, String, String) {
     use prost::Message as _;
     let status = tonic_types::Status {
         code: error.code,

@@ -15,7 +15,7 @@ use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 
 pub(super) use self::shard::FakeShard;
-use crate::api::{Config, Context, Credentials, Grant, Health, HomeRooms, Scope, TokenDigest, serve};
+use crate::api::{Config, Context, Credentials, Grant, Health, Scope, TokenDigest, serve};
 use crate::bus::memory::{self, MemoryBus};
 use crate::cluster::Everywhere;
 use crate::cluster::alone::Alone;
@@ -31,7 +31,7 @@ use crate::proto::v1::publish_service_client::PublishServiceClient;
 use crate::proto::v1::room_service_client::RoomServiceClient;
 use crate::proto::v1::user_service_client::UserServiceClient;
 use crate::room::{Room, RoomPattern, Tenant};
-use crate::rooms::Rooms;
+use crate::rooms::{HomeRooms, Rooms};
 
 /// The token of a service with every scope in every tenant.
 pub(super) const ROOT: &str = "root-token";

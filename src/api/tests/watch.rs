@@ -14,7 +14,7 @@ use crate::proto::v1;
 use crate::proto::v1::watch_response::Event;
 use crate::proto::v1::watch_service_client::WatchServiceClient;
 
-async fn watcher(api: &Api, token: &'static str) -> WatchServiceClient<Authorized> {
+pub(super) async fn watcher(api: &Api, token: &'static str) -> WatchServiceClient<Authorized> {
     WatchServiceClient::with_interceptor(api.channel().await, Caller::with(token))
 }
 

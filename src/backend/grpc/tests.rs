@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
+use crate::backend::{Emit, EmitTarget};
 use crate::event::IdempotencyKey;
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::proto::backend::v1::answer_response::Outcome as RequestOutcome;
@@ -178,6 +179,26 @@ fn outcome(name: &str) -> Result<Option<EventOutcome>, Status> {
             reply: text(r#"{"seat":4}"#),
             ..wire::HandledEvent::default()
         }),
+        "emitted" => EventOutcome::Handled(wire::HandledEvent {
+            emit: vec![wire::EmittedEvent {
+                targets: [
+                    v1::target::Target::Room("doc:2".to_owned()),
+                    v1::target::Target::UserId("bob".to_owned()),
+                    v1::target::Target::Everyone(v1::TenantTarget {}),
+                ]
+                .map(|target| v1::Target { target: Some(target) })
+                .into(),
+                event_name: "moved".to_owned(),
+                payload: text("1"),
+                retention: v1::Retention::LastValue.into(),
+                exclude_sender: true,
+            }],
+            ..wire::HandledEvent::default()
+        }),
+        "emitted nowhere" => EventOutcome::Handled(wire::HandledEvent {
+            emit: vec![wire::EmittedEvent::default()],
+            ..wire::HandledEvent::default()
+        }),
         "handled" => EventOutcome::Handled(wire::HandledEvent::default()),
         "quietly" => EventOutcome::Accept(wire::AcceptEvent { echo: Some(false) }),
         _ => EventOutcome::Accept(wire::AcceptEvent { echo: None }),
@@ -232,6 +253,17 @@ async fn the_backend_rewrites_and_denies() {
         payload: None,
         echo: Some(false),
     };
+    let emitted = Emit {
+        targets: vec![
+            EmitTarget::Room(Room::parse(&Tenant::parse("acme").unwrap(), "doc:2").unwrap()),
+            EmitTarget::User(UserId::parse("bob").unwrap()),
+            EmitTarget::Everyone,
+        ],
+        name: EventName::parse("moved").unwrap(),
+        payload: json_payload("1"),
+        retention: Retention::LastValue,
+        exclude_sender: true,
+    };
     let deny = |reason: &str| Verdict::Deny(refused(reason, "for people"));
     for (name, expected) in [
         ("rename", publish(Some("renamed"), None)),
@@ -240,12 +272,20 @@ async fn the_backend_rewrites_and_denies() {
             "binary",
             publish(None, Some(Payload::Binary(Bytes::from_static(&[0, 255])))),
         ),
-        ("handled", Verdict::Handled { reply: None }),
+        ("handled", Verdict::Handled(Handled::default())),
         (
             "replied",
-            Verdict::Handled {
+            Verdict::Handled(Handled {
                 reply: Some(json_payload(r#"{"seat":4}"#)),
-            },
+                ..Handled::default()
+            }),
+        ),
+        (
+            "emitted",
+            Verdict::Handled(Handled {
+                emit: vec![emitted],
+                ..Handled::default()
+            }),
         ),
         ("quietly", quietly),
         ("deny", deny("not_yours")),
@@ -267,6 +307,7 @@ async fn what_is_no_clear_consent_is_none() {
         "bad name",
         "reserved name",
         "huge",
+        "emitted nowhere",
         "status internal",
         "status unimplemented",
     ] {

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::services::ServiceSection;
-use crate::api::{self, HomeRooms};
+use crate::api;
 use crate::auth;
 use crate::config::origin::Origin;
 use crate::config::problem::{all, both};
@@ -17,6 +17,7 @@ use crate::config::values::{Rated, Size, Time};
 use crate::config::{Problem, files};
 use crate::rate::Rate;
 use crate::room::RoomPattern;
+use crate::rooms::HomeRooms;
 
 /// The port for backends: gRPC, gRPC-Web and the HTTP mirror.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

@@ -22,9 +22,9 @@ use crate::policy::{Action, Bearer, Denied, Explanation, Permit, Policy, Questio
 use crate::presence::memory::{self as memory_presence, MemoryPresence};
 use crate::presence::{Change, Counts};
 use crate::room::{Room, Tenant};
-use crate::rooms::Rooms;
+use crate::rooms::{HomeRooms, Rooms};
 use crate::session::link::{Kind, Link, SendError};
-use crate::session::{Config, Post, Services, Sessions};
+use crate::session::{Config, Emitter, Post, Services, Sessions};
 use crate::transport::native::json::{self, JsonWire};
 
 pub const HOUR: Duration = Duration::from_secs(3600);
@@ -177,6 +177,7 @@ impl Shard {
             policy: policy.clone(),
             rooms: rooms.clone(),
             backend: Arc::new(NoBackend),
+            emitter: Arc::new(Emitter::new(HomeRooms::default())),
             lease: lease.clone(),
             admission: Arc::clone(&admission),
             wires: Arc::new([Arc::new(JsonWire)]),

@@ -61,9 +61,9 @@ fn asking(app: &Application, timeout: Duration) -> impl Fn(&mut Config) + Send +
     }
 }
 
-const LONG: Duration = Duration::from_secs(15);
+pub const LONG: Duration = Duration::from_secs(15);
 
-fn validating(app: &Application, timeout: Duration) -> impl Fn(&mut Config) + Send + Sync + 'static {
+pub fn validating(app: &Application, timeout: Duration) -> impl Fn(&mut Config) + Send + Sync + 'static {
     let url = app.url();
     move |config| {
         config.backend = Some(backend::Config {
@@ -74,7 +74,7 @@ fn validating(app: &Application, timeout: Duration) -> impl Fn(&mut Config) + Se
     }
 }
 
-fn outcome(outcome: EventOutcome) -> Answer<backend_v1::HandleResponse> {
+pub fn outcome(outcome: EventOutcome) -> Answer<backend_v1::HandleResponse> {
     Answer::Say(backend_v1::HandleResponse { outcome: Some(outcome) })
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use roomcast::api::{self, Credentials, Grant, HomeRooms, Scope, TokenDigest};
+use roomcast::api::{self, Credentials, Grant, Scope, TokenDigest};
 use roomcast::auth::{self, Algorithm, ClaimsConfig, IssuerConfig, KeyConfig, Secret};
 use roomcast::bus::memory;
 use roomcast::gateway::{Config, Gateway, Listeners};
@@ -19,6 +19,7 @@ use roomcast::nats;
 use roomcast::policy::{self, ActionName, RuleConfig};
 use roomcast::presence;
 use roomcast::room::RoomPattern;
+use roomcast::rooms::HomeRooms;
 use roomcast::session;
 use roomcast::transport::{http, shard};
 use tokio::net::TcpListener;

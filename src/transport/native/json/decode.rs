@@ -4,23 +4,14 @@
 //! us can see another command in the same text. What is relayed, payloads and states, is kept as it was written and
 //! checked by [`crate::json::Json`].
 
-use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::binary;
 use crate::event::{Payload, Retention};
 use crate::session::{Command, JoinOptions, Request, Since};
 use crate::transport::native::{DecodeError, Flaw, content, request};
-
-/// Base64 with or without its padding.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 /// Reads one command.
 ///
@@ -307,10 +298,9 @@ fn bytes(value: &RawValue) -> Bytes {
 fn payload(json: Option<&RawValue>, binary: Option<String>) -> Result<Payload, Flaw> {
     match (json, binary) {
         (Some(value), None) => content::json("the payload", bytes(value)).map(Payload::Json),
-        (None, Some(text)) => match BASE64.decode(text) {
-            Ok(bytes) => Ok(Payload::Binary(bytes.into())),
-            Err(error) => Err(Flaw::invalid(format!("binary is not base64: {error}"))),
-        },
+        (None, Some(text)) => binary::decode(&text)
+            .map(Payload::Binary)
+            .map_err(|error| Flaw::invalid(format!("binary {error}"))),
         (None, None) => Err(Flaw::invalid("neither payload nor binary")),
         (Some(_), Some(_)) => Err(Flaw::invalid("both payload and binary")),
     }

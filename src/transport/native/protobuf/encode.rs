@@ -4,6 +4,7 @@ use crate::error::CloseReason;
 use crate::event::{Event, Payload, Retention, Timestamp};
 use crate::identity::Expiry;
 use crate::json::Json;
+use crate::notice::Notice;
 use crate::position::Position;
 use crate::presence::{Change, Present, Roster};
 use crate::proto::client_v1::{self as wire, payload, server_frame};
@@ -76,17 +77,8 @@ fn frame_message(message: &Message) -> server_frame::Message {
             joined: Some(joined(room)),
             cause: cause(*change).into(),
         }),
-        Message::RoomLeft { room, change, notice } => Wire::RoomLeft(wire::RoomLeft {
-            room: name(room),
-            cause: cause(*change).into(),
-            reason: notice.reason_or(content::change_word(*change)).to_owned(),
-            message: notice.message().to_owned(),
-        }),
-        Message::Disconnected { reason, notice } => Wire::Disconnected(wire::Disconnected {
-            code: reason.code().into(),
-            reason: notice.reason_or(reason.as_str()).to_owned(),
-            message: notice.message().to_owned(),
-        }),
+        Message::RoomLeft { room, change, notice } => Wire::RoomLeft(room_left(room, *change, notice)),
+        Message::Disconnected { reason, notice } => Wire::Disconnected(disconnected(*reason, notice)),
         Message::PresenceChanged(change) => Wire::PresenceDelta(presence_delta(change)),
         Message::Degraded { active } => Wire::Degraded(wire::Degraded { active: *active }),
         Message::Resync { room, head } => Wire::Resync(wire::Resync {
@@ -121,6 +113,23 @@ fn joined(joined: &Joined) -> wire::Joined {
         recovered: joined.recovered,
         replayed: joined.replayed,
         presence: joined.roster.as_ref().map(|roster| presence(&joined.room, roster)),
+    }
+}
+
+fn room_left(room: &Room, change: RoomChange, notice: &Notice) -> wire::RoomLeft {
+    wire::RoomLeft {
+        room: name(room),
+        cause: cause(change).into(),
+        reason: notice.reason_or(content::change_word(change)).to_owned(),
+        message: notice.message().to_owned(),
+    }
+}
+
+fn disconnected(reason: CloseReason, notice: &Notice) -> wire::Disconnected {
+    wire::Disconnected {
+        code: reason.code().into(),
+        reason: notice.reason_or(reason.as_str()).to_owned(),
+        message: notice.message().to_owned(),
     }
 }
 
