@@ -14,21 +14,24 @@ mod health;
 pub mod http;
 mod listener;
 mod page;
+mod protocol;
 mod publish;
 mod rooms;
 mod span;
 pub mod status;
 #[cfg(test)]
 mod tests;
+mod unread;
 mod watch;
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
-use tonic::transport::Server;
 use tonic::{Request, Status};
 use tonic_web::GrpcWebLayer;
+use tower::{Layer as _, Service};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use self::listener::tls::Acceptor;
@@ -71,79 +74,69 @@ struct Shared {
     context: Context,
     config: Config,
     draining: CancellationToken,
-}
-
-/// The listener did not start, or ended for another reason than its shutdown.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The TLS settings cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The listener ended.
-    #[error("the gRPC listener ended")]
-    Ended(#[from] tonic::transport::Error),
+    unread: unread::Unread,
 }
 
 /// Serves the API until `shutdown`, then as long as calls go on, at most [`Config::drain_max`]. Streams end with
 /// `UNAVAILABLE` (`DRAINING`) at once.
 ///
 /// # Errors
-/// Every variant of [`ServeError`].
+/// [`TlsError`] when the TLS settings cannot be used.
 pub async fn serve(
     listener: tokio::net::TcpListener,
     context: Context,
     config: Config,
     shutdown: impl Future<Output = ()> + Send,
-) -> Result<(), ServeError> {
-    let draining = CancellationToken::new();
-    let shared = Arc::new(Shared {
-        context,
-        config,
-        draining: draining.clone(),
-    });
-    let cors = cors(&shared.config);
+) -> Result<(), TlsError> {
+    Shared::new(context, config).serve(listener, shutdown).await
+}
+
+impl Shared {
+    fn new(context: Context, config: Config) -> Arc<Self> {
+        Arc::new(Self {
+            unread: unread::Unread::new(config.unread_bytes_max),
+            context,
+            config,
+            draining: CancellationToken::new(),
+        })
+    }
+
+    async fn serve(
+        self: Arc<Self>,
+        listener: tokio::net::TcpListener,
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), TlsError> {
+        let tls = self.config.tls.as_ref().map(Acceptor::new).transpose()?;
+        let draining = self.draining.clone();
+        let served = listener::serve(listener, tls, &self.config, service(&self), draining.clone());
+        let keys = self.context.credentials.keep_keys_fresh(draining.clone());
+        let begun = async {
+            shutdown.await;
+            self.context.health.set_serving(false).await;
+            draining.cancel();
+        };
+        tokio::join!(served, keys, begun);
+        Ok(())
+    }
+}
+
+/// Everything that is spoken on the listener.
+fn service(
+    shared: &Arc<Shared>,
+) -> impl Service<::http::Request<Body>, Response = ::http::Response<Body>, Error = std::convert::Infallible, Future: Send>
++ Clone
++ Send
++ Sync
++ use<> {
     let others = tower::ServiceBuilder::new()
-        .option_layer(cors)
-        .layer(http::MirrorLayer::new(&shared))
+        .option_layer(cors(&shared.config))
+        .layer(http::MirrorLayer::new(shared))
         .layer(GrpcWebLayer::new());
     let front = front::FrontLayer {
         gate: gate::GateLayer(shared.clone()),
         others,
     };
-    let tls = shared.config.tls.as_ref().map(Acceptor::new).transpose()?;
-    let incoming = listener::incoming(listener, tls, &shared.config);
-    let begun = async {
-        shutdown.await;
-        shared.context.health.set_serving(false).await;
-        draining.cancel();
-    };
-    let until_drained = builder(&shared.config)
-        .layer(front)
-        .add_routes(routes(&shared))
-        .serve_with_incoming_shutdown(incoming, begun);
-    let overdue = async {
-        draining.cancelled().await;
-        tokio::time::sleep(shared.config.drain_max).await;
-    };
-    let served = async {
-        let ended = tokio::select! {
-            ended = until_drained => ended,
-            () = overdue => Ok(()),
-        };
-        draining.cancel();
-        ended
-    };
-    let keys = shared.context.credentials.keep_keys_fresh(draining.clone());
-    Ok(tokio::join!(served, keys).0?)
-}
-
-fn builder(config: &Config) -> Server {
-    Server::builder()
-        .accept_http1(true)
-        .max_concurrent_streams(config.streams_max)
-        .http2_keepalive_interval(Some(config.keepalive_interval))
-        .http2_keepalive_timeout(Some(config.keepalive_timeout))
-        .http2_max_header_list_size(config.header_bytes_max)
+    front.layer(routes(shared))
 }
 
 fn routes(shared: &Arc<Shared>) -> tonic::service::Routes {

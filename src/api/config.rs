@@ -8,6 +8,7 @@ use http::HeaderValue;
 
 use super::credentials::Credentials;
 use super::listener::tls::Acceptor;
+use super::unread::ANSWER_BYTES_MAX;
 use crate::rate::Rate;
 
 /// Certificates, as PEM text.
@@ -48,8 +49,18 @@ pub struct Config {
     pub keepalive_timeout: Duration,
     /// Calls of one connection at once.
     pub streams_max: u32,
-    /// Open connections.
+    /// Open connections: those whose first bytes have come.
     pub connections_max: usize,
+    /// Open connections from one address.
+    pub connections_per_address_max: usize,
+    /// Connections whose first bytes have not come yet.
+    pub handshakes_max: usize,
+    /// Connections from one address whose first bytes have not come yet.
+    pub handshakes_per_address_max: usize,
+    /// Bytes of answers that one connection may have unread; calls whose answers may be large wait for more room.
+    pub unread_bytes_per_connection_max: usize,
+    /// The same of all connections.
+    pub unread_bytes_max: usize,
     /// The largest header list of one request, in bytes.
     pub header_bytes_max: u32,
     /// Unanswered events of one `PublishStream`.
@@ -78,6 +89,11 @@ impl Default for Config {
             keepalive_timeout: Duration::from_secs(20),
             streams_max: 100,
             connections_max: 1000,
+            connections_per_address_max: 500,
+            handshakes_max: 1000,
+            handshakes_per_address_max: 100,
+            unread_bytes_per_connection_max: 32 << 20,
+            unread_bytes_max: 256 << 20,
             header_bytes_max: 16 << 10,
             in_flight_max: 64,
             publish_rate: Rate {
@@ -107,6 +123,14 @@ pub enum ConfigError {
     /// The certificates cannot be used.
     #[error("{0}")]
     Tls(String),
+    /// One answer would not have room.
+    #[error("`{name}` must be at least {bytes_min} bytes, what one answer may take")]
+    LessThanAnAnswer {
+        /// The setting.
+        name: &'static str,
+        /// What one answer may take.
+        bytes_min: usize,
+    },
     /// A bound of zero refuses everything.
     #[error("`{0}` must be at least 1")]
     Zero(&'static str),
@@ -137,12 +161,23 @@ impl Config {
             ("deadline_max", self.deadline_max.is_zero()),
             ("streams_max", self.streams_max == 0),
             ("connections_max", self.connections_max == 0),
+            ("connections_per_address_max", self.connections_per_address_max == 0),
+            ("handshakes_max", self.handshakes_max == 0),
+            ("handshakes_per_address_max", self.handshakes_per_address_max == 0),
             ("in_flight_max", self.in_flight_max == 0),
             ("publish_rate.per_second", self.publish_rate.per_second == 0),
             ("publish_rate.burst", self.publish_rate.burst == 0),
         ];
-        match bounds.into_iter().find(|(_, zero)| *zero) {
-            Some((name, _)) => Err(ConfigError::Zero(name)),
+        if let Some((name, _)) = bounds.into_iter().find(|(_, zero)| *zero) {
+            return Err(ConfigError::Zero(name));
+        }
+        let unread = [
+            ("unread_bytes_per_connection_max", self.unread_bytes_per_connection_max),
+            ("unread_bytes_max", self.unread_bytes_max),
+        ];
+        let bytes_min = ANSWER_BYTES_MAX as usize;
+        match unread.into_iter().find(|(_, bytes)| *bytes < bytes_min) {
+            Some((name, _)) => Err(ConfigError::LessThanAnAnswer { name, bytes_min }),
             None => Ok(()),
         }
     }

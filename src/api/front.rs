@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
-use http::header::{CONTENT_TYPE, ORIGIN};
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use tonic::body::Body;
 use tonic::service::Routes;
 use tower::{Layer, Service, ServiceExt as _};
 
-use super::gate::{Gate, GateLayer};
+use super::gate::{self, Gate, GateLayer};
+use super::protocol::Protocol;
+use super::unread;
 
 /// Puts the gate before the methods, and `L` before the gate for what is not plain gRPC.
 #[derive(Clone)]
@@ -51,6 +52,14 @@ impl<O> Clone for Front<O> {
     }
 }
 
+/// Counts the answer as unread. Outside of everything else, because only what leaves here is what is held.
+fn counted(call: impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static) -> Answer {
+    Box::pin(async move {
+        let Ok(response) = call.await;
+        Ok(unread::count(response).await)
+    })
+}
+
 type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
 impl<O> Service<Request<Body>> for Front<O>
@@ -68,51 +77,11 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        if is_plain_grpc(request.headers()) {
-            self.grpc.call(request)
-        } else {
-            Box::pin(O::clone(&self.others).oneshot(request))
-        }
-    }
-}
-
-/// gRPC over HTTP/2, "Requests": the content type begins with `application/grpc`, and what follows names an encoding.
-/// Only browsers send an origin.
-fn is_plain_grpc(headers: &HeaderMap) -> bool {
-    let encoding = headers
-        .get(CONTENT_TYPE)
-        .and_then(|kind| kind.as_bytes().strip_prefix(b"application/grpc"));
-    encoding.is_some_and(|encoding| matches!(encoding, [] | [b'+' | b';', ..])) && !headers.contains_key(ORIGIN)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn grpc_web_and_browsers_are_not_plain_grpc() {
-        let is_plain = |kind: &'static str, origin: bool| {
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, kind.parse().unwrap());
-            if origin {
-                headers.insert(ORIGIN, "https://app.example".parse().unwrap());
-            }
-            is_plain_grpc(&headers)
-        };
-        for kind in [
-            "application/grpc",
-            "application/grpc+proto",
-            "application/grpc;charset=utf-8",
-        ] {
-            assert!(is_plain(kind, false) && !is_plain(kind, true), "{kind}");
-        }
-        for kind in [
-            "application/grpc-web",
-            "application/grpc-web-text",
-            "application/json",
-            "application/grpcx",
-        ] {
-            assert!(!is_plain(kind, false), "{kind}");
+        match Protocol::of(&request) {
+            Ok(Protocol::Grpc) if gate::is_large(request.uri().path()) => counted(self.grpc.call(request)),
+            Ok(Protocol::Grpc) => self.grpc.call(request),
+            Ok(Protocol::Other) => counted(O::clone(&self.others).oneshot(request)),
+            Err(refused) => Box::pin(std::future::ready(Ok(*refused))),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What every call passes before its method: the credential, the deadline, and the drain.
 //!
-//! Refusals that tonic makes by itself leave here with the same details as ours.
+//! Refusals that tonic or another library makes by itself leave here with the same details as ours.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::{Extensions, HeaderMap, Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Frame;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::{Code, Status};
@@ -16,8 +19,9 @@ use tower::{Layer, Service};
 
 use super::Shared;
 use super::credentials::Caller;
-use super::listener::Peer;
+use super::listener::Connection;
 use super::status::{Invalid, Refusal};
+use super::unread::Allowance;
 
 /// How much earlier than the caller the gateway gives up at most, so that the caller still hears why.
 const DEADLINE_MARGIN_MAX: Duration = Duration::from_millis(50);
@@ -66,17 +70,34 @@ impl Service<Request<Body>> for Gate {
                     Err(refusal) => return Ok(Status::from(refusal).into_http()),
                 };
             }
-            if kind != Kind::Unary {
-                return inner.call(request).await.map(dress);
-            }
+            let is_large = match kind {
+                Kind::Unary { is_large } => is_large,
+                Kind::Stream => return inner.call(request).await.map(dress),
+                Kind::Health | Kind::Reflection => return inner.call(request).await.map(dress).map(dress_trailers),
+            };
             let allowed = match shared.time_allowed(request.headers()) {
                 Ok(allowed) => allowed,
                 Err(refusal) => return Ok(Status::from(refusal).into_http()),
             };
-            match tokio::time::timeout(allowed, inner.call(request)).await {
-                Ok(response) => response.map(dress),
-                Err(_) => Ok(Status::from(Refusal::DeadlineExceeded).into_http()),
-            }
+            let call = async {
+                let allowance = if is_large {
+                    Some(shared.allowance(request.extensions(), allowed).await?)
+                } else {
+                    None
+                };
+                let Ok(response) = inner.call(request).await.map(dress);
+                Ok::<_, Refusal>((response, allowance))
+            };
+            Ok(match tokio::time::timeout(allowed, call).await {
+                Ok(Ok((mut response, allowance))) => {
+                    if let Some(allowance) = allowance {
+                        response.extensions_mut().insert(allowance);
+                    }
+                    response
+                }
+                Ok(Err(refusal)) => Status::from(refusal).into_http(),
+                Err(_) => Status::from(Refusal::DeadlineExceeded).into_http(),
+            })
         })
     }
 }
@@ -86,21 +107,37 @@ impl Service<Request<Body>> for Gate {
 enum Kind {
     /// Nothing: probes have no credential.
     Health,
+    /// A credential. What it answers is made by a library.
+    Reflection,
     /// A credential.
     Stream,
     /// A credential and a deadline.
-    Unary,
+    Unary {
+        /// Its answer may be large, so it needs an allowance.
+        is_large: bool,
+    },
 }
 
 impl Kind {
     fn of(path: &str) -> Self {
         match path {
             "/roomcast.v1.PublishService/PublishStream" | "/roomcast.v1.WatchService/Watch" => Self::Stream,
-            _ if path.starts_with("/roomcast.v1.") => Self::Unary,
+            _ if path.starts_with("/roomcast.v1.") => Self::Unary {
+                is_large: is_large(path),
+            },
             _ if path.starts_with("/grpc.health.v1.Health/") => Self::Health,
-            _ => Self::Stream,
+            _ => Self::Reflection,
         }
     }
+}
+
+/// Reports whether a method's answer may be large: pages, and the results of many events.
+pub(super) fn is_large(path: &str) -> bool {
+    let method = path.rsplit('/').next().unwrap_or_default();
+    matches!(
+        method,
+        "ListHistory" | "ListMembers" | "ListUserRooms" | "ListRevocations" | "PublishBatch"
+    )
 }
 
 impl Shared {
@@ -109,8 +146,23 @@ impl Shared {
         if self.draining.is_cancelled() {
             return Err(Refusal::Draining);
         }
-        let peer = extensions.get::<Peer>().and_then(|peer| peer.0.as_deref());
-        self.context.credentials.authenticate(headers, peer).await
+        let connection = extensions.get::<Arc<Connection>>();
+        let certificates = connection.and_then(|connection| connection.certificates());
+        let caller = self.context.credentials.authenticate(headers, certificates).await?;
+        if let Some(connection) = connection {
+            connection.prove();
+        }
+        Ok(caller)
+    }
+
+    /// Waits until what is unread leaves room for a large answer to a call that may take so long.
+    pub(super) async fn allowance(
+        &self,
+        extensions: &Extensions,
+        allowed: Duration,
+    ) -> Result<Arc<Allowance>, Refusal> {
+        let connection = extensions.get::<Arc<Connection>>().ok_or(Refusal::Internal)?;
+        self.unread.allowance(connection, Instant::now() + allowed).await
     }
 
     /// How long a unary call may take.
@@ -128,6 +180,10 @@ impl Shared {
         let allowed = wanted
             .or(self.config.deadline_default)
             .ok_or(Refusal::DeadlineRequired)?;
+        // A timer of no length may fire before the call has begun or after it has ended.
+        if allowed.is_zero() {
+            return Err(Refusal::DeadlineExceeded);
+        }
         let margin = DEADLINE_MARGIN_MAX.min(allowed / 10);
         Ok(allowed.saturating_sub(margin).min(self.config.deadline_max))
     }
@@ -151,27 +207,54 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     })
 }
 
-/// Gives a refusal that tonic made by itself a reason. Ours carry details; tonic's do not.
+/// Gives a refusal that a library made by itself a reason. Ours carry details; theirs do not.
 fn dress(response: Response<Body>) -> Response<Body> {
-    let headers = response.headers();
-    if !headers.contains_key("grpc-status") || headers.contains_key("grpc-status-details-bin") {
-        return response;
-    }
-    match Status::from_header_map(headers).and_then(|status| reason_of(&status)) {
+    match undressed(response.headers()) {
         Some(refusal) => Status::from(refusal).into_http(),
         None => response,
     }
 }
 
-/// Which of our refusals one of tonic's is, if it is one.
-pub(super) fn reason_of(status: &Status) -> Option<Refusal> {
+/// The same for a refusal that comes after the headers.
+fn dress_trailers(response: Response<Body>) -> Response<Body> {
+    response.map(|body| {
+        Body::new(body.map_frame(|frame| match frame.into_trailers() {
+            Ok(trailers) => Frame::trailers(match undressed(&trailers) {
+                Some(refusal) => {
+                    let mut dressed = HeaderMap::new();
+                    // No refusal of ours holds what is no header value.
+                    let written = Status::from(refusal).add_header(&mut dressed);
+                    written.map_or(trailers, |()| dressed)
+                }
+                None => trailers,
+            }),
+            Err(frame) => frame,
+        }))
+    })
+}
+
+/// Which of our refusals headers or trailers stand for that carry a status without details.
+fn undressed(headers: &HeaderMap) -> Option<Refusal> {
+    if !headers.contains_key("grpc-status") || headers.contains_key("grpc-status-details-bin") {
+        return None;
+    }
+    let status = Status::from_header_map(headers)?;
+    (status.code() != Code::Ok).then(|| reason_of(&status))
+}
+
+/// Which of our refusals one of a library is.
+pub(super) fn reason_of(status: &Status) -> Refusal {
     let undecodable = |why: &str| Refusal::invalid(Invalid::Undecodable, "", why);
     match status.code() {
-        Code::OutOfRange | Code::ResourceExhausted => Some(Refusal::MessageTooLarge),
-        Code::Internal => Some(undecodable("the message does not decode")),
-        Code::Unimplemented if status.message().is_empty() => Some(Refusal::Unimplemented("method")),
-        Code::Unimplemented => Some(Refusal::Unimplemented("compression")),
-        _ => None,
+        Code::OutOfRange | Code::ResourceExhausted => Refusal::MessageTooLarge,
+        Code::Internal => undecodable("the message does not decode"),
+        Code::InvalidArgument => undecodable(status.message()),
+        Code::Unimplemented if status.message().is_empty() => Refusal::Unimplemented("method"),
+        Code::Unimplemented => Refusal::Unimplemented("compression"),
+        Code::NotFound => Refusal::ServiceNotFound,
+        Code::Cancelled => Refusal::Cancelled,
+        Code::DeadlineExceeded => Refusal::DeadlineExceeded,
+        _ => Refusal::Internal,
     }
 }
 

@@ -118,11 +118,44 @@ async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Ne
         Ok(caller) => request.extensions_mut().insert(caller),
         Err(refusal) => return refusal.into_response(),
     };
+    if !is_encoded(request.uri()) {
+        return Refusal::invalid(
+            Invalid::Undecodable,
+            "",
+            "`%` without two hexadecimal digits in the address",
+        )
+        .into_response();
+    }
     let allowed = shared.config.deadline_default.unwrap_or(shared.config.deadline_max);
-    match tokio::time::timeout(allowed, next.run(request)).await {
-        Ok(response) => response,
+    let call = async {
+        let allowance = if is_large(request.uri().path()) {
+            Some(shared.allowance(request.extensions(), allowed).await?)
+        } else {
+            None
+        };
+        let mut response = next.run(request).await;
+        if let Some(allowance) = allowance {
+            response.extensions_mut().insert(allowance);
+        }
+        Ok(response)
+    };
+    match tokio::time::timeout(allowed, call).await {
+        Ok(answer) => answer.unwrap_or_else(Refusal::into_response),
         Err(_) => Refusal::DeadlineExceeded.into_response(),
     }
+}
+
+/// Reports whether a path's answer may be large.
+fn is_large(path: &str) -> bool {
+    path.ends_with("/members")
+}
+
+/// Reports whether each `%` of an address begins an encoded byte (RFC 3986 section 2.1). One that does not would be taken
+/// for itself, by us and perhaps not by a proxy before us.
+fn is_encoded(uri: &http::Uri) -> bool {
+    let address = uri.path_and_query().map_or("", |address| address.as_str()).as_bytes();
+    let mut escapes = address.split(|byte| *byte == b'%').skip(1);
+    escapes.all(|rest| matches!(rest, [a, b, ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit()))
 }
 
 async fn publish(
@@ -180,12 +213,20 @@ fn bad_path(rejection: &PathRejection) -> Refusal {
     Refusal::invalid(Invalid::Room, "room", rejection.body_text())
 }
 
-async fn nothing() -> Refusal {
-    Refusal::Unimplemented("path")
+async fn nothing() -> http::Response<Body> {
+    refused(StatusCode::NOT_FOUND, Refusal::Unimplemented("path"))
 }
 
-async fn no_method() -> Refusal {
-    Refusal::Unimplemented("method")
+/// The router adds which methods there are.
+async fn no_method() -> http::Response<Body> {
+    refused(StatusCode::METHOD_NOT_ALLOWED, Refusal::Unimplemented("http method"))
+}
+
+/// A refusal with a status of its own, for what HTTP itself has a word for.
+pub(super) fn refused(status: StatusCode, refusal: Refusal) -> http::Response<Body> {
+    let mut response = refusal.into_response().map(Body::new);
+    *response.status_mut() = status;
+    response
 }
 
 impl IntoResponse for Refusal {

@@ -1,57 +1,109 @@
-//! Accepted connections on their way to HTTP/2: bounded in number, and closed when they stay silent or their TLS
-//! handshake takes too long.
+//! Accepted connections on their way to HTTP/2: bounded in number, closed when they stay silent or their TLS handshake takes
+//! too long, and served until they end.
+//!
+//! Served here and not by tonic's own server, which puts a deadline of its own around every call: whichever of two timers for
+//! the same moment fires first would decide what the caller is told.
 
+mod connection;
+mod guarded;
+mod places;
 pub(super) mod tls;
 
-use std::io;
-use std::pin::Pin;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt as _, stream};
-use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Sleep;
-use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tower::{Service, ServiceExt as _};
 
+use self::guarded::{Guarded, Socket};
+use self::places::{Place, Places};
 use self::tls::Acceptor;
 use super::config::Config;
 
-/// What has to arrive in time: the length of the HTTP/2 preface (RFC 9113 section 3.4).
-const FIRST_BYTES: usize = 24;
+pub(super) use self::connection::Connection;
 
 /// How long accepting rests after the system refused it (no descriptors, no memory).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// The connections of a listener. While as many are open as may be, none is accepted: the system's backlog waits.
-pub(super) fn incoming(
+/// What the connections of a listener share.
+struct Port<S> {
+    http: auto::Builder<TokioExecutor>,
+    tls: Option<Acceptor>,
+    places: Arc<Places>,
+    first_bytes_timeout: Duration,
+    unread_bytes_max: usize,
+    draining: CancellationToken,
+    service: S,
+}
+
+/// Serves the connections of a listener until `draining`, then as long as calls go on, at most [`Config::drain_max`].
+pub(super) async fn serve<S>(
     listener: TcpListener,
     tls: Option<Acceptor>,
     config: &Config,
-) -> impl Stream<Item = io::Result<Guarded>> + use<> {
-    let places = Arc::new(Semaphore::new(config.connections_max));
-    let timeout = config.first_bytes_timeout;
-    let accepted = stream::unfold((listener, places), |(listener, places)| async move {
-        let place = places.clone().acquire_owned().await.ok()?;
-        let stream = accept(&listener).await;
-        Some(((stream, place), (listener, places)))
+    service: S,
+    draining: CancellationToken,
+) where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    let port = Arc::new(Port {
+        http: http(config),
+        tls,
+        places: Places::new(config),
+        first_bytes_timeout: config.first_bytes_timeout,
+        unread_bytes_max: config.unread_bytes_per_connection_max,
+        draining: draining.clone(),
+        service,
     });
-    // Handshakes run beside each other, so that a slow one holds up nobody.
-    let opened = accepted.map(move |(stream, place)| open(stream, place, tls.clone(), timeout));
-    opened
-        .buffer_unordered(config.connections_max)
-        .filter_map(std::future::ready)
-        .map(Ok)
+    let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
+    // Whatever becomes of this future, no connection outlives it.
+    let _end = end.clone().drop_guard();
+    while let Some((stream, address)) = draining.run_until_cancelled(accept(&listener)).await {
+        let Ok(place) = port.places.begin(address) else {
+            // Its end says enough: before the first bytes it is not known what is spoken.
+            tracing::debug!("too many connections begin, one was closed");
+            continue;
+        };
+        let (port, end) = (Arc::clone(&port), end.clone());
+        tasks.spawn(async move { end.run_until_cancelled(port.connection(stream, place)).await });
+    }
+    drop(listener);
+    tasks.close();
+    if tokio::time::timeout(config.drain_max, tasks.wait()).await.is_err() {
+        tracing::debug!("calls went on for too long and were ended");
+    }
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+fn http(config: &Config) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(config.streams_max)
+        .keep_alive_interval(Some(config.keepalive_interval))
+        .keep_alive_timeout(config.keepalive_timeout)
+        .max_header_list_size(config.header_bytes_max);
+    // With a timer, a request head has 30 s.
+    builder.http1().timer(TokioTimer::new());
+    builder
+}
+
+async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok((stream, peer)) => return (stream, peer.ip()),
             Err(error) => {
                 tracing::warn!(error = %error.kind(), "accept failed");
                 tokio::time::sleep(ACCEPT_REST).await;
@@ -60,120 +112,56 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-async fn open(
-    stream: TcpStream,
-    place: OwnedSemaphorePermit,
-    tls: Option<Acceptor>,
-    timeout: Duration,
-) -> Option<Guarded> {
-    // A call is small: waiting to fill a packet costs more than it saves.
-    let _ = stream.set_nodelay(true);
-    let socket = match tls {
-        None => Socket::Plain(stream),
-        // Who fails here is no caller yet; there is nobody to tell.
-        Some(tls) => Socket::Tls(Box::new(
-            tokio::time::timeout(timeout, tls.accept(stream)).await.ok()?.ok()?,
-        )),
-    };
-    Some(Guarded {
-        socket,
-        silence: Some(Silence {
-            missing: FIRST_BYTES,
-            over: Box::pin(tokio::time::sleep(timeout)),
-        }),
-        _place: place,
-    })
-}
-
-/// The certificates a peer has shown, its own first; verified by the handshake.
-#[derive(Clone)]
-pub(super) struct Peer(pub(super) Option<Arc<[CertificateDer<'static>]>>);
-
-enum Socket {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-/// A connection that has to say something before its time is over.
-pub(super) struct Guarded {
-    socket: Socket,
-    silence: Option<Silence>,
-    _place: OwnedSemaphorePermit,
-}
-
-struct Silence {
-    missing: usize,
-    over: Pin<Box<Sleep>>,
-}
-
-impl Connected for Guarded {
-    type ConnectInfo = Peer;
-
-    fn connect_info(&self) -> Peer {
-        Peer(match &self.socket {
-            Socket::Plain(_) => None,
-            Socket::Tls(stream) => stream.get_ref().1.peer_certificates().map(Arc::from),
-        })
-    }
-}
-
-/// Calls a method of whichever socket it is.
-macro_rules! socket {
-    ($self:ident.$method:ident($($argument:expr),*)) => {
-        match &mut $self.socket {
-            Socket::Plain(stream) => Pin::new(stream).$method($($argument),*),
-            Socket::Tls(stream) => Pin::new(stream).$method($($argument),*),
-        }
-    };
-}
-
-impl AsyncRead for Guarded {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let read = socket!(self.poll_read(cx, buf));
-        let Some(silence) = &mut self.silence else {
-            return read;
+impl<S> Port<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    async fn connection(&self, stream: TcpStream, place: Place) {
+        // A call is small: waiting to fill a packet costs more than it saves.
+        let _ = stream.set_nodelay(true);
+        // A peer that fails here is no caller yet; there is nobody to tell.
+        let Some(socket) = self.shake_hands(stream).await else {
+            return;
         };
-        if read.is_pending() {
-            return silence
-                .over
-                .as_mut()
-                .poll(cx)
-                .map(|()| Err(io::ErrorKind::TimedOut.into()));
+        let connection = Arc::new(Connection::new(place, socket.certificates(), self.unread_bytes_max));
+        let guarded = Guarded::new(
+            socket,
+            Arc::clone(&connection),
+            Arc::clone(&self.places),
+            self.first_bytes_timeout,
+        );
+        let (own, service) = (Arc::clone(&connection), self.service.clone());
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Arc::clone(&own));
+            service.clone().oneshot(request.map(Body::new))
+        });
+        let mut served = pin!(self.http.serve_connection(TokioIo::new(guarded), service));
+        let mut is_draining = false;
+        loop {
+            tokio::select! {
+                ended = &mut served => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "connection failed");
+                    }
+                    return;
+                }
+                () = connection.ended() => return,
+                () = self.draining.cancelled(), if !is_draining => {
+                    is_draining = true;
+                    served.as_mut().graceful_shutdown();
+                }
+            }
         }
-        silence.missing = silence.missing.saturating_sub(buf.filled().len() - before);
-        if silence.missing == 0 {
-            self.silence = None;
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Guarded {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        socket!(self.poll_write(cx, buf))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        socket!(self.poll_flush(cx))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        socket!(self.poll_shutdown(cx))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        socket!(self.poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.socket {
-            Socket::Plain(stream) => stream.is_write_vectored(),
-            Socket::Tls(stream) => stream.is_write_vectored(),
+    async fn shake_hands(&self, stream: TcpStream) -> Option<Socket> {
+        match &self.tls {
+            None => Some(Socket::Plain(stream)),
+            Some(tls) => {
+                let accepted = tokio::time::timeout(self.first_bytes_timeout, tls.accept(stream)).await;
+                Some(Socket::Tls(Box::new(accepted.ok()?.ok()?)))
+            }
         }
     }
 }

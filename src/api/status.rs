@@ -50,6 +50,8 @@ pub enum Refusal {
     TenantForbidden,
     /// The tenant has no such connection.
     ConnectionNotFound,
+    /// Health or reflection of a service that is not served here.
+    ServiceNotFound,
     /// The idempotency key was used in this room with another event.
     KeyReused {
         /// The room.
@@ -103,6 +105,8 @@ pub enum Refusal {
     Draining,
     /// The deadline passed.
     DeadlineExceeded,
+    /// The caller has given the call up.
+    Cancelled,
     /// Not offered.
     Unimplemented(&'static str),
     /// The call requires a feature that this node does not know; nothing was done.
@@ -160,6 +164,7 @@ impl Refusal {
             Self::ScopeMissing(_) => (Code::PermissionDenied, "SCOPE_MISSING"),
             Self::TenantForbidden => (Code::PermissionDenied, "TENANT_FORBIDDEN"),
             Self::ConnectionNotFound => (Code::NotFound, "CONNECTION_NOT_FOUND"),
+            Self::ServiceNotFound => (Code::NotFound, "SERVICE_NOT_FOUND"),
             Self::KeyReused { .. } => (Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED"),
             Self::VersionConflict { .. } => (Code::Aborted, "VERSION_CONFLICT"),
             Self::PositionNotRetained { .. } => (Code::OutOfRange, "POSITION_NOT_RETAINED"),
@@ -173,6 +178,7 @@ impl Refusal {
             Self::UnknownOutcome { .. } => (Code::Unavailable, "UNKNOWN_OUTCOME"),
             Self::Draining => (Code::Unavailable, "DRAINING"),
             Self::DeadlineExceeded => (Code::DeadlineExceeded, "UNKNOWN_OUTCOME"),
+            Self::Cancelled => (Code::Cancelled, "CANCELLED"),
             Self::Unimplemented(_) => (Code::Unimplemented, "UNIMPLEMENTED_FEATURE"),
             Self::UnsupportedFeature(_) => (Code::Unimplemented, "UNSUPPORTED_FEATURE"),
             Self::Internal => (Code::Internal, "INTERNAL"),
@@ -202,6 +208,7 @@ impl Refusal {
             Self::ScopeMissing(scope) => format!("the credential lacks the scope `{}`", scope.as_str()),
             Self::TenantForbidden => "the credential does not cover the tenant".into(),
             Self::ConnectionNotFound => "the tenant has no such connection".into(),
+            Self::ServiceNotFound => "no such service is served here".into(),
             Self::KeyReused { .. } => "the idempotency key was used with another event".into(),
             Self::VersionConflict { .. } => "the room is not at the expected head".into(),
             Self::PositionNotRetained { .. } => "not everything asked for is kept".into(),
@@ -215,6 +222,7 @@ impl Refusal {
             Self::UnknownOutcome { why, .. } => format!("perhaps it was done: {why}"),
             Self::Draining => "the node shuts down; nothing was done".into(),
             Self::DeadlineExceeded => "the deadline passed; perhaps it was done".into(),
+            Self::Cancelled => "the call was given up".into(),
             Self::Unimplemented(feature) => format!("`{feature}` is not offered"),
             Self::UnsupportedFeature(feature) => format!("the required feature `{feature}` is not known"),
             Self::Internal => "a defect of the gateway".into(),

@@ -58,7 +58,7 @@ pub(super) fn answers(
             };
             Ok((Asked { sequence, path }, parsed))
         }
-        Err(status) => Err(gate::reason_of(&status).map_or(status, Status::from)),
+        Err(status) => Err(Status::from(gate::reason_of(&status))),
     });
     let chunks = parsed.ready_chunks(in_flight_max);
     let answers = chunks.then(move |chunk| publish(shared.clone(), caller.clone(), chunk));

@@ -26,6 +26,7 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::ScopeMissing(Scope::Publish),
         Refusal::TenantForbidden,
         Refusal::ConnectionNotFound,
+        Refusal::ServiceNotFound,
         Refusal::KeyReused {
             room: room.clone(),
             stored: 2,
@@ -55,6 +56,7 @@ fn every_refusal() -> Vec<Refusal> {
         },
         Refusal::Draining,
         Refusal::DeadlineExceeded,
+        Refusal::Cancelled,
         Refusal::Unimplemented("watch.cursor"),
         Refusal::UnsupportedFeature("targets.except_rooms".to_owned()),
         Refusal::Internal,

@@ -15,7 +15,7 @@ use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 
 pub(super) use self::shard::FakeShard;
-use crate::api::{Config, Context, Credentials, Grant, Health, Scope, TokenDigest, serve};
+use crate::api::{Config, Context, Credentials, Grant, Health, Scope, Shared, TokenDigest};
 use crate::bus::memory::{self, MemoryBus};
 use crate::cluster::Everywhere;
 use crate::cluster::alone::Alone;
@@ -112,6 +112,7 @@ pub(super) struct Api {
     pub(super) policy: Arc<RulePolicy>,
     pub(super) health: Health,
     pub(super) stop: CancellationToken,
+    shared: Arc<Shared>,
 }
 
 impl Drop for Api {
@@ -144,10 +145,9 @@ impl Api {
         };
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        spawn(async move {
-            let shutdown = async move { stopped.cancelled().await };
-            serve(listener, context, setup.config, shutdown).await.unwrap();
-        });
+        let shared = Shared::new(context, setup.config);
+        let served = shared.clone().serve(listener, async move { stopped.cancelled().await });
+        spawn(async move { served.await.unwrap() });
         Self {
             address,
             presence,
@@ -155,7 +155,13 @@ impl Api {
             policy,
             health,
             stop,
+            shared,
         }
+    }
+
+    /// The bytes of answers that are unread or may become so.
+    pub(super) fn unread_bytes(&self) -> usize {
+        self.shared.unread.bytes()
     }
 
     pub(super) async fn channel(&self) -> Channel {

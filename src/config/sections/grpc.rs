@@ -68,8 +68,22 @@ pub struct GrpcSection {
     pub keepalive_timeout: Duration,
     /// Calls of one connection at once.
     pub streams_max: u32,
-    /// Open connections; more wait.
+    /// Open connections. When there are so many, a new one takes the place of the oldest over which no valid credential has
+    /// come; where there is none, it is closed.
     pub connections_max: usize,
+    /// Open connections from one address; one more is closed.
+    pub connections_per_address_max: usize,
+    /// Connections that have not sent a whole HTTP/2 preface or TLS hello yet; one more is closed.
+    pub handshakes_max: usize,
+    /// Such connections from one address; one more is closed.
+    pub handshakes_per_address_max: usize,
+    /// Bytes of answers that one connection has not read yet. A call whose answer may be large (pages, batches) waits until 2
+    /// MiB are free.
+    #[serde(with = "Size")]
+    pub unread_bytes_per_connection_max: usize,
+    /// The same of all connections together.
+    #[serde(with = "Size")]
+    pub unread_bytes_max: usize,
     /// The largest header list of one request.
     #[serde(with = "Size")]
     pub header_bytes_max: usize,
@@ -116,6 +130,11 @@ impl Default for GrpcSection {
             keepalive_timeout: config.keepalive_timeout,
             streams_max: config.streams_max,
             connections_max: config.connections_max,
+            connections_per_address_max: config.connections_per_address_max,
+            handshakes_max: config.handshakes_max,
+            handshakes_per_address_max: config.handshakes_per_address_max,
+            unread_bytes_per_connection_max: config.unread_bytes_per_connection_max,
+            unread_bytes_max: config.unread_bytes_max,
             header_bytes_max: config.header_bytes_max as usize,
             in_flight_max: config.in_flight_max,
             publish_rate: config.publish_rate,
@@ -139,6 +158,11 @@ impl GrpcSection {
             keepalive_timeout: self.keepalive_timeout,
             streams_max: self.streams_max,
             connections_max: self.connections_max,
+            connections_per_address_max: self.connections_per_address_max,
+            handshakes_max: self.handshakes_max,
+            handshakes_per_address_max: self.handshakes_per_address_max,
+            unread_bytes_per_connection_max: self.unread_bytes_per_connection_max,
+            unread_bytes_max: self.unread_bytes_max,
             header_bytes_max: u32::try_from(self.header_bytes_max).unwrap_or(u32::MAX),
             in_flight_max: self.in_flight_max,
             publish_rate: self.publish_rate,

@@ -1,0 +1,88 @@
+//! One accepted connection, as the calls that come over it see it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::pki_types::CertificateDer;
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use super::places::{Full, Place, Places};
+
+/// One accepted connection.
+#[derive(Debug)]
+pub(in crate::api) struct Connection {
+    /// What its peer has shown, its own certificate first; verified by the handshake.
+    certificates: Option<Arc<[CertificateDer<'static>]>>,
+    /// The bytes of its answers that may be unread.
+    unread: Arc<Semaphore>,
+    is_proven: AtomicBool,
+    place: Mutex<Option<Place>>,
+    end: CancellationToken,
+}
+
+impl Connection {
+    pub(super) fn new(
+        place: Place,
+        certificates: Option<Arc<[CertificateDer<'static>]>>,
+        unread_bytes_max: usize,
+    ) -> Self {
+        Self {
+            certificates,
+            unread: Arc::new(Semaphore::new(unread_bytes_max)),
+            is_proven: AtomicBool::new(false),
+            place: Mutex::new(Some(place)),
+            end: CancellationToken::new(),
+        }
+    }
+
+    /// Counts the connection among those that are open.
+    pub(super) fn open(self: &Arc<Self>, places: &Arc<Places>) -> Result<(), Full> {
+        let beginning = self.lock().take();
+        let Some(beginning) = beginning else {
+            return Ok(());
+        };
+        let place = places.open(self, beginning)?;
+        *self.lock() = Some(place);
+        Ok(())
+    }
+
+    /// The certificates that the peer has shown.
+    pub(in crate::api) fn certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.certificates.as_deref()
+    }
+
+    /// The bytes of its answers that may be unread.
+    pub(in crate::api) const fn unread(&self) -> &Arc<Semaphore> {
+        &self.unread
+    }
+
+    /// Notes that a valid credential has come over it.
+    pub(in crate::api) fn prove(&self) {
+        // Looked at first: all calls of a connection would else write to one cache line.
+        if !self.is_proven() {
+            self.is_proven.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_proven.load(Ordering::Relaxed)
+    }
+
+    /// Ends the connection, whatever is under way, and gives its place back.
+    pub(in crate::api) fn end(&self) {
+        self.end.cancel();
+        // Dropped after the lock: giving a place back takes another one.
+        let place = self.lock().take();
+        drop(place);
+    }
+
+    /// Returns when the connection is to be ended.
+    pub(super) fn ended(&self) -> WaitForCancellationFuture<'_> {
+        self.end.cancelled()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Place>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,172 @@
+//! How many connections the listener has, beginning and open, in all and per address.
+//!
+//! A connection begins when it is accepted and is open once its first bytes have come, TLS included. The two are counted
+//! apart: connections that stay silent take no place from those that speak.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::connection::Connection;
+use crate::api::config::Config;
+
+/// Counts the connections of one listener.
+#[derive(Debug)]
+pub(super) struct Places {
+    beginning: Bounds,
+    open: Bounds,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    max: usize,
+    per_address_max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    beginning: Taken,
+    open: Taken,
+    /// Open connections over which no valid credential has come, the oldest first; some may have ended or shown one since.
+    unproven: VecDeque<Weak<Connection>>,
+}
+
+/// The places that are taken in one of the two stages.
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// A connection's place, given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+    is_open: bool,
+}
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// The address has as many connections as it may have.
+    Address,
+    /// The listener has as many as it may have.
+    Listener,
+}
+
+impl Places {
+    pub(super) fn new(config: &Config) -> Arc<Self> {
+        Arc::new(Self {
+            beginning: Bounds {
+                max: config.handshakes_max,
+                per_address_max: config.handshakes_per_address_max,
+            },
+            open: Bounds {
+                max: config.connections_max,
+                per_address_max: config.connections_per_address_max,
+            },
+            counts: Mutex::default(),
+        })
+    }
+
+    /// Takes a place for a connection that begins.
+    pub(super) fn begin(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
+        let address = address.to_canonical();
+        self.lock().beginning.take(address, self.beginning)?;
+        Ok(Place {
+            places: Arc::clone(self),
+            address,
+            is_open: false,
+        })
+    }
+
+    /// Moves a connection from those that begin to those that are open. While the listener is full, the oldest connection
+    /// without a valid credential makes way: callers come first.
+    pub(super) fn open(self: &Arc<Self>, connection: &Arc<Connection>, beginning: Place) -> Result<Place, Full> {
+        let address = beginning.address;
+        drop(beginning);
+        loop {
+            let mut counts = self.lock();
+            match counts.open.take(address, self.open) {
+                Ok(()) => {
+                    counts.enlist(connection, self.open.max);
+                    return Ok(Place {
+                        places: Arc::clone(self),
+                        address,
+                        is_open: true,
+                    });
+                }
+                Err(Full::Address) => return Err(Full::Address),
+                Err(Full::Listener) => {
+                    let oldest = counts.oldest_unproven().ok_or(Full::Listener)?;
+                    // Its place is counted out under the same lock.
+                    drop(counts);
+                    oldest.end();
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counts {
+    fn enlist(&mut self, connection: &Arc<Connection>, max: usize) {
+        // Those that ended or showed a credential are swept out before the list outgrows the connections.
+        if self.unproven.len() >= 2 * max.max(32) {
+            self.unproven
+                .retain(|other| other.upgrade().is_some_and(|other| !other.is_proven()));
+        }
+        self.unproven.push_back(Arc::downgrade(connection));
+    }
+
+    fn oldest_unproven(&mut self) -> Option<Arc<Connection>> {
+        while let Some(oldest) = self.unproven.pop_front() {
+            if let Some(oldest) = oldest.upgrade().filter(|oldest| !oldest.is_proven()) {
+                return Some(oldest);
+            }
+        }
+        None
+    }
+}
+
+impl Taken {
+    fn take(&mut self, address: IpAddr, bounds: Bounds) -> Result<(), Full> {
+        let own = self.by_address.get(&address).copied().unwrap_or_default();
+        if own >= bounds.per_address_max {
+            return Err(Full::Address);
+        }
+        if self.all >= bounds.max {
+            return Err(Full::Listener);
+        }
+        self.all += 1;
+        self.by_address.insert(address, own + 1);
+        Ok(())
+    }
+
+    fn give_back(&mut self, address: IpAddr) {
+        self.all = self.all.saturating_sub(1);
+        if let Some(own) = self.by_address.get_mut(&address) {
+            *own -= 1;
+            if *own == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.places.lock();
+        let taken = if self.is_open {
+            &mut counts.open
+        } else {
+            &mut counts.beginning
+        };
+        taken.give_back(self.address);
+    }
+}
