@@ -96,7 +96,7 @@ impl Config {
         config.unless(problems)
     }
 
-    /// What could be read, and everything that is wrong with it or could not be read.
+    /// Returns the settings as far as they can be read, and all problems of reading and of values.
     fn read(sources: &Sources) -> Result<(Self, Vec<Problem>), ConfigError> {
         let (mut config, mut problems) = extract::extract(&sources.merged()?)?;
         if config.node.id.is_empty() {
@@ -158,7 +158,7 @@ impl Config {
         })
     }
 
-    /// What can be read and would not work.
+    /// Problems of settings that can be read and would not work.
     fn unusable(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         problems.extend(self.wrong_issuers());

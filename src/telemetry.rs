@@ -38,7 +38,7 @@ const FOREIGN_LEVEL_MAX: Level = Level::INFO;
 /// How long the spans of the last moments may take to reach the collector when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the last log lines may take to be written when the process ends.
+/// The most time for the last log lines to be written when the process ends.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why telemetry cannot start.
@@ -109,7 +109,7 @@ impl Drop for Telemetry {
 }
 
 /// Has panics logged like everything else. The hook of the standard library writes to standard error by itself, and so
-/// blocks the thread that panics when nobody reads there.
+/// blocks the thread that panics when that is a full pipe.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();

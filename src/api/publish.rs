@@ -128,10 +128,7 @@ impl Shared {
     fn report_absent(&self, tenant: &Tenant) {
         let tenants = self.context.tenants.as_ref();
         if tenants.is_some_and(|tenants| tenants.reports_absent(tenant.as_str())) {
-            tracing::warn!(
-                tenant = tenant.as_str(),
-                "nobody of the published tenant is connected here"
-            );
+            tracing::warn!(tenant = tenant.as_str(), "publish to a tenant without connections");
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::config::ConfigError;
 
-/// How long the last line may take to be written.
+/// The most time for the last line to be written.
 const WRITE_MAX: Duration = Duration::from_secs(1);
 
 /// Why a command did not do what it was asked. The numbers are documented in `roomcast --help`.
@@ -30,7 +30,7 @@ impl Failure {
     pub(super) fn report(&self) -> ExitCode {
         let text = self.to_string();
         if !text.is_empty() {
-            // A process that has to end does so although nobody reads; the exit code says the same.
+            // A full pipe must not hold up the end; the exit code says the same.
             let (sender, written) = sync_channel(1);
             thread::spawn(move || {
                 let _ = writeln!(std::io::stderr(), "roomcast: {text}");

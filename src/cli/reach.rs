@@ -25,7 +25,7 @@ impl Port {
         }
     }
 
-    /// What the wrong address may be.
+    /// The likely mistake.
     const fn advice(self) -> &'static str {
         match self {
             Self::Grpc => "--url needs the port for backends (grpc.listen, usually 50051), not the one for clients",
@@ -60,10 +60,10 @@ pub(super) struct Unreached<'a> {
     pub(super) cause: Cause,
 }
 
-/// What was in the way.
+/// The obstacle.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// Nobody listens there.
+    /// Nothing listens there.
     Refused,
     /// The name has no address.
     NoSuchHost,
@@ -119,7 +119,7 @@ impl fmt::Display for Unreached<'_> {
         let Self { url, port, cause } = self;
         let [plain, encrypted] = port.schemes();
         match cause {
-            Cause::Refused => write!(f, "nobody listens at {url} (connection refused); {}", port.advice()),
+            Cause::Refused => write!(f, "nothing listens at {url} (connection refused); {}", port.advice()),
             Cause::NoSuchHost => write!(f, "the host of {url} is not known"),
             Cause::Silent(time) => write!(f, "{url} did not answer within {}", humantime::format_duration(*time)),
             Cause::System(text) => write!(f, "cannot connect to {url}: {text}"),

@@ -91,8 +91,8 @@ pub(super) enum Hangup {
     End,
 }
 
-/// The signals that would kill a process that does not listen for them. Listened for before anybody can know that the
-/// gateway runs. SIGQUIT is left alone: it is there to end a process at once, with a core dump. The Rust runtime ignores
+/// The signals that would kill a process that does not listen for them. Listened for before the gateway can be
+/// known to run. SIGQUIT is left alone: it is there to end a process at once, with a core dump. The Rust runtime ignores
 /// SIGPIPE.
 pub(super) struct Signals {
     terminate: Signal,
@@ -139,7 +139,7 @@ impl Signals {
     }
 }
 
-/// Whether this process was started with SIGHUP ignored, as Linux tells it; elsewhere it is not known.
+/// Returns true when this process was started with SIGHUP ignored, where Linux reports it.
 fn hangup_is_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::Config;
 use super::problem::{ConfigError, Problem};
 
-/// More replacements than anybody makes mistakes.
+/// Bounds the loop; far more than a file has mistakes.
 const REPLACEMENTS_MAX: usize = 1_000;
 
 /// The settings as far as they can be read, and what is wrong with the rest.
@@ -41,7 +41,7 @@ struct Reader<'f> {
     defaults: Value,
     root: Value,
     problems: Vec<Problem>,
-    /// How often each key has been replaced.
+    /// Replacements so far, by key.
     attempts: HashMap<Vec<String>, usize>,
 }
 

@@ -84,7 +84,7 @@ impl Problem {
         }
     }
 
-    /// Whether this key is the problem's own, one inside it or one around it: its own state is unknown then.
+    /// Returns true for the problem's own key, those inside it and those around it: their state is unknown.
     pub(super) fn covers(&self, key: &str) -> bool {
         let inside = |inner: &str, outer: &str| {
             let rest = inner.strip_prefix(outer);
@@ -167,7 +167,7 @@ impl From<figment::Error> for ConfigError {
     }
 }
 
-/// What a reader expects, in the words of a TOML file.
+/// The expected value, in the words of a TOML file.
 fn wanted(expected: &str) -> &str {
     match expected {
         "u8" => "a whole number from 0 to 255",

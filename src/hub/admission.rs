@@ -66,7 +66,7 @@ pub struct Admission {
     tenants: Option<Tenants>,
 }
 
-/// Connections by tenant, for `dev` alone: its log says when a publish names a tenant of which nobody is connected. Nodes
+/// Connections by tenant, for `dev` alone: its log reports publishes to tenants without connections. Nodes
 /// of one process share it.
 #[derive(Debug, Clone, Default)]
 pub struct Tenants(Arc<Mutex<TenantCounts>>);
@@ -82,7 +82,7 @@ struct TenantCounts {
 const REPORTED_MAX: usize = 100;
 
 impl Tenants {
-    /// Returns true when nobody of this tenant is connected, once until somebody is.
+    /// Returns true when this tenant has no connections, once until it has some.
     #[must_use]
     pub fn reports_absent(&self, tenant: &str) -> bool {
         let mut counts = self.lock();

@@ -37,7 +37,7 @@ struct Queue {
     lines: Vec<u8>,
     /// Lines that found no room since the queue was last taken.
     dropped: u64,
-    /// Whether the thread is writing what it took.
+    /// Set while the thread writes lines that it took.
     writing: bool,
 }
 
@@ -188,7 +188,7 @@ mod tests {
         let (sender, reader) = sync_channel(0);
         let log = LogWriter::start(Pipe(sender), json).unwrap();
         log.append(b"first\n");
-        assert!(!log.flush(Duration::from_millis(1)), "nobody has read it");
+        assert!(!log.flush(Duration::from_millis(1)), "it has not been read");
         (log, reader)
     }
 

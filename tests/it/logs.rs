@@ -17,7 +17,7 @@ use crate::dev::Dev;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A pipe that is full because nobody reads it.
+/// A pipe that is full, because it is not read.
 fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, writer) = pipe().unwrap();
     let filler = Sender::from_owned_fd(writer.try_clone().unwrap().into()).unwrap();
@@ -103,7 +103,7 @@ const TALKATIVE: [&str; 4] = [
 ];
 
 #[tokio::test]
-async fn a_log_reader_that_stops_holds_up_nothing_and_learns_what_it_missed() {
+async fn a_stuck_log_reader_holds_up_nothing_and_sees_the_loss() {
     let (mut reader, writer) = full_pipe();
     let dev = Dev::start_logging_to(writer, &TALKATIVE);
     use_it(&dev).await;
@@ -122,7 +122,7 @@ async fn a_log_reader_that_stops_holds_up_nothing_and_learns_what_it_missed() {
 }
 
 #[tokio::test]
-async fn a_gateway_whose_log_nobody_reads_ends_when_asked() {
+async fn an_unread_log_does_not_delay_the_end() {
     let (reader, writer) = full_pipe();
     let dev = Dev::start_logging_to(writer, &TALKATIVE);
     publish(&dev, "1").await;
@@ -131,7 +131,7 @@ async fn a_gateway_whose_log_nobody_reads_ends_when_asked() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_cannot_start_ends_although_nobody_reads_why() {
+async fn a_failed_start_ends_with_its_error_unread() {
     let (_reader, writer) = full_pipe();
     let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
         .args([
@@ -148,7 +148,7 @@ async fn a_gateway_that_cannot_start_ends_although_nobody_reads_why() {
 }
 
 #[tokio::test]
-async fn dev_serves_although_nobody_reads_where() {
+async fn dev_serves_with_its_output_unread() {
     let (_reader, writer) = full_pipe();
     let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
         .args(["dev", "--port", "0", "--grpc-port", "0"])
@@ -174,7 +174,7 @@ async fn dev_serves_although_nobody_reads_where() {
 }
 
 #[tokio::test]
-async fn a_log_reader_that_is_gone_is_done_without() {
+async fn a_log_without_a_reader_does_no_harm() {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
     let dev = Dev::start_logging_to(writer, &TALKATIVE);

@@ -93,7 +93,7 @@ impl fmt::Display for Operand<'_> {
     }
 }
 
-/// What helps where a number was compared with a text of the same digits: room variables are texts, claims often numbers.
+/// A hint for a number compared with a text of the same digits: room variables are texts, claims often numbers.
 fn hint(call: &CallExpr, left: &Operand<'_>, right: &Operand<'_>) -> Option<String> {
     let (found, sought) = (left.value.as_ref().ok()?, right.value.as_ref().ok()?);
     let (number, text) = match (&*call.func_name, sought) {

@@ -1,4 +1,4 @@
-//! What the documents have a newcomer paste works against `roomcast dev`, and reaches somebody.
+//! The commands of the documents work against `roomcast dev` as they stand, and reach a member.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -38,10 +38,10 @@ fn shell(dev: &Dev, script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Nobody was addressed who is not there.
+/// No event was published to a tenant without connections.
 fn expect_no_warning(dev: Dev) {
     let log = dev.into_log();
-    assert!(!log.contains("nobody of the published tenant"), "{log}");
+    assert!(!log.contains("publish to a tenant without connections"), "{log}");
 }
 
 #[test]
@@ -118,7 +118,7 @@ async fn the_commands_of_the_readme_connect_a_client_and_join() {
 }
 
 #[test]
-fn a_publish_to_a_tenant_of_which_nobody_is_connected_is_warned_of_once() {
+fn a_publish_to_an_absent_tenant_is_warned_of_once() {
     let dev = Dev::start_with(&["--nodes", "2"]);
     let tail = Tail::start_at(&dev, "/nodes/1/url", &["lobby"]);
     tail.expect("joined");
@@ -131,7 +131,7 @@ fn a_publish_to_a_tenant_of_which_nobody_is_connected_is_warned_of_once() {
     let log = dev.into_log();
     let warnings: Vec<_> = log
         .lines()
-        .filter(|line| line.contains("nobody of the published tenant"))
+        .filter(|line| line.contains("publish to a tenant without connections"))
         .collect();
     assert!(warnings.len() == 1 && warnings[0].contains("acme"), "{log}");
 }
@@ -180,7 +180,7 @@ impl Drop for Terminal {
 }
 
 #[test]
-fn what_dev_prints_can_be_pasted() {
+fn lines_printed_by_dev_can_be_pasted() {
     let dev = Terminal::start();
     let shell = |script: &str| {
         let mut command = Command::new("bash");

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{roomcast, success};
 use crate::tools::root;
 
-/// Whether the answer is a yes, and its text.
+/// The answer, and its text.
 fn explain(folder: &Path, when: &str, claims: &str) -> (bool, String) {
     let path = folder.join("roomcast.toml");
     let rule = "[[policy.rules]]\nname = 'members'\nroom = 'project:{project}'\nallow = ['join']\n";

@@ -37,8 +37,8 @@ fn expect((code, said): (i32, String), expected_code: i32, expected: &[&str]) {
 }
 
 #[test]
-fn a_port_where_nobody_listens_is_named() {
-    // Port 1 is reserved (tcpmux) and nobody listens there.
+fn a_port_without_a_listener_is_named() {
+    // Port 1 is reserved (tcpmux) and has no listener.
     let refused = "(connection refused)";
     expect(
         publish("http://127.0.0.1:1"),
@@ -87,7 +87,7 @@ fn a_port_without_tls_is_told_from_one_with() {
 
 #[test]
 fn a_gateway_that_is_silent_is_said_to_be() {
-    // Connections wait there, and nobody takes them.
+    // Connections wait there, and are not taken.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let said = publish(&format!("http://{address}"));
