@@ -171,36 +171,61 @@ impl Timestamp {
     }
 }
 
-/// Makes a repeated publish harmless: within the bus's window the same key for the same room is stored once.
+/// Makes a repeated publish harmless: within the bus's window the same key of the same publisher for the same room is
+/// stored once. Each user's keys are a space of their own, apart from the one of the backends: a client that guesses a
+/// key must not be able to take it from a backend or from another user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(Box<str>);
 
-/// The key is empty, longer than [`IdempotencyKey::BYTES_MAX`] or holds a control character.
+/// The key is empty, longer than [`IdempotencyKey::CHARACTERS_MAX`] or holds a control character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an idempotency key has 1 to 64 bytes and no control characters")]
+#[error("an idempotency key has 1 to 64 characters and no control characters")]
 pub struct IdempotencyKeyError;
 
 impl IdempotencyKey {
-    /// The longest key, in bytes.
-    pub const BYTES_MAX: usize = 64;
+    /// The longest key, in characters.
+    pub const CHARACTERS_MAX: usize = 64;
 
-    /// Parses a key.
+    /// Ends the publisher in a scoped key. A control character, so it is in no user id and in no key.
+    const SEPARATOR: char = '\0';
+
+    /// Parses a key that a backend gave.
     ///
     /// # Errors
     /// [`IdempotencyKeyError`].
-    pub fn parse(text: &str) -> Result<Self, IdempotencyKeyError> {
-        let valid = (1..=Self::BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
+    pub fn of_backend(text: &str) -> Result<Self, IdempotencyKeyError> {
+        // No user has the empty id.
+        Self::scoped_to("", text)
+    }
+
+    /// Parses a key that a user's client gave.
+    ///
+    /// # Errors
+    /// [`IdempotencyKeyError`].
+    pub fn of_user(user: &UserId, text: &str) -> Result<Self, IdempotencyKeyError> {
+        Self::scoped_to(user.as_str(), text)
+    }
+
+    fn scoped_to(publisher: &str, text: &str) -> Result<Self, IdempotencyKeyError> {
+        let valid =
+            !text.is_empty() && text.chars().nth(Self::CHARACTERS_MAX).is_none() && !text.chars().any(char::is_control);
         if valid {
-            Ok(Self(text.into()))
+            Ok(Self(format!("{publisher}{}{text}", Self::SEPARATOR).into()))
         } else {
             Err(IdempotencyKeyError)
         }
     }
 
+    /// The key together with its publisher, which identifies it within a room.
+    #[must_use]
+    pub fn scoped(&self) -> &str {
+        &self.0
+    }
+
     /// The key as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.split_once(Self::SEPARATOR).map_or("", |(_, key)| key)
     }
 }
 
@@ -347,10 +372,25 @@ mod tests {
 
     #[test]
     fn idempotency_keys_are_bounded() {
-        assert!(IdempotencyKey::parse("").is_err());
-        assert!(IdempotencyKey::parse(&"k".repeat(65)).is_err());
-        assert!(IdempotencyKey::parse("a\nb").is_err());
-        assert!(IdempotencyKey::parse(&"k".repeat(64)).is_ok());
+        for refused in ["", "a\nb", "a\0b", &"k".repeat(65), &"\u{e9}".repeat(65)] {
+            assert!(IdempotencyKey::of_backend(refused).is_err(), "{refused:?}");
+        }
+        for accepted in ["k", &"k".repeat(64), &"\u{1f980}".repeat(64)] {
+            assert_eq!(IdempotencyKey::of_backend(accepted).unwrap().as_str(), accepted);
+        }
+    }
+
+    #[test]
+    fn the_same_key_of_two_publishers_is_two_keys() {
+        let (ada, ben) = (UserId::parse("ada").unwrap(), UserId::parse("ben").unwrap());
+        let keys = [
+            IdempotencyKey::of_backend("1").unwrap(),
+            IdempotencyKey::of_user(&ada, "1").unwrap(),
+            IdempotencyKey::of_user(&ben, "1").unwrap(),
+        ];
+        let scoped: std::collections::HashSet<_> = keys.iter().map(IdempotencyKey::scoped).collect();
+        assert_eq!(scoped.len(), 3);
+        assert!(keys.iter().all(|key| key.as_str() == "1"));
     }
 
     #[test]

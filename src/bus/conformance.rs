@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::history::HistoryLimits;
 use super::{Bus, Delivery, Parcel, PublishError, Published, ReadBounds, Subscriber};
 use crate::event::{Envelope, Event, EventId, EventName, Except, IdempotencyKey, Payload, Publish, Retention};
+use crate::identity::UserId;
 use crate::position::{Offset, Position};
 use crate::room::{Room, Tenant};
 
@@ -40,6 +41,7 @@ macro_rules! conformance_suite {
             a_repeated_key_stores_and_delivers_once,
             a_key_with_another_event_is_refused,
             a_key_is_scoped_to_its_room,
+            a_key_is_scoped_to_its_publisher,
             the_expected_version_is_the_head,
             a_room_without_events_is_expected_at_zero_or_at_its_told_head,
             a_conflict_names_a_position_that_works,
@@ -129,7 +131,15 @@ impl Draft {
     }
 
     pub(crate) fn key(mut self, key: &str) -> Self {
-        self.0.key = Some(IdempotencyKey::parse(key).unwrap());
+        self.0.key = Some(IdempotencyKey::of_backend(key).unwrap());
+        self
+    }
+
+    /// As a client of this user publishes it.
+    pub(crate) fn key_of(mut self, user: &str, key: &str) -> Self {
+        let user = UserId::parse(user).unwrap();
+        self.0.key = Some(IdempotencyKey::of_user(&user, key).unwrap());
+        self.0.actor = Some(user);
         self
     }
 

@@ -14,7 +14,7 @@ use crate::bus::PublishError;
 use crate::error::ErrorCode;
 use crate::event::{EventId, Except, IdempotencyKey, Payload, Publish, Retention};
 use crate::hub::local::Key;
-use crate::identity::{ConnectionId, Identity};
+use crate::identity::{ConnectionId, Identity, UserId};
 use crate::policy::{Action, Permit, Question};
 use crate::room::Room;
 
@@ -42,7 +42,7 @@ impl<L: Link> Sessions<L> {
             payload: wanted.payload,
             actor: Some(identity.user.clone()),
             except: Except::NOBODY,
-            key: idempotency_key(&wanted.idempotency)?,
+            key: idempotency_key(&identity.user, &wanted.idempotency)?,
             expected: None,
         };
         let Some(ticket) = self.begin(key) else { return Ok(()) };
@@ -108,13 +108,13 @@ impl<L: Link> Sessions<L> {
     }
 }
 
-fn idempotency_key(text: &str) -> Result<Option<IdempotencyKey>, Refusal> {
+fn idempotency_key(user: &UserId, text: &str) -> Result<Option<IdempotencyKey>, Refusal> {
     if text.is_empty() {
         return Ok(None);
     }
     let refusal =
         |error: crate::event::IdempotencyKeyError| Refusal::new(ErrorCode::InvalidArgument, error.to_string());
-    IdempotencyKey::parse(text).map(Some).map_err(refusal)
+    IdempotencyKey::of_user(user, text).map(Some).map_err(refusal)
 }
 
 /// Asks the backend about a room, or about none where it is nameless.

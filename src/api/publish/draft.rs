@@ -226,7 +226,7 @@ fn key(text: &str) -> Result<Option<IdempotencyKey>, Refusal> {
     if text.is_empty() {
         return Ok(None);
     }
-    let key = IdempotencyKey::parse(text);
+    let key = IdempotencyKey::of_backend(text);
     key.map(Some)
         .map_err(|error| Refusal::invalid(Invalid::IdempotencyKey, "idempotency_key", error))
 }

@@ -137,7 +137,7 @@ fn event(name: &str) -> ClientEvent {
         name: EventName::parse(name).unwrap(),
         payload: json_payload(r#"{"n": 1.50}"#),
         retention: Retention::Reliable,
-        key: Some(IdempotencyKey::parse("k-1").unwrap()),
+        key: Some(IdempotencyKey::of_backend("k-1").unwrap()),
     }
 }
 

@@ -131,6 +131,30 @@ pub(crate) async fn a_key_is_scoped_to_its_room(start: impl Start) {
     assert_ne!(first, second);
 }
 
+pub(crate) async fn a_key_is_scoped_to_its_publisher(start: impl Start) {
+    let bus = start(HistoryLimits::default()).await;
+    let room = room("r");
+    // A client takes the key before the backend does, with another event and with the same one.
+    let by_ada = event(&room, "guessed").key_of("ada", "order-17").stored(&*bus).await;
+    let by_ben = event(&room, "paid").key_of("ben", "order-17").stored(&*bus).await;
+    let by_backend = event(&room, "paid").key("order-17").stored(&*bus).await;
+    // On behalf of a user a backend is still the backend.
+    let mut on_behalf = event(&room, "paid").key("order-18");
+    on_behalf.0.actor = Some(UserId::parse("ada").unwrap());
+    let on_behalf = on_behalf.stored(&*bus).await;
+    let other = event(&room, "1").key_of("ada", "order-18").stored(&*bus).await;
+    let all = std::collections::HashSet::from([by_ada, by_ben, by_backend, on_behalf, other]);
+    assert_eq!(all.len(), 5);
+    let again = event(&room, "guessed")
+        .key_of("ada", "order-17")
+        .send(&*bus)
+        .await
+        .unwrap();
+    assert_eq!((again.position, again.duplicate), (Some(by_ada), true));
+    let reused = event(&room, "another").key_of("ada", "order-17").send(&*bus).await;
+    assert_eq!(reused, Err(PublishError::KeyReused));
+}
+
 pub(crate) async fn the_expected_version_is_the_head(start: impl Start) {
     let bus = start(HistoryLimits::default()).await;
     let room = room("r");

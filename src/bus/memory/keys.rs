@@ -21,9 +21,9 @@ pub(super) struct KeyUse {
 }
 
 impl Fingerprints {
-    /// Reads a publish; `None` when it has no key. The key's scope is the room, and so the tenant.
+    /// Reads a publish; `None` when it has no key. The key's scope is its publisher and the room, and so the tenant.
     pub(super) fn read(&self, publish: &Publish) -> Option<KeyUse> {
-        let key = publish.key.as_ref().map(IdempotencyKey::as_str)?;
+        let key = publish.key.as_ref().map(IdempotencyKey::scoped)?;
         let payload = match &publish.payload {
             Payload::Json(json) => (0u8, &json.bytes()[..]),
             Payload::Binary(bytes) => (1, &bytes[..]),

@@ -153,11 +153,11 @@ fn fingerprint(publish: &Publish) -> u64 {
     u64::from_be_bytes(*first).max(1)
 }
 
-/// Under which identifier the stream recognizes a repetition: of the key in its room, or of this one publish. The window
+/// Under which identifier the stream recognizes a repetition: of the publisher's key in its room, or of this one publish. The window
 /// is the stream's, so the room is part of it; hashed, so that every key has one size and nothing in it is special.
 pub(super) fn message_id(publish: &Publish) -> String {
     match &publish.key {
-        Some(key) => URL_SAFE_NO_PAD.encode(&hash(&[publish.room.key(), b"\0", key.as_str().as_bytes()])[..24]),
+        Some(key) => URL_SAFE_NO_PAD.encode(&hash(&[publish.room.key(), b"\0", key.scoped().as_bytes()])[..24]),
         None => URL_SAFE_NO_PAD.encode(rand::random::<u128>().to_be_bytes()),
     }
 }

@@ -10,6 +10,8 @@ use crate::support::{Encoding, Node, ToRoom as _, draft, over_encodings, reason,
 over_encodings! {
     a_repeated_key_publishes_once_and_answers_the_first_position,
     a_client_that_repeats_its_key_publishes_once,
+    a_key_belongs_to_its_publisher,
+    a_key_has_64_characters_whatever_they_are,
 }
 
 async fn a_repeated_key_publishes_once_and_answers_the_first_position(encoding: Encoding) {
@@ -127,4 +129,64 @@ fn version_conflict(status: &tonic::Status) -> v1::VersionConflict {
         .iter()
         .find(|any| any.type_url.ends_with("VersionConflict"));
     v1::VersionConflict::decode(detail.expect("the current version is told").value.as_slice()).unwrap()
+}
+
+fn with_key(event: &str, n: u32, key: &str) -> Publish {
+    Publish {
+        idempotency_key: key.to_owned(),
+        ..Publish::to("r", event, json!(n))
+    }
+}
+
+async fn a_key_belongs_to_its_publisher(encoding: Encoding) {
+    let node = Node::start(encoding).await;
+    let mut ada = node.connect(user("ada")).await;
+    let mut ben = node.connect(user("ben")).await;
+    ada.join("r").await;
+    // A client guesses the key that the backend is about to use, and two users count from 1.
+    let guessed = ada.try_publish(with_key("guessed", 1, "order-17-paid")).await.unwrap();
+    assert!(!guessed.duplicate);
+    let paid = v1::PublishRequest {
+        targets: vec![to_room("r")],
+        idempotency_key: "order-17-paid".to_owned(),
+        ..draft("paid", json!(17))
+    };
+    let backend = node.backend();
+    assert!(!backend.send(paid.clone()).await.unwrap().results[0].duplicate);
+    for (client, n) in [(&mut ada, 1), (&mut ben, 2)] {
+        assert!(!client.try_publish(with_key("said", n, "1")).await.unwrap().duplicate);
+    }
+    // Each repeats what it said, from another connection as well.
+    assert!(backend.send(paid).await.unwrap().results[0].duplicate);
+    let mut laptop = node.connect(user("ben")).await;
+    for client in [&mut ben, &mut laptop] {
+        assert!(client.try_publish(with_key("said", 2, "1")).await.unwrap().duplicate);
+    }
+    backend.publish("r", "end", json!({})).await;
+    for name in ["guessed", "paid", "said", "said"] {
+        ada.expect_event("r", name).await;
+    }
+    ada.expect_nothing_before("end").await;
+    node.finish().await;
+}
+
+async fn a_key_has_64_characters_whatever_they_are(encoding: Encoding) {
+    let node = Node::start(encoding).await;
+    let mut ada = node.connect(user("ada")).await;
+    let backend = node.backend();
+    for character in ["k", "\u{e9}", "\u{1f980}"] {
+        for (length, is_accepted) in [(64, true), (65, false)] {
+            let key = character.repeat(length);
+            let sent = ada.try_publish(with_key("e", 1, &key)).await;
+            assert_eq!(sent.is_ok(), is_accepted, "{length} x {character}: {sent:?}");
+            let request = v1::PublishRequest {
+                targets: vec![to_room("r")],
+                idempotency_key: key,
+                ..draft("e", json!(1))
+            };
+            let sent = backend.send(request).await;
+            assert_eq!(sent.is_ok(), is_accepted, "{length} x {character}: {sent:?}");
+        }
+    }
+    node.finish().await;
 }
