@@ -27,6 +27,8 @@ pub enum ErrorCode {
     NotJoined,
     /// The connection is in as many rooms as it may be.
     RoomLimit,
+    /// The user has as many connections as it may have.
+    ConnectionLimit,
     /// Too often; try again later.
     RateLimited,
     /// The presence state is larger than its bound.
@@ -53,7 +55,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code, in the order of the documentation.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Malformed,
         Self::Unauthenticated,
         Self::TokenExpired,
@@ -65,6 +67,7 @@ impl ErrorCode {
         Self::PayloadTooLarge,
         Self::NotJoined,
         Self::RoomLimit,
+        Self::ConnectionLimit,
         Self::RateLimited,
         Self::PresenceTooLarge,
         Self::VersionConflict,
@@ -77,6 +80,15 @@ impl ErrorCode {
         Self::Unsupported,
         Self::Internal,
     ];
+
+    /// Whether the same may work later, without anything else being different.
+    #[must_use]
+    pub const fn may_repeat(self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited | Self::Unavailable | Self::Timeout | Self::UnknownOutcome
+        )
+    }
 
     /// The machine-readable name, the same on every wire.
     #[must_use]
@@ -93,6 +105,7 @@ impl ErrorCode {
             Self::PayloadTooLarge => "payload_too_large",
             Self::NotJoined => "not_joined",
             Self::RoomLimit => "room_limit",
+            Self::ConnectionLimit => "connection_limit",
             Self::RateLimited => "rate_limited",
             Self::PresenceTooLarge => "presence_too_large",
             Self::VersionConflict => "version_conflict",
@@ -144,13 +157,15 @@ pub enum CloseReason {
     TokenExpired,
     /// A backend ended the session for good.
     Kicked,
-    /// The user or address has as many connections as it may have.
+    /// The user has as many connections as it may have.
     ConnectionLimit,
+    /// The policy does not let this user connect.
+    Forbidden,
 }
 
 impl CloseReason {
     /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ClientLeft,
         Self::ProtocolError,
         Self::UnsupportedData,
@@ -168,6 +183,7 @@ impl CloseReason {
         Self::TokenExpired,
         Self::Kicked,
         Self::ConnectionLimit,
+        Self::Forbidden,
     ];
 
     /// The WebSocket close code.
@@ -191,6 +207,7 @@ impl CloseReason {
             Self::TokenExpired => 4502,
             Self::Kicked => 4503,
             Self::ConnectionLimit => 4504,
+            Self::Forbidden => 4505,
         }
     }
 
@@ -215,6 +232,7 @@ impl CloseReason {
             Self::TokenExpired => "token_expired",
             Self::Kicked => "kicked",
             Self::ConnectionLimit => "connection_limit",
+            Self::Forbidden => "forbidden",
         }
     }
 

@@ -68,7 +68,7 @@ impl<L: Link> Sessions<L> {
         // Who was sent away for good does not come back: others see that at once.
         let is_final = matches!(
             reason,
-            CloseReason::Kicked | CloseReason::TokenExpired | CloseReason::ConnectionLimit
+            CloseReason::Kicked | CloseReason::TokenExpired | CloseReason::ConnectionLimit | CloseReason::Forbidden
         );
         self.leave_all(ticket.key, if is_final { Departure::Left } else { Departure::Lost });
         self.end_vacated();

@@ -24,14 +24,17 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
 }
 
+/// When to try again where nothing better is known.
+const RETRY_AFTER_USUAL: Duration = Duration::from_secs(1);
+
 impl Refusal {
-    /// A refusal whose reason is the code's name.
+    /// A refusal whose reason is the code's name. One that time may mend says when to try again.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             code,
             reason: code.as_str().to_owned(),
             message: message.into(),
-            retry_after: None,
+            retry_after: code.may_repeat().then_some(RETRY_AFTER_USUAL),
         }
     }
 

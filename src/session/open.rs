@@ -84,11 +84,8 @@ impl<L: Link> Sessions<L> {
             // Not counted in, so not to be counted out.
             let session = self.session(ticket.key).expect("it was found above");
             session.phase = Phase::Authenticating;
-            self.refuse(
-                ticket.key,
-                id,
-                Refusal::new(ErrorCode::RateLimited, "too many connections of this user"),
-            );
+            let refusal = Refusal::new(ErrorCode::ConnectionLimit, "too many connections of this user");
+            self.refuse(ticket.key, id, refusal);
             self.doom(ticket.key, CloseReason::ConnectionLimit);
             return;
         }
@@ -295,7 +292,7 @@ async fn verify(services: &Services, token: &str, connection: ConnectionId) -> R
         }
         NotOpened {
             refusal: forbidden(),
-            close: CloseReason::Unauthenticated,
+            close: CloseReason::Forbidden,
         }
     };
     let mut rooms = services.policy.admit(&identity, connection).await.map_err(denied)?;

@@ -134,7 +134,7 @@ pub(super) fn forbidden() -> Refusal {
 }
 
 pub(super) fn unavailable() -> Refusal {
-    Refusal::new(ErrorCode::Unavailable, "not possible now").retry_after(std::time::Duration::from_secs(1))
+    Refusal::new(ErrorCode::Unavailable, "not possible now")
 }
 
 fn invalid_room(error: &RoomError) -> Refusal {

@@ -169,7 +169,7 @@ async fn who_does_not_meet_the_conditions_is_not_let_in(encoding: Encoding) {
     ] {
         let mut eve = node.open().await;
         assert_forbidden(eve.authenticate(&who, Vec::new()).await);
-        eve.expect_close(4501).await;
+        assert_eq!(eve.expect_close(4505).await, "forbidden");
     }
     node.connect(user("ada").claim("email_verified", true))
         .await

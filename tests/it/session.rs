@@ -338,7 +338,7 @@ async fn who_lacks_the_claim_of_a_home_room_is_not_let_in(encoding: Encoding) {
         let mut client = node.open().await;
         let refusal = client.authenticate(&eve, Vec::new()).await.unwrap_err();
         assert_eq!(refusal.code(), ErrorCode::Forbidden);
-        client.expect_close(4501).await;
+        client.expect_close(4505).await;
     }
     node.finish().await;
 }

@@ -17,7 +17,7 @@ pub(super) const fn kind(code: ErrorCode) -> Kind {
         ErrorCode::NotJoined => Kind::NotFound,
         ErrorCode::AlreadyConnected | ErrorCode::VersionConflict | ErrorCode::KeyReused => Kind::Conflict,
         ErrorCode::RateLimited => Kind::RateLimited,
-        ErrorCode::RoomLimit => Kind::LimitReached,
+        ErrorCode::RoomLimit | ErrorCode::ConnectionLimit => Kind::LimitReached,
         ErrorCode::Unavailable => Kind::Unavailable,
         ErrorCode::Timeout | ErrorCode::UnknownOutcome => Kind::UnknownOutcome,
         ErrorCode::NoBackend | ErrorCode::Unsupported => Kind::Unimplemented,
@@ -46,6 +46,7 @@ pub(super) const fn word(kind: Kind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::CloseReason;
 
     #[test]
     fn every_error_has_its_kind() {
@@ -62,6 +63,7 @@ mod tests {
         payload_too_large = invalid
         not_joined = not_found
         room_limit = limit_reached
+        connection_limit = limit_reached
         rate_limited = rate_limited
         presence_too_large = invalid
         version_conflict = conflict
@@ -74,6 +76,51 @@ mod tests {
         unsupported = unimplemented
         internal = internal
         ");
+    }
+
+    #[test]
+    fn the_documentation_has_a_row_for_every_refusal_and_every_close() {
+        let page = include_str!("../../../docs/protocol.md");
+        let rows: Vec<Vec<&str>> = page
+            .lines()
+            .filter(|line| line.starts_with('|'))
+            .map(|line| line.split('|').map(|cell| cell.trim().trim_matches('`')).collect())
+            .collect();
+        let row = |first: &str, second: &str| rows.iter().find(|row| row[1] == first && row[2] == second);
+        for code in ErrorCode::ALL {
+            let found = row(code.as_str(), word(kind(code)));
+            let found = found.unwrap_or_else(|| panic!("no row for {}", code.as_str()));
+            let says_when = found[3].contains("retryAfterMs");
+            assert_eq!(says_when, code.may_repeat(), "{} and its time to repeat", code.as_str());
+        }
+        for reason in CloseReason::ALL {
+            let found = row(&reason.code().to_string(), reason.as_str());
+            let found = found.unwrap_or_else(|| panic!("no row for {}", reason.as_str()));
+            assert_eq!(found[4] == "yes", reason.may_reconnect(), "{}", reason.as_str());
+        }
+    }
+
+    /// A refusal that ends the connection, and the close that follows it: they must not contradict.
+    #[test]
+    fn what_time_may_mend_is_closed_as_something_to_come_back_from() {
+        for (refusal, close) in [
+            (ErrorCode::Unauthenticated, CloseReason::Unauthenticated),
+            (ErrorCode::TokenExpired, CloseReason::TokenExpired),
+            (ErrorCode::Forbidden, CloseReason::Forbidden),
+            (ErrorCode::ConnectionLimit, CloseReason::ConnectionLimit),
+            (ErrorCode::AlreadyConnected, CloseReason::Misuse),
+            (ErrorCode::Malformed, CloseReason::Misuse),
+            (ErrorCode::RateLimited, CloseReason::Flooding),
+            (ErrorCode::Unavailable, CloseReason::Overloaded),
+        ] {
+            assert_eq!(
+                refusal.may_repeat(),
+                close.may_reconnect(),
+                "{} and {}",
+                refusal.as_str(),
+                close.as_str()
+            );
+        }
     }
 
     #[test]

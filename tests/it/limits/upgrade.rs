@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use roomcast::gateway::Config;
+use roomcast::proto::client_v1::ErrorCode;
 use roomcast::rate::Rate;
 use roomcast::transport::http::{ForwardedHeader, Origins};
 
@@ -176,15 +177,26 @@ async fn only_listed_origins_connect_from_a_browser() {
 
 #[tokio::test]
 async fn a_user_with_too_many_connections_gets_no_further_one() {
+    for encoding in [Encoding::Json, Encoding::Protobuf] {
+        one_connection_too_many(encoding).await;
+    }
+}
+
+async fn one_connection_too_many(encoding: Encoding) {
     let few = |config: &mut Config| config.connections.per_user_max = 3;
-    let node = Node::with(Encoding::Protobuf, few).await;
+    let node = Node::with(encoding, few).await;
     let mut own = Vec::new();
     for _ in 0..3 {
         own.push(node.connect(user("ada")).await);
     }
     let mut fourth = node.open().await;
-    fourth.authenticate(&user("ada"), Vec::new()).await.unwrap_err();
-    fourth.expect_close(4504).await;
+    let refusal = fourth.authenticate(&user("ada"), Vec::new()).await.unwrap_err();
+    // Both say that coming back does not help.
+    assert_eq!(
+        (refusal.code(), refusal.reason.as_str(), refusal.retry_after_ms),
+        (ErrorCode::LimitReached, "connection_limit", 0)
+    );
+    assert_eq!(fourth.expect_close(4504).await, "connection_limit");
     // Nobody else is hit, not even of the same name elsewhere; and one that goes makes room for another.
     node.connect(user("ben")).await.join("r").await;
     node.connect(user("ada").tenant("other")).await.join("r").await;

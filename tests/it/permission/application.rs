@@ -236,7 +236,7 @@ async fn an_authorizer_may_refuse_a_connection(encoding: Encoding) {
     node.connect(user("ada")).await.join("free").await;
     let mut eve = node.open().await;
     assert_forbidden(eve.authenticate(&user("eve"), Vec::new()).await);
-    eve.expect_close(4501).await;
+    assert_eq!(eve.expect_close(4505).await, "forbidden");
     let mut silent = node.open().await;
     let refusal = silent.authenticate(&user("silent"), Vec::new()).await.unwrap_err();
     assert_eq!(refusal.code(), ErrorCode::Unavailable);
