@@ -4,12 +4,14 @@
 //! `__proto__` keys. [`Json::parse`] scans every value once and keeps the text. It evaluates nothing: a number keeps its
 //! digits, whatever its size.
 
+mod fields;
 mod scan;
 
 use std::fmt;
 
 use bytes::Bytes;
 
+pub use self::fields::{Fields, NoObject, WrongField};
 use self::scan::Scanner;
 
 /// A JSON text that [`Json::parse`] has accepted. Cheap to clone.
