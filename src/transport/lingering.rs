@@ -3,6 +3,9 @@
 //! A close frame that is followed at once by the end of the connection may be lost: the kernel resets a connection that
 //! still has unread input. So the sending side is shut down first, and the rest of the input is read away until the peer
 //! has ended too, or for a bounded time.
+//!
+//! A peer that does not read cannot be told anything before it takes up again. It is waited for longer, with nothing held
+//! for it but the rest of the frame it has the beginning of, and the close frame.
 
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -23,8 +26,12 @@ const LINGERING_MAX: usize = 4096;
 /// Marks the tokens of ended connections.
 pub(super) const LINGERING_SERIAL: u32 = u32::MAX;
 
-/// How long an ended connection may take to go, in milliseconds.
+/// How long a peer that was told may take to go, in milliseconds.
 const LINGER_MS: u64 = 3_000;
+
+/// How long a peer that does not read may take to read the close frame, in milliseconds. Half of the places are for such
+/// peers; beyond, they get no more time than others.
+const UNREAD_MS: u64 = 30_000;
 
 /// The connections of a shard that are on their way out.
 #[derive(Debug, Default)]
@@ -48,6 +55,11 @@ impl Lingering {
         if self.ends.len() >= LINGERING_MAX {
             return;
         }
+        let patience_ms = if self.ends.len() < LINGERING_MAX / 2 {
+            UNREAD_MS
+        } else {
+            LINGER_MS
+        };
         let (mut stream, mut outbox) = link.into_parts();
         outbox.end_with(farewell, now_ms);
         let entry = self.ends.vacant_entry();
@@ -57,15 +69,15 @@ impl Lingering {
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
         if registry.reregister(&mut stream, id.token(), interest).is_ok() {
-            entry.insert(End::new(stream, outbox, now_ms));
-            self.advance(id.key, buffer);
+            entry.insert(End::new(stream, outbox, now_ms + patience_ms));
+            self.advance(id.key, buffer, now_ms);
         }
     }
 
     /// Goes on with one, by the key of its [`SocketId`].
-    pub(super) fn advance(&mut self, key: u32, buffer: &mut [u8]) {
+    pub(super) fn advance(&mut self, key: u32, buffer: &mut [u8], now_ms: u64) {
         let index = key as usize;
-        if self.ends.get_mut(index).is_some_and(|end| end.advance(buffer)) {
+        if self.ends.get_mut(index).is_some_and(|end| end.advance(buffer, now_ms)) {
             self.ends.remove(index);
         }
     }
@@ -90,11 +102,11 @@ struct End {
 
 impl End {
     /// Takes over what is left of a connection, its close frame included.
-    const fn new(stream: TcpStream, outbox: Outbox, now_ms: u64) -> Self {
+    const fn new(stream: TcpStream, outbox: Outbox, ends_ms: u64) -> Self {
         Self {
             stream,
             outbox,
-            ends_ms: now_ms + LINGER_MS,
+            ends_ms,
             shut: false,
         }
     }
@@ -104,7 +116,7 @@ impl End {
     }
 
     /// Goes on with it; answers whether it is done.
-    fn advance(&mut self, buffer: &mut [u8]) -> bool {
+    fn advance(&mut self, buffer: &mut [u8], now_ms: u64) -> bool {
         let stream = &mut self.stream;
         if !self.shut {
             match self.outbox.flush(|slices| stream.write_vectored(slices)) {
@@ -113,6 +125,7 @@ impl End {
                 Err(_) => return true,
             }
             self.shut = true;
+            self.ends_ms = now_ms + LINGER_MS;
             if self.stream.shutdown(Shutdown::Write).is_err() {
                 return true;
             }
@@ -132,5 +145,66 @@ impl End {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Frame;
+    use crate::session::link::Kind;
+    use crate::session::outbox;
+
+    /// A connection whose peer has not read anything: its kernel takes no more, and a frame is half written.
+    fn unread() -> (std::net::TcpStream, End, Vec<u8>) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let mut stream = TcpStream::from_std(stream);
+        let (mut outbox, config, frame) = (
+            Outbox::default(),
+            outbox::Config::default(),
+            Frame::from(vec![7; 100_000]),
+        );
+        let mut sent = 0;
+        while outbox.is_empty() {
+            outbox
+                .offer(&frame, Kind::Live, 0, &config, |bytes| stream.write(bytes))
+                .unwrap();
+            sent += frame.len();
+        }
+        let farewell = frame::close(4002, "slow_consumer");
+        let mut expected = vec![7; sent];
+        expected.extend_from_slice(&farewell);
+        outbox.end_with(farewell, 0);
+        (peer, End::new(stream, outbox, UNREAD_MS), expected)
+    }
+
+    #[test]
+    fn a_peer_that_reads_again_reads_the_close_frame_behind_whole_frames() {
+        let (mut peer, mut end, expected) = unread();
+        let mut buffer = vec![0; 64 << 10];
+        // Much later, but within its time.
+        assert!(!end.advance(&mut buffer, 29_000) && !end.is_over(29_000));
+        let reading = std::thread::spawn(move || {
+            let mut read = Vec::new();
+            peer.read_to_end(&mut read).unwrap();
+            read
+        });
+        while !end.shut {
+            assert!(!end.advance(&mut buffer, 29_000));
+            std::thread::yield_now();
+        }
+        assert_eq!(reading.join().unwrap().len(), expected.len());
+        // It was told; now it has as long as everybody to go.
+        assert!(!end.is_over(31_999) && end.is_over(32_000));
+    }
+
+    #[test]
+    fn a_peer_that_never_reads_is_let_go_after_its_time() {
+        let (_peer, mut end, _) = unread();
+        assert!(!end.advance(&mut vec![0; 1024], 29_999) && !end.is_over(29_999));
+        assert!(end.is_over(30_000));
     }
 }

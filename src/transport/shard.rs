@@ -192,7 +192,7 @@ impl Shard {
     }
 
     fn poll_sockets(&mut self) {
-        let may_flush = self.sessions.may_deliver();
+        let (may_flush, now_ms) = (self.sessions.may_deliver(), self.sessions.now_ms());
         self.withheld |= !may_flush;
         loop {
             let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
@@ -203,7 +203,7 @@ impl Shard {
             for event in &events {
                 let id = SocketId::of(event.token());
                 if id.serial == LINGERING_SERIAL {
-                    self.lingering.advance(id.key, &mut self.buffer);
+                    self.lingering.advance(id.key, &mut self.buffer, now_ms);
                     continue;
                 }
                 if may_flush && event.is_writable() {

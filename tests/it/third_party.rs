@@ -15,6 +15,11 @@ fn the_python_websockets_library_publishes_and_resumes() {
 }
 
 #[test]
+fn a_slow_reader_on_the_python_websockets_library_reads_why_it_was_closed() {
+    speaks_the_native_protocol(tools::python("tests/clients/ws_python/slow.py"));
+}
+
+#[test]
 fn the_node_ws_library_publishes_and_resumes() {
     speaks_the_native_protocol(tools::node("tests/clients/ws_node/client.mjs"));
 }

@@ -27,8 +27,8 @@ class Client:
         self.pushes = []
 
     @classmethod
-    async def open(cls, url, token):
-        client = cls(await connect(url, subprotocols=[SUBPROTOCOL], open_timeout=PATIENCE_S))
+    async def open(cls, url, token, **options):
+        client = cls(await connect(url, subprotocols=[SUBPROTOCOL], open_timeout=PATIENCE_S, **options))
         check(client.socket.subprotocol == SUBPROTOCOL, "the subprotocol was agreed on", client.socket.subprotocol)
         connected = await client.command("connect", {"token": token, "client": "ws_python"}, "connected")
         check(connected.get("connectionId"), "a connection has an id", connected)
