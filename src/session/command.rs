@@ -2,6 +2,7 @@
 //!
 //! Codecs make these; names are still text here and are parsed once, by the session.
 
+use super::Refusal;
 use crate::event::{Payload, Retention};
 use crate::json::Json;
 use crate::position::Position;
@@ -143,4 +144,7 @@ pub enum Command {
     },
     /// Asks for a sign of life.
     Ping,
+    /// Was read and cannot be carried out: it is of another version, or says something that is not acceptable. Answered in
+    /// its turn, and counted against a rate like any other, but never as misuse.
+    Refused(Refusal),
 }

@@ -28,7 +28,7 @@ pub struct Config {
     pub commands_waiting_max: usize,
     /// The most requests to a backend under way at once.
     pub asks_max: u8,
-    /// How many commands that cannot be read a connection may send.
+    /// How many messages that cannot be read a connection may send within a heartbeat interval.
     pub malformed_max: u8,
     /// The largest payload, in bytes.
     pub payload_bytes_max: usize,

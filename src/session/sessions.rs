@@ -20,10 +20,10 @@ use super::emit::Emitter;
 use super::link::Link;
 use super::state::{Phase, Session};
 use super::tenants::Tenants;
-use super::{Config, Frame, Refusal, Wire};
+use super::{Command, Config, Frame, Refusal, Request, Wire};
 use crate::auth::Authenticator;
 use crate::backend::Backend;
-use crate::error::CloseReason;
+use crate::error::{CloseReason, ErrorCode};
 use crate::hub::admission::Admission;
 use crate::hub::local::{Key, Local, Target};
 use crate::hub::{Inbound, Letters, Mailbox, Order};
@@ -216,8 +216,13 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    /// The client sent what cannot be read.
-    pub fn malformed(&mut self, key: Key, id: u32, refusal: Refusal) {
+    /// The client sent what is no command. Only what could not be read counts as misuse: a client of another version, or
+    /// one that passes on what its user typed, must be able to go on.
+    pub fn undecoded(&mut self, key: Key, id: u32, refusal: Refusal) {
+        if refusal.code != ErrorCode::Malformed {
+            let command = Command::Refused(refusal);
+            return self.command(key, Request { id, command });
+        }
         let max = self.services.config.malformed_max;
         let Some(session) = self.session(key) else { return };
         let malformed = &mut session.conduct.malformed;

@@ -29,7 +29,7 @@ impl<L: Link> Sessions<L> {
             ) => {
                 self.authenticate(key, id, token, resume);
             }
-            (Phase::Anonymous, _) => {
+            (Phase::Anonymous, command) if !matches!(command, Command::Refused(_)) => {
                 self.refuse(key, id, Refusal::new(ErrorCode::Unauthenticated, "connect first"));
                 self.doom(key, CloseReason::Unauthenticated);
             }
@@ -49,7 +49,7 @@ impl<L: Link> Sessions<L> {
     fn start_open(&mut self, key: Key, id: u32, command: Command) -> Result<(), Refusal> {
         self.take_rate(key, &command)?;
         // Without the lease a revocation may be in force that is not known here. Leaving needs no permission.
-        if !matches!(command, Command::Leave { .. }) && !self.may_deliver() {
+        if !matches!(command, Command::Leave { .. } | Command::Refused(_)) && !self.may_deliver() {
             return Err(unavailable());
         }
         match command {
@@ -81,6 +81,7 @@ impl<L: Link> Sessions<L> {
                 self.refresh(key, id, token);
                 Ok(())
             }
+            Command::Refused(refusal) => Err(refusal),
             Command::Connect { .. } | Command::Ping => Ok(()),
         }
     }

@@ -43,9 +43,9 @@ pub(super) struct Conduct {
     pub publish_rate: TokenBucket,
     /// Requests to a backend under way.
     pub asks: u8,
-    /// Commands that could not be read so far.
+    /// Messages that could not be read since the last heartbeat.
     pub malformed: u8,
-    /// Refusals for the rate since the last heartbeat.
+    /// Refusals for the rate since then.
     pub strikes: u8,
 }
 

@@ -72,6 +72,7 @@ impl<L: Link> Sessions<L> {
         for key in self.spoke(second) {
             let Some(session) = self.session(key) else { continue };
             session.conduct.strikes = 0;
+            session.conduct.malformed = 0;
             let ends_soon = session.ends_soon;
             if let (false, Some(ticket), Some(identity)) = (ends_soon, self.ticket(key), self.identity(key)) {
                 self.schedule_expiry(ticket, identity.expiry);

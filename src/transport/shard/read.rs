@@ -95,7 +95,7 @@ impl Shard {
     fn carry_out(&mut self, id: SocketId, item: ReadOff) {
         match item {
             ReadOff::Decoded(Ok(request)) => self.sessions.command(id.key, request),
-            ReadOff::Decoded(Err(error)) => self.sessions.malformed(id.key, error.id, error.refusal()),
+            ReadOff::Decoded(Err(error)) => self.sessions.undecoded(id.key, error.id, error.refusal()),
             ReadOff::Unsupported => self.sessions.close(id.key, CloseReason::UnsupportedData),
             ReadOff::Ping(payload) => self.control_frame(id, Some(&payload)),
             ReadOff::Pong => self.control_frame(id, None),
