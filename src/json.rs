@@ -45,7 +45,7 @@ impl Json {
             let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             JsonError {
                 what: flaw.what,
-                line: 1 + before.iter().filter(|byte| **byte == b'\n').count(),
+                line: before.split(|byte| *byte == b'\n').count(),
                 column: 1 + before.len() - line_start,
             }
         })?;

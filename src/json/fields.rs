@@ -19,7 +19,7 @@ const FIELDS_MAX: usize = 64;
 pub struct NoObject(#[from] serde_json::Error);
 
 /// A field that is there and is not what it should be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}` must be {wanted}")]
 pub struct WrongField {
     /// Its name.
@@ -29,9 +29,13 @@ pub struct WrongField {
 }
 
 /// The fields of one object that have not been taken yet, each with its value as text.
+///
+/// One that is wrong is taken as absent and remembered ([`Self::wrong`]): so all that are known have been taken when a
+/// reader asks for the others.
 #[derive(Debug, Default)]
 pub struct Fields<'t> {
     left: Vec<(Cow<'t, str>, &'t str)>,
+    wrong: Option<WrongField>,
 }
 
 impl<'t> Fields<'t> {
@@ -40,10 +44,19 @@ impl<'t> Fields<'t> {
     /// # Errors
     /// [`NoObject`] when the text is not one JSON object, or has a field twice.
     pub fn parse(text: &'t str) -> Result<Self, NoObject> {
-        let mut reader = serde_json::Deserializer::from_str(text);
-        let fields = reader.deserialize_map(Reader)?;
-        reader.end()?;
+        let mut fields = Self::default();
+        fields.read(text)?;
         Ok(fields)
+    }
+
+    /// The same, adding to those there are: what was read before an error stays.
+    ///
+    /// # Errors
+    /// [`NoObject`].
+    pub fn read(&mut self, text: &'t str) -> Result<(), NoObject> {
+        let mut reader = serde_json::Deserializer::from_str(text);
+        reader.deserialize_map(Reader(self))?;
+        Ok(reader.end()?)
     }
 
     /// A value as it is written; `null` is one.
@@ -57,107 +70,81 @@ impl<'t> Fields<'t> {
         self.value(field).filter(|value| *value != "null")
     }
 
-    /// A text; empty when it is absent.
-    ///
-    /// # Errors
-    /// [`WrongField`].
-    pub fn text(&mut self, field: &'static str) -> Result<String, WrongField> {
-        self.optional_text(field).map(Option::unwrap_or_default)
-    }
-
     /// A text, or none.
-    ///
-    /// # Errors
-    /// [`WrongField`].
-    pub fn optional_text(&mut self, field: &'static str) -> Result<Option<String>, WrongField> {
-        let wrong = |_| WrongField {
-            field,
-            wanted: "a text",
-        };
-        self.present(field)
-            .map(|value| serde_json::from_str(value).map_err(wrong))
-            .transpose()
+    pub fn text(&mut self, field: &'static str) -> Option<String> {
+        self.take(field, "a text", |value| serde_json::from_str(value).ok())
     }
 
-    /// A flag; false when it is absent.
-    ///
-    /// # Errors
-    /// [`WrongField`].
-    pub fn flag(&mut self, field: &'static str) -> Result<bool, WrongField> {
-        match self.present(field) {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
-            Some(_) => Err(WrongField {
-                field,
-                wanted: "true or false",
-            }),
-        }
+    /// A flag, or none.
+    pub fn flag(&mut self, field: &'static str) -> Option<bool> {
+        self.take(field, "true or false", |value| value.parse().ok())
     }
 
     /// An integer, or none.
-    ///
-    /// # Errors
-    /// [`WrongField`].
-    pub fn integer<T: TryFrom<u64>>(&mut self, field: &'static str) -> Result<Option<T>, WrongField> {
-        let Some(value) = self.present(field) else {
-            return Ok(None);
-        };
-        let read = integer(value).and_then(|number| T::try_from(number).ok());
-        let wrong = || WrongField {
-            field,
-            wanted: "an integer within its range, and not negative",
-        };
-        read.map(Some).ok_or_else(wrong)
+    pub fn integer<T: TryFrom<u64>>(&mut self, field: &'static str) -> Option<T> {
+        self.take(field, "an integer within its range, and not negative", |value| {
+            T::try_from(integer(value)?).ok()
+        })
     }
 
     /// An object, or none.
-    ///
-    /// # Errors
-    /// [`WrongField`].
-    pub fn object(&mut self, field: &'static str) -> Result<Option<Self>, WrongField> {
-        let wrong = |_| WrongField {
-            field,
-            wanted: "an object",
-        };
-        self.present(field)
-            .map(|value| Self::parse(value).map_err(wrong))
-            .transpose()
+    pub fn object(&mut self, field: &'static str) -> Option<Self> {
+        self.take(field, "an object", |value| Self::parse(value).ok())
     }
 
     /// The elements of an array as they are written; none when it is absent.
-    ///
-    /// # Errors
-    /// [`WrongField`].
-    pub fn list(&mut self, field: &'static str) -> Result<Vec<&'t str>, WrongField> {
-        let Some(value) = self.present(field) else {
-            return Ok(Vec::new());
+    pub fn list(&mut self, field: &'static str) -> Vec<&'t str> {
+        let read = |value| {
+            let elements: Vec<&'t RawValue> = serde_json::from_str(value).ok()?;
+            Some(elements.into_iter().map(RawValue::get).collect())
         };
-        let wrong = |_| WrongField {
-            field,
-            wanted: "an array",
-        };
-        let elements: Vec<&'t RawValue> = serde_json::from_str(value).map_err(wrong)?;
-        Ok(elements.into_iter().map(RawValue::get).collect())
+        self.take(field, "an array", read).unwrap_or_default()
     }
 
-    /// A field that nobody has taken.
+    /// The texts of an array; none when it is absent.
+    pub fn texts(&mut self, field: &'static str) -> Vec<String> {
+        let texts = self.take(field, "an array of texts", |value| serde_json::from_str(value).ok());
+        texts.unwrap_or_default()
+    }
+
+    fn take<T>(
+        &mut self,
+        field: &'static str,
+        wanted: &'static str,
+        read: impl FnOnce(&'t str) -> Option<T>,
+    ) -> Option<T> {
+        let value = read(self.present(field)?);
+        if value.is_none() {
+            self.wrong.get_or_insert(WrongField { field, wanted });
+        }
+        value
+    }
+
+    /// The first field that was not what it should be.
     #[must_use]
-    pub fn other(&self) -> Option<(&str, &'t str)> {
-        self.left.first().map(|(name, value)| (&**name, *value))
+    pub const fn wrong(&self) -> Option<WrongField> {
+        self.wrong
+    }
+
+    /// The fields that have not been taken, but for those that are `null`.
+    pub fn others(&self) -> impl Iterator<Item = (&str, &'t str)> {
+        let fields = self.left.iter().map(|(name, value)| (&**name, *value));
+        fields.filter(|(_, value)| *value != "null")
     }
 }
 
-struct Reader;
+/// Puts what it reads into fields.
+struct Reader<'f, 't>(&'f mut Fields<'t>);
 
-impl<'t> Visitor<'t> for Reader {
-    type Value = Fields<'t>;
+impl<'t> Visitor<'t> for Reader<'_, 't> {
+    type Value = ();
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'t>>(self, mut entries: A) -> Result<Fields<'t>, A::Error> {
-        let mut left: Vec<(Cow<'t, str>, &'t str)> = Vec::new();
+    fn visit_map<A: MapAccess<'t>>(self, mut entries: A) -> Result<(), A::Error> {
+        let left = &mut self.0.left;
         while let Some(Name(name)) = entries.next_key()? {
             if left.iter().any(|(known, _)| *known == name) {
                 return Err(de::Error::custom(format_args!("the field `{name}` comes twice")));
@@ -168,7 +155,7 @@ impl<'t> Visitor<'t> for Reader {
             let value: &'t RawValue = entries.next_value()?;
             left.push((name, value.get()));
         }
-        Ok(Fields { left })
+        Ok(())
     }
 }
 
@@ -259,33 +246,42 @@ mod tests {
 
     #[test]
     fn null_is_absent_but_for_a_value() {
-        let text = r#"{"a":null,"b":null,"c":null,"d":null,"e":null,"f":null,"g": null }"#;
+        let text = r#"{"a":null,"b":null,"c":null,"d":null,"e":null,"f":null,"g": null ,"other":null}"#;
         let mut fields = Fields::parse(text).unwrap();
-        assert_eq!(fields.text("a"), Ok(String::new()));
-        assert_eq!(fields.flag("b"), Ok(false));
-        assert_eq!(fields.integer::<u32>("c"), Ok(None));
-        assert!(fields.object("d").unwrap().is_none());
-        assert_eq!(fields.list("e"), Ok(Vec::new()));
-        assert_eq!(fields.optional_text("f"), Ok(None));
+        assert_eq!((fields.text("a"), fields.flag("b")), (None, None));
+        assert_eq!(fields.integer::<u32>("c"), None);
+        assert!(fields.object("d").is_none() && fields.list("e").is_empty() && fields.texts("f").is_empty());
         assert_eq!(fields.value("g"), Some("null"));
-        assert_eq!(fields.other(), None);
+        assert_eq!((fields.others().next(), fields.wrong()), (None, None));
     }
 
     #[test]
-    fn what_is_of_another_kind_is_refused_by_its_name() {
-        let object =
-            r#"{"text":1,"flag":"true","integer":1.5,"small":70000,"object":[1],"list":{"0":1},"lone":"\ud800"}"#;
-        let mut fields = Fields::parse(object).unwrap();
-        let said = [
-            fields.text("text").unwrap_err(),
-            fields.flag("flag").unwrap_err(),
-            fields.integer::<u64>("integer").unwrap_err(),
-            fields.integer::<u16>("small").unwrap_err(),
-            fields.object("object").unwrap_err(),
-            fields.list("list").unwrap_err(),
-            fields.text("lone").unwrap_err(),
+    fn what_was_read_before_an_error_stays() {
+        let mut fields = Fields::default();
+        assert!(fields.read(r#"{"id":7,"a":nul}"#).is_err());
+        assert_eq!(fields.integer("id"), Some(7_u32));
+    }
+
+    #[test]
+    fn what_is_of_another_kind_is_told_by_its_name() {
+        let object = r#"{"text":1,"flag":"true","integer":1.5,"small":70000,"object":[1],"list":{"0":1},"lone":"\ud800","texts":["a",1]}"#;
+        let fields = || Fields::parse(object).unwrap();
+        let told = |take: fn(&mut Fields<'_>)| {
+            let mut fields = fields();
+            take(&mut fields);
+            fields.wrong().unwrap().to_string()
+        };
+        let told = [
+            told(|fields| assert_eq!(fields.text("text"), None)),
+            told(|fields| assert_eq!(fields.flag("flag"), None)),
+            told(|fields| assert_eq!(fields.integer::<u64>("integer"), None)),
+            told(|fields| assert_eq!(fields.integer::<u16>("small"), None)),
+            told(|fields| assert!(fields.object("object").is_none())),
+            told(|fields| assert!(fields.list("list").is_empty())),
+            told(|fields| assert_eq!(fields.text("lone"), None)),
+            told(|fields| assert!(fields.texts("texts").is_empty())),
         ];
-        insta::assert_snapshot!(said.map(|wrong| wrong.to_string()).join("\n"), @r"
+        insta::assert_snapshot!(told.join("\n"), @r"
         `text` must be a text
         `flag` must be true or false
         `integer` must be an integer within its range, and not negative
@@ -293,7 +289,12 @@ mod tests {
         `object` must be an object
         `list` must be an array
         `lone` must be a text
+        `texts` must be an array of texts
         ");
+        let mut fields = fields();
+        assert_eq!((fields.text("lone"), fields.text("text")), (None, None));
+        assert_eq!(fields.wrong().unwrap().field, "lone", "the first is told");
+        assert_eq!(fields.others().count(), 6);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use self::shard::{HOUR, Shard, room};
+use crate::error::CloseReason;
 use crate::hub::{JoinRefusal, Joined, Order, Who};
 use crate::identity::UserId;
 use crate::notice::Notice;
@@ -38,6 +39,57 @@ async fn backend_joins(shard: &mut Shard, name: &str) -> Joined {
     let who = Who::User(Tenant::default(), ada());
     shard.order(Order::Join(who, shard::permit(name), reply)).await;
     answer.await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_cannot_be_read_counts_and_it_is_forgotten_in_time() {
+    let mut shard = Shard::new();
+    let ada = shard.connect("ada");
+    let is_open = |shard: &mut Shard| shard.sessions.take_closed().is_empty();
+    for _ in 0..3 {
+        for _ in 0..3 {
+            shard.say(ada, "{");
+        }
+        for refused in [
+            r#"{"id":1,"publish":{"room":"r","eventName":"e","payload":"\ud83d"}}"#,
+            r#"{"id":2,"fly":{}}"#,
+            r#"{"id":3,"join":{"room":"r","colour":1}}"#,
+            r#"{"id":4,"join":{"room":7}}"#,
+        ] {
+            shard.say(ada, refused);
+        }
+        let told = shard.told(ada);
+        for id in 1..=4 {
+            assert!(told.contains(&format!("\"id\":{id},\"error\"")), "{told}");
+        }
+        assert!(is_open(&mut shard), "three in a heartbeat interval are let pass");
+        // As a client gives signs of life that is there.
+        for _ in 0..26 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            shard.sessions.seen(ada);
+            shard.sessions.tick();
+        }
+    }
+    for _ in 0..4 {
+        shard.say(ada, "{");
+    }
+    let closed = shard.sessions.take_closed();
+    assert_eq!(closed[0].reason, CloseReason::Misuse);
+}
+
+#[tokio::test]
+async fn refused_commands_count_against_the_rate_and_a_newer_client_may_connect_all_the_same() {
+    let mut shard = Shard::new();
+    let ada = shard.anonymous();
+    shard.say(ada, r#"{"id":1,"connect":{"token":"ada","colour":"blue"}}"#);
+    assert!(shard.told(ada).contains("the field `colour` of `connect` is not known"));
+    shard.say(ada, r#"{"id":2,"connect":{"token":"ada"}}"#);
+    assert!(shard.told(ada).contains("connected"));
+    for _ in 0..100 {
+        shard.say(ada, r#"{"id":3,"fly":{}}"#);
+    }
+    assert!(shard.told(ada).contains("rate_limited"));
+    assert_eq!(shard.sessions.take_closed()[0].reason, CloseReason::Flooding);
 }
 
 #[tokio::test]

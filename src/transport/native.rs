@@ -1,8 +1,12 @@
 //! The native protocol: what `proto/roomcast/client/v1/client.proto` says, as JSON text and as protobuf.
 //!
 //! Each encoding decodes a message of a client into a [`Request`] and is a [`crate::session::Wire`] that writes complete
-//! WebSocket frames. Both say the same. They differ in one thing: JSON refuses fields it does not know, because there a
-//! misspelt field is a mistake of somebody's hand; protobuf skips them, because there they are a newer schema.
+//! WebSocket frames. Both say the same. They differ in one thing: JSON refuses a field it does not know and names it,
+//! because there it is mostly misspelt; protobuf skips it, because there it is a newer schema.
+//!
+//! A message that is no command is one of three: **malformed**, when it cannot be read; **invalid**, when it says something
+//! that is not acceptable; **unsupported**, when it is a command, or has a field, of another version. Only the first can
+//! come of a broken client alone, and only that counts against it.
 //!
 //! Knows no socket and no session state. Names stay text; sizes of whole messages are the frame reader's matter.
 
@@ -12,6 +16,7 @@ pub mod json;
 pub mod protobuf;
 
 use crate::error::ErrorCode;
+use crate::json::WrongField;
 use crate::session::{Refusal, Request};
 use crate::transport::prefix;
 
@@ -77,6 +82,12 @@ impl DecodeError {
     }
 }
 
+impl From<WrongField> for Flaw {
+    fn from(wrong: WrongField) -> Self {
+        Self::invalid(wrong.to_string())
+    }
+}
+
 /// What is wrong with a message, without its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Flaw {
@@ -107,11 +118,14 @@ impl Flaw {
     }
 }
 
-/// Puts the number of a request to its command.
+/// Puts the number of a request to its command. Without a number nothing can be answered, whatever else is wrong.
 fn request(id: u32, command: Result<crate::session::Command, Flaw>) -> Result<Request, DecodeError> {
-    let command = command.map_err(|flaw| DecodeError::new(id, flaw))?;
-    if id == 0 {
-        return Err(DecodeError::new(0, Flaw::malformed("the id is missing or 0")));
+    match command {
+        Err(flaw) if id != 0 || flaw.code == ErrorCode::Malformed => Err(DecodeError::new(id, flaw)),
+        Ok(command) if id != 0 => Ok(Request { id, command }),
+        Ok(_) | Err(_) => {
+            let flaw = Flaw::malformed("the id is missing or is no integer from 1 to 4294967295");
+            Err(DecodeError::new(0, flaw))
+        }
     }
-    Ok(Request { id, command })
 }

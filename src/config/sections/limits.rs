@@ -58,7 +58,7 @@ pub(in crate::config) struct Session {
     commands_waiting_max: usize,
     /// The most requests to a backend under way at once.
     asks_max: u8,
-    /// How many commands that cannot be read a connection may send; then it is closed with 4500.
+    /// How many messages that cannot be read a connection may send within a heartbeat interval; then it is closed with 4500.
     malformed_max: u8,
     /// The largest payload of an event that a client publishes.
     #[serde(with = "Size")]

@@ -43,6 +43,7 @@ fn what_can_work_is_accepted() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn what_cannot_work_is_refused_with_its_reason() {
     for (source, reason) in [
         ("clams.sub == 'x'", "unknown variable `clams`"),
@@ -133,6 +134,7 @@ fn what_cannot_work_is_refused_with_its_reason() {
 
 /// Every function and operator of the documentation, in its usual use: each of these is true.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn everything_that_is_documented_works_as_it_is_used() {
     let claims = serde_json::json!({
         "text": "7", "int": 7, "double": 1.5, "flag": true, "none": null, "list": [1, 2], "map": {"a": 1},

@@ -211,15 +211,24 @@ impl Shard {
         key
     }
 
+    /// A connection that has not said who it is.
+    pub fn anonymous(&mut self) -> Key {
+        let address: IpAddr = Ipv4Addr::LOCALHOST.into();
+        let _place = self.admission.enter(address).unwrap();
+        self.sessions.open(Recorder(String::new()), None)
+    }
+
     /// What the client that connected last was told first.
     pub fn opening(&self, _: Key) -> &str {
         &self.opening
     }
 
-    /// A client sends a command.
+    /// A client sends a message.
     pub fn say(&mut self, key: Key, text: &str) {
-        let request = json::decode(text).unwrap();
-        self.sessions.command(key, request);
+        match json::decode(text) {
+            Ok(request) => self.sessions.command(key, request),
+            Err(error) => self.sessions.undecoded(key, error.id, error.refusal()),
+        }
         self.drive();
     }
 

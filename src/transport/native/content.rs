@@ -92,7 +92,7 @@ pub(super) fn presence_mode(word: &str) -> Result<PresenceMode, Flaw> {
         "counts" => Ok(PresenceMode::Counts),
         "members" => Ok(PresenceMode::Members),
         "others" => Ok(PresenceMode::Others),
-        _ => Err(Flaw::invalid("presence is none of none, counts, members, others")),
+        _ => Err(Flaw::unsupported("presence is none of none, counts, members, others")),
     }
 }
 

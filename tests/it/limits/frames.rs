@@ -15,6 +15,7 @@ use crate::support::{Client, Encoding, InRoom as _, Node, ToRoom as _, over_enco
 over_encodings! {
     a_message_above_the_limit_ends_the_connection_and_one_at_the_limit_does_not,
     the_fourth_message_that_cannot_be_read_ends_the_connection,
+    what_is_refused_and_what_is_unknown_never_ends_a_connection,
     json_that_would_hurt_its_readers_is_refused,
     vandals_hurt_nobody_but_themselves,
 }
@@ -205,6 +206,37 @@ async fn complaint(client: &mut Client) -> (ErrorCode, String) {
     }
 }
 
+/// Commands of another version, and values that are not acceptable: as many as anybody may send, good ones between.
+async fn what_is_refused_and_what_is_unknown_never_ends_a_connection(encoding: Encoding) {
+    let node = Node::start(encoding).await;
+    let mut ada = node.connect(user("ada")).await;
+    ada.join("r").await;
+    let unknown = |id: u8| match encoding {
+        Encoding::Json => Message::text(format!("{{\"id\":{id},\"fly\":{{}}}}")),
+        // The id, and field 99 with an empty message.
+        Encoding::Protobuf => Message::binary(vec![0x08, id, 0x9a, 0x06, 0]),
+    };
+    for n in 0..8 {
+        let refused = Publish {
+            payload: Some(Payload {
+                content: Some(Content::Json("\"\\ud83d\"".to_owned())),
+            }),
+            ..Publish::to("r", "bad", json!({}))
+        };
+        assert_eq!(ada.try_publish(refused).await.unwrap_err().reason, "invalid_argument");
+        ada.say_raw(unknown(100 + n)).await;
+        let refusal = ada.reply(u32::from(100 + n)).await.unwrap_err();
+        assert_eq!(
+            (refusal.code(), refusal.reason.as_str()),
+            (ErrorCode::Unimplemented, "unsupported")
+        );
+        ada.ask(Command::Ping(Ping {})).await.unwrap();
+    }
+    ada.publish("r", "fine", json!({})).await;
+    ada.expect_event("r", "fine").await;
+    node.finish().await;
+}
+
 async fn the_fourth_message_that_cannot_be_read_ends_the_connection(encoding: Encoding) {
     let node = Node::start(encoding).await;
     let mut ada = node.connect(user("ada")).await;
@@ -233,7 +265,7 @@ async fn the_fourth_message_that_cannot_be_read_ends_the_connection(encoding: En
 async fn a_command_with_its_id_that_cannot_be_read_is_answered_under_the_id() {
     let node = Node::start(Encoding::Json).await;
     let texts = [
-        (r#"{"id":91,"join":{"room":"r","colour":1}}"#, "malformed"),
+        (r#"{"id":91,"join":{"room":"r","colour":1}}"#, "unsupported"),
         (r#"{"id":92,"join":{"room":"r"},"join":{"room":"s"}}"#, "malformed"),
         (r#"{"id":93,"join":{"room":"r"},"leave":{"room":"s"}}"#, "malformed"),
         (r#"{"id":94,"join":{"room":"r","room":"s"}}"#, "malformed"),

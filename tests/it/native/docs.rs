@@ -127,7 +127,7 @@ fn the_limits_are_the_defaults() {
         frames.fragments_max.to_string(),
         seconds(frames.message_duration_max),
         format!("{} per second", control.frames_per_second_max),
-        format!("{} per connection", session.malformed_max),
+        format!("{} per connection and heartbeat interval", session.malformed_max),
         session.commands_waiting_max.to_string(),
         format!("{} per connection", session.rooms_max),
         rate(session.join_rate),

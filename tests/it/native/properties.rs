@@ -144,9 +144,6 @@ fn what_is_no_command_is_malformed_and_told_with_its_id_where_it_has_one() {
         (r#"{"id":3,"ping":{}} x"#, 3),
         (r#"{"id":3,"ping":null}"#, 3),
         (r#"{"id":3,"ping":{},"leave":{}}"#, 3),
-        (r#"{"id":3,"leave":{"room":7}}"#, 3),
-        (r#"{"id":3,"leave":{"room":"a\ud800"}}"#, 3),
-        (r#"{"id":3,"leave":{"room":"a","rooms":"b"}}"#, 3),
         (r#"{"id":3,"publish":{"room":"a","eventName":"e","payload":[1,}}"#, 3),
     ];
     for (text, id) in cases {
@@ -164,11 +161,160 @@ fn keys_that_come_twice_and_prototypes_are_refused() {
         r#"{"id":3,"ping":{},"ping":{}}"#,
         r#"{"id":3,"leave":{"room":"a","room":"b"}}"#,
         r#"{"id":3,"leave":{"room":"a","r\u006fom":"b"}}"#,
-        r#"{"id":3,"leave":{"room":"a"},"__proto__":{"admin":true}}"#,
-        r#"{"id":3,"leave":{"room":"a","__proto__":{}}}"#,
     ] {
         assert_eq!(refused(text), (3, ErrorCode::Malformed), "{text}");
     }
+    for text in [
+        r#"{"id":3,"leave":{"room":"a"},"__proto__":{"admin":true}}"#,
+        r#"{"id":3,"leave":{"room":"a","__proto__":{}}}"#,
+    ] {
+        assert_eq!(refused(text), (3, ErrorCode::Unsupported), "{text}");
+    }
+}
+
+#[test]
+fn a_value_that_is_not_acceptable_is_invalid_and_told_with_its_id() {
+    for (text, said) in [
+        (r#"{"id":3,"leave":{"room":7}}"#, "`room` must be a text"),
+        (r#"{"id":3,"leave":{"room":["a"]}}"#, "`room` must be a text"),
+        (r#"{"id":3,"leave":{"room":"a\ud800"}}"#, "`room` must be a text"),
+        (r#"{"id":3,"leave":["a"]}"#, "`leave` must be an object"),
+        (r#"{"id":3,"join":["open:x",null,0,true]}"#, "`join` must be an object"),
+        (r#"{"id":3,"ping":[]}"#, "`ping` must be an object"),
+        (r#"{"id":3,"ping":7}"#, "`ping` must be an object"),
+        (
+            r#"{"id":3,"join":{"room":"a","rewind":1.5}}"#,
+            "`rewind` must be an integer",
+        ),
+        (
+            r#"{"id":3,"join":{"room":"a","rewind":-1}}"#,
+            "`rewind` must be an integer",
+        ),
+        (
+            r#"{"id":3,"historyQuery":{"room":"a","limit":"5"}}"#,
+            "`limit` must be an integer",
+        ),
+        (
+            r#"{"id":3,"connect":{"resume":{"room":"a"}}}"#,
+            "`resume` must be an array",
+        ),
+        (
+            r#"{"id":3,"connect":{"resume":[["a",{}]]}}"#,
+            "each element of `resume` must be an object",
+        ),
+        (
+            r#"{"id":3,"connect":{"features":"a"}}"#,
+            "`features` must be an array of texts",
+        ),
+        (
+            r#"{"id":3,"publish":{"room":"a","eventName":"e","payload":"\ud83d"}}"#,
+            "the payload is not acceptable JSON",
+        ),
+        (
+            r#"{"id":3,"publish":{"room":"a","eventName":"e"}}"#,
+            "neither payload nor binary",
+        ),
+        (
+            r#"{"id":3,"publish":{"room":"a","eventName":"e","payload":null,"binary":"AA=="}}"#,
+            "both payload and binary",
+        ),
+        (
+            r#"{"id":3,"publish":{"room":"a","eventName":"e","binary":null}}"#,
+            "neither payload nor binary",
+        ),
+    ] {
+        let error = json::decode(text).expect_err(text);
+        assert_eq!((error.id, error.code), (3, ErrorCode::InvalidArgument), "{text}");
+        assert!(error.message.starts_with(said), "{text}: {error}");
+    }
+}
+
+#[test]
+fn a_number_is_taken_for_the_integer_it_equals() {
+    for (written, plain) in [
+        (r#"{"id":1.0,"ping":{}}"#, r#"{"id":1,"ping":{}}"#),
+        (r#"{"id":1e2,"ping":{}}"#, r#"{"id":100,"ping":{}}"#),
+        (
+            r#"{"id":2,"join":{"room":"a","since":{"epoch":"7d1e5c0a93f24b86","offset":77.0}}}"#,
+            r#"{"id":2,"join":{"room":"a","since":{"epoch":"7d1e5c0a93f24b86","offset":77}}}"#,
+        ),
+        (
+            r#"{"id":2,"connect":{"resume":[{"room":"a","position":{"epoch":"7d1e5c0a93f24b86","offset":7.7e1}}]}}"#,
+            r#"{"id":2,"connect":{"resume":[{"room":"a","position":{"epoch":"7d1e5c0a93f24b86","offset":77}}]}}"#,
+        ),
+        (
+            r#"{"id":2,"join":{"room":"a","rewind":20.0}}"#,
+            r#"{"id":2,"join":{"room":"a","rewind":20}}"#,
+        ),
+        (
+            r#"{"id":2,"historyQuery":{"room":"a","limit":1E+1}}"#,
+            r#"{"id":2,"historyQuery":{"room":"a","limit":10}}"#,
+        ),
+    ] {
+        assert_eq!(
+            json::decode(written).unwrap(),
+            json::decode(plain).unwrap(),
+            "{written}"
+        );
+    }
+    // One that equals none is no id, and no position of ours.
+    assert_eq!(refused(r#"{"id":1.5,"ping":{}}"#), (0, ErrorCode::Malformed));
+    let unreadable = json::decode(r#"{"id":2,"join":{"room":"a","since":{"epoch":"7d1e5c0a93f24b86","offset":77.5}}}"#);
+    let Command::Join { options, .. } = unreadable.unwrap().command else {
+        panic!()
+    };
+    assert_eq!(options.since, Some(Since::Unreadable));
+}
+
+#[test]
+fn null_is_absent_for_every_optional_field_and_a_payload_of_its_own() {
+    for (_, text, _) in commands() {
+        let Value::Object(frame) = serde_json::from_str(text).unwrap() else {
+            panic!()
+        };
+        let (name, fields) = frame.iter().find(|(name, _)| *name != "id").unwrap();
+        // With every field that is not there as null, and one that nobody knows.
+        let known = [
+            "token",
+            "client",
+            "resume",
+            "features",
+            "since",
+            "rewind",
+            "presence",
+            "state",
+            "requiredFeatures",
+            "binary",
+            "retention",
+            "idempotencyKey",
+            "userId",
+            "after",
+            "before",
+            "limit",
+            "of_another_version",
+        ];
+        let mut with_nulls = fields.as_object().unwrap().clone();
+        for field in known {
+            with_nulls.entry(field).or_insert(Value::Null);
+        }
+        let mut with_null = serde_json::json!({"id": frame["id"], "leave": null, "of_another_version": null});
+        with_null[name] = with_nulls.into();
+        let with_nulls = with_null.to_string();
+        assert_eq!(
+            json::decode(&with_nulls).unwrap(),
+            json::decode(text).unwrap(),
+            "{with_nulls}"
+        );
+    }
+    let published = json::decode(r#"{"id":2,"publish":{"room":"a","eventName":"e","payload":null}}"#).unwrap();
+    let Command::Publish {
+        payload: Payload::Json(payload),
+        ..
+    } = published.command
+    else {
+        panic!()
+    };
+    assert_eq!(payload.as_str(), "null");
 }
 
 #[test]
@@ -178,9 +324,33 @@ fn a_command_of_another_version_is_unsupported() {
         (3, ErrorCode::Unsupported)
     );
     assert_eq!(refused(r#"{"id":3,"__proto__":{}}"#), (3, ErrorCode::Unsupported));
+    for (text, named) in [
+        (r#"{"id":3,"teleport":{"room":"a"}}"#, "`teleport`"),
+        (r#"{"id":3,"ping":{},"deadline":5}"#, "`deadline`"),
+        (r#"{"id":3,"ping":{"deep":true}}"#, "`deep` of `ping`"),
+        (r#"{"id":3,"leave":{"room":"a","rooms":"b"}}"#, "`rooms` of `leave`"),
+        // What is not known comes first: it may mean something else by what is.
+        (r#"{"id":3,"publish":{"room":7,"event":"a"}}"#, "`event` of `publish`"),
+        (
+            r#"{"id":3,"connect":{"resume":[{"room":"a","at":{}}]}}"#,
+            "`at` of `resume`",
+        ),
+        (
+            r#"{"id":3,"join":{"room":"a","presence":"faces"}}"#,
+            "presence is none of",
+        ),
+        (r#"{"id":3,"join":{"room":"a","requiredFeatures":["x"]}}"#, "`x`"),
+    ] {
+        let error = json::decode(text).expect_err(text);
+        assert_eq!((error.id, error.code), (3, ErrorCode::Unsupported), "{text}");
+        assert!(error.message.contains(named), "{text}: {error}");
+    }
     // Id 3 and field 99 with an empty message.
     let error = protobuf::decode(&[0x08, 3, 0x9a, 0x06, 0]).unwrap_err();
     assert_eq!((error.id, error.code), (3, ErrorCode::Unsupported));
+    assert!(error.message.contains("99"), "{error}");
+    // A frame that says nothing but its id is none of another version.
+    assert_eq!(protobuf::decode(&[0x08, 3]).unwrap_err().code, ErrorCode::Malformed);
 }
 
 #[test]

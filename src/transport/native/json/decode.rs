@@ -5,298 +5,197 @@
 //! checked by [`crate::json::Json`].
 
 use bytes::Bytes;
-use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
-use serde_json::value::RawValue;
 
 use crate::binary;
 use crate::event::{Payload, Retention};
+use crate::json::Fields;
 use crate::session::{Command, JoinOptions, Request, Since};
 use crate::transport::native::{DecodeError, Flaw, content, request};
+
+/// Takes the fields of one command.
+type Reader = fn(&mut Fields<'_>) -> Result<Command, Flaw>;
 
 /// Reads one command.
 ///
 /// # Errors
 /// [`DecodeError`], with the id of the command wherever it came before the error.
 pub fn decode(text: &str) -> Result<Request, DecodeError> {
-    let mut envelope = Envelope::default();
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let read = envelope.read(&mut reader).and_then(|()| reader.end());
-    let id = envelope.id.unwrap_or(0);
+    let mut frame = Fields::default();
+    let read = frame.read(text);
+    let id = frame.integer("id").unwrap_or(0);
     match read {
-        Ok(()) => request(id, envelope.into_command()),
+        Ok(()) => request(id, command(&frame)),
         Err(error) => request(id, Err(Flaw::malformed(error.to_string()))),
     }
 }
 
-/// What has been read of a command. Filled from outside, so that the id outlives an error.
-#[derive(Default)]
-struct Envelope {
-    id: Option<u32>,
-    command: Option<Result<Command, Flaw>>,
-    unknown: Option<String>,
-}
-
-impl Envelope {
-    fn read<'de, D: Deserializer<'de>>(&mut self, reader: D) -> Result<(), D::Error> {
-        reader.deserialize_map(self)
-    }
-
-    fn into_command(self) -> Result<Command, Flaw> {
-        match (self.command, self.unknown) {
-            (Some(command), None) => command,
-            (None, None) => Err(Flaw::malformed("there is no command")),
-            (None, Some(key)) => Err(Flaw::unsupported(format!("there is no command `{key}`"))),
-            (Some(_), Some(key)) => Err(Flaw::malformed(format!("unknown field `{key}` beside the command"))),
+/// Reads the one command of a frame.
+fn command(frame: &Fields<'_>) -> Result<Command, Flaw> {
+    let (mut command, mut unknown) = (None, None);
+    for (name, value) in frame.others() {
+        match reader(name) {
+            Some(reader) if command.is_none() => command = Some((name, value, reader)),
+            Some(_) => return Err(Flaw::malformed("more than one command")),
+            None => unknown = Some(name),
         }
     }
-
-    fn command<'de, T, A>(&mut self, entries: &mut A, command: fn(T) -> Result<Command, Flaw>) -> Result<(), A::Error>
-    where
-        T: Deserialize<'de>,
-        A: MapAccess<'de>,
-    {
-        let fields = entries.next_value()?;
-        match self.command.replace(command(fields)) {
-            Some(_) => Err(de::Error::custom("more than one command")),
-            None => Ok(()),
+    let (name, value, read) = match (command, unknown) {
+        (Some(command), None) => command,
+        (None, None) => return Err(Flaw::malformed("there is no command")),
+        (None, Some(name)) => return Err(Flaw::unsupported(format!("there is no command `{name}`"))),
+        (Some(_), Some(name)) => {
+            let message = format!("the field `{name}` beside the command is not known");
+            return Err(Flaw::unsupported(message));
         }
+    };
+    if !value.starts_with('{') {
+        return Err(Flaw::invalid(format!("`{name}` must be an object")));
     }
+    let mut fields = Fields::parse(value).map_err(|error| Flaw::malformed(error.to_string()))?;
+    let command = read(&mut fields);
+    finish(&fields, name)?;
+    command
 }
 
-impl<'de> Visitor<'de> for &mut Envelope {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an object with an id and a command")
+/// Ends an object of which everything that is known was taken. What is not known comes first: it may say that what is
+/// known means something else.
+fn finish(fields: &Fields<'_>, whose: &str) -> Result<(), Flaw> {
+    if let Some((name, _)) = fields.others().next() {
+        return Err(Flaw::unsupported(format!(
+            "the field `{name}` of `{whose}` is not known"
+        )));
     }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        while let Some(key) = entries.next_key::<String>()? {
-            let entries = &mut entries;
-            match key.as_str() {
-                "id" if self.id.is_some() => return Err(de::Error::duplicate_field("id")),
-                "id" => self.id = Some(entries.next_value()?),
-                "connect" => self.command(entries, Connect::command)?,
-                "join" => self.command(entries, Join::command)?,
-                "leave" => self.command(entries, |Named { room }| Ok(Command::Leave { room }))?,
-                "publish" => self.command(entries, Publish::command)?,
-                "request" => self.command(entries, Ask::command)?,
-                "presenceQuery" => self.command(entries, |Named { room }| Ok(Command::Presence { room }))?,
-                "presenceUpdate" => self.command(entries, PresenceUpdate::command)?,
-                "userRoomsQuery" => {
-                    self.command(entries, |UserRooms { user_id: user }| Ok(Command::UserRooms { user }))?;
-                }
-                "historyQuery" => self.command(entries, HistoryQuery::command)?,
-                "refresh" => self.command(entries, |Refresh { token }| Ok(Command::Refresh { token }))?,
-                "ping" => self.command(entries, |Ping {}| Ok(Command::Ping))?,
-                _ => {
-                    entries.next_value::<IgnoredAny>()?;
-                    self.unknown = Some(key);
-                }
-            }
-        }
-        Ok(())
-    }
+    fields.wrong().map_or(Ok(()), |wrong| Err(wrong.into()))
 }
 
-#[derive(serde::Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Connect<'a> {
-    token: String,
-    client: String,
-    #[serde(borrow)]
-    resume: Vec<RoomPosition<'a>>,
-    features: Vec<String>,
+fn reader(name: &str) -> Option<Reader> {
+    Some(match name {
+        "connect" => connect,
+        "join" => join,
+        "leave" => |from| {
+            Ok(Command::Leave {
+                room: text(from, "room"),
+            })
+        },
+        "publish" => publish,
+        "request" => ask,
+        "presenceQuery" => |from| {
+            Ok(Command::Presence {
+                room: text(from, "room"),
+            })
+        },
+        "presenceUpdate" => presence_update,
+        "userRoomsQuery" => |from| {
+            Ok(Command::UserRooms {
+                user: text(from, "userId"),
+            })
+        },
+        "historyQuery" => history_query,
+        "refresh" => |from| {
+            Ok(Command::Refresh {
+                token: text(from, "token"),
+            })
+        },
+        "ping" => |_| Ok(Command::Ping),
+        _ => return None,
+    })
 }
 
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RoomPosition<'a> {
-    room: String,
-    #[serde(borrow)]
-    position: Lenient<'a>,
+/// A text, empty where it is absent.
+fn text(from: &mut Fields<'_>, field: &'static str) -> String {
+    from.text(field).unwrap_or_default()
 }
 
-impl Connect<'_> {
-    fn command(self) -> Result<Command, Flaw> {
-        let resume = self.resume.into_iter().map(|at| (at.room, at.position.since()));
-        Ok(Command::Connect {
-            token: self.token,
-            client: content::client(self.client),
-            resume: content::resume(resume.collect())?,
-            features: content::features(self.features)?,
-        })
-    }
+fn connect(from: &mut Fields<'_>) -> Result<Command, Flaw> {
+    let (token, client) = (text(from, "token"), text(from, "client"));
+    let (resume, features) = (from.list("resume"), from.texts("features"));
+    let resume: Result<Vec<_>, Flaw> = resume.into_iter().map(room_position).collect();
+    Ok(Command::Connect {
+        token,
+        client: content::client(client),
+        resume: content::resume(resume?)?,
+        features: content::features(features)?,
+    })
 }
 
-#[derive(serde::Deserialize, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Join<'a> {
-    room: String,
-    #[serde(borrow)]
-    since: Option<Lenient<'a>>,
-    rewind: u32,
-    presence: String,
-    #[serde(borrow)]
-    state: Option<&'a RawValue>,
-    required_features: Vec<String>,
+fn room_position(element: &str) -> Result<(String, Since), Flaw> {
+    let wrong = |_| Flaw::invalid("each element of `resume` must be an object");
+    let mut from = Fields::parse(element).map_err(wrong)?;
+    let (room, position) = (text(&mut from, "room"), from.present("position"));
+    finish(&from, "resume")?;
+    Ok((room, position.map_or(Since::Unreadable, since)))
 }
 
-impl Join<'_> {
-    fn command(self) -> Result<Command, Flaw> {
-        content::required(self.required_features)?;
-        Ok(Command::Join {
-            room: self.room,
-            options: JoinOptions {
-                since: self.since.map(|since| since.since()),
-                rewind: self.rewind,
-                presence: content::presence_mode(&self.presence)?,
-                state: content::state(self.state.map(bytes))?,
-            },
-        })
-    }
+fn join(from: &mut Fields<'_>) -> Result<Command, Flaw> {
+    let (room, at, rewind) = (text(from, "room"), from.present("since"), from.integer("rewind"));
+    let (presence, state) = (text(from, "presence"), from.present("state"));
+    content::required(from.texts("requiredFeatures"))?;
+    Ok(Command::Join {
+        room,
+        options: JoinOptions {
+            since: at.map(since),
+            rewind: rewind.unwrap_or(0),
+            presence: content::presence_mode(&presence)?,
+            state: content::state(state.map(bytes))?,
+        },
+    })
 }
 
-#[derive(serde::Deserialize, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Publish<'a> {
-    room: String,
-    event_name: String,
-    #[serde(borrow, deserialize_with = "present")]
-    payload: Option<&'a RawValue>,
-    binary: Option<String>,
-    retention: String,
-    idempotency_key: String,
-    required_features: Vec<String>,
+fn publish(from: &mut Fields<'_>) -> Result<Command, Flaw> {
+    let (room, event_name) = (text(from, "room"), text(from, "eventName"));
+    let (retention, key) = (text(from, "retention"), text(from, "idempotencyKey"));
+    let (payload, required) = (payload(from), from.texts("requiredFeatures"));
+    content::required(required)?;
+    Ok(Command::Publish {
+        room,
+        event_name,
+        payload: payload?,
+        retention: retention_of(&retention)?,
+        key,
+    })
 }
 
-impl Publish<'_> {
-    fn command(self) -> Result<Command, Flaw> {
-        content::required(self.required_features)?;
-        Ok(Command::Publish {
-            room: self.room,
-            event_name: self.event_name,
-            payload: payload(self.payload, self.binary)?,
-            retention: retention(&self.retention)?,
-            key: self.idempotency_key,
-        })
-    }
+fn ask(from: &mut Fields<'_>) -> Result<Command, Flaw> {
+    let (method, room) = (text(from, "method"), text(from, "room"));
+    let payload = payload(from)?;
+    Ok(Command::Ask { method, room, payload })
 }
 
-#[derive(serde::Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Ask<'a> {
-    method: String,
-    room: String,
-    #[serde(borrow, deserialize_with = "present")]
-    payload: Option<&'a RawValue>,
-    binary: Option<String>,
+fn presence_update(from: &mut Fields<'_>) -> Result<Command, Flaw> {
+    let (room, state) = (text(from, "room"), from.present("state"));
+    let state = content::state(state.map(bytes))?;
+    Ok(Command::SetState { room, state })
 }
 
-impl Ask<'_> {
-    fn command(self) -> Result<Command, Flaw> {
-        Ok(Command::Ask {
-            method: self.method,
-            room: self.room,
-            payload: payload(self.payload, self.binary)?,
-        })
-    }
+fn history_query(from: &mut Fields<'_>) -> Result<Command, Flaw> {
+    let (room, limit) = (text(from, "room"), from.integer("limit"));
+    let (after, before) = (from.present("after").map(since), from.present("before").map(since));
+    Ok(Command::History {
+        room,
+        from: content::history_from(after, before)?,
+        limit: limit.unwrap_or(0),
+    })
 }
-
-/// A command that says a room and nothing else.
-#[derive(serde::Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Named {
-    room: String,
-}
-
-#[derive(serde::Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct PresenceUpdate<'a> {
-    room: String,
-    #[serde(borrow)]
-    state: Option<&'a RawValue>,
-}
-
-impl PresenceUpdate<'_> {
-    fn command(self) -> Result<Command, Flaw> {
-        Ok(Command::SetState {
-            room: self.room,
-            state: content::state(self.state.map(bytes))?,
-        })
-    }
-}
-
-#[derive(serde::Deserialize, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct UserRooms {
-    user_id: String,
-}
-
-#[derive(serde::Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct HistoryQuery<'a> {
-    room: String,
-    #[serde(borrow)]
-    after: Option<Lenient<'a>>,
-    #[serde(borrow)]
-    before: Option<Lenient<'a>>,
-    limit: u32,
-}
-
-impl HistoryQuery<'_> {
-    fn command(self) -> Result<Command, Flaw> {
-        let (after, before) = (self.after.map(|at| at.since()), self.before.map(|at| at.since()));
-        Ok(Command::History {
-            room: self.room,
-            from: content::history_from(after, before)?,
-            limit: self.limit,
-        })
-    }
-}
-
-#[derive(serde::Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Refresh {
-    token: String,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Ping {}
 
 /// A position as a client gives it: any JSON value, because one that is not ours is an answer and not an error.
-#[derive(serde::Deserialize)]
-#[serde(transparent)]
-struct Lenient<'a>(#[serde(borrow)] &'a RawValue);
-
-#[derive(serde::Deserialize)]
-struct Position {
-    epoch: String,
-    #[serde(default)]
-    offset: u64,
-}
-
-impl Lenient<'_> {
-    fn since(&self) -> Since {
-        match serde_json::from_str::<Position>(self.0.get()) {
-            Ok(position) => content::since(&position.epoch, position.offset),
-            Err(_) => Since::Unreadable,
-        }
+fn since(value: &str) -> Since {
+    let Ok(mut at) = Fields::parse(value) else {
+        return Since::Unreadable;
+    };
+    let (epoch, offset) = (text(&mut at, "epoch"), at.integer("offset").unwrap_or(0));
+    match at.wrong() {
+        None => content::since(&epoch, offset),
+        Some(_) => Since::Unreadable,
     }
 }
 
-/// A value that may be `null` and still be there.
-fn present<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(reader).map(Some)
+fn bytes(value: &str) -> Bytes {
+    Bytes::copy_from_slice(value.as_bytes())
 }
 
-fn bytes(value: &RawValue) -> Bytes {
-    Bytes::copy_from_slice(value.get().as_bytes())
-}
-
-fn payload(json: Option<&RawValue>, binary: Option<String>) -> Result<Payload, Flaw> {
-    match (json, binary) {
+/// `payload`, where `null` is a value like any other, or `binary`.
+fn payload(from: &mut Fields<'_>) -> Result<Payload, Flaw> {
+    match (from.value("payload"), from.text("binary")) {
         (Some(value), None) => content::json("the payload", bytes(value)).map(Payload::Json),
         (None, Some(text)) => binary::decode(&text)
             .map(Payload::Binary)
@@ -306,7 +205,7 @@ fn payload(json: Option<&RawValue>, binary: Option<String>) -> Result<Payload, F
     }
 }
 
-fn retention(word: &str) -> Result<Retention, Flaw> {
+fn retention_of(word: &str) -> Result<Retention, Flaw> {
     match word {
         "" | "reliable" => Ok(Retention::Reliable),
         "ephemeral" => Ok(Retention::Ephemeral),

@@ -1,21 +1,38 @@
 //! Commands of a client from protobuf.
 
 use prost::Message as _;
+use prost::encoding::{self, DecodeContext};
 
 use crate::event::{Payload, Retention};
 use crate::proto::client_v1::{self as wire, client_frame, history_query, payload};
 use crate::session::{Command, JoinOptions, PresenceMode, Request, Since};
 use crate::transport::native::{DecodeError, Flaw, content, request};
 
-/// Reads one command. Fields this version does not know are skipped.
+/// Reads one command. Fields this version does not know are skipped, but for one that stands where the command should.
 ///
 /// # Errors
 /// [`DecodeError`]; its id is 0 if the bytes are no frame.
 pub fn decode(bytes: &[u8]) -> Result<Request, DecodeError> {
     let frame =
         wire::ClientFrame::decode(bytes).map_err(|error| DecodeError::new(0, Flaw::malformed(error.to_string())))?;
-    let unknown = || Flaw::unsupported("there is no command that this version knows");
-    request(frame.id, frame.command.ok_or_else(unknown).and_then(command))
+    request(
+        frame.id,
+        frame.command.ok_or_else(|| no_command(bytes)).and_then(command),
+    )
+}
+
+/// Tells a command of another version from none: the generated types drop what they do not know.
+fn no_command(mut frame: &[u8]) -> Flaw {
+    const ID: u32 = 1;
+    while let Ok((field, kind)) = encoding::decode_key(&mut frame) {
+        if field != ID {
+            return Flaw::unsupported(format!("there is no command with the field number {field}"));
+        }
+        if encoding::skip_field(kind, field, &mut frame, DecodeContext::default()).is_err() {
+            break;
+        }
+    }
+    Flaw::malformed("there is no command")
 }
 
 fn command(command: client_frame::Command) -> Result<Command, Flaw> {
