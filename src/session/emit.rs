@@ -205,7 +205,7 @@ fn derived_key(occasion: &Occasion<'_>, key: &IdempotencyKey, index: usize) -> I
             let _ = write!(text, "{byte:02x}");
             text
         });
-    IdempotencyKey::parse(&digits).expect("a few ASCII characters are a key")
+    IdempotencyKey::of_backend(&digits).expect("a few ASCII characters are a key")
 }
 
 /// Refuses the client's event because of what the backend emits. The client can do nothing about it; the log has the reason.
