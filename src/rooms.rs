@@ -6,6 +6,7 @@ mod homes;
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use tracing::{Instrument as _, Span};
 
 use crate::bus::{
@@ -16,7 +17,7 @@ use crate::event::{Envelope, Event, Publish};
 use crate::identity::UserId;
 use crate::policy::{Action, Permit};
 use crate::position::Position;
-use crate::presence::{Occupancy, Presence, Present, RosterPage};
+use crate::presence::{Occupancy, Presence, Reach, RosterPage, UserRooms};
 use crate::room::{Room, Tenant};
 
 pub use homes::{HomeRoomError, HomeRooms};
@@ -26,8 +27,8 @@ pub use homes::{HomeRoomError, HomeRooms};
 pub struct Outcome {
     /// The bus's answer.
     pub published: Published,
-    /// How many connections were in the room, those left out not counted. `None` if that is not known, as for a
-    /// duplicate's repetition.
+    /// How many connections were in the room, those left out not counted. `None` when that is not known: a node that
+    /// lives has not said so in time, or the event is a duplicate and was delivered by another call.
     pub reached: Option<u32>,
 }
 
@@ -91,11 +92,12 @@ impl Rooms {
     /// # Panics
     /// When the permit is for another room or event: a defect of the caller.
     pub async fn publish(&self, permit: &Permit, publish: Publish) -> Result<Outcome, PublishError> {
-        // Counted first: somebody may get the event and be gone before the bus has answered.
-        let reached = self.presence.reached(&publish.room, &publish.except);
+        // Counted first: somebody may get the event and be gone before the bus has answered. Other nodes count while the
+        // event is published.
+        let reach = self.presence.reach(&publish.room, &publish.except);
         let publishing = self.bus.publish(seal(permit, publish));
         let published = publishing.instrument(tracing::debug_span!("bus.publish")).await?;
-        Ok(outcome(published, reached))
+        Ok(outcome(published, reach.count().await))
     }
 
     /// Publishes several events in their order, each with its own outcome.
@@ -103,28 +105,28 @@ impl Rooms {
     /// # Panics
     /// As [`Self::publish`].
     pub async fn publish_all(&self, events: Vec<Permitted>) -> Vec<Result<Outcome, PublishError>> {
-        let mut reached = Vec::with_capacity(events.len());
+        // Which of the counts is an event's: events that follow each other in a room share one.
+        let mut counted = Vec::with_capacity(events.len());
+        let mut reaches = Vec::new();
         let mut parcels = Vec::with_capacity(events.len());
-        // Who is in a room is counted once for events that follow each other.
-        let mut counted: Option<(Room, u32)> = None;
+        let mut last: Option<Room> = None;
         for Permitted { permit, publish, span } in events {
-            reached.push(match &counted {
-                Some((room, count)) if *room == publish.room && publish.except.is_empty() => *count,
-                _ => {
-                    let count = self.presence.reached(&publish.room, &publish.except);
-                    counted = publish.except.is_empty().then(|| (publish.room.clone(), count));
-                    count
-                }
-            });
+            let is_counted = publish.except.is_empty() && last.as_ref() == Some(&publish.room);
+            if !is_counted {
+                reaches.push(self.presence.reach(&publish.room, &publish.except));
+                last = publish.except.is_empty().then(|| publish.room.clone());
+            }
+            counted.push(reaches.len() - 1);
             parcels.push(Parcel {
                 envelope: seal(&permit, publish),
                 span: tracing::debug_span!(parent: &span, "bus.publish"),
             });
         }
         let published = self.bus.publish_all(parcels).await.into_iter();
-        let outcomes = published.zip(reached);
+        let reached = join_all(reaches.into_iter().map(Reach::count)).await;
+        let outcomes = published.zip(counted);
         outcomes
-            .map(|(published, reached)| Ok(outcome(published?, reached)))
+            .map(|(published, count)| Ok(outcome(published?, reached[count])))
             .collect()
     }
 
@@ -224,7 +226,7 @@ impl Rooms {
     }
 
     /// The rooms a user is in and how it is shown there. Each still needs a permit before it is shown to a client.
-    pub async fn rooms_of(&self, tenant: &Tenant, user: &UserId) -> Vec<(Room, Present)> {
+    pub async fn rooms_of(&self, tenant: &Tenant, user: &UserId) -> UserRooms {
         self.presence.rooms_of(tenant, user).await
     }
 }
@@ -239,8 +241,8 @@ fn seal(permit: &Permit, publish: Publish) -> Envelope {
     Envelope(publish)
 }
 
-fn outcome(published: Published, reached: u32) -> Outcome {
-    let reached = (!published.duplicate).then_some(reached);
+fn outcome(published: Published, reached: Option<u32>) -> Outcome {
+    let reached = reached.filter(|_| !published.duplicate);
     Outcome { published, reached }
 }
 

@@ -47,10 +47,7 @@ pub(super) fn record_publish(results: &[v1::PublishResult]) {
     let span = Span::current();
     if !span.is_disabled() {
         // Signed: the OpenTelemetry layer writes unsigned numbers as text.
-        let reached: i64 = results
-            .iter()
-            .map(|result| i64::from(result.reached.unwrap_or(0)))
-            .sum();
+        let reached: Option<i64> = results.iter().map(|result| result.reached.map(i64::from)).sum();
         span.record("roomcast.rooms", i64::try_from(results.len()).unwrap_or(i64::MAX));
         span.record("roomcast.reached", reached);
     }

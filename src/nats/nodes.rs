@@ -99,6 +99,12 @@ impl Nodes {
         self.lock().live()
     }
 
+    /// Whether no other one lives.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.lock().is_alone()
+    }
+
     /// How long ago a node was last heard; `None` for one that is not known or no longer.
     #[must_use]
     pub fn silent_for(&self, incarnation: u64) -> Option<Duration> {

@@ -14,6 +14,7 @@
 //! | `d.n.NODE` | to one node, `NODE` its incarnation | nodes |
 //! | `d.n.all` | to all nodes | nodes |
 //! | `d.n.NODE.p`, `d.n.all.p` | about presence, to one node and to all | nodes |
+//! | `d.n.all.r` | how many connections events reach, asked of all nodes | nodes |
 //! | `d.n.activity` | who came and went, for those who watch | nodes |
 //! | `d.i.>` | answers | whoever answers |
 //!
@@ -190,6 +191,12 @@ impl Subjects {
     #[must_use]
     pub fn presence_of_all(&self) -> String {
         format!("{}.p", self.all_nodes())
+    }
+
+    /// How many connections events reach, asked of all nodes.
+    #[must_use]
+    pub fn reach_of_all(&self) -> String {
+        format!("{}.r", self.all_nodes())
     }
 
     /// Who came and went, for those who watch.

@@ -27,6 +27,7 @@ mod watched;
 mod whereabouts;
 
 use std::fmt;
+use std::future::ready;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,13 +38,13 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
-pub use share::{Share, Stated, newer};
+pub use share::{Origin, Share, Stated, newer};
 pub use shares::Own;
 pub use stripe::{Cause, Withdrawal};
 
 use super::{
-    Activity, Change, Counts, Departure, Member, Observer, Occupancy, Presence, Present, Roster, RosterPage,
-    StateTooLarge,
+    Activity, Change, Counts, Departure, Detail, Member, Observer, Occupancy, Presence, Reach, Roster, RosterPage,
+    StateTooLarge, UserRooms,
 };
 use crate::event::Except;
 use crate::identity::UserId;
@@ -130,7 +131,14 @@ impl MemoryPresence {
         self.read(room, |attended| Occupancy {
             counts: attended.counts(),
             since: attended.occupied_since(),
+            partial: false,
         })
+    }
+
+    /// How many connections of this node an event to the room reaches, when these are left out.
+    #[must_use]
+    pub fn reached_now(&self, room: &Room, except: &Except) -> u32 {
+        self.read(room, |attended| attended.reached(except))
     }
 
     /// [`Presence::page`], as far as this node knows.
@@ -141,6 +149,7 @@ impl MemoryPresence {
             counts: Counts::default(),
             members: Vec::new(),
             next_after: None,
+            partial: false,
         })
     }
 
@@ -203,8 +212,12 @@ impl Presence for MemoryPresence {
         }
     }
 
-    fn observe(&self, room: &Room, observer: Arc<dyn Observer>) -> Roster {
-        self.stripe(room).observe(&self.shared, room, observer)
+    fn confirm<'a>(&'a self, _: &'a Room) -> BoxFuture<'a, bool> {
+        Box::pin(ready(true))
+    }
+
+    fn observe(&self, room: &Room, observer: Arc<dyn Observer>, detail: Detail) -> Roster {
+        self.stripe(room).observe(&self.shared, room, observer, detail)
     }
 
     fn unobserve(&self, room: &Room, observer_id: u16) {
@@ -215,16 +228,21 @@ impl Presence for MemoryPresence {
         Box::pin(async move { self.page_now(room, after, size) })
     }
 
-    fn rooms_of<'a>(&'a self, tenant: &'a Tenant, user: &'a UserId) -> BoxFuture<'a, Vec<(Room, Present)>> {
-        Box::pin(async move { self.find(tenant, user) })
+    fn rooms_of<'a>(&'a self, tenant: &'a Tenant, user: &'a UserId) -> BoxFuture<'a, UserRooms> {
+        Box::pin(async move {
+            UserRooms {
+                rooms: self.find(tenant, user),
+                partial: false,
+            }
+        })
     }
 
     fn occupancy<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Occupancy> {
         Box::pin(async move { self.occupancy_now(room) })
     }
 
-    fn reached(&self, room: &Room, except: &Except) -> u32 {
-        self.read(room, |attended| attended.reached(except))
+    fn reach(&self, room: &Room, except: &Except) -> Reach {
+        Reach::Known(self.reached_now(room, except))
     }
 
     fn announce(&self, activity: Activity) {

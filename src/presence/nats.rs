@@ -10,17 +10,19 @@
 //!   node is asked for all of its part of the room. A second after a change, and then every 15 to 20 s, a node says where
 //!   it stands (version, number, digest), so that a lost last word is found, too.
 //! - Who starts to follow a room **asks all** who follow it; whatever comes is merged as it comes.
+//! - A **census** makes sure that a room is known completely: every node that lives is asked, and answers behind all it has
+//!   to tell. A roster waits for it, at most [`CONFIRM_WITHIN`]; it is partial when a node did not answer. From such a node
+//!   what comes next is told as present and not as joined, until it has answered a later census.
 //! - A **node that has ended** takes its connections with it: each other node sees that by itself. They are lost, not
 //!   left, at the time it was last heard; with the usual grace period of 5 s they are gone 5 s after it ended.
 //! - A node that **was stopped or cut off** says and asks everything anew. What others gave up comes back with it.
 //!
 //! # What is different from one node
-//! - A roster shows who this node knows of. Who is on another node comes with a change some milliseconds after the first
-//!   member of a room on this node, and is late as a message between nodes is.
-//! - [`Presence::page`], [`Presence::occupancy`] and [`Presence::rooms_of`] of rooms that this node does not follow ask
-//!   those who do, and answer what has come after [`ANSWER_WITHIN`] if not all have spoken.
-//! - [`Presence::reached`] counts what this node knows: for rooms it does not follow nobody. Connections that are left out
-//!   are left out if they are this node's.
+//! - [`Presence::page`] and [`Presence::occupancy`] take a census, too, or ask a node that has members in the room to take
+//!   one; [`Presence::rooms_of`] asks every node. What was not answered within [`CONFIRM_WITHIN`] makes them partial.
+//! - [`Presence::reach`] asks every node how many connections it serves. A node that has not answered in time makes the
+//!   number unknown, and is not waited for again before it has.
+//! - Changes of other nodes are late as messages between nodes are.
 //! - Activity is told at most once: what happened on other nodes comes over NATS, and is lost when a message is. When a
 //!   node ends without a word, watchers are told who left of the rooms that their own node follows.
 //! - A user that comes back within its grace period, but on a node that did not follow the room, comes with a new time
@@ -33,6 +35,7 @@ mod driver;
 mod news;
 mod other;
 mod query;
+mod reach;
 mod replica;
 #[cfg(test)]
 mod sim;
@@ -43,31 +46,32 @@ mod touched;
 mod update;
 mod wire;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::driver::Driver;
+use self::reach::Reaching;
 use self::replica::Rhythm;
 use self::site::Site;
 use self::touched::Touched;
 use super::memory::{Config, MemoryPresence};
-use super::{Activity, Departure, Member, Observer, Occupancy, Presence, Present, Roster, RosterPage, StateTooLarge};
+use super::{
+    Activity, CONFIRM_WITHIN, Departure, Detail, Member, Observer, Occupancy, Presence, Reach, Roster, RosterPage,
+    StateTooLarge, UserRooms,
+};
 use crate::event::Except;
 use crate::identity::UserId;
 use crate::json::Json;
 use crate::nats::nodes::Nodes;
 use crate::nats::{Nats, NatsError};
 use crate::room::{Room, Tenant};
-
-/// How long the answers of other nodes are waited for.
-pub const ANSWER_WITHIN: Duration = Duration::from_millis(250);
 
 /// How long the last words may take.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
@@ -92,6 +96,7 @@ pub struct NatsPresence {
     nats: Arc<Nats>,
     nodes: Arc<Nodes>,
     shared: Arc<Shared>,
+    reaching: Arc<Reaching>,
     goodbyes: mpsc::Sender<oneshot::Sender<()>>,
 }
 
@@ -103,9 +108,16 @@ struct Shared {
     work: Notify,
     /// Somebody has begun to watch.
     watched: Notify,
-    /// Since when each followed room's subscription is in effect.
-    followed: Mutex<HashMap<Room, Instant>>,
+    /// Rooms that are waited for until they are known completely.
+    confirming: Mutex<Vec<Confirming>>,
+    /// There are some.
+    asked: Notify,
+    /// The followed rooms whose subscription is in effect.
+    followed: Mutex<HashSet<Room>>,
 }
+
+/// A room, and who is told whether it is known completely.
+type Confirming = (Room, oneshot::Sender<bool>);
 
 impl Shared {
     fn touch(&self, room: &Room, user: Option<(&UserId, Departure)>) {
@@ -113,17 +125,30 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// Whether this node knows of everybody in a room.
-    fn knows(&self, room: &Room) -> bool {
+    fn confirm(&self, room: &Room) -> oneshot::Receiver<bool> {
+        let (told, answer) = oneshot::channel();
+        self.confirming().push((room.clone(), told));
+        self.asked.notify_one();
+        answer
+    }
+
+    fn take_confirming(&self) -> Vec<Confirming> {
+        std::mem::take(&mut *self.confirming())
+    }
+
+    fn confirming(&self) -> MutexGuard<'_, Vec<Confirming>> {
+        self.confirming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn follows(&self, room: &Room) -> bool {
         let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = followed.get(room);
-        since.is_some_and(|since| since.elapsed() >= RHYTHM.settle_after)
+        followed.contains(room)
     }
 
     fn set_followed(&self, room: &Room, is_followed: bool) {
         let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
         if is_followed {
-            followed.insert(room.clone(), Instant::now());
+            followed.insert(room.clone());
         } else {
             followed.remove(room);
         }
@@ -158,12 +183,17 @@ impl NatsPresence {
         let parts = (Arc::clone(&nats), Arc::clone(&nodes), Arc::clone(&memory));
         let driver = Driver::listen(parts, Arc::clone(&shared), site, config.flush_interval).await?;
         tasks.spawn(Arc::clone(&memory).run(stop.clone()));
-        tasks.spawn(driver.run(said, stop));
+        tasks.spawn(driver.run(said, stop.clone()));
+        let reaching = Reaching::new(Arc::clone(&nats), Arc::clone(&nodes), Arc::clone(&memory));
+        let reaching = Arc::new(reaching);
+        let listening = reaching.listen().await?;
+        tasks.spawn(Arc::clone(&reaching).run(listening, stop));
         Ok(Arc::new(Self {
             memory,
             nats,
             nodes,
             shared,
+            reaching,
             goodbyes,
         }))
     }
@@ -196,8 +226,18 @@ impl Presence for NatsPresence {
         self.shared.touch(room, Some((&member.user, departure)));
     }
 
-    fn observe(&self, room: &Room, observer: Arc<dyn Observer>) -> Roster {
-        let roster = self.memory.observe(room, observer);
+    fn confirm<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            if self.nodes.is_alone() {
+                return true;
+            }
+            let confirmed = timeout(CONFIRM_WITHIN, self.shared.confirm(room)).await;
+            matches!(confirmed, Ok(Ok(true)))
+        })
+    }
+
+    fn observe(&self, room: &Room, observer: Arc<dyn Observer>, detail: Detail) -> Roster {
+        let roster = self.memory.observe(room, observer, detail);
         self.shared.touch(room, None);
         roster
     }
@@ -209,28 +249,41 @@ impl Presence for NatsPresence {
 
     fn page<'a>(&'a self, room: &'a Room, after: Option<&'a UserId>, size: usize) -> BoxFuture<'a, RosterPage> {
         Box::pin(async move {
-            if self.shared.knows(room) {
-                return self.memory.page_now(room, after, size);
+            if !self.shared.follows(room) {
+                return self.ask_page(room, after, size).await.0;
             }
-            self.ask_page(room, after, size).await
+            let partial = !self.confirm(room).await;
+            RosterPage {
+                partial,
+                ..self.memory.page_now(room, after, size)
+            }
         })
     }
 
-    fn rooms_of<'a>(&'a self, tenant: &'a Tenant, user: &'a UserId) -> BoxFuture<'a, Vec<(Room, Present)>> {
+    fn rooms_of<'a>(&'a self, tenant: &'a Tenant, user: &'a UserId) -> BoxFuture<'a, UserRooms> {
         Box::pin(self.ask_places(tenant, user))
     }
 
     fn occupancy<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Occupancy> {
         Box::pin(async move {
-            if self.shared.knows(room) {
-                return self.memory.occupancy_now(room);
+            if !self.shared.follows(room) {
+                let (page, since) = self.ask_page(room, None, 0).await;
+                return Occupancy {
+                    counts: page.counts,
+                    since,
+                    partial: page.partial,
+                };
             }
-            self.ask_figures(room).await.0
+            let partial = !self.confirm(room).await;
+            Occupancy {
+                partial,
+                ..self.memory.occupancy_now(room)
+            }
         })
     }
 
-    fn reached(&self, room: &Room, except: &Except) -> u32 {
-        self.memory.reached(room, except)
+    fn reach(&self, room: &Room, except: &Except) -> Reach {
+        self.reaching.reach(room, except)
     }
 
     fn announce(&self, activity: Activity) {

@@ -6,6 +6,7 @@ use super::Refusal;
 use crate::event::{Payload, Retention};
 use crate::json::Json;
 use crate::position::Position;
+use crate::presence::Detail;
 
 /// A command and the number its reply will carry.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +38,18 @@ pub enum PresenceMode {
     Members,
     /// The same, without the client's own user.
     Others,
+}
+
+impl PresenceMode {
+    /// How much of the room is observed for it.
+    #[must_use]
+    pub const fn detail(self) -> Option<Detail> {
+        match self {
+            Self::None => None,
+            Self::Counts => Some(Detail::Counts),
+            Self::Members | Self::Others => Some(Detail::Members),
+        }
+    }
 }
 
 /// How a client joins a room.

@@ -7,8 +7,10 @@ use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use futures_util::future::join;
+
 use super::link::{Kind, Link};
-use super::sessions::{Sessions, Ticket};
+use super::sessions::{Services, Sessions, Ticket};
 use super::start::{forbidden, unavailable};
 use super::state::Membership;
 use super::tally::Tally;
@@ -73,7 +75,14 @@ pub(super) enum Cause {
     },
 }
 
-type Entering = Vec<(Entry, Result<Start, BusUnavailable>)>;
+/// What was found out for a room that is to be entered.
+struct Found {
+    start: Result<Start, BusUnavailable>,
+    /// Whether everyone who is there is known to this node.
+    confirmed: bool,
+}
+
+type Entering = Vec<(Entry, Found)>;
 
 impl<L: Link> Sessions<L> {
     /// Starts to enter rooms; goes on in [`Self::entered`].
@@ -119,9 +128,10 @@ impl<L: Link> Sessions<L> {
                 let bounds = services.config.replay;
                 let start = services
                     .rooms
-                    .enter(&entry.permit, Arc::clone(&subscriber), catchup, bounds)
-                    .await;
-                entering.push((entry, start));
+                    .enter(&entry.permit, Arc::clone(&subscriber), catchup, bounds);
+                let confirming = confirm(&services, entry.permit.room(), &entry.options);
+                let (start, confirmed) = join(start, confirming).await;
+                entering.push((entry, Found { start, confirmed }));
             }
             move |sessions: &mut Self| sessions.entered(ticket, entering, cause)
         });
@@ -136,12 +146,12 @@ impl<L: Link> Sessions<L> {
             return;
         }
         let (mut joined, leased) = (Vec::with_capacity(entering.len()), self.may_deliver());
-        for (entry, start) in entering {
+        for (entry, Found { start, confirmed }) in entering {
             let room = entry.permit.room().clone();
             let outcome = match start {
                 // The permit may be older than a revocation, and than the token: asked again at the last moment.
                 _ if self.is_revoked(ticket.key, &room) => Err(forbidden()),
-                Ok(start) if leased => self.become_member(ticket, entry, start),
+                Ok(start) if leased => self.become_member(ticket, entry, start, confirmed),
                 Ok(_) | Err(BusUnavailable(_)) => Err(unavailable()),
             };
             self.forget_joining(ticket.key, &room);
@@ -213,7 +223,13 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    fn become_member(&mut self, ticket: Ticket, entry: Entry, start: Start) -> Result<Arrival, Refusal> {
+    fn become_member(
+        &mut self,
+        ticket: Ticket,
+        entry: Entry,
+        start: Start,
+        confirmed: bool,
+    ) -> Result<Arrival, Refusal> {
         let Entry {
             permit,
             options,
@@ -223,18 +239,20 @@ impl<L: Link> Sessions<L> {
         let room = permit.room();
         // Joined again: the old membership makes way, without a leave that others would see.
         let was_granted = self.step_aside(ticket.key, room);
+        let mode = options.presence;
         let entered = self.local.finish_join(room, ticket.key, start.head).map_err(|_| {
             if was_granted.is_some() {
                 self.leave_presence(ticket.key, room);
             }
             unavailable()
         })?;
-        let roster = self.show_presence(ticket.key, entered.room, &permit, options);
+        let roster = self.show_presence(ticket.key, entered.room, &permit, options, confirmed);
         let membership = Membership {
             room: entered.room,
             slot: entered.slot,
             start: start.head.offset,
             presence: roster.as_ref().and_then(|roster| NonZeroU64::new(roster.version)),
+            mode,
             granted: granted || was_granted == Some(true),
         };
         self.conns[ticket.key as usize].session.add_membership(membership);
@@ -255,23 +273,30 @@ impl<L: Link> Sessions<L> {
         })
     }
 
-    /// Enters a member into the room's presence; answers the roster if it wants to see it.
+    /// Enters a member into the room's presence; answers the roster if it wants to see it. `confirmed` says whether
+    /// everyone who is there is known.
     pub(super) fn show_presence(
         &mut self,
         key: Key,
         room_key: RoomKey,
         permit: &Permit,
         options: JoinOptions,
+        confirmed: bool,
     ) -> Option<Roster> {
         let (room, presence) = (permit.room(), Arc::clone(self.services.rooms.presence()));
         let member = self.session(key).and_then(|session| session.member())?;
         if presence.enter(room, &member, options.state).is_err() {
             tracing::warn!("presence state refused after it was checked");
         }
-        (options.presence != PresenceMode::None).then(|| {
-            self.local.observing(room_key, true);
-            presence.observe(room, Arc::clone(&self.mailbox) as Arc<dyn Observer>)
-        })
+        let detail = options.presence.detail()?;
+        self.local.observing(room_key, true);
+        let observer = Arc::clone(&self.mailbox) as Arc<dyn Observer>;
+        let mut roster = presence.observe(room, observer, detail);
+        roster.partial = !confirmed;
+        if let (PresenceMode::Others, Some(members)) = (options.presence, &mut roster.members) {
+            members.retain(|one| one.user != member.user);
+        }
+        Some(roster)
     }
 
     /// Ends the membership of a client that is about to enter the room anew, after it has got what is in line for it.
@@ -319,6 +344,11 @@ impl<L: Link> Sessions<L> {
             session.end_joining(room);
         }
     }
+}
+
+/// Makes sure that everyone in a room is known to this node, for a member that wants to see them.
+pub(super) async fn confirm(services: &Services, room: &Room, options: &JoinOptions) -> bool {
+    options.presence == PresenceMode::None || services.rooms.presence().confirm(room).await
 }
 
 /// A room that was entered, and what its new member gets first.

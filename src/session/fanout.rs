@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::link::{Kind, Link};
 use super::sessions::Sessions;
-use super::{Frame, Message};
+use super::{Frame, Message, PresenceMode};
 use crate::bus::Delivery;
 use crate::error::CloseReason;
 use crate::hub::Inbound;
@@ -140,15 +140,28 @@ impl<L: Link> Sessions<L> {
     }
 
     fn hand_change(&mut self, room: RoomKey, key: Key, change: &Arc<Change>) {
-        let membership = self.session(key).and_then(|session| session.membership_mut(room));
-        let Some(seen) = membership.and_then(|membership| membership.presence.as_mut()) else {
+        let Some(session) = self.session(key) else { return };
+        let Some(membership) = session.membership_mut(room) else {
             return;
         };
-        let Some(version) = NonZeroU64::new(change.version).filter(|version| version > seen) else {
+        let Some(seen) = &mut membership.presence else { return };
+        if !change.known.contains(&seen.get()) || membership.mode.detail() != Some(change.detail) {
             return;
+        }
+        *seen = NonZeroU64::new(change.version).unwrap_or(*seen);
+        let others = match membership.mode {
+            PresenceMode::Others => session.identity().and_then(|own| change.without(&own.user)),
+            PresenceMode::None | PresenceMode::Counts | PresenceMode::Members => None,
         };
-        *seen = version;
-        if let Some(frame) = self.change_frame(key, change) {
+        let frame = match others {
+            // What is for one user alone is not kept.
+            Some(change) => {
+                let message = Message::PresenceChanged(Arc::new(change));
+                self.wire(key).map(|wire| wire.message(0, &message))
+            }
+            None => self.change_frame(key, change),
+        };
+        if let Some(frame) = frame {
             self.send(key, &frame, Kind::Live);
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::Instrument;
 
-use super::enter::{Cause, Entry};
+use super::enter::{Cause, Entry, confirm};
 use super::link::Link;
 use super::sessions::{Services, Sessions, Ticket};
 use super::start::{forbidden, not_open, unavailable};
@@ -27,10 +27,6 @@ impl<L: Link> Sessions<L> {
         {
             let message = format!("a presence state has at most {} bytes", config.state_bytes_max);
             return Err(Refusal::new(ErrorCode::PresenceTooLarge, message));
-        }
-        if matches!(options.presence, PresenceMode::Counts | PresenceMode::Others) {
-            let message = "this presence mode is not offered yet";
-            return Err(Refusal::new(ErrorCode::Unsupported, message));
         }
         self.check_room_limit(key, &room)?;
         let identity = self.identity(key).ok_or_else(not_open)?;
@@ -82,8 +78,11 @@ impl<L: Link> Sessions<L> {
         };
         match entry.and_then(allowed) {
             Ok(entry) if entry.is_change_only() && self.is_member(ticket.key, entry.permit.room()) => {
-                self.change_membership(ticket, id, entry);
-                self.done(ticket);
+                let services = self.services.clone();
+                self.run(async move {
+                    let confirmed = confirm(&services, entry.permit.room(), &entry.options).await;
+                    move |sessions: &mut Self| sessions.change_membership(ticket, id, entry, confirmed)
+                });
             }
             Ok(entry) => self.enter(ticket, vec![entry], Cause::Command(id)),
             Err(refusal) => {
@@ -94,28 +93,46 @@ impl<L: Link> Sessions<L> {
     }
 
     /// Joined again without a position: only presence and state change, and nothing of the stream is lost or repeated.
-    fn change_membership(&mut self, ticket: Ticket, id: u32, entry: Entry) {
-        let room = entry.permit.room().clone();
-        let Some(head) = self.hand_line(ticket.key, &room) else {
-            return self.refuse(ticket.key, id, unavailable());
+    fn change_membership(&mut self, ticket: Ticket, id: u32, entry: Entry, confirmed: bool) {
+        if self.alive(ticket).is_none() {
+            return;
+        }
+        let outcome = if self.is_revoked(ticket.key, entry.permit.room()) {
+            Err(forbidden())
+        } else if self.may_deliver() {
+            self.changed_membership(ticket, entry, confirmed)
+        } else {
+            Err(unavailable())
         };
-        let Some(room_key) = self.local.find(&room) else { return };
+        match outcome {
+            Ok(joined) => self.answer(ticket.key, id, &Message::Joined(joined)),
+            Err(refusal) => self.refuse(ticket.key, id, refusal),
+        }
+        self.done(ticket);
+    }
+
+    /// The member may have been taken out of the room since it asked.
+    fn changed_membership(&mut self, ticket: Ticket, entry: Entry, confirmed: bool) -> Result<Joined, Refusal> {
+        let room = entry.permit.room().clone();
+        let head = self.hand_line(ticket.key, &room).ok_or_else(unavailable)?;
+        let room_key = self.local.find(&room).ok_or_else(unavailable)?;
         self.unobserve(ticket.key, room_key, &room);
-        let roster = self.show_presence(ticket.key, room_key, &entry.permit, entry.options);
+        let mode = entry.options.presence;
+        let roster = self.show_presence(ticket.key, room_key, &entry.permit, entry.options, confirmed);
         if let Some(membership) = self
             .session(ticket.key)
             .and_then(|session| session.membership_mut(room_key))
         {
             membership.presence = roster.as_ref().and_then(|roster| NonZeroU64::new(roster.version));
+            membership.mode = mode;
         }
-        let joined = Joined {
+        Ok(Joined {
             room,
             head,
             recovered: false,
             replayed: 0,
             roster,
-        };
-        self.answer(ticket.key, id, &Message::Joined(joined));
+        })
     }
 }
 

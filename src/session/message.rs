@@ -151,6 +151,8 @@ pub enum Message {
         user: UserId,
         /// By name.
         rooms: Vec<Room>,
+        /// Not every node has been heard: there may be more.
+        partial: bool,
     },
     /// Past events.
     History(HistoryPage),

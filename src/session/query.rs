@@ -13,7 +13,7 @@ use crate::hub::local::Key;
 use crate::identity::{ConnectionId, Identity, UserId};
 use crate::json::Json;
 use crate::policy::{Action, Permit, Question};
-use crate::presence::Roster;
+use crate::presence::{Roster, UserRooms};
 use crate::room::Room;
 
 /// How many events a page of history holds if the client does not say.
@@ -57,6 +57,7 @@ impl<L: Link> Sessions<L> {
                     version: 0,
                     counts: page.counts,
                     members,
+                    partial: page.partial,
                 },
             })
         })
@@ -71,7 +72,7 @@ impl<L: Link> Sessions<L> {
             UserId::parse(user).map_err(refusal)?
         };
         self.query(key, id, None, move |asker| async move {
-            let rooms = asker.services.rooms.rooms_of(&asker.identity.tenant, &user).await;
+            let UserRooms { rooms, partial } = asker.services.rooms.rooms_of(&asker.identity.tenant, &user).await;
             let mut rooms: Vec<Room> = rooms.into_iter().map(|(room, _)| room).collect();
             if user != own {
                 // Of others a client sees the rooms whose presence it may see.
@@ -83,7 +84,7 @@ impl<L: Link> Sessions<L> {
                 }
                 rooms = visible;
             }
-            Ok(Message::UserRooms { user, rooms })
+            Ok(Message::UserRooms { user, rooms, partial })
         })
     }
 
@@ -153,9 +154,13 @@ impl<L: Link> Sessions<L> {
                 let answer = match answer {
                     _ if revoked => Err(forbidden()),
                     _ if !sessions.may_deliver() => Err(unavailable()),
-                    Ok(Message::UserRooms { user, mut rooms }) => {
+                    Ok(Message::UserRooms {
+                        user,
+                        mut rooms,
+                        partial,
+                    }) => {
                         rooms.retain(|room| !sessions.is_revoked(ticket.key, room));
-                        Ok(Message::UserRooms { user, rooms })
+                        Ok(Message::UserRooms { user, rooms, partial })
                     }
                     answer => answer,
                 };

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use super::Request;
+use super::{PresenceMode, Request};
 use crate::hub::local::RoomKey;
 use crate::identity::{ConnectionId, Identity};
 use crate::position::Offset;
@@ -23,6 +23,8 @@ pub(super) struct Membership {
     pub start: Offset,
     /// The version of the roster it was given, if it sees presence; only later changes are for it.
     pub presence: Option<NonZeroU64>,
+    /// What it is told of those who are there.
+    pub mode: PresenceMode,
     /// A backend or a template put it in: the client's own right to join is not asked for again.
     pub granted: bool,
 }

@@ -197,6 +197,7 @@ pub(super) struct Roster {
     member_count: u32,
     connection_count: u32,
     counts_only: bool,
+    partial: bool,
 }
 
 #[derive(Serialize)]
@@ -226,6 +227,7 @@ impl From<v1::ListMembersResponse> for Roster {
             member_count: response.member_count,
             connection_count: response.connection_count,
             counts_only: response.counts_only,
+            partial: response.partial,
         }
     }
 }
@@ -239,6 +241,7 @@ pub(super) struct Stats {
     head: Option<Position>,
     history_count: u64,
     history_bytes: u64,
+    partial: bool,
 }
 
 impl From<v1::GetRoomStatsResponse> for Stats {
@@ -249,6 +252,7 @@ impl From<v1::GetRoomStatsResponse> for Stats {
             head: response.head.map(Position::from),
             history_count: response.history_count,
             history_bytes: response.history_bytes,
+            partial: response.partial,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::api::{Shared, convert};
 use crate::hub::Who;
 use crate::identity::UserId;
 use crate::policy::Action;
-use crate::presence::Present;
+use crate::presence::{Present, UserRooms};
 use crate::proto::v1;
 use crate::room::Room;
 
@@ -24,18 +24,22 @@ impl Shared {
         let permit = permit(caller, Scope::Read, &request.tenant, &request.room, Action::Presence)?;
         let query = Query::of(&[b"members", permit.room().key()]);
         let after = query.cursor(&request.page_token, user_of)?;
-        let counts = self.context.rooms.occupancy(&permit).await.counts;
-        let too_large = counts.users > self.config.members_listed_max;
+        let size = if request.counts_only {
+            0
+        } else {
+            page::size(request.page_size, PAGE_MAX)?
+        };
+        let found = self.context.rooms.members(&permit, after.as_ref(), size).await;
+        let too_large = found.counts.users > self.config.members_listed_max;
         if request.counts_only || too_large {
             return Ok(v1::ListMembersResponse {
-                member_count: counts.users,
-                connection_count: counts.connections,
+                member_count: found.counts.users,
+                connection_count: found.counts.connections,
                 counts_only: too_large,
+                partial: found.partial,
                 ..v1::ListMembersResponse::default()
             });
         }
-        let size = page::size(request.page_size, PAGE_MAX)?;
-        let found = self.context.rooms.members(&permit, after.as_ref(), size).await;
         let next = found.next_after.map(|user| query.token(user.as_str().as_bytes()));
         Ok(v1::ListMembersResponse {
             members: found.members.into_iter().map(member).collect(),
@@ -43,6 +47,7 @@ impl Shared {
             member_count: found.counts.users,
             connection_count: found.counts.connections,
             counts_only: false,
+            partial: found.partial,
         })
     }
 
@@ -60,7 +65,7 @@ impl Shared {
             Room::parse(&tenant, std::str::from_utf8(name).ok()?).ok()
         })?;
         let size = page::size(request.page_size, PAGE_MAX)?;
-        let mut rooms = self.context.rooms.rooms_of(&tenant, &user).await;
+        let UserRooms { mut rooms, partial } = self.context.rooms.rooms_of(&tenant, &user).await;
         rooms.retain(|(room, _)| after.as_ref().is_none_or(|after| room > after));
         let more = rooms.len() > size;
         rooms.truncate(size);
@@ -76,6 +81,7 @@ impl Shared {
                 .collect(),
             next_page_token,
             connection_count,
+            partial,
         })
     }
 
@@ -94,6 +100,7 @@ impl Shared {
             history_count: stats.events as u64,
             history_bytes: stats.bytes as u64,
             occupied_since_time: occupancy.since.map(convert::time),
+            partial: occupancy.partial,
         })
     }
 }

@@ -150,6 +150,10 @@ pub(in crate::config) struct MemoryPresence {
     /// The shortest time between two changes of a room that is told in counts.
     #[serde(with = "Time")]
     counts_interval: Duration,
+    /// The shortest time between two changes for clients that asked for counts only; `counts_interval` holds for rooms
+    /// that are told in counts.
+    #[serde(with = "Time")]
+    counts_coalesce_interval: Duration,
     /// The most activities kept for a `Watch` that reads slowly, about 100 bytes each. At least 1.
     activity_capacity: usize,
 }

@@ -59,6 +59,10 @@ impl Roster {
         live.map(|known| known.node.clone()).collect()
     }
 
+    pub(crate) fn is_alone(&self) -> bool {
+        !self.others.values().any(|known| known.lives)
+    }
+
     pub(crate) fn silent_for(&self, incarnation: u64, now: Instant) -> Option<Duration> {
         let known = self.others.get(&incarnation)?;
         Some(now.duration_since(known.heard))

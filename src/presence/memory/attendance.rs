@@ -102,7 +102,7 @@ impl Attendance {
     }
 
     /// How many connections of this node there are.
-    fn own_count(&self) -> u32 {
+    pub(super) fn own_count(&self) -> u32 {
         u32::try_from(self.connections().count()).unwrap_or(u32::MAX)
     }
 

@@ -17,6 +17,9 @@ pub struct Config {
     pub flush_interval: Duration,
     /// The shortest time between two changes of a room that is told in counts. Default 1 s.
     pub counts_interval: Duration,
+    /// The shortest time between two changes for those who asked for counts only. Default 200 ms: the eye does not follow
+    /// more, and each change is a frame for each of them. In a room told in counts `counts_interval` holds.
+    pub counts_coalesce_interval: Duration,
     /// The most activities kept for watchers that read slowly. Default 4,096, about 100 bytes each. At least 1.
     pub activity_capacity: usize,
 }
@@ -29,6 +32,7 @@ impl Default for Config {
             leave_grace: Duration::from_secs(5),
             flush_interval: Duration::from_millis(25),
             counts_interval: Duration::from_secs(1),
+            counts_coalesce_interval: Duration::from_millis(200),
             activity_capacity: 4096,
         }
     }

@@ -1,7 +1,7 @@
 //! One room's presence as a pure state machine: who enters, leaves, is lost and given up. Time is handed in.
 
 use super::attendance::Attendance;
-use super::share::Share;
+use super::share::{Origin, Share};
 use super::users::Users;
 use super::watched::Watched;
 use super::whereabouts::RoomId;
@@ -114,7 +114,7 @@ impl Attended {
     }
 
     pub(super) fn enter(&mut self, member: &Member, state: Option<Json>, now: Timestamp) -> Entered {
-        self.before_change(&member.user);
+        self.before_change(&member.user, true);
         let occupied = self.users.is_empty();
         let Some(attendance) = self.users.find(&member.user) else {
             let mut attendance = Attendance::of(member.connection, now);
@@ -147,16 +147,17 @@ impl Attended {
         if !attendance.has(member.connection) {
             return Left::Unknown;
         }
-        self.before_change(&member.user);
+        self.before_change(&member.user, true);
         self.connections -= 1;
         self.users.disconnect(&member.user, member.connection, now_ms);
         self.after_disconnect(&member.user, grace)
     }
 
-    /// Sets what another node has of a user. Answers also whether this node has learned something that it has to pass
-    /// on, see [`Attendance::set_share`].
-    pub(super) fn set_share(&mut self, user: &UserId, node: u64, share: Share) -> (Entered, bool) {
-        self.before_change(user);
+    /// Sets what another node has of a user, see [`Origin`]. Answers also whether this node has learned something that it
+    /// has to pass on, see [`Attendance::set_share`].
+    pub(super) fn set_share(&mut self, user: &UserId, origin: Origin, share: Share) -> (Entered, bool) {
+        let node = origin.node;
+        self.before_change(user, origin.is_news);
         let occupied = self.users.is_empty();
         let (connections, since) = (share.connections, share.since);
         if occupied || since < self.occupied_since {
@@ -180,7 +181,7 @@ impl Attended {
         let Some(connections) = self.users.find(user).and_then(|attendance| attendance.count_of(node)) else {
             return Left::Unknown;
         };
-        self.before_change(user);
+        self.before_change(user, true);
         self.away -= connections;
         self.users.take_share(user, node, lost_ms);
         self.after_disconnect(user, grace)
@@ -208,22 +209,31 @@ impl Attended {
         if self.users.find(user)?.lost_at_ms() != Some(lost_ms) {
             return None;
         }
-        self.before_change(user);
+        self.before_change(user, true);
         self.lost -= 1;
         self.users.remove(user);
         Some(self.users.is_empty())
     }
 
-    /// Keeps how the observers know the user, before it becomes different.
-    fn before_change(&mut self, user: &UserId) {
+    /// Keeps how the observers know the user, before it becomes different. `is_news`: if it was not known here, it was not
+    /// there.
+    fn before_change(&mut self, user: &UserId, is_news: bool) {
         let users = &self.users;
         if let Some(watched) = &mut self.watched {
-            watched.keep(user, || users.find(user).map(|attendance| attendance.shown(user)));
+            watched.keep(user, is_news, || {
+                users.find(user).map(|attendance| attendance.shown(user))
+            });
         }
     }
 
     pub(super) fn shown(&self, user: &UserId) -> Option<Present> {
         self.users.find(user).map(|attendance| attendance.shown(user))
+    }
+
+    /// How the user is shown, if its last connection was lost.
+    pub(super) fn shown_lost(&self, user: &UserId) -> Option<Present> {
+        let attendance = self.users.find(user)?;
+        attendance.lost_at_ms().map(|_| attendance.shown(user))
     }
 
     pub(super) fn page(&self, after: Option<&UserId>, size: usize) -> RosterPage {
@@ -236,18 +246,19 @@ impl Attended {
             counts: self.counts(),
             members,
             next_after,
+            partial: false,
         }
     }
 
-    /// Open connections that `except` does not leave out. Of other nodes only users are known, not connections.
+    /// Open connections of this node that `except` does not leave out.
     pub(super) fn reached(&self, except: &Except) -> u32 {
         let by_user = || distinct(except.users()).filter_map(|user| self.users.find(user));
-        let left_out: u32 = by_user().map(Attendance::count).sum();
+        let left_out: u32 = by_user().map(Attendance::own_count).sum();
         let is_counted = |connection| by_user().any(|attendance| attendance.has(connection));
         let by_connection = distinct(except.connections())
             .filter(|connection| self.users.has(**connection) && !is_counted(**connection));
         let alone = u32::try_from(by_connection.count()).unwrap_or(u32::MAX);
-        (self.connections + self.away).saturating_sub(left_out + alone)
+        self.connections.saturating_sub(left_out + alone)
     }
 }
 

@@ -35,6 +35,16 @@ pub struct Share {
     pub state: Option<Box<Stated>>,
 }
 
+/// Where a share comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The node, by its incarnation.
+    pub node: u64,
+    /// Everything the node had before is known here, so a user that is not has just come. Otherwise observers are told
+    /// that it is there, and not that it came.
+    pub is_news: bool,
+}
+
 /// The one of two that counts.
 #[must_use]
 pub fn newer<'s>(one: Option<&'s Stated>, other: Option<&'s Stated>) -> Option<&'s Stated> {

@@ -2,7 +2,7 @@
 
 use tokio::sync::broadcast;
 
-use super::{Attended, MemoryPresence, RoomId, Share, Stripe, Withdrawal, lock};
+use super::{Attended, MemoryPresence, Origin, RoomId, Share, Stripe, Withdrawal, lock};
 use crate::event::Timestamp;
 use crate::identity::UserId;
 use crate::presence::{Activity, Present};
@@ -18,10 +18,10 @@ pub struct Own {
 }
 
 impl MemoryPresence {
-    /// Sets what another node, named by its incarnation, has of a user in a room. Answers whether this node, which has
-    /// connections of the user there too, has learned something about the user that it has to pass on.
-    pub fn set_share(&self, room: &Room, user: &UserId, node: u64, share: Share) -> bool {
-        let (told_later, learned) = self.stripe(room).set_share(&self.shared, room, user, node, share);
+    /// Sets what another node has of a user in a room. Answers whether this node, which has connections of the user there
+    /// too, has learned something about the user that it has to pass on.
+    pub fn set_share(&self, room: &Room, user: &UserId, origin: Origin, share: Share) -> bool {
+        let (told_later, learned) = self.stripe(room).set_share(&self.shared, room, user, origin, share);
         if told_later {
             self.work.notify_one();
         }
@@ -93,6 +93,12 @@ impl MemoryPresence {
     #[must_use]
     pub fn find(&self, tenant: &Tenant, user: &UserId) -> Vec<(Room, Present)> {
         self.find_by(tenant, user, |attended| attended.shown(user))
+    }
+
+    /// The rooms in which the user is only shown because it may be on its way back.
+    #[must_use]
+    pub fn find_lost(&self, tenant: &Tenant, user: &UserId) -> Vec<(Room, Present)> {
+        self.find_by(tenant, user, |attended| attended.shown_lost(user))
     }
 
     fn find_by<T>(&self, tenant: &Tenant, user: &UserId, read: impl Fn(&Attended) -> Option<T>) -> Vec<(Room, T)> {

@@ -10,13 +10,12 @@ use tokio::sync::broadcast;
 
 use super::config::Config;
 use super::room::{Attended, Entered, Left};
-use super::share::Share;
-use super::watched::Telling;
+use super::share::{Origin, Share};
 use super::whereabouts::{RoomId, Whereabouts};
 use crate::event::Timestamp;
 use crate::identity::UserId;
 use crate::json::Json;
-use crate::presence::{Activity, Change, Departure, Member, Observer, Roster};
+use crate::presence::{Activity, Change, Departure, Detail, Member, Observer, Roster};
 use crate::room::Room;
 
 /// How many shares there are.
@@ -169,12 +168,12 @@ impl Stripe {
         shared: &Shared,
         room: &Room,
         user: &UserId,
-        node: u64,
+        origin: Origin,
         share: Share,
     ) -> (bool, bool) {
         let attended = self.attended(room);
         let id = attended.id;
-        let (entered, learned) = attended.set_share(user, node, share);
+        let (entered, learned) = attended.set_share(user, origin, share);
         if let Entered::Joined { occupied } = entered {
             shared.joined(Cause::Told, room, id, user, occupied);
         }
@@ -252,8 +251,15 @@ impl Stripe {
         self.graces.insert(place, grace);
     }
 
-    pub(super) fn observe(&mut self, shared: &Shared, room: &Room, observer: Arc<dyn Observer>) -> Roster {
-        self.attended(room).observe(observer, &shared.config, &shared.versions)
+    pub(super) fn observe(
+        &mut self,
+        shared: &Shared,
+        room: &Room,
+        observer: Arc<dyn Observer>,
+        detail: Detail,
+    ) -> Roster {
+        let attended = self.attended(room);
+        attended.observe(observer, detail, &shared.config, &shared.versions)
     }
 
     pub(super) fn unobserve(&mut self, room: &Room, observer_id: u16) {
@@ -275,11 +281,13 @@ impl Stripe {
             let Some(watched) = &mut attended.watched else {
                 continue;
             };
-            watched.queued = matches!(telling, Telling::Later);
-            match telling {
-                Telling::Now(change) => told.push((change, watched.observers().to_vec())),
-                Telling::Later => later.push(room),
-                Telling::Nothing => {}
+            watched.queued = telling.is_later;
+            told.extend(telling.changes.into_iter().map(|change| {
+                let observers = watched.observers(change.detail);
+                (Arc::new(change), observers)
+            }));
+            if telling.is_later {
+                later.push(room);
             }
         }
         self.queued = later;

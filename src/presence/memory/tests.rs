@@ -11,7 +11,9 @@ use tokio::time::advance;
 
 use super::*;
 use crate::error::CloseReason;
+use crate::event::Timestamp;
 use crate::identity::ConnectionId;
+use crate::presence::Present;
 
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -103,7 +105,7 @@ async fn of_two_tabs_one_closes_and_nobody_has_left() {
     let (presence, observer) = (MemoryPresence::new(Config::default()), Recorder::new(0));
     let (room, first, second) = (room("r"), tab("ada"), tab("ada"));
     let mut watch = presence.activity();
-    presence.observe(&room, observer.clone());
+    presence.observe(&room, observer.clone(), Detail::Members);
     presence.enter(&room, &first, None).unwrap();
     assert_eq!(told(&presence, &observer).await.unwrap(), "+[(\"ada\", 1)] ~[] -[]");
     presence.enter(&room, &second, None).unwrap();
@@ -126,7 +128,7 @@ async fn who_comes_back_within_the_grace_period_has_never_left() {
     let (presence, observer) = (MemoryPresence::new(Config::default()), Recorder::new(0));
     let (room, before, after) = (room("r"), tab("ada"), tab("ada"));
     presence.enter(&room, &before, Some(json("1"))).unwrap();
-    presence.observe(&room, observer.clone());
+    presence.observe(&room, observer.clone(), Detail::Members);
     let mut watch = presence.activity();
     presence.leave(&room, &before, Departure::Lost);
     assert_eq!(told(&presence, &observer).await, None);
@@ -164,12 +166,18 @@ async fn a_lost_user_is_shown_with_one_connection_and_reached_by_none() {
         connections: 2,
     };
     assert_eq!(presence.occupancy_now(&room).counts, shown);
-    assert_eq!(presence.reached(&room, &Except::NOBODY), 1);
-    assert_eq!(presence.rooms_of(&Tenant::default(), &user("ada")).await.len(), 1);
+    assert_eq!(presence.reached_now(&room, &Except::NOBODY), 1);
+    assert_eq!(presence.rooms_of(&Tenant::default(), &user("ada")).await.rooms.len(), 1);
     advance(GRACE).await;
     presence.flush().await;
     assert_eq!(presence.occupancy_now(&room).counts.users, 1);
-    assert!(presence.rooms_of(&Tenant::default(), &user("ada")).await.is_empty());
+    assert!(
+        presence
+            .rooms_of(&Tenant::default(), &user("ada"))
+            .await
+            .rooms
+            .is_empty()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +185,7 @@ async fn who_was_told_to_go_is_gone_at_once() {
     let (presence, observer) = (MemoryPresence::new(Config::default()), Recorder::new(0));
     let (room, ada) = (room("r"), tab("ada"));
     presence.enter(&room, &ada, None).unwrap();
-    presence.observe(&room, observer.clone());
+    presence.observe(&room, observer.clone(), Detail::Members);
     presence.leave(&room, &ada, Departure::Left);
     assert_eq!(presence.occupancy_now(&room).counts, Counts::default());
     assert_eq!(told(&presence, &observer).await.unwrap(), "+[] ~[] -[\"ada\"]");
@@ -197,7 +205,7 @@ async fn who_was_told_to_go_is_gone_at_once() {
 async fn what_cancels_out_between_two_flushes_is_not_told() {
     let (presence, observer) = (MemoryPresence::new(Config::default()), Recorder::new(0));
     let (room, ada, bob) = (room("r"), tab("ada"), tab("bob"));
-    presence.observe(&room, observer.clone());
+    presence.observe(&room, observer.clone(), Detail::Members);
     presence.enter(&room, &ada, None).unwrap();
     presence.leave(&room, &ada, Departure::Left);
     assert_eq!(told(&presence, &observer).await, None);
@@ -213,7 +221,7 @@ async fn what_cancels_out_between_two_flushes_is_not_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_roster_shows_what_observers_were_told_and_the_next_change_the_rest() {
+async fn a_roster_shows_who_is_there_and_changes_what_came_after_it() {
     let (presence, early, late) = (
         MemoryPresence::new(Config::default()),
         Recorder::new(0),
@@ -222,18 +230,32 @@ async fn a_roster_shows_what_observers_were_told_and_the_next_change_the_rest() 
     let (room, ada, bob, eve) = (room("r"), tab("ada"), tab("bob"), tab("eve"));
     presence.enter(&room, &ada, None).unwrap();
     presence.enter(&room, &eve, None).unwrap();
-    let first = presence.observe(&room, early.clone());
+    let first = presence.observe(&room, early.clone(), Detail::Members);
     assert_eq!(names(first.members.as_deref().unwrap()), [("ada", 1), ("eve", 1)]);
     presence.enter(&room, &bob, None).unwrap();
     presence.leave(&room, &ada, Departure::Left);
-    let second = presence.observe(&room, late.clone());
-    assert_eq!(first, second);
+    let second = presence.observe(&room, late.clone(), Detail::Members);
+    assert_eq!(names(second.members.as_deref().unwrap()), [("bob", 1), ("eve", 1)]);
+    assert!(second.version > first.version);
+    let fay = tab("fay");
+    presence.enter(&room, &fay, None).unwrap();
+    presence.leave(&room, &bob, Departure::Left);
     presence.flush().await;
     for observer in [early, late] {
         let changes = observer.take();
-        assert_eq!(names(&changes[0].joined), [("bob", 1)]);
-        assert_eq!(changes[0].left, [user("ada")]);
-        assert!(changes[0].version > first.version);
+        let of = |roster: &Roster| {
+            let known = |change: &&Arc<Change>| change.known.contains(&roster.version);
+            let [change] = changes.iter().filter(known).collect::<Vec<_>>()[..] else {
+                panic!("one change for each roster: {changes:?}")
+            };
+            (names(&change.joined), change.left.clone())
+        };
+        assert_eq!(
+            of(&first),
+            (vec![("fay", 1)], vec![user("ada")]),
+            "bob came and went in between"
+        );
+        assert_eq!(of(&second), (vec![("fay", 1)], vec![user("bob")]));
     }
 }
 
@@ -253,7 +275,7 @@ async fn whatever_has_left_leaves_nothing_behind() {
     let (presence, observer) = (MemoryPresence::new(Config::default()), Recorder::new(0));
     let (room, ada, stranger) = (room("r"), tab("ada"), tab("eve"));
     presence.leave(&room, &stranger, Departure::Lost);
-    presence.observe(&room, observer.clone());
+    presence.observe(&room, observer.clone(), Detail::Members);
     presence.enter(&room, &ada, None).unwrap();
     presence.leave(&room, &stranger, Departure::Lost);
     presence.leave(&room, &ada, Departure::Lost);

@@ -4,108 +4,241 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::config::Config;
 use super::room::Attended;
 use super::users::Users;
 use crate::identity::UserId;
-use crate::presence::{Change, Counts, Observer, Present, Roster};
+use crate::presence::{Change, Counts, Detail, Observer, Present, Roster};
 use crate::room::Room;
 
-/// How a room is told.
+/// The most rosters of different versions between two flushes. Whoever comes later gets the newest of these, and the rest
+/// with the next change.
+const BATCHES_MAX: usize = 64;
+
+/// How an observer knows a user that has changed since.
+#[derive(Debug, Clone)]
+enum Before {
+    /// Not at all: the user was not there.
+    Absent,
+    /// Not at all, though the user may have been there.
+    Unheard,
+    Shown(Present),
+}
+
+/// The users that have changed since this version, as those know them who were given a roster of it.
+#[derive(Debug)]
+struct Batch {
+    version: u64,
+    before: HashMap<UserId, Before>,
+}
+
+impl Batch {
+    fn at(version: u64) -> Self {
+        Self {
+            version,
+            before: HashMap::new(),
+        }
+    }
+}
+
+/// How a room is shown to those who see its members.
 #[derive(Debug)]
 enum View {
-    /// By name. Holds how the observers know each user that has changed since they were told; `None`: not at all.
-    Listed(HashMap<UserId, Option<Present>>),
-    /// In counts, and not again before this time.
-    Counted { not_before_ms: u64 },
+    /// Nobody sees them.
+    Unseen,
+    /// By name. Nothing has changed while there is no batch; the first one is for all who came before the second's version.
+    Listed(Vec<Batch>),
+    /// In counts, which are these unless observers differ, and not again before this time.
+    Counted { told: Option<Counts>, not_before_ms: u64 },
+}
+
+/// What those know who see nothing but counts.
+#[derive(Debug)]
+struct Counting {
+    /// `None`: they differ.
+    told: Option<Counts>,
+    not_before_ms: u64,
+}
+
+/// An observer, and what it has asked to see.
+struct Watcher {
+    observer: Arc<dyn Observer>,
+    members: bool,
+    counts: bool,
 }
 
 /// A room's observers and what they have been told.
 pub(super) struct Watched {
-    observers: Vec<Arc<dyn Observer>>,
-    /// Of the last change. Drawn from one sequence of the process, so that a late change of a room that was empty for a
-    /// while is never taken for a new one.
+    watchers: Vec<Watcher>,
+    /// Of the last change or roster. Drawn from one sequence of the process, so that a late change of a room that was
+    /// empty for a while is never taken for a new one.
     version: u64,
-    counts: Counts,
     view: View,
+    counting: Option<Box<Counting>>,
     /// Whether the room is in line to be told.
     pub(super) queued: bool,
 }
 
 /// What there is to tell.
-#[derive(Debug)]
-pub(super) enum Telling {
-    /// Nothing.
-    Nothing,
-    /// Something, but not yet.
-    Later,
-    /// This.
-    Now(Arc<Change>),
+#[derive(Debug, Default)]
+pub(super) struct Telling {
+    pub changes: Vec<Change>,
+    /// There is more, but not yet.
+    pub is_later: bool,
 }
 
 impl Watched {
-    /// Remembers how the observers know a user, unless it has changed before.
-    pub(super) fn keep(&mut self, user: &UserId, shown: impl FnOnce() -> Option<Present>) {
-        if let View::Listed(before) = &mut self.view
-            && !before.contains_key(user)
-        {
-            before.insert(user.clone(), shown());
+    fn new(version: u64) -> Self {
+        Self {
+            watchers: Vec::new(),
+            version,
+            view: View::Unseen,
+            counting: None,
+            queued: false,
         }
     }
 
-    pub(super) fn observers(&self) -> &[Arc<dyn Observer>] {
-        &self.observers
+    /// Remembers how the observers know a user, unless it has changed before. `is_news`: if they do not, the user was not
+    /// there.
+    pub(super) fn keep(&mut self, user: &UserId, is_news: bool, shown: impl FnOnce() -> Option<Present>) {
+        let View::Listed(batches) = &mut self.view else { return };
+        if batches.is_empty() {
+            batches.push(Batch::at(self.version));
+        }
+        let mut waiting = batches.iter_mut().filter(|batch| !batch.before.contains_key(user));
+        let Some(first) = waiting.next() else { return };
+        let before = match shown() {
+            Some(present) => Before::Shown(present),
+            None if is_news => Before::Absent,
+            None => Before::Unheard,
+        };
+        for batch in waiting {
+            batch.before.insert(user.clone(), before.clone());
+        }
+        first.before.insert(user.clone(), before);
+    }
+
+    /// The observers that a change of this detail is for.
+    pub(super) fn observers(&self, detail: Detail) -> Vec<Arc<dyn Observer>> {
+        let sees = |watcher: &&Watcher| match detail {
+            Detail::Members => watcher.members,
+            Detail::Counts => watcher.counts,
+        };
+        let watchers = self.watchers.iter().filter(sees);
+        watchers.map(|watcher| Arc::clone(&watcher.observer)).collect()
+    }
+
+    fn admit(&mut self, observer: Arc<dyn Observer>, detail: Detail) {
+        let id = observer.id();
+        let index = self.watchers.iter().position(|known| known.observer.id() == id);
+        let index = index.unwrap_or_else(|| {
+            self.watchers.push(Watcher {
+                observer: Arc::clone(&observer),
+                members: false,
+                counts: false,
+            });
+            self.watchers.len() - 1
+        });
+        let watcher = &mut self.watchers[index];
+        watcher.observer = observer;
+        match detail {
+            Detail::Members => watcher.members = true,
+            Detail::Counts => watcher.counts = true,
+        }
+    }
+
+    fn draw(&mut self, versions: &AtomicU64) -> u64 {
+        self.version = next(versions);
+        self.version
+    }
+
+    /// The roster of those who see members.
+    fn roster(&mut self, users: &Users, counts: Counts, listed_max: u32, versions: &AtomicU64) -> Roster {
+        if matches!(self.view, View::Unseen) {
+            let told = Some(counts);
+            self.view = if counts.users <= listed_max {
+                View::Listed(Vec::new())
+            } else {
+                View::Counted { told, not_before_ms: 0 }
+            };
+        }
+        let mut members = None;
+        match &mut self.view {
+            View::Listed(batches) => match batches.last() {
+                Some(newest) if batches.len() >= BATCHES_MAX => {
+                    members = Some(as_of(users, &newest.before));
+                }
+                Some(newest) if !newest.before.is_empty() => {
+                    self.version = next(versions);
+                    batches.push(Batch::at(self.version));
+                }
+                _ => {}
+            },
+            View::Counted { told, .. } => *told = told.filter(|told| *told == counts),
+            View::Unseen => {}
+        }
+        if matches!(self.view, View::Listed(_)) {
+            members.get_or_insert_with(|| users.iter().map(|(user, there)| there.shown(user)).collect());
+        }
+        Roster {
+            version: self.version,
+            counts,
+            members,
+            partial: false,
+        }
+    }
+
+    /// The roster of those who see counts.
+    fn figures(&mut self, counts: Counts) -> Roster {
+        let told = Some(counts);
+        let counting = self
+            .counting
+            .get_or_insert_with(|| Box::new(Counting { told, not_before_ms: 0 }));
+        counting.told = counting.told.filter(|told| *told == counts);
+        Roster {
+            version: self.version,
+            counts,
+            members: None,
+            partial: false,
+        }
     }
 }
 
 impl fmt::Debug for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watched")
-            .field("observers", &self.observers.len())
+            .field("watchers", &self.watchers.len())
             .field("version", &self.version)
             .finish_non_exhaustive()
     }
 }
 
 impl Attended {
-    /// Adds or replaces an observer; the answer is what all of them know.
-    pub(super) fn observe(&mut self, observer: Arc<dyn Observer>, config: &Config, versions: &AtomicU64) -> Roster {
+    /// Adds or replaces an observer; the answer is what is so now.
+    pub(super) fn observe(
+        &mut self,
+        observer: Arc<dyn Observer>,
+        detail: Detail,
+        config: &Config,
+        versions: &AtomicU64,
+    ) -> Roster {
         let counts = self.counts();
-        let watched = self.watched.get_or_insert_with(|| {
-            let listed = counts.users <= config.listed_max;
-            let view = if listed {
-                View::Listed(HashMap::new())
-            } else {
-                View::Counted { not_before_ms: 0 }
-            };
-            Box::new(Watched {
-                observers: Vec::new(),
-                version: next(versions),
-                counts,
-                view,
-                queued: false,
-            })
-        });
-        let id = observer.id();
-        match watched.observers.iter_mut().find(|known| known.id() == id) {
-            Some(known) => *known = observer,
-            None => watched.observers.push(observer),
-        }
-        Roster {
-            version: watched.version,
-            counts: watched.counts,
-            members: match &watched.view {
-                View::Listed(before) => Some(told(&self.users, before)),
-                View::Counted { .. } => None,
-            },
+        let watched = self
+            .watched
+            .get_or_insert_with(|| Box::new(Watched::new(next(versions))));
+        watched.admit(observer, detail);
+        match detail {
+            Detail::Members => watched.roster(&self.users, counts, config.listed_max, versions),
+            Detail::Counts => watched.figures(counts),
         }
     }
 
     pub(super) fn unobserve(&mut self, observer_id: u16) {
         if let Some(watched) = &mut self.watched {
-            watched.observers.retain(|known| known.id() != observer_id);
-            if watched.observers.is_empty() {
+            watched.watchers.retain(|known| known.observer.id() != observer_id);
+            if watched.watchers.is_empty() {
                 self.watched = None;
             }
         }
@@ -114,86 +247,182 @@ impl Attended {
     /// What the observers have to be told now.
     pub(super) fn tell(&mut self, room: &Room, now_ms: u64, config: &Config, versions: &AtomicU64) -> Telling {
         let counts = self.counts();
+        let mut telling = Telling::default();
         let Some(watched) = &mut self.watched else {
-            return Telling::Nothing;
+            return telling;
         };
-        let mut change = Change {
+        let empty = Change {
             room: room.clone(),
             version: 0,
+            known: 0..0,
+            detail: Detail::Members,
             counts,
             joined: Vec::new(),
+            present: Vec::new(),
             updated: Vec::new(),
             left: Vec::new(),
             counts_only: false,
         };
-        let again_ms = now_ms.saturating_add(u64::try_from(config.counts_interval.as_millis()).unwrap_or(u64::MAX));
-        match &mut watched.view {
-            View::Listed(_) if counts.users > config.listed_max => {
-                change.counts_only = true;
-                watched.view = View::Counted {
-                    not_before_ms: again_ms,
-                };
-            }
-            View::Listed(before) => {
-                for (user, was) in std::mem::take(before) {
-                    let is = self.users.find(&user).map(|attendance| attendance.shown(&user));
-                    add_difference(&mut change, was, is);
-                }
-                if change.joined.is_empty() && change.updated.is_empty() && change.left.is_empty() {
-                    return Telling::Nothing;
-                }
-                sort(&mut change);
-            }
-            View::Counted { .. } if counts == watched.counts && counts.users > config.relisted_max() => {
-                return Telling::Nothing;
-            }
-            View::Counted { not_before_ms } if now_ms < *not_before_ms => return Telling::Later,
-            View::Counted { .. } if counts.users <= config.relisted_max() => {
-                change.joined = self
-                    .users
-                    .iter()
-                    .map(|(user, attendance)| attendance.shown(user))
-                    .collect();
-                watched.view = View::Listed(HashMap::new());
-            }
-            View::Counted { not_before_ms } => {
-                change.counts_only = true;
-                *not_before_ms = again_ms;
-            }
-        }
-        watched.version = next(versions);
-        watched.counts = counts;
-        change.version = watched.version;
-        Telling::Now(Arc::new(change))
+        watched.tell_members(&self.users, &empty, now_ms, config, versions, &mut telling);
+        watched.tell_counts(&empty, now_ms, config, versions, &mut telling);
+        telling
     }
 }
 
-/// The users as the observers know them: what has changed since is taken back.
-fn told(users: &Users, before: &HashMap<UserId, Option<Present>>) -> Vec<Present> {
-    let unchanged = users.iter().filter(|(user, _)| !before.contains_key(*user));
-    let mut told: Vec<Present> = unchanged.map(|(user, attendance)| attendance.shown(user)).collect();
-    if !before.is_empty() {
-        told.extend(before.values().flatten().cloned());
-        told.sort_unstable_by(|one, other| one.user.cmp(&other.user));
+impl Watched {
+    fn tell_members(
+        &mut self,
+        users: &Users,
+        empty: &Change,
+        now_ms: u64,
+        config: &Config,
+        versions: &AtomicU64,
+        telling: &mut Telling,
+    ) {
+        let counts = empty.counts;
+        let again_ms = after(now_ms, config.counts_interval);
+        match &mut self.view {
+            View::Unseen => {}
+            View::Listed(_) if counts.users > config.listed_max => {
+                self.view = View::Counted {
+                    told: Some(counts),
+                    not_before_ms: again_ms,
+                };
+                telling.changes.push(self.counts_only(empty, Detail::Members, versions));
+            }
+            View::Listed(batches) => {
+                let batches = std::mem::take(batches);
+                if !batches.is_empty() {
+                    self.tell_batches(users, batches, empty, versions, telling);
+                }
+            }
+            View::Counted { told, .. } if *told == Some(counts) && counts.users > config.relisted_max() => {}
+            View::Counted { not_before_ms, .. } if now_ms < *not_before_ms => telling.is_later = true,
+            View::Counted { .. } if counts.users <= config.relisted_max() => {
+                self.view = View::Listed(Vec::new());
+                let version = self.draw(versions);
+                telling.changes.push(Change {
+                    version,
+                    known: 0..version,
+                    present: users.iter().map(|(user, there)| there.shown(user)).collect(),
+                    ..empty.clone()
+                });
+            }
+            View::Counted { told, not_before_ms } => {
+                (*told, *not_before_ms) = (Some(counts), again_ms);
+                telling.changes.push(self.counts_only(empty, Detail::Members, versions));
+            }
+        }
     }
-    told
+
+    /// Each batch becomes a change of its own, for those who came before the next one.
+    fn tell_batches(
+        &mut self,
+        users: &Users,
+        batches: Vec<Batch>,
+        empty: &Change,
+        versions: &AtomicU64,
+        telling: &mut Telling,
+    ) {
+        let version = self.draw(versions);
+        let ends: Vec<u64> = batches
+            .iter()
+            .skip(1)
+            .map(|next| next.version)
+            .chain([version])
+            .collect();
+        let mut from = 0;
+        for (batch, end) in batches.into_iter().zip(ends) {
+            let mut change = Change {
+                version,
+                known: from..end,
+                ..empty.clone()
+            };
+            from = end;
+            for (user, was) in batch.before {
+                let is = users.find(&user).map(|there| there.shown(&user));
+                add_difference(&mut change, user, was, is);
+            }
+            if change.lists_users() {
+                sort(&mut change);
+                telling.changes.push(change);
+            }
+        }
+    }
+
+    fn tell_counts(
+        &mut self,
+        empty: &Change,
+        now_ms: u64,
+        config: &Config,
+        versions: &AtomicU64,
+        telling: &mut Telling,
+    ) {
+        let Some(counting) = &mut self.counting else { return };
+        if counting.told == Some(empty.counts) {
+            return;
+        }
+        if now_ms < counting.not_before_ms {
+            telling.is_later = true;
+            return;
+        }
+        let is_large = empty.counts.users > config.listed_max;
+        let interval = if is_large {
+            config.counts_interval
+        } else {
+            config.counts_interval.min(config.counts_coalesce_interval)
+        };
+        counting.told = Some(empty.counts);
+        counting.not_before_ms = after(now_ms, interval);
+        telling.changes.push(self.counts_only(empty, Detail::Counts, versions));
+    }
+
+    fn counts_only(&mut self, empty: &Change, detail: Detail, versions: &AtomicU64) -> Change {
+        let version = self.draw(versions);
+        Change {
+            version,
+            known: 0..version,
+            detail,
+            counts_only: true,
+            ..empty.clone()
+        }
+    }
+}
+
+/// The users as they were: what has changed since is taken back.
+fn as_of(users: &Users, before: &HashMap<UserId, Before>) -> Vec<Present> {
+    let unchanged = users.iter().filter(|(user, _)| !before.contains_key(*user));
+    let mut shown: Vec<Present> = unchanged.map(|(user, there)| there.shown(user)).collect();
+    shown.extend(before.values().filter_map(|before| match before {
+        Before::Shown(present) => Some(present.clone()),
+        Before::Absent | Before::Unheard => None,
+    }));
+    shown.sort_unstable_by(|one, other| one.user.cmp(&other.user));
+    shown
+}
+
+fn after(now_ms: u64, interval: Duration) -> u64 {
+    now_ms.saturating_add(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn next(versions: &AtomicU64) -> u64 {
     versions.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-fn add_difference(change: &mut Change, was: Option<Present>, is: Option<Present>) {
+fn add_difference(change: &mut Change, user: UserId, was: Before, is: Option<Present>) {
     match (was, is) {
-        (None, Some(is)) => change.joined.push(is),
-        (Some(was), None) => change.left.push(was.user),
-        (Some(was), Some(is)) if was != is => change.updated.push(is),
-        (Some(_), Some(_)) | (None, None) => {}
+        (Before::Absent, Some(is)) => change.joined.push(is),
+        (Before::Unheard, Some(is)) => change.present.push(is),
+        (Before::Shown(_), None) => change.left.push(user),
+        (Before::Shown(was), Some(is)) if was != is => change.updated.push(is),
+        (Before::Shown(_), Some(_)) | (Before::Absent | Before::Unheard, None) => {}
     }
 }
 
 fn sort(change: &mut Change) {
-    change.joined.sort_unstable_by(|one, other| one.user.cmp(&other.user));
-    change.updated.sort_unstable_by(|one, other| one.user.cmp(&other.user));
+    let by_user = |one: &Present, other: &Present| one.user.cmp(&other.user);
+    change.joined.sort_unstable_by(by_user);
+    change.present.sort_unstable_by(by_user);
+    change.updated.sort_unstable_by(by_user);
     change.left.sort_unstable();
 }

@@ -25,11 +25,10 @@ impl Answers {
         Self { memory, own }
     }
 
-    /// What is answered, in as many messages as it takes. `knows`: whether this node knows of everybody in the room.
-    pub(super) fn answer(&self, room: Option<&Room>, tenant: &str, said: &Said, knows: bool) -> Vec<Bytes> {
+    /// What is answered, in as many messages as it takes.
+    pub(super) fn answer(&self, room: Option<&Room>, tenant: &str, said: &Said) -> Vec<Bytes> {
         let answers = match (said, room) {
-            (Said::FiguresRequest(_), Some(room)) => vec![Said::Figures(self.figures(room, knows))],
-            (Said::PageRequest(request), Some(room)) => vec![Said::Page(self.page(room, request, knows))],
+            (Said::FiguresRequest(_), Some(room)) => vec![Said::Figures(self.figures(room, false))],
             (Said::PlacesRequest(request), _) => self.places(tenant, request),
             _ => Vec::new(),
         };
@@ -41,7 +40,8 @@ impl Answers {
         write_figures(self.memory.occupancy_now(room), settled)
     }
 
-    fn page(&self, room: &Room, request: &proto::PresencePageRequest, knows: bool) -> proto::PresencePage {
+    /// Answers with a page. `is_complete`: whether this node knows of everybody in the room.
+    pub(super) fn page(&self, room: &Room, request: &proto::PresencePageRequest, is_complete: bool) -> Bytes {
         let after = UserId::parse(&request.after).ok();
         let size = usize::try_from(request.size).unwrap_or(usize::MAX);
         let page = self.memory.page_now(room, after.as_ref(), size);
@@ -54,11 +54,12 @@ impl Answers {
                 bytes <= 4 * PART_BYTES
             })
             .collect();
-        proto::PresencePage {
-            figures: Some(self.figures(room, knows)),
+        let page = proto::PresencePage {
+            figures: Some(self.figures(room, is_complete)),
             more: page.next_after.is_some() || users.len() < all,
             users,
-        }
+        };
+        wire::write(self.own, "", "", Said::Page(page))
     }
 
     fn places(&self, tenant: &str, request: &proto::PresencePlacesRequest) -> Vec<Said> {
@@ -107,5 +108,6 @@ pub(super) fn read_figures(figures: &proto::PresenceFigures) -> Occupancy {
             connections: figures.connections,
         },
         since: (figures.users > 0).then_some(Timestamp(figures.occupied_since_ms)),
+        partial: !figures.settled,
     }
 }

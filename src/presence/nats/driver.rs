@@ -1,8 +1,9 @@
 //! The one task that speaks with NATS: what it hears goes to the [`Site`], what that answers is sent.
 
 mod subscriptions;
+mod waiting;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::subscriptions::{Source, Subscriptions};
+use self::waiting::{Waiter, Waiting};
 use super::answers::Answers;
+use super::replica::census::CENSUS_ROOMS_MAX;
 use super::site::{Asked, Out, Site};
 use super::update::Body;
 use super::wire::{self, PART_BYTES, Reader, Said};
@@ -24,7 +27,7 @@ use crate::nats::nodes::{NodeChange, Nodes};
 use crate::nats::{Nats, NatsError};
 use crate::presence::Activity;
 use crate::presence::memory::MemoryPresence;
-use crate::proto::node_v1::{PresenceMessage, PresenceRecall};
+use crate::proto::node_v1::{PresenceMessage, PresencePageRequest, PresenceRecall};
 use crate::room::Room;
 
 /// How long a message may wait until the connection takes it. What is given up is found missing later.
@@ -32,6 +35,15 @@ const SEND_WITHIN: Duration = Duration::from_millis(500);
 
 /// How often it is seen whether somebody still watches, and whether subscriptions are missing.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long rooms are gathered for a census. Those who join wait for it.
+const CENSUS_AFTER: Duration = Duration::from_millis(3);
+
+/// How long a census may take: what waits for it waits a little longer, so that this node decides what was not heard.
+const CENSUS_WITHIN: Duration = Duration::from_millis(225);
+
+/// The same, for another node that waits itself.
+const CENSUS_FOR_OTHERS_WITHIN: Duration = Duration::from_millis(150);
 
 /// The most activities of one message.
 const ACTIVITIES_MAX: usize = 1000;
@@ -50,6 +62,7 @@ pub(super) struct Driver {
     flush_interval: Duration,
     /// The others that live, as they were told of last.
     live: HashSet<u64>,
+    waiting: Waiting,
     /// What happened here and was not told yet.
     news: Vec<Activity>,
 }
@@ -92,6 +105,7 @@ impl Driver {
             started: Instant::now(),
             flush_interval,
             live: HashSet::new(),
+            waiting: Waiting::default(),
             news: Vec::new(),
         })
     }
@@ -106,15 +120,19 @@ impl Driver {
         };
         self.compare_nodes().await;
         let mut connects = self.nats.control().connects();
-        let mut flush_at: Option<Instant> = None;
+        let (mut flush_at, mut census_at): (Option<Instant>, Option<Instant>) = (None, None);
         let mut look_at = Instant::now() + LOOK_INTERVAL;
         loop {
             let due_at = self.due_at().min(look_at).min(flush_at.unwrap_or(look_at));
+            let due_at = due_at.min(census_at.unwrap_or(look_at));
             let soon = Instant::now() + self.flush_interval;
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some((source, message)) = self.subscriptions.next() => self.hear(source, message).await,
                 () = self.shared.work.notified(), if flush_at.is_none() => flush_at = Some(soon),
+                () = self.shared.asked.notified(), if census_at.is_none() => {
+                    census_at = Some(Instant::now() + CENSUS_AFTER);
+                }
                 happened = events.outgoing.recv(), if self.news.len() < ACTIVITIES_MAX => {
                     // What was missed is lost: at most once.
                     self.news.extend(happened.ok());
@@ -141,6 +159,10 @@ impl Driver {
                 () = sleep_until(due_at) => {}
             }
             let now = Instant::now();
+            if census_at.is_some_and(|at| at <= now) {
+                census_at = None;
+                self.confirm().await;
+            }
             if flush_at.is_some_and(|at| at <= now) || self.news.len() >= ACTIVITIES_MAX {
                 flush_at = None;
                 self.flush().await;
@@ -189,8 +211,26 @@ impl Driver {
             Source::Direct => (wire::room_of(&heard), Asked::Us),
         };
         let reply = message.reply.map(|reply| reply.to_string());
-        let knows = room.as_ref().is_some_and(|room| self.shared.knows(room));
-        let answers = self.answers.answer(room.as_ref(), &heard.tenant, &said, knows);
+        let said = match said {
+            Said::Census(census) => {
+                let rooms = wire::read_census(&census, self.nodes.own().incarnation);
+                let outs = self.site.counted(census.number, rooms, self.now_ms());
+                return self.send(outs, reply).await;
+            }
+            Said::Account(account) => {
+                let stands = wire::read_account(&account);
+                let outs = self.site.account(node, account.number, stands, self.now_ms());
+                return self.send(outs, None).await;
+            }
+            Said::PageRequest(request) => {
+                let (Some(room), Some(reply)) = (room, reply) else {
+                    return;
+                };
+                return self.page_asked(room, request, reply).await;
+            }
+            said => said,
+        };
+        let answers = self.answers.answer(room.as_ref(), &heard.tenant, &said);
         if let Some(reply) = &reply {
             for answer in answers {
                 self.publish(reply.clone(), None, answer).await;
@@ -206,7 +246,7 @@ impl Driver {
     async fn change(&mut self, change: Result<NodeChange, RecvError>) {
         match change {
             Ok(NodeChange::Came(node)) => self.came(node.incarnation).await,
-            Ok(NodeChange::Went(node)) => self.went(node.incarnation),
+            Ok(NodeChange::Went(node)) => self.went(node.incarnation).await,
             Err(RecvError::Lagged(_)) => self.compare_nodes().await,
             // The nodes live as long as this, so this does not come.
             Err(RecvError::Closed) => tokio::time::sleep(LOOK_INTERVAL).await,
@@ -216,7 +256,7 @@ impl Driver {
     async fn compare_nodes(&mut self) {
         let live: HashSet<u64> = self.nodes.live().iter().map(|node| node.incarnation).collect();
         for node in self.live.difference(&live).copied().collect::<Vec<_>>() {
-            self.went(node);
+            self.went(node).await;
         }
         for node in live {
             self.came(node).await;
@@ -225,14 +265,58 @@ impl Driver {
 
     async fn came(&mut self, node: u64) {
         self.live.insert(node);
-        let outs = self.site.came(node);
+        let outs = self.site.came(node, self.now_ms());
         self.send(outs, None).await;
     }
 
-    fn went(&mut self, node: u64) {
+    async fn went(&mut self, node: u64) {
         self.live.remove(&node);
         let ago = self.nodes.silent_for(node).unwrap_or_default();
-        self.site.went(node, ago, self.now_ms());
+        let outs = self.site.went(node, ago, self.now_ms());
+        self.send(outs, None).await;
+    }
+
+    /// Counts the rooms that callers of the port wait for.
+    async fn confirm(&mut self) {
+        let mut asked: BTreeMap<Room, Vec<oneshot::Sender<bool>>> = BTreeMap::new();
+        for (room, told) in self.shared.take_confirming() {
+            asked.entry(room).or_default().push(told);
+        }
+        let rooms: Vec<Room> = asked.keys().cloned().collect();
+        for rooms in rooms.chunks(CENSUS_ROOMS_MAX) {
+            let (census, outs) = self.site.confirm(rooms, CENSUS_WITHIN, self.now_ms());
+            for room in rooms {
+                let callers = asked.remove(room).into_iter().flatten();
+                callers.for_each(|told| self.waiting.add(census, room.clone(), Waiter::Caller(told)));
+            }
+            self.send(outs, None).await;
+        }
+    }
+
+    /// A page is asked for of a room that the asking node does not follow.
+    async fn page_asked(&mut self, room: Room, request: PresencePageRequest, reply: String) {
+        if !self.site.replica().follows(&room) {
+            let answer = self.answers.page(&room, &request, false);
+            return self.publish(reply, None, answer).await;
+        }
+        let (census, outs) = self
+            .site
+            .confirm(std::slice::from_ref(&room), CENSUS_FOR_OTHERS_WITHIN, self.now_ms());
+        self.waiting.add(census, room, Waiter::Page(reply, request));
+        self.send(outs, None).await;
+    }
+
+    async fn confirmed(&mut self, room: Room, census: u64, is_complete: bool) {
+        for waiter in self.waiting.take(census, room.clone()) {
+            match waiter {
+                // The caller may have given up.
+                Waiter::Caller(told) => drop(told.send(is_complete)),
+                Waiter::Page(reply, request) => {
+                    let answer = self.answers.page(&room, &request, is_complete);
+                    self.publish(reply, None, answer).await;
+                }
+            }
+        }
     }
 
     async fn recheck(&mut self) {
@@ -300,6 +384,20 @@ impl Driver {
                     let subject = self.nats.subjects().presence_of_node(node);
                     self.publish(subject, None, bytes).await;
                 }
+                Out::Census(number, rooms) => {
+                    let said = wire::write_census(number, &rooms);
+                    let bytes = wire::write(self.nodes.own().incarnation, "", "", said);
+                    let subject = self.nats.subjects().presence_of_all();
+                    self.publish(subject, Some(self.inbox.clone()), bytes).await;
+                }
+                Out::Account(number, stands) => {
+                    let said = wire::write_account(number, &stands);
+                    let bytes = wire::write(self.nodes.own().incarnation, "", "", said);
+                    if let Some(reply) = answer_to.clone() {
+                        self.publish(reply, None, bytes).await;
+                    }
+                }
+                Out::Confirmed(room, census, is_complete) => self.confirmed(room, census, is_complete).await,
             }
         }
     }

@@ -17,8 +17,8 @@ pub(super) struct Other {
     held: BTreeMap<u64, Update>,
     /// The newest version heard of.
     heard_of: u64,
-    /// When the node was last asked for what is missing here.
-    pub asked_ms: Option<u64>,
+    /// When the node is to be asked for what is missing here, if something is.
+    pub ask_at_ms: Option<u64>,
     /// When it was last known that nothing is missing.
     pub confirmed_ms: u64,
 }
@@ -41,6 +41,9 @@ impl Other {
             if update.version >= self.book.version {
                 self.replace(update, &mut shown);
             }
+        } else if update.begins && self.book.is_empty() && update.version > self.book.version {
+            // It had nothing and is known to have nothing: whatever came in between is past.
+            self.replace(update, &mut shown);
         } else if update.version > self.book.version {
             self.hold(update);
         }
@@ -48,7 +51,16 @@ impl Other {
         self.judge(shown, now_ms)
     }
 
+    /// Whether something that was told of has not come.
+    pub(super) const fn is_missing(&self) -> bool {
+        self.ask_at_ms.is_some()
+    }
+
     pub(super) fn stand(&mut self, stand: Stand, now_ms: u64) -> Merged {
+        if stand.users == 0 && self.book.is_empty() {
+            // What came and went in between is past. A node that does not follow the room stands at any version.
+            self.book.version = self.book.version.max(stand.version);
+        }
         let own = self.book.stand(stand.incarnation);
         self.heard_of = self.heard_of.max(stand.version);
         if stand.version == own.version && stand != own {
@@ -61,7 +73,7 @@ impl Other {
         if self.heard_of > self.book.version {
             return Merged::Missing(shown);
         }
-        self.asked_ms = None;
+        self.ask_at_ms = None;
         self.confirmed_ms = now_ms;
         Merged::Current(shown)
     }

@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use async_nats::{Message, StatusCode, Subscriber};
+use async_nats::{Message, Subscriber};
 use futures_util::StreamExt as _;
 use prost::Message as _;
 use tokio::time::{Instant, timeout_at};
 
+use super::NatsPresence;
 use super::answers::read_figures;
 use super::wire::{self, Said};
-use super::{ANSWER_WITHIN, NatsPresence};
+use crate::event::Timestamp;
 use crate::identity::UserId;
 use crate::presence::memory::{Share, newer};
-use crate::presence::{Occupancy, Present, RosterPage};
+use crate::presence::{CONFIRM_WITHIN, Present, RosterPage, UserRooms};
 use crate::proto::node_v1 as proto;
 use crate::room::{Room, Tenant};
 
@@ -23,13 +24,10 @@ struct Replies {
 }
 
 impl Replies {
-    /// The next reply and who gave it; `None` when nobody is there to answer, or the time is over.
+    /// The next reply and who gave it; `None` when the time is over.
     async fn next(&mut self) -> Option<(u64, Said)> {
         loop {
             let message = timeout_at(self.deadline, self.subscriber.next()).await.ok()??;
-            if message.status == Some(StatusCode::NO_RESPONDERS) {
-                return None;
-            }
             if let Some(said) = read(message) {
                 return Some(said);
             }
@@ -43,12 +41,17 @@ fn read(message: Message) -> Option<(u64, Said)> {
 }
 
 impl NatsPresence {
-    async fn ask(&self, subject: String, (tenant, room): (&str, &str), said: Said) -> Option<Replies> {
+    async fn ask(
+        &self,
+        subject: String,
+        (tenant, room): (&str, &str),
+        said: Said,
+        deadline: Instant,
+    ) -> Option<Replies> {
         let control = self.nats.control();
         if !control.is_connected() {
             return None;
         }
-        let deadline = Instant::now() + ANSWER_WITHIN;
         let asking = async {
             let client = control.client();
             let inbox = client.new_inbox();
@@ -60,71 +63,88 @@ impl NatsPresence {
         timeout_at(deadline, asking).await.ok()?
     }
 
-    /// What one who knows says about a room, and who that is; else the most that anybody knows.
-    pub(super) async fn ask_figures(&self, room: &Room) -> (Occupancy, Option<u64>) {
-        let mut best = (self.memory.occupancy_now(room), None);
-        let question = Said::FiguresRequest(proto::PresenceFiguresRequest {});
-        let subject = self.nats.subjects().presence(room);
-        let Some(mut replies) = self.ask(subject, ("", ""), question).await else {
-            return best;
-        };
-        while let Some((node, said)) = replies.next().await {
-            let Said::Figures(figures) = said else { continue };
-            let occupancy = read_figures(&figures);
-            if figures.settled {
-                return (occupancy, Some(node));
-            }
-            if occupancy.counts.users > best.0.counts.users {
-                best = (occupancy, Some(node));
-            }
-        }
-        best
+    /// The other nodes that live.
+    fn live(&self) -> HashSet<u64> {
+        self.nodes.live().iter().map(|node| node.incarnation).collect()
     }
 
-    /// A page of a room that this node does not know, from one who does.
-    pub(super) async fn ask_page(&self, room: &Room, after: Option<&UserId>, size: usize) -> RosterPage {
-        let here = || self.memory.page_now(room, after, size);
-        let (_, Some(node)) = self.ask_figures(room).await else {
-            return here();
+    /// A page of a room that this node does not follow, and since when the room is occupied: from a node that has members
+    /// there, once that knows everybody. Nobody is there when every node has said so.
+    pub(super) async fn ask_page(
+        &self,
+        room: &Room,
+        after: Option<&UserId>,
+        size: usize,
+    ) -> (RosterPage, Option<Timestamp>) {
+        let deadline = Instant::now() + CONFIRM_WITHIN;
+        let here = |partial| {
+            let page = self.memory.page_now(room, after, size);
+            (RosterPage { partial, ..page }, self.memory.occupancy_now(room).since)
+        };
+        let mut awaited = self.live();
+        let Some(node) = self.ask_for_members(room, &mut awaited, deadline).await else {
+            return here(!awaited.is_empty());
         };
         let question = Said::PageRequest(proto::PresencePageRequest {
             after: after.map(|after| after.as_str().to_owned()).unwrap_or_default(),
             size: u32::try_from(size).unwrap_or(u32::MAX),
         });
         let subject = self.nats.subjects().presence_of_node(node);
-        let Some(mut replies) = self.ask(subject, (room.tenant(), room.name()), question).await else {
-            return here();
+        let asked = self.ask(subject, (room.tenant(), room.name()), question, deadline);
+        let Some(mut replies) = asked.await else {
+            return here(true);
         };
         match replies.next().await {
             Some((_, Said::Page(page))) => {
                 let members: Vec<Present> = page.users.iter().filter_map(wire::read_present).collect();
-                RosterPage {
-                    counts: page
-                        .figures
-                        .map(|figures| read_figures(&figures).counts)
-                        .unwrap_or_default(),
+                let occupancy = page.figures.as_ref().map(read_figures).unwrap_or_default();
+                let page = RosterPage {
+                    counts: occupancy.counts,
                     next_after: members.last().filter(|_| page.more).map(|last| last.user.clone()),
                     members,
-                }
+                    partial: occupancy.partial,
+                };
+                (page, occupancy.since)
             }
-            _ => here(),
+            _ => here(true),
         }
     }
 
-    /// The rooms a user is in: as this node shows them where it knows everybody, else as all nodes together say.
-    pub(super) async fn ask_places(&self, tenant: &Tenant, user: &UserId) -> Vec<(Room, Present)> {
+    /// A node that shows members of a room. Takes those out of `awaited` that have answered.
+    async fn ask_for_members(&self, room: &Room, awaited: &mut HashSet<u64>, deadline: Instant) -> Option<u64> {
+        if awaited.is_empty() {
+            return None;
+        }
+        let question = Said::FiguresRequest(proto::PresenceFiguresRequest {});
+        let subject = self.nats.subjects().presence_of_all();
+        let mut replies = self
+            .ask(subject, (room.tenant(), room.name()), question, deadline)
+            .await?;
+        while !awaited.is_empty() {
+            let (node, said) = replies.next().await?;
+            let Said::Figures(figures) = said else { continue };
+            awaited.remove(&node);
+            if figures.users > 0 {
+                return Some(node);
+            }
+        }
+        None
+    }
+
+    /// The rooms a user is in, as all nodes together say. Who is on its way back is known to those who follow the room.
+    pub(super) async fn ask_places(&self, tenant: &Tenant, user: &UserId) -> UserRooms {
         let mut shares: BTreeMap<Room, Vec<Share>> = BTreeMap::new();
         for (room, share) in self.memory.own_rooms_of(tenant, user) {
             shares.entry(room).or_default().push(share);
         }
-        let mut awaited: HashSet<u64> = self.nodes.live().iter().map(|node| node.incarnation).collect();
+        let mut awaited = self.live();
         let question = Said::PlacesRequest(proto::PresencePlacesRequest {
             user_id: user.as_str().to_owned(),
         });
-        let subject = self.nats.subjects().presence_of_all();
+        let (subject, deadline) = (self.nats.subjects().presence_of_all(), Instant::now() + CONFIRM_WITHIN);
         let mut replies = match &awaited {
             nobody if nobody.is_empty() => None,
-            _ => self.ask(subject, (tenant.as_str(), ""), question).await,
+            _ => self.ask(subject, (tenant.as_str(), ""), question, deadline).await,
         };
         while let Some(open) = &mut replies
             && !awaited.is_empty()
@@ -138,19 +158,23 @@ impl NatsPresence {
                 shares.entry(room).or_default().push(share);
             }
         }
-        if !awaited.is_empty() {
-            tracing::debug!(
-                nodes = awaited.len(),
-                "not all nodes said in time which rooms a user is in"
-            );
-        }
+        let partial = !awaited.is_empty();
         let mut found: BTreeMap<Room, Present> = shares
             .into_iter()
             .filter_map(|(room, shares)| Some((room, together(user, &shares)?)))
             .collect();
-        let here = self.memory.find(tenant, user).into_iter();
-        found.extend(here.filter(|(room, _)| self.shared.knows(room)));
-        found.into_iter().collect()
+        let here = if partial {
+            self.memory.find(tenant, user)
+        } else {
+            self.memory.find_lost(tenant, user)
+        };
+        for (room, present) in here {
+            found.entry(room).or_insert(present);
+        }
+        UserRooms {
+            rooms: found.into_iter().collect(),
+            partial,
+        }
     }
 }
 

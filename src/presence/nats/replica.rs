@@ -2,17 +2,20 @@
 //! Pure: time is handed in, and what is to be done is answered.
 
 mod agenda;
+pub(super) mod census;
+mod hearing;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::agenda::Agenda;
+use self::census::{Censuses, Doubt};
 use super::book::Book;
-use super::other::{Merged, Other};
+use super::other::Other;
 use super::update::{Body, Changed, Stand, Update};
 use crate::identity::UserId;
 use crate::presence::Departure;
-use crate::presence::memory::{Cause, Share};
+use crate::presence::memory::{Cause, Origin, Share};
 use crate::room::Room;
 
 /// When what is done.
@@ -43,7 +46,7 @@ pub(super) struct Rhythm {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
     /// A node has this of a user.
-    Set(Room, u64, UserId, Share),
+    Set(Room, Origin, UserId, Share),
     /// A node has nothing of a user any more.
     Withdraw(Room, u64, UserId, Departure, Cause),
     /// Say this to all who follow the room.
@@ -52,6 +55,10 @@ pub(super) enum Action {
     TellNode(u64, Room, Body),
     /// Ask a node to say where it stands in all its rooms.
     Recall(u64),
+    /// Ask all nodes for their parts of these rooms. Of each the nodes whose part is known up to some version.
+    Census(u64, Vec<(Room, Vec<u64>)>),
+    /// The census of this number has come to an end for a room: whether it is known completely.
+    Confirmed(Room, u64, bool),
     /// Nobody has been here for long enough: see whether the room is still to be followed.
     Reconsider(Room),
 }
@@ -74,6 +81,8 @@ enum Life {
 struct Followed {
     own: Book,
     others: BTreeMap<u64, Other>,
+    /// Nodes that may have had more than is known when a roster was given. `None` in a room that was never counted.
+    doubts: Option<Vec<Doubt>>,
     stand_at_ms: Option<u64>,
     ask_at_ms: Option<u64>,
     leave_at_ms: Option<u64>,
@@ -89,6 +98,7 @@ pub(super) struct Replica {
     rooms: BTreeMap<Room, Followed>,
     agenda: Agenda,
     lives: BTreeMap<u64, Life>,
+    censuses: Censuses,
 }
 
 impl Replica {
@@ -100,6 +110,7 @@ impl Replica {
             rooms: BTreeMap::new(),
             agenda: Agenda::default(),
             lives: BTreeMap::new(),
+            censuses: Censuses::default(),
         }
     }
 
@@ -116,6 +127,7 @@ impl Replica {
         let followed = Followed {
             own: Book::default(),
             others: BTreeMap::new(),
+            doubts: None,
             stand_at_ms: None,
             ask_at_ms: Some(now_ms + millis(self.rhythm.settle_after)),
             leave_at_ms: None,
@@ -138,9 +150,18 @@ impl Replica {
         }
     }
 
+    /// Follows a room on for as long as if its last member had left now.
+    pub(super) fn linger(&mut self, room: &Room, now_ms: u64) {
+        if let Some(followed) = self.rooms.get_mut(room) {
+            followed.leave_at_ms = Some(now_ms + millis(self.rhythm.linger));
+            self.schedule(room);
+        }
+    }
+
     /// Stops to follow a room. What others have there is no longer known.
     pub(super) fn unfollow(&mut self, room: &Room) -> Vec<Action> {
         self.agenda.remove(room);
+        self.censuses.forget(room);
         let followed = self.rooms.remove(room);
         let others = followed.into_iter().flat_map(|followed| followed.others);
         let gone = |(node, other): (u64, Other)| withdrawals(room, node, &other.book, Departure::Left, Cause::Told);
@@ -160,6 +181,7 @@ impl Replica {
     pub(super) fn own_update(&mut self, room: &Room, changes: Vec<Changed>, now_ms: u64) -> Option<Update> {
         let followed = self.rooms.get_mut(room)?;
         let own = &mut followed.own;
+        let begins = own.is_empty();
         let changes: Vec<Changed> = changes
             .into_iter()
             .filter(|one| own.set(&one.user, one.now.as_ref().ok()))
@@ -178,6 +200,7 @@ impl Replica {
             previous,
             changes,
             occupied_since: None,
+            begins,
         })
     }
 
@@ -192,52 +215,15 @@ impl Replica {
         })
     }
 
-    /// Takes in what another node says of its part of a room.
-    pub(super) fn update(&mut self, room: &Room, node: u64, update: Update, now_ms: u64) -> Vec<Action> {
-        let is_nothing = update.previous == 0 && update.changes.is_empty();
-        self.hear(room, node, is_nothing, now_ms, |other| other.update(update, now_ms))
-    }
-
-    /// Takes in where another node says it stands.
-    pub(super) fn stand(&mut self, room: &Room, stand: Stand, now_ms: u64) -> Vec<Action> {
-        let (node, is_nothing) = (stand.incarnation, stand.users == 0);
-        self.hear(room, node, is_nothing, now_ms, |other| other.stand(stand, now_ms))
-    }
-
-    fn hear(
-        &mut self,
-        room: &Room,
-        node: u64,
-        is_nothing: bool,
-        now_ms: u64,
-        merge: impl FnOnce(&mut Other) -> Merged,
-    ) -> Vec<Action> {
-        let Some(followed) = self.rooms.get_mut(room).filter(|_| node != self.own) else {
-            return Vec::new();
-        };
-        let life = self.lives.entry(node).or_insert(Life::Unknown { since_ms: now_ms });
-        if matches!(life, Life::Ended { .. }) || is_nothing && !followed.others.contains_key(&node) {
-            return Vec::new();
-        }
-        let other = followed.others.entry(node).or_default();
-        let (changes, is_missing) = match merge(other) {
-            Merged::Current(changes) => (changes, false),
-            Merged::Missing(changes) => (changes, true),
-        };
-        let mut actions: Vec<Action> = changes.into_iter().map(|one| shown(room, node, one)).collect();
-        if is_missing && other.asked_ms.is_none() {
-            other.asked_ms = Some(now_ms);
-            actions.push(ask(room, node, other));
-        }
-        self.schedule(room);
-        actions
-    }
-
     /// A node lives.
-    pub(super) fn came(&mut self, node: u64) -> Option<Action> {
+    pub(super) fn came(&mut self, node: u64, now_ms: u64) -> Option<Action> {
         let before = self.lives.insert(node, Life::Lives);
+        if !matches!(before, Some(Life::Ended { .. })) {
+            return None;
+        }
+        self.doubt_returned(node, now_ms);
         // What it has was forgotten here, and it does not know that.
-        matches!(before, Some(Life::Ended { .. })).then_some(Action::Recall(node))
+        Some(Action::Recall(node))
     }
 
     /// A node has ended, or is given up: what it had is lost.
@@ -249,6 +235,7 @@ impl Replica {
                 actions.extend(withdrawals(room, node, &other.book, Departure::Lost, Cause::Ended));
             }
         }
+        self.forget_census_of(node, now_ms, &mut actions);
         actions
     }
 
@@ -290,12 +277,14 @@ impl Replica {
 
     /// When there is something to do next.
     pub(super) fn next_ms(&self) -> Option<u64> {
-        self.agenda.next_ms()
+        let times = [self.agenda.next_ms(), self.censuses.next_ms()];
+        times.into_iter().flatten().min()
     }
 
     /// What is to be done now. At most some hundred rooms at a time.
     pub(super) fn due(&mut self, now_ms: u64) -> Vec<Action> {
         let mut actions = self.end_unknown(now_ms);
+        self.due_censuses(now_ms, &mut actions);
         for room in self.agenda.due(now_ms) {
             self.due_in(&room, now_ms, &mut actions);
             self.schedule(&room);
@@ -341,7 +330,7 @@ impl Replica {
         }
         for (node, other) in &mut followed.others {
             if other.ask_at_ms(&rhythm).is_some_and(|at_ms| at_ms <= now_ms) {
-                other.asked_ms = Some(now_ms);
+                other.ask_at_ms = Some(now_ms + millis(rhythm.ask_again_after));
                 actions.push(ask(room, *node, other));
             }
         }
@@ -367,23 +356,13 @@ impl Replica {
 impl Other {
     /// When the node is to be asked, unless something comes before.
     fn ask_at_ms(&self, rhythm: &Rhythm) -> Option<u64> {
-        match self.asked_ms {
-            Some(asked_ms) => Some(asked_ms + millis(rhythm.ask_again_after)),
-            None if self.book.is_empty() => None,
-            None => Some(self.confirmed_ms + millis(rhythm.silence_max)),
-        }
+        let is_silent = || (!self.book.is_empty()).then(|| self.confirmed_ms + millis(rhythm.silence_max));
+        self.ask_at_ms.or_else(is_silent)
     }
 }
 
 fn ask(room: &Room, node: u64, other: &Other) -> Action {
     Action::TellNode(node, room.clone(), Body::Ask(vec![other.book.stand(node)]))
-}
-
-fn shown(room: &Room, node: u64, changed: Changed) -> Action {
-    match changed.now {
-        Ok(share) => Action::Set(room.clone(), node, changed.user, share),
-        Err(departure) => Action::Withdraw(room.clone(), node, changed.user, departure, Cause::Told),
-    }
 }
 
 fn withdrawals(room: &Room, node: u64, book: &Book, departure: Departure, cause: Cause) -> Vec<Action> {

@@ -1,6 +1,7 @@
 //! A deterministic simulation: several nodes over a network that loses, doubles, delays and reorders, with nodes that
 //! crash, are stopped and are cut off. After quiet each node shows what the living ones have, and no observer was shown
-//! more comings than there were.
+//! more comings than there were. Observers wait for a census: none is told that a user joined that was there when it
+//! asked, and where no node falls silent a complete roster has everyone.
 //!
 //! A seed that fails is printed; `SEED=n cargo test --lib presence::nats::sim::replay -- --ignored` runs it again.
 

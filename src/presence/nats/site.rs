@@ -26,6 +26,12 @@ pub(super) enum Out {
     Answer(Room, Body),
     /// A request to one node to say where it stands.
     Recall(u64),
+    /// A census, to all nodes.
+    Census(u64, Vec<(Room, Vec<u64>)>),
+    /// To the node that asked for a census, behind all parts: where this node stands.
+    Account(u64, Vec<(Room, Stand)>),
+    /// A census has come to an end for a room: whether it is known completely.
+    Confirmed(Room, u64, bool),
 }
 
 /// Whom a question was for.
@@ -64,6 +70,73 @@ impl Site {
         for (room, touch) in self.touched.take() {
             self.flush_room(&room, &touch, now_ms, &mut outs);
         }
+        outs
+    }
+
+    /// Makes sure that all there is of these rooms is known here; each is confirmed within this time. Answers the number of
+    /// the census, too.
+    pub(super) fn confirm(&mut self, rooms: &[Room], within: Duration, now_ms: u64) -> (u64, Vec<Out>) {
+        let mut outs = Vec::new();
+        for room in rooms {
+            if let Some(touch) = self.touched.take_room(room) {
+                self.flush_room(room, &touch, now_ms, &mut outs);
+            }
+            if !self.replica.follows(room) {
+                outs.push(Out::Follow(room.clone()));
+                // Who follows it is asked by the census.
+                self.replica.follow(room, now_ms);
+                self.tell_all(room, now_ms, &mut outs);
+            }
+            if !self.memory.own(room).is_served {
+                self.replica.linger(room, now_ms);
+            }
+        }
+        let (number, actions) = self.replica.census(rooms, within, now_ms);
+        self.run(actions, Duration::ZERO, now_ms, &mut outs);
+        (number, outs)
+    }
+
+    /// Answers a census: what this node has in each room, unless its part is known there, and where it stands.
+    pub(super) fn counted(&mut self, number: u64, rooms: Vec<(Room, bool)>, now_ms: u64) -> Vec<Out> {
+        let (mut outs, mut stands) = (Vec::new(), Vec::new());
+        for (room, is_known) in rooms {
+            if let Some(touch) = self.touched.take_room(&room) {
+                self.flush_room(&room, &touch, now_ms, &mut outs);
+            }
+            if !is_known && self.replica.own_stand(&room).users > 0 {
+                let changes = self.tell_all(&room, now_ms, &mut outs);
+                let whole = self.whole(&room, changes);
+                outs.push(Out::Answer(room.clone(), Body::Update(whole)));
+            }
+            let stand = self.replica.own_stand(&room);
+            if is_known || stand.users > 0 {
+                stands.push((room, stand));
+            }
+        }
+        outs.push(Out::Account(number, stands));
+        outs
+    }
+
+    /// Everything this node has in a room.
+    fn whole(&self, room: &Room, changes: Vec<Changed>) -> Update {
+        Update {
+            version: self.replica.own_stand(room).version,
+            previous: 0,
+            changes: if self.replica.follows(room) {
+                changes
+            } else {
+                Vec::new()
+            },
+            occupied_since: self.memory.own(room).occupied_since,
+            begins: false,
+        }
+    }
+
+    /// Takes in a node's answer to a census.
+    pub(super) fn account(&mut self, node: u64, number: u64, stands: Vec<(Room, Stand)>, now_ms: u64) -> Vec<Out> {
+        let actions = self.replica.account(node, number, stands, now_ms);
+        let mut outs = Vec::new();
+        self.run(actions, Duration::ZERO, now_ms, &mut outs);
         outs
     }
 
@@ -153,30 +226,23 @@ impl Site {
         let body = match known_of_us {
             Some(known) if *known == stand => Body::Stand(stand),
             None if asked == Asked::Everybody && stand.users == 0 => return,
-            _ => Body::Update(Update {
-                version: stand.version,
-                previous: 0,
-                changes: if self.replica.follows(room) {
-                    changes
-                } else {
-                    Vec::new()
-                },
-                occupied_since: self.memory.own(room).occupied_since,
-            }),
+            _ => Body::Update(self.whole(room, changes)),
         };
         outs.push(Out::Answer(room.clone(), body));
     }
 
     /// A node lives.
-    pub(super) fn came(&mut self, node: u64) -> Vec<Out> {
-        let recall = self.replica.came(node);
+    pub(super) fn came(&mut self, node: u64, now_ms: u64) -> Vec<Out> {
+        let recall = self.replica.came(node, now_ms);
         recall.map(|_| Out::Recall(node)).into_iter().collect()
     }
 
     /// A node has ended or was given up, and was last heard so long ago.
-    pub(super) fn went(&mut self, node: u64, ago: Duration, now_ms: u64) {
+    pub(super) fn went(&mut self, node: u64, ago: Duration, now_ms: u64) -> Vec<Out> {
         let actions = self.replica.went(node, now_ms);
-        self.run(actions, ago, now_ms, &mut Vec::new());
+        let mut outs = Vec::new();
+        self.run(actions, ago, now_ms, &mut outs);
+        outs
     }
 
     /// The subscription to a room has come into effect only now.
@@ -205,8 +271,8 @@ impl Site {
     fn run(&mut self, actions: Vec<Action>, ago: Duration, now_ms: u64, outs: &mut Vec<Out>) {
         for action in actions {
             match action {
-                Action::Set(room, node, user, share) => {
-                    if self.memory.set_share(&room, &user, node, share)
+                Action::Set(room, origin, user, share) => {
+                    if self.memory.set_share(&room, &user, origin, share)
                         && let Some(own) = self.memory.own_share(&room, &user)
                     {
                         self.tell_own(&room, vec![Changed { user, now: Ok(own) }], now_ms, outs);
@@ -220,6 +286,10 @@ impl Site {
                 Action::Tell(room, body) => outs.push(Out::Tell(room, body)),
                 Action::TellNode(node, room, body) => outs.push(Out::TellNode(node, room, body)),
                 Action::Recall(node) => outs.push(Out::Recall(node)),
+                Action::Census(number, rooms) => outs.push(Out::Census(number, rooms)),
+                Action::Confirmed(room, number, is_complete) => {
+                    outs.push(Out::Confirmed(room, number, is_complete));
+                }
                 Action::Reconsider(room) => self.reconsider(room, now_ms, outs),
             }
         }

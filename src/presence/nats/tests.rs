@@ -1,5 +1,6 @@
 //! Several nodes and a real `nats-server`, told as stories. What a network can do to them is in `sim`.
 
+mod rosters;
 mod support;
 
 use std::time::{Duration, Instant};
@@ -36,8 +37,8 @@ async fn a_user_with_tabs_on_two_nodes_is_one_user_and_leaves_with_the_last() {
     let server = NatsServer::start().await;
     let one = TestNode::start(&server.url(), "one", NO_GRACE).await;
     let two = TestNode::start(&server.url(), "two", NO_GRACE).await;
-    let (room, counter) = (room("r"), Arc::new(Counter::default()));
-    one.presence.observe(&room, counter.clone());
+    let (room, counter) = (room("r"), Counter::new(0));
+    one.presence.observe(&room, counter.clone(), Detail::Members);
     let first = one.enter(&room, "ada");
     let second = two.enter(&room, "ada");
     one.shows(&room, &[("ada", 2)]).await;
@@ -182,7 +183,7 @@ async fn a_node_answers_for_rooms_it_does_not_serve() {
     let second = three.presence.page(&room, first.next_after.as_ref(), 2).await;
     assert_eq!((second.members[0].user.as_str(), second.next_after), ("cid", None));
     let ada = UserId::parse("ada").unwrap();
-    let rooms = three.presence.rooms_of(&Tenant::default(), &ada).await;
+    let rooms = three.presence.rooms_of(&Tenant::default(), &ada).await.rooms;
     let rooms: Vec<_> = rooms
         .iter()
         .map(|(room, shown)| (room.name(), shown.connections))

@@ -23,6 +23,8 @@ pub(super) struct Update {
     pub changes: Vec<Changed>,
     /// Since when somebody is there, if it is known.
     pub occupied_since: Option<Timestamp>,
+    /// The node had nobody there before: those it names have come with this update.
+    pub begins: bool,
 }
 
 /// Where a node's part of a room stands.

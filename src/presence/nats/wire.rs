@@ -52,7 +52,7 @@ pub(super) fn write_body(node: u64, room: Option<&Room>, body: Body, part_bytes:
 
 /// The room a message names.
 pub(super) fn room_of(message: &proto::PresenceMessage) -> Option<Room> {
-    Room::parse(&Tenant::parse(&message.tenant).ok()?, &message.room).ok()
+    parse_room(&message.tenant, &message.room)
 }
 
 fn parts(update: &Update, part_bytes: usize) -> Vec<Said> {
@@ -77,6 +77,7 @@ fn parts(update: &Update, part_bytes: usize) -> Vec<Said> {
             part,
             parts: count,
             occupied_since_ms: update.occupied_since.map_or(0, |since| since.0),
+            begins: update.begins,
         })
     });
     written.collect()
@@ -172,6 +173,52 @@ fn read_stand(stand: &proto::PresenceStand) -> Stand {
     }
 }
 
+/// Writes a census.
+pub(super) fn write_census(number: u64, rooms: &[(Room, Vec<u64>)]) -> Said {
+    let room = |(room, known): &(Room, Vec<u64>)| proto::PresenceCensusRoom {
+        tenant: room.tenant().to_owned(),
+        room: room.name().to_owned(),
+        known: known.clone(),
+    };
+    Said::Census(proto::PresenceCensus {
+        number,
+        rooms: rooms.iter().map(room).collect(),
+    })
+}
+
+/// Reads the rooms of a census, and which of them this node's part is known of.
+pub(super) fn read_census(census: &proto::PresenceCensus, own: u64) -> Vec<(Room, bool)> {
+    let rooms = census.rooms.iter();
+    rooms
+        .filter_map(|asked| Some((parse_room(&asked.tenant, &asked.room)?, asked.known.contains(&own))))
+        .collect()
+}
+
+/// Writes the end of an answer to a census.
+pub(super) fn write_account(number: u64, stands: &[(Room, Stand)]) -> Said {
+    let room = |(room, stand): &(Room, Stand)| proto::PresenceAccountRoom {
+        tenant: room.tenant().to_owned(),
+        room: room.name().to_owned(),
+        stand: Some(write_stand(stand)),
+    };
+    Said::Account(proto::PresenceAccount {
+        number,
+        rooms: stands.iter().map(room).collect(),
+    })
+}
+
+/// Reads where a node stands that ends its answer.
+pub(super) fn read_account(account: &proto::PresenceAccount) -> Vec<(Room, Stand)> {
+    let rooms = account.rooms.iter();
+    rooms
+        .filter_map(|told| Some((parse_room(&told.tenant, &told.room)?, read_stand(told.stand.as_ref()?))))
+        .collect()
+}
+
+fn parse_room(tenant: &str, name: &str) -> Option<Room> {
+    Room::parse(&Tenant::parse(tenant).ok()?, name).ok()
+}
+
 /// An update that comes in parts: the node, the room, the version and the one before it.
 type Split = (u64, Room, u64, u64);
 
@@ -203,6 +250,7 @@ impl Reader {
             previous: update.previous,
             changes,
             occupied_since: (update.occupied_since_ms > 0).then_some(Timestamp(update.occupied_since_ms)),
+            begins: update.begins,
         })
     }
 

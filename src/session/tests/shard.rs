@@ -20,7 +20,7 @@ use crate::json::Json;
 use crate::lease::Lease;
 use crate::policy::{Action, Bearer, Denied, Explanation, Permit, Policy, Question, Revocation, RulePolicy, Service};
 use crate::presence::memory::{self as memory_presence, MemoryPresence};
-use crate::presence::{Change, Counts};
+use crate::presence::{Change, Counts, Detail};
 use crate::room::{Room, Tenant};
 use crate::rooms::{HomeRooms, Rooms};
 use crate::session::link::{Kind, Link, SendError};
@@ -53,8 +53,11 @@ pub fn change(name: &str, version: u64) -> Arc<Change> {
     Arc::new(Change {
         room: room(name),
         version,
+        known: 0..version,
+        detail: Detail::Members,
         counts: Counts::default(),
         joined: Vec::new(),
+        present: Vec::new(),
         updated: Vec::new(),
         left: Vec::new(),
         counts_only: true,

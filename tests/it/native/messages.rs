@@ -7,7 +7,7 @@ use roomcast::error::{CloseReason, ErrorCode};
 use roomcast::event::{Event, EventName, Payload, Retention, Timestamp};
 use roomcast::identity::Expiry;
 use roomcast::notice::Notice;
-use roomcast::presence::{Change, Counts, Present, Roster};
+use roomcast::presence::{Change, Counts, Detail, Present, Roster};
 use roomcast::room::{Room, Tenant};
 use roomcast::session::{HistoryPage, Joined, Message, Refusal, RoomChange, Wire};
 
@@ -73,6 +73,7 @@ fn roster() -> Roster {
             present("ada", Some(r#"{"cursor":[3,14]}"#), 2),
             present("bob", None, 1),
         ]),
+        partial: false,
     }
 }
 
@@ -84,6 +85,7 @@ fn large_roster() -> Roster {
             connections: 2_600,
         },
         members: None,
+        partial: false,
     }
 }
 
@@ -227,6 +229,14 @@ fn query_messages() -> Vec<(&'static str, u32, Message)> {
         ("presence", 8, presence(roster())),
         ("presence_of_a_large_room", 8, presence(large_roster())),
         (
+            "presence_that_is_partial",
+            8,
+            presence(Roster {
+                partial: true,
+                ..roster()
+            }),
+        ),
+        (
             "presence_updated",
             9,
             Message::StateSet {
@@ -239,6 +249,16 @@ fn query_messages() -> Vec<(&'static str, u32, Message)> {
             Message::UserRooms {
                 user: user("ada"),
                 rooms: vec![room("project:7"), room("user:ada")],
+                partial: false,
+            },
+        ),
+        (
+            "user_rooms_that_are_partial",
+            10,
+            Message::UserRooms {
+                user: user("ada"),
+                rooms: vec![room("project:7")],
+                partial: true,
             },
         ),
         (
@@ -258,11 +278,14 @@ fn pushes() -> Vec<(&'static str, u32, Message)> {
     let change = Change {
         room: room("project:7"),
         version: 10,
+        known: 0..10,
+        detail: Detail::Members,
         counts: Counts {
             users: 3,
             connections: 4,
         },
         joined: vec![present("eve", None, 1)],
+        present: vec![],
         updated: vec![present("ada", Some(r#"{"cursor":[1,5]}"#), 2)],
         left: vec![user("bob")],
         counts_only: false,
@@ -276,6 +299,13 @@ fn pushes() -> Vec<(&'static str, u32, Message)> {
         updated: vec![],
         left: vec![],
         counts_only: true,
+        ..change.clone()
+    };
+    let completed = Change {
+        joined: vec![],
+        present: vec![present("fay", None, 1)],
+        updated: vec![],
+        left: vec![],
         ..change.clone()
     };
     let room_joined = Message::RoomJoined {
@@ -305,6 +335,11 @@ fn pushes() -> Vec<(&'static str, u32, Message)> {
             "presence_delta_of_a_large_room",
             0,
             Message::PresenceChanged(Arc::new(counts)),
+        ),
+        (
+            "presence_delta_that_completes_a_roster",
+            0,
+            Message::PresenceChanged(Arc::new(completed)),
         ),
         ("room_joined", 0, room_joined),
         (

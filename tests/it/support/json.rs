@@ -177,6 +177,7 @@ fn message(name: &str, from: &mut Fields<'_>) -> Message {
         "userRooms" => Message::UserRooms(UserRooms {
             user_id: from.string("userId"),
             rooms: from.value("rooms"),
+            partial: from.flag("partial"),
         }),
         "history" => Message::History(History {
             room: from.string("room"),
@@ -216,6 +217,7 @@ fn push(name: &str, from: &mut Fields<'_>) -> Message {
             updated: from.list("updated", member),
             member_count: from.number("memberCount"),
             counts_only: from.flag("countsOnly"),
+            present: from.list("present", member),
         }),
         "roomJoined" => Message::RoomJoined(RoomJoined {
             joined: from.object("joined", joined),

@@ -82,14 +82,18 @@ struct Replica {
 impl Replica {
     /// Applies a change and insists that it is a difference: who joins was not there, who leaves or changes was.
     fn apply(&mut self, change: &Change) {
+        if !change.known.contains(&self.roster.version) {
+            return;
+        }
         assert!(change.version > self.roster.version);
         self.roster.version = change.version;
         self.roster.counts = change.counts;
         if change.counts_only {
-            assert!(change.joined.is_empty() && change.updated.is_empty() && change.left.is_empty());
+            assert!(!change.lists_users());
             self.roster.members = None;
             return;
         }
+        let was_counted = self.roster.members.is_none();
         let known = self.roster.members.take().unwrap_or_default();
         let mut members: BTreeMap<UserId, Present> = known.into_iter().map(|one| (one.user.clone(), one)).collect();
         for user in &change.left {
@@ -99,7 +103,8 @@ impl Replica {
             let was = members.insert(one.user.clone(), one.clone());
             assert!(was.is_some_and(|was| was != *one), "{one:?} was not different");
         }
-        for one in &change.joined {
+        assert!(was_counted || change.present.is_empty());
+        for one in change.joined.iter().chain(&change.present) {
             assert!(
                 members.insert(one.user.clone(), one.clone()).is_none(),
                 "{one:?} was there"
@@ -207,11 +212,13 @@ impl World {
 
     fn observe(&mut self, room: u8, observer: u16) {
         let recorder = Recorder::new(observer);
-        let roster = self.presence.observe(&Self::room(room), recorder.clone());
-        // An observer that is there already sees what the others see.
-        if let Some((_, known)) = self.replicas.range((room, 0)..=(room, u16::MAX)).next() {
-            assert_eq!(known.roster, roster);
-        }
+        let roster = self
+            .presence
+            .observe(&Self::room(room), recorder.clone(), Detail::Members);
+        // A roster shows what is so, whatever the others have been told.
+        let page = self.presence.page_now(&Self::room(room), None, usize::MAX);
+        assert_eq!(roster.counts, page.counts);
+        assert!(roster.members.as_ref().is_none_or(|members| *members == page.members));
         self.replicas.insert((room, observer), Replica { recorder, roster });
     }
 
@@ -246,7 +253,7 @@ impl World {
                 .presence
                 .rooms_of(&Tenant::default(), &self.member(user, 0).user)
                 .await;
-            let found: Vec<String> = found.iter().map(|(room, _)| room.name().to_owned()).collect();
+            let found: Vec<String> = found.rooms.iter().map(|(room, _)| room.name().to_owned()).collect();
             let rooms = self.model.keys().filter(|(_, there)| *there == user);
             assert_eq!(found, rooms.map(|(room, _)| format!("r{room}")).collect::<Vec<_>>());
         }
@@ -282,7 +289,7 @@ impl World {
         let reached = reached
             .filter(|(user, tab)| *user != 0 && (*user, *tab) != (1, 0))
             .count();
-        assert_eq!(self.presence.reached(&Self::room(room), &except) as usize, reached);
+        assert_eq!(self.presence.reached_now(&Self::room(room), &except) as usize, reached);
     }
 
     fn check_activity(&mut self) {

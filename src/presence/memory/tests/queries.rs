@@ -40,7 +40,7 @@ async fn each_connection_left_out_is_left_out_once() {
     let reached = |connections: &[&Member], users: &[&str]| {
         let connections = connections.iter().map(|member| member.connection).collect();
         let users = users.iter().map(|name| user(name)).collect();
-        presence.reached(&room, &Except::new(connections, users))
+        presence.reached_now(&room, &Except::new(connections, users))
     };
     assert_eq!(reached(&[], &[]), 3);
     assert_eq!(reached(&[&ada], &[]), 2);
@@ -48,7 +48,7 @@ async fn each_connection_left_out_is_left_out_once() {
     assert_eq!(reached(&[&ada], &["ada"]), 1);
     assert_eq!(reached(&[&eve], &["eve", "nobody"]), 3);
     assert_eq!(reached(&[&ada, &ada2, &bob], &["ada", "bob"]), 0);
-    assert_eq!(presence.reached(&super::room("unknown"), &Except::NOBODY), 0);
+    assert_eq!(presence.reached_now(&super::room("unknown"), &Except::NOBODY), 0);
 }
 
 #[tokio::test]
@@ -63,11 +63,11 @@ async fn a_user_is_found_in_its_rooms_by_name_and_only_in_its_tenant() {
     presence
         .enter(&Room::parse(&other, "c").unwrap(), &tab("ada"), None)
         .unwrap();
-    let found = presence.rooms_of(&Tenant::default(), &user("ada")).await;
+    let found = presence.rooms_of(&Tenant::default(), &user("ada")).await.rooms;
     let found: Vec<(&str, u32)> = found
         .iter()
         .map(|(room, present)| (room.name(), present.connections))
         .collect();
     assert_eq!(found, [("a", 1), ("b", 2)]);
-    assert!(presence.rooms_of(&other, &user("bob")).await.is_empty());
+    assert!(presence.rooms_of(&other, &user("bob")).await.rooms.is_empty());
 }

@@ -16,7 +16,14 @@ async fn a_large_room_is_told_in_counts_at_most_once_a_second_until_it_is_small_
     for member in &tabs[..10] {
         presence.enter(&room, member, None).unwrap();
     }
-    assert_eq!(presence.observe(&room, observer.clone()).members.unwrap().len(), 10);
+    assert_eq!(
+        presence
+            .observe(&room, observer.clone(), Detail::Members)
+            .members
+            .unwrap()
+            .len(),
+        10
+    );
     presence.enter(&room, &tabs[10], None).unwrap();
     presence.flush().await;
     let change = observer.take().remove(0);
@@ -24,7 +31,7 @@ async fn a_large_room_is_told_in_counts_at_most_once_a_second_until_it_is_small_
         (change.counts_only, change.counts.users, change.joined.len()),
         (true, 11, 0)
     );
-    assert_eq!(presence.observe(&room, Recorder::new(1)).members, None);
+    assert_eq!(presence.observe(&room, Recorder::new(1), Detail::Members).members, None);
     presence.unobserve(&room, 1);
 
     presence.enter(&room, &tabs[11], None).unwrap();
@@ -45,11 +52,88 @@ async fn a_large_room_is_told_in_counts_at_most_once_a_second_until_it_is_small_
     presence.flush().await;
     let change = observer.take().remove(0);
     assert_eq!(
-        (change.counts_only, change.joined.len(), change.left.len()),
-        (false, 9, 0)
+        (
+            change.counts_only,
+            change.present.len(),
+            change.joined.len(),
+            change.left.len()
+        ),
+        (false, 9, 0, 0)
     );
     presence.leave(&room, &tabs[3], Departure::Left);
     assert_eq!(told(&presence, &observer).await.unwrap(), "+[] ~[] -[\"u03\"]");
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_are_told_at_a_bounded_rate_and_the_last_one_always() {
+    let (presence, counting, listing) = (
+        MemoryPresence::new(Config::default()),
+        Recorder::new(0),
+        Recorder::new(1),
+    );
+    let room = room("r");
+    let roster = presence.observe(&room, counting.clone(), Detail::Counts);
+    assert_eq!((roster.counts, roster.members), (Counts::default(), None));
+    presence.observe(&room, listing.clone(), Detail::Members);
+    let counts = |observer: &Recorder| {
+        let counts = observer.take().into_iter().map(|change| {
+            assert_eq!(change.counts_only, change.detail == Detail::Counts);
+            assert_eq!(change.counts_only, !change.lists_users());
+            change.counts.users
+        });
+        counts.collect::<Vec<_>>()
+    };
+    let mut told = Vec::new();
+    for number in 0..10 {
+        presence.enter(&room, &tab(&format!("u{number}")), None).unwrap();
+        presence.flush().await;
+        assert_eq!(counts(&listing), [number + 1]);
+        told.extend(counts(&counting));
+        advance(Duration::from_millis(50)).await;
+    }
+    // One in 200 ms, from the first on.
+    assert_eq!(told, [1, 5, 9]);
+    assert!(presence.flush().await, "the last one is still to be told");
+    advance(Duration::from_millis(150)).await;
+    assert!(!presence.flush().await);
+    assert_eq!(counts(&counting), [10]);
+    // What cancels out is not told, and who comes in between makes no difference.
+    let eve = tab("eve");
+    presence.enter(&room, &eve, None).unwrap();
+    let roster = presence.observe(&room, counting.clone(), Detail::Counts);
+    assert_eq!(roster.counts.users, 11);
+    presence.leave(&room, &eve, Departure::Left);
+    advance(Duration::from_millis(200)).await;
+    presence.flush().await;
+    assert_eq!(counts(&counting), [10], "one roster said 11");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_user_that_may_have_been_there_is_told_as_present() {
+    let (presence, observer) = (MemoryPresence::new(Config::default()), Recorder::new(0));
+    let (room, share) = (
+        room("r"),
+        Share {
+            connections: 1,
+            since: Timestamp::now(),
+            state: None,
+        },
+    );
+    presence.observe(&room, observer.clone(), Detail::Members);
+    for (name, is_news) in [("ada", false), ("bob", true)] {
+        presence.set_share(&room, &user(name), Origin { node: 7, is_news }, share.clone());
+    }
+    presence.flush().await;
+    let change = observer.take().remove(0);
+    assert_eq!(names(&change.present), [("ada", 1)]);
+    assert_eq!(names(&change.joined), [("bob", 1)]);
+    // A further connection is no coming, whoever tells it.
+    let origin = Origin {
+        node: 8,
+        is_news: false,
+    };
+    presence.set_share(&room, &user("bob"), origin, share);
+    assert_eq!(told(&presence, &observer).await.unwrap(), "+[] ~[(\"bob\", 2)] -[]");
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,7 +141,7 @@ async fn the_runner_tells_what_happens_and_ends_graces_without_being_asked() {
     let presence = Arc::new(MemoryPresence::new(Config::default()));
     let (room, ada, shutdown) = (room("r"), tab("ada"), CancellationToken::new());
     let (changes, mut told) = tokio::sync::mpsc::channel(1);
-    presence.observe(&room, Arc::new(Slow(0, changes)));
+    presence.observe(&room, Arc::new(Slow(0, changes)), Detail::Members);
     let story = async {
         presence.enter(&room, &ada, None).unwrap();
         assert_eq!(told.recv().await.unwrap().joined.len(), 1);
@@ -91,8 +175,8 @@ async fn a_slow_observer_gets_fewer_changes_and_does_not_hold_up_the_others_of_i
     let quick = Recorder::new(1);
     let rooms = [room("a"), room("b"), room("c")];
     for room in &rooms {
-        presence.observe(room, Arc::new(Slow(0, changes.clone())));
-        presence.observe(room, quick.clone());
+        presence.observe(room, Arc::new(Slow(0, changes.clone())), Detail::Members);
+        presence.observe(room, quick.clone(), Detail::Members);
         presence.enter(room, &tab("ada"), None).unwrap();
     }
     let mut round = Box::pin(presence.flush());
@@ -152,7 +236,7 @@ async fn threads_that_enter_and_leave_at_once_lose_nobody_and_leave_nothing() {
     let (observer, rooms) = (Recorder::new(0), [room("a"), room("b")]);
     let mut watch = presence.activity();
     for room in &rooms {
-        presence.observe(room, observer.clone());
+        presence.observe(room, observer.clone(), Detail::Members);
     }
     let live = &|thread: usize| {
         // All threads are tabs of the same two users.
@@ -160,7 +244,7 @@ async fn threads_that_enter_and_leave_at_once_lose_nobody_and_leave_nothing() {
         for round in 0..ROUNDS {
             let (room, member) = (&rooms[round % 2], &tabs[(round / 2 + thread) % 2]);
             presence.enter(room, member, None).unwrap();
-            assert!(presence.reached(room, &Except::NOBODY) >= 1);
+            assert!(presence.reached_now(room, &Except::NOBODY) >= 1);
             presence.leave(room, member, Departure::Lost);
         }
     };

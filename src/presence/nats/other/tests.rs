@@ -49,6 +49,7 @@ fn update(version: u64, previous: u64, changes: Vec<Changed>) -> Update {
         previous,
         changes,
         occupied_since: None,
+        begins: false,
     }
 }
 

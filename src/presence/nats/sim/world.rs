@@ -83,7 +83,7 @@ impl World {
             now_ms: 0,
             config,
             nodes: (0..nodes)
-                .map(|index| (Node::new(index, incarnation(index), config), Fate::Well))
+                .map(|index| (Node::new(index, incarnation(index), config, !is_rough), Fate::Well))
                 .collect(),
             network: Network::new(weather),
             waiting: Vec::new(),
@@ -94,8 +94,15 @@ impl World {
 
     pub(super) async fn live(mut self) {
         let ticks = self.rng.random_range(100..1200);
+        for at in 0..self.nodes.len() {
+            let heartbeat = self.nodes[at].0.heartbeat();
+            self.send(at, [heartbeat]);
+        }
+        // The nodes of the beginning know each other.
+        self.tick(500).await;
         for _ in 0..ticks {
             self.happen();
+            self.note_who_is_there();
             self.tick(TICK_MS).await;
         }
         self.network.weather = Weather::FAIR;
@@ -122,6 +129,7 @@ impl World {
         let tab = self.rng.random_range(0..TABS);
         let dice = self.rng.random_range(0..1000);
         let now_ms = self.now_ms;
+        let there: BTreeSet<UserId> = self.truth(room).into_keys().collect();
         let (node, fate) = &mut self.nodes[at];
         if *fate == Fate::Crashed || matches!(fate, Fate::Stopped { .. }) {
             return;
@@ -134,7 +142,10 @@ impl World {
                 let departure = if left { Departure::Left } else { Departure::Lost };
                 node.leave(&Self::room(room), (room, user, tab), departure);
             }
-            250..280 => node.observe(&Self::room(room)),
+            250..280 => {
+                let sent = node.ask_to_observe(&Self::room(room), there, now_ms);
+                self.send(at, sent);
+            }
             280..290 => node.unobserve(&Self::room(room)),
             290..295 if self.is_rough => *fate = Fate::Crashed,
             295..300 if self.is_rough => {
@@ -147,7 +158,7 @@ impl World {
             }
             305..309 if self.is_rough && self.nodes.len() < 7 => {
                 let index = self.nodes.len();
-                let node = Node::new(index, incarnation(index), self.config);
+                let node = Node::new(index, incarnation(index), self.config, false);
                 self.nodes.push((node, Fate::Well));
             }
             _ => {}
@@ -172,6 +183,11 @@ impl World {
             *self.comings.entry((place.0, user_id(place.1))).or_default() += 1;
         }
         self.nodes[at].0.enter(&Self::room(place.0), place, state);
+        // To observers that do not know of its other connections it comes with this one.
+        let room = Self::room(place.0);
+        for (node, _) in &mut self.nodes {
+            node.note_coming(&room, &user_id(place.1));
+        }
     }
 
     async fn tick(&mut self, ms: u64) {
@@ -230,6 +246,15 @@ impl World {
                     bytes,
                 };
                 self.network.send(&packet, self.now_ms, &mut self.rng);
+            }
+        }
+    }
+
+    fn note_who_is_there(&mut self) {
+        for number in 0..ROOMS {
+            let (room, truth) = (Self::room(number), self.truth(number));
+            for (node, _) in &mut self.nodes {
+                node.note_who_is_there(&room, &truth);
             }
         }
     }

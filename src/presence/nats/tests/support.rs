@@ -1,5 +1,6 @@
 //! Nodes on runtimes of their own, so that one can be killed or stopped as a process would be.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::super::*;
 use crate::identity::ConnectionId;
 use crate::nats;
-use crate::presence::Change;
+use crate::presence::{Change, Present};
 
 /// How long a fact may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -126,26 +127,58 @@ impl Drop for TestNode {
     }
 }
 
-/// Counts how often users were shown to come and to go.
+/// Waits for a fact.
+pub(super) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited for {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A member that sees a room: what it was told from its roster on.
 #[derive(Default)]
-pub(super) struct Counter(Mutex<Vec<String>>);
+pub(super) struct Counter {
+    id: u16,
+    /// Of its roster.
+    version: AtomicU64,
+    changes: Mutex<Vec<Arc<Change>>>,
+}
 
 impl Counter {
-    /// What was shown, in order.
+    pub(super) fn new(id: u16) -> Arc<Self> {
+        Arc::new(Self { id, ..Self::default() })
+    }
+
+    pub(super) fn begins_at(&self, version: u64) {
+        self.version.store(version, Ordering::Relaxed);
+    }
+
+    /// Who was shown to come (`+`), to be there (`=`) and to go (`-`), in order.
     pub(super) fn seen(&self) -> Vec<String> {
-        self.0.lock().unwrap().clone()
+        let (mut version, mut seen) = (self.version.load(Ordering::Relaxed), Vec::new());
+        for change in &*self.changes.lock().unwrap() {
+            if change.known.contains(&version) {
+                version = change.version;
+                seen.extend(change.joined.iter().map(|one| format!("+{}", one.user.as_str())));
+                seen.extend(change.present.iter().map(|one| format!("={}", one.user.as_str())));
+                seen.extend(change.left.iter().map(|user| format!("-{}", user.as_str())));
+            }
+        }
+        seen
     }
 }
 
 impl Observer for Counter {
     fn id(&self) -> u16 {
-        0
+        self.id
     }
 
     fn observe(&self, change: Arc<Change>) -> BoxFuture<'_, ()> {
-        let mut seen = self.0.lock().unwrap();
-        seen.extend(change.joined.iter().map(|one| format!("+{}", one.user.as_str())));
-        seen.extend(change.left.iter().map(|user| format!("-{}", user.as_str())));
+        self.changes.lock().unwrap().push(change);
         Box::pin(std::future::ready(()))
     }
 }

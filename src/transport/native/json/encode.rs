@@ -92,9 +92,10 @@ fn message_field(frame: &mut Object<'_>, message: &Message) {
         Message::Reply(payload) => frame.object("reply", |object| payload_field(object, payload)),
         Message::Presence { room, roster } => frame.object("presence", |object| roster_fields(object, room, roster)),
         Message::StateSet { room } => frame.object("presenceUpdated", |object| object.text("room", room.name())),
-        Message::UserRooms { user, rooms } => frame.object("userRooms", |object| {
+        Message::UserRooms { user, rooms, partial } => frame.object("userRooms", |object| {
             object.text("userId", user.as_str());
             object.list("rooms", rooms, |out, room| text(out, room.name()));
+            object.flag("partial", *partial);
         }),
         Message::History(page) => frame.object("history", |object| history_fields(object, page)),
         Message::Refreshed { expiry } => frame.object("refreshed", |object| expiry_field(object, *expiry)),
@@ -171,6 +172,7 @@ fn roster_fields(object: &mut Object<'_>, room: &Room, roster: &Roster) {
     object.list("members", roster.members.iter().flatten(), member);
     object.number("memberCount", roster.counts.users);
     object.flag("countsOnly", roster.members.is_none());
+    object.flag("partial", roster.partial);
 }
 
 fn change_fields(object: &mut Object<'_>, change: &Change) {
@@ -180,6 +182,7 @@ fn change_fields(object: &mut Object<'_>, change: &Change) {
     object.list("updated", &change.updated, member);
     object.number("memberCount", change.counts.users);
     object.flag("countsOnly", change.counts_only);
+    object.list("present", &change.present, member);
 }
 
 fn member(out: &mut Vec<u8>, present: &Present) {

@@ -62,9 +62,10 @@ fn frame_message(message: &Message) -> server_frame::Message {
         }),
         Message::Presence { room, roster } => Wire::Presence(presence(room, roster)),
         Message::StateSet { room } => Wire::PresenceUpdated(wire::PresenceUpdated { room: name(room) }),
-        Message::UserRooms { user, rooms } => Wire::UserRooms(wire::UserRooms {
+        Message::UserRooms { user, rooms, partial } => Wire::UserRooms(wire::UserRooms {
             user_id: user.as_str().to_owned(),
             rooms: rooms.iter().map(name).collect(),
+            partial: *partial,
         }),
         Message::History(page) => Wire::History(history(page)),
         Message::Refreshed { expiry } => Wire::Refreshed(wire::Refreshed {
@@ -139,7 +140,7 @@ fn presence(room: &Room, roster: &Roster) -> wire::Presence {
         members: roster.members.iter().flatten().map(member).collect(),
         member_count: roster.counts.users,
         counts_only: roster.members.is_none(),
-        partial: false,
+        partial: roster.partial,
     }
 }
 
@@ -151,6 +152,7 @@ fn presence_delta(change: &Change) -> wire::PresenceDelta {
         updated: change.updated.iter().map(member).collect(),
         member_count: change.counts.users,
         counts_only: change.counts_only,
+        present: change.present.iter().map(member).collect(),
     }
 }
 

@@ -1,0 +1,32 @@
+//! Who waits for a room to be known completely.
+
+use std::collections::BTreeMap;
+
+use tokio::sync::oneshot;
+
+use crate::proto::node_v1::PresencePageRequest;
+use crate::room::Room;
+
+/// One that waits.
+#[derive(Debug)]
+pub(super) enum Waiter {
+    /// A caller of the port.
+    Caller(oneshot::Sender<bool>),
+    /// Another node, for a page, at this subject.
+    Page(String, PresencePageRequest),
+}
+
+/// Those that wait, by census and room.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(BTreeMap<(u64, Room), Vec<Waiter>>);
+
+impl Waiting {
+    pub(super) fn add(&mut self, census: u64, room: Room, waiter: Waiter) {
+        self.0.entry((census, room)).or_default().push(waiter);
+    }
+
+    /// Takes those out that wait for a room of a census.
+    pub(super) fn take(&mut self, census: u64, room: Room) -> Vec<Waiter> {
+        self.0.remove(&(census, room)).unwrap_or_default()
+    }
+}

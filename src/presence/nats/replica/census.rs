@@ -1,0 +1,297 @@
+//! Censuses: every living node is asked for its part of rooms, so that this one knows them completely. And doubts: of
+//! which nodes it is not known what they had before they are heard next.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Action, Followed, Life, Replica, millis};
+use crate::presence::nats::update::Stand;
+use crate::room::Room;
+
+/// Rooms whose census left doubts are counted again so often.
+const RECOUNT_INTERVAL_MS: u64 = 1000;
+
+/// How long a recount is answered.
+const RECOUNT_WITHIN: Duration = Duration::from_millis(225);
+
+/// The most rooms of one census: so many names fit into a message.
+pub(in crate::presence::nats) const CENSUS_ROOMS_MAX: usize = 256;
+
+/// What an account says is behind is asked for after this long: usually it is on its way.
+pub(super) const ON_ITS_WAY_MS: u64 = 50;
+
+/// A node that may have had more in a room than was told when a roster was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Doubt {
+    node: u64,
+    /// The first census whose answer ends the doubt.
+    census: u64,
+    /// The version at which it ends; `None` while the census is not answered.
+    version: Option<u64>,
+}
+
+/// A question to all nodes that is not answered by all of them.
+#[derive(Debug)]
+struct Census {
+    number: u64,
+    /// Those that are not confirmed yet.
+    rooms: BTreeSet<Room>,
+    awaited: BTreeSet<u64>,
+    /// A node that lives is not waited for.
+    is_partial: bool,
+    until_ms: u64,
+}
+
+/// The censuses of a node.
+#[derive(Debug, Default)]
+pub(super) struct Censuses {
+    issued: u64,
+    open: Vec<Census>,
+    /// Nodes that live and left a census unanswered. They are not waited for until they are heard again.
+    silent: BTreeSet<u64>,
+    /// Rooms that are to be counted again.
+    doubtful: BTreeSet<Room>,
+    recount_at_ms: u64,
+}
+
+impl Censuses {
+    pub(super) fn next_ms(&self) -> Option<u64> {
+        let open = self.open.iter().map(|census| census.until_ms);
+        open.chain((!self.doubtful.is_empty()).then_some(self.recount_at_ms))
+            .min()
+    }
+
+    fn doubt_again(&mut self, room: Room, now_ms: u64) {
+        if self.doubtful.is_empty() {
+            self.recount_at_ms = now_ms + RECOUNT_INTERVAL_MS;
+        }
+        self.doubtful.insert(room);
+    }
+
+    pub(super) fn forget(&mut self, room: &Room) {
+        self.doubtful.remove(room);
+    }
+}
+
+impl Followed {
+    /// Whether a node may have had more in the room than is known. Of a room that was never counted, any.
+    pub(super) fn doubts(&self, node: u64) -> bool {
+        let Some(doubts) = &self.doubts else { return true };
+        doubts.iter().any(|doubt| doubt.node == node)
+    }
+
+    fn doubt(&mut self, node: u64, census: u64) {
+        let doubts = self.doubts.get_or_insert_default();
+        doubts.retain(|doubt| doubt.node != node);
+        doubts.push(Doubt {
+            node,
+            census,
+            version: None,
+        });
+    }
+
+    /// Ends the doubts of a node that has answered and is known as far as it answered.
+    pub(super) fn resolve(&mut self, node: u64) {
+        let version = self.others.get(&node).map_or(0, |other| other.book.version);
+        if let Some(doubts) = &mut self.doubts {
+            let is_over = |doubt: &Doubt| doubt.version.is_some_and(|needed| needed <= version);
+            doubts.retain(|doubt| doubt.node != node || !is_over(doubt));
+        }
+    }
+
+    /// A node has answered a census; it stood at this version.
+    fn answered(&mut self, node: u64, census: u64, version: u64) {
+        for doubt in self.doubts.iter_mut().flatten() {
+            if doubt.node == node && doubt.census <= census {
+                doubt.version = Some(version);
+            }
+        }
+        self.resolve(node);
+    }
+
+    /// Whether something that one of these nodes has told of is missing.
+    fn is_missing(&self, is_meant: impl Fn(&u64) -> bool) -> bool {
+        let meant = self.others.iter().filter(|(node, _)| is_meant(node));
+        meant.into_iter().any(|(_, other)| other.is_missing())
+    }
+}
+
+impl Replica {
+    /// Asks all living nodes for their parts of rooms that are followed. Each room is confirmed when all have answered, or
+    /// after `within`. Answers the census's number too.
+    pub(in crate::presence::nats) fn census(
+        &mut self,
+        rooms: &[Room],
+        within: Duration,
+        now_ms: u64,
+    ) -> (u64, Vec<Action>) {
+        self.censuses.issued += 1;
+        let number = self.censuses.issued;
+        let lives = |(node, life): (&u64, &Life)| (*life == Life::Lives).then_some(*node);
+        let live: BTreeSet<u64> = self.lives.iter().filter_map(lives).collect();
+        let silent: Vec<u64> = live.intersection(&self.censuses.silent).copied().collect();
+        let mut asked = Vec::with_capacity(rooms.len());
+        for room in rooms {
+            let Some(followed) = self.rooms.get_mut(room) else {
+                continue;
+            };
+            let is_first = followed.doubts.is_none();
+            let doubted: Vec<u64> = if is_first {
+                live.iter().copied().collect()
+            } else {
+                silent.clone()
+            };
+            followed.doubts.get_or_insert_default();
+            for node in doubted {
+                followed.doubt(node, number);
+            }
+            let known = followed.others.iter().filter(|(_, other)| other.book.version > 0);
+            asked.push((room.clone(), known.map(|(node, _)| *node).collect()));
+        }
+        let mut actions = Vec::new();
+        if !live.is_empty() {
+            actions.push(Action::Census(number, asked));
+        }
+        self.censuses.open.push(Census {
+            number,
+            rooms: rooms.iter().cloned().collect(),
+            is_partial: !silent.is_empty(),
+            awaited: live.into_iter().filter(|node| !silent.contains(node)).collect(),
+            until_ms: now_ms + millis(within),
+        });
+        self.confirm(None, now_ms, &mut actions);
+        (number, actions)
+    }
+
+    /// Takes in that a node has answered a census, and where it stands in rooms.
+    pub(in crate::presence::nats) fn account(
+        &mut self,
+        node: u64,
+        number: u64,
+        stands: Vec<(Room, Stand)>,
+        now_ms: u64,
+    ) -> Vec<Action> {
+        if matches!(self.lives.get(&node), Some(Life::Ended { .. })) {
+            return Vec::new();
+        }
+        self.censuses.silent.remove(&node);
+        let mut versions = BTreeMap::new();
+        let mut actions = Vec::new();
+        for (room, stand) in stands.into_iter().filter(|(_, stand)| stand.incarnation == node) {
+            actions.extend(self.hear_stand(&room, stand, true, now_ms));
+            let is_known = self
+                .rooms
+                .get(&room)
+                .is_some_and(|followed| followed.others.contains_key(&node));
+            versions.insert(room, if is_known { stand.version } else { 0 });
+        }
+        if let Some(census) = self.censuses.open.iter_mut().find(|census| census.number == number) {
+            census.awaited.remove(&node);
+            // What is not named is empty.
+            for room in &census.rooms {
+                versions.entry(room.clone()).or_insert(0);
+            }
+        }
+        for (room, version) in versions {
+            if let Some(followed) = self.rooms.get_mut(&room) {
+                followed.answered(node, number, version);
+            }
+        }
+        self.confirm(None, now_ms, &mut actions);
+        actions
+    }
+
+    /// Confirms the rooms, or the one, of censuses that all have answered and of which nothing is missing.
+    pub(super) fn confirm(&mut self, only: Option<&Room>, now_ms: u64, actions: &mut Vec<Action>) {
+        let Censuses { open, silent, .. } = &mut self.censuses;
+        let mut left_doubts = Vec::new();
+        for census in open.iter_mut().filter(|census| census.awaited.is_empty()) {
+            let is_meant = |room: &&Room| only.is_none_or(|only| only == *room);
+            let is_known = |room: &&Room| {
+                let followed = self.rooms.get(*room);
+                followed.is_none_or(|followed| !followed.is_missing(|node| !silent.contains(node)))
+            };
+            let known: Vec<Room> = census.rooms.iter().filter(is_meant).filter(is_known).cloned().collect();
+            for room in known {
+                census.rooms.remove(&room);
+                if census.is_partial {
+                    left_doubts.push(room.clone());
+                }
+                actions.push(Action::Confirmed(room, census.number, !census.is_partial));
+            }
+        }
+        open.retain(|census| !census.rooms.is_empty());
+        for room in left_doubts {
+            self.censuses.doubt_again(room, now_ms);
+        }
+    }
+
+    /// Gives up what was not answered in time, and counts anew what was left in doubt.
+    pub(super) fn due_censuses(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
+        let is_over = |census: &mut Census| census.until_ms <= now_ms;
+        let over: Vec<Census> = self.censuses.open.extract_if(.., is_over).collect();
+        for census in over {
+            self.censuses.silent.extend(&census.awaited);
+            for room in census.rooms {
+                if let Some(followed) = self.rooms.get_mut(&room) {
+                    let missing = followed.others.iter().filter(|(_, other)| other.is_missing());
+                    let missing: Vec<u64> = missing.map(|(node, _)| *node).collect();
+                    for node in census.awaited.iter().chain(&missing) {
+                        followed.doubt(*node, census.number);
+                    }
+                    self.censuses.doubt_again(room.clone(), now_ms);
+                }
+                actions.push(Action::Confirmed(room, census.number, false));
+            }
+        }
+        if !self.censuses.doubtful.is_empty() && self.censuses.recount_at_ms <= now_ms {
+            self.censuses.recount_at_ms = now_ms + RECOUNT_INTERVAL_MS;
+            let rooms = self.take_doubtful();
+            if !rooms.is_empty() {
+                let (_, counted) = self.census(&rooms, RECOUNT_WITHIN, now_ms);
+                // Nobody waits for these.
+                actions.extend(
+                    counted
+                        .into_iter()
+                        .filter(|action| !matches!(action, Action::Confirmed(..))),
+                );
+            }
+        }
+    }
+
+    fn take_doubtful(&mut self) -> Vec<Room> {
+        let mut rooms = Vec::new();
+        while rooms.len() < CENSUS_ROOMS_MAX
+            && let Some(room) = self.censuses.doubtful.pop_first()
+        {
+            let followed = self.rooms.get(&room);
+            if followed.is_some_and(|followed| followed.doubts.as_ref().is_some_and(|doubts| !doubts.is_empty())) {
+                rooms.push(room);
+            }
+        }
+        rooms
+    }
+
+    /// A node that was given up lives again: what it had all along is not known.
+    pub(super) fn doubt_returned(&mut self, node: u64, now_ms: u64) {
+        let next = self.censuses.issued + 1;
+        for (room, followed) in self.rooms.iter_mut().filter(|(_, followed)| followed.doubts.is_some()) {
+            followed.doubt(node, next);
+            self.censuses.doubt_again(room.clone(), now_ms);
+        }
+    }
+
+    /// A node that has ended is not waited for, and has nothing.
+    pub(super) fn forget_census_of(&mut self, node: u64, now_ms: u64, actions: &mut Vec<Action>) {
+        self.censuses.silent.remove(&node);
+        for census in &mut self.censuses.open {
+            census.awaited.remove(&node);
+        }
+        for followed in self.rooms.values_mut() {
+            if let Some(doubts) = &mut followed.doubts {
+                doubts.retain(|doubt| doubt.node != node);
+            }
+        }
+        self.confirm(None, now_ms, actions);
+    }
+}
