@@ -35,7 +35,7 @@ use crate::room::{Room, Tenant};
 pub const CONFIRM_WITHIN: Duration = Duration::from_millis(250);
 
 /// How long a publish waits for other nodes to say how many connections it reaches.
-pub const REACH_WITHIN: Duration = Duration::from_millis(100);
+pub const REACH_WITHIN: Duration = Duration::from_millis(250);
 
 /// One connection of one user, as a member of a room.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

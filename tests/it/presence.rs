@@ -1,5 +1,8 @@
 //! Who is there: users, not connections; each comes once and goes once.
 
+mod modes;
+mod rosters;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use roomcast::proto::client_v1::{ErrorReply, Join, Member, Presence, PresenceDel
 use roomcast::proto::v1;
 use serde_json::json;
 
-use crate::support::{Client, Encoding, InRoom as _, Node, TENANT, over_encodings, over_nats, user};
+use crate::support::{Client, Encoding, InRoom as _, Node, TENANT, eventually, over_encodings, over_nats, user};
 
 over_encodings! {
     a_user_with_two_tabs_comes_once_and_goes_once,
@@ -34,6 +37,8 @@ struct Known {
     /// How often each user came and went.
     came: BTreeMap<String, u32>,
     went: BTreeMap<String, u32>,
+    /// The users that were told as present.
+    found: Vec<String>,
 }
 
 impl Known {
@@ -57,7 +62,13 @@ impl Known {
         (self.count, self.counts_only) = (delta.member_count, delta.counts_only);
         if delta.counts_only {
             assert!(delta.joined.is_empty() && delta.updated.is_empty() && delta.left_user_ids.is_empty());
+            assert!(delta.present.is_empty());
             return self.members.clear();
+        }
+        for member in delta.present {
+            self.found.push(member.user_id.clone());
+            let known = self.members.insert(member.user_id.clone(), member);
+            assert!(known.is_none(), "who is told as present was not known");
         }
         for member in delta.joined {
             *self.came.entry(member.user_id.clone()).or_default() += 1;
@@ -91,6 +102,28 @@ impl Known {
     fn state(&self, user: &str) -> Option<serde_json::Value> {
         let text = self.members.get(user)?.state_json.as_ref()?;
         Some(serde_json::from_str(text).unwrap())
+    }
+}
+
+/// What is pushed before an event of this name.
+async fn until_event(client: &mut Client, name: &str) -> Vec<Said> {
+    let mut pushes = Vec::new();
+    loop {
+        match client.push().await {
+            Said::Event(event) if event.event_name == name => return pushes,
+            other => pushes.push(other),
+        }
+    }
+}
+
+/// Joins until every node was heard in time, which one that is busy may not be.
+async fn join_completely(client: &mut Client, join: &Join) -> Presence {
+    loop {
+        let joined = client.try_join(join.clone()).await.unwrap();
+        match joined.presence {
+            Some(presence) if presence.partial => {}
+            presence => return presence.expect("who asks for presence gets it"),
+        }
     }
 }
 

@@ -44,7 +44,8 @@ impl Observer {
         let Said::PresenceDelta(delta) = self.client.push().await else {
             return;
         };
-        for member in delta.joined.into_iter().filter(|member| member.user_id != self.name) {
+        let told = delta.joined.into_iter().chain(delta.present);
+        for member in told.filter(|member| member.user_id != self.name) {
             let new = self.members.insert(member.user_id.clone());
             assert!(new, "{}: {} comes twice", self.name, member.user_id);
         }
