@@ -10,21 +10,25 @@
 //! - A connection is on one node: the first node that has it answers for all.
 //! - Orders are not ordered with events: an event published just before a leave may not reach who leaves.
 //! - **Revoke is a barrier.** When it has returned, no event that is published later, no page of history, no recovery and
-//!   no presence reaches that user in those rooms, on any node: each node has carried it out, or its [`Lease`] has run out
-//!   and it delivers nothing before it has carried it out. See [`ledger`] for why.
+//!   no presence reaches those sessions in those rooms, on any node: each node has carried it out, or its [`Lease`] has run
+//!   out and it delivers nothing before it has carried it out. See [`ledger`] for why. Restore is one as well: when it has
+//!   returned, every node lets them in, or serves nobody before it does.
+//! - What was withdrawn or given back stays so when the log that says it is lost, for as long as one node knows: see
+//!   [`inventory`].
 //!
 //! [`Lease`]: crate::lease::Lease
 
+mod access;
 pub mod alone;
 mod barrier;
 mod config;
+pub mod inventory;
 pub mod ledger;
 pub mod nats;
 #[cfg(test)]
 mod sim;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join};
 
@@ -33,9 +37,10 @@ use crate::event::Event;
 use crate::hub::{Joined, Shards, ShardsGone, Who};
 use crate::identity::Identity;
 use crate::notice::Notice;
-use crate::policy::{Permit, Revocation};
-use crate::room::Room;
+use crate::policy::{Permit, RevocationId};
+use crate::room::{Room, Tenant};
 
+pub use access::{Carried, NotDone, Revoke, Revoked};
 pub use config::Config;
 
 /// Names one process of the deployment.
@@ -136,31 +141,6 @@ pub struct Asked {
     pub silent: Vec<Arc<str>>,
 }
 
-/// What a revocation came to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Revoked {
-    /// The nodes that have carried it out.
-    pub confirmed: Vec<String>,
-    /// The nodes that have not confirmed it. They deliver nothing until they have carried it out.
-    pub unconfirmed: Vec<String>,
-    /// The memberships that ended on the nodes that have confirmed.
-    pub memberships: u32,
-}
-
-/// Why a revocation is not in force, or perhaps is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotRevoked {
-    /// It was not taken down, and is in force nowhere.
-    #[error("the revocation was not stored: {0}")]
-    NotStored(&'static str),
-    /// It is not known whether it was taken down.
-    #[error("perhaps the revocation was stored: {0}")]
-    Unknown(&'static str),
-    /// This node is shutting down.
-    #[error(transparent)]
-    Gone(#[from] ShardsGone),
-}
-
 /// The other nodes.
 pub trait Others: Send + Sync + 'static {
     /// Orders something of the others, and waits for their answers for a bounded time.
@@ -168,12 +148,16 @@ pub trait Others: Send + Sync + 'static {
 
     /// Withdraws access on every node, this one included. Returns when all have confirmed, or when those that have not
     /// can deliver nothing any more.
-    fn revoke(
-        &self,
-        revocation: Revocation,
-        ttl: Duration,
-        notice: Notice,
-    ) -> BoxFuture<'_, Result<Revoked, NotRevoked>>;
+    fn revoke(&self, revoke: Revoke) -> BoxFuture<'_, Result<Revoked, NotDone>>;
+
+    /// Takes a revocation back on every node, this one included. Returns when all have confirmed, or when those that have
+    /// not serve nobody any more. One that was taken back already is taken back again.
+    fn restore(&self, tenant: Tenant, id: RevocationId) -> BoxFuture<'_, Result<Carried, NotDone>>;
+
+    /// Whether this node knows of every revocation that was answered.
+    fn is_current(&self) -> bool {
+        true
+    }
 
     /// Tells them that this node delivers nothing more, so that nobody waits for it. To be called when its shards have
     /// ended, before the connections are closed. Where there are no others there is nothing to do.
@@ -289,13 +273,33 @@ impl Everywhere {
         }))
     }
 
-    /// Takes a user out of the rooms the revocation covers, and refuses it there for as long as `ttl`. See the module's
+    /// Takes sessions out of the rooms the revocation covers, and refuses them there until it ends. See the module's
     /// contract for what holds when this returns.
     ///
     /// # Errors
-    /// Every variant of [`NotRevoked`].
-    pub async fn revoke(&self, revocation: Revocation, ttl: Duration, notice: &Notice) -> Result<Revoked, NotRevoked> {
-        self.others.revoke(revocation, ttl, notice.clone()).await
+    /// Every variant of [`NotDone`] but `NotFound`.
+    pub async fn revoke(&self, revoke: Revoke) -> Result<Revoked, NotDone> {
+        self.others.revoke(revoke).await
+    }
+
+    /// Takes a revocation back. See the module's contract for what holds when this returns.
+    ///
+    /// # Errors
+    /// Every variant of [`NotDone`] but `Limit`.
+    pub async fn restore(&self, tenant: Tenant, id: RevocationId) -> Result<Carried, NotDone> {
+        self.others.restore(tenant, id).await
+    }
+
+    /// Refuses where this node may know less than others do.
+    ///
+    /// # Errors
+    /// [`NotDone::Behind`].
+    pub fn check_current(&self) -> Result<(), NotDone> {
+        if self.others.is_current() {
+            Ok(())
+        } else {
+            Err(NotDone::Behind)
+        }
     }
 
     async fn count(&self, command: Command) -> Result<u32, ClusterError> {

@@ -83,7 +83,7 @@ pub enum Order {
     Leave(Who, Room, Notice, oneshot::Sender<u32>),
     /// Close connections, with a notice for the client.
     Disconnect(Who, CloseReason, Notice, oneshot::Sender<u32>),
-    /// Take a user out of rooms, with a notice for the client; answered once nothing later can reach it there.
+    /// Take sessions out of rooms, with a notice for their clients; answered once nothing later can reach them there.
     Revoke(Revocation, Notice, oneshot::Sender<u32>),
     /// Hand an event to one connection.
     Send(Who, Arc<Event>, oneshot::Sender<u32>),

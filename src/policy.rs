@@ -10,6 +10,7 @@ mod claims;
 mod config;
 mod expression;
 mod permit;
+mod revocation;
 mod revocations;
 mod rule;
 mod rules;
@@ -21,12 +22,17 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::event::EventName;
-use crate::identity::{ConnectionId, Identity, UserId};
-use crate::room::{Room, RoomGlob, Tenant};
+use crate::event::{EventName, Timestamp};
+use crate::identity::{ConnectionId, Identity};
+use crate::room::{Room, Tenant};
 
 pub use config::{ActionName, AuthorizerConfig, Config, ConnectConfig, PolicyError, RuleConfig};
 pub use permit::{Permit, Service};
+pub use revocation::{
+    Bearer, Revocation, RevocationEntry, RevocationId, RevocationIdError, RevocationScope, RevocationSubject, TokenId,
+    TokenIdError,
+};
+pub use revocations::{RevocationEffect, RevocationLimit, RevocationState, Revocations};
 pub use rules::RulePolicy;
 
 /// What a client wants to do in a room. Whatever a command does is one of these: the session asks before it acts.
@@ -71,6 +77,17 @@ pub struct Question {
     pub action: Action,
 }
 
+impl Question {
+    /// The asker as revocations see it.
+    #[must_use]
+    pub fn bearer(&self) -> Bearer<'_> {
+        Bearer {
+            identity: &self.identity,
+            connection: self.connection,
+        }
+    }
+}
+
 /// A refusal. The client reads only [`crate::error::ErrorCode::Forbidden`]; this is for the log and for `explain`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
@@ -108,51 +125,6 @@ pub struct Explanation {
     pub considered: Vec<(Arc<str>, Arc<str>)>,
 }
 
-/// A session as revocations see it.
-#[derive(Debug, Clone, Copy)]
-pub struct Bearer<'a> {
-    /// What its present token said.
-    pub identity: &'a Identity,
-    /// Its connection.
-    pub connection: ConnectionId,
-}
-
-/// Which rooms a revocation hits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RevocationScope {
-    /// One room.
-    Room(Room),
-    /// Every room whose name matches.
-    Pattern(RoomGlob),
-    /// Every room of the tenant.
-    Everything,
-}
-
-/// Whom and where a revocation hits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revocation {
-    /// The tenant.
-    pub tenant: Tenant,
-    /// The user.
-    pub user: UserId,
-    /// The rooms.
-    pub scope: RevocationScope,
-}
-
-impl Revocation {
-    /// Whether this user in this room is hit.
-    #[must_use]
-    pub fn covers(&self, user: &UserId, room: &Room) -> bool {
-        self.user == *user
-            && self.tenant.as_str() == room.tenant()
-            && match &self.scope {
-                RevocationScope::Room(revoked) => revoked == room,
-                RevocationScope::Pattern(glob) => glob.matches(room.name()),
-                RevocationScope::Everything => true,
-            }
-    }
-}
-
 /// Decides.
 pub trait Policy: Send + Sync + 'static {
     /// Decides whether an authenticated client may connect at all (claim predicates, authorizer). The permits are for
@@ -175,15 +147,25 @@ pub trait Policy: Send + Sync + 'static {
     /// Decides without effect and says how.
     fn explain(&self, question: Question) -> BoxFuture<'_, Explanation>;
 
-    /// Refuses every later question that `revocation` covers for as long as `ttl`. In effect when this returns.
-    fn revoke(&self, revocation: Revocation, ttl: Duration);
+    /// Refuses every later question that the revocation covers until `left` has passed, or it is taken back. In effect when
+    /// this returns.
+    fn revoke(&self, entry: &Arc<RevocationEntry>, left: Duration) -> RevocationEffect;
+
+    /// Takes a revocation back, known or not: it has no effect from here on, also if [`Self::revoke`] comes later. It would
+    /// have ended by itself at `expires`, when `left` has passed.
+    fn restore(&self, tenant: &Tenant, id: RevocationId, expires: Timestamp, left: Duration);
+
+    /// The revocations that are known.
+    fn revocations(&self) -> &Revocations;
 
     /// Whether a revocation in force keeps this session out of this room.
-    fn is_revoked(&self, bearer: Bearer<'_>, room: &Room) -> bool;
+    fn is_revoked(&self, bearer: Bearer<'_>, room: &Room) -> bool {
+        self.revocations().covering(bearer, room).is_some()
+    }
 
     /// The rooms every connection of this identity is put into, with their permits; their names come from templates.
     ///
     /// # Errors
     /// [`Denied`] when a template needs a claim that the identity has not, or makes a name that is no room.
-    fn auto_join(&self, identity: &Identity) -> Result<Vec<Permit>, Denied>;
+    fn auto_join(&self, bearer: Bearer<'_>) -> Result<Vec<Permit>, Denied>;
 }

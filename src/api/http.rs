@@ -3,11 +3,14 @@
 //! - `POST /v1/publish`: the fields of `PublishRequest`, with `payload` as the JSON value itself (or `payloadBase64`)
 //! - `GET /v1/rooms/{room}/members?tenant=..`: `ListMembers`
 //! - `GET /v1/rooms/{room}/stats?tenant=..`: `GetRoomStats`
+//! - `POST /v1/revoke` and `POST /v1/restore`: the fields of `RevokeRequest` and `RestoreRequest`
+//! - `GET /v1/revocations?tenant=..`: `ListRevocations`
 //!
 //! On the port of gRPC, with the same credentials, limits and refusals: `{"code", "reason", "message"}`, and `field`,
 //! `head` (a version conflict) and the header `retry-after` where they apply. Names are those of the proto3 JSON mapping; offsets are numbers, which are exact below
 //! 2^53.
 
+mod access;
 mod wire;
 
 use std::sync::Arc;
@@ -24,6 +27,7 @@ use axum::{Extension, Json};
 use futures_util::future::{BoxFuture, Either};
 use http::header::{ORIGIN, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
+use serde::de::DeserializeOwned;
 use tonic::Code;
 use tonic::body::Body;
 use tower::{Layer, Service, ServiceExt as _};
@@ -46,6 +50,9 @@ impl MirrorLayer {
             .route("/v1/publish", post(publish))
             .route("/v1/rooms/{room}/members", get(members))
             .route("/v1/rooms/{room}/stats", get(stats))
+            .route("/v1/revoke", post(access::revoke))
+            .route("/v1/restore", post(access::restore))
+            .route("/v1/revocations", get(access::revocations))
             .fallback(nothing)
             .method_not_allowed_fallback(no_method)
             .layer(from_fn_with_state(shared.clone(), guard))
@@ -163,12 +170,7 @@ async fn publish(
     Extension(caller): Extension<Arc<Caller>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<wire::Published>, Refusal> {
-    let body = body.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Refusal::MessageTooLarge,
-        _ => Refusal::invalid(Invalid::Undecodable, "", "the body did not arrive"),
-    })?;
-    let request: wire::Publish =
-        serde_json::from_slice(&body).map_err(|error| Refusal::invalid(Invalid::Undecodable, "", error))?;
+    let request: wire::Publish = self::body(body)?;
     let response = shared.publish(&caller, request.into_proto()?).await?;
     Ok(Json(response.into()))
 }
@@ -203,6 +205,15 @@ async fn stats(
     let request = v1::GetRoomStatsRequest { tenant, room };
     let response = shared.get_room_stats(&caller, request).await?;
     Ok(Json(response.into()))
+}
+
+/// Reads the JSON of a body.
+fn body<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Refusal> {
+    let body = body.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::MessageTooLarge,
+        _ => Refusal::invalid(Invalid::Undecodable, "", "the body did not arrive"),
+    })?;
+    serde_json::from_slice(&body).map_err(|error| Refusal::invalid(Invalid::Undecodable, "", error))
 }
 
 fn bad_query(rejection: &QueryRejection) -> Refusal {

@@ -13,7 +13,7 @@ use tonic::Code;
 
 use super::credentials::Scope;
 use crate::bus::{BusUnavailable, PublishError};
-use crate::cluster::{ClusterError, NotRevoked};
+use crate::cluster::{ClusterError, NotDone};
 use crate::hub::{JoinRefusal, ShardsGone};
 use crate::policy::Denied;
 use crate::position::Position;
@@ -52,6 +52,10 @@ pub enum Refusal {
     ConnectionNotFound,
     /// Health or reflection of a service that is not served here.
     ServiceNotFound,
+    /// The tenant has no such revocation in force.
+    RevocationNotFound,
+    /// There are as many revocations as there may be.
+    RevocationLimit(String),
     /// The idempotency key was used in this room with another event.
     KeyReused {
         /// The room.
@@ -165,6 +169,8 @@ impl Refusal {
             Self::TenantForbidden => (Code::PermissionDenied, "TENANT_FORBIDDEN"),
             Self::ConnectionNotFound => (Code::NotFound, "CONNECTION_NOT_FOUND"),
             Self::ServiceNotFound => (Code::NotFound, "SERVICE_NOT_FOUND"),
+            Self::RevocationNotFound => (Code::NotFound, "REVOCATION_NOT_FOUND"),
+            Self::RevocationLimit(_) => (Code::ResourceExhausted, "REVOCATION_LIMIT"),
             Self::KeyReused { .. } => (Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED"),
             Self::VersionConflict { .. } => (Code::Aborted, "VERSION_CONFLICT"),
             Self::PositionNotRetained { .. } => (Code::OutOfRange, "POSITION_NOT_RETAINED"),
@@ -209,6 +215,8 @@ impl Refusal {
             Self::TenantForbidden => "the credential does not cover the tenant".into(),
             Self::ConnectionNotFound => "the tenant has no such connection".into(),
             Self::ServiceNotFound => "no such service is served here".into(),
+            Self::RevocationNotFound => "the tenant has no such revocation in force".into(),
+            Self::RevocationLimit(why) => why.clone(),
             Self::KeyReused { .. } => "the idempotency key was used with another event".into(),
             Self::VersionConflict { .. } => "the room is not at the expected head".into(),
             Self::PositionNotRetained { .. } => "not everything asked for is kept".into(),
@@ -267,12 +275,15 @@ impl From<ClusterError> for Refusal {
     }
 }
 
-impl From<NotRevoked> for Refusal {
-    fn from(error: NotRevoked) -> Self {
+impl From<NotDone> for Refusal {
+    fn from(error: NotDone) -> Self {
         match error {
-            NotRevoked::NotStored(why) => Self::NotStored(why),
-            NotRevoked::Unknown(why) => Self::UnknownOutcome { why, stored: 0 },
-            NotRevoked::Gone(gone) => gone.into(),
+            NotDone::NotStored(why) => Self::NotStored(why),
+            NotDone::Unknown(why) => Self::UnknownOutcome { why, stored: 0 },
+            NotDone::Limit(limit) => Self::RevocationLimit(limit.to_string()),
+            NotDone::NotFound => Self::RevocationNotFound,
+            NotDone::Behind => Self::NotStored("the node cannot hear the others"),
+            NotDone::Gone(gone) => gone.into(),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Nobody else: the node is the whole deployment.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::{Asked, Command, NotRevoked, Others, Revoked, To};
+use super::{Asked, Carried, Command, NotDone, Others, Revoke, Revoked, To};
+use crate::event::Timestamp;
 use crate::hub::Shards;
-use crate::notice::Notice;
-use crate::policy::{Policy, Revocation};
+use crate::policy::{Policy, RevocationId, RevocationState};
+use crate::room::Tenant;
 
 /// No other nodes.
 pub struct Alone {
@@ -35,20 +35,39 @@ impl Others for Alone {
     }
 
     /// The policy is told first: whoever joins from here on is refused, and whoever is in already is taken out next.
-    fn revoke(
-        &self,
-        revocation: Revocation,
-        ttl: Duration,
-        notice: Notice,
-    ) -> BoxFuture<'_, Result<Revoked, NotRevoked>> {
+    fn revoke(&self, revoke: Revoke) -> BoxFuture<'_, Result<Revoked, NotDone>> {
         Box::pin(async move {
-            self.policy.revoke(revocation.clone(), ttl);
-            let memberships = self.shards.revoke(&revocation, &notice).await?;
+            let now = Timestamp::now();
+            let entry = Arc::new(revoke.entry(self.policy.revocations(), now)?);
+            self.policy.revoke(&entry, entry.left(now));
+            let memberships = self.shards.revoke(&entry.revocation, &entry.notice).await?;
             Ok(Revoked {
-                confirmed: vec![self.node_id.clone()],
-                unconfirmed: Vec::new(),
-                memberships,
+                id: entry.id,
+                carried: self.carried(memberships),
             })
         })
+    }
+
+    fn restore(&self, tenant: Tenant, id: RevocationId) -> BoxFuture<'_, Result<Carried, NotDone>> {
+        let restored = match self.policy.revocations().find(&tenant, id) {
+            Some(RevocationState::InForce(entry)) => {
+                let left = entry.left(Timestamp::now());
+                self.policy.restore(&tenant, id, entry.expires, left);
+                Ok(self.carried(0))
+            }
+            Some(RevocationState::Restored(_)) => Ok(self.carried(0)),
+            None => Err(NotDone::NotFound),
+        };
+        Box::pin(std::future::ready(restored))
+    }
+}
+
+impl Alone {
+    fn carried(&self, memberships: u32) -> Carried {
+        Carried {
+            confirmed: vec![self.node_id.clone()],
+            unconfirmed: Vec::new(),
+            memberships,
+        }
     }
 }

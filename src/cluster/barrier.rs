@@ -1,31 +1,41 @@
-//! When a withdrawal of access is done. Pure.
+//! When a withdrawal of access, or its return, is done. Pure.
 
 use std::collections::BTreeMap;
 
 use super::ledger::Holder;
-use super::{Incarnation, Revoked};
+use super::{Carried, Incarnation};
 
-/// One withdrawal that is under way.
+/// One operation that is under way.
 #[derive(Debug)]
 pub(super) struct Barrier<T> {
-    /// The nodes that may deliver without knowing it, and when the last lease of each that does not cover it has ended.
-    /// `None` until this node has read the withdrawal itself: which leases are in force is not known before.
-    holders: Option<Vec<(Holder, T)>>,
+    /// Who is waited for; `None` until this node has read the operation itself: which leases are in force is not known
+    /// before.
+    waits: Option<Waits<T>>,
     confirmed: BTreeMap<Incarnation, u32>,
 }
 
+/// Who is waited for, and until when.
+#[derive(Debug)]
+pub(super) struct Waits<T> {
+    /// The nodes that may deliver without knowing the operation, and when the last lease of each that does not cover it has
+    /// ended.
+    pub holders: Vec<(Holder, T)>,
+    /// When leases that nobody knows of have ended.
+    pub unknown: T,
+}
+
 impl<T: Ord + Copy> Barrier<T> {
-    /// A withdrawal that is on its way into the log.
+    /// An operation that is on its way into the log.
     pub(super) const fn new() -> Self {
         Self {
-            holders: None,
+            waits: None,
             confirmed: BTreeMap::new(),
         }
     }
 
-    /// This node has read it, and these may deliver without knowing it until then.
-    pub(super) fn read(&mut self, holders: Vec<(Holder, T)>) {
-        self.holders = Some(holders);
+    /// This node has read it.
+    pub(super) fn read(&mut self, waits: Waits<T>) {
+        self.waits = Some(waits);
     }
 
     /// A node has carried it out, and so many memberships ended there.
@@ -35,19 +45,20 @@ impl<T: Ord + Copy> Barrier<T> {
 
     /// When it is done without another confirmation; `None` while that is not known.
     pub(super) fn due(&self) -> Option<T> {
-        let missing = self.holders.as_ref()?.iter().filter(|(holder, _)| !self.has(holder));
-        missing.map(|(_, until)| *until).max()
+        let waits = self.waits.as_ref()?;
+        let missing = waits.holders.iter().filter(|(holder, _)| !self.has(holder));
+        let ends = missing.map(|(_, end)| *end);
+        Some(ends.fold(waits.unknown, T::max))
     }
 
     /// What it came to, once it is done.
-    pub(super) fn outcome(&self, now: T) -> Option<Revoked> {
-        let holders = self.holders.as_ref()?;
-        if self.due().is_some_and(|due| now < due) {
+    pub(super) fn outcome(&self, now: T) -> Option<Carried> {
+        if now < self.due()? {
             return None;
         }
-        let holders = holders.iter().map(|(holder, _)| holder);
+        let holders = self.waits.as_ref()?.holders.iter().map(|(holder, _)| holder);
         let (confirmed, unconfirmed) = holders.partition::<Vec<_>, _>(|holder| self.has(holder));
-        Some(Revoked {
+        Some(Carried {
             confirmed: names(&confirmed),
             unconfirmed: names(&unconfirmed),
             memberships: self.confirmed.values().sum(),
@@ -69,16 +80,19 @@ mod tests {
 
     use super::*;
 
-    fn holders(ends: &[(Incarnation, u32)]) -> Vec<(Holder, u32)> {
-        let holder = |(incarnation, until): &(Incarnation, u32)| {
+    fn waits(ends: &[(Incarnation, u32)], unknown: u32) -> Waits<u32> {
+        let holder = |(incarnation, end): &(Incarnation, u32)| {
             let holder = Holder {
                 incarnation: *incarnation,
                 id: incarnation.to_string().into(),
                 lease: Duration::from_secs(1),
             };
-            (holder, *until)
+            (holder, *end)
         };
-        ends.iter().map(holder).collect()
+        Waits {
+            holders: ends.iter().map(holder).collect(),
+            unknown,
+        }
     }
 
     #[test]
@@ -86,13 +100,13 @@ mod tests {
         let mut barrier = Barrier::new();
         barrier.confirm(1, 2);
         assert_eq!(barrier.outcome(0), None, "the lease holders are not known yet");
-        barrier.read(holders(&[(1, 10), (2, 10)]));
+        barrier.read(waits(&[(1, 10), (2, 10)], 0));
         assert_eq!(barrier.outcome(9), None);
         barrier.confirm(2, 1);
         barrier.confirm(2, 1);
-        let revoked = barrier.outcome(9).unwrap();
+        let outcome = barrier.outcome(9).unwrap();
         assert_eq!(
-            (revoked.confirmed.len(), revoked.unconfirmed.len(), revoked.memberships),
+            (outcome.confirmed.len(), outcome.unconfirmed.len(), outcome.memberships),
             (2, 0, 3)
         );
     }
@@ -101,16 +115,25 @@ mod tests {
     fn done_without_a_silent_node_when_its_own_lease_has_ended() {
         let mut barrier = Barrier::new();
         assert_eq!(barrier.outcome(u32::MAX), None, "nothing is promised before it is read");
-        barrier.read(holders(&[(1, 10), (2, 40), (3, 20)]));
+        barrier.read(waits(&[(1, 10), (2, 40), (3, 20)], 0));
         barrier.confirm(1, 0);
         assert_eq!((barrier.due(), barrier.outcome(39)), (Some(40), None));
-        let revoked = barrier.outcome(40).unwrap();
+        let outcome = barrier.outcome(40).unwrap();
         assert_eq!(
-            (revoked.confirmed, revoked.unconfirmed),
+            (outcome.confirmed, outcome.unconfirmed),
             (vec!["1".to_owned()], vec!["2".to_owned(), "3".to_owned()])
         );
         barrier.confirm(2, 0);
         assert_eq!(barrier.due(), Some(20), "the long lease no longer matters");
         assert!(barrier.outcome(20).is_some());
+    }
+
+    #[test]
+    fn not_done_while_there_may_be_leases_that_nobody_knows() {
+        let mut barrier = Barrier::new();
+        barrier.read(waits(&[(1, 10)], 30));
+        barrier.confirm(1, 0);
+        assert_eq!((barrier.due(), barrier.outcome(29)), (Some(30), None));
+        assert!(barrier.outcome(30).is_some());
     }
 }

@@ -16,6 +16,8 @@ pub struct Config {
     pub log_bytes_max: u64,
     /// How long a revocation stays in the control log: the longest there may be. Default 30 days.
     pub log_age_max: Duration,
+    /// How often it is looked whether the control log has room and has lost nothing. Default 5 s.
+    pub look_interval: Duration,
     /// How often the lease is renewed. Default 1 s.
     pub renew_interval: Duration,
     /// What is added to the lease of a silent node before a revocation is answered without it: for clocks that do not go
@@ -34,6 +36,7 @@ impl Default for Config {
             remembered_max: 4096,
             log_bytes_max: 64 << 20,
             log_age_max: Duration::from_secs(30 * 24 * 3600),
+            look_interval: Duration::from_secs(5),
             renew_interval: Duration::from_secs(1),
             lease_margin: Duration::from_secs(1),
             clock_difference_max: Duration::from_secs(5),

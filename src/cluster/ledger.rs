@@ -10,41 +10,110 @@
 //!   length: another node's setting may differ. A reader of R has read that record before, and so knows every node that
 //!   may still deliver without knowing R, and for how long: [`Ledger::holders_at`].
 //!
-//! Hence a withdrawal is done when each of these has confirmed it, or its lease has ended. Writing is
-//! acknowledged by a quorum and reading shows what a quorum has stored: a leader that has lost its followers and does not
-//! know it yet can prolong no lease, which it could if it were only asked for its last sequence.
+//! Hence a withdrawal is done when each of these has confirmed it, or its lease has ended. Giving access back is done the
+//! same way. Writing is acknowledged by a quorum and reading shows what a quorum has stored: a leader that has lost its
+//! followers and does not know it yet can prolong no lease, which it could if it were only asked for its last sequence.
+//!
+//! A log that was lost may have held leases that nobody has read. So whoever finds that out writes how long such leases may
+//! go on at most ([`Succession`]), and until then no withdrawal is done.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Incarnation;
+use crate::event::Timestamp;
 use crate::notice::Notice;
-use crate::policy::Revocation;
+use crate::policy::{Revocation, RevocationEntry, RevocationId};
+use crate::room::Tenant;
 
 /// The most leases that are asked for and have not come back; older ones would have run out.
 const ASKED_MAX: usize = 64;
+
+/// Names one call that withdraws access or gives it back, so that it can be waited for.
+pub type Operation = u128;
+
+/// The operation of a record that says again what a lost log had said: nobody waits for it.
+pub const WRITTEN_BACK: Operation = 0;
 
 /// A record of the control log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// Access is withdrawn.
     Withdraw(Withdrawal),
+    /// Access is given back.
+    Restore(Restoration),
     /// A node takes a lease.
     Lease(LeaseTaken),
+    /// The log follows on one that was lost.
+    Succeed(Succession),
 }
 
-/// Whose access is withdrawn, and for how long.
+/// A revocation, made or prolonged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Withdrawal {
-    /// Names it.
-    pub id: u128,
-    /// Whose, from what.
+    /// The call.
+    pub operation: Operation,
+    /// Names the revocation.
+    pub id: RevocationId,
+    /// Whom and where it hits.
     pub revocation: Revocation,
-    /// From when it was stored.
+    /// When it was made; `None`: when this record was stored.
+    pub created: Option<Timestamp>,
+    /// How long it is in force from then.
     pub ttl: Duration,
-    /// What the client is told.
+    /// What clients are told.
     pub notice: Notice,
+}
+
+impl Withdrawal {
+    /// The record that says again what is known of a revocation.
+    #[must_use]
+    pub fn again(entry: &RevocationEntry) -> Self {
+        Self {
+            operation: WRITTEN_BACK,
+            id: entry.id,
+            revocation: entry.revocation.clone(),
+            created: Some(entry.created),
+            ttl: entry.left(entry.created),
+            notice: entry.notice.clone(),
+        }
+    }
+
+    /// The revocation of a record that was stored then.
+    #[must_use]
+    pub fn entry(self, stored: Timestamp) -> RevocationEntry {
+        let created = self.created.unwrap_or(stored);
+        RevocationEntry {
+            id: self.id,
+            revocation: self.revocation,
+            created,
+            expires: Timestamp(created.0.saturating_add(millis(self.ttl))),
+            notice: self.notice,
+        }
+    }
+}
+
+/// A revocation is taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restoration {
+    /// The call.
+    pub operation: Operation,
+    /// Whose revocation.
+    pub tenant: Tenant,
+    /// Which.
+    pub id: RevocationId,
+    /// When it would have ended by itself; until then it must not come back.
+    pub expires: Timestamp,
+}
+
+/// A node has found that the log before this one was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Succession {
+    /// The node.
+    pub node: Incarnation,
+    /// Until when leases of the lost log may go on, by the servers' clock.
+    pub until_ms: u64,
 }
 
 /// A node takes a lease.
@@ -69,15 +138,13 @@ pub struct Holder {
     pub lease: Duration,
 }
 
-/// What is to be done about a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step<T> {
-    /// Nothing, it is old or another's.
-    Nothing,
-    /// It is to be carried out, everywhere on this node, before the next record is read.
-    Withdraw(Withdrawal),
-    /// The node's own lease that was asked for at that moment: it holds from then for this long.
-    Renewed(T, Duration),
+/// Who may have a lease that does not cover a record.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Holders {
+    /// The nodes that are known.
+    pub known: Vec<Holder>,
+    /// For how long nodes may have one that nobody knows of, counted from when the record was stored.
+    pub unknown: Duration,
 }
 
 /// The latest lease of a node.
@@ -101,9 +168,8 @@ pub struct Ledger<T> {
     own: Holder,
     number: u64,
     asked: VecDeque<(u64, T)>,
-    read: u64,
-    stream: Option<u64>,
     holders: BTreeMap<Incarnation, Taken>,
+    unknown_until_ms: u64,
     difference_ms: u64,
 }
 
@@ -115,9 +181,8 @@ impl<T: Copy> Ledger<T> {
             own,
             number: 0,
             asked: VecDeque::new(),
-            read: 0,
-            stream: None,
             holders: BTreeMap::new(),
+            unknown_until_ms: 0,
             difference_ms: millis(difference),
         }
     }
@@ -147,42 +212,27 @@ impl<T: Copy> Ledger<T> {
         }
     }
 
-    /// The sequence up to which the log is read.
+    /// What is to be written when the log was lost: leases that were in it may go on for the longest that is known.
     #[must_use]
-    pub const fn read_up_to(&self) -> u64 {
-        self.read
-    }
-
-    /// Looks whether the log is still the one that was read: `created` tells streams of one name apart, `last` is its last
-    /// sequence. If it is not, it is read from its beginning; answers whether that is so. Who had a lease by the old one is
-    /// still taken to have it until it has run out: nobody was told otherwise.
-    pub fn reopen(&mut self, created: u64, last: u64) -> bool {
-        let known = self.stream.replace(created);
-        let is_other = known.is_some_and(|known| known != created) || last < self.read;
-        if is_other {
-            self.read = 0;
-        }
-        is_other
-    }
-
-    /// Takes a record in, in the order of the log. What it says must be carried out before the next one is handed in.
-    pub fn read(&mut self, sequence: u64, stored_ms: u64, record: Record) -> Step<T> {
-        if sequence <= self.read {
-            return Step::Nothing;
-        }
-        self.read = sequence;
-        match record {
-            Record::Withdraw(withdrawal) => Step::Withdraw(withdrawal),
-            Record::Lease(lease) => self.taken(stored_ms, lease),
+    pub fn succession(&self, now_ms: u64) -> Succession {
+        let lengths = self.holders.values().map(|taken| taken.holder.lease);
+        let longest = lengths.fold(self.own.lease, Duration::max);
+        Succession {
+            node: self.own.incarnation,
+            until_ms: now_ms
+                .saturating_add(millis(longest))
+                .saturating_add(self.difference_ms),
         }
     }
 
-    /// Passes over what is no record.
-    pub fn skip(&mut self, sequence: u64) {
-        self.read = self.read.max(sequence);
+    /// Reads that a log was lost.
+    pub fn succeed(&mut self, succession: Succession) {
+        self.unknown_until_ms = self.unknown_until_ms.max(succession.until_ms);
     }
 
-    fn taken(&mut self, stored_ms: u64, lease: LeaseTaken) -> Step<T> {
+    /// Reads a lease, in the order of the log; what was written before it must have been carried out. Of the node's own,
+    /// returns when it was asked for and how long it is: it holds from then on.
+    pub fn take(&mut self, stored_ms: u64, lease: LeaseTaken) -> Option<(T, Duration)> {
         let LeaseTaken {
             holder,
             number,
@@ -190,27 +240,33 @@ impl<T: Copy> Ledger<T> {
         } = lease;
         if released {
             self.holders.remove(&holder.incarnation);
-            return Step::Nothing;
+            return None;
         }
         let (incarnation, length, difference_ms) = (holder.incarnation, holder.lease, self.difference_ms);
+        // A log that is read again brings older ones: the latest counts.
+        let known_ms = self.holders.get(&incarnation).map_or(0, |taken| taken.stored_ms);
+        let stored_ms = stored_ms.max(known_ms);
         self.holders.insert(incarnation, Taken { holder, stored_ms });
         self.holders
             .retain(|_, taken| taken.may_run_at(stored_ms, difference_ms));
         if incarnation != self.own.incarnation {
-            return Step::Nothing;
+            return None;
         }
         // One that comes after a later one says nothing new.
         let asked = self.asked.iter().find(|(own, _)| *own == number).copied();
         self.asked.retain(|(own, _)| *own > number);
-        asked.map_or(Step::Nothing, |(_, when)| Step::Renewed(when, length))
+        asked.map(|(_, when)| (when, length))
     }
 
     /// Who may have a lease that does not cover the record that was read last, stored then.
     #[must_use]
-    pub fn holders_at(&self, stored_ms: u64) -> Vec<Holder> {
+    pub fn holders_at(&self, stored_ms: u64) -> Holders {
         let holders = self.holders.values();
         let may_hold = holders.filter(|taken| taken.may_run_at(stored_ms, self.difference_ms));
-        may_hold.map(|taken| taken.holder.clone()).collect()
+        Holders {
+            known: may_hold.map(|taken| taken.holder.clone()).collect(),
+            unknown: Duration::from_millis(self.unknown_until_ms.saturating_sub(stored_ms)),
+        }
     }
 
     /// Who has taken a lease since then.
@@ -226,129 +282,4 @@ fn millis(duration: Duration) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::UserId;
-    use crate::policy::RevocationScope;
-    use crate::room::Tenant;
-
-    const LEASE: Duration = Duration::from_secs(9);
-    const DIFFERENCE: Duration = Duration::from_secs(1);
-
-    fn holder(incarnation: Incarnation) -> Holder {
-        Holder {
-            incarnation,
-            id: format!("node-{incarnation}").into(),
-            lease: LEASE,
-        }
-    }
-
-    fn taken(incarnation: Incarnation, number: u64) -> Record {
-        Record::Lease(LeaseTaken {
-            holder: holder(incarnation),
-            number,
-            released: false,
-        })
-    }
-
-    fn withdrawal() -> Withdrawal {
-        Withdrawal {
-            id: 7,
-            revocation: Revocation {
-                tenant: Tenant::default(),
-                user: UserId::parse("ada").unwrap(),
-                scope: RevocationScope::Everything,
-            },
-            ttl: Duration::from_secs(60),
-            notice: Notice::default(),
-        }
-    }
-
-    fn ids(holders: &[Holder]) -> Vec<Incarnation> {
-        holders.iter().map(|holder| holder.incarnation).collect()
-    }
-
-    #[test]
-    fn a_lease_begins_when_it_was_asked_for_once_it_is_read_back() {
-        let mut ledger = Ledger::new(holder(1), DIFFERENCE);
-        let first = ledger.ask("first");
-        let second = ledger.ask("second");
-        assert_eq!(
-            ledger.read(5, 0, Record::Withdraw(withdrawal())),
-            Step::Withdraw(withdrawal())
-        );
-        assert_eq!(ledger.read(6, 0, taken(2, 1)), Step::Nothing, "another's");
-        assert_eq!(ledger.read(7, 0, Record::Lease(second)), Step::Renewed("second", LEASE));
-        assert_eq!(
-            ledger.read(8, 0, Record::Lease(first)),
-            Step::Nothing,
-            "an older one, late"
-        );
-    }
-
-    #[test]
-    fn what_was_read_is_not_carried_out_again() {
-        let mut ledger = Ledger::<()>::new(holder(1), DIFFERENCE);
-        assert!(matches!(
-            ledger.read(5, 0, Record::Withdraw(withdrawal())),
-            Step::Withdraw(_)
-        ));
-        assert_eq!(ledger.read(5, 0, Record::Withdraw(withdrawal())), Step::Nothing);
-        assert_eq!(ledger.read_up_to(), 5);
-    }
-
-    #[test]
-    fn a_leases_holder_counts_for_the_window_or_until_it_is_released() {
-        let mut ledger = Ledger::<()>::new(holder(1), DIFFERENCE);
-        ledger.read(1, 1_000, taken(2, 1));
-        ledger.read(2, 5_000, taken(3, 1));
-        assert_eq!(ids(&ledger.holders_at(11_000)), [2, 3]);
-        assert_eq!(ids(&ledger.holders_at(11_001)), [3]);
-        let released = LeaseTaken {
-            holder: holder(3),
-            number: 2,
-            released: true,
-        };
-        ledger.read(3, 6_000, Record::Lease(released));
-        assert_eq!(ids(&ledger.holders_at(6_000)), [2]);
-    }
-
-    #[test]
-    fn each_lease_counts_for_its_own_length() {
-        let mut ledger = Ledger::<()>::new(holder(1), DIFFERENCE);
-        let patient = Holder {
-            lease: Duration::from_secs(40),
-            ..holder(2)
-        };
-        let taken_by = |holder: &Holder| {
-            Record::Lease(LeaseTaken {
-                holder: holder.clone(),
-                number: 1,
-                released: false,
-            })
-        };
-        ledger.read(1, 1_000, taken_by(&patient));
-        ledger.read(2, 1_000, taken_by(&holder(3)));
-        ledger.read(3, 30_000, taken_by(&holder(1)));
-        assert_eq!(ledger.holders_at(30_000), [holder(1), patient.clone()]);
-        assert_eq!(ledger.holders_at(42_000), [patient]);
-        assert_eq!(ids(&ledger.holders_at(42_001)), Vec::<Incarnation>::new());
-    }
-
-    #[test]
-    fn another_log_of_the_same_name_is_read_from_its_beginning() {
-        let mut ledger = Ledger::<()>::new(holder(1), DIFFERENCE);
-        assert!(!ledger.reopen(1, 0));
-        ledger.read(5, 0, taken(2, 1));
-        assert!(!ledger.reopen(1, 9));
-        assert!(ledger.reopen(2, 9), "made anew");
-        assert_eq!(ledger.read_up_to(), 0);
-        assert_eq!(
-            ledger.holders_at(0),
-            [holder(2)],
-            "its lease goes on until it has run out"
-        );
-        ledger.read(5, 0, taken(2, 1));
-        assert!(ledger.reopen(2, 4), "an older state of it");
-    }
-}
+mod tests;

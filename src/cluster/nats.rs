@@ -7,6 +7,7 @@
 //!
 //! What cannot be read is counted and passed over.
 
+mod access;
 mod counted;
 mod inbox;
 mod log;
@@ -23,7 +24,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -31,18 +31,16 @@ use tracing::Instrument as _;
 use self::inbox::{Asking, Inbox};
 use self::log::{Log, Parts};
 use self::memory::Memory;
-use super::barrier::Barrier;
-use super::ledger::{Holder, Withdrawal};
-use super::{Asked, Command, Config, Incarnation, NotRevoked, Others, Revoked, To};
+use super::ledger::Holder;
+use super::{Asked, Carried, Command, Config, Incarnation, NotDone, Others, Revoke, Revoked, To};
 use crate::hub::Shards;
 use crate::lease::Lease;
 use crate::nats::nodes::{self, Nodes};
 use crate::nats::{Nats, NatsError};
-use crate::notice::Notice;
-use crate::policy::{Policy, Revocation};
-use crate::proto::node_v1::ConfirmOrder;
-use crate::proto::node_v1::node_answer::Answer as WireAnswer;
+use crate::policy::{Policy, RevocationId};
+use crate::proto::node_v1::VerifyOrder;
 use crate::proto::node_v1::node_order::Order as WireOrder;
+use crate::room::Tenant;
 
 /// How long a start waits for the node's first lease: an election of the log's leader takes up to 9 s.
 const FIRST_LEASE_MAX: Duration = Duration::from_secs(30);
@@ -100,13 +98,14 @@ pub struct Cluster {
     nats: Arc<Nats>,
     nodes: Arc<Nodes>,
     config: Config,
+    policy: Arc<dyn Policy>,
     inbox: Inbox,
     log: Arc<Log>,
     ignored: Arc<Ignored>,
 }
 
-/// Joins the cluster: obeys others from here on, and has read the control log and taken a lease when this returns. To be
-/// called before other nodes are told that this one lives.
+/// Begins to join the cluster: obeys others from here on, and has read the control log when this returns. To be called
+/// before other nodes are told that this one lives; [`Cluster::join`] follows after that.
 ///
 /// # Errors
 /// [`NatsError::Permission`] and [`NatsError::JetStream`].
@@ -133,8 +132,8 @@ pub async fn start(
             lease: nats.config().lease,
         },
         shards: shards.clone(),
-        policy,
-        lease: lease.clone(),
+        policy: Arc::clone(&policy),
+        lease,
         ignored: Arc::clone(&ignored),
     }));
     log.make().await?;
@@ -152,16 +151,14 @@ pub async fn start(
     });
     tasks.spawn(obey::run(node, orders, tasks.clone(), stop.clone()));
     tasks.spawn(Arc::clone(&log).follow(stop.clone()));
-    tasks.spawn(Arc::clone(&log).renew(stop));
-    if tokio::time::timeout(FIRST_LEASE_MAX, lease.held()).await.is_err() {
-        return Err(NatsError::JetStream(
-            "the control log could not be read in time".to_owned(),
-        ));
-    }
+    tasks.spawn(Arc::clone(&log).renew(stop.clone()));
+    tasks.spawn(Arc::clone(&log).watch(stop));
+    first_lease(log.read()).await?;
     Ok(Arc::new(Cluster {
         nats,
         nodes,
         config,
+        policy,
         inbox,
         log,
         ignored,
@@ -234,61 +231,63 @@ impl Cluster {
         }
     }
 
-    /// When the leases of these nodes have ended that were taken before a record that has just been read: counted from now,
-    /// which is later than when that record was stored, by each node's own length.
-    fn ends(&self, holders: Vec<Holder>) -> Vec<(Holder, Instant)> {
-        let now = Instant::now();
-        let end = |holder: Holder| {
-            let end = now + holder.lease + self.config.lease_margin;
-            (holder, end)
-        };
-        holders.into_iter().map(end).collect()
+    /// Takes leases from here on, once the others have written back what the control log may have lost. To be called when
+    /// this node is heard by the others and hears them.
+    ///
+    /// # Errors
+    /// [`NatsError::JetStream`] when there is no lease in time.
+    pub async fn join(self: &Arc<Self>, tasks: &TaskTracker, stop: CancellationToken) -> Result<(), NatsError> {
+        tasks.spawn(Arc::clone(self).keep_whole(stop));
+        first_lease(self.log.held()).await
     }
 
-    async fn withdraw(&self, revocation: Revocation, ttl: Duration, notice: Notice) -> Result<Revoked, NotRevoked> {
-        let id = rand::random();
-        let mut expected = self.log.expect(id);
-        self.log
-            .write(Withdrawal {
-                id,
-                revocation,
-                ttl,
-                notice,
-            })
-            .await?;
-        let mut barrier = Barrier::new();
-        let confirm = WireOrder::Confirm(ConfirmOrder {
-            withdrawal: wire::id_bytes(id),
-        });
-        let mut asking = self.inbox.ask(self.nats.subjects().all_nodes(), confirm);
-        let mut is_read = false;
-        loop {
-            if let Some(revoked) = barrier.outcome(Instant::now()) {
-                return Ok(revoked);
-            }
-            tokio::select! {
-                read_back = expected.read_back(), if !is_read => {
-                    is_read = true;
-                    barrier.confirm(self.nodes.own().incarnation, read_back.memberships);
-                    barrier.read(self.ends(read_back.holders));
+    /// After each reading of the log from its beginning: writes back what is missing, then has the others do so.
+    async fn keep_whole(self: Arc<Self>, stop: CancellationToken) {
+        let mut readings = self.log.readings();
+        let keeping = async {
+            loop {
+                let reading = *readings.borrow_and_update();
+                if reading.read > 0 {
+                    self.log.settle(reading).await;
+                    self.ask_to_verify().await;
+                    self.log.agree(reading);
                 }
-                (from, answer) = asking.next() => {
-                    if let WireAnswer::Confirmed(confirmed) = answer {
-                        barrier.confirm(from, confirmed.memberships);
-                    }
+                if readings.wait_for(|now| now.read != reading.read).await.is_err() {
+                    return;
                 }
-                () = until(barrier.due()) => {}
             }
+        };
+        stop.run_until_cancelled(keeping).await;
+    }
+
+    /// Returns when every node that lives has made sure that the log holds what it knows. One that does not answer in time
+    /// is not waited for: it may have ended.
+    async fn ask_to_verify(&self) {
+        let mut silent = self.live();
+        if silent.is_empty() {
+            return;
+        }
+        let order = WireOrder::Verify(VerifyOrder {});
+        let mut asking = self.inbox.ask(self.nats.subjects().all_nodes(), order);
+        let asked = async {
+            while !silent.is_empty() {
+                let (from, _) = asking.next().await;
+                silent.remove(&from);
+            }
+        };
+        if tokio::time::timeout(self.config.answer_timeout, asked).await.is_err() {
+            tracing::warn!(
+                nodes = silent.len(),
+                "nodes have not said whether the control log is whole"
+            );
         }
     }
 }
 
-/// Waits until then; for ever when there is no such moment.
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
-    }
+/// Waits for the node's first lease.
+async fn first_lease(lease: impl Future<Output = ()>) -> Result<(), NatsError> {
+    let in_time = tokio::time::timeout(FIRST_LEASE_MAX, lease).await;
+    in_time.map_err(|_| NatsError::JetStream("the control log could not be read in time".to_owned()))
 }
 
 impl Others for Cluster {
@@ -297,14 +296,18 @@ impl Others for Cluster {
         Box::pin(self.ask_all(to, command).instrument(span))
     }
 
-    fn revoke(
-        &self,
-        revocation: Revocation,
-        ttl: Duration,
-        notice: Notice,
-    ) -> BoxFuture<'_, Result<Revoked, NotRevoked>> {
+    fn revoke(&self, revoke: Revoke) -> BoxFuture<'_, Result<Revoked, NotDone>> {
         let span = tracing::debug_span!("cluster.revoke");
-        Box::pin(self.withdraw(revocation, ttl, notice).instrument(span))
+        Box::pin(self.withdraw(revoke).instrument(span))
+    }
+
+    fn restore(&self, tenant: Tenant, id: RevocationId) -> BoxFuture<'_, Result<Carried, NotDone>> {
+        let span = tracing::debug_span!("cluster.restore");
+        Box::pin(self.give_back(tenant, id).instrument(span))
+    }
+
+    fn is_current(&self) -> bool {
+        self.log.is_current()
     }
 
     fn release(&self) -> BoxFuture<'_, ()> {

@@ -1,8 +1,9 @@
-//! A simulation of leases, the control log and one revocation: virtual time, seeded pauses, losses and delays. Every step of
-//! a node may come late, because the process is stopped before it.
+//! A simulation of leases of different lengths, the control log, one revocation and, in half of the runs, its restoration:
+//! virtual time, seeded pauses, losses and delays. Every step of a node may come late, because the process is stopped before
+//! it.
 //!
 //! What must hold: nothing that was published after `Revoke` had returned is written to the revoked user, on any node, and
-//! in the end the user is nowhere a member. A failing seed is printed; [`replay`] runs one.
+//! in the end the user is nowhere a member. After `Restore` has returned no node refuses the user. A failing seed is printed; [`replay`] runs one.
 
 mod node;
 mod world;
@@ -10,7 +11,7 @@ mod world;
 use self::world::{Broken, World};
 
 /// How long a run goes on, in milliseconds.
-const RUN_MS: u64 = 24_000;
+const RUN_MS: u64 = 44_000;
 
 fn run(seed: u64, broken: Broken) -> Result<(), String> {
     World::new(seed, broken).run(RUN_MS)
@@ -45,6 +46,8 @@ fn the_simulation_finds_rules_that_are_broken() {
         Broken::NobodyWaitedFor,
         Broken::JoinsByOldPermits,
         Broken::LeaseOfOnesOwn,
+        Broken::RestoredAtOnce,
+        Broken::RefusesWithoutALease,
     ];
     let is_missed = |broken: &Broken| (0..400).all(|seed| run(seed, *broken).is_ok());
     let missed: Vec<_> = rules.into_iter().filter(is_missed).collect();

@@ -138,6 +138,7 @@ impl Adapters {
         tasks.spawn(nodes.run(listening, stop.clone()));
         // Who lives answers the first heartbeat at once; an order that comes before would not reach it.
         tokio::time::sleep(INTRODUCTION).await;
+        cluster.join(tasks, stop.clone()).await?;
         Ok(cluster)
     }
 

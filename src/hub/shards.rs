@@ -69,8 +69,8 @@ impl Shards {
             .await
     }
 
-    /// Takes a user out of the rooms the revocation covers; answers how many memberships ended. Once this returns, no
-    /// later event of those rooms reaches the user on this node. New joins are the policy's to refuse: revoke there
+    /// Takes sessions out of the rooms the revocation covers; answers how many memberships ended. Once this returns, no
+    /// later event of those rooms reaches them on this node. New joins are the policy's to refuse: revoke there
     /// first.
     ///
     /// # Errors

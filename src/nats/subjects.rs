@@ -8,7 +8,8 @@
 //! | `d.l.ROOM.n` | "the room's head is at least here" | nodes |
 //! | `d.v.ROOM.NAME` | last values, captured by the stream `d-v` | nodes |
 //! | `d.m.P` | a partition's epoch, captured by the stream `d-m` | nodes |
-//! | `d.c.r.ID`, `d.c.l.NODE` | what every node must obey, and who has a lease; captured by the stream `d-c` | nodes |
+//! | `d.c.r.ID`, `d.c.u.ID` | a revocation, and that it was taken back; captured by the stream `d-c` | nodes |
+//! | `d.c.l.NODE`, `d.c.s.NODE` | a node's lease, and that it found the log lost; captured by the stream `d-c` | nodes |
 //! | `d.p.ROOM` | presence of a room | nodes |
 //! | `d.n.hb` | heartbeats of nodes; one with a reply subject asks for answers | nodes |
 //! | `d.n.NODE` | to one node, `NODE` its incarnation | nodes |

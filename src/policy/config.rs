@@ -27,9 +27,11 @@ pub struct Config {
     pub auto_join: Vec<String>,
     /// The authorizer service, needed when a rule or `connect` asks it.
     pub authorizer: Option<AuthorizerConfig>,
-    /// The most revocations remembered at once (default 100,000; about 200 bytes each). Beyond it the one that would
-    /// end first is forgotten, with a warning.
+    /// The most revocations in force at once, of all tenants together; about 500 bytes each. One more is refused
+    /// (`REVOCATION_LIMIT`); none is ever forgotten.
     pub revocations_max: usize,
+    /// The most of one tenant.
+    pub revocations_per_tenant_max: usize,
 }
 
 impl Default for Config {
@@ -40,6 +42,7 @@ impl Default for Config {
             auto_join: Vec::new(),
             authorizer: None,
             revocations_max: 100_000,
+            revocations_per_tenant_max: 10_000,
         }
     }
 }

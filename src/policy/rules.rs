@@ -13,12 +13,15 @@ use super::check::Scope;
 use super::claims::{Claims, KeptClaims};
 use super::config::{Config, PolicyError};
 use super::expression::Expression;
-use super::revocations::Revocations;
 use super::rule::{Opinion, Rule};
 use super::variables::Variables;
-use super::{Action, Bearer, Denied, Explanation, Permit, Policy, Question, Revocation};
+use super::{
+    Action, Bearer, Denied, Explanation, Permit, Policy, Question, RevocationEffect, RevocationEntry, RevocationId,
+    Revocations,
+};
+use crate::event::Timestamp;
 use crate::identity::{ConnectionId, Identity};
-use crate::room::{Room, RoomError};
+use crate::room::{Room, RoomError, Tenant};
 
 /// Rules as an operator wrote them, compiled.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ impl RulePolicy {
             auto_join: templates.map(|text| Template::parse(text)).collect::<Result<_, _>>()?,
             authorizer: config.authorizer.as_ref().map(Authorizer::new).transpose()?,
             connect_authorizer: config.connect.authorizer,
-            revocations: Revocations::new(config.revocations_max),
+            revocations: Revocations::new(config.revocations_max, config.revocations_per_tenant_max),
             claims: KeptClaims::default(),
         })
     }
@@ -101,7 +104,7 @@ impl RulePolicy {
     /// Rooms everybody is put into may be joined, too: after a reconnect, or when a new token is checked.
     fn allow_outright(&self, question: &Question) -> Option<Permit> {
         let joins = question.action == Action::Join && !self.auto_join.is_empty();
-        let permits = joins.then(|| self.auto_join(&question.identity).ok())??;
+        let permits = joins.then(|| self.auto_join(question.bearer()).ok())??;
         permits.into_iter().find(|permit| *permit.room() == question.room)
     }
 
@@ -111,8 +114,9 @@ impl RulePolicy {
         if question.room.tenant() != identity.tenant.as_str() {
             return Err(denied(None, "the room is another tenant's"));
         }
-        if self.revocations.cover(&identity.user, &question.room) {
-            return Err(denied(Some(&"revocation".into()), "the user's access was revoked"));
+        if let Some(id) = self.revocations.covering(question.bearer(), &question.room) {
+            let reason = format!("access was revoked, by revocation {id}");
+            return Err(denied(Some(&"revocation".into()), &reason));
         }
         Ok(())
     }
@@ -134,12 +138,12 @@ impl RulePolicy {
     }
 
     /// What the authorizer's answer to connect comes to.
-    fn admitted(&self, identity: &Identity, answer: Answer) -> Result<Vec<Permit>, Denied> {
+    fn admitted(&self, bearer: Bearer<'_>, answer: Answer) -> Result<Vec<Permit>, Denied> {
         let by = Arc::from("connect");
         let (reason, undecided) = match answer {
-            Answer::Allow(names) => match home_rooms(identity, &names, &by) {
+            Answer::Allow(names) => match home_rooms(bearer.identity, &names, &by) {
                 Ok(mut permits) => {
-                    permits.retain(|permit| !self.revocations.cover(&identity.user, permit.room()));
+                    permits.retain(|permit| !self.is_revoked(bearer, permit.room()));
                     return Ok(permits);
                 }
                 Err(error) => (format!("a room of the authorizer's answer {error}").into(), true),
@@ -164,7 +168,9 @@ impl Policy for RulePolicy {
             self.admit_by_claims(identity)?;
             match &self.authorizer {
                 Some(authorizer) if self.connect_authorizer => {
-                    self.admitted(identity, authorizer.admit(identity, connection).await)
+                    let answer = authorizer.admit(identity, connection).await;
+                    let bearer = Bearer { identity, connection };
+                    self.admitted(bearer, answer)
                 }
                 _ => Ok(Vec::new()),
             }
@@ -192,27 +198,33 @@ impl Policy for RulePolicy {
         })
     }
 
-    fn revoke(&self, revocation: Revocation, ttl: Duration) {
-        self.revocations.add(revocation.clone(), ttl);
+    fn revoke(&self, entry: &Arc<RevocationEntry>, left: Duration) -> RevocationEffect {
+        let effect = self.revocations.revoke(entry, left);
         if let Some(authorizer) = &self.authorizer {
-            authorizer.forget(&revocation);
+            authorizer.forget(&entry.revocation);
         }
+        effect
     }
 
-    fn is_revoked(&self, bearer: Bearer<'_>, room: &Room) -> bool {
-        self.revocations.cover(&bearer.identity.user, room)
+    fn restore(&self, tenant: &Tenant, id: RevocationId, expires: Timestamp, left: Duration) {
+        self.revocations.restore(tenant, id, expires, left);
     }
 
-    fn auto_join(&self, identity: &Identity) -> Result<Vec<Permit>, Denied> {
+    fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    fn auto_join(&self, bearer: Bearer<'_>) -> Result<Vec<Permit>, Denied> {
         if self.auto_join.is_empty() {
             return Ok(Vec::new());
         }
+        let identity = bearer.identity;
         let claims: Map<String, Value> = serde_json::from_str(identity.claims.as_str())
             .map_err(|_| denied(Some(&"auto_join".into()), "the claims are not an object"))?;
         let mut permits = Vec::with_capacity(self.auto_join.len());
         for template in &self.auto_join {
             let permit = template.permit(identity, &claims)?;
-            if !self.revocations.cover(&identity.user, permit.room()) {
+            if !self.is_revoked(bearer, permit.room()) {
                 permits.push(permit);
             }
         }

@@ -28,6 +28,10 @@ impl<L: Link> Sessions<L> {
             let message = format!("a presence state has at most {} bytes", config.state_bytes_max);
             return Err(Refusal::new(ErrorCode::PresenceTooLarge, message));
         }
+        // What a node knows without a lease may be old: a refusal by that would be untrue as well.
+        if !self.may_deliver() {
+            return Err(unavailable());
+        }
         self.check_room_limit(key, &room)?;
         let identity = self.identity(key).ok_or_else(not_open)?;
         let Some(ticket) = self.begin(key) else { return Ok(()) };

@@ -30,6 +30,12 @@ impl<L: Link> Sessions<L> {
             .collect()
     }
 
+    /// The rooms a client is in.
+    pub(super) fn rooms_of(&self, key: Key) -> Vec<Room> {
+        let memberships = self.conns[key as usize].session.memberships.iter();
+        memberships.map(|own| self.local.room(own.room).clone()).collect()
+    }
+
     /// Takes a client out of a room for good; answers whether it was in it.
     pub(super) fn leave_room(&mut self, key: Key, room: &Room) -> bool {
         self.depart(key, room, Departure::Left)

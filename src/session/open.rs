@@ -15,7 +15,7 @@ use crate::event::Timestamp;
 use crate::hub::local::Key;
 use crate::identity::{ConnectionId, Expiry, Identity};
 use crate::notice::Notice;
-use crate::policy::{Action, Permit, Question};
+use crate::policy::{Action, Bearer, Permit, Question};
 use crate::presence::Activity;
 use crate::room::Room;
 
@@ -168,6 +168,11 @@ impl<L: Link> Sessions<L> {
         session.phase = Phase::Open(identity);
         self.schedule_expiry(ticket, expiry);
         self.answer(ticket.key, id, &Message::Refreshed { expiry });
+        // The new token may be a revoked one. Rooms that a backend has put the session into are asked about as well.
+        let revoked = self.rooms_of(ticket.key).into_iter();
+        let revoked = revoked.filter(|room| self.is_revoked(ticket.key, room)).collect();
+        self.end_memberships(ticket.key, revoked, &Notice::default());
+        self.end_vacated();
         for room in lost {
             if self.leave_room(ticket.key, &room) {
                 self.push(
@@ -296,7 +301,11 @@ async fn verify(services: &Services, token: &str, connection: ConnectionId) -> R
         }
     };
     let mut rooms = services.policy.admit(&identity, connection).await.map_err(denied)?;
-    rooms.extend(services.policy.auto_join(&identity).map_err(denied)?);
+    let bearer = Bearer {
+        identity: &identity,
+        connection,
+    };
+    rooms.extend(services.policy.auto_join(bearer).map_err(denied)?);
     Ok(Opened { identity, rooms })
 }
 

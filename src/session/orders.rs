@@ -13,7 +13,7 @@ use crate::event::Event;
 use crate::hub::local::Key;
 use crate::hub::{JoinRefusal, Order, Who};
 use crate::notice::Notice;
-use crate::policy::{Bearer, Permit, Revocation};
+use crate::policy::{Bearer, Permit, Revocation, RevocationSubject};
 use crate::room::Room;
 
 impl<L: Link> Sessions<L> {
@@ -123,35 +123,58 @@ impl<L: Link> Sessions<L> {
         );
     }
 
-    /// Takes a user out of rooms. What waits in an outbox cannot be taken back one by one, so a client that has not read
+    /// Takes sessions out of rooms. What waits in an outbox cannot be taken back one by one, so a client that has not read
     /// everything is disconnected: after this nothing of the rooms is written to it.
     fn revoke(&mut self, revocation: &Revocation, notice: &Notice, tally: &Rc<Tally>) {
-        for key in self.sessions_of(&revocation.tenant, &revocation.user) {
-            let rooms: Vec<Room> = self.conns[key as usize]
-                .session
-                .memberships
-                .iter()
-                .map(|m| self.local.room(m.room).clone())
-                .collect();
+        for key in self.keys_hit_by(revocation) {
+            let rooms = self.rooms_of(key);
             let joining = self.conns[key as usize].session.joining().to_vec();
-            for room in joining.iter().filter(|room| revocation.covers(&revocation.user, room)) {
+            for room in joining.iter().filter(|room| revocation.reaches(room)) {
                 self.local.abort_join(room, key);
             }
-            let mut hit = false;
-            for room in rooms
-                .into_iter()
-                .filter(|room| revocation.covers(&revocation.user, room))
-            {
-                hit = true;
-                tally.add(1);
-                self.leave_room(key, &room);
-                self.tell_left(key, room, RoomChange::Revoked, notice);
-            }
-            if hit && self.conns[key as usize].link.backlog_bytes() > 0 {
-                self.doom_saying(key, CloseReason::Disconnected, notice.reason());
-            }
+            let lost = rooms.into_iter().filter(|room| revocation.reaches(room)).collect();
+            tally.add(self.end_memberships(key, lost, notice));
         }
         self.end_vacated();
+    }
+
+    /// Ends memberships that a revocation does not allow; answers how many.
+    pub(super) fn end_memberships(&mut self, key: Key, rooms: Vec<Room>, notice: &Notice) -> u32 {
+        let mut count = 0;
+        for room in rooms {
+            count += 1;
+            self.leave_room(key, &room);
+            self.tell_left(key, room, RoomChange::Revoked, notice);
+        }
+        if count > 0 && self.conns[key as usize].link.backlog_bytes() > 0 {
+            self.doom_saying(key, CloseReason::Disconnected, notice.reason());
+        }
+        count
+    }
+
+    /// The sessions whose present token, user or connection a revocation names.
+    fn keys_hit_by(&self, revocation: &Revocation) -> Vec<Key> {
+        let tenant = &revocation.tenant;
+        let mut keys = match &revocation.subject {
+            RevocationSubject::User(user) => self.sessions_of(tenant, user),
+            RevocationSubject::Connection(connection) => vec![connection.slot()],
+            // Nothing beside the claims says which token a session has: all are looked through.
+            RevocationSubject::Token(_) => {
+                let keys = self.conns.iter().filter_map(|(key, _)| Key::try_from(key).ok());
+                keys.collect()
+            }
+        };
+        keys.retain(|key| {
+            let Some(conn) = self.conns.get(*key as usize) else {
+                return false;
+            };
+            let bearer = conn.session.identity().map(|identity| Bearer {
+                identity,
+                connection: conn.session.connection,
+            });
+            bearer.is_some_and(|bearer| revocation.hits(bearer))
+        });
+        keys
     }
 
     /// Returns whether a revocation in force keeps this session out of the room. Ask before anything of a room that was

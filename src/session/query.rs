@@ -136,6 +136,9 @@ impl<L: Link> Sessions<L> {
         F: FnOnce(Asker) -> A,
         A: Future<Output = Result<Message, Refusal>> + 'static,
     {
+        if !self.may_deliver() {
+            return Err(unavailable());
+        }
         let identity = self.identity(key).ok_or_else(not_open)?;
         let Some(ticket) = self.begin(key) else { return Ok(()) };
         let connection = self.conns[key as usize].session.connection;

@@ -6,32 +6,57 @@ use tokio::sync::oneshot;
 
 use self::shard::{HOUR, Shard, room};
 use crate::error::CloseReason;
+use crate::event::Timestamp;
+use crate::hub::local::Key;
 use crate::hub::{JoinRefusal, Joined, Order, Who};
 use crate::identity::UserId;
 use crate::notice::Notice;
-use crate::policy::{Policy as _, Revocation, RevocationScope};
+use crate::policy::{
+    Policy as _, Revocation, RevocationEntry, RevocationId, RevocationScope, RevocationSubject, TokenId,
+};
 use crate::room::Tenant;
 
 fn ada() -> UserId {
     UserId::parse("ada").unwrap()
 }
 
-fn revocation(name: &str) -> Revocation {
+fn revocation(subject: RevocationSubject, issued_before: Option<u64>, name: &str) -> Revocation {
     Revocation {
         tenant: Tenant::default(),
-        user: ada(),
+        subject,
+        issued_before: issued_before.map(Timestamp),
         scope: RevocationScope::Room(room(name)),
     }
 }
 
-/// Revokes as a node does: the policy first.
+/// Revokes the user's access as a node does: the policy first.
 async fn revoke(shard: &mut Shard, name: &str) -> u32 {
-    shard.policy.inner.revoke(revocation(name), HOUR);
+    let of_ada = revocation(RevocationSubject::User(ada()), None, name);
+    carry_out(shard, of_ada).await.1
+}
+
+/// Carries a revocation out; answers its id, and how many memberships ended.
+async fn carry_out(shard: &mut Shard, revocation: Revocation) -> (RevocationId, u32) {
+    let id = RevocationId::new(Timestamp(0));
+    let entry = RevocationEntry {
+        id,
+        revocation: revocation.clone(),
+        created: Timestamp(0),
+        expires: Timestamp(0),
+        notice: Notice::default(),
+    };
+    shard.policy.inner.revoke(&entry.into(), HOUR);
     let (reply, answer) = oneshot::channel();
-    shard
-        .order(Order::Revoke(revocation(name), Notice::default(), reply))
-        .await;
-    answer.await.unwrap()
+    shard.order(Order::Revoke(revocation, Notice::default(), reply)).await;
+    (id, answer.await.unwrap())
+}
+
+/// What a client is told that asks for everything that a room has.
+fn asks(shard: &mut Shard, key: Key, name: &str) -> String {
+    for command in ["join", "historyQuery", "presenceQuery"] {
+        shard.say(key, &format!(r#"{{"id":9,"{command}":{{"room":"{name}"}}}}"#));
+    }
+    shard.told(key)
 }
 
 async fn backend_joins(shard: &mut Shard, name: &str) -> Joined {
@@ -229,4 +254,114 @@ async fn who_sees_presence_is_sent_away_when_too_many_changes_wait_for_the_lease
         .unwrap();
     shard.publish("r", "heard").await;
     assert!(shard.told(ben).contains("heard"));
+}
+
+#[tokio::test]
+async fn a_revoked_connection_is_out_and_another_of_the_user_stays() {
+    let mut shard = Shard::new();
+    let (one, other) = (shard.connect("ada"), shard.connect("ada"));
+    for client in [one, other] {
+        shard.say(client, r#"{"id":1,"join":{"room":"r"}}"#);
+    }
+    let subject = RevocationSubject::Connection(shard.connection(one));
+    let (_, memberships) = carry_out(&mut shard, revocation(subject, None, "r")).await;
+    assert_eq!(memberships, 1);
+    assert!(shard.told(one).contains("roomLeft") && !shard.told(other).contains("roomLeft"));
+    shard.publish("r", "later").await;
+    assert!(!shard.told(one).contains("later") && shard.told(other).contains("later"));
+    let told = asks(&mut shard, one, "r");
+    assert_eq!(told.matches(r#""code":"forbidden""#).count(), 3, "{told}");
+    assert_eq!(asks(&mut shard, other, "r").matches(r#""code":"forbidden""#).count(), 0);
+    assert_eq!(backend_joins(&mut shard, "r").await.refused, Some(JoinRefusal::Revoked));
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_out_wherever_it_is_used_and_another_one_is_let_in() {
+    let mut shard = Shard::new();
+    let old = shard.connect(r#"ada "jti":"t1""#);
+    let new = shard.connect(r#"ada "jti":"t2""#);
+    let bare = shard.connect("ada");
+    for client in [old, new, bare] {
+        shard.say(client, r#"{"id":1,"join":{"room":"r"}}"#);
+        shard.told(client);
+    }
+    let subject = RevocationSubject::Token(TokenId::parse("t1").unwrap());
+    let (_, memberships) = carry_out(&mut shard, revocation(subject, None, "r")).await;
+    assert_eq!(memberships, 1);
+    assert!(shard.told(old).contains("revoked"));
+    assert_eq!(asks(&mut shard, old, "r").matches(r#""code":"forbidden""#).count(), 3);
+    for client in [new, bare] {
+        assert_eq!(
+            asks(&mut shard, client, "r").matches(r#""code":"forbidden""#).count(),
+            0
+        );
+    }
+    // Opened later, refreshed with it, refreshed with another one.
+    let later = shard.connect(r#"ada "jti":"t1""#);
+    assert!(asks(&mut shard, later, "r").contains("forbidden"));
+    shard.say(new, r#"{"id":2,"refresh":{"token":"ada \"jti\":\"t1\""}}"#);
+    let told = shard.told(new);
+    assert!(told.contains("refreshed") && told.contains("revoked"), "{told}");
+    shard.publish("r", "unheard").await;
+    assert!(!shard.told(new).contains("unheard"));
+    shard.say(old, r#"{"id":2,"refresh":{"token":"ada \"jti\":\"t3\""}}"#);
+    assert_eq!(asks(&mut shard, old, "r").matches(r#""code":"forbidden""#).count(), 0);
+}
+
+#[tokio::test]
+async fn older_tokens_are_out_and_a_newer_login_is_let_in() {
+    let mut shard = Shard::new();
+    let old = shard.connect(r#"ada "iat":99"#);
+    let unsaid = shard.connect("ada");
+    let new = shard.connect(r#"ada "iat":100"#);
+    for client in [old, unsaid, new] {
+        shard.say(client, r#"{"id":1,"join":{"room":"r"}}"#);
+        shard.told(client);
+    }
+    let before = revocation(RevocationSubject::User(ada()), Some(100_000), "r");
+    assert_eq!(carry_out(&mut shard, before).await.1, 2);
+    for (client, is_out) in [(old, true), (unsaid, true), (new, false)] {
+        assert_eq!(shard.told(client).contains("revoked"), is_out);
+        assert_eq!(asks(&mut shard, client, "r").contains("forbidden"), is_out);
+    }
+    shard.say(old, r#"{"id":2,"refresh":{"token":"ada \"iat\":101"}}"#);
+    assert!(!asks(&mut shard, old, "r").contains("forbidden"));
+    shard.say(new, r#"{"id":2,"refresh":{"token":"ada \"iat\":98"}}"#);
+    assert!(shard.told(new).contains("revoked"), "an older token in its place");
+}
+
+#[tokio::test]
+async fn restored_access_is_granted_again() {
+    let mut shard = Shard::new();
+    let client = shard.connect("ada");
+    let of_ada = revocation(RevocationSubject::User(ada()), None, "r");
+    let (id, _) = carry_out(&mut shard, of_ada).await;
+    assert_eq!(
+        asks(&mut shard, client, "r").matches(r#""code":"forbidden""#).count(),
+        3
+    );
+    let policy = &shard.policy.inner;
+    policy.restore(&Tenant::default(), id, Timestamp(0), HOUR);
+    assert_eq!(
+        asks(&mut shard, client, "r").matches(r#""code":"forbidden""#).count(),
+        0
+    );
+    assert_eq!(backend_joins(&mut shard, "s").await.refused, None);
+}
+
+/// A join that is under way while the token is replaced by a revoked one.
+#[tokio::test]
+async fn a_join_under_way_is_judged_by_the_token_it_ends_with() {
+    let mut shard = Shard::new();
+    let client = shard.connect(r#"ada "jti":"t2""#);
+    let subject = RevocationSubject::Token(TokenId::parse("t1").unwrap());
+    carry_out(&mut shard, revocation(subject, None, "r")).await;
+    shard.policy.close();
+    shard.say(client, r#"{"id":1,"join":{"room":"r"}}"#);
+    shard.say(client, r#"{"id":2,"refresh":{"token":"ada \"jti\":\"t1\""}}"#);
+    shard.policy.open();
+    shard.settle().await;
+    shard.told(client);
+    shard.publish("r", "unheard").await;
+    assert!(!shard.told(client).contains("unheard"));
 }

@@ -1,49 +1,44 @@
-//! The control log in NATS: writing to it, reading it from its beginning, and the lease that comes of it.
+//! The control log in NATS: writing to it, reading it from its beginning, the lease that comes of it, and keeping it whole.
+
+mod read;
+mod whole;
+mod write;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use async_nats::HeaderMap;
-use async_nats::header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID};
-use async_nats::jetstream::Message;
-use async_nats::jetstream::consumer::{DeliverPolicy, push};
-use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, Stream};
-use bytes::Bytes;
-use futures_util::StreamExt as _;
-use tokio::sync::{oneshot, watch};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{Notify, oneshot, watch};
 
+use self::whole::Reading;
+use super::Ignored;
 use super::counted::Counted;
-use super::{Ignored, record};
-use crate::cluster::ledger::{Holder, LeaseTaken, Ledger, Record, Step, Withdrawal};
-use crate::cluster::{Config, NotRevoked};
+use crate::cluster::Config;
+use crate::cluster::inventory::Inventory;
+use crate::cluster::ledger::{Holder, Holders, Ledger, Operation};
+use crate::event::Timestamp;
 use crate::hub::Shards;
 use crate::lease::Lease;
 use crate::nats::{Nats, NatsError};
 use crate::policy::Policy;
 
-/// The node's own leases come once a second: when nothing has come for so long, the log is opened anew.
-const SILENCE_MAX: Duration = Duration::from_secs(3);
-
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_millis(300);
 
-/// How many withdrawals are remembered with what they came to, for those who ask.
+/// How many operations are remembered with what they came to, for those who ask.
 const COUNTED_MAX: usize = 1024;
 
-/// How often it is looked whether the log is full, in renewals.
-const FULL_CHECK_EVERY: u64 = 30;
-
-/// A withdrawal of this node that was read back.
+/// An operation of this node that was read back.
 #[derive(Debug)]
 pub(super) struct ReadBack {
     /// Memberships that ended here.
     pub memberships: u32,
     /// Who may deliver without knowing it.
-    pub holders: Vec<Holder>,
+    pub holders: Holders,
+    /// A withdrawal had no effect: the revocation that it was to prolong had been taken back.
+    pub in_vain: bool,
 }
 
 /// The control log, as this node writes and reads it.
@@ -56,13 +51,24 @@ pub(super) struct Log {
     lease: Lease,
     ignored: Arc<Ignored>,
     ledger: Mutex<Ledger<Instant>>,
+    inventory: Mutex<Inventory>,
     /// Up to which sequence everything is carried out; changes with every record.
     reading: watch::Sender<u64>,
     counted: Mutex<Counted>,
-    expected: Mutex<HashMap<u128, oneshot::Sender<ReadBack>>>,
+    expected: Mutex<HashMap<Operation, oneshot::Sender<ReadBack>>>,
     is_full: AtomicBool,
     /// Held while a lease is asked for; whether no more may be.
     released: tokio::sync::Mutex<bool>,
+    /// The log may have lost something: it is to be looked at, and perhaps read again.
+    suspect: Notify,
+    /// How often the log was read from its beginning to its end, and whether what was missing has been written back.
+    whole: watch::Sender<Reading>,
+    /// Since when the others are known to have written back what they know; a lease asked for earlier is none.
+    agreed: Mutex<Option<Instant>>,
+    /// A lease is to be asked for before the next interval is over.
+    renew_now: Notify,
+    /// This node may have members: before its first lease it lets nobody in.
+    has_served: AtomicBool,
 }
 
 /// What [`Log`] is made of.
@@ -81,11 +87,17 @@ impl Log {
         Self {
             stream: parts.nats.subjects().stream_of('c'),
             ledger: Mutex::new(Ledger::new(parts.own, parts.config.clock_difference_max)),
+            inventory: Mutex::default(),
             reading: watch::channel(0).0,
             counted: Mutex::new(Counted::new(COUNTED_MAX)),
             expected: Mutex::default(),
             is_full: AtomicBool::new(false),
             released: tokio::sync::Mutex::new(false),
+            suspect: Notify::new(),
+            whole: watch::channel(Reading::default()).0,
+            agreed: Mutex::default(),
+            renew_now: Notify::new(),
+            has_served: AtomicBool::new(false),
             nats: parts.nats,
             config: parts.config,
             shards: parts.shards,
@@ -118,7 +130,16 @@ impl Log {
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger<Instant>> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.ledger)
+    }
+
+    fn inventory(&self) -> MutexGuard<'_, Inventory> {
+        lock(&self.inventory)
+    }
+
+    /// The time by the servers.
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp(self.nats.clock().now_ms())
     }
 
     /// Who has taken a lease within `age`.
@@ -128,13 +149,29 @@ impl Log {
         self.ledger().taken_since(since_ms)
     }
 
-    /// Waits until a withdrawal is carried out here; answers how many memberships it has ended.
-    pub(super) async fn carried_out(&self, id: u128) -> u32 {
+    /// Whether everything that was promised about other nodes is known here.
+    pub(super) fn is_current(&self) -> bool {
+        self.lease.holds()
+    }
+
+    /// Waits until the log has been read to its end.
+    pub(super) async fn read(&self) {
+        // It cannot end before this does: the sender is a field.
+        let _ = self.whole.subscribe().wait_for(|reading| reading.read > 0).await;
+    }
+
+    /// Waits until the node has a lease.
+    pub(super) async fn held(&self) {
+        self.lease.held().await;
+    }
+
+    /// Waits until an operation is carried out here; answers how many memberships it has ended.
+    pub(super) async fn carried_out(&self, operation: Operation) -> u32 {
         let mut reading = self.reading.subscribe();
         loop {
             // Marked before it is looked, so that what comes meanwhile is not missed.
             reading.borrow_and_update();
-            if let Some(memberships) = self.counted().of(id) {
+            if let Some(memberships) = lock(&self.counted).of(operation) {
                 return memberships;
             }
             if reading.changed().await.is_err() {
@@ -144,258 +181,26 @@ impl Log {
         }
     }
 
-    fn counted(&self) -> MutexGuard<'_, Counted> {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What this node's own withdrawal comes to when it is read back. To be asked for before it is written.
-    pub(super) fn expect(&self, id: u128) -> Expected<'_> {
+    /// What this node's own operation comes to when it is read back. To be asked for before it is written.
+    pub(super) fn expect(&self, operation: Operation) -> Expected<'_> {
         let (told, read_back) = oneshot::channel();
-        self.expected().insert(id, told);
+        lock(&self.expected).insert(operation, told);
         Expected {
             log: self,
-            id,
+            operation,
             read_back,
         }
     }
 
-    fn expected(&self) -> MutexGuard<'_, HashMap<u128, oneshot::Sender<ReadBack>>> {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Writes a withdrawal; returns once a quorum has stored it.
-    pub(super) async fn write(&self, withdrawal: Withdrawal) -> Result<(), NotRevoked> {
-        if self.is_full.load(Ordering::Relaxed) {
-            return Err(NotRevoked::NotStored("the control log is full"));
-        }
-        let id = format!("{:032x}", withdrawal.id);
-        let subject = self.nats.subjects().command(&format!("r.{id}"));
-        let payload = record::encode(&Record::Withdraw(withdrawal));
-        let mut headers = HeaderMap::new();
-        headers.insert(NATS_MESSAGE_ID, &*id);
-        headers.insert(NATS_EXPECTED_STREAM, &*self.stream);
-        let until = Instant::now() + self.nats.config().publish_timeout;
-        // Whether an attempt may have been stored although its acknowledgement did not come.
-        let mut perhaps = false;
-        while Instant::now() < until {
-            if self.nats.control().is_connected() {
-                match self.attempt(&subject, &headers, payload.clone()).await {
-                    Ok(()) => return Ok(()),
-                    Err(unknown) => perhaps |= unknown,
-                }
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
-        Err(if perhaps {
-            NotRevoked::Unknown("the control log has not acknowledged it")
-        } else {
-            NotRevoked::NotStored("the control log cannot be written")
-        })
-    }
-
-    /// One attempt; the error says whether it may have been stored.
-    async fn attempt(&self, subject: &str, headers: &HeaderMap, payload: Vec<u8>) -> Result<(), bool> {
-        let context = self.nats.jetstream();
-        let attempt = async {
-            let sent = context.publish_with_headers(subject.to_owned(), headers.clone(), payload.into());
-            sent.await?.await
-        };
-        match tokio::time::timeout(self.nats.config().request_timeout, attempt).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "the control log did not take a record");
-                Err(matches!(
-                    error.kind(),
-                    PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe
-                ))
-            }
-            Err(_) => Err(true),
-        }
-    }
-
-    /// Takes a lease once per interval until `stop`.
-    pub(super) async fn renew(self: Arc<Self>, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(self.config.renew_interval);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut turn = 0_u64;
-        while stop.run_until_cancelled(tick.tick()).await.is_some() {
-            // What is kept for later while the connection is away would be an old lease.
-            if !self.nats.control().is_connected() {
-                continue;
-            }
-            let released = self.released.lock().await;
-            if *released {
-                return;
-            }
-            // The moment is taken before it is written: so the lease is never longer than it should be.
-            let asked = self.ledger().ask(Instant::now());
-            self.write_lease(asked).await;
-            drop(released);
-            turn += 1;
-            if turn % FULL_CHECK_EVERY == 1 {
-                self.check_full().await;
-            }
-        }
-    }
-
-    /// Tells the others that this node delivers nothing more. To be called when that is so.
-    pub(super) async fn release(&self) {
-        // Nothing that was asked for before may come after it.
-        let mut is_released = self.released.lock().await;
-        *is_released = true;
-        let released = self.ledger().release();
-        let (subject, payload) = self.written(released);
-        let jetstream = self.nats.jetstream();
-        // Acknowledged, so that a withdrawal that is begun after this finds it.
-        let storing = async { jetstream.publish(subject, payload).await?.await };
-        if !matches!(
-            tokio::time::timeout(self.config.renew_interval, storing).await,
-            Ok(Ok(_))
-        ) {
-            tracing::debug!("the lease could not be given back; it runs out");
-        }
-    }
-
-    /// A lease as a record of the log, and its subject.
-    fn written(&self, lease: LeaseTaken) -> (String, Bytes) {
-        let kind = format!("l.{:016x}", lease.holder.incarnation);
-        let subject = self.nats.subjects().command(&kind);
-        (subject, record::encode(&Record::Lease(lease)).into())
-    }
-
-    /// Not acknowledged: that it is read back says more.
-    async fn write_lease(&self, lease: LeaseTaken) {
-        let (subject, payload) = self.written(lease);
-        let publishing = async {
-            let order = self.nats.control().in_order().await;
-            order.client().publish(subject, payload).await
-        };
-        if !matches!(
-            tokio::time::timeout(self.config.renew_interval, publishing).await,
-            Ok(Ok(()))
-        ) {
-            tracing::debug!("a lease could not be asked for");
-        }
-    }
-
-    async fn check_full(&self) {
-        let Ok(mut stream) = self.nats.jetstream().get_stream(&self.stream).await else {
-            return;
-        };
-        let Ok(info) = stream.info().await else { return };
-        let is_full = info.state.bytes > self.config.log_bytes_max / 10 * 9;
-        if is_full && !self.is_full.swap(is_full, Ordering::Relaxed) {
-            tracing::error!("the control log is full, no access can be withdrawn");
-        }
-        self.is_full.store(is_full, Ordering::Relaxed);
-    }
-
-    /// Reads the log, and carries out what it says, until `stop`.
-    pub(super) async fn follow(self: Arc<Self>, stop: CancellationToken) {
-        let following = async {
-            loop {
-                if let Err(error) = Box::pin(self.follow_once()).await {
-                    tracing::warn!(%error, "the control log cannot be read");
-                }
-                tokio::time::sleep(AGAIN).await;
-            }
-        };
-        stop.run_until_cancelled(following).await;
-    }
-
-    async fn follow_once(&self) -> Result<(), async_nats::Error> {
-        let mut moves = self.nats.control().moves();
-        loop {
-            let mut messages = tokio::time::timeout(self.nats.config().request_timeout * 2, self.open()).await??;
-            // The library finds gaps by the consumer's own sequence and starts anew behind the last message it has handed
-            // out.
-            loop {
-                tokio::select! {
-                    biased;
-                    message = tokio::time::timeout(SILENCE_MAX, messages.next()) => match message? {
-                        Some(message) => self.take(&message?).await?,
-                        None => return Ok(()),
-                    },
-                    () = moves.next() => break,
-                }
-            }
-        }
-    }
-
-    async fn open(&self) -> Result<push::Ordered, async_nats::Error> {
-        // A server that kept it in memory alone may have forgotten it; no node would ever have a lease again.
-        let stream = self.make().await?;
-        let info = stream.cached_info();
-        // Before the records: how old they are says whether they still hold.
-        let newest = SystemTime::from(info.state.last_timestamp);
-        self.nats.clock().has_passed(unix_ms(newest));
-        let created = u64::try_from(info.created.unix_timestamp_nanos()).unwrap_or_default();
-        let from = {
-            let mut ledger = self.ledger();
-            if ledger.reopen(created, info.state.last_sequence) {
-                tracing::error!(
-                    "the control log is another one, or an older state of it: it is read from its beginning"
-                );
-            }
-            ledger.read_up_to() + 1
-        };
-        let consumer = stream.create_consumer(push::OrderedConfig {
-            deliver_subject: self.nats.control().client().new_inbox(),
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
-            ..push::OrderedConfig::default()
-        });
-        Ok(consumer.await?.messages().await?)
-    }
-
-    async fn take(&self, message: &Message) -> Result<(), async_nats::Error> {
-        let info = message.info()?;
-        let (sequence, stored_ms) = (info.stream_sequence, unix_ms(SystemTime::from(info.published)));
-        self.nats.clock().has_passed(stored_ms);
-        let Some(record) = record::decode(&message.payload) else {
-            self.ignored.count("record");
-            self.ledger().skip(sequence);
-            self.reading.send_replace(sequence);
-            return Ok(());
-        };
-        let step = self.ledger().read(sequence, stored_ms, record);
-        match step {
-            Step::Nothing => {}
-            Step::Renewed(asked, length) => {
-                self.lease.renew(asked, length);
-                // Not one that lay about while this process was stopped.
-                if asked.elapsed() < self.config.renew_interval {
-                    self.nats.clock().stands_at(stored_ms);
-                }
-            }
-            Step::Withdraw(withdrawal) => self.withdraw(stored_ms, withdrawal).await?,
-        }
-        self.reading.send_replace(self.ledger().read_up_to());
-        Ok(())
-    }
-
-    /// The policy is told first: whoever joins from here on is refused, and whoever is in already is taken out next.
-    #[tracing::instrument(level = "debug", name = "cluster.withdraw", skip_all)]
-    async fn withdraw(&self, stored_ms: u64, withdrawal: Withdrawal) -> Result<(), async_nats::Error> {
-        let age = Duration::from_millis(self.nats.clock().now_ms().saturating_sub(stored_ms));
-        let left = withdrawal.ttl.saturating_sub(age);
-        if !left.is_zero() {
-            self.policy.revoke(withdrawal.revocation.clone(), left);
-        }
-        let memberships = self.shards.revoke(&withdrawal.revocation, &withdrawal.notice).await?;
-        self.counted().add(withdrawal.id, memberships);
-        if let Some(told) = self.expected().remove(&withdrawal.id) {
-            let holders = self.ledger().holders_at(stored_ms);
-            // Whoever asked may have gone.
-            let _ = told.send(ReadBack { memberships, holders });
-        }
-        Ok(())
+    fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
     }
 }
 
-/// A withdrawal that will be read back.
+/// An operation that will be read back.
 pub(super) struct Expected<'a> {
     log: &'a Log,
-    id: u128,
+    operation: Operation,
     read_back: oneshot::Receiver<ReadBack>,
 }
 
@@ -411,8 +216,12 @@ impl Expected<'_> {
 
 impl Drop for Expected<'_> {
     fn drop(&mut self) {
-        self.log.expected().remove(&self.id);
+        lock(&self.log.expected).remove(&self.operation);
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unix_ms(time: SystemTime) -> u64 {

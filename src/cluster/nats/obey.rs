@@ -17,10 +17,13 @@ use super::{Node, wire};
 use crate::nats::{Nats, NatsError, Subscription, trace};
 use crate::proto::node_v1::node_answer::Answer;
 use crate::proto::node_v1::node_order::Order;
-use crate::proto::node_v1::{ConfirmAnswer, NodeAnswer, NodeOrder};
+use crate::proto::node_v1::{ConfirmAnswer, NodeAnswer, NodeOrder, VerifyAnswer};
 
 /// How long a confirmation waits for the log; whoever wants it asks again before.
 const CONFIRM_MAX: Duration = Duration::from_secs(1);
+
+/// How long this node may take to write back what the control log has lost.
+const VERIFY_MAX: Duration = Duration::from_secs(30);
 
 /// The subscriptions on which orders come: to all, and to this node.
 pub(super) async fn listen(nats: &Nats, incarnation: u64) -> Result<[Subscription; 2], NatsError> {
@@ -103,9 +106,13 @@ async fn obey(node: &Node, message: Message, order: NodeOrder) {
 
 /// What it came to; `None` when there is nothing to say.
 async fn carry_out(node: &Node, order: Order) -> Option<Answer> {
+    if let Order::Verify(_) = order {
+        tokio::time::timeout(VERIFY_MAX, node.log.verify()).await.ok()?;
+        return Some(Answer::Verified(VerifyAnswer {}));
+    }
     if let Order::Confirm(confirm) = order {
-        let withdrawal = wire::id_of(&confirm.withdrawal)?;
-        let confirmed = tokio::time::timeout(CONFIRM_MAX, node.log.carried_out(withdrawal)).await;
+        let operation = wire::id_of(&confirm.operation)?;
+        let confirmed = tokio::time::timeout(CONFIRM_MAX, node.log.carried_out(operation)).await;
         let memberships = confirmed.ok()?;
         return Some(Answer::Confirmed(ConfirmAnswer { memberships }));
     }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use prost::Message as _;
 
-use crate::cluster::ledger::{Holder, LeaseTaken, Record, Withdrawal};
+use super::wire::{id_bytes, id_of};
+use crate::cluster::ledger::{Holder, LeaseTaken, Record, Restoration, Succession, Withdrawal};
+use crate::event::Timestamp;
 use crate::identity::UserId;
 use crate::notice::Notice;
-use crate::policy::{Revocation, RevocationScope};
+use crate::policy::{Revocation, RevocationId, RevocationScope, RevocationSubject, TokenId};
 use crate::proto::node_v1 as wire;
 use crate::proto::node_v1::control_record::Record as Kind;
-use crate::proto::node_v1::revoke_record::Scope;
+use crate::proto::node_v1::revoke_record::{Scope, Subject};
 use crate::room::{Room, RoomGlob, Tenant};
 
 /// The length of a lease whose record does not say it: longer than any that is set up in earnest.
@@ -19,12 +21,22 @@ const LENGTH_UNSAID: Duration = Duration::from_secs(60);
 pub(super) fn encode(record: &Record) -> Vec<u8> {
     let record = match record {
         Record::Withdraw(withdrawal) => Kind::Revoke(revoke(withdrawal)),
+        Record::Restore(restoration) => Kind::Restore(wire::RestoreRecord {
+            operation: id_bytes(restoration.operation),
+            tenant: restoration.tenant.as_str().to_owned(),
+            revocation_id: id_bytes(restoration.id.bits()),
+            expires_ms: restoration.expires.0,
+        }),
         Record::Lease(lease) => Kind::Lease(wire::LeaseRecord {
             node_id: lease.holder.id.to_string(),
             incarnation: lease.holder.incarnation,
             number: lease.number,
             released: lease.released,
-            length_ms: u64::try_from(lease.holder.lease.as_millis()).unwrap_or(u64::MAX),
+            length_ms: millis(lease.holder.lease),
+        }),
+        Record::Succeed(succession) => Kind::Succession(wire::SuccessionRecord {
+            incarnation: succession.node,
+            until_ms: succession.until_ms,
         }),
     };
     wire::ControlRecord { record: Some(record) }.encode_to_vec()
@@ -33,25 +45,38 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
 fn revoke(withdrawal: &Withdrawal) -> wire::RevokeRecord {
     let revocation = &withdrawal.revocation;
     wire::RevokeRecord {
-        id: super::wire::id_bytes(withdrawal.id),
+        operation: id_bytes(withdrawal.operation),
         tenant: revocation.tenant.as_str().to_owned(),
-        user_id: revocation.user.as_str().to_owned(),
+        ttl_ms: millis(withdrawal.ttl),
+        message: withdrawal.notice.message().to_owned(),
+        revocation_id: id_bytes(withdrawal.id.bits()),
+        created_ms: withdrawal.created.map_or(0, |created| created.0),
+        issued_before_ms: revocation.issued_before.map(|before| before.0),
+        reason: withdrawal.notice.reason().to_owned(),
+        subject: Some(match &revocation.subject {
+            RevocationSubject::User(user) => Subject::UserId(user.as_str().to_owned()),
+            RevocationSubject::Connection(connection) => Subject::ConnectionId(connection.to_string()),
+            RevocationSubject::Token(token) => Subject::TokenId(token.as_str().to_owned()),
+        }),
         scope: Some(match &revocation.scope {
             RevocationScope::Room(room) => Scope::Room(room.name().to_owned()),
             RevocationScope::Pattern(glob) => Scope::RoomPattern(glob.as_str().to_owned()),
             RevocationScope::Everything => Scope::Everything(true),
         }),
-        ttl_ms: u64::try_from(withdrawal.ttl.as_millis()).unwrap_or(u64::MAX),
-        message: withdrawal.notice.message().to_owned(),
-        reason: withdrawal.notice.reason().to_owned(),
     }
 }
 
 /// Reads a record; `None` when it is none that this release knows.
 pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
-    match wire::ControlRecord::decode(bytes).ok()?.record? {
-        Kind::Revoke(record) => withdrawal(record).map(Record::Withdraw),
-        Kind::Lease(record) => Some(Record::Lease(LeaseTaken {
+    Some(match wire::ControlRecord::decode(bytes).ok()?.record? {
+        Kind::Revoke(record) => Record::Withdraw(withdrawal(record)?),
+        Kind::Restore(record) => Record::Restore(Restoration {
+            operation: id_of(&record.operation)?,
+            tenant: Tenant::parse(&record.tenant).ok()?,
+            id: RevocationId::from_bits(id_of(&record.revocation_id)?),
+            expires: Timestamp(record.expires_ms),
+        }),
+        Kind::Lease(record) => Record::Lease(LeaseTaken {
             holder: Holder {
                 incarnation: record.incarnation,
                 id: record.node_id.into(),
@@ -62,8 +87,12 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
             },
             number: record.number,
             released: record.released,
-        })),
-    }
+        }),
+        Kind::Succession(record) => Record::Succeed(Succession {
+            node: record.incarnation,
+            until_ms: record.until_ms,
+        }),
+    })
 }
 
 fn withdrawal(record: wire::RevokeRecord) -> Option<Withdrawal> {
@@ -74,17 +103,29 @@ fn withdrawal(record: wire::RevokeRecord) -> Option<Withdrawal> {
         Scope::Everything(true) => RevocationScope::Everything,
         Scope::Everything(false) => return None,
     };
+    let subject = match record.subject? {
+        Subject::UserId(user) => RevocationSubject::User(UserId::parse(&user).ok()?),
+        Subject::ConnectionId(connection) => RevocationSubject::Connection(connection.parse().ok()?),
+        Subject::TokenId(token) => RevocationSubject::Token(TokenId::parse(&token).ok()?),
+    };
     Some(Withdrawal {
-        id: super::wire::id_of(&record.id)?,
+        operation: id_of(&record.operation)?,
+        id: RevocationId::from_bits(id_of(&record.revocation_id)?),
         revocation: Revocation {
-            user: UserId::parse(&record.user_id).ok()?,
             tenant,
+            subject,
+            issued_before: record.issued_before_ms.map(Timestamp),
             scope,
         },
+        created: (record.created_ms > 0).then_some(Timestamp(record.created_ms)),
         ttl: Duration::from_millis(record.ttl_ms),
-        // What cannot be told must not keep a revocation from being obeyed.
+        // Access is withdrawn, whatever is said about it.
         notice: Notice::parse(&record.reason, &record.message).unwrap_or_default(),
     })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -92,6 +133,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::identity::ConnectionId;
 
     fn scopes() -> impl Strategy<Value = RevocationScope> {
         prop_oneof![
@@ -101,25 +143,60 @@ mod tests {
         ]
     }
 
-    fn notices() -> impl Strategy<Value = Notice> {
-        ("[a-z_]{0,8}", "[a-zé ]{0,20}").prop_map(|(reason, message)| Notice::parse(&reason, &message).unwrap())
+    fn subjects() -> impl Strategy<Value = RevocationSubject> {
+        prop_oneof![
+            "[a-z]{1,20}".prop_map(|user| RevocationSubject::User(UserId::parse(&user).unwrap())),
+            Just(RevocationSubject::Connection(ConnectionId::random())),
+            ".{1,20}".prop_map(|token| RevocationSubject::Token(TokenId::parse(&token).unwrap())),
+        ]
     }
 
     fn withdrawals() -> impl Strategy<Value = Record> {
-        let fields = (any::<u128>(), scopes(), "[a-z]{1,20}", any::<u32>(), notices());
-        fields.prop_map(|(id, scope, user, ttl_ms, notice)| {
-            let revocation = Revocation {
-                tenant: Tenant::default(),
-                user: UserId::parse(&user).unwrap(),
-                scope,
-            };
+        let times = (
+            proptest::option::of(1..u64::MAX),
+            proptest::option::of(any::<u64>()),
+            any::<u32>(),
+        );
+        let fields = (
+            any::<u128>(),
+            any::<u128>(),
+            subjects(),
+            scopes(),
+            times,
+            "[a-z_]{0,9}",
+            "[a-z é]{0,20}",
+        );
+        fields.prop_map(|(operation, id, subject, scope, times, reason, message)| {
+            let (created, before, ttl_ms) = times;
             Record::Withdraw(Withdrawal {
-                id,
-                revocation,
+                operation,
+                id: RevocationId::from_bits(id),
+                revocation: Revocation {
+                    tenant: Tenant::default(),
+                    subject,
+                    issued_before: before.map(Timestamp),
+                    scope,
+                },
+                created: created.map(Timestamp),
                 ttl: Duration::from_millis(ttl_ms.into()),
-                notice,
+                notice: Notice::parse(&reason, &message).unwrap(),
             })
         })
+    }
+
+    fn others() -> impl Strategy<Value = Record> {
+        let fields = (any::<u128>(), any::<u128>(), any::<u64>());
+        prop_oneof![
+            fields.prop_map(|(operation, id, expires_ms)| {
+                Record::Restore(Restoration {
+                    operation,
+                    tenant: Tenant::default(),
+                    id: RevocationId::from_bits(id),
+                    expires: Timestamp(expires_ms),
+                })
+            }),
+            (any::<u64>(), any::<u64>()).prop_map(|(node, until_ms)| Record::Succeed(Succession { node, until_ms })),
+        ]
     }
 
     fn leases() -> impl Strategy<Value = Record> {
@@ -145,7 +222,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_record_is_read_as_it_was_written(record in prop_oneof![withdrawals(), leases()]) {
+        fn a_record_is_read_as_it_was_written(record in prop_oneof![withdrawals(), leases(), others()]) {
             prop_assert_eq!(decode(&encode(&record)), Some(record));
         }
 

@@ -1,3 +1,4 @@
+mod loss;
 mod node;
 
 use std::sync::Arc;
@@ -6,17 +7,18 @@ use std::time::Duration;
 use prost::Message as _;
 
 use self::node::{Member, within};
-use crate::cluster::{ClusterError, Everywhere, Found, Place};
+use crate::cluster::{ClusterError, Everywhere, Found, NotDone, Place, Revoke};
 use crate::error::CloseReason;
 use crate::event::{Event, EventId, EventName, Except, Payload, Retention, Timestamp};
 use crate::hub::{JoinRefusal, Who};
 use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
 use crate::notice::Notice;
-use crate::policy::{Revocation, RevocationScope};
+use crate::policy::{Policy as _, Revocation, RevocationId, RevocationScope, RevocationState, RevocationSubject};
 use crate::proto::node_v1::NodeOrder;
 use crate::room::{Room, Tenant};
 use crate::testing::nats::NatsServer;
+use crate::testing::proxy::Proxy;
 
 const TTL: Duration = Duration::from_secs(60);
 
@@ -36,11 +38,17 @@ fn room(name: &str) -> Room {
     Room::parse(&Tenant::default(), name).unwrap()
 }
 
-fn revocation() -> Revocation {
-    Revocation {
-        tenant: Tenant::default(),
-        user: ada(),
-        scope: RevocationScope::Room(room("r")),
+/// What takes `ada` out of a room.
+fn revoke(name: &str) -> Revoke {
+    Revoke {
+        revocation: Revocation {
+            tenant: Tenant::default(),
+            subject: RevocationSubject::User(ada()),
+            issued_before: None,
+            scope: RevocationScope::Room(room(name)),
+        },
+        ttl: TTL,
+        notice: Notice::parse("", "left").unwrap(),
     }
 }
 
@@ -124,7 +132,7 @@ async fn a_revocation_is_in_force_on_every_node_when_it_returns_and_on_those_tha
     let (a, b) = pair(&server).await;
     a.shard.connect("ada");
     b.shard.connect("ada");
-    let revoked = a.everywhere.revoke(revocation(), TTL, &notice("left")).await.unwrap();
+    let revoked = a.everywhere.revoke(revoke("r")).await.unwrap().carried;
     assert_eq!(
         (revoked.confirmed.len(), revoked.unconfirmed.len()),
         (2, 0),
@@ -147,12 +155,10 @@ async fn who_has_released_its_lease_is_not_waited_for() {
     let (a, b) = pair(&server).await;
     b.end().await;
     // Waits for the record of the end to be read, which comes before the withdrawal's.
-    let revoked = within(
-        "the revocation",
-        a.everywhere.revoke(revocation(), TTL, &Notice::default()),
-    )
-    .await
-    .unwrap();
+    let revoked = within("the revocation", a.everywhere.revoke(revoke("r")))
+        .await
+        .unwrap()
+        .carried;
     assert_eq!((revoked.confirmed, revoked.unconfirmed), (vec!["a".to_owned()], vec![]));
 }
 
@@ -161,11 +167,7 @@ async fn a_node_that_does_not_confirm_is_named_once_its_lease_has_run_out() {
     let server = NatsServer::start().await;
     let (a, b) = pair(&server).await;
     b.shard.stop_answering();
-    let revoked = a
-        .everywhere
-        .revoke(revocation(), TTL, &Notice::default())
-        .await
-        .unwrap();
+    let revoked = a.everywhere.revoke(revoke("r")).await.unwrap().carried;
     assert_eq!(
         (revoked.confirmed, revoked.unconfirmed),
         (vec!["a".to_owned()], vec!["b".to_owned()])
@@ -188,20 +190,13 @@ async fn without_nats_leases_lapse_and_nothing_is_promised() {
         }
     })
     .await;
-    assert!(
-        a.everywhere
-            .revoke(revocation(), TTL, &Notice::default())
-            .await
-            .is_err()
-    );
+    assert!(a.everywhere.revoke(revoke("r")).await.is_err());
     server.restart().await;
     within("the leases", async { tokio::join!(a.lease.held(), b.lease.held()) }).await;
-    let revoked = within(
-        "the revocation",
-        a.everywhere.revoke(revocation(), TTL, &Notice::default()),
-    )
-    .await
-    .unwrap();
+    let revoked = within("the revocation", a.everywhere.revoke(revoke("r")))
+        .await
+        .unwrap()
+        .carried;
     assert_eq!(revoked.confirmed.len(), 2, "{revoked:?}");
 }
 
@@ -251,12 +246,94 @@ async fn what_cannot_be_read_is_counted_and_changes_nothing() {
     })
     .await;
     assert_eq!(
-        a.everywhere
-            .revoke(revocation(), TTL, &Notice::default())
-            .await
-            .unwrap()
-            .confirmed
-            .len(),
+        a.everywhere.revoke(revoke("r")).await.unwrap().carried.confirmed.len(),
         2
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restored_access_is_back_on_every_node_when_the_call_returns() {
+    let server = NatsServer::start().await;
+    let (a, b) = pair(&server).await;
+    let revoked = a.everywhere.revoke(revoke("r")).await.unwrap();
+    for node in [&b, &a] {
+        // Again is no error: a call may be repeated.
+        let carried = node.everywhere.restore(Tenant::default(), revoked.id).await.unwrap();
+        assert_eq!((carried.confirmed.len(), carried.unconfirmed.len()), (2, 0));
+        assert!(!a.shuts_out("r") && !b.shuts_out("r"));
+    }
+    let late = Member::start("c", &server).await;
+    assert!(!late.shuts_out("r"));
+    let other = RevocationId::from_bits(revoked.id.bits() + 1);
+    let elsewhere = Tenant::parse("elsewhere").unwrap();
+    for (tenant, id) in [(Tenant::default(), other), (elsewhere, revoked.id)] {
+        assert_eq!(late.everywhere.restore(tenant, id).await, Err(NotDone::NotFound));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_repeated_is_prolonged_and_restored_as_one() {
+    let server = NatsServer::start().await;
+    let (a, b) = pair(&server).await;
+    let first = a.everywhere.revoke(revoke("r")).await.unwrap();
+    let longer = Revoke {
+        ttl: TTL * 2,
+        ..revoke("r")
+    };
+    let again = b.everywhere.revoke(longer).await.unwrap();
+    assert_eq!(again.id, first.id);
+    let find = |node: &Member| node.policy.revocations().find(&Tenant::default(), first.id);
+    let Some(RevocationState::InForce(entry)) = find(&a) else {
+        panic!("not in force")
+    };
+    let length = entry.expires.0 - entry.created.0;
+    assert!(length >= 119_000, "{length} ms");
+    assert_eq!(find(&a), find(&b));
+    b.everywhere.restore(Tenant::default(), first.id).await.unwrap();
+    assert!(!a.shuts_out("r") && !b.shuts_out("r"));
+    let anew = a.everywhere.revoke(revoke("r")).await.unwrap();
+    assert_ne!(anew.id, first.id);
+    assert!(a.shuts_out("r") && b.shuts_out("r"));
+}
+
+/// Whichever is stored first: when both have returned, access is withdrawn or it was given back after it was withdrawn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_that_races_a_revocation_leaves_no_revocation_without_effect() {
+    let server = NatsServer::start().await;
+    let (a, b) = pair(&server).await;
+    for turn in 0..20 {
+        let first = a.everywhere.revoke(revoke("r")).await.unwrap();
+        let (restored, again) = tokio::join!(
+            b.everywhere.restore(Tenant::default(), first.id),
+            a.everywhere.revoke(revoke("r"))
+        );
+        restored.unwrap();
+        let again = again.unwrap();
+        let is_out = again.id != first.id;
+        assert_eq!((a.shuts_out("r"), b.shuts_out("r")), (is_out, is_out), "turn {turn}");
+        if is_out {
+            b.everywhere.restore(Tenant::default(), again.id).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_does_not_confirm_a_restore_is_named_and_serves_nobody() {
+    let server = NatsServer::start().await;
+    let proxy = Proxy::before(server.address()).await;
+    let a = Member::start("a", &server).await;
+    let b = Member::with_lease("b", proxy.url(), Duration::from_secs(5)).await;
+    a.sees(1).await;
+    let revoked = a.everywhere.revoke(revoke("r")).await.unwrap();
+    proxy.freeze_both();
+    let carried = a.everywhere.restore(Tenant::default(), revoked.id).await.unwrap();
+    assert_eq!(carried.unconfirmed, ["b"]);
+    assert!(!b.lease.holds() && b.shuts_out("r"));
+    proxy.mend();
+    within("the lease", b.lease.held()).await;
+    assert!(!b.shuts_out("r"));
+    assert!(matches!(
+        b.everywhere.restore(Tenant::default(), revoked.id).await,
+        Ok(carried) if carried.unconfirmed.is_empty()
+    ));
 }

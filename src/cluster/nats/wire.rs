@@ -110,7 +110,7 @@ pub(super) fn command(order: WireOrder) -> Option<Command> {
         WireOrder::Send(order) => sent(order)?,
         WireOrder::Count(order) => Command::Count(who(order.whom)?),
         WireOrder::Identify(order) => Command::Identify(who(order.whom)?),
-        WireOrder::Confirm(_) => return None,
+        WireOrder::Confirm(_) | WireOrder::Verify(_) => return None,
     })
 }
 
@@ -209,7 +209,7 @@ pub(super) fn answered(answer: WireAnswer) -> Option<Answer> {
             claims: Json::parse(answer.claims_json).ok()?.into(),
             expiry: Expiry(answer.expiry_s),
         }))),
-        WireAnswer::Confirmed(_) => return None,
+        WireAnswer::Confirmed(_) | WireAnswer::Verified(_) => return None,
     })
 }
 

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::world::{Broken, DIFFERENCE_MS};
-use crate::cluster::ledger::{Holder, LeaseTaken, Ledger, Record, Step};
+use crate::cluster::ledger::{Holder, Holders, LeaseTaken, Ledger, Record};
 
 /// A join that is under way.
 struct Joining {
     allowed: bool,
+    asked_ms: u64,
     done_ms: u64,
 }
 
@@ -25,6 +26,8 @@ pub enum Read {
     Nothing,
     /// The withdrawal was carried out; when it was stored.
     Withdrawn(u64),
+    /// Access was given back; when that was stored.
+    Restored(u64),
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "a model: each is one fact of the node")]
@@ -43,6 +46,8 @@ pub struct Node {
     revoke_ordered: bool,
     pub is_member: bool,
     joining: Option<Joining>,
+    /// When a join was asked for that was refused, because access was withdrawn.
+    refused_ms: Option<u64>,
     delivered: u64,
     mailbox: VecDeque<u64>,
     line: Vec<u64>,
@@ -70,6 +75,7 @@ impl Node {
             revoke_ordered: false,
             is_member: true,
             joining: None,
+            refused_ms: None,
             delivered: 0,
             mailbox: VecDeque::new(),
             line: Vec::new(),
@@ -96,7 +102,7 @@ impl Node {
         self.delivered = self.delivered.max(offset);
     }
 
-    pub fn holders_at(&self, stored_ms: u64) -> Vec<Holder> {
+    pub fn holders_at(&self, stored_ms: u64) -> Holders {
         self.ledger.holders_at(stored_ms)
     }
 
@@ -113,32 +119,42 @@ impl Node {
         let Some((sequence, stored_ms, record)) = self.records.pop_front() else {
             return Read::Nothing;
         };
-        match self.ledger.read(sequence, stored_ms, record) {
-            Step::Nothing => {}
-            Step::Renewed(asked_ms, length) => {
-                let from_ms = if self.broken == Broken::LeaseFromReading {
-                    now_ms
-                } else {
-                    asked_ms
-                };
-                self.lease_until_ms = self.lease_until_ms.max(from_ms + millis(length));
+        match record {
+            Record::Lease(lease) => {
+                if let Some((asked_ms, length)) = self.ledger.take(stored_ms, lease) {
+                    let from_ms = if self.broken == Broken::LeaseFromReading {
+                        now_ms
+                    } else {
+                        asked_ms
+                    };
+                    self.lease_until_ms = self.lease_until_ms.max(from_ms + millis(length));
+                }
             }
-            Step::Withdraw(_) => {
+            Record::Withdraw(_) => {
                 self.is_revoked = true;
                 self.revoke_ordered = true;
                 self.withdrawing = Some((sequence, stored_ms));
                 return Read::Nothing;
             }
+            Record::Restore(_) => {
+                self.is_revoked = false;
+                self.carried_out = sequence;
+                return Read::Restored(stored_ms);
+            }
+            Record::Succeed(succession) => self.ledger.succeed(succession),
         }
         self.carried_out = sequence;
         Read::Nothing
     }
 
     /// The user asks to join; the policy answers at once, and the room is entered at `done_ms`.
-    pub fn join(&mut self, done_ms: u64) {
-        if self.joining.is_none() && !self.is_member {
+    pub fn join(&mut self, now_ms: u64, done_ms: u64) {
+        // Without a lease the answer is that it is not possible now.
+        let may_ask = now_ms < self.lease_until_ms || self.broken == Broken::RefusesWithoutALease;
+        if self.joining.is_none() && !self.is_member && may_ask {
             self.joining = Some(Joining {
                 allowed: !self.is_revoked,
+                asked_ms: now_ms,
                 done_ms,
             });
         }
@@ -190,8 +206,16 @@ impl Node {
         }
         if let Some(joining) = self.joining.take_if(|joining| joining.done_ms <= now_ms) {
             let is_old = self.is_revoked && self.broken != Broken::JoinsByOldPermits;
-            self.is_member = joining.allowed && !is_old && now_ms < self.lease_until_ms;
+            let holds = now_ms < self.lease_until_ms;
+            self.is_member = joining.allowed && !is_old && holds;
+            if !self.is_member && holds {
+                self.refused_ms = Some(joining.asked_ms);
+            }
         }
+    }
+
+    pub fn take_refused(&mut self) -> Option<u64> {
+        self.refused_ms.take()
     }
 }
 

@@ -8,11 +8,12 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::node::{Node, Read, millis};
-use crate::cluster::barrier::Barrier;
-use crate::cluster::ledger::{Holder, LeaseTaken, Record, Withdrawal};
+use crate::cluster::barrier::{Barrier, Waits};
+use crate::cluster::ledger::{Holder, LeaseTaken, Record, Restoration, Withdrawal};
+use crate::event::Timestamp;
 use crate::identity::UserId;
 use crate::notice::Notice;
-use crate::policy::{Revocation, RevocationScope};
+use crate::policy::{Revocation, RevocationId, RevocationScope, RevocationSubject};
 use crate::room::Tenant;
 
 // A fifth of the real ones: what matters is how they compare.
@@ -34,6 +35,10 @@ pub enum Broken {
     JoinsByOldPermits,
     /// The others' leases are taken to be as long as one's own.
     LeaseOfOnesOwn,
+    /// Access is given back without waiting for those who do not know it.
+    RestoredAtOnce,
+    /// Joins are refused by what a node knows that has no lease.
+    RefusesWithoutALease,
 }
 
 /// What happens at a node; late when the node is stopped.
@@ -47,11 +52,13 @@ enum At {
     Join,
     Event(u64),
     Confirm,
-    /// The revoking node: writes the withdrawal, has its acknowledgement, asks again, has an answer, looks.
+    /// The revoking node: writes the withdrawal, later gives access back; has the acknowledgement, asks again, has an
+    /// answer, looks.
     Revoke,
+    Restore,
     Stored,
     AskAll,
-    Answer(u64),
+    Answer(u64, bool),
     Outcome,
 }
 
@@ -81,10 +88,14 @@ pub struct World {
     arrives_ms: Vec<[u64; 2]>,
     offset: u64,
     barrier: Option<Barrier<u64>>,
-    /// The nodes that may deliver without knowing the withdrawal, and until when.
-    holders: Option<Vec<(Holder, u64)>>,
+    /// The nodes that may deliver without knowing what is under way, and until when.
+    waits: Option<Vec<(Holder, u64)>>,
     /// The first offset after `Revoke` had returned.
     floor: Option<u64>,
+    /// Access is given back again in this life.
+    restores: bool,
+    /// When `Restore` was called, and when it had returned.
+    restoring: Option<(u64, Option<u64>)>,
 }
 
 impl World {
@@ -105,8 +116,10 @@ impl World {
             arrives_ms: vec![[0; 2]; count],
             offset: 0,
             barrier: None,
-            holders: None,
+            waits: None,
             floor: None,
+            restores: rng.random_bool(0.5),
+            restoring: None,
             rng,
         };
         for node in 0..count {
@@ -123,7 +136,7 @@ impl World {
             }
         }
         world.plan(1, What::Publish);
-        world.at(0, 2_000..10_000, At::Revoke);
+        world.at(0, 2_000..8_000, At::Revoke);
         world
     }
 
@@ -142,8 +155,11 @@ impl World {
         if self.floor.is_none() {
             return Err("Revoke has not returned".to_owned());
         }
-        if members.contains(&true) {
-            return Err(format!("still a member: {members:?}"));
+        match (self.restores, self.restoring) {
+            (true, Some((_, Some(_)))) => {}
+            (true, _) => return Err("Restore has not returned".to_owned()),
+            (false, _) if members.contains(&true) => return Err(format!("still a member: {members:?}")),
+            (false, _) => {}
         }
         Ok(())
     }
@@ -243,14 +259,21 @@ impl World {
             }
             At::Read => {
                 let read = self.nodes[node].read(self.now_ms);
-                if let (0, Read::Withdrawn(stored_ms)) = (node, read) {
+                if let (0, Read::Withdrawn(stored_ms) | Read::Restored(stored_ms)) = (node, read) {
                     self.read_back(stored_ms);
                 }
                 self.at(node, 2..12, At::Read);
             }
             At::Turn => {
-                for offset in self.nodes[node].turn(self.now_ms) {
-                    if self.floor.is_some_and(|floor| offset >= floor) {
+                let written = self.nodes[node].turn(self.now_ms);
+                let refused_ms = self.nodes[node].take_refused();
+                if let (Some((_, Some(returned_ms))), Some(asked_ms)) = (self.restoring, refused_ms)
+                    && asked_ms >= returned_ms
+                {
+                    return Err(format!("node {node} refused at {asked_ms} ms, after {returned_ms}"));
+                }
+                for offset in written {
+                    if self.restoring.is_none() && self.floor.is_some_and(|floor| offset >= floor) {
                         return Err(format!(
                             "node {node} wrote {offset} after {:?} at {} ms",
                             self.floor, self.now_ms
@@ -266,19 +289,20 @@ impl World {
             }
             At::Join => {
                 let done_ms = self.now_ms + self.rng.random_range(1..400);
-                self.nodes[node].join(done_ms);
+                self.nodes[node].join(self.now_ms, done_ms);
                 self.at(node, 1..600, At::Join);
             }
             At::Event(offset) => self.nodes[node].deliver(offset),
             At::Confirm => self.confirm(node),
-            At::Revoke | At::Stored | At::AskAll | At::Answer(_) | At::Outcome => self.revoke(&at),
+            At::Revoke | At::Restore | At::Stored | At::AskAll | At::Answer(..) | At::Outcome => self.operate(&at),
         }
         Ok(())
     }
 
     fn read_back(&mut self, stored_ms: u64) {
-        let mut holders = self.nodes[0].holders_at(stored_ms);
-        if self.broken == Broken::NobodyWaitedFor {
+        let mut holders = self.nodes[0].holders_at(stored_ms).known;
+        let is_hasty = self.broken == Broken::RestoredAtOnce && self.restoring.is_some();
+        if self.broken == Broken::NobodyWaitedFor || is_hasty {
             holders.clear();
         }
         let own = self.nodes[0].lease();
@@ -288,36 +312,45 @@ impl World {
             let end_ms = self.now_ms + millis(length) + MARGIN_MS;
             (holder, end_ms)
         };
-        self.holders = Some(holders.into_iter().map(end).collect());
+        self.waits = Some(holders.into_iter().map(end).collect());
         self.tell_barrier();
     }
 
     /// The read-back may come before the acknowledgement.
     fn tell_barrier(&mut self) {
-        if let (Some(barrier), Some(holders)) = (&mut self.barrier, &self.holders) {
+        if let (Some(barrier), Some(holders)) = (&mut self.barrier, &self.waits) {
             barrier.confirm(1, 1);
-            barrier.read(holders.clone());
+            barrier.read(Waits {
+                holders: holders.clone(),
+                unknown: 0,
+            });
         }
     }
 
     fn confirm(&mut self, node: usize) {
-        // The withdrawal is the only record that is no lease.
-        let written = self
-            .log
-            .iter()
-            .position(|(_, record)| matches!(record, Record::Withdraw(_)));
+        // Each is written once.
+        let is_restoring = self.restoring.is_some();
+        let written = self.log.iter().position(|(_, record)| match record {
+            Record::Withdraw(_) => !is_restoring,
+            Record::Restore(_) => is_restoring,
+            Record::Lease(_) | Record::Succeed(_) => false,
+        });
         let is_done = written.is_some_and(|index| self.nodes[node].carried_out > index as u64);
         if let (true, Some(way_ms)) = (is_done, self.way(node)) {
-            self.plan(self.now_ms + way_ms, What::At(0, At::Answer(node as u64 + 1)));
+            self.plan(
+                self.now_ms + way_ms,
+                What::At(0, At::Answer(node as u64 + 1, is_restoring)),
+            );
         }
     }
 
     /// What the revoking node does.
-    fn revoke(&mut self, at: &At) {
+    fn operate(&mut self, at: &At) {
         match at {
-            At::Revoke => {
-                self.plan(self.now_ms + 2, What::Store(Record::Withdraw(withdrawal())));
-                self.at(0, 3..400, At::Stored);
+            At::Revoke => self.write(Record::Withdraw(withdrawal())),
+            At::Restore => {
+                self.restoring = Some((self.now_ms, None));
+                self.write(Record::Restore(restoration()));
             }
             At::Stored => {
                 self.barrier = Some(Barrier::new());
@@ -325,7 +358,7 @@ impl World {
                 self.at(0, 0..2, At::AskAll);
                 self.at(0, 0..2, At::Outcome);
             }
-            At::AskAll if self.floor.is_none() => {
+            At::AskAll if self.barrier.is_some() => {
                 for node in 1..self.nodes.len() {
                     if let Some(way_ms) = self.way(node) {
                         self.plan(self.now_ms + way_ms, What::At(node, At::Confirm));
@@ -333,32 +366,63 @@ impl World {
                 }
                 self.at(0, 80..81, At::AskAll);
             }
-            At::Answer(from) => {
+            At::Answer(from, restoring) if *restoring == self.restoring.is_some() => {
                 if let Some(barrier) = &mut self.barrier {
                     barrier.confirm(*from, 1);
                 }
             }
-            At::Outcome if self.floor.is_none() => {
+            At::Outcome => {
                 let outcome = self.barrier.as_ref().and_then(|barrier| barrier.outcome(self.now_ms));
-                if outcome.is_some() {
-                    self.floor = Some(self.offset + 1);
+                match outcome {
+                    Some(_) => self.returned(),
+                    None => self.at(0, 1..10, At::Outcome),
                 }
-                self.at(0, 1..10, At::Outcome);
             }
             _ => {}
+        }
+    }
+
+    fn write(&mut self, record: Record) {
+        (self.barrier, self.waits) = (None, None);
+        self.plan(self.now_ms + 2, What::Store(record));
+        self.at(0, 3..400, At::Stored);
+    }
+
+    /// The call of the revoking node has returned.
+    fn returned(&mut self) {
+        self.barrier = None;
+        if let Some((_, returned_ms)) = &mut self.restoring {
+            *returned_ms = Some(self.now_ms);
+            return;
+        }
+        self.floor = Some(self.offset + 1);
+        if self.restores {
+            self.at(0, 1..4_000, At::Restore);
         }
     }
 }
 
 fn withdrawal() -> Withdrawal {
     Withdrawal {
-        id: 1,
+        operation: 1,
+        id: RevocationId::from_bits(1),
         revocation: Revocation {
             tenant: Tenant::default(),
-            user: UserId::parse("ada").unwrap(),
+            subject: RevocationSubject::User(UserId::parse("ada").unwrap()),
+            issued_before: None,
             scope: RevocationScope::Everything,
         },
+        created: None,
         ttl: Duration::from_secs(3600),
         notice: Notice::default(),
+    }
+}
+
+fn restoration() -> Restoration {
+    Restoration {
+        operation: 2,
+        tenant: Tenant::default(),
+        id: RevocationId::from_bits(1),
+        expires: Timestamp(u64::MAX),
     }
 }

@@ -82,7 +82,7 @@ impl Answers {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
         kept.retain(|key, _| {
             let room = key.room.as_ref();
-            !room.is_some_and(|room| revocation.covers(&key.user, room))
+            !room.is_some_and(|room| revocation.reaches(room) && revocation.may_hit(&key.user))
         });
     }
 

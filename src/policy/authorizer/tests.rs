@@ -12,6 +12,7 @@ use super::*;
 use crate::event::EventName;
 use crate::identity::{Expiry, UserId};
 use crate::json::Json;
+use crate::policy::rules::tests::revoked;
 use crate::policy::{ActionName, Config, Policy, RevocationScope, RuleConfig, RulePolicy};
 use crate::proto::backend::v1::authorizer_service_server::{AuthorizerService, AuthorizerServiceServer};
 use crate::room::{Room, Tenant};
@@ -221,12 +222,8 @@ async fn an_answer_to_connect_names_rooms_of_the_own_tenant() {
     };
     let expected = ["user:ada", "lobby"].map(|name| Room::parse(&ada.tenant, name).unwrap());
     assert_eq!(rooms().await, expected);
-    let revocation = Revocation {
-        tenant: ada.tenant.clone(),
-        user: ada.user.clone(),
-        scope: RevocationScope::Room(expected[1].clone()),
-    };
-    setting.policy.revoke(revocation, Duration::from_secs(60));
+    let revocation = revoked(ada.tenant.as_str(), RevocationScope::Room(expected[1].clone()));
+    setting.policy.revoke(&revocation, Duration::from_secs(60));
     assert_eq!(rooms().await, expected[..1]);
     let junk = setting
         .policy
@@ -407,13 +404,9 @@ async fn too_many_waiting_questions_are_denied_at_once() {
 #[tokio::test]
 async fn a_revocation_beats_kept_answers_and_answers_under_way() {
     let setting = Setting::start(|_| Ok(answer(v1::Decision::Allow, 60)), |_| {}).await;
-    let revocation = Revocation {
-        tenant: Tenant::parse("acme").unwrap(),
-        user: UserId::parse("ada").unwrap(),
-        scope: RevocationScope::Everything,
-    };
+    let revocation = revoked("acme", RevocationScope::Everything);
     assert_eq!(setting.decide(join("ada", "doc:1")).await, Ok(()));
-    setting.policy.revoke(revocation.clone(), Duration::from_secs(5));
+    setting.policy.revoke(&revocation, Duration::from_secs(5));
     assert!(setting.decide(join("ada", "doc:1")).await.is_err());
     pass(Duration::from_secs(6)).await;
     assert_eq!(setting.asked(), 1);
@@ -424,7 +417,9 @@ async fn a_revocation_beats_kept_answers_and_answers_under_way() {
     while setting.application.arrived.notified().now_or_never().is_some() {}
     let revoke = async {
         setting.application.arrived.notified().await;
-        setting.policy.revoke(revocation, Duration::from_secs(5));
+        setting
+            .policy
+            .revoke(&revoked("acme", RevocationScope::Everything), Duration::from_secs(5));
         setting.application.gate.add_permits(1);
     };
     let (under_way, ()) = tokio::join!(setting.decide(join("ada", "doc:2")), revoke);

@@ -8,7 +8,8 @@ use super::*;
 use crate::event::EventName;
 use crate::identity::{Expiry, UserId};
 use crate::json::Json;
-use crate::policy::{ActionName, RevocationScope, RuleConfig};
+use crate::notice::Notice;
+use crate::policy::{ActionName, Revocation, RevocationScope, RevocationSubject, RuleConfig};
 use crate::room::{Room, RoomGlob, Tenant};
 
 fn rule(name: &str, room: &str, allow: &[ActionName], when: Option<&str>) -> RuleConfig {
@@ -51,6 +52,29 @@ fn ask(identity: &Arc<Identity>, name: &str, action: Action) -> Question {
         connection: ConnectionId::random(),
         room: room(identity.tenant.as_str(), name),
         action,
+    }
+}
+
+/// A revocation of `ada` in tenant `a`.
+pub(in crate::policy) fn revoked(tenant: &str, scope: RevocationScope) -> Arc<RevocationEntry> {
+    Arc::new(RevocationEntry {
+        id: RevocationId::new(Timestamp(0)),
+        revocation: Revocation {
+            tenant: Tenant::parse(tenant).unwrap(),
+            subject: RevocationSubject::User(UserId::parse("ada").unwrap()),
+            issued_before: None,
+            scope,
+        },
+        created: Timestamp(0),
+        expires: Timestamp(0),
+        notice: Notice::default(),
+    })
+}
+
+fn bearer(identity: &Identity) -> Bearer<'_> {
+    Bearer {
+        identity,
+        connection: ConnectionId::random(),
     }
 }
 
@@ -221,12 +245,8 @@ async fn a_revocation_refuses_at_once_and_ends_with_its_time() {
         (RevocationScope::Everything, true, true),
     ];
     for (scope, hits_x, hits_y) in cases {
-        let revocation = Revocation {
-            tenant: ada.tenant.clone(),
-            user: ada.user.clone(),
-            scope,
-        };
-        policy.revoke(revocation.clone(), Duration::from_secs(60));
+        let revocation = revoked("a", scope);
+        policy.revoke(&revocation, Duration::from_secs(60));
         for (name, hit) in [("x:1", hits_x), ("y:1", hits_y)] {
             let decision = policy.authorize(ask(&ada, name, Action::Join)).await;
             assert_eq!(decision.is_err(), hit, "{revocation:?} {name}");
@@ -247,7 +267,7 @@ async fn everybody_is_put_into_the_rooms_of_the_templates() {
     let policy = RulePolicy::new(&config).unwrap();
     let ada = identity("a", &json!({"sub": "ada", "team": 7}));
     let names: Vec<_> = policy
-        .auto_join(&ada)
+        .auto_join(bearer(&ada))
         .unwrap()
         .iter()
         .map(|permit| permit.room().clone())
@@ -262,11 +282,11 @@ async fn everybody_is_put_into_the_rooms_of_the_templates() {
         json!({"sub": "ada\n", "team": "7"}),
         json!({"sub": "a".repeat(300), "team": "7"}),
     ] {
-        assert!(policy.auto_join(&identity("a", &claims)).is_err(), "{claims}");
+        assert!(policy.auto_join(bearer(&identity("a", &claims))).is_err(), "{claims}");
     }
     let admin = identity("a", &json!({"sub": "ada:admin", "team": "7:x%"}));
     let names: Vec<_> = policy
-        .auto_join(&admin)
+        .auto_join(bearer(&admin))
         .unwrap()
         .iter()
         .map(|permit| permit.room().clone())
@@ -276,13 +296,9 @@ async fn everybody_is_put_into_the_rooms_of_the_templates() {
     let joins = async |name| policy.authorize(ask(&ada, name, Action::Join)).await.is_ok();
     assert!(joins("user:ada").await && !joins("user:bob").await);
     assert!(policy.authorize(ask(&ada, "user:ada", publish("x"))).await.is_err());
-    let everything = Revocation {
-        tenant: ada.tenant.clone(),
-        user: ada.user.clone(),
-        scope: RevocationScope::Room(room("a", "team:7:all")),
-    };
-    policy.revoke(everything, Duration::from_secs(60));
-    assert_eq!(policy.auto_join(&ada).unwrap().len(), 1);
+    let team = revoked("a", RevocationScope::Room(room("a", "team:7:all")));
+    policy.revoke(&team, Duration::from_secs(60));
+    assert_eq!(policy.auto_join(bearer(&ada)).unwrap().len(), 1);
 }
 
 proptest! {
@@ -295,7 +311,7 @@ proptest! {
             auto_join: vec!["user:{sub}".to_owned()],
             ..Config::default()
         }).unwrap();
-        let home = |sub: &str| policy.auto_join(&identity("a", &json!({"sub": sub}))).unwrap().remove(0).room().clone();
+        let home = |sub: &str| policy.auto_join(bearer(&identity("a", &json!({"sub": sub})))).unwrap().remove(0).room().clone();
         let (home_of_ada, home_of_ben) = (home(&ada), home(&ben));
         prop_assert_eq!(ada == ben, home_of_ada == home_of_ben);
         let who = identity("a", &json!({"sub": ada}));
@@ -449,15 +465,11 @@ async fn revoked_access_covers_requests_also_those_without_a_room() {
         room: Room::nameless(&ada.tenant),
         ..ask(&ada, "x", request())
     };
-    let revoke = |scope| Revocation {
-        tenant: ada.tenant.clone(),
-        user: ada.user.clone(),
-        scope,
-    };
-    policy.revoke(revoke(RevocationScope::Room(room("a", "r"))), Duration::from_secs(60));
+    let revoke = |scope| policy.revoke(&revoked("a", scope), Duration::from_secs(60));
+    revoke(RevocationScope::Room(room("a", "r")));
     assert!(policy.authorize(ask(&ada, "r", request())).await.is_err());
     assert!(policy.authorize(without_room()).await.is_ok());
-    policy.revoke(revoke(RevocationScope::Everything), Duration::from_secs(60));
+    revoke(RevocationScope::Everything);
     assert!(policy.authorize(without_room()).await.is_err());
 }
 

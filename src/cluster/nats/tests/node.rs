@@ -15,8 +15,8 @@ use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::lease::Lease;
 use crate::nats::nodes::Nodes;
-use crate::nats::{self, Nats};
-use crate::policy::{Action, Bearer, Permit, Policy as _, RulePolicy, Service};
+use crate::nats::{self, Nats, Storage};
+use crate::policy::{Action, Bearer, Permit, Policy as _, RevocationSubject, RulePolicy, Service};
 use crate::room::{Room, Tenant};
 use crate::testing::nats::NatsServer;
 
@@ -36,6 +36,28 @@ pub fn permit(room: Room) -> Permit {
         tenants: None,
     };
     service.permit(room, Action::Join).unwrap()
+}
+
+/// The leases of nodes that nothing else is said of.
+const LEASE: Duration = Duration::from_secs(3);
+
+fn settings(url: String) -> nats::Config {
+    nats::Config {
+        servers: vec![url],
+        lease: LEASE,
+        request_timeout: Duration::from_millis(500),
+        publish_timeout: Duration::from_secs(2),
+        ..nats::Config::default()
+    }
+}
+
+async fn hears(nodes: &Nodes, others: usize) {
+    within("the others", async {
+        while nodes.live().len() < others {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }
 
 fn identity(user: &str) -> Identity {
@@ -62,18 +84,30 @@ pub struct Member {
 
 impl Member {
     pub async fn start(id: &str, server: &NatsServer) -> Self {
-        Self::with_lease(id, server.url(), Duration::from_secs(3)).await
+        Self::with_lease(id, server.url(), LEASE).await
+    }
+
+    /// A node that joins once it hears so many others.
+    pub async fn late(id: &str, server: &NatsServer, others: usize) -> Self {
+        Self::launch(id, settings(server.url()), others).await
     }
 
     /// A node with leases of this length, over the server at this address.
     pub async fn with_lease(id: &str, url: String, lease: Duration) -> Self {
+        let settings = nats::Config { lease, ..settings(url) };
+        Self::launch(id, settings, 0).await
+    }
+
+    /// A node whose streams are kept in memory.
+    pub async fn in_memory(id: &str, server: &NatsServer, others: usize) -> Self {
         let settings = nats::Config {
-            servers: vec![url],
-            lease,
-            request_timeout: Duration::from_millis(500),
-            publish_timeout: Duration::from_secs(2),
-            ..nats::Config::default()
+            storage: Storage::Memory,
+            ..settings(server.url())
         };
+        Self::launch(id, settings, others).await
+    }
+
+    async fn launch(id: &str, settings: nats::Config, others: usize) -> Self {
         let nats = Nats::connect(&settings).await.unwrap();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let nodes = Nodes::new(Arc::clone(&nats), id);
@@ -91,12 +125,15 @@ impl Member {
         let config = Config {
             answer_timeout: Duration::from_secs(1),
             renew_interval: Duration::from_millis(300),
+            look_interval: Duration::from_millis(300),
             clock_difference_max: Duration::from_secs(1),
             ..Config::default()
         };
         let cluster = start(own, config, &tasks, stop.clone()).await.unwrap();
         let listening = nodes.listen().await.unwrap();
         tasks.spawn(Arc::clone(&nodes).run(listening, stop.clone()));
+        hears(&nodes, others).await;
+        cluster.join(&tasks, stop.clone()).await.unwrap();
         Self {
             everywhere: Everywhere::new(shards, cluster.clone()),
             cluster,
@@ -127,12 +164,7 @@ impl Member {
 
     /// Waits until it hears so many others.
     pub async fn sees(&self, others: usize) {
-        within("the others", async {
-            while self.nodes.live().len() < others {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await;
+        hears(&self.nodes, others).await;
     }
 
     /// Ends as a node does that shuts down.
@@ -243,9 +275,12 @@ impl FakeShard {
                 tell(format!("disconnect {} {}", reason.as_str(), notice.message()));
                 reply.send(count(&who)).map_err(drop)
             }
-            Order::Revoke(revocation, notice, reply) => {
-                tell(format!("revoke {}", notice.message()));
-                let hit = count(&Who::User(revocation.tenant, revocation.user));
+            Order::Revoke(revocation, why, reply) => {
+                tell(format!("revoke {}", why.message()));
+                let RevocationSubject::User(user) = revocation.subject else {
+                    panic!("these tests revoke users")
+                };
+                let hit = count(&Who::User(revocation.tenant, user));
                 reply.send(hit).map_err(drop)
             }
             Order::Send(who, _, reply) => {

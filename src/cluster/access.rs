@@ -1,0 +1,86 @@
+//! Withdrawing access and giving it back: what is asked for, and what it comes to.
+
+use std::time::Duration;
+
+use crate::event::Timestamp;
+use crate::hub::ShardsGone;
+use crate::notice::Notice;
+use crate::policy::{Revocation, RevocationEntry, RevocationId, RevocationLimit, Revocations};
+
+/// What is to be revoked, and what is said about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoke {
+    /// Whom and where it hits.
+    pub revocation: Revocation,
+    /// How long it is in force, from when it was stored.
+    pub ttl: Duration,
+    /// What clients are told.
+    pub notice: Notice,
+}
+
+impl Revoke {
+    /// The revocation that is to be stored. One that says the same and is in force is prolonged, so that a call may be
+    /// repeated.
+    ///
+    /// # Errors
+    /// [`RevocationLimit`] when it would be one more than there may be.
+    pub fn entry(self, known: &Revocations, now: Timestamp) -> Result<RevocationEntry, RevocationLimit> {
+        let ttl_ms = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
+        let (id, created) = if let Some(equal) = known.equal(&self.revocation) {
+            (equal.id, equal.created)
+        } else {
+            known.check_limits(&self.revocation)?;
+            (RevocationId::new(now), now)
+        };
+        Ok(RevocationEntry {
+            id,
+            revocation: self.revocation,
+            created,
+            expires: Timestamp(now.0.saturating_add(ttl_ms)),
+            notice: self.notice,
+        })
+    }
+}
+
+/// Where a withdrawal of access, or its return, is carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Carried {
+    /// The nodes that have carried it out.
+    pub confirmed: Vec<String>,
+    /// The nodes that have not confirmed it. They deliver nothing until they have carried it out.
+    pub unconfirmed: Vec<String>,
+    /// The memberships that ended on the nodes that have confirmed.
+    pub memberships: u32,
+}
+
+/// What a revocation came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// Names it.
+    pub id: RevocationId,
+    /// Where it is carried out.
+    pub carried: Carried,
+}
+
+/// Why a withdrawal of access, or its return, is not done, or perhaps is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotDone {
+    /// It was not taken down, and is in force nowhere.
+    #[error("it was not stored: {0}")]
+    NotStored(&'static str),
+    /// It is not known whether it was taken down.
+    #[error("perhaps it was stored: {0}")]
+    Unknown(&'static str),
+    /// There are as many revocations as there may be.
+    #[error(transparent)]
+    Limit(#[from] RevocationLimit),
+    /// There is no such revocation.
+    #[error("there is no such revocation")]
+    NotFound,
+    /// This node has no lease: others may know more than it does.
+    #[error("this node does not know what the others know")]
+    Behind,
+    /// This node is shutting down.
+    #[error(transparent)]
+    Gone(#[from] ShardsGone),
+}
