@@ -178,7 +178,7 @@ async fn only_listed_origins_connect_from_a_browser() {
 #[tokio::test]
 async fn a_user_with_too_many_connections_gets_no_further_one() {
     for encoding in [Encoding::Json, Encoding::Protobuf] {
-        one_connection_too_many(encoding).await;
+        Box::pin(one_connection_too_many(encoding)).await;
     }
 }
 

@@ -274,7 +274,7 @@ fn query_messages() -> Vec<(&'static str, u32, Message)> {
     ]
 }
 
-fn pushes() -> Vec<(&'static str, u32, Message)> {
+fn presence_pushes() -> Vec<(&'static str, u32, Message)> {
     let change = Change {
         room: room("project:7"),
         version: 10,
@@ -308,6 +308,15 @@ fn pushes() -> Vec<(&'static str, u32, Message)> {
         left: vec![],
         ..change.clone()
     };
+    let push = |name, change| (name, 0, Message::PresenceChanged(Arc::new(change)));
+    vec![
+        push("presence_delta", change),
+        push("presence_delta_of_a_large_room", counts),
+        push("presence_delta_that_completes_a_roster", completed),
+    ]
+}
+
+fn pushes() -> Vec<(&'static str, u32, Message)> {
     let room_joined = Message::RoomJoined {
         joined: joined(),
         change: RoomChange::Backend,
@@ -329,18 +338,8 @@ fn pushes() -> Vec<(&'static str, u32, Message)> {
         room: room("project:7"),
         head: at(52),
     };
-    vec![
-        ("presence_delta", 0, Message::PresenceChanged(Arc::new(change))),
-        (
-            "presence_delta_of_a_large_room",
-            0,
-            Message::PresenceChanged(Arc::new(counts)),
-        ),
-        (
-            "presence_delta_that_completes_a_roster",
-            0,
-            Message::PresenceChanged(Arc::new(completed)),
-        ),
+    let mut pushes = presence_pushes();
+    pushes.extend([
         ("room_joined", 0, room_joined),
         (
             "room_left",
@@ -367,7 +366,8 @@ fn pushes() -> Vec<(&'static str, u32, Message)> {
         ("resync", 0, resync),
         ("reconnect_advice", 0, advice),
         ("session_expiring", 0, Message::Expiring { expiry: EXPIRY }),
-    ]
+    ]);
+    pushes
 }
 
 fn events() -> Vec<(&'static str, Pushed)> {

@@ -83,19 +83,19 @@ async fn story(options: NatsOptions) {
 async fn the_account_has_used_up_what_it_may() {
     let config =
         "accounts { A { users: [{ user: gateway, password: right }], jetstream: { max_mem: 0, max_file: 128MB } } }";
-    story(NatsOptions {
+    let options = NatsOptions {
         config: config.to_owned(),
         ..NatsOptions::default()
-    })
-    .await;
+    };
+    Box::pin(story(options)).await;
 }
 
 #[tokio::test]
 async fn the_server_has_used_up_what_it_may() {
-    story(NatsOptions {
+    let options = NatsOptions {
         config: "authorization { user: gateway, password: right }".to_owned(),
         jetstream: "max_file_store: 128MB".to_owned(),
         ..NatsOptions::default()
-    })
-    .await;
+    };
+    Box::pin(story(options)).await;
 }

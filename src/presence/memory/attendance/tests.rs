@@ -183,7 +183,7 @@ proptest! {
             world.tell(pair / NODES, pair % NODES);
         }
         let state = world.there.values().flatten().max().map(|(_, state)| state.to_string());
-        for node in world.nodes.iter() {
+        for node in &world.nodes {
             prop_assert_eq!(node.is_some(), !world.there.is_empty());
             if let Some(attendance) = node {
                 prop_assert_eq!(attendance.count() as usize, world.there.len());

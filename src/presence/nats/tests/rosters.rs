@@ -108,7 +108,7 @@ async fn questions_of_a_node_that_does_not_follow_are_answered_completely() {
                 (page.counts.users, page.counts.connections),
                 (number + 2, 2 * (number + 1))
             );
-            assert_eq!(page.members.len() as u32, number + 2);
+            assert_eq!(u32::try_from(page.members.len()), Ok(number + 2));
         }
         let rooms = three.presence.rooms_of(&Tenant::default(), &ada).await;
         if !rooms.partial {
