@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::json::Json;
 use crate::room::Tenant;
@@ -138,6 +139,15 @@ impl FromStr for ConnectionId {
 /// leeway for the issuer's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Expiry(pub u64);
+
+impl Expiry {
+    /// How long until then, by the wall clock; zero when it is past.
+    #[must_use]
+    pub fn left(self) -> Duration {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Duration::from_secs(self.0).saturating_sub(now)
+    }
+}
 
 /// All claims of a token, as a JSON object. Kept as text: it is parsed only where a rule asks for it.
 #[derive(Debug, Clone, PartialEq, Eq)]

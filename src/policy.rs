@@ -23,11 +23,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::event::{EventName, Timestamp};
-use crate::identity::{ConnectionId, Identity};
+use crate::identity::{ConnectionId, Expiry, Identity};
 use crate::room::{Room, Tenant};
 
 pub use config::{ActionName, AuthorizerConfig, Config, ConnectConfig, PolicyError, RuleConfig};
-pub use permit::{Permit, Service};
+pub use permit::{Permit, Service, Terms};
 pub use revocation::{
     Bearer, Revocation, RevocationEntry, RevocationId, RevocationIdError, RevocationScope, RevocationSubject, TokenId,
     TokenIdError,
@@ -125,18 +125,24 @@ pub struct Explanation {
     pub considered: Vec<(Arc<str>, Arc<str>)>,
 }
 
+/// That a client may connect.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Admitted {
+    /// For the rooms an authorizer puts the connection into.
+    pub rooms: Vec<Permit>,
+    /// When the session ends, if before its token does.
+    pub expires: Option<Expiry>,
+}
+
 /// Decides.
 pub trait Policy: Send + Sync + 'static {
-    /// Decides whether an authenticated client may connect at all (claim predicates, authorizer). The permits are for
-    /// the rooms an authorizer puts this connection into; [`Policy::auto_join`] gives those of the templates.
+    /// Decides whether an authenticated client may connect at all (claim predicates, authorizer). The rooms are those an
+    /// authorizer puts this connection into; [`Policy::auto_join`] gives those of the templates.
     ///
     /// # Errors
     /// [`Denied`]; also when no decision can be had in time.
-    fn admit<'a>(
-        &'a self,
-        identity: &'a Identity,
-        connection: ConnectionId,
-    ) -> BoxFuture<'a, Result<Vec<Permit>, Denied>>;
+    fn admit<'a>(&'a self, identity: &'a Identity, connection: ConnectionId)
+    -> BoxFuture<'a, Result<Admitted, Denied>>;
 
     /// Decides one question. Revocations are checked first.
     ///

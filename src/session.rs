@@ -6,6 +6,7 @@ mod command;
 mod config;
 mod emit;
 mod enter;
+mod expiring;
 mod fanout;
 mod join;
 mod leave;

@@ -22,7 +22,7 @@ use crate::room::Room;
 pub type Key = u32;
 
 /// A room's slot in its shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomKey(u32);
 
 impl RoomKey {

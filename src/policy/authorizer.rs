@@ -16,8 +16,9 @@ use tracing::Instrument as _;
 
 use self::answers::{Answers, Key};
 use super::config::{AuthorizerConfig, PolicyError};
-use super::{Action, Question, Revocation};
-use crate::identity::{ConnectionId, Identity};
+use super::{Action, Question, Revocation, Terms};
+use crate::identity::{ConnectionId, Expiry, Identity};
+use crate::json::Json;
 use crate::proto::backend::v1 as wire;
 use crate::proto::backend::v1::authorizer_service_client::AuthorizerServiceClient;
 use crate::proto::call::{self, Failure, Target};
@@ -26,14 +27,17 @@ use crate::proto::v1;
 /// The most rooms an answer to connect may name.
 const JOIN_ROOMS_MAX: usize = 32;
 
+/// The largest presence state an answer may bring, in bytes.
+const STATE_BYTES_MAX: usize = 1024;
+
 /// The longest reason kept, in characters.
 const REASON_CHARS_MAX: usize = 256;
 
 /// What the authorizer said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// Allowed; for connect, with the rooms to join.
-    Allow(Arc<[String]>),
+    /// Allowed, under these terms; for connect, with the rooms to join.
+    Allow(Arc<[String]>, Terms),
     /// Denied, with its reason.
     Deny(Arc<str>),
     /// There is no answer, and this is why. Counts as denied.
@@ -176,15 +180,41 @@ fn read(answered: Result<wire::AuthorizeResponse, Failure>) -> (Answer, Duration
             return (undecided("the authorizer failed"), Duration::ZERO);
         }
     };
-    let ttl = response.cache_ttl.and_then(|ttl| Duration::try_from(ttl).ok());
+    let mut ttl = response.cache_ttl.and_then(|ttl| Duration::try_from(ttl).ok());
     let answer = match v1::Decision::try_from(response.decision) {
         Ok(v1::Decision::Allow) if response.join_rooms.len() <= JOIN_ROOMS_MAX => {
-            Answer::Allow(response.join_rooms.into())
+            let Some(terms) = terms(response.expire_time, response.presence_state_json) else {
+                return (
+                    undecided("the terms of the authorizer's answer are none"),
+                    Duration::ZERO,
+                );
+            };
+            let left = terms.expires.map(Expiry::left);
+            if left.is_some_and(|left| left.is_zero()) {
+                return (Answer::Deny("the permission has ended".into()), Duration::ZERO);
+            }
+            // An answer must not outlive what it allows.
+            ttl = ttl.map(|ttl| left.map_or(ttl, |left| left.min(ttl)));
+            Answer::Allow(response.join_rooms.into(), terms)
         }
         Ok(v1::Decision::Deny) => Answer::Deny(denial(&response.reason, &response.message).into()),
         _ => return (undecided("the authorizer's answer is not one"), Duration::ZERO),
     };
     (answer, ttl.unwrap_or_default())
+}
+
+/// Reads the terms; `None` when they cannot be kept, for then nothing may be allowed under them.
+fn terms(expires: Option<prost_types::Timestamp>, state: String) -> Option<Terms> {
+    let expires = expires
+        .map(|at| u64::try_from(at.seconds).map(Expiry))
+        .transpose()
+        .ok()?;
+    let state = match state.as_str() {
+        "" => None,
+        text if text.len() > STATE_BYTES_MAX => return None,
+        _ => Some(Json::parse(state).ok()?),
+    };
+    Some(Terms { expires, state })
 }
 
 /// Puts a denial's word and text together, for the log and for who asks why.

@@ -4,7 +4,18 @@ use std::sync::Arc;
 
 use super::{Action, Denied};
 use crate::event::EventName;
+use crate::identity::Expiry;
+use crate::json::Json;
 use crate::room::Room;
+
+/// What an authorizer allows on top of yes: until when, and what the client begins with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// When the permission ends; `None`: with the token.
+    pub expires: Option<Expiry>,
+    /// The presence state of a client that joins and brings none itself.
+    pub state: Option<Json>,
+}
 
 /// Proof that one action in one room was allowed. Cannot be made outside of `policy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +24,7 @@ pub struct Permit {
     action: Action,
     rule: Arc<str>,
     validated: bool,
+    terms: Terms,
 }
 
 impl Permit {
@@ -23,7 +35,19 @@ impl Permit {
             action,
             rule,
             validated,
+            terms: Terms::default(),
         }
+    }
+
+    /// The same, under these terms.
+    pub(super) fn under(self, terms: Terms) -> Self {
+        Self { terms, ..self }
+    }
+
+    /// When the permission ends, and what comes with it.
+    #[must_use]
+    pub const fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     /// The permit for the event that a backend made of a client's event. The backend that validates decides what is

@@ -16,8 +16,8 @@ use super::expression::Expression;
 use super::rule::{Opinion, Rule};
 use super::variables::Variables;
 use super::{
-    Action, Bearer, Denied, Explanation, Permit, Policy, Question, RevocationEffect, RevocationEntry, RevocationId,
-    Revocations,
+    Action, Admitted, Bearer, Denied, Explanation, Permit, Policy, Question, RevocationEffect, RevocationEntry,
+    RevocationId, Revocations, Terms,
 };
 use crate::event::Timestamp;
 use crate::identity::{ConnectionId, Identity};
@@ -67,14 +67,14 @@ impl RulePolicy {
         };
         let claims = self.claims.of(&question.identity);
         for rule in &self.rules {
-            let opinion = self.opinion(rule, question, &claims).await;
+            let (opinion, terms) = self.opinion(rule, question, &claims).await;
             if let Some(trace) = trace.as_deref_mut() {
                 trace.push((rule.name.clone(), rule.explain(&opinion, question, &claims)));
             }
             if opinion == Opinion::Allows {
                 // Something may have been revoked while the authorizer was asked.
                 self.refuse_outright(question)?;
-                return Ok(grant(question, rule));
+                return Ok(grant(question, rule).under(terms));
             }
             if opinion.is_noteworthy() && !refusal.undecided {
                 refusal = Denied {
@@ -86,18 +86,18 @@ impl RulePolicy {
         Err(refusal)
     }
 
-    /// What the rule says, and the authorizer where the rule asks it.
-    async fn opinion(&self, rule: &Rule, question: &Question, claims: &Claims<'_>) -> Opinion {
+    /// What the rule says, and the authorizer where the rule asks it, with the terms of a yes.
+    async fn opinion(&self, rule: &Rule, question: &Question, claims: &Claims<'_>) -> (Opinion, Terms) {
         let opinion = rule.consider(question, claims);
         match &self.authorizer {
             Some(authorizer) if rule.authorizer && opinion == Opinion::Allows => {
                 match authorizer.decide(question).await {
-                    Answer::Allow(_) => Opinion::Allows,
-                    Answer::Deny(reason) => Opinion::Refused(reason),
-                    Answer::Undecided(reason) => Opinion::Undecided(reason),
+                    Answer::Allow(_, terms) => (Opinion::Allows, terms),
+                    Answer::Deny(reason) => (Opinion::Refused(reason), Terms::default()),
+                    Answer::Undecided(reason) => (Opinion::Undecided(reason), Terms::default()),
                 }
             }
-            _ => opinion,
+            _ => (opinion, Terms::default()),
         }
     }
 
@@ -138,13 +138,16 @@ impl RulePolicy {
     }
 
     /// What the authorizer's answer to connect comes to.
-    fn admitted(&self, bearer: Bearer<'_>, answer: Answer) -> Result<Vec<Permit>, Denied> {
+    fn admitted(&self, bearer: Bearer<'_>, answer: Answer) -> Result<Admitted, Denied> {
         let by = Arc::from("connect");
         let (reason, undecided) = match answer {
-            Answer::Allow(names) => match home_rooms(bearer.identity, &names, &by) {
+            Answer::Allow(names, terms) => match home_rooms(bearer.identity, &names, &by) {
                 Ok(mut permits) => {
                     permits.retain(|permit| !self.is_revoked(bearer, permit.room()));
-                    return Ok(permits);
+                    return Ok(Admitted {
+                        rooms: permits,
+                        expires: terms.expires,
+                    });
                 }
                 Err(error) => (format!("a room of the authorizer's answer {error}").into(), true),
             },
@@ -163,7 +166,7 @@ impl Policy for RulePolicy {
         &'a self,
         identity: &'a Identity,
         connection: ConnectionId,
-    ) -> BoxFuture<'a, Result<Vec<Permit>, Denied>> {
+    ) -> BoxFuture<'a, Result<Admitted, Denied>> {
         Box::pin(async move {
             self.admit_by_claims(identity)?;
             match &self.authorizer {
@@ -172,7 +175,7 @@ impl Policy for RulePolicy {
                     let bearer = Bearer { identity, connection };
                     self.admitted(bearer, answer)
                 }
-                _ => Ok(Vec::new()),
+                _ => Ok(Admitted::default()),
             }
         })
     }

@@ -255,7 +255,10 @@ impl<L: Link> Sessions<L> {
             mode,
             granted: granted || was_granted == Some(true),
         };
+        // What a backend granted it also ends; the client's own right has nothing to do with it.
+        let expires = permit.terms().expires.filter(|_| !membership.granted);
         self.conns[ticket.key as usize].session.add_membership(membership);
+        self.keep_until(ticket.key, room, expires);
         let joined = Joined {
             room: room.clone(),
             head: start.head,
@@ -285,7 +288,8 @@ impl<L: Link> Sessions<L> {
     ) -> Option<Roster> {
         let (room, presence) = (permit.room(), Arc::clone(self.services.rooms.presence()));
         let member = self.session(key).and_then(|session| session.member())?;
-        if presence.enter(room, &member, options.state).is_err() {
+        let state = options.state.or_else(|| permit.terms().state.clone());
+        if presence.enter(room, &member, state).is_err() {
             tracing::warn!("presence state refused after it was checked");
         }
         let detail = options.presence.detail()?;

@@ -121,7 +121,7 @@ impl<L: Link> Sessions<L> {
         let head = self.hand_line(ticket.key, &room).ok_or_else(unavailable)?;
         let room_key = self.local.find(&room).ok_or_else(unavailable)?;
         self.unobserve(ticket.key, room_key, &room);
-        let mode = entry.options.presence;
+        let (mode, expires) = (entry.options.presence, entry.permit.terms().expires);
         let roster = self.show_presence(ticket.key, room_key, &entry.permit, entry.options, confirmed);
         if let Some(membership) = self
             .session(ticket.key)
@@ -129,6 +129,8 @@ impl<L: Link> Sessions<L> {
         {
             membership.presence = roster.as_ref().and_then(|roster| NonZeroU64::new(roster.version));
             membership.mode = mode;
+            let expires = expires.filter(|_| !membership.granted);
+            self.keep_until(ticket.key, &room, expires);
         }
         Ok(Joined {
             room,

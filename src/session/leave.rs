@@ -73,6 +73,8 @@ impl<L: Link> Sessions<L> {
         let memberships = &mut self.conns[key as usize].session.memberships;
         let index = memberships.iter().position(|membership| membership.room == room_key)?;
         let membership = memberships.swap_remove(index);
+        self.expiring.remove(key, room_key);
+        let memberships = &mut self.conns[key as usize].session.memberships;
         if memberships.is_empty() {
             *memberships = Vec::new();
         }

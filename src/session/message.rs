@@ -72,6 +72,8 @@ pub enum RoomChange {
     Revoked,
     /// A refreshed token no longer allows it, or newly does.
     TokenChanged,
+    /// The time is over for which an authorizer allowed it.
+    Expired,
 }
 
 /// A page of past events.

@@ -135,9 +135,9 @@ impl<L: Link> Sessions<L> {
                 Ok(opened) if opened.identity.user == old.user && opened.identity.tenant == old.tenant => {
                     let identity = Arc::new(opened.identity);
                     joined.retain(|room| opened.rooms.iter().all(|home| home.room() != room));
-                    no_longer_allowed(&services, &identity, connection, joined)
+                    judge_again(&services, &identity, connection, joined)
                         .await
-                        .map(|lost| (identity, opened.rooms, lost))
+                        .map(|judged| (identity, opened.rooms, judged))
                 }
                 Ok(_) => Err(forbidden()),
                 Err(error) => Err(error.refusal),
@@ -154,10 +154,10 @@ impl<L: Link> Sessions<L> {
         &mut self,
         ticket: Ticket,
         id: u32,
-        refreshed: Result<(Arc<Identity>, Vec<Permit>, Vec<Room>), Refusal>,
+        refreshed: Result<(Arc<Identity>, Vec<Permit>, Vec<(Room, Option<Permit>)>), Refusal>,
     ) {
         let Some(session) = self.alive(ticket) else { return };
-        let (identity, home, lost) = match refreshed {
+        let (identity, home, judged) = match refreshed {
             Ok(refreshed) => refreshed,
             Err(refusal) => {
                 self.refuse(ticket.key, id, refusal);
@@ -173,8 +173,10 @@ impl<L: Link> Sessions<L> {
         let revoked = revoked.filter(|room| self.is_revoked(ticket.key, room)).collect();
         self.end_memberships(ticket.key, revoked, &Notice::default());
         self.end_vacated();
-        for room in lost {
-            if self.leave_room(ticket.key, &room) {
+        for (room, permit) in judged {
+            if let Some(permit) = permit {
+                self.keep_until(ticket.key, &room, permit.terms().expires);
+            } else if self.leave_room(ticket.key, &room) {
                 self.push(
                     ticket.key,
                     &Message::RoomLeft {
@@ -300,7 +302,11 @@ async fn verify(services: &Services, token: &str, connection: ConnectionId) -> R
             close: CloseReason::Forbidden,
         }
     };
-    let mut rooms = services.policy.admit(&identity, connection).await.map_err(denied)?;
+    let admitted = services.policy.admit(&identity, connection).await.map_err(denied)?;
+    let (mut identity, mut rooms) = (identity, admitted.rooms);
+    if let Some(expires) = admitted.expires {
+        identity.expiry = identity.expiry.min(expires);
+    }
     let bearer = Bearer {
         identity: &identity,
         connection,
@@ -309,15 +315,15 @@ async fn verify(services: &Services, token: &str, connection: ConnectionId) -> R
     Ok(Opened { identity, rooms })
 }
 
-/// The rooms a new identity may not be in. Where that cannot be told the new token is refused, and what the old one
+/// The rooms that were joined, each with its permit if a new identity may be in it. Where that cannot be told the new token is refused, and what the old one
 /// granted stays until the old one ends.
-async fn no_longer_allowed(
+async fn judge_again(
     services: &Services,
     identity: &Arc<Identity>,
     connection: ConnectionId,
     joined: Vec<Room>,
-) -> Result<Vec<Room>, Refusal> {
-    let mut lost = Vec::new();
+) -> Result<Vec<(Room, Option<Permit>)>, Refusal> {
+    let mut judged = Vec::with_capacity(joined.len());
     for room in joined {
         let question = Question {
             identity: Arc::clone(identity),
@@ -326,10 +332,10 @@ async fn no_longer_allowed(
             action: Action::Join,
         };
         match services.policy.authorize(question).await {
-            Ok(_) => {}
+            Ok(permit) => judged.push((room, Some(permit))),
             Err(denied) if denied.undecided => return Err(super::start::unavailable()),
-            Err(_) => lost.push(room),
+            Err(_) => judged.push((room, None)),
         }
     }
-    Ok(lost)
+    Ok(judged)
 }

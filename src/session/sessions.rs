@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::by_user::ByUser;
 use super::emit::Emitter;
+use super::expiring::Expiring;
 use super::link::Link;
 use super::state::{Phase, Session};
 use super::tenants::Tenants;
@@ -119,6 +120,7 @@ pub struct Sessions<L> {
     effects: FuturesUnordered<LocalBoxFuture<'static, Completion<L>>>,
     pub(super) users: ByUser,
     pub(super) tenants: Tenants,
+    pub(super) expiring: Expiring,
     /// Whose next command may start.
     pub(super) ready: Vec<Ticket>,
     /// Who is to be taken out, why, and what the client is told.
@@ -149,6 +151,7 @@ impl<L: Link> Sessions<L> {
             effects: FuturesUnordered::new(),
             users: ByUser::default(),
             tenants: Tenants::default(),
+            expiring: Expiring::default(),
             ready: Vec::new(),
             doomed: Vec::new(),
             generation: 0,

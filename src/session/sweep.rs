@@ -13,6 +13,7 @@ impl<L: Link> Sessions<L> {
     pub fn tick(&mut self) {
         self.check_newcomers();
         self.fire_timers();
+        self.end_expired();
         let now_s = self.now_s();
         while self.swept_s < now_s {
             self.swept_s += 1;

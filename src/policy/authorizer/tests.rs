@@ -218,7 +218,11 @@ async fn an_answer_to_connect_names_rooms_of_the_own_tenant() {
     let ada = identity("ada", &json!({}));
     let rooms = async || {
         let permits = setting.policy.admit(&ada, ConnectionId::random()).await.unwrap();
-        permits.iter().map(|permit| permit.room().clone()).collect::<Vec<_>>()
+        permits
+            .rooms
+            .iter()
+            .map(|permit| permit.room().clone())
+            .collect::<Vec<_>>()
     };
     let expected = ["user:ada", "lobby"].map(|name| Room::parse(&ada.tenant, name).unwrap());
     assert_eq!(rooms().await, expected);

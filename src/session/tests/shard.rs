@@ -19,8 +19,8 @@ use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::lease::Lease;
 use crate::policy::{
-    Action, Bearer, Denied, Explanation, Permit, Policy, Question, RevocationEffect, RevocationEntry, RevocationId,
-    Revocations, RulePolicy, Service,
+    Action, Admitted, Bearer, Denied, Explanation, Permit, Policy, Question, RevocationEffect, RevocationEntry,
+    RevocationId, Revocations, RulePolicy, Service,
 };
 use crate::presence::memory::{self as memory_presence, MemoryPresence};
 use crate::presence::{Change, Counts, Detail};
@@ -120,7 +120,7 @@ impl Gate {
 }
 
 impl Policy for Gate {
-    fn admit<'a>(&'a self, identity: &'a Identity, id: ConnectionId) -> BoxFuture<'a, Result<Vec<Permit>, Denied>> {
+    fn admit<'a>(&'a self, identity: &'a Identity, id: ConnectionId) -> BoxFuture<'a, Result<Admitted, Denied>> {
         self.inner.admit(identity, id)
     }
 

@@ -121,6 +121,7 @@ pub(super) const fn change_word(change: RoomChange) -> &'static str {
         RoomChange::Backend => "backend",
         RoomChange::Revoked => "revoked",
         RoomChange::TokenChanged => "token_changed",
+        RoomChange::Expired => "expired",
     }
 }
 

@@ -11,7 +11,7 @@ use roomcast::proto::backend::v1::handle_response::Outcome as EventOutcome;
 use roomcast::proto::client_v1::client_frame::Command;
 use roomcast::proto::client_v1::payload::Content;
 use roomcast::proto::client_v1::server_frame::Message as Said;
-use roomcast::proto::client_v1::{ErrorCode, Join, Payload, Position, Publish, Request, RoomPosition};
+use roomcast::proto::client_v1::{ErrorCode, Join, Payload, Position, Publish, Request, RoomChangeCause, RoomPosition};
 use roomcast::proto::v1;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -36,6 +36,8 @@ over_encodings! {
     without_an_application_a_request_is_refused,
     a_request_that_no_rule_allows_never_reaches_the_application,
     the_authorizer_decides_requests_with_and_without_a_room,
+    a_membership_ends_when_the_authorizer_said_and_may_be_joined_again,
+    a_session_ends_when_the_authorizer_said,
 }
 
 fn asking(app: &Application, timeout: Duration) -> impl Fn(&mut Config) + Send + Sync + 'static {
@@ -481,5 +483,60 @@ async fn the_authorizer_decides_requests_with_and_without_a_room(encoding: Encod
         assert_eq!(refusal.reason, reason, "{method} in `{room}`");
     }
     assert_eq!(app.take_asked().len(), 4);
+    node.finish().await;
+}
+
+/// Allows for so many seconds, with this presence state.
+fn allow_for(seconds: i64, state: &str) -> Answer<backend_v1::AuthorizeResponse> {
+    Answer::Say(backend_v1::AuthorizeResponse {
+        decision: v1::Decision::Allow.into(),
+        expire_time: Some(prost_types::Timestamp {
+            seconds: crate::support::in_seconds(seconds),
+            nanos: 0,
+        }),
+        presence_state_json: state.to_owned(),
+        ..Default::default()
+    })
+}
+
+async fn a_membership_ends_when_the_authorizer_said_and_may_be_joined_again(encoding: Encoding) {
+    let app = Application::start().await;
+    let node = Node::with(encoding, asking(&app, LONG)).await;
+    let mut ada = node.connect(user("ada")).await;
+    app.authorizes(|_| allow_for(2, "{\"role\":\"guest\"}"));
+    let roster = ada.join_to_see("ask:1").await;
+    assert_eq!(roster.members[0].state_json.as_deref(), Some("{\"role\":\"guest\"}"));
+    ada.join("free").await;
+    match ada.push().await {
+        Said::RoomLeft(left) => assert_eq!((left.room.as_str(), left.cause()), ("ask:1", RoomChangeCause::Expired)),
+        other => panic!("the membership ends: {other:?}"),
+    }
+    node.backend().publish("ask:1", "unseen", json!({})).await;
+    // One that has ended already is none, and one without an end stays.
+    app.authorizes(|_| allow_for(-1, ""));
+    assert_forbidden(ada.try_join(Join::in_room("ask:1")).await);
+    app.authorizes(|_| allow());
+    ada.join("ask:1").await;
+    node.backend().publish("ask:1", "seen", json!({})).await;
+    ada.expect_nothing_before("seen").await;
+    node.finish().await;
+}
+
+async fn a_session_ends_when_the_authorizer_said(encoding: Encoding) {
+    let app = Application::start().await;
+    let usual = asking(&app, LONG);
+    let node = Node::with(encoding, move |config| {
+        usual(config);
+        config.policy.connect.authorizer = true;
+    })
+    .await;
+    app.authorizes(|_| allow_for(2, ""));
+    let mut ada = node.open().await;
+    let connected = ada.authenticate(&user("ada"), Vec::new()).await.unwrap();
+    assert!(
+        connected.expires_at_ms <= crate::support::in_seconds(2) * 1000,
+        "{connected:?}"
+    );
+    ada.expect_close(4502).await;
     node.finish().await;
 }

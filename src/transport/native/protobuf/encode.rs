@@ -227,6 +227,7 @@ const fn cause(change: RoomChange) -> wire::RoomChangeCause {
         RoomChange::Backend => wire::RoomChangeCause::Backend,
         RoomChange::Revoked => wire::RoomChangeCause::Revoked,
         RoomChange::TokenChanged => wire::RoomChangeCause::TokenChanged,
+        RoomChange::Expired => wire::RoomChangeCause::Expired,
     }
 }
 
