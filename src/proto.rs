@@ -1,9 +1,10 @@
 //! The generated code of `proto/`: messages, gRPC clients and servers.
 //!
-//! Wire types only, and beside them [`call`] for the adapters that call a backend. The edges convert them to and from the
+//! Wire types only, and beside them [`call`] for the adapters that call a backend, and [`time`]. The edges convert them to and from the
 //! vocabulary; nothing below the edges sees them, and nothing here knows the vocabulary.
 
 pub mod call;
+pub mod time;
 
 /// `roomcast.v1`: what backends call.
 #[allow(

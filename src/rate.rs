@@ -1,6 +1,10 @@
-//! A token bucket without a timer: 8 bytes of state, refilled when it is asked.
+//! How often something may happen: a token bucket without a timer, 8 bytes of state, refilled when it is asked; and how often
+//! the log says that it happens.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// How often something may happen: a steady rate and a burst on top of idleness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +64,47 @@ const fn low(ms: u64) -> u32 {
     ms as u32
 }
 
+/// The time between two notices of one kind.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// One kind of log line that a request may cause: bounded in time, so that a flood of requests is no flood of logs.
+#[derive(Debug, Default)]
+pub struct Notice(Mutex<Unlogged>);
+
+#[derive(Debug, Default)]
+struct Unlogged {
+    last: Option<Instant>,
+    count: u64,
+}
+
+impl Notice {
+    /// Counts an occurrence. Returns how many there were since the last notice when another one is due.
+    pub fn count(&self) -> Option<u64> {
+        let mut unlogged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        unlogged.count += 1;
+        if unlogged.last.is_some_and(|last| last.elapsed() < NOTICE_INTERVAL) {
+            return None;
+        }
+        unlogged.last = Some(Instant::now());
+        Some(std::mem::take(&mut unlogged.count))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_is_noticed_once_a_minute_with_its_count() {
+        let notice = Notice::default();
+        assert_eq!(notice.count(), Some(1));
+        for _ in 0..99 {
+            assert_eq!(notice.count(), None);
+        }
+        tokio::time::advance(NOTICE_INTERVAL).await;
+        assert_eq!(notice.count(), Some(100));
+        assert_eq!(notice.count(), None);
+    }
 
     const RATE: Rate = Rate {
         per_second: 10,

@@ -165,6 +165,10 @@ impl Config {
             ("handshakes_max", self.handshakes_max == 0),
             ("handshakes_per_address_max", self.handshakes_per_address_max == 0),
             ("in_flight_max", self.in_flight_max == 0),
+            ("first_bytes_timeout", self.first_bytes_timeout.is_zero()),
+            ("keepalive_interval", self.keepalive_interval.is_zero()),
+            ("keepalive_timeout", self.keepalive_timeout.is_zero()),
+            ("header_bytes_max", self.header_bytes_max == 0),
             ("publish_rate.per_second", self.publish_rate.per_second == 0),
             ("publish_rate.burst", self.publish_rate.burst == 0),
         ];

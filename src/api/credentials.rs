@@ -186,10 +186,14 @@ impl fmt::Debug for Credentials {
 
 /// The bearer token (RFC 6750 section 2.1); the scheme's case does not matter.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
-    let Some(value) = headers.get(AUTHORIZATION) else {
-        return Ok(None);
-    };
     let malformed = Refusal::Unauthenticated("the authorization is not a bearer token");
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => value,
+        // A proxy may have looked at the other one.
+        (Some(_), Some(_)) => return Err(malformed),
+    };
     let Ok(text) = value.to_str() else {
         return Err(malformed);
     };

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, OptionFuture};
 use http::{Extensions, HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Frame;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::service::Routes;
@@ -21,7 +22,7 @@ use super::Shared;
 use super::credentials::Caller;
 use super::listener::Connection;
 use super::status::{Invalid, Refusal};
-use super::unread::Allowance;
+use super::unread::{ANSWER_BYTES_MAX, Allowance};
 
 /// How much earlier than the caller the gateway gives up at most, so that the caller still hears why.
 const DEADLINE_MARGIN_MAX: Duration = Duration::from_millis(50);
@@ -73,7 +74,18 @@ impl Service<Request<Body>> for Gate {
             let is_large = match kind {
                 Kind::Unary { is_large } => is_large,
                 Kind::Stream => return inner.call(request).await.map(dress),
-                Kind::Health | Kind::Reflection => return inner.call(request).await.map(dress).map(dress_trailers),
+                Kind::Health => {
+                    let answer = inner.call(request).await.map(dress);
+                    return answer.map(|answer| dress_trailers(answer, None));
+                }
+                Kind::Reflection => {
+                    let connection = request.extensions().get::<Arc<Connection>>();
+                    let share =
+                        connection.map(|connection| connection.unread().clone().acquire_many_owned(ANSWER_BYTES_MAX));
+                    let share = OptionFuture::from(share).await.and_then(Result::ok);
+                    let answer = inner.call(request).await.map(dress);
+                    return answer.map(|answer| dress_trailers(answer, share));
+                }
             };
             let allowed = match shared.time_allowed(request.headers()) {
                 Ok(allowed) => allowed,
@@ -107,7 +119,7 @@ impl Service<Request<Body>> for Gate {
 enum Kind {
     /// Nothing: probes have no credential.
     Health,
-    /// A credential. What it answers is made by a library.
+    /// A credential, and a share of what its connection may have unread: descriptors are large, and a library holds them.
     Reflection,
     /// A credential.
     Stream,
@@ -215,10 +227,10 @@ fn dress(response: Response<Body>) -> Response<Body> {
     }
 }
 
-/// The same for a refusal that comes after the headers.
-fn dress_trailers(response: Response<Body>) -> Response<Body> {
+/// The same for a refusal that comes after the headers. `share` is held until the answer has ended.
+fn dress_trailers(response: Response<Body>, share: Option<OwnedSemaphorePermit>) -> Response<Body> {
     response.map(|body| {
-        Body::new(body.map_frame(|frame| match frame.into_trailers() {
+        Body::new(body.map_frame(move |frame| match frame.into_trailers() {
             Ok(trailers) => Frame::trailers(match undressed(&trailers) {
                 Some(refusal) => {
                     let mut dressed = HeaderMap::new();
@@ -228,7 +240,10 @@ fn dress_trailers(response: Response<Body>) -> Response<Body> {
                 }
                 None => trailers,
             }),
-            Err(frame) => frame,
+            Err(frame) => {
+                let _held = &share;
+                frame
+            }
         }))
     })
 }

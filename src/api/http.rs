@@ -154,7 +154,7 @@ async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Ne
 
 /// Reports whether a path's answer may be large.
 fn is_large(path: &str) -> bool {
-    path.ends_with("/members")
+    path.ends_with("/members") || path == "/v1/revocations"
 }
 
 /// Reports whether each `%` of an address begins an encoded byte (RFC 3986 section 2.1). One that does not would be taken

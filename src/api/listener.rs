@@ -71,10 +71,13 @@ pub(super) async fn serve<S>(
     // Whatever becomes of this future, no connection outlives it.
     let _end = end.clone().drop_guard();
     while let Some((stream, address)) = draining.run_until_cancelled(accept(&listener)).await {
-        let Ok(place) = port.places.begin(address) else {
+        let place = match port.places.begin(address) {
+            Ok(place) => place,
             // Its end says enough: before the first bytes it is not known what is spoken.
-            tracing::debug!("too many connections begin, one was closed");
-            continue;
+            Err(full) => {
+                port.places.note(full);
+                continue;
+            }
         };
         let (port, end) = (Arc::clone(&port), end.clone());
         tasks.spawn(async move { end.run_until_cancelled(port.connection(stream, place)).await });

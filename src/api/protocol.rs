@@ -46,7 +46,7 @@ impl Protocol {
             return Ok(Self::Other);
         }
         let kind = Kind::of(headers);
-        if path.split('/').count() != 3 && kind == Kind::Unknown {
+        if kind == Kind::Unknown && path.split('/').count() != 3 {
             return Err(unsupported(StatusCode::NOT_FOUND, "path").into());
         }
         if method != Method::POST {

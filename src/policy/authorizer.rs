@@ -180,7 +180,7 @@ fn read(answered: Result<wire::AuthorizeResponse, Failure>) -> (Answer, Duration
             return (undecided("the authorizer failed"), Duration::ZERO);
         }
     };
-    let mut ttl = response.cache_ttl.and_then(|ttl| Duration::try_from(ttl).ok());
+    let mut ttl = response.cache_ttl.and_then(crate::proto::time::duration);
     let answer = match v1::Decision::try_from(response.decision) {
         Ok(v1::Decision::Allow) if response.join_rooms.len() <= JOIN_ROOMS_MAX => {
             let Some(terms) = terms(response.expire_time, response.presence_state_json) else {

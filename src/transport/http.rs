@@ -5,7 +5,6 @@
 
 mod accept;
 mod address;
-mod notice;
 mod page;
 mod upgrade;
 
@@ -19,7 +18,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-pub use accept::{ClientPort, serve};
+pub use accept::{ClientPort, HEAD_BYTES_MIN, serve};
 pub use address::{ForwardedHeader, Network, NetworkError};
 
 /// Who may open connections from a browser.

@@ -137,6 +137,13 @@ fn a_wrong_value_is_named_with_its_key_and_origin() {
 }
 
 #[test]
+fn a_bound_that_would_be_raised_is_refused() {
+    let given = given("[client]\nhead_bytes_max = \"4 KiB\"", &[], &[]);
+    let error = given.config().gateway(true).unwrap_err().to_string();
+    assert!(error.starts_with("client.head_bytes_max: "), "{error}");
+}
+
+#[test]
 fn an_origin_no_browser_sends_is_refused_with_the_right_spelling() {
     for (section, key) in [("client", "origins"), ("grpc", "web_origins")] {
         let problem = |origin: &str| {

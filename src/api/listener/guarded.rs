@@ -95,13 +95,13 @@ impl AsyncRead for Guarded {
             return read;
         }
         let opened = silence.connection.open(&silence.places);
+        if let Err(full) = opened {
+            silence.places.note(full);
+        }
         self.silence = None;
         match opened {
             Ok(()) => read,
-            Err(full) => {
-                tracing::warn!(?full, "too many connections, one was closed");
-                Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into()))
-            }
+            Err(_) => Poll::Ready(Err(io::ErrorKind::ConnectionRefused.into())),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::connection::Connection;
 use crate::api::config::Config;
+use crate::rate::Notice;
 
 /// Counts the connections of one listener.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(super) struct Places {
     beginning: Bounds,
     open: Bounds,
     counts: Mutex<Counts>,
+    /// Connections that were closed because there are too many.
+    full: Notice,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +71,15 @@ impl Places {
                 per_address_max: config.connections_per_address_max,
             },
             counts: Mutex::default(),
+            full: Notice::default(),
         })
+    }
+
+    /// Logs that a connection was closed, now and then.
+    pub(super) fn note(&self, full: Full) {
+        if let Some(count) = self.full.count() {
+            tracing::warn!(count, ?full, "too many connections, closed");
+        }
     }
 
     /// Takes a place for a connection that begins.

@@ -123,8 +123,7 @@ fn scope(tenant: &Tenant, scope: Option<&v1::revoke_request::Scope>) -> Result<R
 }
 
 fn ttl(ttl: Option<prost_types::Duration>) -> Result<Duration, Refusal> {
-    let ttl = ttl.filter(|ttl| (0..1_000_000_000).contains(&ttl.nanos));
-    let ttl = ttl.and_then(|ttl| Duration::try_from(ttl).ok());
+    let ttl = ttl.and_then(crate::proto::time::duration);
     ttl.filter(|ttl| (TTL_MIN..=TTL_MAX).contains(ttl))
         .ok_or_else(|| Refusal::field("ttl", "is required: 1 s to 30 days"))
 }

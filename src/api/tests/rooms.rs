@@ -317,16 +317,18 @@ async fn a_revocation_reaches_the_policy_and_every_membership() {
         ]
     );
 
-    for (field, seconds, scope) in [
-        ("ttl", 0, request.scope.clone()),
-        ("ttl", 31 * 24 * 3600, request.scope.clone()),
-        ("ttl", -1, request.scope.clone()),
-        ("scope", 60, None),
-        ("room_pattern", 60, Some(Revoked::RoomPattern("*****".to_owned()))),
-        ("room", 60, Some(Revoked::Room(String::new()))),
+    for (field, (seconds, nanos), scope) in [
+        ("ttl", (0, 0), request.scope.clone()),
+        ("ttl", (31 * 24 * 3600, 0), request.scope.clone()),
+        ("ttl", (-1, 0), request.scope.clone()),
+        ("ttl", (60, 2_000_000_000), request.scope.clone()),
+        ("ttl", (60, -1), request.scope.clone()),
+        ("scope", (60, 0), None),
+        ("room_pattern", (60, 0), Some(Revoked::RoomPattern("*****".to_owned()))),
+        ("room", (60, 0), Some(Revoked::Room(String::new()))),
     ] {
         let mut wrong = request.clone();
-        wrong.ttl = Some(prost_types::Duration { seconds, nanos: 0 });
+        wrong.ttl = Some(prost_types::Duration { seconds, nanos });
         wrong.scope = scope;
         assert_eq!(refusal(&steward.revoke(wrong).await.unwrap_err()).2, field);
     }

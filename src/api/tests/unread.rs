@@ -40,13 +40,22 @@ impl Reader {
 
     /// Asks for a page of the history of room `r`.
     async fn ask(&mut self, timeout: &str) {
+        self.ask_at(Door::Grpc, timeout).await;
+    }
+
+    async fn ask_at(&mut self, door: Door, timeout: &str) {
         let authorization = format!("Bearer {ROOT}");
-        // HPACK (RFC 7541): `:method: POST`, `:scheme: http`, then literals.
-        let mut head = vec![0x83, 0x86];
-        head.extend(literal(4, "", "/roomcast.v1.RoomService/ListHistory"));
+        // HPACK (RFC 7541, appendix A): `:method: GET` is 2 and `POST` 3, `:scheme: http` is 6; then literals.
+        let (method, path, content_type) = match door {
+            Door::Grpc => (0x83, "/roomcast.v1.RoomService/ListHistory", "application/grpc"),
+            Door::GrpcWeb => (0x83, "/roomcast.v1.RoomService/ListHistory", "application/grpc-web"),
+            Door::Mirror => (0x82, "/v1/rooms/r/members?tenant=a", "application/json"),
+        };
+        let mut head = vec![method, 0x86];
+        head.extend(literal(4, "", path));
         head.extend(literal(1, "", "x"));
         for (name, value) in [
-            ("content-type", "application/grpc"),
+            ("content-type", content_type),
             ("te", "trailers"),
             ("authorization", authorization.as_str()),
             ("grpc-timeout", timeout),
@@ -97,6 +106,14 @@ impl Reader {
     }
 }
 
+/// Where an answer that may be large is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Door {
+    Grpc,
+    GrpcWeb,
+    Mirror,
+}
+
 /// A literal header without indexing (RFC 7541 section 6.2.2), its name from the static table or spelled out.
 fn literal(index: u8, name: &str, value: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat();
@@ -142,6 +159,31 @@ async fn page(api: &Api) -> usize {
         .await
         .max_decoding_message_size(8 * MIB);
     steward.list_history(request).await.unwrap().into_inner().events.len()
+}
+
+#[tokio::test]
+async fn an_answer_counts_at_every_door_until_it_is_read() {
+    let api = with_history(4 * MIB, 64 * MIB).await;
+    for member in 0..100 {
+        api.enter("r", &format!("user-{member}"));
+    }
+    for door in [Door::Grpc, Door::GrpcWeb, Door::Mirror] {
+        let mut reader = Reader::connect(&api).await;
+        reader.ask_at(door, "20S").await;
+        while reader.answered.is_empty() {
+            reader.next().await.unwrap();
+        }
+        let held = api.unread_bytes();
+        assert!((5_000..2 * MIB).contains(&held), "{door:?}: {held} bytes are held");
+        reader.open_window().await;
+        while reader.ended.is_empty() {
+            reader.next().await.unwrap();
+        }
+        assert_eq!(reader.bytes, held, "{door:?}");
+        while api.unread_bytes() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 #[tokio::test]

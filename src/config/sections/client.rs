@@ -67,7 +67,7 @@ pub struct ClientSection {
     /// How long a client may take to send its request, from the connection on.
     #[serde(with = "Time")]
     pub head_timeout: Duration,
-    /// The largest request head; then it is refused with 431.
+    /// The largest request head, at least 8 KiB; a larger one is refused with 431.
     #[serde(with = "Size")]
     pub head_bytes_max: usize,
     /// The most header fields; then it is refused with 431.
@@ -118,7 +118,8 @@ impl Default for ClientSection {
 
 impl ClientSection {
     pub(in crate::config) fn port(&self) -> Result<http::Config, Vec<Problem>> {
-        let (origins, trusted_proxies) = both(self.origins(), self.proxies())?;
+        let lists = both(self.origins(), self.proxies());
+        let ((origins, trusted_proxies), ()) = both(lists, self.check_head())?;
         Ok(http::Config {
             origins,
             token_in_query: self.token_in_query,
@@ -131,6 +132,14 @@ impl ClientSection {
             forwarded_header: self.forwarded_header.into(),
             page: None,
         })
+    }
+
+    /// The smallest buffer for a head is the HTTP library's: a smaller bound would be raised to it without a word.
+    fn check_head(&self) -> Result<(), Problem> {
+        if self.head_bytes_max < http::HEAD_BYTES_MIN {
+            return Err(Problem::new("client.head_bytes_max", "must be at least 8 KiB"));
+        }
+        Ok(())
     }
 
     fn origins(&self) -> Result<Origins, Vec<Problem>> {

@@ -14,15 +14,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::notice::Notice;
 use super::upgrade::{Slot, Upgrading};
 use super::{Config, answer};
-use crate::rate::TokenBucket;
+use crate::rate::{Notice, TokenBucket};
 use crate::session::{Admission, NotAdmitted, Place};
 use crate::transport::shard::Upgraded;
 
 /// How long the accept loop rests when the kernel has no descriptor or memory for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The smallest bound of a request head, in bytes: the smallest buffer that hyper takes.
+pub const HEAD_BYTES_MIN: usize = 8192;
 
 /// The client port and the shards behind it.
 #[derive(Debug)]
@@ -143,7 +145,7 @@ async fn connection(stream: TcpStream, peer: IpAddr, port: &Arc<ClientPort>) {
     };
     let http = http1::Builder::new()
         .half_close(false)
-        .max_buf_size(port.config.head_bytes_max.max(8192))
+        .max_buf_size(port.config.head_bytes_max.max(HEAD_BYTES_MIN))
         .max_headers(port.config.headers_max)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();

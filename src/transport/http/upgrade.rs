@@ -87,6 +87,9 @@ fn check(port: &ClientPort, request: &Request<()>, has_body: bool) -> Result<(En
     if has_body {
         return Err(bad_request("an upgrade carries no body"));
     }
+    if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
+        return Err(bad_request("more than one Authorization"));
+    }
     let key = key(headers).ok_or_else(|| bad_request("Sec-WebSocket-Key is not 16 bytes in base64"))?;
     let subprotocol = subprotocol(headers).map_err(bad_request)?;
     let mut response = Response::new(Body::default());

@@ -111,6 +111,7 @@ async fn a_request_with_two_hosts_or_a_body_is_no_upgrade() {
         &[("host", "")],
         &[("host", "a b")],
         &[("content-length", "5")],
+        &[("authorization", "Bearer a"), ("authorization", "Bearer b")],
         &[("transfer-encoding", "chunked")],
         &[
             ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
