@@ -292,3 +292,47 @@ async fn the_mirror_spells_retention_as_the_native_protocol_does() {
         assert_eq!(status, expected, "{word}: {answer}");
     }
 }
+
+#[tokio::test]
+async fn curl_can_revoke_list_and_restore() {
+    let api = Api::start().await;
+    let body = json!({
+        "tenant": "a",
+        "tokenId": "t1",
+        "issuedBefore": "2026-01-01T00:00:00Z",
+        "roomPattern": "project:*",
+        "ttl": "60s",
+        "reason": "token_stolen",
+        "message": "Log in again.",
+    });
+    let (status, _, revoked) = call(&api, "POST", "/v1/revoke", ROOT, &body.to_string()).await;
+    let id = revoked["revocationId"].as_str().unwrap().to_owned();
+    assert_eq!((status, &revoked["unconfirmedNodeIds"]), (200, &json!([])));
+    let (status, _, page) = call(&api, "GET", "/v1/revocations?tenant=a&pageSize=5", ROOT, "").await;
+    let listed = &page["revocations"][0];
+    assert_eq!((status, &listed["revocationId"]), (200, &json!(id)));
+    for key in ["tokenId", "issuedBefore", "roomPattern", "reason", "message"] {
+        assert_eq!(listed[key], body[key], "{key}");
+    }
+    let (_, _, other) = call(&api, "GET", "/v1/revocations?tenant=a&userId=ada", ROOT, "").await;
+    assert_eq!(other["revocations"], json!([]));
+    let restore = json!({"tenant": "a", "revocationId": id}).to_string();
+    let (status, _, restored) = call(&api, "POST", "/v1/restore", ROOT, &restore).await;
+    assert_eq!((status, &restored["unconfirmedNodeIds"]), (200, &json!([])));
+    let (_, _, page) = call(&api, "GET", "/v1/revocations?tenant=a", ROOT, "").await;
+    assert_eq!(page["revocations"], json!([]));
+    let unknown = json!({"tenant": "a", "revocationId": "0".repeat(32)}).to_string();
+    let (status, _, refused) = call(&api, "POST", "/v1/restore", ROOT, &unknown).await;
+    assert_eq!((status, &refused["reason"]), (404, &json!("REVOCATION_NOT_FOUND")));
+    for (key, wrong, field) in [
+        ("userId", json!("ada"), "subject"),
+        ("everything", json!({}), "scope"),
+        ("ttl", json!("soon"), "ttl"),
+        ("issuedBefore", json!("yesterday"), "issuedBefore"),
+    ] {
+        let mut body = body.clone();
+        body[key] = wrong;
+        let (status, _, refused) = call(&api, "POST", "/v1/revoke", ROOT, &body.to_string()).await;
+        assert_eq!((status, &refused["field"]), (400, &json!(field)), "{refused}");
+    }
+}

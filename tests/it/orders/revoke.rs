@@ -51,7 +51,7 @@ async fn revoke(node: &Node, user: &str, scope: v1::revoke_request::Scope) -> v1
     response
 }
 
-fn the_room(room: &str) -> v1::revoke_request::Scope {
+pub(super) fn the_room(room: &str) -> v1::revoke_request::Scope {
     v1::revoke_request::Scope::Room(room.to_owned())
 }
 
