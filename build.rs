@@ -3,7 +3,7 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 /// The files of the contract; what they import is found by itself.
-const FILES: [&str; 15] = [
+const FILES: [&str; 16] = [
     "roomcast/v1/types.proto",
     "roomcast/v1/publish.proto",
     "roomcast/v1/room.proto",
@@ -19,6 +19,7 @@ const FILES: [&str; 15] = [
     "roomcast/node/v1/node.proto",
     "roomcast/node/v1/order.proto",
     "roomcast/node/v1/presence.proto",
+    "roomcast/node/v1/settings.proto",
 ];
 
 #[allow(

@@ -5,6 +5,7 @@
 mod adapters;
 mod backplane;
 mod reclaim;
+mod settings;
 
 use std::fmt;
 use std::io;

@@ -7,15 +7,18 @@
 //! subscribed to by [`Link::subscribe`] goes on. A `publish` that returned `Ok` may be lost with the connection: whoever
 //! needs to know asks for an acknowledgement.
 
+pub mod agreement;
 mod clock;
 mod config;
 mod connect;
 mod lame_duck;
 mod link;
 pub mod nodes;
+pub mod records;
 mod relocation;
 mod roll_call;
 mod self_test;
+pub mod streams;
 mod subjects;
 mod subscription;
 pub mod trace;
@@ -60,12 +63,29 @@ pub enum NatsError {
         /// What it says of itself.
         found: String,
     },
-    /// The server or the account is without JetStream, or refused to make what is needed.
+    /// JetStream does not answer, or cannot do now what is needed.
     #[error("nats: JetStream: {0}")]
     JetStream(String),
+    /// What NATS or the cluster does not allow, with the settings that have to be changed.
+    #[error("nats: {0}")]
+    Refused(String),
     /// A permission is missing.
     #[error("nats: the account may not {0}; docs/nats.md has a configuration that works")]
     Permission(String),
+}
+
+impl NatsError {
+    /// Returns whether waiting may help: a server that is not there yet, or not ready.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        use async_nats::ConnectErrorKind::{Dns, Io, TimedOut};
+        match self {
+            // What there is a hint for is a matter of the configuration.
+            Self::Connect { hint, source, .. } => hint.is_empty() && matches!(source.kind(), Dns | Io | TimedOut),
+            Self::JetStream(_) => true,
+            Self::Config(_) | Self::Version { .. } | Self::Refused(_) | Self::Permission(_) => false,
+        }
+    }
 }
 
 /// The node's two connections and the names of the deployment.

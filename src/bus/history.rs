@@ -55,6 +55,12 @@ impl HistoryRules {
         Arc::clone(matching.map_or(&self.default, |(_, limits)| limits))
     }
 
+    /// The patterns with their limits, in order of precedence; that of all other rooms, last, has none.
+    pub fn all(&self) -> impl Iterator<Item = (Option<&RoomPattern>, &HistoryLimits)> {
+        let rules = self.rules.iter().map(|(pattern, limits)| (Some(pattern), &**limits));
+        rules.chain([(None, &*self.default)])
+    }
+
     /// The most events and the longest time that any room keeps.
     #[must_use]
     pub fn largest(&self) -> (usize, Duration) {

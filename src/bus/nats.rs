@@ -26,6 +26,7 @@ mod chain;
 mod config;
 mod epochs;
 mod gate;
+mod incarnation;
 mod ingest;
 mod lanes;
 mod last_values;
@@ -43,24 +44,25 @@ mod shared;
 #[cfg(test)]
 mod sim;
 mod stand;
+mod start;
 mod streams;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod troubles;
 mod values;
 mod wire;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::stream;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
+pub use streams::shared_settings;
 
 use super::{
     Bus, BusUnavailable, HistoryPage, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery,
@@ -68,21 +70,21 @@ use super::{
 };
 use crate::event::{Envelope, Event};
 use crate::lease::Lease;
+use crate::nats::agreement::Agreement;
 use crate::nats::{Nats, NatsError};
 use crate::position::{Offset, Position};
 use crate::room::Room;
 use ingest::Feed;
+use last_values::ValueStream;
 use live::{Keeping, LiveRoom};
 use partition::{Partition, lock};
 use senders::Senders;
-use server::{Server, StreamState};
+use server::Server;
 use shared::Shared;
+use start::Started;
 
 /// Subscriptions that were made and are not yet read.
 const FEEDS_MAX: usize = 1024;
-
-/// Partitions that are looked at at once when a node starts.
-const AT_ONCE: usize = 8;
 
 /// How many sweeps may fail one after the other before the node says so.
 const UNCHECKED_SWEEPS_MAX: u32 = 2;
@@ -112,19 +114,20 @@ impl NatsBus {
     /// Makes the streams, or brings them into shape, and reads the epochs.
     ///
     /// # Errors
-    /// [`NatsError::JetStream`].
-    pub async fn start(nats: Arc<Nats>, config: Config, lease: Lease) -> Result<Arc<Self>, NatsError> {
+    /// [`NatsError::JetStream`] and [`NatsError::Refused`].
+    pub async fn start(
+        nats: Arc<Nats>,
+        agreement: Arc<Agreement>,
+        config: Config,
+        lease: Lease,
+    ) -> Result<Arc<Self>, NatsError> {
         let settings = nats.config().clone();
         let connects = nats.fanout().connects();
         let server = Server::new(nats, config.reads_in_flight_max.max(1));
-        let making = server.nats.jetstream_to_make_streams();
-        let infos = streams::ensure_all(&making, &settings, server.nats.subjects(), &config).await?;
-        let partitions = stream::iter(infos.iter().map(StreamState::of).enumerate())
-            .map(|(number, state)| known(&server, number, state, connects))
-            .buffered(AT_ONCE)
-            .collect::<Vec<_>>()
-            .await;
-        let partitions = partitions.into_iter().collect::<Result<_, _>>()?;
+        let Started { values, partitions } = start::start(&server, &agreement).await?;
+        let partitions = partitions.into_iter().zip(0..);
+        let partitions = partitions.map(|(incarnation, number)| Partition::new(number, incarnation, connects));
+        let partitions = partitions.collect();
         let (feeds, added) = mpsc::channel(FEEDS_MAX);
         let shared = Shared {
             lease,
@@ -145,6 +148,12 @@ impl NatsBus {
             foreign: AtomicU64::new(0),
             rooms: AtomicUsize::new(0),
             cold: Mutex::default(),
+            values: ValueStream::new(values, connects),
+            troubles: troubles::Troubles::default(),
+            is_lost: AtomicBool::new(false),
+            epochs_begun: AtomicU32::new(0),
+            records_written_back: AtomicU32::new(0),
+            agreement,
             server,
             config,
         };
@@ -190,7 +199,15 @@ impl NatsBus {
         let lately = settings.sweep_interval * UNCHECKED_SWEEPS_MAX + settings.request_timeout;
         let connects = shared.connects();
         let checked = |partition: &Partition| partition.is_verified_for(connects) && partition.unswept() < lately;
-        shared.partitions.iter().all(checked)
+        shared.agreement.holds() && shared.partitions.iter().all(checked)
+    }
+
+    /// Why the node should not serve although it hears the cluster: settings that are not the cluster's, or a stream that
+    /// does not heal by itself.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let shared = &self.shared;
+        shared.agreement.trouble().or_else(|| shared.troubles.first())
     }
 
     async fn subscribe(&self, room: &Room, subscriber: Arc<dyn Subscriber>) -> Result<Position, BusUnavailable> {
@@ -256,16 +273,6 @@ impl NatsBus {
         state.values.renew(&read, through, sweep, names_max);
         Ok(state.values.whole(sweep).unwrap_or_default().to_vec())
     }
-}
-
-/// A partition as it is when a node starts.
-async fn known(server: &Server, number: usize, state: StreamState, connects: u64) -> Result<Partition, NatsError> {
-    let number = u16::try_from(number).expect("there are as many partitions as a u16 says");
-    let settled = epochs::settle(server, number, &state, None).await;
-    let identity =
-        settled.map_err(|silence| NatsError::JetStream(format!("epoch of partition {number}: {silence}")))?;
-    let stream = server.nats.subjects().stream_of_partition(number);
-    Ok(Partition::new(number, stream, identity, state.last, connects))
 }
 
 /// A call of `subscribe`: keeps the room while it lasts.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::backplane::Backplane;
-use super::{Config, StartError};
+use super::{Config, StartError, settings};
 use crate::api::Health;
 use crate::auth::{Authenticator, JwtAuthenticator};
 use crate::backend::{Backend, GrpcBackend, NoBackend};
@@ -19,6 +19,7 @@ use crate::cluster::{self, Others};
 use crate::hub::Shards;
 use crate::hub::admission::Admission;
 use crate::lease::Lease;
+use crate::nats::agreement::Agreement;
 use crate::nats::nodes::Nodes;
 use crate::nats::{self, Nats};
 use crate::policy::{Policy, RulePolicy};
@@ -80,7 +81,8 @@ impl Adapters {
             None => Lease::unlimited(),
         };
         let engine = match &config.nats {
-            Some(nats) => Engine::over_nats(config, nats, &lease, tasks, stop).await?,
+            // Boxed, so that whoever starts a gateway does not carry it about.
+            Some(nats) => Box::pin(Engine::over_nats(config, nats, &lease, tasks, stop)).await?,
             None => Engine::alone(config, tasks, stop),
         };
         let keys = (Arc::clone(&auth), stop.clone());
@@ -190,8 +192,13 @@ impl Engine {
             rooms_max: config.bus.rooms_max,
             ..nats_bus::Config::default()
         };
-        let bus = NatsBus::start(Arc::clone(&nats), bounds, lease.clone()).await?;
+        let settings = settings::shared(config, cluster, &bounds);
+        let agreement = Agreement::join(Arc::clone(&nats), settings).await?;
+        nodes.set_settings(agreement.digest());
+        let bus = NatsBus::start(Arc::clone(&nats), Arc::clone(&agreement), bounds, lease.clone()).await?;
         tasks.spawn(Arc::clone(&bus).run(stop.clone()));
+        let calls = agreement.listen().await?;
+        tasks.spawn(agreement.run(calls, Arc::clone(&nodes), stop.clone()));
         let presence = NatsPresence::start(
             Arc::clone(&nats),
             Arc::clone(&nodes),

@@ -36,8 +36,8 @@ struct Told {
 }
 
 impl Backplane {
-    /// While both connections stand, the node hears itself and holds its lease, it is healthy; when that ends, health says
-    /// `NOT_SERVING` and clients are told `degraded`. Clients are told that all is well again once every room was looked
+    /// While both connections stand, the node hears itself and holds its lease, and the bus has no trouble of its own, it is
+    /// healthy; when that ends, health says `NOT_SERVING` and clients are told `degraded`. Clients are told that all is well again once every room was looked
     /// at; and that it is not, too, while some of the streams do not answer. Until `stop`.
     pub(super) async fn watch(self, stop: CancellationToken) {
         let (mut control, mut fanout) = (self.nats.control().standing(), self.nats.fanout().standing());
@@ -57,7 +57,8 @@ impl Backplane {
                 Ok(()) = hearing.changed() => {}
                 _ = look.tick() => {}
             }
-            let (hears, checked) = (self.hears(), self.bus.is_checked());
+            let trouble = self.bus.trouble();
+            let (hears, checked) = (self.hears() && trouble.is_none(), self.bus.is_checked());
             if hears && checked {
                 well_at = Instant::now();
             }
@@ -66,28 +67,29 @@ impl Backplane {
                 serving: hears || (told.serving && tolerated),
                 degraded: !(hears && checked) && (told.degraded || !tolerated),
             };
-            if self.tell(&told, &now).await.is_err() {
+            if self.tell(&told, &now, trouble.as_deref()).await.is_err() {
                 return;
             }
             told = now;
         }
     }
 
-    async fn tell(&self, told: &Told, now: &Told) -> Result<(), ShardsGone> {
+    async fn tell(&self, told: &Told, now: &Told, trouble: Option<&str>) -> Result<(), ShardsGone> {
         if told.serving != now.serving {
             self.health.set_serving(now.serving).await;
             if now.serving {
-                tracing::info!("the cluster is heard again");
+                tracing::info!("backplane recovered, serving again");
             } else {
-                tracing::warn!("the cluster cannot be heard");
+                let reason = trouble.unwrap_or("nats cannot be heard");
+                tracing::warn!(reason, "backplane lost, not serving");
             }
         }
         if told.degraded != now.degraded {
             self.shards.degraded(now.degraded).await?;
             if now.degraded {
-                tracing::warn!("deliveries are interrupted; clients stay and are told so");
+                tracing::warn!("deliveries interrupted, clients are told");
             } else {
-                tracing::info!("every room was looked at; clients are told that all is well");
+                tracing::info!("deliveries complete again, clients are told");
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::StorageType;
 
-/// How a node connects to NATS, and what it keeps there. All nodes of a deployment say the same.
+/// How a node connects to NATS, and what it keeps there. Which settings must be equal on all nodes says [`super::agreement`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The servers, as `nats://host:port` or `tls://host:port`. One is enough to find a cluster's others.
@@ -18,15 +18,14 @@ pub struct Config {
     pub credentials: Credentials,
     /// How the connection is encrypted.
     pub tls: Tls,
-    /// How many streams the rooms are spread over. Fixed when the streams are made: another number later is a new set of
-    /// streams, hence new epochs. Default 64; recovery of a cold room gets slower with fewer.
+    /// How many streams the rooms are spread over. Fixed when the streams are made: a node with another number is refused. Default 64; recovery of a cold room gets slower with fewer.
     pub partitions: u16,
     /// How many servers hold each stream: 1, 3 or 5. Default 1; 3 in a cluster.
     pub replicas: usize,
     /// Where streams are kept. Default file.
     pub storage: Storage,
     /// The most bytes of one partition's stream, a fuse: when it blows, the oldest events of all its rooms go first.
-    /// Default 256 MiB.
+    /// Default 32 MiB; see [`Config::reserved_bytes`].
     pub stream_bytes_max: u64,
     /// How often a connection is probed; it is given up after two unanswered probes. Default 2 s.
     pub ping_interval: Duration,
@@ -120,7 +119,7 @@ impl Default for Config {
             partitions: 64,
             replicas: 1,
             storage: Storage::File,
-            stream_bytes_max: 256 << 20,
+            stream_bytes_max: 32 << 20,
             ping_interval: Duration::from_secs(2),
             request_timeout: Duration::from_secs(2),
             publish_timeout: Duration::from_secs(5),

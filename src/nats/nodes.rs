@@ -7,7 +7,7 @@
 mod echo;
 pub(crate) mod roster;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ pub struct Nodes {
     own: Node,
     roster: Mutex<Roster>,
     draining: AtomicBool,
+    /// The digest of the settings this node shares with the cluster.
+    settings: AtomicU64,
     changes: broadcast::Sender<NodeChange>,
     hearing: watch::Sender<bool>,
 }
@@ -78,6 +80,7 @@ impl Nodes {
             own,
             nats,
             draining: AtomicBool::new(false),
+            settings: AtomicU64::new(0),
             changes: broadcast::channel(CHANGES_MAX).0,
             hearing: watch::channel(true).0,
         })
@@ -126,6 +129,17 @@ impl Nodes {
     /// Tells the others from the next heartbeat on that this node sends its clients away.
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells the others from the next heartbeat on how this node is set, by the digest of [`super::agreement::Agreement`].
+    pub fn set_settings(&self, digest: u64) {
+        self.settings.store(digest, Ordering::Relaxed);
+    }
+
+    /// Returns whether every other node that lives is set alike; `false` while this node hears nobody.
+    #[must_use]
+    pub fn are_set_like(&self, digest: u64) -> bool {
+        self.lock().are_set_like(digest, Instant::now())
     }
 
     /// Starts to listen, and says for the first time that this node lives. Those who live answer at once.
@@ -258,6 +272,7 @@ impl Nodes {
             sequence: self.lock().next_sequence(),
             draining: self.draining.load(Ordering::Relaxed),
             leaving,
+            settings: self.settings.load(Ordering::Relaxed),
         };
         heartbeat.encode_to_vec().into()
     }

@@ -122,6 +122,7 @@ fn subscribed(subjects: &Subjects) -> Vec<String> {
         subjects.all_nodes(),
         subjects.node(0),
         subjects.activity(),
+        subjects.records(),
     ]
 }
 

@@ -7,7 +7,8 @@
 //! | `d.l.ROOM.e` | ephemeral events | nodes |
 //! | `d.l.ROOM.n` | "the room's head is at least here" | nodes |
 //! | `d.v.ROOM.NAME` | last values, captured by the stream `d-v` | nodes |
-//! | `d.m.P` | a partition's epoch, captured by the stream `d-m` | nodes |
+//! | `d.m.P`, `d.m.v` | the epochs of a partition and of the stream of last values, captured by the stream `d-m` | nodes |
+//! | `d.m.settings` | the settings that all nodes share, captured by the stream `d-m` | nodes |
 //! | `d.c.r.ID`, `d.c.u.ID` | a revocation, and that it was taken back; captured by the stream `d-c` | nodes |
 //! | `d.c.l.NODE`, `d.c.s.NODE` | a node's lease, and that it found the log lost; captured by the stream `d-c` | nodes |
 //! | `d.p.ROOM` | presence of a room | nodes |
@@ -16,6 +17,7 @@
 //! | `d.n.all` | to all nodes | nodes |
 //! | `d.n.NODE.p`, `d.n.all.p` | about presence, to one node and to all | nodes |
 //! | `d.n.all.r` | how many connections events reach, asked of all nodes | nodes |
+//! | `d.n.records` | "read the records anew, and write back what is lost"; with a reply subject when it is done | nodes |
 //! | `d.n.activity` | who came and went, for those who watch | nodes |
 //! | `d.i.>` | answers | whoever answers |
 //!
@@ -168,6 +170,24 @@ impl Subjects {
     #[must_use]
     pub fn epoch(&self, partition: u16) -> String {
         format!("{}.m.{partition}", self.deployment)
+    }
+
+    /// The record of the epoch of the stream of last values.
+    #[must_use]
+    pub fn values_epoch(&self) -> String {
+        format!("{}.m.v", self.deployment)
+    }
+
+    /// The record of the settings that all nodes share.
+    #[must_use]
+    pub fn settings(&self) -> String {
+        format!("{}.m.settings", self.deployment)
+    }
+
+    /// Asks nodes to read the records anew, and to write back what is lost.
+    #[must_use]
+    pub fn records(&self) -> String {
+        format!("{}.n.records", self.deployment)
     }
 
     /// What every node must obey, of one kind.

@@ -5,11 +5,13 @@ mod away;
 mod credentials;
 mod elections;
 mod full;
+mod hands;
 mod lame_duck;
 mod leases;
 mod load;
 mod nodes;
 mod permissions;
+mod settings;
 mod whispers;
 
 use roomcast::gateway::Config;

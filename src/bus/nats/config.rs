@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::bus::history::HistoryRules;
 
-/// The bounds of a [`super::NatsBus`]. All nodes of a deployment have the same `history` and `last_value_*`.
+/// The bounds of a [`super::NatsBus`]. While nodes differ in `history` and `last_value_*` the streams keep what the largest
+/// bounds ask for, and each node answers by its own.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// What each room keeps. The largest bounds decide what the streams keep; a room's own bounds count when it is read.

@@ -1,16 +1,20 @@
-//! Epochs: which incarnation of its history a partition is in.
+//! Epochs: which incarnation of its history a stream is in.
 //!
-//! A record beside the stream says the epoch, when the stream was made, and a sequence it has had. Whoever finds a stream
-//! made at another time, or one that has not come that far, draws a new epoch and writes it by compare-and-set; everybody
-//! else takes the epoch that is written. Offsets are never used twice within an epoch.
+//! A record beside the stream says the epoch, when the stream was made, and a sequence it has had. A node that finds a
+//! stream made at another time, or one that has not come that far, draws a new epoch and writes it by compare-and-set; every
+//! other node takes the epoch that is written. Offsets are never used twice within an epoch.
+//!
+//! The record may be lost, or come back from an older store, while nodes run. What a node knows then counts for more: it
+//! writes its own epoch back as long as the stream is the one it knows, and takes no epoch that it has seen end. So nodes
+//! that run go on in one epoch. A node that starts and finds no record asks those that run to write it back first.
 
-use async_nats::HeaderMap;
-use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::partition::{Identity, Partition};
+use super::incarnation::{Identity, Incarnation, Known};
 use super::server::{Server, Silence, StreamState};
+use crate::nats::agreement::Agreement;
+use crate::nats::records;
 use crate::position::Epoch;
 use crate::proto::node_v1::PartitionEpoch;
 
@@ -24,112 +28,245 @@ struct Record {
     written: Option<PartitionEpoch>,
 }
 
-impl Record {
-    /// The epoch, if the record is about this stream.
-    fn holds_for(&self, state: &StreamState) -> Option<Epoch> {
-        let written = self.written.as_ref()?;
-        let same = written.created == state.created && state.last >= written.high;
-        same.then(|| Epoch::from_bits(written.epoch))
+/// What the epoch of a stream is.
+#[derive(Debug, Clone)]
+pub(super) struct Settled {
+    pub identity: Identity,
+    /// How the stream is.
+    pub state: StreamState,
+    /// What this node has written, if anything.
+    pub wrote: Option<Wrote>,
+}
+
+/// What a node has written into a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wrote {
+    /// The first epoch of a stream.
+    First,
+    /// A new epoch: the other nodes have to hear of it.
+    New,
+    /// The epoch that it knew.
+    Back,
+}
+
+/// What has to be done so that the record holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Decision {
+    /// Nothing: it does.
+    Take(Epoch),
+    /// This node's own epoch goes on, and has to be written back.
+    WriteBack(Epoch),
+    /// The history begins anew.
+    Draw,
+}
+
+/// Compares the record with the stream, which was looked at afterwards, and with what this node knew before both.
+fn decide(written: Option<&PartitionEpoch>, state: &StreamState, own: Option<&Known>) -> Decision {
+    let own_holds = own.is_some_and(|own| own.identity.created == state.created && state.last >= own.highest);
+    let own_epoch = own.map(|own| own.identity.epoch);
+    let ended = |epoch| own.is_some_and(|own| own.ended.contains(&epoch));
+    match written {
+        Some(written) if !ended(Epoch::from_bits(written.epoch)) && written.created == state.created => {
+            let epoch = Epoch::from_bits(written.epoch);
+            let has_gone_back = state.last < written.high || (own_epoch == Some(epoch) && !own_holds);
+            if has_gone_back {
+                Decision::Draw
+            } else {
+                Decision::Take(epoch)
+            }
+        }
+        _ => match own_epoch {
+            Some(epoch) if own_holds => Decision::WriteBack(epoch),
+            _ => Decision::Draw,
+        },
     }
 }
 
-/// The identity of a partition whose stream is in this state: what is written, or a new one. `known` is how far the
-/// stream had come in the epoch this node was in.
+/// The epoch of a stream: what is written, what this node knew and writes back, or a new one.
 pub(super) async fn settle(
     server: &Server,
-    partition: u16,
-    state: &StreamState,
-    known: Option<(Epoch, u64)>,
-) -> Result<Identity, Silence> {
+    (stream, record): (&str, &str),
+    own: Option<&Known>,
+) -> Result<Settled, Silence> {
     for _ in 0..ATTEMPTS_MAX {
-        let record = read(server, partition).await?;
-        if let Some(epoch) = record.holds_for(state) {
-            let regressed = known.is_some_and(|(own, high)| own == epoch && state.last < high);
-            if !regressed {
-                return Ok(Identity {
-                    epoch,
-                    created: state.created.clone(),
-                });
-            }
-        }
-        let epoch = Epoch::random();
-        if write(server, partition, &record, epoch, &state.created, state.last).await? {
-            if record.written.is_none() {
-                tracing::info!(partition, %epoch, "a history begins");
-            } else {
-                tracing::warn!(partition, %epoch, "a history begins anew");
-            }
-            return Ok(Identity {
-                epoch,
-                created: state.created.clone(),
-            });
+        let found = read(server, record).await?;
+        // After the record: another node may raise it at any moment, to what the stream has by then.
+        let state = server.state(stream).await?;
+        let (epoch, wrote) = match decide(found.written.as_ref(), &state, own) {
+            Decision::Take(epoch) => (epoch, None),
+            Decision::WriteBack(epoch) => (epoch, Some(Wrote::Back)),
+            Decision::Draw if own.is_none() && found.written.is_none() => (Epoch::random(), Some(Wrote::First)),
+            Decision::Draw => (Epoch::random(), Some(Wrote::New)),
+        };
+        let identity = Identity {
+            epoch,
+            created: state.created.clone(),
+        };
+        if wrote.is_none() || write(server, record, found.seq, &identity, state.last).await? {
+            tracing::debug!(stream, %epoch, ?wrote, "epoch settled");
+            return Ok(Settled { identity, state, wrote });
         }
     }
     Err(Silence::Away)
 }
 
-/// Writes how far the stream has come, if nobody has written otherwise since. Answers the epoch that is written.
-pub(super) async fn raise(server: &Server, partition: &Partition) -> Result<Option<Epoch>, Silence> {
-    let (identity, highest) = (partition.identity(), partition.highest());
-    let record = read(server, partition.number).await?;
-    let Some(written) = &record.written else {
+/// The epoch of a stream for a node that starts and knows nothing yet. `ask` asks the running nodes to write lost records back.
+pub(super) async fn first(
+    server: &Server,
+    agreement: &Agreement,
+    (stream, record): (&str, &str),
+    ask: impl AsyncFnOnce() -> bool,
+) -> Result<Settled, Silence> {
+    let look = async || Ok::<_, Silence>(read(server, record).await?.written);
+    if look().await?.is_none() && ask().await {
+        agreement.written_back(look).await?;
+    }
+    settle(server, (stream, record), None).await
+}
+
+/// Writes how far the stream has come, if no other node has written otherwise since. Returns the epoch that is written.
+pub(super) async fn raise(server: &Server, of: &Incarnation) -> Result<Option<Epoch>, Silence> {
+    let (identity, highest) = (of.identity(), of.highest());
+    let found = read(server, &of.record).await?;
+    let Some(written) = &found.written else {
         return Ok(None);
     };
     let epoch = Epoch::from_bits(written.epoch);
     let ours = epoch == identity.epoch && written.created == identity.created;
     if ours && written.high < highest {
-        write(server, partition.number, &record, epoch, &identity.created, highest).await?;
+        write(server, &of.record, found.seq, &identity, highest).await?;
     }
-    Ok(Some(epoch))
+    Ok(ours.then_some(epoch))
 }
 
-async fn read(server: &Server, partition: u16) -> Result<Record, Silence> {
-    let subjects = server.nats.subjects();
-    let head = server
-        .head(&subjects.stream_of('m'), &subjects.epoch(partition))
-        .await?;
-    Ok(head.map_or_else(Record::default, |stored| Record {
+async fn read(server: &Server, record: &str) -> Result<Record, Silence> {
+    let stream = server.nats.subjects().stream_of('m');
+    let found = records::read(&server.context(), &stream, record).await?;
+    Ok(found.map_or_else(Record::default, |stored| Record {
         seq: stored.seq,
         // What cannot be read is as nothing: a new epoch replaces it.
         written: PartitionEpoch::decode(stored.payload).ok(),
     }))
 }
 
-/// Whether it was written; `false` when somebody else was first.
-async fn write(
-    server: &Server,
-    partition: u16,
-    over: &Record,
-    epoch: Epoch,
-    created: &str,
-    high: u64,
-) -> Result<bool, Silence> {
-    let record = PartitionEpoch {
-        epoch: epoch.bits(),
-        created: created.to_owned(),
+/// Returns whether it was written; `false` when another node was first.
+async fn write(server: &Server, record: &str, over: u64, identity: &Identity, high: u64) -> Result<bool, Silence> {
+    let epoch = PartitionEpoch {
+        epoch: identity.epoch.bits(),
+        created: identity.created.clone(),
         high,
     };
-    let subject = server.nats.subjects().epoch(partition);
-    put(server, subject, over.seq, record.encode_to_vec().into()).await
+    let payload: Bytes = epoch.encode_to_vec().into();
+    let written = records::put(&server.context(), record.to_owned(), over, payload).await?;
+    Ok(written.is_some())
 }
 
-/// Writes a subject's only message by compare-and-set; `false` when it is not `over` any more that is there.
-pub(super) async fn put(server: &Server, subject: String, over: u64, payload: Bytes) -> Result<bool, Silence> {
-    use async_nats::jetstream::context::PublishErrorKind;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    let mut headers = HeaderMap::new();
-    headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, over.to_string());
-    let sent = server.context().publish_with_headers(subject, headers, payload).await;
-    let answer = match sent {
-        Ok(answer) => answer.await,
-        Err(error) => Err(error),
-    };
-    match answer {
-        Ok(_) => Ok(true),
-        Err(error) => match error.kind() {
-            PublishErrorKind::WrongLastSequence => Ok(false),
-            PublishErrorKind::StreamNotFound => Err(Silence::NoStream),
-            _ => Err(Silence::Away),
-        },
+    const OWN: Epoch = Epoch::from_bits(1);
+    const OTHER: Epoch = Epoch::from_bits(2);
+
+    fn written(epoch: Epoch, created: &str, high: u64) -> PartitionEpoch {
+        PartitionEpoch {
+            epoch: epoch.bits(),
+            created: created.to_owned(),
+            high,
+        }
+    }
+
+    fn state(created: &str, last: u64) -> StreamState {
+        StreamState {
+            created: created.to_owned(),
+            first: 1,
+            last,
+            removed: 0,
+            sealed: false,
+        }
+    }
+
+    fn known(highest: u64, ended: &[Epoch]) -> Known {
+        Known {
+            identity: Identity {
+                epoch: OWN,
+                created: "a".to_owned(),
+            },
+            highest,
+            ended: ended.iter().copied().collect(),
+        }
+    }
+
+    #[test]
+    fn decisions() {
+        use Decision::{Draw, Take, WriteBack};
+        let own = |highest| Some(known(highest, &[]));
+        for (what, record, stream, own, expected) in [
+            ("first start", None, state("a", 0), None, Draw),
+            (
+                "a later start",
+                Some(written(OTHER, "a", 5)),
+                state("a", 7),
+                None,
+                Take(OTHER),
+            ),
+            (
+                "all is as it was",
+                Some(written(OWN, "a", 5)),
+                state("a", 7),
+                own(7),
+                Take(OWN),
+            ),
+            (
+                "the stream was made anew",
+                Some(written(OWN, "a", 5)),
+                state("b", 9),
+                own(7),
+                Draw,
+            ),
+            (
+                "another node saw it first",
+                Some(written(OTHER, "b", 0)),
+                state("b", 9),
+                own(7),
+                Take(OTHER),
+            ),
+            (
+                "the stream has gone back",
+                Some(written(OWN, "a", 5)),
+                state("a", 6),
+                own(7),
+                Draw,
+            ),
+            (
+                "only the record knows that",
+                Some(written(OWN, "a", 9)),
+                state("a", 7),
+                own(7),
+                Draw,
+            ),
+            ("the record is lost", None, state("a", 7), own(7), WriteBack(OWN)),
+            ("both are lost", None, state("b", 7), own(7), Draw),
+            (
+                "the record is of an older stream",
+                Some(written(OTHER, "z", 5)),
+                state("a", 7),
+                own(7),
+                WriteBack(OWN),
+            ),
+        ] {
+            assert_eq!(decide(record.as_ref(), &stream, own.as_ref()), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_that_ended_never_comes_back() {
+        let own = known(7, &[OTHER]);
+        let restored = written(OTHER, "a", 5);
+        assert_eq!(
+            decide(Some(&restored), &state("a", 7), Some(&own)),
+            Decision::WriteBack(OWN)
+        );
+        assert_eq!(decide(Some(&restored), &state("a", 6), Some(&own)), Decision::Draw);
     }
 }

@@ -1,25 +1,115 @@
 //! Last values: the newest event of each name, kept beside the history.
+//!
+//! They are in a stream of their own, which may be lost, or come back from an older store, while histories go on. It has an
+//! epoch like a partition, and each value says of which: what an older state of the stream holds would be out of date, and
+//! does not count.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prost::Message as _;
 
-use super::epochs;
+use super::incarnation::Incarnation;
 use super::publish::Draft;
 use super::server::{Keep, Silence};
 use super::shared::Shared;
 use super::values::Values;
-use super::wire;
+use super::{epochs, streams, wire};
 use crate::event::Event;
+use crate::nats::records;
 use crate::position::{Epoch, Link, Offset, Position};
 use crate::proto::node_v1::{LastValue, StoredEvent};
 use crate::room::Room;
-use std::sync::Arc;
 
-/// How often a value is written anew because somebody else wrote one.
+/// How often a value is written anew because another node wrote one.
 const ATTEMPTS_MAX: usize = 50;
 
 /// How many of a partition's newest events are looked through for values that are stored but not yet kept: their
 /// publishers are between the two.
 const LOOK_BACK: u64 = 4096;
+
+/// The stream of last values.
+#[derive(Debug)]
+pub(super) struct ValueStream {
+    pub incarnation: Incarnation,
+    /// For which connection it was last looked at.
+    looked_connects: AtomicU64,
+}
+
+impl ValueStream {
+    pub(super) const fn new(incarnation: Incarnation, connects: u64) -> Self {
+        Self {
+            incarnation,
+            looked_connects: AtomicU64::new(connects),
+        }
+    }
+}
+
+/// Looks how the stream is. One that was lost is made anew; one that is another than before, or has gone back, begins a new
+/// epoch.
+pub(super) async fn look(shared: &Shared) -> Result<(), Silence> {
+    let (own, connects) = (&shared.values.incarnation, shared.connects());
+    let known = own.highest();
+    let mut state = shared.looked_at(&own.stream).await;
+    if state == Err(Silence::NoStream) {
+        restore(shared).await?;
+        state = shared.looked_at(&own.stream).await;
+    }
+    let state = state?;
+    if state.created == own.identity().created && state.last >= known {
+        own.has(state.last);
+    } else {
+        renew(shared).await?;
+    }
+    shared.values.looked_connects.store(connects, Ordering::SeqCst);
+    Ok(())
+}
+
+/// Reads the record of the epoch anew, and raises what it says of the stream.
+pub(super) async fn follow_epoch(shared: &Shared) -> Result<(), Silence> {
+    let own = &shared.values.incarnation;
+    if epochs::raise(&shared.server, own).await? != Some(own.epoch()) {
+        renew(shared).await?;
+    }
+    Ok(())
+}
+
+async fn restore(shared: &Shared) -> Result<(), Silence> {
+    let (settings, subjects) = (shared.server.nats.config(), shared.server.nats.subjects());
+    let context = shared.server.nats.jetstream_to_make_streams();
+    let made = streams::ensure_last_values(&context, settings, subjects, &shared.shape()).await;
+    match made {
+        Ok(()) => {
+            tracing::warn!(stream = shared.values.incarnation.stream, "stream lost, made anew");
+            Ok(())
+        }
+        Err(error) => {
+            shared
+                .troubles
+                .set(&shared.values.incarnation.stream, &error.to_string());
+            Err(Silence::NoStream)
+        }
+    }
+}
+
+async fn renew(shared: &Shared) -> Result<(), Silence> {
+    let own = &shared.values.incarnation;
+    let _turn = own.renewal.lock().await;
+    let settled = shared.settle(own).await?;
+    if settled.identity != own.identity() {
+        own.begin(settled.identity, settled.state.last);
+        // What rooms remember is not what other nodes read: all read anew.
+        for live in shared
+            .partitions
+            .iter()
+            .flat_map(super::partition::Partition::all_rooms)
+        {
+            live.lock().values = Values::default();
+        }
+    }
+    own.has(settled.state.last);
+    Ok(())
+}
 
 /// Keeps an event as the last value of its name, unless a newer one is kept.
 pub(super) async fn keep(
@@ -28,30 +118,63 @@ pub(super) async fn keep(
     stored: &StoredEvent,
     position: Position,
 ) -> Result<(), Silence> {
-    let server = &shared.server;
-    let subjects = server.nats.subjects();
-    let (stream, subject) = (
-        subjects.stream_of('v'),
-        subjects.last_value(&draft.publish.room, &draft.publish.name),
-    );
-    let value = LastValue {
+    let (server, own) = (&shared.server, &shared.values.incarnation);
+    let subject = server
+        .nats
+        .subjects()
+        .last_value(&draft.publish.room, &draft.publish.name);
+    let mut value = LastValue {
         event: Some(stored.clone()),
         epoch: position.epoch.bits(),
         offset: position.offset.0,
         time_ms: shared.now().0,
+        values_epoch: 0,
     };
-    let payload: bytes::Bytes = value.encode_to_vec().into();
     for _ in 0..ATTEMPTS_MAX {
-        let kept = server.head(&stream, &subject).await?;
-        let over = kept.as_ref().map_or(0, |kept| kept.seq);
-        let newer = kept
-            .and_then(|kept| LastValue::decode(kept.payload).ok())
-            .is_some_and(|kept| kept.epoch == position.epoch.bits() && kept.offset >= position.offset.0);
-        if newer || epochs::put(server, subject.clone(), over, payload.clone()).await? {
-            return Ok(());
+        value.values_epoch = own.epoch().bits();
+        let known = own.highest();
+        match attempt(shared, &subject, &value).await {
+            Ok(Kept::Newer) => return Ok(()),
+            Ok(Kept::At(seq)) if seq > known => {
+                own.has(seq);
+                return Ok(());
+            }
+            // The stream has gone back: what was written says the wrong epoch.
+            Ok(Kept::At(_)) | Err(Silence::NoStream) => look(shared).await?,
+            Ok(Kept::OtherFirst) => {}
+            Err(silence) => return Err(silence),
         }
     }
     Err(Silence::Away)
+}
+
+/// What became of a value.
+enum Kept {
+    /// It is kept, at this sequence.
+    At(u64),
+    /// A newer one is.
+    Newer,
+    /// Another node wrote one meanwhile.
+    OtherFirst,
+}
+
+async fn attempt(shared: &Shared, subject: &str, value: &LastValue) -> Result<Kept, Silence> {
+    let server = &shared.server;
+    let kept = server.head(&shared.values.incarnation.stream, subject).await?;
+    let over = kept.as_ref().map_or(0, |kept| kept.seq);
+    let is_newer = |kept: LastValue| {
+        let is_current = kept.values_epoch == value.values_epoch && kept.epoch == value.epoch;
+        is_current && kept.offset >= value.offset
+    };
+    if kept
+        .and_then(|kept| LastValue::decode(kept.payload).ok())
+        .is_some_and(is_newer)
+    {
+        return Ok(Kept::Newer);
+    }
+    let payload = value.encode_to_vec().into();
+    let written = records::put(&server.context(), subject.to_owned(), over, payload).await?;
+    Ok(written.map_or(Kept::OtherFirst, Kept::At))
 }
 
 /// The last values of a room, oldest first: those that are kept, and those of the newest events; and through where
@@ -59,7 +182,9 @@ pub(super) async fn keep(
 pub(super) async fn read(shared: &Shared, room: &Room) -> Result<(Vec<Arc<Event>>, Offset), Silence> {
     let server = &shared.server;
     let partition = shared.partition_of(room);
-    let subjects = server.nats.subjects();
+    if shared.values.looked_connects.load(Ordering::SeqCst) != shared.connects() {
+        look(shared).await?;
+    }
     let epoch = partition.epoch();
     let state = shared.state(partition).await?;
     let from = state.last.saturating_sub(LOOK_BACK).max(1);
@@ -67,12 +192,31 @@ pub(super) async fn read(shared: &Shared, room: &Room) -> Result<(Vec<Arc<Event>
     let newest = server
         .events(partition.number, room, from, Keep::Newest { max })
         .await?;
-    let kept = server
-        .heads(&subjects.stream_of('v'), &[subjects.last_values(room)], 1)
-        .await?;
-    let kept = kept.messages.into_iter().filter_map(|kept| {
-        let (event, of, offset) = wire::last_value(room, kept.payload)?;
-        (Epoch::from_bits(of) == epoch).then_some((offset, event))
+    let subjects = [server.nats.subjects().last_values(room)];
+    let stream = &shared.values.incarnation.stream;
+    let kept = if let Ok(kept) = server.heads(stream, &subjects, 1).await {
+        kept
+    } else {
+        // A stream that is not there does not answer, as one without a leader.
+        look(shared).await?;
+        server.heads(stream, &subjects, 1).await?
+    };
+    let kept: Vec<LastValue> = kept
+        .messages
+        .into_iter()
+        .filter_map(|kept| LastValue::decode(kept.payload).ok())
+        .collect();
+    let own = &shared.values.incarnation;
+    let is_unknown = |of: Epoch| of != own.epoch() && !own.has_ended(of);
+    if kept.iter().any(|kept| is_unknown(Epoch::from_bits(kept.values_epoch))) {
+        // Another node has found out first that the stream is another one.
+        follow_epoch(shared).await?;
+    }
+    let values_epoch = own.epoch().bits();
+    let kept = kept.into_iter().filter_map(|kept| {
+        let counts = kept.values_epoch == values_epoch && kept.epoch == epoch.bits();
+        let offset = kept.offset;
+        Some((offset, wire::last_value(room, kept)?)).filter(|_| counts)
     });
     let newest = newest
         .events

@@ -6,19 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::gate::Gate;
+use super::incarnation::{Identity, Incarnation};
 use super::live::LiveRoom;
 use super::proof::Removed;
 use super::server::{Silence, StreamState};
 use crate::position::{Epoch, Offset, Position};
 use crate::room::Room;
-
-/// Which history this is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Identity {
-    pub epoch: Epoch,
-    /// When the stream was made, as the server says it.
-    pub created: String,
-}
 
 /// How far the sweeps have come.
 #[derive(Debug, Default)]
@@ -32,9 +25,8 @@ struct Swept {
 pub(super) struct Partition {
     pub number: u16,
     pub stream: String,
-    identity: Mutex<Identity>,
-    /// The newest sequence that is known to exist.
-    highest: AtomicU64,
+    /// Its stream's epoch, and how far that has come.
+    pub incarnation: Incarnation,
     /// The oldest sequence that was there when the stream was last looked at.
     first: AtomicU64,
     /// How many sequences after that it had removed then.
@@ -53,23 +45,19 @@ pub(super) struct Partition {
     pub states: Gate<Result<StreamState, Silence>>,
     /// What the stream holds no more.
     pub removed: Gate<Result<Arc<Removed>, Silence>>,
-    /// Held while the epoch is looked at or changed.
-    pub renewal: tokio::sync::Mutex<()>,
 }
 
 impl Partition {
-    pub(super) fn new(number: u16, stream: String, identity: Identity, last: u64, connects: u64) -> Self {
+    pub(super) fn new(number: u16, incarnation: Incarnation, connects: u64) -> Self {
         Self {
             number,
-            stream,
-            identity: Mutex::new(identity),
-            highest: AtomicU64::new(last),
+            stream: incarnation.stream.clone(),
             first: AtomicU64::new(0),
             removed_count: AtomicU64::new(0),
             verified_connects: AtomicU64::new(connects),
             doubted: AtomicBool::new(false),
             swept: Mutex::new(Swept {
-                through: [last; 2],
+                through: [incarnation.highest(); 2],
                 at: Some(Instant::now()),
             }),
             sweeps: AtomicU32::new(1),
@@ -77,16 +65,16 @@ impl Partition {
             joins: Gate::default(),
             states: Gate::default(),
             removed: Gate::default(),
-            renewal: tokio::sync::Mutex::new(()),
+            incarnation,
         }
     }
 
     pub(super) fn identity(&self) -> Identity {
-        lock(&self.identity).clone()
+        self.incarnation.identity()
     }
 
     pub(super) fn epoch(&self) -> Epoch {
-        lock(&self.identity).epoch
+        self.incarnation.epoch()
     }
 
     pub(super) fn position(&self, seq: u64) -> Position {
@@ -97,12 +85,12 @@ impl Partition {
     }
 
     pub(super) fn highest(&self) -> u64 {
-        self.highest.load(Ordering::SeqCst)
+        self.incarnation.highest()
     }
 
     /// This sequence exists.
     pub(super) fn has(&self, seq: u64) {
-        self.highest.fetch_max(seq, Ordering::SeqCst);
+        self.incarnation.has(seq);
     }
 
     /// Takes in how the stream is.
@@ -122,8 +110,7 @@ impl Partition {
 
     /// Takes another epoch. What was known of the stream is not true any more.
     pub(super) fn begin(&self, identity: Identity, state: &StreamState) {
-        *lock(&self.identity) = identity;
-        self.highest.store(state.last, Ordering::SeqCst);
+        self.incarnation.begin(identity, state.last);
         self.first.store(state.first, Ordering::SeqCst);
         *lock(&self.swept) = Swept {
             through: [0; 2],

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::partition::Partition;
 use super::server::Silence;
-use super::shared::Shared;
+use super::shared::{REFUSED as OTHER_SETTINGS, Shared};
 use super::wire;
 use crate::bus::{PublishError, Published};
 use crate::event::{Publish, Retention};
@@ -135,6 +135,9 @@ pub(super) async fn submit(
     draft: &mut Draft<'_>,
     turn: Option<OwnedSemaphorePermit>,
 ) -> Result<Attempt, PublishError> {
+    if !shared.agreement.holds() {
+        return Err(PublishError::NotStored(OTHER_SETTINGS));
+    }
     let turn = match turn {
         Some(turn) => turn,
         None => match timeout_at(draft.deadline, shared.publishes.clone().acquire_owned()).await {
@@ -368,6 +371,9 @@ pub(super) async fn until_settled(shared: &Shared, draft: &mut Draft<'_>) -> Res
 /// An ephemeral event: handed over once, to whoever listens. It goes the way of the nudges and subscriptions, so that it
 /// does not overtake what was published and answered before.
 pub(super) async fn pass_on(shared: &Shared, publish: &Publish) -> Result<Published, PublishError> {
+    if !shared.agreement.holds() {
+        return Err(PublishError::NotStored(OTHER_SETTINGS));
+    }
     let nats = &shared.server.nats;
     if !nats.control().is_connected() {
         return Err(AWAY);

@@ -24,6 +24,7 @@ use super::wire;
 use crate::bus::BusUnavailable;
 use crate::event::Timestamp;
 use crate::nats::Nats;
+use crate::nats::records::RecordError;
 pub(super) use batch::{HEADS_MAX, Keep};
 
 /// How long a leader is waited for before it is asked again, the first time; then ever longer.
@@ -35,15 +36,29 @@ pub(super) enum Silence {
     /// There is no such stream.
     #[error("nats has lost a stream")]
     NoStream,
+    /// A stream is sealed.
+    #[error("a stream of nats is sealed")]
+    ReadOnly,
     /// No answer came in time, or one that says "not now".
     #[error("nats does not answer")]
     Away,
+}
+
+impl From<RecordError> for Silence {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::NoStream => Self::NoStream,
+            RecordError::ReadOnly => Self::ReadOnly,
+            RecordError::Away => Self::Away,
+        }
+    }
 }
 
 impl From<Silence> for BusUnavailable {
     fn from(silence: Silence) -> Self {
         Self(match silence {
             Silence::NoStream => "nats has lost a stream",
+            Silence::ReadOnly => "a stream of nats is sealed",
             Silence::Away => "nats does not answer",
         })
     }
@@ -60,6 +75,8 @@ pub(super) struct StreamState {
     pub last: u64,
     /// How many sequences between the two it holds no more.
     pub removed: u64,
+    /// It takes nothing any more.
+    pub sealed: bool,
 }
 
 impl StreamState {
@@ -69,6 +86,7 @@ impl StreamState {
             first: info.state.first_sequence,
             last: info.state.last_sequence,
             removed: info.state.deleted_count.unwrap_or(0),
+            sealed: info.config.sealed,
         }
     }
 }

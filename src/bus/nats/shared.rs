@@ -1,25 +1,34 @@
 //! What all parts of the bus share.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::epochs::{Settled, Wrote};
 use super::gate::Gate;
+use super::incarnation::Incarnation;
 use super::ingest::Feed;
+use super::last_values::ValueStream;
 use super::live::{Keeping, LiveRoom, RoomState};
 use super::partition::{Partition, lock};
 use super::read::ColdRead;
 use super::senders::Senders;
 use super::server::{Server, Silence, StreamState};
-use super::{Config, epochs, streams};
+use super::streams::Shape;
+use super::troubles::Troubles;
+use super::{Config, epochs, last_values, streams};
 use crate::bus::BusUnavailable;
 use crate::event::Timestamp;
 use crate::lease::Lease;
+use crate::nats::agreement::Agreement;
 use crate::nats::{NatsError, Subjects};
 use crate::room::Room;
+
+/// Why a node that is set otherwise than the cluster does nothing.
+pub(super) const REFUSED: &str = "the node's settings differ from the cluster's";
 
 type ColdReads = HashMap<(Room, Option<u64>), Arc<Gate<ColdRead>>>;
 
@@ -28,6 +37,16 @@ pub(super) struct Shared {
     pub config: Config,
     pub lease: Lease,
     pub server: Server,
+    /// The settings that all nodes share.
+    pub agreement: Arc<Agreement>,
+    /// The stream of last values.
+    pub values: ValueStream,
+    pub troubles: Troubles,
+    /// A stream is not there.
+    pub is_lost: AtomicBool,
+    /// Since they were last reported.
+    pub epochs_begun: AtomicU32,
+    pub records_written_back: AtomicU32,
     pub partitions: Box<[Partition]>,
     pub keeping: Keeping,
     pub in_flight: Arc<Semaphore>,
@@ -69,18 +88,26 @@ impl Shared {
         self.server.nats.fanout().connects()
     }
 
+    /// What the streams are to keep, by the limits in force.
+    pub(super) fn shape(&self) -> Shape {
+        Shape::in_force(&self.agreement)
+    }
+
     /// How many events of a room the streams are to keep. What they do keep may be less or more: other nodes and operators
     /// change them, too.
     pub(super) fn retained_max(&self) -> usize {
-        streams::events_max(&self.config)
+        self.shape().events_max
     }
 
     /// For how long nothing that came after a look can have been dropped for its age.
     pub(super) fn trusted_age(&self) -> Duration {
-        streams::age_max(self.server.nats.config(), &self.config) / 2
+        self.shape().age_max / 2
     }
 
     pub(super) fn leased(&self) -> Result<(), BusUnavailable> {
+        if !self.agreement.holds() {
+            return Err(BusUnavailable(REFUSED));
+        }
         if self.lease.holds() {
             Ok(())
         } else {
@@ -121,8 +148,11 @@ impl Shared {
 
     /// How a partition's stream is. A stream that is another one than before, or has gone back, begins a new epoch first.
     pub(super) async fn state(&self, partition: &Partition) -> Result<StreamState, Silence> {
+        if !self.agreement.holds() {
+            return Err(Silence::Away);
+        }
         let known = partition.highest();
-        let state = self.server.state(&partition.stream).await?;
+        let state = self.looked_at(&partition.stream).await?;
         if state.created == partition.identity().created && state.last >= known {
             partition.is_in(&state);
             return Ok(state);
@@ -130,16 +160,33 @@ impl Shared {
         self.renew(partition).await
     }
 
+    /// How a stream is. One that is lost is made again soon, and one that takes nothing is reported.
+    pub(super) async fn looked_at(&self, stream: &str) -> Result<StreamState, Silence> {
+        let state = self.server.state(stream).await;
+        match &state {
+            Ok(state) if state.sealed => self
+                .troubles
+                .set(stream, "it is sealed: delete it, and it is made anew"),
+            Ok(_) => self.troubles.clear(stream),
+            Err(Silence::NoStream) => {
+                self.is_lost.store(true, Ordering::SeqCst);
+                self.check_wanted.notify_one();
+            }
+            Err(Silence::ReadOnly | Silence::Away) => {}
+        }
+        state
+    }
+
     /// Looks whether the epoch is still the same, and begins the one that holds now. Returns once everything that is
     /// said from now on is said in it.
     pub(super) async fn renew(&self, partition: &Partition) -> Result<StreamState, Silence> {
-        let _turn = partition.renewal.lock().await;
-        let (own, known) = (partition.identity(), partition.highest());
-        let state = self.server.state(&partition.stream).await?;
-        let identity = epochs::settle(&self.server, partition.number, &state, Some((own.epoch, known))).await?;
-        if identity != own {
-            tracing::warn!(partition = partition.number, epoch = %identity.epoch, "an epoch ended");
-            partition.begin(identity, &state);
+        let own = &partition.incarnation;
+        let _turn = own.renewal.lock().await;
+        let settled = self.settle(own).await?;
+        if settled.identity != partition.identity() {
+            let epoch = settled.identity.epoch;
+            tracing::debug!(partition = partition.number, %epoch, "an epoch ended");
+            partition.begin(settled.identity, &settled.state);
             for live in partition.all_rooms() {
                 let mut room = live.lock();
                 // One that is joining for the first time has promised nothing yet.
@@ -150,23 +197,38 @@ impl Shared {
                 self.repair_if_needed(&live, &mut room);
             }
         }
-        partition.is_in(&state);
-        Ok(state)
+        partition.is_in(&settled.state);
+        Ok(settled.state)
     }
 
-    /// Makes the streams that are not there.
-    pub(super) async fn restore_streams(&self) -> Result<(), NatsError> {
-        streams::ensure_all(
-            &self.server.context(),
-            self.server.nats.config(),
-            self.server.nats.subjects(),
-            &self.config,
-        )
-        .await?;
-        for partition in &self.partitions {
-            let renewed = self.state(partition).await;
-            renewed.map_err(|silence| NatsError::JetStream(silence.to_string()))?;
+    /// The epoch of a stream that was known before. The others hear of a new one at once.
+    pub(super) async fn settle(&self, of: &Incarnation) -> Result<Settled, Silence> {
+        let known = of.known();
+        let settled = epochs::settle(&self.server, (&of.stream, &of.record), Some(&known)).await?;
+        match settled.wrote {
+            Some(Wrote::First | Wrote::New) => {
+                self.epochs_begun.fetch_add(1, Ordering::Relaxed);
+                self.agreement.announce().await;
+            }
+            Some(Wrote::Back) => {
+                self.records_written_back.fetch_add(1, Ordering::Relaxed);
+            }
+            None => {}
         }
+        Ok(settled)
+    }
+
+    /// Makes the streams that are not there, and gives the others the shape that is in force.
+    pub(super) async fn restore_streams(&self) -> Result<(), NatsError> {
+        self.agreement.make_stream().await?;
+        let (settings, subjects) = (self.server.nats.config(), self.server.nats.subjects());
+        let context = self.server.nats.jetstream_to_make_streams();
+        streams::ensure_all(&context, settings, subjects, &self.shape()).await?;
+        let silent = |silence: Silence| NatsError::JetStream(silence.to_string());
+        for partition in &self.partitions {
+            self.state(partition).await.map_err(silent)?;
+        }
+        last_values::look(self).await.map_err(silent)?;
         Ok(())
     }
 

@@ -2,114 +2,168 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind};
-use async_nats::jetstream::stream::{self, DiscardPolicy, Info, Republish, RetentionPolicy};
-use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::jetstream::Context;
+use async_nats::jetstream::stream::{self, Republish};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::Config;
-use crate::nats::{self, NatsError, Subjects};
+use crate::bus::history::{HistoryLimits, HistoryRules};
+use crate::nats::agreement::{Agreement, Digest, Rule, Setting, Value};
+use crate::nats::{self, NatsError, Storage, Subjects};
+use crate::room::RoomPattern;
 
 /// What streams keep beyond the longest history, so that clocks and sweeps need not be exact.
 const AGE_MARGIN: Duration = Duration::from_secs(60);
 
-/// Epoch records and last values are few; what is above this is a defect.
-const RECORDS_BYTES_MAX: i64 = 16 << 20;
+/// The streams that are made at once.
+const AT_ONCE: usize = 8;
 
-/// How long the streams of partitions keep an event.
-pub(super) fn age_max(nats: &nats::Config, config: &Config) -> Duration {
-    config.history.largest().1.max(nats.idempotency_window) + AGE_MARGIN
+const PARTITIONS: &str = "nats.partitions";
+const STORAGE: &str = "nats.storage";
+const REPLICAS: &str = "nats.replicas";
+const STREAM_BYTES: &str = "nats.stream_bytes_max";
+const WINDOW: &str = "nats.idempotency_window";
+const LEASE: &str = "nats.lease";
+const EVENTS: &str = "history.events_max";
+const AGE: &str = "history.age_max";
+const ROOMS: &str = "history.rooms";
+const VALUES_AGE: &str = "bus.last_value_age_max";
+const VALUE_NAMES: &str = "bus.last_value_names_max";
+
+/// How the number of partitions is changed.
+const BEGIN_ANEW: &str = "to change it, end all nodes, delete the stream of records (DEPLOYMENT-m) and start them: every room \
+                          begins a new history";
+
+/// How streams come to be kept elsewhere.
+const MOVE: &str = "to change it, end all nodes, delete all streams of the deployment and start them: every room begins a new \
+                    history";
+
+/// The settings of the bus that all nodes share.
+#[must_use]
+pub fn shared_settings(nats: &nats::Config, config: &Config) -> Vec<Setting> {
+    let (events, age) = config.history.largest();
+    let storage = match nats.storage {
+        Storage::File => "file",
+        Storage::Memory => "memory",
+    };
+    let count = |number: usize| Value::Count(u64::try_from(number).unwrap_or(u64::MAX));
+    vec![
+        Setting::new(
+            PARTITIONS,
+            Value::Count(nats.partitions.into()),
+            Rule::Equal(BEGIN_ANEW),
+        ),
+        Setting::new(STORAGE, Value::Text(storage.to_owned()), Rule::Equal(MOVE)),
+        Setting::new(REPLICAS, count(nats.replicas), Rule::Largest),
+        Setting::new(STREAM_BYTES, Value::Bytes(nats.stream_bytes_max), Rule::Largest),
+        Setting::new(WINDOW, Value::Time(nats.idempotency_window), Rule::Largest),
+        Setting::new(LEASE, Value::Time(nats.lease), Rule::Largest),
+        Setting::new(EVENTS, count(events), Rule::Largest),
+        Setting::new(AGE, Value::Time(age), Rule::Largest),
+        Setting::new(ROOMS, Value::Text(summary(&config.history)), Rule::Own),
+        Setting::new(VALUES_AGE, Value::Time(config.last_value_age_max), Rule::Largest),
+        Setting::new(VALUE_NAMES, count(config.last_value_names_max), Rule::Own),
+    ]
 }
 
-/// How many events of a room the streams of partitions keep. One more than the largest history, so that the event before
-/// the oldest answered one proves that nothing lies between.
-pub(super) fn events_max(config: &Config) -> usize {
-    config.history.largest().0.saturating_add(1)
+/// The limits of all rooms in one short text: equal limits have equal texts.
+fn summary(history: &HistoryRules) -> String {
+    let mut patterns = 0_usize;
+    let mut digest = Digest::default();
+    for (pattern, limits) in history.all() {
+        patterns += usize::from(pattern.is_some());
+        let HistoryLimits {
+            events_max,
+            age_max,
+            bytes_max,
+        } = limits;
+        let pattern = pattern.map_or("", RoomPattern::as_str);
+        digest.add(format!("{pattern} {events_max} {} {bytes_max};", age_max.as_millis()).as_bytes());
+    }
+    format!("{patterns} patterns ({:08x})", digest.value() >> 32)
+}
+
+/// What the streams keep: the limits that are in force in the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shape {
+    replicas: usize,
+    stream_bytes_max: u64,
+    window: Duration,
+    /// Events of a room.
+    pub events_max: usize,
+    /// The age of an event.
+    pub age_max: Duration,
+    values_age_max: Duration,
+}
+
+impl Shape {
+    pub(super) fn in_force(agreement: &Agreement) -> Self {
+        let time = |key| Duration::from_millis(agreement.amount(key));
+        let count = |key| usize::try_from(agreement.amount(key)).unwrap_or(usize::MAX);
+        let window = time(WINDOW);
+        Self {
+            replicas: count(REPLICAS),
+            stream_bytes_max: agreement.amount(STREAM_BYTES),
+            window,
+            // One more than the largest history, so that the event before the oldest answered one proves that nothing lies
+            // between.
+            events_max: count(EVENTS).saturating_add(1),
+            age_max: time(AGE).max(window) + AGE_MARGIN,
+            values_age_max: time(VALUES_AGE),
+        }
+    }
 }
 
 /// The stream of a partition's histories.
-pub(super) fn partition(nats: &nats::Config, subjects: &Subjects, config: &Config, number: u16) -> stream::Config {
+fn partition(nats: &nats::Config, subjects: &Subjects, shape: &Shape, number: u16) -> stream::Config {
+    let name = subjects.stream_of_partition(number);
     stream::Config {
-        max_messages_per_subject: i64::try_from(events_max(config)).unwrap_or(i64::MAX),
-        max_age: age_max(nats, config),
-        max_bytes: i64::try_from(nats.stream_bytes_max).unwrap_or(i64::MAX),
-        duplicate_window: nats.idempotency_window,
+        max_messages_per_subject: i64::try_from(shape.events_max).unwrap_or(i64::MAX),
+        max_age: shape.age_max,
+        max_bytes: nats::streams::bytes(shape.stream_bytes_max),
+        duplicate_window: shape.window,
+        num_replicas: shape.replicas,
         republish: Some(Republish {
             source: subjects.histories(number),
             destination: subjects.republished(),
             headers_only: false,
         }),
-        ..common(nats, subjects.stream_of_partition(number), subjects.histories(number))
+        ..nats::streams::common(nats, name, subjects.histories(number))
     }
 }
 
 /// The stream of last values.
-pub(super) fn last_values(nats: &nats::Config, subjects: &Subjects, config: &Config) -> stream::Config {
+fn last_values(nats: &nats::Config, subjects: &Subjects, shape: &Shape) -> stream::Config {
+    let bytes_max = nats::Config::values_bytes_max(shape.stream_bytes_max);
     stream::Config {
         max_messages_per_subject: 1,
-        max_age: config.last_value_age_max,
-        max_bytes: i64::try_from(nats.stream_bytes_max).unwrap_or(i64::MAX),
-        duplicate_window: nats.idempotency_window.min(config.last_value_age_max),
-        ..common(nats, subjects.stream_of('v'), subjects.all_of('v'))
+        max_age: shape.values_age_max,
+        max_bytes: nats::streams::bytes(bytes_max),
+        duplicate_window: shape.window.min(shape.values_age_max),
+        num_replicas: shape.replicas,
+        ..nats::streams::common(nats, subjects.stream_of('v'), subjects.all_of('v'))
     }
 }
 
-/// The stream of epoch records.
-pub(super) fn epochs(nats: &nats::Config, subjects: &Subjects) -> stream::Config {
-    stream::Config {
-        max_messages_per_subject: 1,
-        max_bytes: RECORDS_BYTES_MAX,
-        ..common(nats, subjects.stream_of('m'), subjects.all_of('m'))
-    }
-}
-
-fn common(nats: &nats::Config, name: String, subject: String) -> stream::Config {
-    stream::Config {
-        name,
-        subjects: vec![subject],
-        retention: RetentionPolicy::Limits,
-        discard: DiscardPolicy::Old,
-        storage: nats.storage.into(),
-        num_replicas: nats.replicas,
-        allow_direct: true,
-        deny_delete: true,
-        max_messages: -1,
-        max_consumers: -1,
-        ..stream::Config::default()
-    }
-}
-
-/// Makes a stream, or gives the one there is this shape.
-pub(super) async fn ensure(context: &Context, config: stream::Config) -> Result<Info, NatsError> {
-    let name = config.name.clone();
-    let failed = |error: &dyn std::fmt::Display| NatsError::JetStream(format!("stream {name}: {error}"));
-    match context.create_stream(config.clone()).await {
-        Ok(stream) => Ok(stream.cached_info().clone()),
-        Err(error) if exists(&error) => context.update_stream(config).await.map_err(|error| failed(&error)),
-        Err(error) => Err(failed(&error)),
-    }
-}
-
-/// Whether a stream was not made because there is one of this name.
-fn exists(error: &CreateStreamError) -> bool {
-    matches!(error.kind(), CreateStreamErrorKind::JetStream(refused) if refused.error_code() == ErrorCode::STREAM_NAME_EXIST)
-}
-
-/// The streams that are made at once.
-const AT_ONCE: usize = 8;
-
-/// Makes all streams, or gives those there are their shape. Answers how those of the partitions are, in their order.
+/// Makes all streams, or gives those there are their shape.
 pub(super) async fn ensure_all(
     context: &Context,
     nats: &nats::Config,
     subjects: &Subjects,
-    config: &Config,
-) -> Result<Vec<Info>, NatsError> {
-    ensure(context, epochs(nats, subjects)).await?;
-    ensure(context, last_values(nats, subjects, config)).await?;
-    let partitions = (0..nats.partitions).map(|number| ensure(context, partition(nats, subjects, config, number)));
-    futures_util::stream::iter(partitions)
-        .buffered(AT_ONCE)
-        .try_collect()
-        .await
+    shape: &Shape,
+) -> Result<(), NatsError> {
+    ensure_last_values(context, nats, subjects, shape).await?;
+    let each = |number| nats::streams::ensure(context, nats, partition(nats, subjects, shape, number));
+    let made = futures_util::stream::iter((0..nats.partitions).map(each)).buffered(AT_ONCE);
+    made.try_collect().await
+}
+
+/// Makes the stream of last values, or gives it its shape.
+pub(super) async fn ensure_last_values(
+    context: &Context,
+    nats: &nats::Config,
+    subjects: &Subjects,
+    shape: &Shape,
+) -> Result<(), NatsError> {
+    nats::streams::ensure(context, nats, last_values(nats, subjects, shape)).await
 }

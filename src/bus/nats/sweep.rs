@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
@@ -37,45 +38,111 @@ pub(super) async fn run(shared: &Shared, stop: CancellationToken) {
     let mut again: Option<Duration> = None;
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut standing = shared.server.nats.fanout().standing();
-    let mut records_at = Instant::now();
+    let mut revisions = shared.agreement.revisions();
+    let mut records_at = Some(Instant::now());
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = turn.tick() => {}
             () = shared.check_wanted.notified() => {}
+            () = shared.agreement.called() => records_at = None,
+            Ok(()) = revisions.changed() => reshape(shared).await,
             Ok(()) = standing.changed() => {}
             () = tokio::time::sleep(again.unwrap_or_default()), if again.is_some() => {}
         }
         if !shared.server.nats.fanout().is_connected() {
             continue;
         }
-        let records = records_at.elapsed() >= RECORDS_INTERVAL;
-        if records {
-            records_at = Instant::now();
+        if !shared.agreement.holds() {
+            suspend(shared);
+            continue;
         }
+        let records = records_at.is_none_or(|at| at.elapsed() >= RECORDS_INTERVAL);
+        if records {
+            records_at = Some(Instant::now());
+        }
+        // Before the rooms, which are told that all is well once they were looked at.
+        let values = look_at_values(shared, records).await;
         let look = |partition| look(shared, partition, records).boxed();
         let looks: Vec<_> = shared.partitions.iter().map(look).collect();
         let looked: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
-        if looked.contains(&Err(Silence::NoStream)) {
+        if shared.is_lost.swap(false, Ordering::SeqCst) || looked.contains(&Err(Silence::NoStream)) {
             restore(shared).await;
         }
-        let failed = looked.iter().any(Result::is_err);
+        report(shared);
+        let failed = values.is_err() || looked.iter().any(Result::is_err);
         again = failed.then(|| again.map_or(AGAIN_MIN, |pause| (pause * 2).min(every)));
         tokio::time::sleep(PAUSE).await;
     }
 }
 
+/// The name under which it is reported that streams cannot be made.
+const STREAMS: &str = "(lost)";
+
 async fn restore(shared: &Shared) {
-    tracing::warn!("nats has lost streams; they are made again");
-    if let Err(error) = shared.restore_streams().await {
-        tracing::error!(%error, "streams were not made");
+    match shared.restore_streams().await {
+        Ok(()) => {
+            tracing::warn!("streams lost, made anew");
+            shared.troubles.clear(STREAMS);
+            shared.check_wanted.notify_one();
+        }
+        Err(error) if error.may_pass() => tracing::debug!(%error, "streams were not made"),
+        Err(error) => shared.troubles.set(STREAMS, &error.to_string()),
     }
-    shared.check_wanted.notify_one();
+}
+
+/// Gives the streams the limits that are in force now.
+async fn reshape(shared: &Shared) {
+    match shared.restore_streams().await {
+        Ok(()) => tracing::info!("streams follow the settings of the cluster"),
+        // The next look finds what is missing; a start of any node does the rest.
+        Err(error) => tracing::warn!(%error, "streams cannot follow the settings of the cluster"),
+    }
+}
+
+/// Holds everything back: what comes is of streams that are laid out otherwise.
+fn suspend(shared: &Shared) {
+    for partition in &shared.partitions {
+        partition.doubt();
+        for live in partition.all_rooms() {
+            live.lock().chain.suspect();
+        }
+    }
+}
+
+/// Says in one line what happened to epochs, however many partitions it happened to.
+fn report(shared: &Shared) {
+    let begun = shared.epochs_begun.swap(0, Ordering::Relaxed);
+    if begun > 0 {
+        tracing::warn!(streams = begun, "histories begin anew");
+    }
+    let written_back = shared.records_written_back.swap(0, Ordering::Relaxed);
+    if written_back > 0 {
+        tracing::warn!(streams = written_back, "records of epochs lost, written back");
+    }
+}
+
+async fn look_at_values(shared: &Shared, records: bool) -> Result<(), Silence> {
+    super::last_values::look(shared).await?;
+    if records {
+        // Whether records can be written; what is written there is looked at with each stream.
+        shared.looked_at(&shared.server.nats.subjects().stream_of('m')).await?;
+        unless_read_only(super::last_values::follow_epoch(shared).await)?;
+    }
+    Ok(())
+}
+
+/// Rooms go on while the stream of records takes nothing, which is reported elsewhere.
+fn unless_read_only(followed: Result<(), Silence>) -> Result<(), Silence> {
+    match followed {
+        Err(Silence::ReadOnly) => Ok(()),
+        other => other,
+    }
 }
 
 async fn look(shared: &Shared, partition: &Partition, records: bool) -> Result<(), Silence> {
     if records {
-        follow_epoch(shared, partition).await?;
+        unless_read_only(follow_epoch(shared, partition).await)?;
     }
     let connects = shared.connects();
     let long_ago = partition.unswept() > shared.trusted_age();
@@ -94,7 +161,7 @@ async fn look(shared: &Shared, partition: &Partition, records: bool) -> Result<(
 
 async fn follow_epoch(shared: &Shared, partition: &Partition) -> Result<(), Silence> {
     shared.state(partition).await?;
-    if epochs::raise(&shared.server, partition).await? != Some(partition.epoch()) {
+    if epochs::raise(&shared.server, &partition.incarnation).await? != Some(partition.epoch()) {
         shared.renew(partition).await?;
     }
     Ok(())

@@ -2,8 +2,10 @@
 
 mod faults;
 mod figures;
+mod hands;
 mod losses;
 mod nodes;
+mod settings;
 mod suite;
 
 use std::sync::Arc;
@@ -11,10 +13,12 @@ use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Config, NatsBus};
+use super::{Config, NatsBus, shared_settings};
 use crate::bus::history::{HistoryLimits, HistoryRules};
 use crate::lease::Lease;
-use crate::nats::{self, Nats};
+use crate::nats::agreement::Agreement;
+use crate::nats::nodes::Nodes;
+use crate::nats::{self, Nats, NatsError};
 use crate::testing::nats as servers;
 use servers::NatsServer;
 
@@ -44,15 +48,25 @@ struct Node {
 
 impl Node {
     async fn start(settings: &nats::Config, config: Config) -> Self {
-        let nats = Nats::connect(settings).await.unwrap();
-        let bus = NatsBus::start(nats, config, Lease::unlimited()).await.unwrap();
-        let stop = CancellationToken::new();
-        #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+        Self::try_start(settings, config).await.unwrap()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "ends with the test's runtime")]
+    async fn try_start(settings: &nats::Config, config: Config) -> Result<Self, NatsError> {
+        let nats = Nats::connect(settings).await?;
+        let (stop, nodes) = (CancellationToken::new(), Nodes::new(Arc::clone(&nats), "node"));
+        let agreement = Agreement::join(Arc::clone(&nats), shared_settings(settings, &config)).await?;
+        nodes.set_settings(agreement.digest());
+        let bus = NatsBus::start(nats, Arc::clone(&agreement), config, Lease::unlimited()).await?;
         tokio::spawn(Arc::clone(&bus).run(stop.clone()));
-        Self {
+        let calls = agreement.listen().await?;
+        tokio::spawn(agreement.run(calls, Arc::clone(&nodes), stop.clone()));
+        let heartbeats = nodes.listen().await?;
+        tokio::spawn(nodes.run(heartbeats, stop.clone()));
+        Ok(Self {
             bus,
             _running: stop.drop_guard(),
-        }
+        })
     }
 }
 

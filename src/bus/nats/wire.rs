@@ -72,11 +72,9 @@ pub(super) fn passed_on(room: &Room, bytes: Bytes, time: Timestamp) -> Option<(E
     (event.retention == Retention::Ephemeral).then_some((event, sent.sender, sent.connection))
 }
 
-/// The last value that was stored, with the epoch and the offset of its position.
-pub(super) fn last_value(room: &Room, bytes: Bytes) -> Option<(Event, u64, u64)> {
-    let stored = LastValue::decode(bytes).ok()?;
-    let event = restore(room, stored.event?, Timestamp(stored.time_ms))?;
-    Some((event, stored.epoch, stored.offset))
+/// The last value that was stored, without its link.
+pub(super) fn last_value(room: &Room, stored: LastValue) -> Option<Event> {
+    restore(room, stored.event?, Timestamp(stored.time_ms))
 }
 
 /// An event restored from its stored form.

@@ -21,7 +21,7 @@ use crate::cluster::ledger::{Holder, Holders, Ledger, Operation};
 use crate::event::Timestamp;
 use crate::hub::Shards;
 use crate::lease::Lease;
-use crate::nats::{Nats, NatsError};
+use crate::nats::{Nats, NatsError, streams};
 use crate::policy::Policy;
 
 /// How long after a failure it is tried again.
@@ -107,7 +107,7 @@ impl Log {
         }
     }
 
-    /// Makes the stream unless it is there.
+    /// Makes the stream unless it is there. One with fewer replicas than this node is set to gets more.
     pub(super) async fn make(&self) -> Result<Stream, NatsError> {
         let settings = self.nats.config();
         let stream = StreamConfig {
@@ -125,8 +125,18 @@ impl Log {
             duplicate_window: Duration::from_secs(120),
             ..StreamConfig::default()
         };
-        let made = self.nats.jetstream_to_make_streams().get_or_create_stream(stream).await;
-        made.map_err(|error| NatsError::JetStream(error.to_string()))
+        let context = self.nats.jetstream_to_make_streams();
+        let made = context.get_or_create_stream(&stream).await;
+        let made = made.map_err(|error| streams::refused(settings, &self.stream, &error))?;
+        let there = &made.cached_info().config;
+        if there.sealed {
+            return Err(streams::sealed(&self.stream));
+        }
+        if there.num_replicas < stream.num_replicas {
+            let grown = context.update_stream(&stream).await;
+            grown.map_err(|error| streams::refused(settings, &self.stream, &error))?;
+        }
+        Ok(made)
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger<Instant>> {

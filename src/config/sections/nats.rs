@@ -11,8 +11,8 @@ use crate::config::values::{Size, Time};
 use crate::config::{Problem, files};
 use crate::nats::{Config, Credentials, Storage, Subjects, Tls};
 
-/// The NATS cluster that makes several nodes one gateway. Without this section a node is alone. All nodes of a deployment
-/// say the same here; `docs/nats.md` says what the account needs.
+/// The NATS cluster that makes several nodes one gateway. Without this section a node is alone. `docs/nats.md` says what the
+/// account needs, and which settings must be equal on all nodes: the others can be changed node by node.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsSection {
@@ -38,14 +38,16 @@ pub struct NatsSection {
     /// How the connection is encrypted. `tls://` in an address is enough for a server with a public certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<NatsTlsSection>,
-    /// How many streams the rooms are spread over, fixed with the first start. More make reading the history of a room
-    /// that no node has in memory faster, and cost the servers some memory each.
+    /// How many streams the rooms are spread over, fixed with the first start: a node with another number is refused. More make
+    /// reading the history of a room that no node has in memory faster, and cost the servers some memory and
+    /// `stream_bytes_max` of storage each.
     pub partitions: u16,
     /// How many servers hold each stream: 1, 3 or 5. With 1, a server that is away takes its rooms with it.
     pub replicas: usize,
     /// Whether streams are kept on disk (`file`) or not (`memory`).
     pub storage: StorageSetting,
-    /// The most bytes of one partition's stream, a fuse: when it blows, the oldest events of all its rooms go first.
+    /// The most bytes of one partition's stream, a fuse: when it blows, the oldest events of all its rooms go first. NATS sets
+    /// this aside for each partition, and eight times as much for last values: 2.3 GiB in all by default.
     #[serde(with = "Size")]
     pub stream_bytes_max: usize,
     /// How often each connection is probed. It is given up after two unanswered probes.

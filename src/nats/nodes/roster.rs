@@ -29,6 +29,7 @@ pub(crate) struct Roster {
 struct Known {
     node: Node,
     sequence: u64,
+    settings: u64,
     heard: Instant,
     lives: bool,
 }
@@ -63,6 +64,12 @@ impl Roster {
         !self.others.values().any(|known| known.lives)
     }
 
+    /// Returns whether every node that lives says this of its settings; `false` while this node hears nobody.
+    pub(crate) fn are_set_like(&self, digest: u64, now: Instant) -> bool {
+        let mut live = self.others.values().filter(|known| known.lives);
+        self.hears(now) && live.all(|known| known.settings == digest)
+    }
+
     pub(crate) fn silent_for(&self, incarnation: u64, now: Instant) -> Option<Duration> {
         let known = self.others.get(&incarnation)?;
         Some(now.duration_since(known.heard))
@@ -86,6 +93,7 @@ impl Roster {
                 incarnation: heartbeat.incarnation,
             },
             sequence: 0,
+            settings: 0,
             heard: now,
             lives: false,
         });
@@ -93,6 +101,7 @@ impl Roster {
             return None;
         }
         known.sequence = heartbeat.sequence;
+        known.settings = heartbeat.settings;
         known.heard = now;
         let lived = std::mem::replace(&mut known.lives, !heartbeat.leaving);
         match (lived, known.lives) {

@@ -30,7 +30,7 @@ async fn is_serving(node: &Node, gateway: usize) -> bool {
     status == ServingStatus::Serving
 }
 
-async fn until_serving(node: &Node, gateway: usize, expected: bool) {
+pub(super) async fn until_serving(node: &Node, gateway: usize, expected: bool) {
     eventually(format!("gateway {gateway} to say {expected}"), || async {
         (is_serving(node, gateway).await == expected).then_some(())
     })

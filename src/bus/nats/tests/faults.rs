@@ -16,13 +16,13 @@ use crate::room::Room;
 
 /// A subscriber that keeps what it was given, resets too.
 #[derive(Default)]
-struct Log {
+pub(super) struct Log {
     seen: Mutex<Vec<String>>,
     resets: Mutex<Vec<Position>>,
 }
 
 impl Log {
-    fn seen(&self) -> Vec<String> {
+    pub(super) fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
     }
 

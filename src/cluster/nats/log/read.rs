@@ -33,9 +33,14 @@ impl Log {
     /// Reads the log, and carries out what it says, until `stop`.
     pub(in super::super) async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let following = async {
+            // It is tried several times a second: each reason is worth one line.
+            let mut reported = String::new();
             loop {
-                if let Err(error) = Box::pin(self.follow_once()).await {
+                if let Err(error) = Box::pin(self.follow_once()).await
+                    && error.to_string() != reported
+                {
                     tracing::warn!(%error, "the control log cannot be read");
+                    reported = error.to_string();
                 }
                 tokio::time::sleep(AGAIN).await;
             }

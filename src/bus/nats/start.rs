@@ -1,0 +1,84 @@
+//! What a node does with the streams when it starts, before it answers anything.
+
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::OnceCell;
+
+use super::epochs::{self, Settled, Wrote};
+use super::incarnation::Incarnation;
+use super::server::Server;
+use super::streams::{self, Shape};
+use crate::nats::agreement::Agreement;
+use crate::nats::{self, NatsError};
+
+/// Partitions that are looked at at once.
+const AT_ONCE: usize = 8;
+
+/// The streams as they are then.
+pub(super) struct Started {
+    pub values: Incarnation,
+    /// In their order.
+    pub partitions: Vec<Incarnation>,
+}
+
+/// Makes the streams, joins the cluster's agreement on their limits, and settles their epochs.
+pub(super) async fn start(server: &Server, agreement: &Agreement) -> Result<Started, NatsError> {
+    let settings = server.nats.config();
+    let context = server.nats.jetstream_to_make_streams();
+    loop {
+        let shape = Shape::in_force(agreement);
+        streams::ensure_all(&context, settings, server.nats.subjects(), &shape).await?;
+        if agreement.commit().await? {
+            break;
+        }
+    }
+    let starting = Starting {
+        server,
+        agreement,
+        others: OnceCell::new(),
+    };
+    let (values, _) = starting.values().await?;
+    let partitions = stream::iter(0..settings.partitions)
+        .map(|number| starting.partition(number))
+        .buffered(AT_ONCE)
+        .collect::<Vec<_>>()
+        .await;
+    let partitions = partitions.into_iter().collect::<Result<Vec<_>, _>>()?;
+    if partitions.iter().any(|(_, wrote)| wrote.is_some()) {
+        let reserved = nats::streams::size(settings.reserved_bytes());
+        tracing::info!(partitions = settings.partitions, replicas = settings.replicas, %reserved, "streams made");
+    }
+    Ok(Started {
+        values,
+        partitions: partitions.into_iter().map(|(incarnation, _)| incarnation).collect(),
+    })
+}
+
+/// What a node finds out when it starts.
+struct Starting<'a> {
+    server: &'a Server,
+    agreement: &'a Agreement,
+    /// Whether other nodes run, who may have to write records back.
+    others: OnceCell<bool>,
+}
+
+impl Starting<'_> {
+    async fn values(&self) -> Result<(Incarnation, Option<Wrote>), NatsError> {
+        let subjects = self.server.nats.subjects();
+        self.known(subjects.stream_of('v'), subjects.values_epoch()).await
+    }
+
+    async fn partition(&self, number: u16) -> Result<(Incarnation, Option<Wrote>), NatsError> {
+        let subjects = self.server.nats.subjects();
+        self.known(subjects.stream_of_partition(number), subjects.epoch(number))
+            .await
+    }
+
+    /// A stream as it is now.
+    async fn known(&self, stream: String, record: String) -> Result<(Incarnation, Option<Wrote>), NatsError> {
+        let others_run = async || *self.others.get_or_init(|| self.agreement.call()).await;
+        let settled = epochs::first(self.server, self.agreement, (&stream, &record), others_run).await;
+        let settled = settled.map_err(|silence| NatsError::JetStream(format!("epoch of {stream}: {silence}")))?;
+        let Settled { identity, state, wrote } = settled;
+        Ok((Incarnation::new(stream, record, identity, state.last), wrote))
+    }
+}

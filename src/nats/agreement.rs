@@ -1,0 +1,289 @@
+//! The settings that all nodes of a deployment share, stored with it.
+//!
+//! One record says what the cluster goes by. The first node writes it; every other one compares its own configuration with
+//! it before it serves anything, and again every two seconds. What must be equal and is not, is refused: at the start, and at a
+//! running node, which serves nothing from then on. What may differ is safe in both directions of a rolling change: the larger
+//! limit is in force at once, and goes down when all living nodes say less (see [`Rule`]).
+//!
+//! A running node writes the record back when it is lost. A node that starts and finds none therefore asks first who runs.
+
+mod digest;
+mod follow;
+mod record;
+mod setting;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_nats::client::RequestErrorKind;
+use async_nats::jetstream::Context;
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+
+pub use self::digest::Digest;
+pub use self::setting::{Rule, Setting, Value};
+
+use self::record::{Comparison, Difference, Record};
+use super::records::{self, RecordError};
+use super::{Nats, NatsError, Subscription, streams};
+
+/// How long a node that starts waits for those that run to write records back.
+const WRITTEN_BACK_WITHIN: Duration = Duration::from_secs(5);
+
+/// Between two looks for a record that is being written back.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// How often a record is written anew because another node was first.
+const ATTEMPTS_MAX: usize = 20;
+
+/// What the nodes of a deployment have agreed on, and whether this node takes part.
+#[derive(Debug)]
+pub struct Agreement {
+    nats: Arc<Nats>,
+    own: Vec<Setting>,
+    known: Mutex<Known>,
+    /// Whether the node must not serve.
+    is_refused: AtomicBool,
+    /// Changes with what is in force.
+    revision: watch::Sender<u64>,
+    /// Another node asks for records to be written back.
+    called: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    record: Record,
+    /// What was reported last.
+    reported: Vec<Difference>,
+    refused: Option<String>,
+    trouble: Option<RecordError>,
+    /// Since when all living nodes are set alike while the record differs.
+    alike_since: Option<Instant>,
+}
+
+impl Agreement {
+    /// Compares the node's settings with the record. Nothing is written before [`Self::commit`]: what the settings ask of NATS may
+    /// turn out not to be possible.
+    ///
+    /// # Errors
+    /// [`NatsError::Refused`] names every setting that must be equal and is not; [`NatsError::JetStream`].
+    pub async fn join(nats: Arc<Nats>, own: Vec<Setting>) -> Result<Arc<Self>, NatsError> {
+        let agreement = Self {
+            nats,
+            own,
+            known: Mutex::default(),
+            is_refused: AtomicBool::new(false),
+            revision: watch::channel(0).0,
+            called: Notify::new(),
+        };
+        agreement.make_stream().await?;
+        let mut found = agreement.read().await.map_err(unread)?;
+        if found.is_none() && agreement.call().await {
+            let again = async || agreement.read().await;
+            found = agreement.written_back(again).await.map_err(unread)?;
+        }
+        let (_, record) = found.unwrap_or_default();
+        agreement.admit(record.compare(&agreement.own))?;
+        Ok(Arc::new(agreement))
+    }
+
+    /// Writes the record once the streams have the shape that was in force. Returns `false` when other limits have come into
+    /// force meanwhile: then the streams have to follow, and it is to be called again.
+    ///
+    /// # Errors
+    /// As [`Self::join`]: of several nodes that start at the same time the first one is followed.
+    pub async fn commit(&self) -> Result<bool, NatsError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let (seq, record) = self.read().await.map_err(unread)?.unwrap_or_default();
+            let compared = record.compare(&self.own);
+            let (next, before) = (compared.next.clone(), self.lock().record.clone());
+            self.admit(compared)?;
+            if next != before {
+                return Ok(false);
+            }
+            if next == record || self.write(seq, &next).await.map_err(unread)? {
+                // Its replicas follow what is in force, which was not known when it was made.
+                self.shape_stream().await?;
+                return Ok(true);
+            }
+        }
+        Err(unread(RecordError::Away))
+    }
+
+    fn admit(&self, compared: Comparison) -> Result<(), NatsError> {
+        if !compared.refused.is_empty() {
+            return Err(NatsError::Refused(lines(&compared.refused)));
+        }
+        let mut known = self.lock();
+        known.record = compared.next;
+        known.report(compared.differs);
+        Ok(())
+    }
+
+    /// The number in force for a setting: of [`Rule::Largest`] never less than the node's own.
+    #[must_use]
+    pub fn amount(&self, key: &str) -> u64 {
+        let own = self.own.iter().find(|setting| setting.key == key);
+        let own = own.map_or(0, Setting::amount);
+        self.lock().record.amount(key).unwrap_or_default().max(own)
+    }
+
+    /// Returns whether the node goes by what the cluster has agreed on. If not, it must not take, deliver or answer anything.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        !self.is_refused.load(Ordering::Relaxed)
+    }
+
+    /// Why the node should not serve, for logs.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let known = self.lock();
+        let records = known.trouble.filter(|trouble| *trouble == RecordError::ReadOnly);
+        known
+            .refused
+            .clone()
+            .or_else(|| records.map(|trouble| format!("the stream of records: {trouble}")))
+    }
+
+    /// Changes whenever other limits are in force than before.
+    #[must_use]
+    pub fn revisions(&self) -> watch::Receiver<u64> {
+        self.revision.subscribe()
+    }
+
+    /// Waits until records may have to be written back or read anew, because another node said so.
+    pub async fn called(&self) {
+        self.called.notified().await;
+    }
+
+    /// A digest of the node's own settings, for its heartbeats.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        let mut digest = Digest::default();
+        // Keys in their order in the record, whatever order they were given in.
+        digest.add(&Record::default().compare(&self.own).next.encode());
+        digest.value().max(1)
+    }
+
+    /// Hears from now on when another node asks for records. Call it once everything this node knows is settled: from here on
+    /// others rely on it to write records back.
+    ///
+    /// # Errors
+    /// [`NatsError::Permission`] when the subscription is refused at once.
+    pub async fn listen(&self) -> Result<Subscription, NatsError> {
+        let subject = self.nats.subjects().records();
+        let refused = |_| NatsError::Permission(format!("subscribe to {subject}"));
+        let subscribed = self.nats.control().subscribe(subject.clone()).await;
+        subscribed.map_err(refused)
+    }
+
+    /// Asks the nodes that run to write back what they know; `false` when none runs.
+    pub async fn call(&self) -> bool {
+        let client = self.nats.control().client();
+        match client.request(self.nats.subjects().records(), Bytes::new()).await {
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => false,
+            // One that did not answer in time may still do it.
+            Ok(_) | Err(_) => true,
+        }
+    }
+
+    /// Tells the nodes that run to read the records anew. Only a hint: they do so by themselves, later.
+    pub async fn announce(&self) {
+        let client = self.nats.control().client();
+        if let Err(error) = client.publish(self.nats.subjects().records(), Bytes::new()).await {
+            tracing::debug!(%error, "new records were not announced");
+        }
+    }
+
+    /// Waits until another node has written a record back, or none does in time.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub async fn written_back<T, E>(
+        &self,
+        mut read: impl AsyncFnMut() -> Result<Option<T>, E>,
+    ) -> Result<Option<T>, E> {
+        let until = Instant::now() + WRITTEN_BACK_WITHIN;
+        loop {
+            let found = read().await?;
+            if found.is_some() || Instant::now() >= until {
+                return Ok(found);
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Makes the stream of records if it is not there.
+    ///
+    /// # Errors
+    /// [`NatsError::JetStream`] and [`NatsError::Refused`].
+    pub async fn make_stream(&self) -> Result<(), NatsError> {
+        let context = self.nats.jetstream_to_make_streams();
+        match records::read(&context, &self.stream(), &self.subject()).await {
+            Err(RecordError::NoStream) => self.shape_stream().await,
+            // What else is wrong shows when it is used.
+            _ => Ok(()),
+        }
+    }
+
+    async fn shape_stream(&self) -> Result<(), NatsError> {
+        let context = self.nats.jetstream_to_make_streams();
+        let replicas = usize::try_from(self.amount(REPLICAS)).unwrap_or(self.nats.config().replicas);
+        let replicas = replicas.max(self.nats.config().replicas);
+        let shape = streams::records(self.nats.config(), self.nats.subjects(), replicas);
+        streams::ensure(&context, self.nats.config(), shape).await
+    }
+
+    async fn read(&self) -> Result<Option<(u64, Record)>, RecordError> {
+        let found = records::read(&self.context(), &self.stream(), &self.subject()).await?;
+        Ok(found.map(|stored| (stored.seq, Record::decode(&stored.payload).unwrap_or_default())))
+    }
+
+    async fn write(&self, over: u64, record: &Record) -> Result<bool, RecordError> {
+        let written = records::put(&self.context(), self.subject(), over, record.encode().into()).await?;
+        Ok(written.is_some())
+    }
+
+    fn context(&self) -> Context {
+        self.nats.jetstream()
+    }
+
+    fn stream(&self) -> String {
+        self.nats.subjects().stream_of('m')
+    }
+
+    fn subject(&self) -> String {
+        self.nats.subjects().settings()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The key of the setting that the stream of records itself follows.
+const REPLICAS: &str = "nats.replicas";
+
+impl Known {
+    /// Logs what differs, each difference once.
+    fn report(&mut self, differs: Vec<Difference>) {
+        for difference in differs.iter().filter(|difference| !self.reported.contains(difference)) {
+            tracing::warn!(%difference, "setting differs from the cluster's");
+        }
+        if differs.is_empty() && !self.reported.is_empty() {
+            tracing::info!("settings are the same on all nodes");
+        }
+        self.reported = differs;
+    }
+}
+
+fn unread(error: RecordError) -> NatsError {
+    NatsError::JetStream(format!("the record of the settings: {error}"))
+}
+
+fn lines(differences: &[Difference]) -> String {
+    let lines: Vec<_> = differences.iter().map(ToString::to_string).collect();
+    lines.join("; ")
+}

@@ -1,0 +1,114 @@
+//! Following the record while a node runs.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::record::Difference;
+use super::{Agreement, lines};
+use crate::nats::Subscription;
+use crate::nats::nodes::Nodes;
+use crate::nats::records::RecordError;
+
+/// How often the record is compared with the node's own settings.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long all nodes have to say the same before a limit goes down: a node that starts has written the record some time
+/// before it is heard of.
+const SETTLED_AFTER: Duration = Duration::from_secs(6);
+
+impl Agreement {
+    /// Compares every two seconds, and whenever another node asks, until `stop`.
+    pub async fn run(self: Arc<Self>, mut calls: Subscription, nodes: Arc<Nodes>, stop: CancellationToken) {
+        let mut turn = interval(CHECK_INTERVAL);
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let reply = tokio::select! {
+                () = stop.cancelled() => return,
+                _ = turn.tick() => None,
+                Some(call) = calls.next() => {
+                    self.called.notify_one();
+                    call.reply.clone()
+                }
+            };
+            if self.nats.control().is_connected() {
+                self.check(&nodes).await;
+            }
+            if let Some(reply) = reply {
+                let client = self.nats.control().client();
+                // Whoever asked asks again.
+                let _ = client.publish(reply, Bytes::new()).await;
+            }
+        }
+    }
+
+    /// One look at the record.
+    async fn check(&self, nodes: &Nodes) {
+        let looked = self.look(nodes).await;
+        if looked == Err(RecordError::NoStream)
+            && let Err(error) = self.make_stream().await
+        {
+            tracing::debug!(%error, "the stream of records was not made");
+        }
+        let looked = match looked {
+            Err(RecordError::NoStream) => self.look(nodes).await,
+            looked => looked,
+        };
+        self.lock().trouble = looked.err();
+    }
+
+    async fn look(&self, nodes: &Nodes) -> Result<(), RecordError> {
+        let found = self.read().await?;
+        let is_lost = found.is_none();
+        let (seq, record) = found.unwrap_or_else(|| (0, self.lock().record.clone()));
+        let compared = record.compare(&self.own);
+        self.refuse(&compared.refused);
+        let settled = record.settled(&self.own);
+        let is_alike = nodes.are_set_like(self.digest());
+        let next = {
+            let mut known = self.lock();
+            let waits = settled != record && is_alike && compared.refused.is_empty();
+            known.alike_since = waits.then(|| known.alike_since.unwrap_or_else(Instant::now));
+            let long = known.alike_since.is_some_and(|since| since.elapsed() >= SETTLED_AFTER);
+            if long { settled } else { compared.next }
+        };
+        let mut in_force = record.clone();
+        if (is_lost || next != record) && compared.refused.is_empty() && self.write(seq, &next).await? {
+            if is_lost {
+                tracing::warn!("record of the cluster's settings lost, written back");
+            }
+            in_force = next;
+        }
+        let differs = in_force.compare(&self.own).differs;
+        let mut known = self.lock();
+        known.report(differs);
+        let changed = known.record != in_force;
+        known.record = in_force;
+        drop(known);
+        if changed {
+            self.revision.send_modify(|revision| *revision += 1);
+        }
+        Ok(())
+    }
+
+    /// Serves nothing from now on, or again.
+    fn refuse(&self, refused: &[Difference]) {
+        let mut known = self.lock();
+        let why = (!refused.is_empty()).then(|| lines(refused));
+        if known.refused == why {
+            return;
+        }
+        if let Some(settings) = &why {
+            tracing::error!(%settings, "settings differ from the cluster's, nothing is served");
+        } else {
+            tracing::info!("settings are those of the cluster again");
+        }
+        self.is_refused.store(why.is_some(), Ordering::Relaxed);
+        known.refused = why;
+    }
+}

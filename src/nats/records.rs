@@ -1,0 +1,87 @@
+//! Records of a deployment: one message for each subject of the stream `d-m`, written by compare-and-set.
+
+use async_nats::HeaderMap;
+use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use async_nats::jetstream::{self, Context, ErrorCode};
+use bytes::Bytes;
+use std::error::Error as _;
+
+/// Why a record was not read or written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// There is no such stream.
+    #[error("nats has lost a stream")]
+    NoStream,
+    /// The stream is sealed.
+    #[error("a stream of nats is sealed")]
+    ReadOnly,
+    /// No answer came in time, or one that says "not now".
+    #[error("nats does not answer")]
+    Away,
+}
+
+/// A record, and the sequence to expect when it is replaced.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// The sequence of the message.
+    pub seq: u64,
+    /// What it says.
+    pub payload: Bytes,
+}
+
+/// Reads the newest message of a subject, by the stream's leader.
+///
+/// # Errors
+/// [`RecordError::NoStream`] and [`RecordError::Away`].
+pub async fn read(context: &Context, stream: &str, subject: &str) -> Result<Option<Stored>, RecordError> {
+    let opened = context.get_stream_no_info(stream).await;
+    let opened = opened.map_err(|_| RecordError::Away)?;
+    match opened.get_last_raw_message_by_subject(subject).await {
+        Ok(message) => Ok(Some(Stored {
+            seq: message.sequence,
+            payload: message.payload,
+        })),
+        Err(error) => match error.kind() {
+            LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            LastRawMessageErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                Err(RecordError::NoStream)
+            }
+            _ => Err(RecordError::Away),
+        },
+    }
+}
+
+/// Writes a subject's only message by compare-and-set. Returns its sequence; `None` when it is not `over` any more that is there.
+///
+/// # Errors
+/// Every variant of [`RecordError`]. After [`RecordError::Away`] it may have been written.
+pub async fn put(context: &Context, subject: String, over: u64, payload: Bytes) -> Result<Option<u64>, RecordError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, over.to_string());
+    let answer = match context.publish_with_headers(subject, headers, payload).await {
+        Ok(answer) => answer.await,
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(stored) => Ok(Some(stored.sequence)),
+        Err(error) => match error.kind() {
+            PublishErrorKind::WrongLastSequence => Ok(None),
+            PublishErrorKind::StreamNotFound => Err(RecordError::NoStream),
+            _ => match code(&error) {
+                // As a cluster says it of what is not yet stored everywhere.
+                Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => Ok(None),
+                Some(ErrorCode::STREAM_SEALED) => Err(RecordError::ReadOnly),
+                _ => Err(RecordError::Away),
+            },
+        },
+    }
+}
+
+/// The code of the server's refusal, if it was one.
+#[must_use]
+pub fn code(error: &jetstream::context::PublishError) -> Option<ErrorCode> {
+    let refused = error.source()?.downcast_ref::<jetstream::Error>()?;
+    Some(refused.error_code())
+}
