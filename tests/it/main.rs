@@ -9,6 +9,7 @@ mod chaos;
 mod cli;
 mod config;
 mod config_docs;
+mod contract;
 mod dev;
 mod drain;
 mod leaks;

@@ -4,6 +4,8 @@
 //! Each tells its story in its own language, under `tests/clients` and `tests/browser`; here it gets a gateway and has to
 //! succeed.
 
+mod python_backend;
+
 use std::process::Command;
 
 use crate::dev::Dev;
@@ -50,6 +52,11 @@ fn the_generated_go_client_calls_the_gateway() {
 #[test]
 fn the_generated_java_client_calls_the_gateway() {
     calls_the_gateway("java", "target/classes");
+}
+
+#[test]
+fn the_generated_kotlin_client_compiles_and_publishes() {
+    calls_the_gateway("kotlin", "target/classes");
 }
 
 fn speaks_the_native_protocol(mut client: Command) {

@@ -55,7 +55,7 @@ impl Inbox {
         lock(&self.waiting).insert(id, answers);
         let order = NodeOrder {
             id: wire::id_bytes(id),
-            from: self.own,
+            sender: self.own,
             traceparent: trace::current(),
             order: Some(order),
         };
@@ -128,7 +128,7 @@ impl Drop for Asking<'_> {
 pub(super) async fn run(waiting: Waiting, mut answers: Subscription, ignored: Arc<Ignored>, stop: CancellationToken) {
     while let Some(Some(message)) = stop.run_until_cancelled(answers.next()).await {
         let answer = NodeAnswer::decode(&*message.payload).ok();
-        let parts = answer.and_then(|answer| Some((wire::id_of(&answer.id)?, answer.from, answer.answer?)));
+        let parts = answer.and_then(|answer| Some((wire::id_of(&answer.id)?, answer.sender, answer.answer?)));
         let Some((id, from, answer)) = parts else {
             ignored.count("answer");
             continue;

@@ -61,7 +61,7 @@ pub(super) async fn run(node: Arc<Node>, orders: [Subscription; 2], tasks: TaskT
 fn read(node: &Node, message: &Message) -> Option<NodeOrder> {
     match NodeOrder::decode(&*message.payload) {
         Ok(order) if order.order.is_some() && message.reply.is_some() => {
-            (order.from != node.own.incarnation).then_some(order)
+            (order.sender != node.own.incarnation).then_some(order)
         }
         // Also one that only a newer release knows.
         _ => {
@@ -89,7 +89,7 @@ async fn obey(node: &Node, message: Message, order: NodeOrder) {
             };
             let answer: Bytes = NodeAnswer {
                 id: wire::id_bytes(id),
-                from: node.own.incarnation,
+                sender: node.own.incarnation,
                 answer: Some(answer),
             }
             .encode_to_vec()

@@ -212,7 +212,7 @@ async fn an_order_that_comes_again_is_answered_and_not_carried_out_again() {
     ));
     let order = NodeOrder {
         id: super::wire::id_bytes(7),
-        from: a.incarnation(),
+        sender: a.incarnation(),
         traceparent: String::new(),
         order: Some(order),
     };
@@ -221,7 +221,7 @@ async fn an_order_that_comes_again_is_answered_and_not_carried_out_again() {
         let subject = a.nats.subjects().node(b.incarnation());
         let answer = client.request(subject, order.encode_to_vec().into()).await.unwrap();
         let answer = crate::proto::node_v1::NodeAnswer::decode(&*answer.payload).unwrap();
-        assert_eq!(answer.from, b.incarnation());
+        assert_eq!(answer.sender, b.incarnation());
     }
     assert_eq!(b.shard.told(), ["leave r "]);
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	roomcastv1 "github.com/roomcast/roomcast/tests/clients/go/gen/roomcast/v1"
 )
@@ -23,12 +25,15 @@ import (
 const timeout = 10 * time.Second
 
 type smoke struct {
-	publish roomcastv1.PublishServiceClient
-	rooms   roomcastv1.RoomServiceClient
-	watch   roomcastv1.WatchServiceClient
-	token   string
-	tenant  string
-	room    string
+	publish     roomcastv1.PublishServiceClient
+	rooms       roomcastv1.RoomServiceClient
+	users       roomcastv1.UserServiceClient
+	connections roomcastv1.ConnectionServiceClient
+	access      roomcastv1.AccessServiceClient
+	watch       roomcastv1.WatchServiceClient
+	token       string
+	tenant      string
+	room        string
 }
 
 // call returns the context of one call, with its credential and a deadline.
@@ -77,7 +82,7 @@ func (s *smoke) checkPublish() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !again.Duplicate || !proto.Equal(again.Position, first.Position) {
+	if !again.Duplicate || again.Reached != nil || !proto.Equal(again.Position, first.Position) {
 		return "", fmt.Errorf("the repeated publish answers %v", again)
 	}
 	return fmt.Sprintf("reached 0 at offset %d, repeated as a duplicate", first.Position.Offset), nil
@@ -94,6 +99,119 @@ func (s *smoke) checkMembers() (string, error) {
 		return "", fmt.Errorf("an empty room has members: %v", answer)
 	}
 	return "none in an empty room", nil
+}
+
+func (s *smoke) checkRoom() (string, error) {
+	ctx, cancel := s.call(timeout)
+	defer cancel()
+	stats, err := s.rooms.GetRoomStats(ctx, &roomcastv1.GetRoomStatsRequest{Tenant: s.tenant, Room: s.room})
+	if err != nil {
+		return "", err
+	}
+	page, err := s.rooms.ListHistory(ctx, &roomcastv1.ListHistoryRequest{Tenant: s.tenant, Room: s.room, PageSize: 10})
+	if err != nil {
+		return "", err
+	}
+	if len(page.Events) != 1 || page.Events[0].EventName != "smoke" || stats.HistoryCount != 1 {
+		return "", fmt.Errorf("the history is %v of %v", page, stats)
+	}
+	if page.Events[0].Retention != roomcastv1.Retention_RETENTION_RELIABLE || !proto.Equal(page.Head, page.Events[0].Position) {
+		return "", fmt.Errorf("the history is %v", page)
+	}
+	return fmt.Sprintf("one event at the head %d", page.Head.Offset), nil
+}
+
+func (s *smoke) checkUsers() (string, error) {
+	ctx, cancel := s.call(timeout)
+	defer cancel()
+	answer, err := s.users.ListUserRooms(ctx, &roomcastv1.ListUserRoomsRequest{Tenant: s.tenant, UserId: "nobody"})
+	if err != nil {
+		return "", err
+	}
+	if answer.ConnectionCount != 0 || len(answer.Rooms) != 0 {
+		return "", fmt.Errorf("nobody is connected: %v", answer)
+	}
+	_, err = s.connections.Disconnect(ctx, &roomcastv1.DisconnectRequest{
+		Tenant:  s.tenant,
+		Session: &roomcastv1.DisconnectRequest_ConnectionId{ConnectionId: strings.Repeat("f", 32)},
+		Reason:  "gone",
+		Message: "Bye.",
+	})
+	if reason := reasonOf(err); reason != "CONNECTION_NOT_FOUND" {
+		return "", fmt.Errorf("disconnecting nobody: %q, %w", reason, err)
+	}
+	return "nobody is connected, nobody is disconnected", nil
+}
+
+func (s *smoke) checkAccess() (string, error) {
+	ctx, cancel := s.call(30 * time.Second)
+	defer cancel()
+	user := "user-" + rand.Text()
+	revoked, err := s.access.Revoke(ctx, &roomcastv1.RevokeRequest{
+		Tenant:  s.tenant,
+		Subject: &roomcastv1.RevokeRequest_UserId{UserId: user},
+		Scope:   &roomcastv1.RevokeRequest_Room{Room: s.room},
+		Ttl:     durationpb.New(time.Minute),
+		Reason:  "smoke",
+		Message: "For a test.",
+	})
+	if err != nil {
+		return "", err
+	}
+	if revoked.RevocationId == "" || len(revoked.ConfirmedNodeIds) == 0 {
+		return "", fmt.Errorf("revoked is %v", revoked)
+	}
+	list := &roomcastv1.ListRevocationsRequest{Tenant: s.tenant, UserId: user}
+	listed, err := s.access.ListRevocations(ctx, list)
+	if err != nil {
+		return "", err
+	}
+	if len(listed.Revocations) != 1 || listed.Revocations[0].RevocationId != revoked.RevocationId ||
+		listed.Revocations[0].GetUserId() != user || listed.Revocations[0].GetRoom() != s.room {
+		return "", fmt.Errorf("listed are %v", listed)
+	}
+	restore := &roomcastv1.RestoreRequest{Tenant: s.tenant, RevocationId: revoked.RevocationId}
+	restored, err := s.access.Restore(ctx, restore)
+	if err != nil || len(restored.ConfirmedNodeIds) == 0 {
+		return "", fmt.Errorf("restored is %v, %w", restored, err)
+	}
+	if _, err = s.access.Restore(ctx, restore); reasonOf(err) != "REVOCATION_NOT_FOUND" {
+		return "", fmt.Errorf("restoring twice: %w", err)
+	}
+	if listed, err = s.access.ListRevocations(ctx, list); err != nil || len(listed.Revocations) != 0 {
+		return "", fmt.Errorf("a restored one is listed: %v, %w", listed, err)
+	}
+	explained, err := s.access.Explain(ctx, &roomcastv1.ExplainRequest{
+		Tenant:    s.tenant,
+		Subject:   &roomcastv1.ExplainRequest_ClaimsJson{ClaimsJson: `{"sub": "ada"}`},
+		Action:    roomcastv1.Action_ACTION_PUBLISH,
+		Room:      s.room,
+		EventName: "smoke",
+	})
+	if err != nil || explained.Decision != roomcastv1.Decision_DECISION_ALLOW {
+		return "", fmt.Errorf("explained is %v, %w", explained, err)
+	}
+	return fmt.Sprintf("revoked, listed, restored; allowed by `%s`", explained.Rule), nil
+}
+
+func (s *smoke) checkFeatures() (string, error) {
+	request := s.publication("smoke")
+	request.RequiredFeatures = []string{"a_filter_of_tomorrow"}
+	_, err := s.send(request)
+	if status.Code(err) != codes.Unimplemented || reasonOf(err) != "UNSUPPORTED_FEATURE" {
+		return "", fmt.Errorf("an unknown feature: %w", err)
+	}
+	return "an unknown one refuses the call", nil
+}
+
+// reasonOf returns the machine-readable reason of a refused call.
+func reasonOf(err error) string {
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			return info.Reason
+		}
+	}
+	return ""
 }
 
 func (s *smoke) checkError() (string, error) {
@@ -161,12 +279,15 @@ func run() error {
 	}
 	defer connection.Close()
 	s := &smoke{
-		publish: roomcastv1.NewPublishServiceClient(connection),
-		rooms:   roomcastv1.NewRoomServiceClient(connection),
-		watch:   roomcastv1.NewWatchServiceClient(connection),
-		token:   token,
-		tenant:  tenant,
-		room:    "smoke-go-" + rand.Text(),
+		publish:     roomcastv1.NewPublishServiceClient(connection),
+		rooms:       roomcastv1.NewRoomServiceClient(connection),
+		users:       roomcastv1.NewUserServiceClient(connection),
+		connections: roomcastv1.NewConnectionServiceClient(connection),
+		access:      roomcastv1.NewAccessServiceClient(connection),
+		watch:       roomcastv1.NewWatchServiceClient(connection),
+		token:       token,
+		tenant:      tenant,
+		room:        "smoke-go-" + rand.Text(),
 	}
 	checks := []struct {
 		name  string
@@ -174,6 +295,10 @@ func run() error {
 	}{
 		{"publish", s.checkPublish},
 		{"members", s.checkMembers},
+		{"room", s.checkRoom},
+		{"users", s.checkUsers},
+		{"access", s.checkAccess},
+		{"features", s.checkFeatures},
 		{"error", s.checkError},
 		{"deadline", s.checkDeadline},
 	}

@@ -3,10 +3,31 @@
 import { randomUUID } from "node:crypto";
 import * as grpc from "@grpc/grpc-js";
 import { BadRequest, ErrorInfo } from "nice-grpc-error-details";
+import {
+  AccessServiceClient,
+  ExplainRequest,
+  ExplainResponse,
+  ListRevocationsRequest,
+  ListRevocationsResponse,
+  RestoreRequest,
+  RestoreResponse,
+  RevokeRequest,
+  RevokeResponse,
+} from "./gen/roomcast/v1/access.js";
+import { ConnectionServiceClient, DisconnectRequest, DisconnectResponse } from "./gen/roomcast/v1/connection.js";
 import { ItemStatus } from "./gen/roomcast/v1/error.js";
 import { PublishRequest, PublishResponse, PublishServiceClient } from "./gen/roomcast/v1/publish.js";
-import { ListMembersRequest, ListMembersResponse, RoomServiceClient } from "./gen/roomcast/v1/room.js";
-import { Retention } from "./gen/roomcast/v1/types.js";
+import {
+  GetRoomStatsRequest,
+  GetRoomStatsResponse,
+  ListHistoryRequest,
+  ListHistoryResponse,
+  ListMembersRequest,
+  ListMembersResponse,
+  RoomServiceClient,
+} from "./gen/roomcast/v1/room.js";
+import { Action, Decision, Retention } from "./gen/roomcast/v1/types.js";
+import { ListUserRoomsRequest, ListUserRoomsResponse, UserServiceClient } from "./gen/roomcast/v1/user.js";
 import { WatchRequest, WatchResponse, WatchServiceClient } from "./gen/roomcast/v1/watch.js";
 
 const TIMEOUT_MS = 10_000;
@@ -34,6 +55,9 @@ type Unary<Q, R> = (
 class Smoke {
   private readonly publishService: PublishServiceClient;
   private readonly roomService: RoomServiceClient;
+  private readonly userService: UserServiceClient;
+  private readonly connectionService: ConnectionServiceClient;
+  private readonly accessService: AccessServiceClient;
   private readonly watchService: WatchServiceClient;
   private readonly metadata = new grpc.Metadata();
   private readonly room = `smoke-node-${randomUUID()}`;
@@ -42,12 +66,17 @@ class Smoke {
     const credentials = grpc.credentials.createInsecure();
     this.publishService = new PublishServiceClient(target, credentials);
     this.roomService = new RoomServiceClient(target, credentials);
+    this.userService = new UserServiceClient(target, credentials);
+    this.connectionService = new ConnectionServiceClient(target, credentials);
+    this.accessService = new AccessServiceClient(target, credentials);
     this.watchService = new WatchServiceClient(target, credentials);
     this.metadata.set("authorization", `Bearer ${token}`);
   }
 
   close(): void {
-    for (const client of [this.publishService, this.roomService, this.watchService]) client.close();
+    const rooms = [this.publishService, this.roomService, this.watchService];
+    const people = [this.userService, this.connectionService, this.accessService];
+    for (const client of [...rooms, ...people]) client.close();
   }
 
   private call<Q, R>(method: Unary<Q, R>, request: Q, timeoutMs = TIMEOUT_MS): Promise<R> {
@@ -91,6 +120,7 @@ class Smoke {
     const [again] = (await this.publish(request)).results;
     must(again !== undefined && again.duplicate, `the repeated publish answers ${show(again)}`);
     must(show(again.position) === show(position), `the repeated publish answers ${show(again)}`);
+    must(again.reached === undefined, `a duplicate knows whom it reached: ${show(again)}`);
     return `reached 0 at offset ${position.offset}, repeated as a duplicate`;
   }
 
@@ -100,18 +130,110 @@ class Smoke {
     return "none in an empty room";
   }
 
+  async checkRoom(): Promise<string> {
+    const where = { tenant: this.tenant, room: this.room };
+    const stats = await this.call<GetRoomStatsRequest, GetRoomStatsResponse>(
+      (...a) => this.roomService.getRoomStats(...a),
+      GetRoomStatsRequest.fromPartial(where),
+    );
+    must(stats.historyCount === 1n && stats.connectionCount === 0, `the room's figures are ${show(stats)}`);
+    const page = await this.call<ListHistoryRequest, ListHistoryResponse>(
+      (...a) => this.roomService.listHistory(...a),
+      ListHistoryRequest.fromPartial({ ...where, pageSize: 10 }),
+    );
+    const [event] = page.events;
+    must(event?.eventName === "smoke", `the history is ${show(page)}`);
+    must(event.retention === Retention.RETENTION_RELIABLE, `the history is ${show(page)}`);
+    must(show(page.head) === show(event.position), `the head is ${show(page.head)}`);
+    return `one event at the head ${page.head?.offset}`;
+  }
+
+  async checkUsers(): Promise<string> {
+    const answer = await this.call<ListUserRoomsRequest, ListUserRoomsResponse>(
+      (...a) => this.userService.listUserRooms(...a),
+      ListUserRoomsRequest.fromPartial({ tenant: this.tenant, userId: "nobody", pageSize: 1 }),
+    );
+    must(answer.connectionCount === 0 && answer.rooms.length === 0, `nobody is connected: ${show(answer)}`);
+    const disconnect = DisconnectRequest.fromPartial({
+      tenant: this.tenant,
+      session: { $case: "connectionId", value: "f".repeat(32) },
+      reason: "gone",
+      message: "Bye.",
+    });
+    const error = await refusal(
+      this.call<DisconnectRequest, DisconnectResponse>((...a) => this.connectionService.disconnect(...a), disconnect),
+    );
+    must(reasonOf(error) === "CONNECTION_NOT_FOUND", `disconnecting nobody: ${error.message}`);
+    return "nobody is connected, nobody is disconnected";
+  }
+
+  private listRevocations(userId: string): Promise<ListRevocationsResponse> {
+    return this.call<ListRevocationsRequest, ListRevocationsResponse>(
+      (...a) => this.accessService.listRevocations(...a),
+      ListRevocationsRequest.fromPartial({ tenant: this.tenant, userId }),
+    );
+  }
+
+  private restore(revocationId: string): Promise<RestoreResponse> {
+    return this.call<RestoreRequest, RestoreResponse>(
+      (...a) => this.accessService.restore(...a),
+      RestoreRequest.fromPartial({ tenant: this.tenant, revocationId }),
+      15_000,
+    );
+  }
+
+  async checkAccess(): Promise<string> {
+    const user = `user-${randomUUID()}`;
+    const revoked = await this.call<RevokeRequest, RevokeResponse>(
+      (...a) => this.accessService.revoke(...a),
+      RevokeRequest.fromPartial({
+        tenant: this.tenant,
+        subject: { $case: "userId", value: user },
+        scope: { $case: "room", value: this.room },
+        ttl: { seconds: 60n },
+        reason: "smoke",
+        message: "For a test.",
+      }),
+      15_000,
+    );
+    must(revoked.revocationId !== "" && revoked.confirmedNodeIds.length > 0, `revoked is ${show(revoked)}`);
+    const [listed, ...others] = (await this.listRevocations(user)).revocations;
+    must(listed?.revocationId === revoked.revocationId && others.length === 0, `listed is ${show(listed)}`);
+    must(listed.subject?.$case === "userId" && listed.scope?.$case === "room", `listed is ${show(listed)}`);
+    must(listed.subject.value === user && listed.reason === "smoke", `listed is ${show(listed)}`);
+    const restored = await this.restore(revoked.revocationId);
+    must(restored.confirmedNodeIds.length > 0, `restored is ${show(restored)}`);
+    const error = await refusal(this.restore(revoked.revocationId));
+    must(reasonOf(error) === "REVOCATION_NOT_FOUND", `restoring twice: ${error.message}`);
+    must((await this.listRevocations(user)).revocations.length === 0, "a restored one is listed");
+    const explained = await this.call<ExplainRequest, ExplainResponse>(
+      (...a) => this.accessService.explain(...a),
+      ExplainRequest.fromPartial({
+        tenant: this.tenant,
+        subject: { $case: "claimsJson", value: '{"sub": "ada"}' },
+        action: Action.ACTION_PUBLISH,
+        room: this.room,
+        eventName: "smoke",
+      }),
+    );
+    must(explained.decision === Decision.DECISION_ALLOW, `explained is ${show(explained)}`);
+    return `revoked, listed, restored; allowed by \`${explained.rule}\``;
+  }
+
+  async checkFeatures(): Promise<string> {
+    const error = await refusal(
+      this.publish({ ...this.publication("smoke"), requiredFeatures: ["a_filter_of_tomorrow"] }),
+    );
+    must(error.code === grpc.status.UNIMPLEMENTED, `not refused as it should be: ${error.message}`);
+    must(reasonOf(error) === "UNSUPPORTED_FEATURE", `an unknown feature: ${reasonOf(error)}`);
+    return "an unknown one refuses the call";
+  }
+
   async checkError(): Promise<string> {
     const error = await refusal(this.publish(this.publication("bad\u0007name")));
     must(error.code === grpc.status.INVALID_ARGUMENT, `not refused as it should be: ${error.message}`);
-    const [bytes] = error.metadata.get("grpc-status-details-bin");
-    must(Buffer.isBuffer(bytes), "the error has no details");
-    // ItemStatus has the fields of google.rpc.Status, and so reads it.
-    const { details } = ItemStatus.decode(bytes);
-    const find = (name: string) => details.find((detail) => detail.typeUrl.endsWith(`/${name}`))?.value;
-    const info = find("google.rpc.ErrorInfo");
-    const bad = find("google.rpc.BadRequest");
-    must(info !== undefined && bad !== undefined, `the details are ${details.map((d) => d.typeUrl)}`);
-    const { domain, reason } = ErrorInfo.decode(info);
+    const { domain, reason } = ErrorInfo.decode(detailOf(error, "google.rpc.ErrorInfo"));
+    const bad = detailOf(error, "google.rpc.BadRequest");
     must(domain === "roomcast" && reason === "INVALID_EVENT_NAME", `ErrorInfo is ${domain} ${reason}`);
     const fields = BadRequest.decode(bad).fieldViolations.map((violation) => violation.field);
     must(show(fields) === '["event_name"]', `BadRequest names ${show(fields)}`);
@@ -143,6 +265,21 @@ function isServiceError(error: unknown): error is grpc.ServiceError {
   return error instanceof Error && "code" in error && "metadata" in error;
 }
 
+function detailOf(error: grpc.ServiceError, name: string): Uint8Array {
+  const [bytes] = error.metadata.get("grpc-status-details-bin");
+  must(Buffer.isBuffer(bytes), "the error has no details");
+  // ItemStatus has the fields of google.rpc.Status, and so reads it.
+  const { details } = ItemStatus.decode(bytes);
+  const detail = details.find(({ typeUrl }) => typeUrl.endsWith(`/${name}`));
+  must(detail !== undefined, `the details are ${details.map(({ typeUrl }) => typeUrl)}`);
+  return detail.value;
+}
+
+/** Returns the machine-readable reason of a refused call. */
+function reasonOf(error: grpc.ServiceError): string {
+  return ErrorInfo.decode(detailOf(error, "google.rpc.ErrorInfo")).reason;
+}
+
 /** Returns the error a call ends with. */
 async function refusal(call: Promise<unknown>): Promise<grpc.ServiceError> {
   try {
@@ -164,6 +301,10 @@ async function main(): Promise<number> {
   const checks = {
     publish: () => smoke.checkPublish(),
     members: () => smoke.checkMembers(),
+    room: () => smoke.checkRoom(),
+    users: () => smoke.checkUsers(),
+    access: () => smoke.checkAccess(),
+    features: () => smoke.checkFeatures(),
     error: () => smoke.checkError(),
     deadline: () => smoke.checkDeadline(),
   };

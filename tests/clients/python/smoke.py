@@ -5,9 +5,11 @@ import sys
 import uuid
 
 import grpc
+from google.protobuf import duration_pb2
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from roomcast.v1 import publish_pb2, publish_pb2_grpc, room_pb2, room_pb2_grpc, types_pb2, watch_pb2, watch_pb2_grpc
+from roomcast.v1 import access_pb2, access_pb2_grpc, connection_pb2, connection_pb2_grpc, publish_pb2, publish_pb2_grpc
+from roomcast.v1 import room_pb2, room_pb2_grpc, types_pb2, user_pb2, user_pb2_grpc, watch_pb2, watch_pb2_grpc
 
 TIMEOUT_S = 10
 
@@ -51,6 +53,7 @@ def check_publish(stub, auth, tenant, room):
     must(not first[0].duplicate, "the first publish is called a duplicate")
     again = stub.Publish(request, metadata=auth, timeout=TIMEOUT_S).results[0]
     must(again.duplicate and again.position == first[0].position, f"the repeated publish answers {again}")
+    must(not again.HasField("reached"), f"a duplicate knows whom it reached: {again}")
     return f"reached 0 at offset {again.position.offset}, repeated as a duplicate"
 
 
@@ -59,6 +62,85 @@ def check_members(stub, auth, tenant, room):
     answer = stub.ListMembers(request, metadata=auth, timeout=TIMEOUT_S)
     must(not answer.members and answer.member_count == 0, f"an empty room has members: {answer}")
     return "none in an empty room"
+
+
+def check_room(stub, auth, tenant, room):
+    stats = stub.GetRoomStats(
+        room_pb2.GetRoomStatsRequest(tenant=tenant, room=room), metadata=auth, timeout=TIMEOUT_S
+    )
+    must(stats.history_count == 1 and stats.connection_count == 0, f"the room's figures are {stats}")
+    request = room_pb2.ListHistoryRequest(tenant=tenant, room=room, page_size=10)
+    page = stub.ListHistory(request, metadata=auth, timeout=TIMEOUT_S)
+    names = [(event.event_name, event.retention) for event in page.events]
+    must(names == [("smoke", types_pb2.RETENTION_RELIABLE)], f"the history is {names}")
+    must(page.head == stats.head == page.events[0].position, f"the head is {page.head}")
+    join = room_pb2.JoinRoomRequest(tenant=tenant, room=room, user_id="nobody")
+    joined = stub.JoinRoom(join, metadata=auth, timeout=TIMEOUT_S)
+    must(joined.joined_connection_count == 0 and joined.head == page.head, f"joined is {joined}")
+    leave = room_pb2.LeaveRoomRequest(tenant=tenant, room=room, user_id="nobody", reason="moved", message="It moved.")
+    must(stub.LeaveRoom(leave, metadata=auth, timeout=TIMEOUT_S).left_connection_count == 0, "nobody left")
+    return f"one event at the head {page.head.offset}"
+
+
+def check_users(users, connections, auth, tenant):
+    request = user_pb2.ListUserRoomsRequest(tenant=tenant, user_id="nobody", page_size=1)
+    answer = users.ListUserRooms(request, metadata=auth, timeout=TIMEOUT_S)
+    must(answer.connection_count == 0 and not answer.rooms, f"nobody is connected: {answer}")
+    request = connection_pb2.DisconnectRequest(tenant=tenant, connection_id="f" * 32, reason="gone", message="Bye.")
+    error = refusal(lambda: connections.Disconnect(request, metadata=auth, timeout=TIMEOUT_S))
+    must(reason_of(error) == "CONNECTION_NOT_FOUND", f"disconnecting nobody: {reason_of(error)}")
+    request = connection_pb2.DisconnectRequest(tenant=tenant, user_id="nobody", reason="Not a word")
+    error = refusal(lambda: connections.Disconnect(request, metadata=auth, timeout=TIMEOUT_S))
+    must(reason_of(error) == "INVALID_FIELD", f"a reason that is no word: {reason_of(error)}")
+    return "nobody is connected, nobody is disconnected"
+
+
+def check_access(stub, auth, tenant, room):
+    user = f"user-{uuid.uuid4().hex}"
+    revoke = access_pb2.RevokeRequest(
+        tenant=tenant,
+        user_id=user,
+        room=room,
+        ttl=duration_pb2.Duration(seconds=60),
+        reason="smoke",
+        message="For a test.",
+    )
+    revoked = stub.Revoke(revoke, metadata=auth, timeout=15)
+    must(revoked.revocation_id and revoked.confirmed_node_ids, f"revoked is {revoked}")
+    list_request = access_pb2.ListRevocationsRequest(tenant=tenant, user_id=user)
+    listed = stub.ListRevocations(list_request, metadata=auth, timeout=TIMEOUT_S).revocations
+    must([one.revocation_id for one in listed] == [revoked.revocation_id], f"listed are {listed}")
+    must((listed[0].user_id, listed[0].room, listed[0].reason) == (user, room, "smoke"), f"listed are {listed}")
+    restore = access_pb2.RestoreRequest(tenant=tenant, revocation_id=revoked.revocation_id)
+    restored = stub.Restore(restore, metadata=auth, timeout=15)
+    must(list(restored.confirmed_node_ids) == list(revoked.confirmed_node_ids), f"restored is {restored}")
+    error = refusal(lambda: stub.Restore(restore, metadata=auth, timeout=15))
+    must(error.code() == grpc.StatusCode.NOT_FOUND, f"restoring twice: {error.code()}")
+    must(reason_of(error) == "REVOCATION_NOT_FOUND", f"restoring twice: {reason_of(error)}")
+    listed = stub.ListRevocations(list_request, metadata=auth, timeout=TIMEOUT_S).revocations
+    must(not listed, f"a restored one is listed: {listed}")
+    explain = access_pb2.ExplainRequest(
+        tenant=tenant, claims_json='{"sub": "ada"}', action=types_pb2.ACTION_PUBLISH, room=room, event_name="smoke"
+    )
+    explained = stub.Explain(explain, metadata=auth, timeout=TIMEOUT_S)
+    must(explained.decision == types_pb2.DECISION_ALLOW and explained.rule, f"explained is {explained}")
+    return f"revoked, listed, restored; allowed by `{explained.rule}`"
+
+
+def check_features(stub, auth, tenant, room):
+    request = publication(tenant, room, "smoke")
+    request.required_features.append("a_filter_of_tomorrow")
+    error = refusal(lambda: stub.Publish(request, metadata=auth, timeout=TIMEOUT_S))
+    must(error.code() == grpc.StatusCode.UNIMPLEMENTED, f"{error.code()}: {error.details()}")
+    must(reason_of(error) == "UNSUPPORTED_FEATURE", f"an unknown feature: {reason_of(error)}")
+    return "an unknown one refuses the call"
+
+
+def reason_of(error):
+    """Returns the machine-readable reason of a refused call."""
+    status, info = rpc_status.from_call(error), error_details_pb2.ErrorInfo()
+    must(status is not None and any(detail.Unpack(info) for detail in status.details), "no ErrorInfo in the details")
+    return info.reason
 
 
 def check_error(stub, auth, tenant, room):
@@ -100,10 +182,17 @@ def main():
     with grpc.insecure_channel(target) as channel:
         publish = publish_pb2_grpc.PublishServiceStub(channel)
         rooms = room_pb2_grpc.RoomServiceStub(channel)
+        users = user_pb2_grpc.UserServiceStub(channel)
+        connections = connection_pb2_grpc.ConnectionServiceStub(channel)
+        access = access_pb2_grpc.AccessServiceStub(channel)
         watch = watch_pb2_grpc.WatchServiceStub(channel)
         checks = {
             "publish": lambda: check_publish(publish, auth, tenant, room),
             "members": lambda: check_members(rooms, auth, tenant, room),
+            "room": lambda: check_room(rooms, auth, tenant, room),
+            "users": lambda: check_users(users, connections, auth, tenant),
+            "access": lambda: check_access(access, auth, tenant, room),
+            "features": lambda: check_features(publish, auth, tenant, room),
             "error": lambda: check_error(publish, auth, tenant, room),
             "deadline": lambda: check_deadline(rooms, watch, auth, tenant, room),
         }

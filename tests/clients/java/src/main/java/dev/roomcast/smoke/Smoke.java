@@ -1,18 +1,32 @@
 package dev.roomcast.smoke;
 
 import com.google.protobuf.Any;
+import com.google.protobuf.Duration;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.Message;
 import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
+import dev.roomcast.v1.AccessServiceGrpc;
+import dev.roomcast.v1.Action;
+import dev.roomcast.v1.ConnectionServiceGrpc;
+import dev.roomcast.v1.Decision;
+import dev.roomcast.v1.DisconnectRequest;
+import dev.roomcast.v1.ExplainRequest;
+import dev.roomcast.v1.GetRoomStatsRequest;
+import dev.roomcast.v1.ListHistoryRequest;
 import dev.roomcast.v1.ListMembersRequest;
+import dev.roomcast.v1.ListRevocationsRequest;
+import dev.roomcast.v1.ListUserRoomsRequest;
 import dev.roomcast.v1.Payload;
 import dev.roomcast.v1.PublishRequest;
 import dev.roomcast.v1.PublishResult;
 import dev.roomcast.v1.PublishServiceGrpc;
+import dev.roomcast.v1.RestoreRequest;
 import dev.roomcast.v1.Retention;
+import dev.roomcast.v1.RevokeRequest;
 import dev.roomcast.v1.RoomServiceGrpc;
 import dev.roomcast.v1.Target;
+import dev.roomcast.v1.UserServiceGrpc;
 import dev.roomcast.v1.WatchRequest;
 import dev.roomcast.v1.WatchServiceGrpc;
 import io.grpc.Channel;
@@ -50,6 +64,9 @@ public final class Smoke {
 
     private final PublishServiceGrpc.PublishServiceBlockingStub publish;
     private final RoomServiceGrpc.RoomServiceBlockingStub rooms;
+    private final UserServiceGrpc.UserServiceBlockingStub users;
+    private final ConnectionServiceGrpc.ConnectionServiceBlockingStub connections;
+    private final AccessServiceGrpc.AccessServiceBlockingStub access;
     private final WatchServiceGrpc.WatchServiceBlockingStub watch;
     private final String tenant;
     private final String room = "smoke-java-" + UUID.randomUUID();
@@ -60,6 +77,9 @@ public final class Smoke {
         var credential = MetadataUtils.newAttachHeadersInterceptor(headers);
         this.publish = PublishServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
         this.rooms = RoomServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
+        this.users = UserServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
+        this.connections = ConnectionServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
+        this.access = AccessServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
         this.watch = WatchServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
         this.tenant = tenant;
     }
@@ -120,6 +140,7 @@ public final class Smoke {
         must(position.getOffset() > 0 && !position.getEpoch().isEmpty(), "no position: " + first);
         var again = send(request);
         must(again.getDuplicate() && again.getPosition().equals(position), "the repeated publish answers " + again);
+        must(!again.hasReached(), "a duplicate knows whom it reached: " + again);
         return "reached 0 at offset " + position.getOffset() + ", repeated as a duplicate";
     }
 
@@ -131,6 +152,89 @@ public final class Smoke {
         var answer = within(rooms, TIMEOUT_MS).listMembers(membersRequest());
         must(answer.getMembersCount() == 0 && answer.getMemberCount() == 0, "an empty room has members: " + answer);
         return "none in an empty room";
+    }
+
+    private String checkRoom() throws Failed {
+        var stats = within(rooms, TIMEOUT_MS)
+                .getRoomStats(GetRoomStatsRequest.newBuilder().setTenant(tenant).setRoom(room).build());
+        must(stats.getHistoryCount() == 1 && stats.getConnectionCount() == 0, "the room's figures are " + stats);
+        var page = within(rooms, TIMEOUT_MS)
+                .listHistory(ListHistoryRequest.newBuilder().setTenant(tenant).setRoom(room).setPageSize(10).build());
+        must(page.getEventsCount() == 1, "the history is " + page);
+        var event = page.getEvents(0);
+        must(event.getEventName().equals("smoke") && event.getRetention() == Retention.RETENTION_RELIABLE,
+                "the history is " + page);
+        must(page.getHead().equals(event.getPosition()), "the head is " + page.getHead());
+        return "one event at the head " + page.getHead().getOffset();
+    }
+
+    private String checkUsers() throws Failed, InvalidProtocolBufferException {
+        var request = ListUserRoomsRequest.newBuilder().setTenant(tenant).setUserId("nobody").setPageSize(1).build();
+        var answer = within(users, TIMEOUT_MS).listUserRooms(request);
+        must(answer.getConnectionCount() == 0 && answer.getRoomsCount() == 0, "nobody is connected: " + answer);
+        var disconnect = DisconnectRequest.newBuilder()
+                .setTenant(tenant)
+                .setConnectionId("f".repeat(32))
+                .setReason("gone")
+                .setMessage("Bye.")
+                .build();
+        var error = refusal(() -> within(connections, TIMEOUT_MS).disconnect(disconnect));
+        must(reasonOf(error).equals("CONNECTION_NOT_FOUND"), "disconnecting nobody: " + error.getStatus());
+        return "nobody is connected, nobody is disconnected";
+    }
+
+    private String checkAccess() throws Failed, InvalidProtocolBufferException {
+        var user = "user-" + UUID.randomUUID();
+        var revoke = RevokeRequest.newBuilder()
+                .setTenant(tenant)
+                .setUserId(user)
+                .setRoom(room)
+                .setTtl(Duration.newBuilder().setSeconds(60))
+                .setReason("smoke")
+                .setMessage("For a test.")
+                .build();
+        var revoked = within(access, 15_000).revoke(revoke);
+        must(!revoked.getRevocationId().isEmpty() && revoked.getConfirmedNodeIdsCount() > 0, "revoked is " + revoked);
+        var list = ListRevocationsRequest.newBuilder().setTenant(tenant).setUserId(user).build();
+        var listed = within(access, TIMEOUT_MS).listRevocations(list).getRevocationsList();
+        must(listed.size() == 1 && listed.get(0).getRevocationId().equals(revoked.getRevocationId()),
+                "listed are " + listed);
+        must(listed.get(0).hasUserId() && listed.get(0).getUserId().equals(user) && listed.get(0).hasRoom(),
+                "listed are " + listed);
+        var restore = RestoreRequest.newBuilder()
+                .setTenant(tenant)
+                .setRevocationId(revoked.getRevocationId())
+                .build();
+        var restored = within(access, 15_000).restore(restore);
+        must(restored.getConfirmedNodeIdsCount() > 0, "restored is " + restored);
+        var error = refusal(() -> within(access, 15_000).restore(restore));
+        must(reasonOf(error).equals("REVOCATION_NOT_FOUND"), "restoring twice: " + error.getStatus());
+        must(within(access, TIMEOUT_MS).listRevocations(list).getRevocationsCount() == 0, "a restored one is listed");
+        var explain = ExplainRequest.newBuilder()
+                .setTenant(tenant)
+                .setClaimsJson("{\"sub\": \"ada\"}")
+                .setAction(Action.ACTION_PUBLISH)
+                .setRoom(room)
+                .setEventName("smoke")
+                .build();
+        var explained = within(access, TIMEOUT_MS).explain(explain);
+        must(explained.getDecision() == Decision.DECISION_ALLOW, "explained is " + explained);
+        return "revoked, listed, restored; allowed by `" + explained.getRule() + "`";
+    }
+
+    private String checkFeatures() throws Failed, InvalidProtocolBufferException {
+        var request = publication("smoke").toBuilder().addRequiredFeatures("a_filter_of_tomorrow").build();
+        var error = refusal(() -> within(publish, TIMEOUT_MS).publish(request));
+        must(error.getStatus().getCode() == Status.Code.UNIMPLEMENTED, "not refused as it should be: " + error.getStatus());
+        must(reasonOf(error).equals("UNSUPPORTED_FEATURE"), "an unknown feature: " + reasonOf(error));
+        return "an unknown one refuses the call";
+    }
+
+    /** Returns the machine-readable reason of a refused call. */
+    private static String reasonOf(StatusRuntimeException error) throws Failed, InvalidProtocolBufferException {
+        var status = StatusProto.fromThrowable(error);
+        must(status != null, "the error has no details");
+        return detail(status.getDetailsList(), ErrorInfo.class).getReason();
     }
 
     private String checkError() throws Failed, InvalidProtocolBufferException {
@@ -162,6 +266,10 @@ public final class Smoke {
         Map<String, Check> checks = new LinkedHashMap<>();
         checks.put("publish", this::checkPublish);
         checks.put("members", this::checkMembers);
+        checks.put("room", this::checkRoom);
+        checks.put("users", this::checkUsers);
+        checks.put("access", this::checkAccess);
+        checks.put("features", this::checkFeatures);
         checks.put("error", this::checkError);
         checks.put("deadline", this::checkDeadline);
         for (var check : checks.entrySet()) {
