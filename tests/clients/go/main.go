@@ -175,8 +175,12 @@ func (s *smoke) checkAccess() (string, error) {
 	if err != nil || len(restored.ConfirmedNodeIds) == 0 {
 		return "", fmt.Errorf("restored is %v, %w", restored, err)
 	}
+	if again, err := s.access.Restore(ctx, restore); err != nil || !proto.Equal(again, restored) {
+		return "", fmt.Errorf("restored again is %v, %w", again, err)
+	}
+	restore.RevocationId = strings.Repeat("f", len(revoked.RevocationId))
 	if _, err = s.access.Restore(ctx, restore); reasonOf(err) != "REVOCATION_NOT_FOUND" {
-		return "", fmt.Errorf("restoring twice: %w", err)
+		return "", fmt.Errorf("restoring what is not: %w", err)
 	}
 	if listed, err = s.access.ListRevocations(ctx, list); err != nil || len(listed.Revocations) != 0 {
 		return "", fmt.Errorf("a restored one is listed: %v, %w", listed, err)

@@ -203,8 +203,10 @@ class Smoke {
     must(listed.subject.value === user && listed.reason === "smoke", `listed is ${show(listed)}`);
     const restored = await this.restore(revoked.revocationId);
     must(restored.confirmedNodeIds.length > 0, `restored is ${show(restored)}`);
-    const error = await refusal(this.restore(revoked.revocationId));
-    must(reasonOf(error) === "REVOCATION_NOT_FOUND", `restoring twice: ${error.message}`);
+    const again = await this.restore(revoked.revocationId);
+    must(show(again) === show(restored), `restored again is ${show(again)}`);
+    const error = await refusal(this.restore("f".repeat(revoked.revocationId.length)));
+    must(reasonOf(error) === "REVOCATION_NOT_FOUND", `restoring what is not: ${error.message}`);
     must((await this.listRevocations(user)).revocations.length === 0, "a restored one is listed");
     const explained = await this.call<ExplainRequest, ExplainResponse>(
       (...a) => this.accessService.explain(...a),

@@ -114,9 +114,12 @@ def check_access(stub, auth, tenant, room):
     restore = access_pb2.RestoreRequest(tenant=tenant, revocation_id=revoked.revocation_id)
     restored = stub.Restore(restore, metadata=auth, timeout=15)
     must(list(restored.confirmed_node_ids) == list(revoked.confirmed_node_ids), f"restored is {restored}")
+    again = stub.Restore(restore, metadata=auth, timeout=15)
+    must(again == restored, f"restored again is {again}")
+    restore.revocation_id = "f" * len(revoked.revocation_id)
     error = refusal(lambda: stub.Restore(restore, metadata=auth, timeout=15))
-    must(error.code() == grpc.StatusCode.NOT_FOUND, f"restoring twice: {error.code()}")
-    must(reason_of(error) == "REVOCATION_NOT_FOUND", f"restoring twice: {reason_of(error)}")
+    must(error.code() == grpc.StatusCode.NOT_FOUND, f"restoring what is not: {error.code()}")
+    must(reason_of(error) == "REVOCATION_NOT_FOUND", f"restoring what is not: {reason_of(error)}")
     listed = stub.ListRevocations(list_request, metadata=auth, timeout=TIMEOUT_S).revocations
     must(not listed, f"a restored one is listed: {listed}")
     explain = access_pb2.ExplainRequest(
