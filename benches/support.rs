@@ -25,7 +25,7 @@ use roomcast::presence::memory::{self as memory_presence, MemoryPresence};
 use roomcast::room::{Room, Tenant};
 use roomcast::rooms::{HomeRooms, Rooms};
 use roomcast::session::link::{Kind, Link, SendError};
-use roomcast::session::{Command, Config, Emitter, JoinOptions, Post, PresenceMode, Request, Services, Sessions};
+use roomcast::session::{Application, Command, Config, JoinOptions, Post, PresenceMode, Request, Services, Sessions};
 use roomcast::transport::native::Encoding;
 use roomcast::transport::native::json::JsonWire;
 use roomcast::transport::native::protobuf::ProtobufWire;
@@ -97,8 +97,7 @@ impl Shard {
             auth: Arc::new(JwtAuthenticator::new(&auth).expect("the issuer is well configured")),
             policy: Arc::new(policy()),
             rooms: rooms.clone(),
-            backend: Arc::new(NoBackend),
-            emitter: Arc::new(Emitter::new(HomeRooms::default())),
+            application: Arc::new(Application::new(Arc::new(NoBackend), HomeRooms::default())),
             admission: Arc::clone(&admission),
             wires: Arc::new([Arc::new(JsonWire), Arc::new(ProtobufWire)]),
             config: Arc::new(Config::default()),

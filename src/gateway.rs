@@ -31,7 +31,7 @@ use crate::nats;
 use crate::policy;
 use crate::presence::memory as memory_presence;
 use crate::rooms::HomeRooms;
-use crate::session::{self, Emitter, Post, Services};
+use crate::session::{self, Post, Services};
 use crate::transport::http::{self as client_port, ClientPort};
 use crate::transport::shard::{self, Shard};
 
@@ -143,13 +143,12 @@ impl Gateway {
         let unless_started = serving.clone().drop_guard();
         let adapters = Adapters::choose(&config, &tasks, &serving).await?;
         let admission = Arc::new(Admission::new(config.connections).with_tenants(config.dev.clone()));
-        let emitter = Arc::new(Emitter::new(config.home_rooms.clone()));
-        let services = adapters.services(&config, &admission, &emitter);
+        let services = adapters.services(&config, &admission);
         let started = start_shards(&config, &services, &serving)?;
         let shards = Shards::new(started.mailboxes);
         let others = adapters.others(&config, &shards, &tasks, &serving).await?;
         let everywhere = Everywhere::new(shards.clone(), Arc::clone(&others));
-        emitter.reaches(everywhere.clone());
+        services.application.reaches(everywhere.clone());
         let health = Health::new().await;
         health.set_serving(true).await;
         if let Some(backplane) = adapters.backplane(&shards, &health) {

@@ -36,7 +36,7 @@ pub use crate::hub::admission::{Admission, Place, Refused as NotAdmitted};
 pub use close::Closed;
 pub use command::{Command, HistoryFrom, JoinOptions, PresenceMode, Request, Since};
 pub use config::Config;
-pub use emit::Emitter;
+pub use emit::Application;
 pub use message::{HistoryPage, Joined, Message, Refusal, RoomChange};
 pub use sessions::{Happening, Post, Services, Sessions};
 

@@ -27,7 +27,7 @@ use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::nats::NatsPresence;
 use crate::rooms::Rooms;
-use crate::session::{Emitter, Services, Wire};
+use crate::session::{Application, Services, Wire};
 use crate::transport::native::json::JsonWire;
 use crate::transport::native::protobuf::ProtobufWire;
 
@@ -97,7 +97,7 @@ impl Adapters {
     }
 
     /// What sessions are given.
-    pub(super) fn services(&self, config: &Config, admission: &Arc<Admission>, emitter: &Arc<Emitter>) -> Services {
+    pub(super) fn services(&self, config: &Config, admission: &Arc<Admission>) -> Services {
         // In the order of their formats: a link's wire is an index here.
         let wires: Arc<[Arc<dyn Wire>]> = Arc::new([Arc::new(JsonWire), Arc::new(ProtobufWire)]);
         assert!(wires.len() <= Delivery::FORMATS, "each wire has a slot in a delivery");
@@ -106,8 +106,7 @@ impl Adapters {
             auth: self.auth.clone() as Arc<dyn Authenticator>,
             policy: self.policy.clone() as Arc<dyn Policy>,
             rooms: Rooms::new(bus, presence),
-            backend: Arc::clone(&self.backend),
-            emitter: Arc::clone(emitter),
+            application: Arc::new(Application::new(Arc::clone(&self.backend), config.home_rooms.clone())),
             lease: self.lease.clone(),
             admission: Arc::clone(admission),
             wires,

@@ -10,7 +10,7 @@ use super::Refusal;
 use super::publish::publish_refusal;
 use super::sessions::Services;
 use super::start::unavailable;
-use crate::backend::{Emit, EmitTarget};
+use crate::backend::{Backend, Emit, EmitTarget};
 use crate::bus::PublishError;
 use crate::cluster::{Everywhere, Found};
 use crate::event::{Event, EventId, Except, IdempotencyKey, Publish, Retention, Timestamp};
@@ -23,18 +23,20 @@ use crate::rooms::HomeRooms;
 /// The service in whose name emitted events are published.
 const SERVICE: &str = "backend";
 
-/// The way to where emitted events go.
-pub struct Emitter {
+/// The application behind the gateway, and the way to where it emits events.
+pub struct Application {
+    pub(super) backend: Arc<dyn Backend>,
     homes: HomeRooms,
     /// Set when the node has joined the others, which takes its shards.
     everywhere: OnceLock<Everywhere>,
 }
 
-impl Emitter {
-    /// An emitter that knows the rooms of users and tenants, and reaches no connection yet.
+impl Application {
+    /// An application whose events reach the rooms of users and tenants, and no connection yet.
     #[must_use]
-    pub const fn new(homes: HomeRooms) -> Self {
+    pub const fn new(backend: Arc<dyn Backend>, homes: HomeRooms) -> Self {
         Self {
+            backend,
             homes,
             everywhere: OnceLock::new(),
         }
@@ -121,8 +123,8 @@ fn room(services: &Services, occasion: &Occasion<'_>, target: &EmitTarget) -> Re
     let tenant = &occasion.identity.tenant;
     let name = match target {
         EmitTarget::Room(room) => return Ok(room.clone()),
-        EmitTarget::User(user) => services.emitter.homes.of_user(tenant, user.as_str()),
-        EmitTarget::Everyone => services.emitter.homes.of_tenant(tenant),
+        EmitTarget::User(user) => services.application.homes.of_user(tenant, user.as_str()),
+        EmitTarget::Everyone => services.application.homes.of_tenant(tenant),
         EmitTarget::Connection(_) => None,
     };
     let name = name.ok_or_else(|| junk("no room template is configured for its target"))?;
@@ -161,7 +163,7 @@ async fn to_connections(services: &Services, occasion: &Occasion<'_>, draft: &Dr
         if draft.emit.exclude_sender && connection == occasion.connection {
             continue;
         }
-        let everywhere = services.emitter.everywhere.get().ok_or_else(unavailable)?;
+        let everywhere = services.application.everywhere.get().ok_or_else(unavailable)?;
         let who = Who::Connection(occasion.identity.tenant.clone(), connection);
         let found = everywhere.find(&who).await.map_err(|_| unavailable())?;
         // A connection may have gone meanwhile, and is owed nothing.

@@ -125,7 +125,7 @@ async fn ask_permitted(services: &Services, room: Room, asked: ClientEvent) -> R
         room: (!room.is_nameless()).then_some(room),
         ..asked
     };
-    let answer = services.backend.request(asked).await;
+    let answer = services.application.backend.request(asked).await;
     answer.map_err(|error| backend_refusal(&error))
 }
 
@@ -191,6 +191,7 @@ async fn validate(
         key: publish.key.clone(),
     };
     let verdict = services
+        .application
         .backend
         .validate(event)
         .await

@@ -16,14 +16,13 @@ use slab::Slab;
 use tokio::time::Instant;
 
 use super::by_user::ByUser;
-use super::emit::Emitter;
+use super::emit::Application;
 use super::expiring::Expiring;
 use super::link::Link;
 use super::state::{Phase, Session};
 use super::tenants::Tenants;
 use super::{Command, Config, Frame, Refusal, Request, Wire};
 use crate::auth::Authenticator;
-use crate::backend::Backend;
 use crate::error::{CloseReason, ErrorCode};
 use crate::hub::admission::Admission;
 use crate::hub::local::{Key, Local, Target};
@@ -44,10 +43,8 @@ pub struct Services {
     pub policy: Arc<dyn Policy>,
     /// Publishes and reads.
     pub rooms: Rooms,
-    /// The application behind the gateway.
-    pub backend: Arc<dyn Backend>,
-    /// Publishes what the application emits in the course of a client's event.
-    pub emitter: Arc<Emitter>,
+    /// The application behind the gateway, and the way to where it emits events.
+    pub application: Arc<Application>,
     /// Without it nothing of a room is handed to anybody.
     pub lease: Lease,
     /// Counts connections.

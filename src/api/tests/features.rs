@@ -103,7 +103,7 @@ async fn an_unknown_feature_refuses_one_item_of_a_batch_and_of_a_stream() {
 }
 
 #[tokio::test]
-async fn an_unknown_feature_refuses_a_publish_over_http() {
+async fn an_unknown_feature_refuses_a_call_over_http() {
     let api = Api::start().await;
     let body = json!({
         "tenant": "a",
@@ -115,6 +115,16 @@ async fn an_unknown_feature_refuses_a_publish_over_http() {
     let (status, _, answer) = call(&api, "POST", "/v1/publish", ROOT, &body.to_string()).await;
     assert_eq!((status, &answer["reason"]), (501, &json!("UNSUPPORTED_FEATURE")));
     assert!(answer["message"].as_str().unwrap().contains(FEATURE), "{answer}");
+    let body = json!({
+        "tenant": "a",
+        "userId": "ada",
+        "everything": {},
+        "ttl": "60s",
+        "requiredFeatures": [FEATURE],
+    });
+    let (status, _, answer) = call(&api, "POST", "/v1/revoke", ROOT, &body.to_string()).await;
+    assert_eq!((status, &answer["reason"]), (501, &json!("UNSUPPORTED_FEATURE")));
+    assert!(api.shard.orders.lock().unwrap().is_empty(), "nothing is done");
     // A kind of target that is not known is none.
     let body = json!({"tenant": "a", "targets": [{"segment": "r"}], "eventName": "e", "payload": 1});
     let (status, _, answer) = call(&api, "POST", "/v1/publish", ROOT, &body.to_string()).await;

@@ -27,7 +27,7 @@ use crate::presence::{Change, Counts, Detail};
 use crate::room::{Room, Tenant};
 use crate::rooms::{HomeRooms, Rooms};
 use crate::session::link::{Kind, Link, SendError};
-use crate::session::{Config, Emitter, Post, Services, Sessions};
+use crate::session::{Application, Config, Post, Services, Sessions};
 use crate::transport::native::json::{self, JsonWire};
 
 pub const HOUR: Duration = Duration::from_secs(3600);
@@ -187,8 +187,7 @@ impl Shard {
             auth: Arc::new(ByName),
             policy: policy.clone(),
             rooms: rooms.clone(),
-            backend: Arc::new(NoBackend),
-            emitter: Arc::new(Emitter::new(HomeRooms::default())),
+            application: Arc::new(Application::new(Arc::new(NoBackend), HomeRooms::default())),
             lease: lease.clone(),
             admission: Arc::clone(&admission),
             wires: Arc::new([Arc::new(JsonWire)]),
