@@ -16,7 +16,7 @@ use crate::tools::root;
 const SECTIONS: [&str; 4] = ["nats", "history", "bus", "presence"];
 
 /// Settings of these sections that concern one node only, and may differ as they like.
-const LOCAL: [&str; 27] = [
+const LOCAL: [&str; 28] = [
     // How this node reaches NATS, and what it expects of it.
     "nats.servers",
     "nats.deployment",
@@ -46,6 +46,7 @@ const LOCAL: [&str; 27] = [
     "bus.sweep_interval",
     "presence.flush_interval",
     "presence.counts_interval",
+    "presence.counts_coalesce_interval",
     "presence.activity_capacity",
 ];
 
