@@ -70,7 +70,7 @@ impl NatsOptions {
              http: \"{}\"\n\
              lame_duck_grace_period: \"1s\"\n\
              lame_duck_duration: \"30s\"\n\
-             jetstream {{\n  store_dir: \"{}\"\n  max_memory_store: 256MB\n  max_file_store: 2GB\n  {}\n}}\n",
+             jetstream {{\n  store_dir: \"{}\"\n  max_memory_store: 1GB\n  max_file_store: 2GB\n  {}\n}}\n",
             address.clients(),
             address.monitor(),
             store.display(),
