@@ -114,6 +114,12 @@ impl Nodes {
         self.lock().silent_for(incarnation, Instant::now())
     }
 
+    /// Whether a node is known from its first heartbeat on, which it says before it serves anybody.
+    #[must_use]
+    pub fn has_heard_begin(&self, incarnation: u64) -> bool {
+        self.lock().has_heard_begin(incarnation)
+    }
+
     /// What happens to others from now on. A reader that was too late reads [`Self::live`] afresh.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<NodeChange> {
@@ -254,12 +260,14 @@ impl Nodes {
     }
 
     async fn say(&self, leaving: bool) {
+        // It counts even if it is not sent: others see from the number that it was not the first.
+        let heartbeat = self.heartbeat(leaving);
         // While the connection is away the library would only keep it for later.
         if !self.nats.control().is_connected() {
             return;
         }
         let client = self.nats.control().client();
-        let publishing = client.publish(self.nats.subjects().heartbeats(), self.heartbeat(leaving));
+        let publishing = client.publish(self.nats.subjects().heartbeats(), heartbeat);
         if !matches!(timeout(HEARTBEAT_INTERVAL / 2, publishing).await, Ok(Ok(()))) {
             tracing::debug!("a heartbeat could not be sent");
         }

@@ -32,6 +32,8 @@ struct Known {
     settings: u64,
     heard: Instant,
     lives: bool,
+    /// Its first heartbeat was heard: it served nobody before that.
+    heard_begin: bool,
 }
 
 impl Roster {
@@ -75,6 +77,11 @@ impl Roster {
         Some(now.duration_since(known.heard))
     }
 
+    /// Whether a node is known from its first heartbeat on. Another one has lived unheard, nobody knows how long.
+    pub(crate) fn has_heard_begin(&self, incarnation: u64) -> bool {
+        self.others.get(&incarnation).is_some_and(|known| known.heard_begin)
+    }
+
     pub(crate) fn hear(&mut self, heartbeat: &Heartbeat, now: Instant) -> Option<NodeChange> {
         if heartbeat.incarnation == self.own {
             if !self.hears(now) {
@@ -96,6 +103,7 @@ impl Roster {
             settings: 0,
             heard: now,
             lives: false,
+            heard_begin: heartbeat.sequence <= 1,
         });
         if heartbeat.sequence <= known.sequence {
             return None;
@@ -181,6 +189,17 @@ mod tests {
             roster.hear(&heartbeat(OTHER, 2), start + ms(4000)),
             Some(NodeChange::Came(_))
         ));
+    }
+
+    #[tokio::test]
+    async fn only_of_a_node_whose_first_heartbeat_came_the_beginning_is_known() {
+        let (mut roster, start) = roster();
+        roster.hear(&heartbeat(OTHER, 1), start);
+        roster.hear(&heartbeat(OTHER, 2), start);
+        roster.hear(&heartbeat(OTHER + 1, 2), start);
+        assert!(roster.has_heard_begin(OTHER));
+        assert!(!roster.has_heard_begin(OTHER + 1), "its first one was missed");
+        assert!(!roster.has_heard_begin(OTHER + 2));
     }
 
     #[tokio::test]

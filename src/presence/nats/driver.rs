@@ -265,7 +265,7 @@ impl Driver {
 
     async fn came(&mut self, node: u64) {
         self.live.insert(node);
-        let outs = self.site.came(node, self.now_ms());
+        let outs = self.site.came(node, self.nodes.has_heard_begin(node), self.now_ms());
         self.send(outs, None).await;
     }
 

@@ -215,15 +215,17 @@ impl Replica {
         })
     }
 
-    /// A node lives.
-    pub(super) fn came(&mut self, node: u64, now_ms: u64) -> Option<Action> {
+    /// A node lives. `begins`: it has just started.
+    pub(super) fn came(&mut self, node: u64, begins: bool, now_ms: u64) -> Option<Action> {
         let before = self.lives.insert(node, Life::Lives);
-        if !matches!(before, Some(Life::Ended { .. })) {
-            return None;
+        let has_ended = matches!(before, Some(Life::Ended { .. }));
+        match before {
+            Some(Life::Lives) => {}
+            Some(Life::Unknown { .. }) | None if begins => self.doubt_new(node, now_ms),
+            _ => self.doubt_unheard(node, now_ms),
         }
-        self.doubt_returned(node, now_ms);
         // What it has was forgotten here, and it does not know that.
-        Some(Action::Recall(node))
+        has_ended.then_some(Action::Recall(node))
     }
 
     /// A node has ended, or is given up: what it had is lost.

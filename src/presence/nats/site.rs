@@ -231,9 +231,9 @@ impl Site {
         outs.push(Out::Answer(room.clone(), body));
     }
 
-    /// A node lives.
-    pub(super) fn came(&mut self, node: u64, now_ms: u64) -> Vec<Out> {
-        let recall = self.replica.came(node, now_ms);
+    /// A node lives. `begins`: it has just started.
+    pub(super) fn came(&mut self, node: u64, begins: bool, now_ms: u64) -> Vec<Out> {
+        let recall = self.replica.came(node, begins, now_ms);
         recall.map(|_| Out::Recall(node)).into_iter().collect()
     }
 

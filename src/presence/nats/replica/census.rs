@@ -1,7 +1,7 @@
 //! Censuses: every living node is asked for its part of rooms, so that this one knows them completely. And doubts: of
 //! which nodes it is not known what they had before they are heard next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::{Action, Followed, Life, Replica, millis};
@@ -19,6 +19,9 @@ pub(in crate::presence::nats) const CENSUS_ROOMS_MAX: usize = 256;
 
 /// What an account says is behind is asked for after this long: usually it is on its way.
 pub(super) const ON_ITS_WAY_MS: u64 = 50;
+
+/// How much later than it could serve its first client the first heartbeat of a node comes, at the most.
+const BEGIN_LATE_MS: u64 = 1000;
 
 /// A node that may have had more in a room than was told when a roster was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub(super) struct Censuses {
     /// Rooms that are to be counted again.
     doubtful: BTreeSet<Room>,
     recount_at_ms: u64,
+    /// The rooms that were counted lately, and when. Oldest first.
+    recent: VecDeque<(u64, Room)>,
 }
 
 impl Censuses {
@@ -70,6 +75,11 @@ impl Censuses {
 
     pub(super) fn forget(&mut self, room: &Room) {
         self.doubtful.remove(room);
+    }
+
+    fn forget_old_counts(&mut self, now_ms: u64) {
+        let old = self.recent.partition_point(|(at_ms, _)| at_ms + BEGIN_LATE_MS < now_ms);
+        self.recent.drain(..old);
     }
 }
 
@@ -131,10 +141,12 @@ impl Replica {
         let live: BTreeSet<u64> = self.lives.iter().filter_map(lives).collect();
         let silent: Vec<u64> = live.intersection(&self.censuses.silent).copied().collect();
         let mut asked = Vec::with_capacity(rooms.len());
+        self.censuses.forget_old_counts(now_ms);
         for room in rooms {
             let Some(followed) = self.rooms.get_mut(room) else {
                 continue;
             };
+            self.censuses.recent.push_back((now_ms, room.clone()));
             let is_first = followed.doubts.is_none();
             let doubted: Vec<u64> = if is_first {
                 live.iter().copied().collect()
@@ -272,12 +284,31 @@ impl Replica {
         rooms
     }
 
-    /// A node that was given up lives again: what it had all along is not known.
-    pub(super) fn doubt_returned(&mut self, node: u64, now_ms: u64) {
+    /// A node that was not known to live, or was given up, lives: what it had all along is not known, and no census waited
+    /// for it.
+    pub(super) fn doubt_unheard(&mut self, node: u64, now_ms: u64) {
+        let counted = self.rooms.iter().filter(|(_, followed)| followed.doubts.is_some());
+        let counted: Vec<Room> = counted.map(|(room, _)| room.clone()).collect();
+        self.doubt_in(counted, node, now_ms);
+    }
+
+    /// A node has just started. It had nothing in rooms that were counted before; of those that were counted lately that
+    /// is not certain, since its first heartbeat was under way.
+    pub(super) fn doubt_new(&mut self, node: u64, now_ms: u64) {
+        self.censuses.forget_old_counts(now_ms);
+        let counted = self.censuses.recent.iter().map(|(_, room)| room.clone());
+        let counted: BTreeSet<Room> = counted.collect();
+        self.doubt_in(counted, node, now_ms);
+    }
+
+    fn doubt_in(&mut self, counted: impl IntoIterator<Item = Room>, node: u64, now_ms: u64) {
         let next = self.censuses.issued + 1;
-        for (room, followed) in self.rooms.iter_mut().filter(|(_, followed)| followed.doubts.is_some()) {
-            followed.doubt(node, next);
-            self.censuses.doubt_again(room.clone(), now_ms);
+        for room in counted {
+            // It may have been left since.
+            if let Some(followed) = self.rooms.get_mut(&room) {
+                followed.doubt(node, next);
+                self.censuses.doubt_again(room, now_ms);
+            }
         }
     }
 

@@ -288,7 +288,8 @@ impl Node {
         self.look_whether_it_hears(now_ms);
         match change {
             Some(NodeChange::Came(node)) => {
-                let outs = self.site.came(node.incarnation, now_ms);
+                let begins = self.roster.has_heard_begin(node.incarnation);
+                let outs = self.site.came(node.incarnation, begins, now_ms);
                 self.send(outs, None)
             }
             Some(NodeChange::Went(_)) => unreachable!("nobody says goodbye"),

@@ -158,8 +158,11 @@ impl World {
             }
             305..309 if self.is_rough && self.nodes.len() < 7 => {
                 let index = self.nodes.len();
-                let node = Node::new(index, incarnation(index), self.config, false);
+                let mut node = Node::new(index, incarnation(index), self.config, false);
+                // It says that it lives before it serves anybody.
+                let heartbeat = node.heartbeat();
                 self.nodes.push((node, Fate::Well));
+                self.send(index, [heartbeat]);
             }
             _ => {}
         }
