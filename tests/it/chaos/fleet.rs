@@ -62,7 +62,7 @@ impl Default for FleetOptions {
             nats: NatsOptions {
                 // Gateways must not go around their proxies.
                 advertise: false,
-                jetstream: "max_file_store: 500MB".to_owned(),
+                jetstream: "max_file_store: 900MB".to_owned(),
                 ..NatsOptions::default()
             },
             section: "stream_bytes_max = \"48 MiB\"".to_owned(),
