@@ -18,6 +18,7 @@ mod protocol;
 mod publish;
 mod rooms;
 mod span;
+mod starting;
 pub mod status;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ pub use config::{Config, ConfigError, Tls};
 pub use credentials::{Caller, Credentials, Grant, Scope, TokenDigest};
 pub use health::Health;
 pub use listener::tls::TlsError;
+pub(crate) use starting::serve as serve_while_starting;
 
 /// What the methods work on.
 pub struct Context {

@@ -55,6 +55,12 @@ pub enum PublishError {
     /// The idempotency key was used for this room with another event.
     #[error("the idempotency key was used with another event")]
     KeyReused,
+    /// The bus never takes an event of this size; nothing was stored.
+    #[error("the bus takes a payload of at most {bytes_max} bytes with this event")]
+    TooLarge {
+        /// The largest payload that it would take with the same name, actor and receivers.
+        bytes_max: usize,
+    },
     /// The bus is full or away; nothing was stored.
     #[error("not stored: {0}")]
     NotStored(&'static str),

@@ -10,6 +10,7 @@ mod settings;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -141,6 +142,14 @@ impl Gateway {
         let (accepting, serving, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         // Ends what has been started when something after it fails.
         let unless_started = serving.clone().drop_guard();
+        let health = Health::new().await;
+        let waiting = serving.child_token();
+        if config.nats.is_some() {
+            // NATS may take its time; probes are told meanwhile.
+            let port = twin(&listeners.grpc)?;
+            let answering = api::serve_while_starting(port, config.api.clone(), health.clone(), waiting.clone());
+            tasks.spawn(answering);
+        }
         let adapters = Adapters::choose(&config, &tasks, &serving).await?;
         let admission = Arc::new(Admission::new(config.connections).with_tenants(config.dev.clone()));
         let services = adapters.services(&config, &admission);
@@ -149,7 +158,7 @@ impl Gateway {
         let others = adapters.others(&config, &shards, &tasks, &serving).await?;
         let everywhere = Everywhere::new(shards.clone(), Arc::clone(&others));
         services.application.reaches(everywhere.clone());
-        let health = Health::new().await;
+        waiting.cancel();
         health.set_serving(true).await;
         if let Some(backplane) = adapters.backplane(&shards, &health) {
             tasks.spawn(backplane.watch(accepting.clone()));
@@ -264,6 +273,12 @@ impl fmt::Debug for Gateway {
             .field("grpc_address", &self.grpc_address)
             .finish_non_exhaustive()
     }
+}
+
+/// A second handle of a listener: whichever accepts gets the next connection.
+fn twin(listener: &TcpListener) -> io::Result<TcpListener> {
+    let descriptor = listener.as_fd().try_clone_to_owned()?;
+    TcpListener::from_std(descriptor.into())
 }
 
 /// The shards, as the rest of the gateway reaches them.

@@ -14,6 +14,7 @@ mod connect;
 mod lame_duck;
 mod link;
 pub mod nodes;
+mod patience;
 pub mod records;
 mod relocation;
 mod roll_call;
@@ -32,6 +33,7 @@ pub use clock::ServerClock;
 pub use config::{Config, Credentials, Storage, Tls};
 pub use connect::SUBSCRIPTION_MAX;
 pub use link::{InOrder, Link, Moves, Standing};
+pub use patience::patiently;
 pub use subjects::{Live, Subjects};
 pub use subscription::Subscription;
 
@@ -69,6 +71,14 @@ pub enum NatsError {
     /// What NATS or the cluster does not allow, with the settings that have to be changed.
     #[error("nats: {0}")]
     Refused(String),
+    /// It was not ready in time.
+    #[error("{last}; it was waited for as nats.start_timeout says, {}", humantime::format_duration(*.waited))]
+    NotReady {
+        /// How long.
+        waited: Duration,
+        /// Why the last attempt failed.
+        last: Box<NatsError>,
+    },
     /// A permission is missing.
     #[error("nats: the account may not {0}; docs/nats.md has a configuration that works")]
     Permission(String),
@@ -83,7 +93,9 @@ impl NatsError {
             // What there is a hint for is a matter of the configuration.
             Self::Connect { hint, source, .. } => hint.is_empty() && matches!(source.kind(), Dns | Io | TimedOut),
             Self::JetStream(_) => true,
-            Self::Config(_) | Self::Version { .. } | Self::Refused(_) | Self::Permission(_) => false,
+            Self::Config(_) | Self::Version { .. } | Self::Refused(_) | Self::Permission(_) | Self::NotReady { .. } => {
+                false
+            }
         }
     }
 }
@@ -133,6 +145,13 @@ impl Nats {
     #[must_use]
     pub const fn clock(&self) -> &ServerClock {
         &self.clock
+    }
+
+    /// The most bytes of one message, headers included, by the servers this node is connected to.
+    #[must_use]
+    pub fn message_bytes_max(&self) -> usize {
+        let (fanout, control) = (self.fanout.client(), self.control.client());
+        fanout.max_payload().min(control.max_payload())
     }
 
     /// The connection of the rooms' subscriptions.

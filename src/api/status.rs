@@ -154,6 +154,7 @@ impl Refusal {
         match error {
             PublishError::VersionConflict { current } => Self::VersionConflict { room, head: *current },
             PublishError::KeyReused => Self::KeyReused { room, stored: 0 },
+            PublishError::TooLarge { .. } => Self::invalid(Invalid::PayloadTooLarge, "payload", error),
             PublishError::NotStored(why) => Self::NotStored(why),
             PublishError::UnknownOutcome(why) => Self::UnknownOutcome { why, stored: 0 },
         }

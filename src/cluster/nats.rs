@@ -36,7 +36,7 @@ use super::{Asked, Carried, Command, Config, Incarnation, NotDone, Others, Revok
 use crate::hub::Shards;
 use crate::lease::Lease;
 use crate::nats::nodes::{self, Nodes};
-use crate::nats::{Nats, NatsError};
+use crate::nats::{Nats, NatsError, patiently};
 use crate::policy::{Policy, RevocationId};
 use crate::proto::node_v1::VerifyOrder;
 use crate::proto::node_v1::node_order::Order as WireOrder;
@@ -136,7 +136,8 @@ pub async fn start(
         lease,
         ignored: Arc::clone(&ignored),
     }));
-    log.make().await?;
+    // Its stream may be the last one that has a leader again.
+    patiently(nats.config().start_timeout, async || log.make().await).await?;
     let (inbox, answers) = Inbox::open(Arc::clone(&nats), this.incarnation).await?;
     let orders = obey::listen(&nats, this.incarnation).await?;
     tasks.spawn(inbox::run(inbox.waiting(), answers, Arc::clone(&ignored), stop.clone()));

@@ -179,7 +179,8 @@ impl Engine {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) -> Result<Self, StartError> {
-        let nats = Nats::connect(cluster).await?;
+        let nats = nats::patiently(cluster.start_timeout, async || Nats::connect(cluster).await).await?;
+        settings::compare_limits(config, &nats)?;
         let nodes = Nodes::new(Arc::clone(&nats), &config.node_id);
         tasks.spawn(Arc::clone(&nodes).leave_lame_ducks(stop.clone()));
         let bounds = nats_bus::Config {
@@ -192,9 +193,13 @@ impl Engine {
             ..nats_bus::Config::default()
         };
         let settings = settings::shared(config, cluster, &bounds);
-        let agreement = Agreement::join(Arc::clone(&nats), settings).await?;
+        let starting = async || {
+            let agreement = Agreement::join(Arc::clone(&nats), settings.clone()).await?;
+            let bus = NatsBus::start(Arc::clone(&nats), Arc::clone(&agreement), bounds.clone(), lease.clone());
+            Ok((Box::pin(bus).await?, agreement))
+        };
+        let (bus, agreement) = nats::patiently(cluster.start_timeout, starting).await?;
         nodes.set_settings(agreement.digest());
-        let bus = NatsBus::start(Arc::clone(&nats), Arc::clone(&agreement), bounds, lease.clone()).await?;
         tasks.spawn(Arc::clone(&bus).run(stop.clone()));
         let calls = agreement.listen().await?;
         tasks.spawn(agreement.run(calls, Arc::clone(&nodes), stop.clone()));

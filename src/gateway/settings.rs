@@ -2,8 +2,8 @@
 
 use super::Config;
 use crate::bus::nats as bus;
-use crate::nats;
 use crate::nats::agreement::{Rule, Setting, Value};
+use crate::nats::{self, Nats, NatsError};
 
 /// What the bus needs to be equal or large enough, and what clients would notice as a difference between nodes.
 pub(super) fn shared(config: &Config, cluster: &nats::Config, bus: &bus::Config) -> Vec<Setting> {
@@ -21,4 +21,41 @@ pub(super) fn shared(config: &Config, cluster: &nats::Config, bus: &bus::Config)
         .map(|(key, value)| Setting::new(key, value, Rule::Own)),
     );
     settings
+}
+
+/// What an event has around its payload, at most: names, receivers that are left out, headers.
+const ENVELOPE_BYTES_MAX: usize = 16 << 10;
+
+/// What nodes need among themselves.
+const MESSAGE_BYTES_MIN: usize = 32 << 10;
+
+/// Compares what may be published with what NATS takes. Events between the two are refused as too large, one by one.
+///
+/// # Errors
+/// [`NatsError::Refused`] where nodes could not even talk to each other.
+pub(super) fn compare_limits(config: &Config, nats: &Nats) -> Result<(), NatsError> {
+    let message_bytes_max = nats.message_bytes_max();
+    let size = |bytes: usize| nats::streams::size(u64::try_from(bytes).unwrap_or(u64::MAX));
+    let max_payload = size(message_bytes_max);
+    if message_bytes_max < MESSAGE_BYTES_MIN {
+        return Err(NatsError::Refused(format!(
+            "max_payload of the server is {max_payload}, nodes need {} among themselves: raise it",
+            size(MESSAGE_BYTES_MIN)
+        )));
+    }
+    for (setting, bytes) in [
+        ("grpc.payload_bytes_max", config.api.payload_bytes_max),
+        ("session.payload_bytes_max", config.session.payload_bytes_max),
+    ] {
+        if bytes + ENVELOPE_BYTES_MAX > message_bytes_max {
+            let bound = size(bytes);
+            tracing::warn!(
+                setting,
+                bound,
+                max_payload,
+                "nats may not take the largest events that are allowed: raise max_payload of the server or lower the setting"
+            );
+        }
+    }
+    Ok(())
 }

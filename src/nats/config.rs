@@ -29,6 +29,9 @@ pub struct Config {
     pub stream_bytes_max: u64,
     /// How often a connection is probed; it is given up after two unanswered probes. Default 2 s.
     pub ping_interval: Duration,
+    /// How long a node that starts waits for a NATS that is not ready. Default 60 s. What does not heal by itself, such as wrong
+    /// credentials, is not waited for.
+    pub start_timeout: Duration,
     /// How long one request to NATS may take. Default 2 s.
     pub request_timeout: Duration,
     /// How long a publish may take, all its attempts together. Default 5 s; the caller's deadline may be shorter.
@@ -121,6 +124,7 @@ impl Default for Config {
             storage: Storage::File,
             stream_bytes_max: 32 << 20,
             ping_interval: Duration::from_secs(2),
+            start_timeout: Duration::from_secs(60),
             request_timeout: Duration::from_secs(2),
             publish_timeout: Duration::from_secs(5),
             publishes_in_flight_max: 4096,

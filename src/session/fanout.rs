@@ -28,10 +28,13 @@ impl<L: Link> Sessions<L> {
         let holds = self.services.lease.holds();
         if holds == self.lapsed {
             self.lapsed = !holds;
-            if holds {
-                tracing::info!("the lease holds again, delivery goes on");
-            } else {
-                tracing::info!("the lease does not hold, nothing is delivered");
+            // A node that starts takes its first lease: that is no news.
+            let has_held = self.leased;
+            self.leased |= holds;
+            match (has_held, holds) {
+                (true, true) => tracing::info!("lease holds again, deliveries go on"),
+                (true, false) => tracing::warn!("lease lapsed, nothing is delivered"),
+                (false, _) => {}
             }
         }
         holds

@@ -266,6 +266,7 @@ pub(super) fn publish_refusal(error: &PublishError) -> Refusal {
     match error {
         PublishError::VersionConflict { .. } => Refusal::new(ErrorCode::VersionConflict, error.to_string()),
         PublishError::KeyReused => Refusal::new(ErrorCode::KeyReused, error.to_string()),
+        PublishError::TooLarge { .. } => Refusal::new(ErrorCode::PayloadTooLarge, error.to_string()),
         PublishError::NotStored(reason) => {
             tracing::warn!(reason, "event not stored");
             unavailable()

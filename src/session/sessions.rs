@@ -114,6 +114,8 @@ pub struct Sessions<L> {
     pub(super) degraded: bool,
     /// The lease was found not to hold; see [`Self::may_deliver`].
     pub(super) lapsed: bool,
+    /// It has held before.
+    pub(super) leased: bool,
     effects: FuturesUnordered<LocalBoxFuture<'static, Completion<L>>>,
     pub(super) users: ByUser,
     pub(super) tenants: Tenants,
@@ -134,6 +136,7 @@ impl<L: Link> Sessions<L> {
     pub fn new(services: Services, post: Post) -> Self {
         let Post { mailbox, letters } = post;
         let encoded_change = vec![None; services.wires.len()];
+        let leased = services.lease.holds();
         Self {
             services,
             mailbox,
@@ -145,6 +148,7 @@ impl<L: Link> Sessions<L> {
             swept_s: 0,
             degraded: false,
             lapsed: false,
+            leased,
             effects: FuturesUnordered::new(),
             users: ByUser::default(),
             tenants: Tenants::default(),

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Telemetry")]
 pub struct Config {
-    /// Which log lines are written: a level (`info`), or levels by module (`info,roomcast::transport=debug`).
+    /// Which log lines are written: a level (`info`), or levels by module (`warn,roomcast=info,roomcast::transport=debug`). Other
+    /// libraries' lines at INFO are left out by default.
     pub log: String,
     /// How log lines look: `auto` is `pretty` on a terminal and `json` otherwise.
     pub log_format: LogFormat,
@@ -29,7 +30,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            log: "info".to_owned(),
+            log: "warn,roomcast=info".to_owned(),
             log_format: LogFormat::Auto,
             otlp_endpoint: None,
             sample_ratio: 1.0,

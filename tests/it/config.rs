@@ -126,6 +126,10 @@ fn a_wrong_value_is_named_with_its_key_and_origin() {
             given("[telemetry]\nlog_format = \"xml\"", &[], &[]),
             "telemetry.log_format",
         ),
+        (
+            given("[nats]\nstream_bytes_max = \"70 KiB\"", &[], &[]),
+            "nats.stream_bytes_max",
+        ),
     ];
     for (given, key) in cases {
         let problems = given.problems();

@@ -7,11 +7,13 @@ mod elections;
 mod full;
 mod hands;
 mod lame_duck;
+mod large;
 mod leases;
 mod load;
 mod nodes;
 mod permissions;
 mod settings;
+mod starts;
 mod whispers;
 
 use roomcast::gateway::Config;

@@ -32,6 +32,9 @@ const FULL: PublishError = PublishError::NotStored("the storage of nats is full"
 const REFUSED: PublishError = PublishError::NotStored("nats refused the event");
 const UNANSWERED: PublishError = PublishError::UnknownOutcome("nats did not answer in time");
 
+/// What a last value has around the event, at most: its position, its time and its epoch.
+const LAST_VALUE_BYTES: usize = 64;
+
 /// How long a connection that is away is waited for before anything was handed over.
 const AWAY_MAX: Duration = Duration::from_secs(1);
 
@@ -111,6 +114,19 @@ impl<'s> Draft<'s> {
         headers
     }
 
+    /// Refuses what NATS never takes, given the size of its messages.
+    fn fits(&self, headers: &HeaderMap, message_bytes_max: usize) -> Result<(), PublishError> {
+        let extra = match self.publish.retention {
+            Retention::LastValue => LAST_VALUE_BYTES,
+            Retention::Ephemeral | Retention::Reliable => 0,
+        };
+        fits(
+            &self.publish,
+            self.payload.len() + header_bytes(headers) + extra,
+            message_bytes_max,
+        )
+    }
+
     /// Whether another attempt may be made, after a pause.
     pub(super) async fn pause(&mut self) -> bool {
         if std::mem::take(&mut self.at_once) {
@@ -154,9 +170,11 @@ pub(super) async fn submit(
     if timeout_at(patience, connected(shared)).await.is_err() {
         return Err(draft.given_up());
     }
+    let headers = draft.headers();
+    draft.fits(&headers, shared.server.nats.control().client().max_payload())?;
     let known = draft.partition.highest();
     let message = jetstream::message::PublishMessage::build()
-        .headers(draft.headers())
+        .headers(headers)
         .payload(draft.payload.clone());
     let sending = async {
         let _order = shared.server.nats.control().in_order().await;
@@ -171,9 +189,6 @@ pub(super) async fn submit(
                 known,
                 _turn: turn,
             })
-        }
-        Ok(Err(error)) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
-            Err(PublishError::NotStored("the event is larger than nats takes"))
         }
         Ok(Err(_)) | Err(_) => Err(draft.given_up()),
     }
@@ -276,6 +291,10 @@ async fn refusal(shared: &Shared, draft: &mut Draft<'_>, refused: &Refused) -> V
                 Some((ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT, _)) => conflict(shared, draft).await,
                 // The one before is not yet stored everywhere.
                 Some((ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT, _)) => Verdict::Again,
+                Some((ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM, _)) => {
+                    let refusal = too_large(shared, draft).await;
+                    Verdict::Settled(Err(draft.unless_ambiguous(refusal)))
+                }
                 // Who makes room again takes longer than a publish may: it is said at once.
                 Some((
                     ErrorCode::INSUFFICIENT_RESOURCES
@@ -293,6 +312,37 @@ async fn refusal(shared: &Shared, draft: &mut Draft<'_>, refused: &Refused) -> V
         }
         _ => ambiguous(draft),
     }
+}
+
+/// What a stream refuses whose messages an operator has bounded.
+async fn too_large(shared: &Shared, draft: &Draft<'_>) -> PublishError {
+    let stream = shared.server.context().get_stream(&draft.partition.stream).await;
+    let bound = stream.map(|stream| stream.cached_info().config.max_message_size);
+    let bound = bound
+        .ok()
+        .and_then(|bound| usize::try_from(bound).ok())
+        .unwrap_or_default();
+    draft.fits(&draft.headers(), bound).err().unwrap_or(REFUSED)
+}
+
+/// Refuses an event whose message has more bytes than may be.
+fn fits(publish: &Publish, message_bytes: usize, message_bytes_max: usize) -> Result<(), PublishError> {
+    if message_bytes <= message_bytes_max {
+        return Ok(());
+    }
+    let around = message_bytes - publish.payload.bytes_len();
+    let bytes_max = message_bytes_max.saturating_sub(around);
+    Err(PublishError::TooLarge { bytes_max })
+}
+
+/// The bytes of headers in a message: the version, a line for each, an empty line.
+fn header_bytes(headers: &HeaderMap) -> usize {
+    let line = |name: &str, value: &str| name.len() + value.len() + 4;
+    let lines = headers.iter().flat_map(|(name, values)| {
+        let name = name.to_string();
+        values.iter().map(move |value| line(&name, value.as_str()))
+    });
+    12 + lines.sum::<usize>()
 }
 
 const fn ambiguous(draft: &mut Draft<'_>) -> Verdict {
@@ -384,18 +434,21 @@ pub(super) async fn pass_on(shared: &Shared, publish: &Publish) -> Result<Publis
     let sending = async {
         let order = nats.control().in_order().await;
         let sent = wire::ephemeral(publish, shared.sender, nats.control().connects());
-        let (client, payload) = (order.client(), sent.encode_to_vec().into());
-        if headers.is_empty() {
+        let (client, payload) = (order.client(), Bytes::from(sent.encode_to_vec()));
+        fits(publish, payload.len() + header_bytes(&headers), client.max_payload())?;
+        let sent = if headers.is_empty() {
             client.publish(subject, payload).await
         } else {
             client.publish_with_headers(subject, headers, payload).await
-        }
+        };
+        sent.map_err(|_| AWAY)
     };
     match tokio::time::timeout(nats.config().request_timeout, sending).await {
         Ok(Ok(())) => Ok(Published {
             position: None,
             duplicate: false,
         }),
-        Ok(Err(_)) | Err(_) => Err(AWAY),
+        Ok(Err(refused)) => Err(refused),
+        Err(_) => Err(AWAY),
     }
 }

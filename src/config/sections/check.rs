@@ -6,6 +6,9 @@ use super::NatsSection;
 use crate::config::{Config, Problem};
 use crate::telemetry;
 
+/// What a stored event has around its payload, at most.
+const ENVELOPE_BYTES_MAX: usize = 16 << 10;
+
 /// What is wrong with values that could be read.
 pub(in crate::config) fn check(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -14,6 +17,16 @@ pub(in crate::config) fn check(config: &Config) -> Vec<Problem> {
     }
     if !(0.0..=1.0).contains(&config.telemetry.sample_ratio) {
         problems.push(Problem::new("telemetry.sample_ratio", "is not between 0 and 1"));
+    }
+    let largest = config.grpc.payload_bytes_max.max(config.session.payload_bytes_max);
+    // A stream that holds less than one event would take it and drop it at once.
+    if config
+        .nats
+        .as_ref()
+        .is_some_and(|nats| nats.stream_bytes_max < largest + ENVELOPE_BYTES_MAX)
+    {
+        let message = "must hold the largest event: payload_bytes_max of `grpc` and `session`, and 16 KiB around it";
+        problems.push(Problem::new("nats.stream_bytes_max", message));
     }
     for (key, time) in times(config) {
         if time.is_zero() {

@@ -53,6 +53,10 @@ pub struct NatsSection {
     /// How often each connection is probed. It is given up after two unanswered probes.
     #[serde(with = "Time")]
     pub ping_interval: Duration,
+    /// How long a node that starts waits for a NATS that is not ready: not reachable, without JetStream, without a leader. Health says
+    /// `NOT_SERVING` meanwhile. Wrong credentials, missing permissions and too old a server are not waited for.
+    #[serde(with = "Time")]
+    pub start_timeout: Duration,
     /// How long one request to NATS may take.
     #[serde(with = "Time")]
     pub request_timeout: Duration,
@@ -118,6 +122,7 @@ impl Default for NatsSection {
             storage: StorageSetting::File,
             stream_bytes_max: usize::try_from(config.stream_bytes_max).unwrap_or(usize::MAX),
             ping_interval: config.ping_interval,
+            start_timeout: config.start_timeout,
             request_timeout: config.request_timeout,
             publish_timeout: config.publish_timeout,
             publishes_in_flight_max: config.publishes_in_flight_max,
@@ -145,6 +150,7 @@ impl NatsSection {
             },
             stream_bytes_max: self.stream_bytes_max as u64,
             ping_interval: self.ping_interval,
+            start_timeout: self.start_timeout,
             request_timeout: self.request_timeout,
             publish_timeout: self.publish_timeout,
             publishes_in_flight_max: self.publishes_in_flight_max,
