@@ -10,7 +10,7 @@ use super::{Config, NatsError, Subjects};
 const RECORDS_BYTES_MAX: u64 = 4 << 20;
 
 /// The bound of the stream of last values, in bounds of one partition: it holds the values of all rooms.
-const VALUES_SHARE: u64 = 8;
+const VALUES_SHARE: u64 = 4;
 
 /// The bound of the control log.
 pub const CONTROL_BYTES_MAX: u64 = 64 << 20;

@@ -47,7 +47,7 @@ pub struct NatsSection {
     /// Whether streams are kept on disk (`file`) or not (`memory`).
     pub storage: StorageSetting,
     /// The most bytes of one partition's stream, a fuse: when it blows, the oldest events of all its rooms go first. NATS sets
-    /// this aside for each partition, and eight times as much for last values: 2.3 GiB in all by default.
+    /// this aside for each partition, and four times as much for last values: 2.2 GiB in all by default.
     #[serde(with = "Size")]
     pub stream_bytes_max: usize,
     /// How often each connection is probed. It is given up after two unanswered probes.
