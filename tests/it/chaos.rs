@@ -5,12 +5,14 @@
 //! `make chaos` runs as many as one likes. Rounds are seeded: `SEED=7 make chaos` repeats who did what, though not what the
 //! network and the scheduler made of it.
 
+mod changes;
 mod check;
 mod clock;
 mod clocks;
 mod disk;
 mod faults;
 mod fleet;
+mod hands;
 mod log;
 mod namespace;
 mod presence;
@@ -25,10 +27,12 @@ mod table;
 
 use std::time::Instant;
 
+use self::changes::Change;
 use self::check::Outcome;
 use self::disk::Disk;
 use self::faults::Fault;
 use self::fleet::{Fleet, FleetOptions};
+use self::hands::{Hand, Streams};
 use self::namespace::Namespace;
 use self::round::is_clean;
 use self::scene::Size;
@@ -98,6 +102,16 @@ fn with_small_disk() -> FleetOptions {
 
 async fn on_small_disk() -> Fleet {
     Fleet::on_one(with_small_disk()).await
+}
+
+/// What the gateways log is much, and goes into pipes that nobody reads.
+async fn with_unread_logs() -> Fleet {
+    let options = FleetOptions {
+        unread_logs: true,
+        config: "[telemetry]\nlog = \"roomcast=trace\"".to_owned(),
+        ..FleetOptions::default()
+    };
+    Fleet::on_one(options).await
 }
 
 /// The first gateway has a network of its own.
@@ -198,6 +212,66 @@ async fn nothing_is_wrong_when_servers_of_a_cluster_fail() {
     let mut table = Table::default();
     let faults = [Fault::LeadersStepDown, Fault::LeaderKilled];
     rounds(&fleet, "three", &faults, SMALL, 31, &mut table).await;
+    assert_clean(&table);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_in_silence_when_streams_are_deleted_or_emptied() {
+    let mut table = Table::default();
+    let faults = [
+        Fault::Hand(Streams::Histories, Hand::Emptied),
+        Fault::Hand(Streams::LastValues, Hand::Deleted),
+        Fault::Hand(Streams::Records, Hand::Deleted),
+    ];
+    rounds(&on_one().await, "one", &faults, SMALL, 101, &mut table).await;
+    assert_clean(&table);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_in_silence_when_histories_are_restored_from_an_older_store() {
+    let mut table = Table::default();
+    let faults = [Fault::Hand(Streams::Histories, Hand::Older)];
+    rounds(&on_one().await, "one", &faults, SMALL, 111, &mut table).await;
+    assert_clean(&table);
+    assert!(table.sum().restarted > 0, "everybody was to be told");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_wrong_while_a_setting_is_changed_node_by_node() {
+    let mut table = Table::default();
+    let faults = [Fault::Changed(Change::Events), Fault::Differs];
+    rounds(&on_one().await, "one", &faults, SMALL, 121, &mut table).await;
+    assert_clean(&table);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_wrong_when_nobody_reads_the_logs() {
+    let mut table = Table::default();
+    rounds(
+        &with_unread_logs().await,
+        "one",
+        &[Fault::GatewayKilled],
+        SMALL,
+        131,
+        &mut table,
+    )
+    .await;
+    assert_clean(&table);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make chaos"]
+async fn long_hands_on_streams() {
+    let mut table = Table::default();
+    rounds(&on_one().await, "one", &Fault::by_hand(), SMALL, 141, &mut table).await;
+    assert_clean(&table);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: make chaos"]
+async fn long_changes_node_by_node() {
+    let mut table = Table::default();
+    rounds(&on_one().await, "one", &Fault::by_deployment(), SMALL, 161, &mut table).await;
     assert_clean(&table);
 }
 

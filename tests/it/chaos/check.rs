@@ -14,11 +14,12 @@ mod reader;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::AddAssign;
+use std::sync::Arc;
 
 pub use self::pace::Pace;
-use super::log::{Id, Log, Micros};
+use super::log::{Answer, Id, Log, Micros};
 
 /// What must not be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -133,11 +134,25 @@ pub fn check(log: &Log) -> Outcome {
         ..Outcome::default()
     };
     publishes::check(log, &mut outcome);
-    let called = first_calls(log);
+    let (called, acknowledged) = (first_calls(log), acknowledged(log));
     for one in &log.readers {
-        reader::check(log, &called, one, &mut outcome);
+        reader::check(log, (&called, &acknowledged), one, &mut outcome);
     }
     outcome
+}
+
+/// Where events of each room were acknowledged, by epoch.
+type Acknowledged = HashMap<(usize, Arc<str>), BTreeSet<u64>>;
+
+fn acknowledged(log: &Log) -> Acknowledged {
+    let mut acknowledged = Acknowledged::new();
+    for attempt in &log.attempts {
+        if let Answer::Stored(at) = &attempt.answer {
+            let of_room = acknowledged.entry((attempt.room, Arc::clone(&at.epoch))).or_default();
+            of_room.insert(at.offset);
+        }
+    }
+    acknowledged
 }
 
 /// When each event was first asked for, and through which connection.

@@ -8,7 +8,9 @@ use rand::Rng as _;
 use rand::rngs::StdRng;
 use tokio::time::sleep;
 
+use super::changes::{self, Change};
 use super::fleet::{Broker, Fleet, PARTITIONS};
+use super::hands::{Hand, Streams};
 use crate::support::eventually;
 use crate::support::proxy::{Proxy, Way};
 
@@ -55,6 +57,12 @@ pub enum Fault {
     ClockJumps(u64),
     /// A server hands over its leaderships and its clients and ends; then it is started again.
     LameDuck,
+    /// An operator does something to streams.
+    Hand(Streams, Hand),
+    /// A setting is raised on one gateway after the other, and lowered again.
+    Changed(Change),
+    /// A gateway with other partitions tries to be one of them.
+    Differs,
 }
 
 impl Fault {
@@ -94,6 +102,18 @@ impl Fault {
 
     /// What is tried where the first server has a small disk.
     pub const ON_SMALL_DISK: [Self; 1] = [Self::DiskFull(5)];
+
+    /// What operators do to streams, on one server.
+    pub fn by_hand() -> Vec<Self> {
+        let laid = |streams| Hand::ALL.map(|hand| Self::Hand(streams, hand));
+        Streams::ALL.into_iter().flat_map(laid).collect()
+    }
+
+    /// What is deployed, on one server.
+    pub fn by_deployment() -> Vec<Self> {
+        let changed = Change::ALL.map(Self::Changed).into_iter();
+        changed.chain([Self::Differs]).collect()
+    }
 
     /// Does it, and mends it.
     pub async fn happen(self, fleet: &Fleet, random: &mut StdRng) {
@@ -154,6 +174,13 @@ impl Fault {
                 join_all((0..PARTITIONS).map(|partition| fleet.step_down(partition))).await;
                 sleep(Duration::from_secs(1)).await;
             }
+            Self::Hand(streams, hand) => {
+                hand.lay_on(streams, fleet).await;
+                // Long enough for every node to have looked at everything.
+                sleep(Duration::from_secs(4)).await;
+            }
+            Self::Changed(change) => change.roll(fleet).await,
+            Self::Differs => changes::differ(gateway).await,
             Self::LameDuck => {
                 let server = &fleet.broker.servers()[server];
                 server.lame_duck();
@@ -245,6 +272,9 @@ impl Display for Fault {
             Self::DiskFull(seconds) => write!(f, "disk of NATS full {seconds} s"),
             Self::LeadersStepDown => f.write_str("leaders step down"),
             Self::LameDuck => f.write_str("lame duck"),
+            Self::Hand(streams, hand) => write!(f, "{streams} {hand}"),
+            Self::Changed(change) => write!(f, "{change} changed, up and down"),
+            Self::Differs => f.write_str("a gateway with other partitions"),
         }
     }
 }

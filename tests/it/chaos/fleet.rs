@@ -53,6 +53,8 @@ pub struct FleetOptions {
     pub clocks: bool,
     /// Whether the first server has a small disk of its own.
     pub disk: bool,
+    /// Whether nobody reads what the gateways log, which is much.
+    pub unread_logs: bool,
 }
 
 impl Default for FleetOptions {
@@ -70,6 +72,7 @@ impl Default for FleetOptions {
             namespace: false,
             clocks: false,
             disk: false,
+            unread_logs: false,
         }
     }
 }
@@ -132,6 +135,7 @@ impl Fleet {
                 name: format!("node-{number}"),
                 config: config(&proxies, fleet.broker.replicas(), &options),
                 through,
+                unread_log: options.unread_logs,
                 reached_at: namespace.map(Namespace::inside),
             });
             fleet.gateways.push(gateway.await);
@@ -262,8 +266,12 @@ fn config(proxies: &[Proxy], replicas: usize, options: &FleetOptions) -> String 
         outbox_bytes_max = "64 KiB"
 
         [history]
-        events_max = 10000
+        events_max = 10000 # history
+        age_max = "10m" # history
         bytes_max = "64 MiB"
+
+        [bus]
+        last_value_age_max = "1h" # bus
 
         {more}
 
@@ -272,6 +280,8 @@ fn config(proxies: &[Proxy], replicas: usize, options: &FleetOptions) -> String 
         deployment = "{DEPLOYMENT}"
         partitions = {PARTITIONS}
         replicas = {replicas}
+        idempotency_window = "2m" # nats
+        lease = "10s" # nats
         {section}
         "#,
         servers = servers.join(", "),

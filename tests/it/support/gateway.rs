@@ -13,6 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tempfile::TempDir;
 use tokio::time::{Duration, Instant, sleep};
 use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::identity::{AUDIENCE, ISSUER};
 use super::nats::{Address, Process};
@@ -20,6 +23,9 @@ use super::{Client, Encoding, Opening, ROOT, SECRET, User};
 
 /// How long a start may take. It makes streams, and may wait for the election of their leaders.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a program with standard error in a pipe whose other end is open and never read.
+const UNREAD: &str = r#"pipe=$(mktemp -u); mkfifo "$pipe"; exec 3<>"$pipe"; rm "$pipe"; exec "$@" 2>&3"#;
 
 /// What a test may choose about a gateway.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +36,8 @@ pub struct GatewayOptions {
     pub config: String,
     /// What starts the program, with its arguments: for example a script that enters a network namespace.
     pub through: Vec<String>,
+    /// Whether what it logs goes into a pipe that nobody reads.
+    pub unread_log: bool,
     /// Where it is reached, if not at a loopback address of its own: it listens on all addresses then.
     pub reached_at: Option<std::net::IpAddr>,
 }
@@ -127,6 +135,19 @@ impl Gateway {
         self.process().signal("CONT");
     }
 
+    /// Replaces a part of its configuration, which holds from the next start on.
+    pub fn configure(&self, from: &str, to: &str) {
+        let file = self.folder.path().join("roomcast.toml");
+        let text = fs::read_to_string(&file).expect("the folder is ours");
+        assert!(text.contains(from), "{from} is not in the configuration:\n{text}");
+        fs::write(file, text.replacen(from, to, 1)).expect("the folder is ours");
+    }
+
+    /// Waits until it has ended by itself.
+    pub async fn until_ended(&self) {
+        self.until("ended", || !self.is_running()).await;
+    }
+
     /// Asks it to drain and end (`SIGTERM`), and waits until it did.
     pub async fn stop(&self) {
         self.process().signal("TERM");
@@ -150,11 +171,28 @@ impl Gateway {
 
     /// Waits until it has started more often than this.
     pub async fn ready(&self, started: usize) {
+        if self.options.unread_log {
+            return self.serving().await;
+        }
         self.until("started", || {
             assert!(self.is_running(), "{} ended:\n{}", self.name(), self.log());
             self.started() > started
         })
         .await;
+    }
+
+    /// Waits until health says that it serves.
+    async fn serving(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut health = HealthClient::new(self.channel());
+            let answer = health.check(HealthCheckRequest::default()).await;
+            if answer.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::Serving) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{} does not serve", self.name());
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     fn started(&self) -> usize {
@@ -186,6 +224,9 @@ fn start(options: &GatewayOptions, folder: &Path) -> Process {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_roomcast"));
     let config = folder.join("roomcast.toml");
     let mut command: Vec<&OsStr> = options.through.iter().map(OsStr::new).collect();
+    if options.unread_log {
+        command.extend(["sh", "-c", UNREAD, "sh"].map(OsStr::new));
+    }
     command.extend([
         program.as_os_str(),
         "serve".as_ref(),

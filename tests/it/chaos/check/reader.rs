@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::super::log::{At, Id, Log, Micros, Reader, Seen, Truth};
-use super::{Outcome, Wrong};
+use super::{Acknowledged, Outcome, Wrong};
 
 /// How much of a client's own record is told with what is wrong.
 const EXCERPT: usize = 12;
@@ -30,6 +30,7 @@ struct Replay {
 struct Checked<'l> {
     log: &'l Log,
     called: &'l HashMap<Id, (Micros, u32)>,
+    acknowledged: &'l Acknowledged,
     reader: &'l Reader,
     outcome: &'l mut Outcome,
     places: HashMap<usize, Place>,
@@ -40,10 +41,16 @@ struct Checked<'l> {
     index: usize,
 }
 
-pub(super) fn check(log: &Log, called: &HashMap<Id, (Micros, u32)>, reader: &Reader, outcome: &mut Outcome) {
+pub(super) fn check(
+    log: &Log,
+    (called, acknowledged): (&HashMap<Id, (Micros, u32)>, &Acknowledged),
+    reader: &Reader,
+    outcome: &mut Outcome,
+) {
     let mut checked = Checked {
         log,
         called,
+        acknowledged,
         reader,
         outcome,
         places: HashMap::new(),
@@ -117,12 +124,26 @@ impl Checked<'_> {
     /// A join that says it recovers announces exactly what the stream holds between.
     fn recovered(&mut self, room: usize, since: &At, at: &At, replayed: u32) {
         let Some(truth) = self.truth(room, at).filter(|truth| truth.reaches(since.offset)) else {
-            return;
+            return self.recovered_by_publishers(room, since, at, replayed);
         };
         let missed = truth.after(at.offset) - truth.after(since.offset);
         if since.epoch != at.epoch || missed != replayed as usize {
             let what = format!("recovered {replayed} of {missed} between {since:?} and {at:?}");
             self.find(Wrong::SilentGap, missed.abs_diff(replayed as usize).max(1), room, &what);
+        }
+    }
+
+    /// The same where the stream does not say any more: nothing that publishers know to have been stored between is passed over.
+    fn recovered_by_publishers(&mut self, room: usize, since: &At, at: &At, replayed: u32) {
+        if since.epoch != at.epoch {
+            return;
+        }
+        let stored = self.acknowledged.get(&(room, Arc::clone(&at.epoch)));
+        let between = |offset: &&u64| (since.offset + 1..=at.offset).contains(*offset);
+        let stored = stored.map_or(0, |offsets| offsets.iter().filter(between).count());
+        if stored > replayed as usize {
+            let what = format!("recovered {replayed} of {stored} acknowledged between {since:?} and {at:?}");
+            self.find(Wrong::SilentGap, stored - replayed as usize, room, &what);
         }
     }
 

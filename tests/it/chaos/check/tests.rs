@@ -346,3 +346,22 @@ fn who_is_not_in_a_room_at_the_end_has_lost_it() {
     });
     assert_eq!(wrongs(&outcome), [(Wrong::Lost, 1)]);
 }
+
+#[test]
+fn a_recovery_over_events_that_were_erased_since_is_a_silent_gap() {
+    let outcome = changed(|log| {
+        // The stream has let go of the first half: only the publisher knows that there was something.
+        let truth = log.truth.get_mut(&0).unwrap();
+        truth.known_from = offset(10);
+        truth.events.retain(|event| event.offset >= offset(10));
+        let entries = &mut log.readers[0].entries;
+        entries.drain(5..9);
+        insert(log, 5, join(Some(offset(3)), offset(7), 0));
+        // Made to fit, so that the client cannot see it.
+        let Seen::Event { previous, .. } = &mut log.readers[0].entries[6].1 else {
+            panic!("an event follows")
+        };
+        *previous = offset(3);
+    });
+    assert_eq!(wrongs(&outcome), [(Wrong::SilentGap, 4)]);
+}
