@@ -42,7 +42,7 @@ pub async fn patiently<T>(
         }
         if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
             reported = Some(Instant::now());
-            let left_s = (within - waited).as_secs();
+            let left_s = within.saturating_sub(waited).as_secs();
             tracing::warn!(%error, left_s, "nats not ready, waiting");
         }
         sleep(PAUSE).await;

@@ -31,7 +31,7 @@ use self::changes::Change;
 use self::check::Outcome;
 use self::disk::Disk;
 use self::faults::Fault;
-use self::fleet::{Fleet, FleetOptions};
+use self::fleet::{Fleet, FleetOptions, Logs};
 use self::hands::{Hand, Streams};
 use self::namespace::Namespace;
 use self::round::is_clean;
@@ -107,7 +107,7 @@ async fn on_small_disk() -> Fleet {
 /// What the gateways log is much, and goes into pipes that nobody reads.
 async fn with_unread_logs() -> Fleet {
     let options = FleetOptions {
-        unread_logs: true,
+        logs: Logs::Unread,
         config: "[telemetry]\nlog = \"roomcast=trace\"".to_owned(),
         ..FleetOptions::default()
     };

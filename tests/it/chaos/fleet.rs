@@ -38,6 +38,14 @@ impl Broker {
     }
 }
 
+/// The reader of a gateway's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logs {
+    Read,
+    /// The gateways log much into a pipe that is never read.
+    Unread,
+}
+
 /// What a test may choose about a fleet.
 #[derive(Clone, Debug)]
 pub struct FleetOptions {
@@ -53,8 +61,8 @@ pub struct FleetOptions {
     pub clocks: bool,
     /// Whether the first server has a small disk of its own.
     pub disk: bool,
-    /// Whether nobody reads what the gateways log, which is much.
-    pub unread_logs: bool,
+    /// The reader of the gateways' logs.
+    pub logs: Logs,
 }
 
 impl Default for FleetOptions {
@@ -72,7 +80,7 @@ impl Default for FleetOptions {
             namespace: false,
             clocks: false,
             disk: false,
-            unread_logs: false,
+            logs: Logs::Read,
         }
     }
 }
@@ -135,7 +143,7 @@ impl Fleet {
                 name: format!("node-{number}"),
                 config: config(&proxies, fleet.broker.replicas(), &options),
                 through,
-                unread_log: options.unread_logs,
+                unread_log: options.logs == Logs::Unread,
                 reached_at: namespace.map(Namespace::inside),
             });
             fleet.gateways.push(gateway.await);
