@@ -125,7 +125,7 @@ async fn a_node_that_was_stopped_comes_back_without_ghosts() {
     let eve = two.enter(&room, "eve");
     one.shows(&room, &[("ada", 1), ("eve", 1)]).await;
     two.shows(&room, &[("ada", 1), ("eve", 1)]).await;
-    let frozen = one.freeze();
+    let frozen = one.freeze().await;
     two.shows(&room, &[("eve", 1)]).await;
     two.presence.leave(&room, &eve, Departure::Left);
     two.enter(&room, "fay");

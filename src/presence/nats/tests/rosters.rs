@@ -62,7 +62,7 @@ async fn what_a_stopped_node_has_is_told_as_present_and_once() {
     let room = room("r");
     one.enter(&room, "ada");
     three.enter(&room, "eve");
-    let stopped = one.freeze();
+    let stopped = one.freeze().await;
     let counter = Counter::new(0);
     let (is_complete, users) = observe(&two, &room, &counter).await;
     assert!(!is_complete, "one of the nodes was not heard");
@@ -158,7 +158,7 @@ async fn reached_is_exact_or_not_known() {
     .await;
     one.presence.leave(&room, &members[0], Departure::Lost);
     reach(&Except::NOBODY, 19).await;
-    let stopped = one.freeze();
+    let stopped = one.freeze().await;
     for _ in 0..3 {
         assert_eq!(three.presence.reach(&room, &Except::NOBODY).count().await, None);
     }

@@ -64,13 +64,17 @@ impl TestNode {
     }
 
     /// Stops it as SIGSTOP would, until what is returned is dropped.
-    pub(super) fn freeze(&self) -> SyncSender<()> {
+    pub(super) async fn freeze(&self) -> SyncSender<()> {
         let (thaw, frozen) = sync_channel(0);
+        let (stands, standing) = oneshot::channel();
         // The runtime's only thread.
         let freezing = async move {
+            stands.send(()).unwrap();
             let _ = frozen.recv();
         };
         drop(self.runtime.as_ref().unwrap().spawn(freezing));
+        // Until then the node goes on with whatever was queued before.
+        standing.await.unwrap();
         thaw
     }
 
