@@ -1,10 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::identity::{Expiry, Identity};
+use crate::identity::{ConnectionId, Expiry, Identity};
 use crate::json::Json;
 use crate::notice::Notice;
 use crate::policy::RevocationScope;
+use crate::policy::revocation::{RevocationSubject, TokenId};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
