@@ -1,5 +1,7 @@
 //! Making the streams of a deployment, and naming the setting where NATS refuses to.
 
+use std::fmt::Display;
+
 use async_nats::jetstream::context::{CreateStreamError, CreateStreamErrorKind};
 use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy};
 use async_nats::jetstream::{self, Context, ErrorCode};
@@ -86,6 +88,28 @@ pub async fn ensure(context: &Context, config: &Config, shape: stream::Config) -
         }
         Err(error) => Err(refused(config, &name, &error)),
     }
+}
+
+/// Has so many servers hold a stream.
+///
+/// # Errors
+/// [`NatsError::JetStream`], also when it is not there.
+pub(super) async fn replicate(context: &Context, name: &str, replicas: u64) -> Result<(), NatsError> {
+    let there = context
+        .get_stream(name)
+        .await
+        .map_err(|error| unchanged(name, &error))?;
+    let there = there.cached_info().config.clone();
+    let num_replicas = usize::try_from(replicas).unwrap_or(usize::MAX);
+    if there.num_replicas == num_replicas || there.sealed {
+        return Ok(());
+    }
+    let replicated = context.update_stream(stream::Config { num_replicas, ..there }).await;
+    replicated.map(drop).map_err(|error| unchanged(name, &error))
+}
+
+fn unchanged(name: &str, error: &dyn Display) -> NatsError {
+    NatsError::JetStream(format!("stream {name}: {error}"))
 }
 
 async fn reshape(

@@ -12,6 +12,7 @@ mod leases;
 mod load;
 mod nodes;
 mod permissions;
+mod replicas;
 mod settings;
 mod starts;
 mod whispers;

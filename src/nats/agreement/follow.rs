@@ -10,10 +10,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::record::Difference;
-use super::{Agreement, lines};
-use crate::nats::Subscription;
+use super::{Agreement, REPLICAS, lines};
 use crate::nats::nodes::Nodes;
 use crate::nats::records::RecordError;
+use crate::nats::{NatsError, Subscription, streams};
 
 /// How often the record is compared with the node's own settings.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
@@ -24,12 +24,20 @@ const SETTLED_AFTER: Duration = Duration::from_secs(6);
 
 impl Agreement {
     /// Compares every two seconds, and whenever another node asks, until `stop`.
-    pub async fn run(self: Arc<Self>, mut calls: Subscription, nodes: Arc<Nodes>, stop: CancellationToken) {
+    pub async fn run(self: Arc<Self>, calls: Subscription, nodes: Arc<Nodes>, stop: CancellationToken) {
+        // Streams may take their time; who asks is answered meanwhile.
+        tokio::select! {
+            () = self.compare(calls, &nodes) => {}
+            () = self.follow_replicas() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn compare(&self, mut calls: Subscription, nodes: &Nodes) {
         let mut turn = interval(CHECK_INTERVAL);
         turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let reply = tokio::select! {
-                () = stop.cancelled() => return,
                 _ = turn.tick() => None,
                 Some(call) = calls.next() => {
                     self.called.notify_one();
@@ -37,7 +45,7 @@ impl Agreement {
                 }
             };
             if self.nats.control().is_connected() {
-                self.check(&nodes).await;
+                self.check(nodes).await;
             }
             if let Some(reply) = reply {
                 let client = self.nats.control().client();
@@ -94,6 +102,30 @@ impl Agreement {
             self.revision.send_modify(|revision| *revision += 1);
         }
         Ok(())
+    }
+
+    /// Has as many servers hold the stream of records and the control log as hold the others. What fails is tried again.
+    async fn follow_replicas(&self) {
+        let mut followed = 0;
+        let mut turn = interval(CHECK_INTERVAL);
+        turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turn.tick().await;
+            let replicas = self.amount(REPLICAS);
+            if replicas == followed || !self.holds() || !self.nats.control().is_connected() {
+                continue;
+            }
+            match self.replicate(replicas).await {
+                Ok(()) => followed = replicas,
+                Err(error) => tracing::debug!(%error, "streams have not their replicas yet"),
+            }
+        }
+    }
+
+    async fn replicate(&self, replicas: u64) -> Result<(), NatsError> {
+        self.shape_stream().await?;
+        let control = self.nats.subjects().stream_of('c');
+        streams::replicate(&self.nats.jetstream_to_make_streams(), &control, replicas).await
     }
 
     /// Serves nothing from now on, or again.
