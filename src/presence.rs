@@ -18,6 +18,7 @@
 pub mod memory;
 pub mod nats;
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -188,6 +189,9 @@ impl Change {
     }
 }
 
+/// What a client speaks, by name; empty when a node did not tell.
+pub type Protocol = Cow<'static, str>;
+
 /// What a backend that watches is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activity {
@@ -199,8 +203,8 @@ pub enum Activity {
     Occupied(Room),
     /// The last member left a room.
     Vacated(Room),
-    /// A client connected.
-    Opened(Tenant, Member),
+    /// A client connected, and what it speaks: the name of its subprotocol.
+    Opened(Tenant, Member, Protocol),
     /// A client's connection ended, and why.
     Closed(Tenant, Member, CloseReason),
 }

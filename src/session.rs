@@ -45,6 +45,9 @@ pub type Frame = Bytes;
 
 /// How one kind of connection writes. Implemented by the edges; the same bytes go to every connection of a kind.
 pub trait Wire: Send + Sync + 'static {
+    /// What a connection of this kind speaks: the name of its subprotocol.
+    fn protocol(&self) -> &'static str;
+
     /// The kind's slot in [`crate::bus::Delivery::frame`]; unique among the wires of a gateway.
     fn format(&self) -> usize;
 

@@ -107,7 +107,9 @@ impl Filter {
     fn tell(&self, activity: &Activity) -> Option<v1::WatchResponse> {
         use v1::WatchKind as Kind;
         match activity {
-            Activity::Opened(tenant, member) => self.connection(Kind::ConnectionOpened, tenant, opened(member)),
+            Activity::Opened(tenant, member, protocol) => {
+                self.connection(Kind::ConnectionOpened, tenant, opened(member, protocol))
+            }
             Activity::Closed(tenant, member, reason) => {
                 self.connection(Kind::ConnectionClosed, tenant, closed(member, *reason))
             }
@@ -175,11 +177,11 @@ fn kinds(kinds: &[i32]) -> Result<Option<HashSet<v1::WatchKind>>, Refusal> {
     Ok((!kinds.is_empty()).then_some(set))
 }
 
-fn opened(member: &Member) -> Event {
+fn opened(member: &Member, protocol: &str) -> Event {
     Event::ConnectionOpened(v1::ConnectionOpened {
         connection_id: member.connection.to_string(),
         user_id: member.user.as_str().to_owned(),
-        protocol: String::new(),
+        protocol: protocol.to_owned(),
     })
 }
 

@@ -97,13 +97,13 @@ impl<L: Link> Sessions<L> {
     }
 
     fn announce_opened(&mut self, key: Key, identity: &Identity) {
-        let Some(member) = self.session(key).and_then(|session| session.member()) else {
+        let Some(conn) = self.conns.get(key as usize) else {
             return;
         };
-        self.services
-            .rooms
-            .presence()
-            .announce(Activity::Opened(identity.tenant.clone(), member));
+        let Some(member) = conn.session.member() else { return };
+        let protocol = self.services.wires[conn.link.wire()].protocol();
+        let opened = Activity::Opened(identity.tenant.clone(), member, protocol.into());
+        self.services.rooms.presence().announce(opened);
     }
 
     /// The session's first message, once it is in its home rooms.

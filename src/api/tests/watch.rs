@@ -31,7 +31,7 @@ async fn next(watch: &mut Streaming<v1::WatchResponse>) -> (String, String) {
     let told = watch.next().await.unwrap().unwrap();
     assert!(told.event_time.is_some());
     let what = match told.event.unwrap() {
-        Event::ConnectionOpened(opened) => format!("opened {}", opened.user_id),
+        Event::ConnectionOpened(opened) => format!("opened {} {}", opened.user_id, opened.protocol),
         Event::ConnectionClosed(closed) => format!("closed {} {} {}", closed.user_id, closed.code, closed.reason),
         Event::MemberJoined(joined) => format!("joined {} {}", joined.room, joined.user_id),
         Event::MemberLeft(left) => format!("left {} {}", left.room, left.user_id),
@@ -48,7 +48,9 @@ async fn a_watch_tells_who_comes_and_goes() {
     let mut client = watcher(&api, ROOT).await;
     let mut watch = begin(&mut client, v1::WatchRequest::default()).await;
     let member = api.enter("r", "ada");
-    api.presence.announce(Activity::Opened(tenant("b"), member.clone()));
+    let protocol = "roomcast.v1.protobuf".into();
+    api.presence
+        .announce(Activity::Opened(tenant("b"), member.clone(), protocol));
     api.presence
         .announce(Activity::Closed(tenant("b"), member.clone(), CloseReason::SlowConsumer));
     api.presence.leave(&room("a", "r"), &member, Departure::Left);
@@ -60,7 +62,7 @@ async fn a_watch_tells_who_comes_and_goes() {
     for expected in [
         of("a", "joined r ada"),
         of("a", "occupied r"),
-        of("b", "opened ada"),
+        of("b", "opened ada roomcast.v1.protobuf"),
         of("b", "closed ada 4002 slow_consumer"),
         of("a", "left r ada"),
         of("a", "vacated r"),
@@ -199,7 +201,8 @@ async fn a_watch_too_far_behind_is_ended_and_a_drain_ends_the_others() {
     let member = api.enter("r", "ada");
     // More than is kept, without giving the stream a chance to run in between.
     for _ in 0..100 {
-        api.presence.announce(Activity::Opened(tenant("a"), member.clone()));
+        api.presence
+            .announce(Activity::Opened(tenant("a"), member.clone(), "".into()));
     }
     let status = loop {
         match slow.next().await.unwrap() {

@@ -26,8 +26,14 @@ fn write_one(activity: &Activity) -> PresenceActivity {
         Activity::Left(room, user) => in_room(Kind::Left, room, Some(user)),
         Activity::Occupied(room) => in_room(Kind::Occupied, room, None),
         Activity::Vacated(room) => in_room(Kind::Vacated, room, None),
-        Activity::Opened(tenant, member) => of_connection(Kind::Opened, tenant, member, 0),
-        Activity::Closed(tenant, member, reason) => of_connection(Kind::Closed, tenant, member, reason.code().into()),
+        Activity::Opened(tenant, member, protocol) => PresenceActivity {
+            protocol: protocol.clone().into_owned(),
+            ..of_connection(Kind::Opened, tenant, member)
+        },
+        Activity::Closed(tenant, member, reason) => PresenceActivity {
+            close_code: reason.code().into(),
+            ..of_connection(Kind::Closed, tenant, member)
+        },
     }
 }
 
@@ -41,13 +47,12 @@ fn in_room(kind: Kind, room: &Room, user: Option<&UserId>) -> PresenceActivity {
     }
 }
 
-fn of_connection(kind: Kind, tenant: &Tenant, member: &Member, close_code: u32) -> PresenceActivity {
+fn of_connection(kind: Kind, tenant: &Tenant, member: &Member) -> PresenceActivity {
     PresenceActivity {
         kind: kind.into(),
         tenant: tenant.as_str().to_owned(),
         user_id: member.user.as_str().to_owned(),
         connection_id: member.connection.to_string(),
-        close_code,
         ..PresenceActivity::default()
     }
 }
@@ -67,7 +72,7 @@ fn read_one(activity: &PresenceActivity) -> Option<Activity> {
         Kind::Left => Activity::Left(room()?, user()?),
         Kind::Occupied => Activity::Occupied(room()?),
         Kind::Vacated => Activity::Vacated(room()?),
-        Kind::Opened => Activity::Opened(tenant.clone(), member()?),
+        Kind::Opened => Activity::Opened(tenant.clone(), member()?, activity.protocol.clone().into()),
         Kind::Closed => {
             let code = |reason: &&CloseReason| u32::from(reason.code()) == activity.close_code;
             let reason = CloseReason::ALL.iter().find(code)?;
@@ -94,7 +99,7 @@ mod tests {
             Activity::Left(room.clone(), user),
             Activity::Occupied(room.clone()),
             Activity::Vacated(room),
-            Activity::Opened(tenant.clone(), member.clone()),
+            Activity::Opened(tenant.clone(), member.clone(), "roomcast.v1.json".into()),
         ];
         let closed = |reason| Activity::Closed(tenant.clone(), member.clone(), reason);
         all.extend(CloseReason::ALL.map(closed));

@@ -208,9 +208,10 @@ async fn a_watcher_is_told_once_of_what_happens_on_any_node() {
     let member = one.enter(&room("other"), "eve");
     // The subscription comes into effect a moment after the call.
     let began = Instant::now();
-    while !matches!(watch.try_recv(), Ok(Activity::Opened(tenant, _)) if tenant == probe) {
+    while !matches!(watch.try_recv(), Ok(Activity::Opened(tenant, ..)) if tenant == probe) {
         assert!(began.elapsed() < PATIENCE);
-        one.presence.announce(Activity::Opened(probe.clone(), member.clone()));
+        one.presence
+            .announce(Activity::Opened(probe.clone(), member.clone(), "".into()));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let room = room("r");

@@ -16,6 +16,10 @@ pub use decode::decode;
 pub struct JsonWire;
 
 impl Wire for JsonWire {
+    fn protocol(&self) -> &'static str {
+        Encoding::Json.subprotocol()
+    }
+
     fn format(&self) -> usize {
         Encoding::Json.format()
     }

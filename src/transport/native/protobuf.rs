@@ -18,6 +18,10 @@ pub use decode::decode;
 pub struct ProtobufWire;
 
 impl Wire for ProtobufWire {
+    fn protocol(&self) -> &'static str {
+        Encoding::Protobuf.subprotocol()
+    }
+
     fn format(&self) -> usize {
         Encoding::Protobuf.format()
     }

@@ -77,6 +77,26 @@ async fn a_watch_tells_who_comes_and_goes_in_order() {
 }
 
 #[tokio::test]
+async fn a_watch_tells_what_a_client_speaks() {
+    let node = Node::start(Encoding::Json).await;
+    let backend = node.backend();
+    let request = v1::WatchRequest {
+        tenants: vec![TENANT.to_owned()],
+        kinds: vec![v1::WatchKind::ConnectionOpened.into()],
+        ..Default::default()
+    };
+    let mut watch = watch(&backend, request).await;
+    for encoding in [Encoding::Json, Encoding::Protobuf] {
+        let _ada = node.opening().speaking(encoding).connect(user("ada")).await;
+        let Happened::ConnectionOpened(opened) = happened(&mut watch).await else {
+            panic!("another kind")
+        };
+        assert_eq!(opened.protocol, encoding.subprotocol());
+    }
+    node.finish().await;
+}
+
+#[tokio::test]
 async fn a_watch_is_narrowed_by_kind_and_room() {
     let node = Node::start(Encoding::Json).await;
     let backend = node.backend();

@@ -201,9 +201,9 @@ async fn a_watcher_sees_connections_and_a_late_one_is_told_how_much_it_missed() 
         activity_capacity: 2,
         ..Config::default()
     });
-    presence.announce(Activity::Opened(Tenant::default(), tab("nobody watches")));
+    presence.announce(Activity::Opened(Tenant::default(), tab("nobody watches"), "".into()));
     let (mut watch, ada) = (presence.activity(), tab("ada"));
-    presence.announce(Activity::Opened(Tenant::default(), ada.clone()));
+    presence.announce(Activity::Opened(Tenant::default(), ada.clone(), "spoken".into()));
     presence.announce(Activity::Closed(
         Tenant::default(),
         ada.clone(),
@@ -211,7 +211,7 @@ async fn a_watcher_sees_connections_and_a_late_one_is_told_how_much_it_missed() 
     ));
     assert_eq!(
         watch.try_recv().unwrap(),
-        Activity::Opened(Tenant::default(), ada.clone())
+        Activity::Opened(Tenant::default(), ada.clone(), "spoken".into())
     );
     assert_eq!(
         watch.try_recv().unwrap(),
