@@ -242,6 +242,36 @@ async fn explain_names_the_rule_that_decided() {
 }
 
 #[tokio::test]
+async fn explain_shows_what_a_false_condition_compared() {
+    let members = RuleConfig {
+        when: Some("room.project in claims.projects".to_owned()),
+        ..rule("members", "project:{project}", &[ActionName::Join])
+    };
+    let node = Node::with(Encoding::Json, rules(vec![members])).await;
+    let mut access = node.backend().access;
+    let request = v1::ExplainRequest {
+        tenant: TENANT.to_owned(),
+        action: v1::Action::Join.into(),
+        room: "project:7".to_owned(),
+        // The commonest mistake: a number, where the room has a text.
+        subject: Some(v1::explain_request::Subject::ClaimsJson(
+            user("ada").claim("projects", json!([7])).claims(),
+        )),
+        ..Default::default()
+    };
+    let answer = access.explain(request).await.unwrap().into_inner();
+    assert_eq!(answer.decision(), v1::Decision::Deny);
+    let [asked] = &*answer.considered else {
+        panic!("one rule was asked: {answer:?}")
+    };
+    assert_eq!(asked.rule, "members");
+    for part in ["room.project", "\"7\"", "string", "[7]", "list"] {
+        assert!(asked.message.contains(part), "{part}: {}", asked.message);
+    }
+    node.finish().await;
+}
+
+#[tokio::test]
 async fn explain_answers_for_requests_with_and_without_a_room() {
     let in_room = RuleConfig {
         methods: vec!["task:*".to_owned()],

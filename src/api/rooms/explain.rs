@@ -62,7 +62,14 @@ impl Shared {
                     action,
                 };
                 let explained = self.context.policy.explain(question).await;
-                Ok(answer(explained.allowed, explained.rule.as_deref(), &explained.reason))
+                let considered = explained.considered.iter().map(|(rule, said)| v1::ConsideredRule {
+                    rule: rule.as_ref().to_owned(),
+                    message: said.as_ref().to_owned(),
+                });
+                Ok(v1::ExplainResponse {
+                    considered: considered.collect(),
+                    ..answer(explained.allowed, explained.rule.as_deref(), &explained.reason)
+                })
             }
             _ => Ok(match self.context.policy.admit(&identity, connection).await {
                 Ok(_) => answer(true, None, "may connect"),
@@ -123,5 +130,6 @@ fn answer(allowed: bool, rule: Option<&str>, message: &str) -> v1::ExplainRespon
         decision: decision.into(),
         rule: rule.unwrap_or(DEFAULT_RULE).to_owned(),
         message: message.to_owned(),
+        considered: Vec::new(),
     }
 }
