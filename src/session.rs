@@ -8,6 +8,7 @@ mod emit;
 mod enter;
 mod expiring;
 mod fanout;
+mod features;
 mod join;
 mod leave;
 pub mod link;
@@ -37,6 +38,7 @@ pub use close::Closed;
 pub use command::{Command, HistoryFrom, JoinOptions, PresenceMode, Request, Since};
 pub use config::Config;
 pub use emit::Application;
+pub use features::FEATURES;
 pub use message::{HistoryPage, Joined, Message, Refusal, RoomChange};
 pub use sessions::{Happening, Post, Services, Sessions};
 

@@ -8,7 +8,7 @@ use super::link::Link;
 use super::sessions::{Due, Services, Sessions, Ticket};
 use super::start::forbidden;
 use super::state::Phase;
-use super::{JoinOptions, Message, Refusal, RoomChange, Since};
+use super::{FEATURES, JoinOptions, Message, Refusal, RoomChange, Since};
 use crate::auth::AuthError;
 use crate::error::{CloseReason, ErrorCode};
 use crate::event::Timestamp;
@@ -44,9 +44,6 @@ struct Opened {
     identity: Identity,
     rooms: Vec<Permit>,
 }
-
-/// What the server can do beyond the first version of the native protocol.
-const FEATURES: &[&str] = &[];
 
 impl<L: Link> Sessions<L> {
     /// Verifies a token and opens the session. `id` is 0 when the token came with the handshake.

@@ -23,7 +23,7 @@ impl<L: Link> Sessions<L> {
                     token,
                     client: _,
                     resume,
-                    // None is known yet.
+                    // None of those that are known makes the server send more.
                     features: _,
                 },
             ) => {

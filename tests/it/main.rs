@@ -18,6 +18,7 @@ mod logs;
 mod native;
 mod nats;
 mod nats_server;
+mod negotiation;
 mod orders;
 mod permission;
 mod presence;

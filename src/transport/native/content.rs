@@ -9,7 +9,7 @@ use crate::event::Retention;
 use crate::identity::Expiry;
 use crate::json::Json;
 use crate::position::{Offset, Position};
-use crate::session::{HistoryFrom, PresenceMode, RoomChange, Since};
+use crate::session::{FEATURES, HistoryFrom, PresenceMode, RoomChange, Since};
 
 /// The most rooms a client may ask to resume while it connects.
 const RESUME_MAX: usize = 32;
@@ -74,10 +74,11 @@ pub(super) fn features(features: Vec<String>) -> Result<Vec<String>, Flaw> {
     Ok(features)
 }
 
-/// Refuses a command that requires a feature, by its name: there is none yet. What narrows a command must not be skipped
-/// by a server that does not know it.
+/// Refuses a command that requires a feature that is not known, by its name. What narrows a command must not be skipped by
+/// a server that does not know it.
 pub(super) fn required(required: Vec<String>) -> Result<(), Flaw> {
-    match features(required)?.first() {
+    let required = features(required)?;
+    match required.iter().find(|feature| !FEATURES.contains(&feature.as_str())) {
         None => Ok(()),
         Some(unknown) => Err(Flaw::unsupported(format!(
             "the required feature `{unknown}` is not known"

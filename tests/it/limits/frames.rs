@@ -284,7 +284,7 @@ async fn a_command_with_its_id_that_cannot_be_read_is_answered_under_the_id() {
         ),
         (
             r#"{"id":99,"publish":{"room":"r","eventName":"e","payload":1,"retention":"fast"}}"#,
-            "invalid_argument",
+            "unsupported",
         ),
     ];
     for (text, reason) in texts {

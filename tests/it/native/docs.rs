@@ -94,6 +94,22 @@ fn the_table_of_errors_is_complete() {
 }
 
 #[test]
+fn the_table_of_features_is_complete() {
+    let rows = table("feature");
+    let names: Vec<_> = rows.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(names, session::FEATURES);
+    assert!(session::FEATURES.is_sorted());
+    for row in rows {
+        let since: Vec<u32> = row[1].split('.').map(|part| part.parse().unwrap()).collect();
+        let now: Vec<u32> = env!("CARGO_PKG_VERSION")
+            .split('.')
+            .map(|part| part.parse().unwrap())
+            .collect();
+        assert!(since.len() == 3 && since <= now, "{row:?}");
+    }
+}
+
+#[test]
 fn every_command_has_its_row() {
     let rows: BTreeSet<_> = table("command")
         .into_iter()

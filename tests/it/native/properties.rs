@@ -339,7 +339,16 @@ fn a_command_of_another_version_is_unsupported() {
             r#"{"id":3,"join":{"room":"a","presence":"faces"}}"#,
             "presence is none of",
         ),
+        (
+            r#"{"id":3,"publish":{"room":"a","eventName":"e","payload":1,"retention":"eternal"}}"#,
+            "the retention is none of",
+        ),
         (r#"{"id":3,"join":{"room":"a","requiredFeatures":["x"]}}"#, "`x`"),
+        // Of several it is the one that is not known.
+        (
+            r#"{"id":3,"join":{"room":"a","requiredFeatures":["history","x"]}}"#,
+            "`x`",
+        ),
     ] {
         let error = json::decode(text).expect_err(text);
         assert_eq!((error.id, error.code), (3, ErrorCode::Unsupported), "{text}");
@@ -424,7 +433,6 @@ fn exactly_one_payload_is_asked_for() {
         r#"{"id":3,"publish":{"room":"a","eventName":"e"}}"#,
         r#"{"id":3,"publish":{"room":"a","eventName":"e","payload":1,"binary":"AA=="}}"#,
         r#"{"id":3,"publish":{"room":"a","eventName":"e","binary":"A"}}"#,
-        r#"{"id":3,"publish":{"room":"a","eventName":"e","payload":1,"retention":"eternal"}}"#,
     ] {
         assert_eq!(refused(text), (3, ErrorCode::InvalidArgument), "{text}");
     }

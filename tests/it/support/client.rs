@@ -69,17 +69,25 @@ impl Client {
 
     /// Says who it is. The first command of a connection.
     pub async fn authenticate(&mut self, user: &User, resume: Vec<RoomPosition>) -> Result<Connected, ErrorReply> {
+        let connect = Connect {
+            client: "tests/1".to_owned(),
+            resume,
+            ..Connect::default()
+        };
+        self.authenticate_with(user, connect).await
+    }
+
+    /// The same with everything that the command can say; the token is the user's.
+    pub async fn authenticate_with(&mut self, user: &User, connect: Connect) -> Result<Connected, ErrorReply> {
         self.user.clone_from(&user.id);
         self.tenant = user.tenant_name();
-        for at in &resume {
+        for at in &connect.resume {
             self.since
                 .insert(at.room.clone(), at.position.clone().unwrap_or_default());
         }
         let connect = Connect {
             token: user.token(),
-            client: "tests/1".to_owned(),
-            resume,
-            ..Connect::default()
+            ..connect
         };
         match self.ask(Command::Connect(connect)).await? {
             Said::Connected(connected) => Ok(self.is_connected(connected)),

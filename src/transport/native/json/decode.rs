@@ -210,7 +210,7 @@ fn retention_of(word: &str) -> Result<Retention, Flaw> {
         "" | "reliable" => Ok(Retention::Reliable),
         "ephemeral" => Ok(Retention::Ephemeral),
         "last_value" => Ok(Retention::LastValue),
-        _ => Err(Flaw::invalid(
+        _ => Err(Flaw::unsupported(
             "the retention is none of ephemeral, reliable, last_value",
         )),
     }

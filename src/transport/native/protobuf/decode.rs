@@ -129,7 +129,7 @@ fn retention(number: i32) -> Result<Retention, Flaw> {
         Ok(wire::Retention::Unspecified | wire::Retention::Reliable) => Ok(Retention::Reliable),
         Ok(wire::Retention::Ephemeral) => Ok(Retention::Ephemeral),
         Ok(wire::Retention::LastValue) => Ok(Retention::LastValue),
-        Err(_) => Err(Flaw::invalid(
+        Err(_) => Err(Flaw::unsupported(
             "the retention is none of ephemeral, reliable, last_value",
         )),
     }
