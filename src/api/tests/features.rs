@@ -102,6 +102,27 @@ async fn an_unknown_feature_refuses_one_item_of_a_batch_and_of_a_stream() {
     assert!(matches!(next, Some(StreamOutcome::Response(_))));
 }
 
+/// What narrows may also come as a new kind of target, which is read as none.
+#[tokio::test]
+async fn an_unknown_kind_of_target_is_refused() {
+    let api = Api::start().await;
+    // Field 15, a text.
+    let unknown = [0x7a, 1, b'r'];
+    let target: v1::Target = prost::Message::decode(&unknown[..]).unwrap();
+    let request = v1::PublishRequest {
+        targets: vec![target, event().targets.remove(0)],
+        ..event()
+    };
+    let status = api.publisher().await.publish(request).await.unwrap_err();
+    let expected = (
+        Code::InvalidArgument,
+        "INVALID_TARGET".to_owned(),
+        "targets[0]".to_owned(),
+    );
+    assert_eq!(super::support::refusal(&status), expected);
+    expect_no_event(&api).await;
+}
+
 #[tokio::test]
 async fn an_unknown_feature_refuses_a_call_over_http() {
     let api = Api::start().await;
