@@ -2,8 +2,9 @@
 //
 //   node tests/clients/ws_node/client.mjs URL TOKEN ROOM
 //
-// The token allows to join and publish in the room. It connects, joins, publishes, sees its own event, pings,
-// goes away, comes back with `since` and gets exactly what it missed. Exit code 0 when all of that held.
+// The token allows to join and publish in the room. It connects, joins, publishes, sees its own event, asks for
+// what only a newer server knows, pings, goes away, comes back with `since` and gets exactly what it missed.
+// Exit code 0 when all of that held.
 // `ws` offers compression by default; that the server refuses it politely is part of the test.
 
 import assert from "node:assert/strict";
@@ -42,8 +43,12 @@ class Client {
     const client = new Client(url);
     await once(client.#socket, "open", within());
     assert.equal(client.#socket.protocol, SUBPROTOCOL, "the subprotocol was agreed on");
-    const connected = await client.command("connect", { token, client: "ws_node" }, "connected");
+    // One of each kind: a client of tomorrow meets this server in a rolling update.
+    const features = ["history", "of_tomorrow"];
+    const connected = await client.command("connect", { token, client: "ws_node", features }, "connected");
     assert.ok(connected.connectionId, "a connection has an id");
+    const has = features.filter((name) => connected.features?.includes(name));
+    assert.deepEqual(has, ["history"], "the server names what it has");
     return client;
   }
 
@@ -122,6 +127,9 @@ async function story(url, token, room) {
   assert.ok(seen.timeMs > 0, "the server stamps the time");
 
   await ada.ping("are you there");
+  const refusal = await ada.command("ofTomorrow", {}, "error");
+  assert.equal(refusal.reason, "unsupported", "what is not known is said to be so");
+  assert.match(refusal.message, /ofTomorrow/, "by its name");
   const pong = await ada.command("ping", {}, "pong");
   assert.ok(pong.serverTimeMs >= seen.timeMs, "the clock does not go backwards");
   await ada.close();

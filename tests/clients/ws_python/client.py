@@ -2,8 +2,9 @@
 
     .tools/venv/bin/python tests/clients/ws_python/client.py URL TOKEN ROOM
 
-The token allows to join and publish in the room. It connects, joins, publishes, sees its own event, pings,
-goes away, comes back with `since` and gets exactly what it missed. Exit code 0 when all of that held.
+The token allows to join and publish in the room. It connects, joins, publishes, sees its own event, asks for
+what only a newer server knows, pings, goes away, comes back with `since` and gets exactly what it missed.
+Exit code 0 when all of that held.
 `websockets` offers compression by default; that the server refuses it politely is part of the test.
 """
 
@@ -30,8 +31,13 @@ class Client:
     async def open(cls, url, token, **options):
         client = cls(await connect(url, subprotocols=[SUBPROTOCOL], open_timeout=PATIENCE_S, **options))
         check(client.socket.subprotocol == SUBPROTOCOL, "the subprotocol was agreed on", client.socket.subprotocol)
-        connected = await client.command("connect", {"token": token, "client": "ws_python"}, "connected")
+        # One of each kind: a client of tomorrow meets this server in a rolling update.
+        names = ["history", "of_tomorrow"]
+        body = {"token": token, "client": "ws_python", "features": names}
+        connected = await client.command("connect", body, "connected")
         check(connected.get("connectionId"), "a connection has an id", connected)
+        has = connected.get("features", [])
+        check([name for name in names if name in has] == ["history"], "the server names what it has", connected)
         return client
 
     async def command(self, name, body, answer):
@@ -93,6 +99,9 @@ async def story(url, token, room):
 
     async with asyncio.timeout(PATIENCE_S):
         await (await ada.socket.ping(b"are you there"))
+    refusal = await ada.command("ofTomorrow", {}, "error")
+    check(refusal["reason"] == "unsupported", "what is not known is said to be so", refusal)
+    check("ofTomorrow" in refusal["message"], "by its name", refusal)
     pong = await ada.command("ping", {}, "pong")
     check(pong["serverTimeMs"] >= seen["timeMs"], "the clock does not go backwards", pong)
     await ada.close()
