@@ -3,7 +3,7 @@
 //! An IPv4 address has several spellings: `10.0.0.1`, `::ffff:10.0.0.1`, with a port, in brackets. They are one address here,
 //! whichever side of a comparison they stand on.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use http::HeaderMap;
@@ -116,15 +116,44 @@ fn forwarded_for(hop: &str) -> Option<&str> {
 /// Reads an address as proxies write it: bare or in brackets, with or without a port, quoted or not, with a zone or
 /// without. `unknown` and obfuscated names are no addresses.
 fn read(text: &str) -> Option<IpAddr> {
-    let text = text.trim().trim_matches('"').trim();
-    let address = text.parse::<IpAddr>().ok();
-    let address = address.or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));
-    let address = address.or_else(|| {
-        let text = text.strip_prefix('[').unwrap_or(text);
-        let end = text.find([']', '%']).unwrap_or(text.len());
-        text[..end].parse::<IpAddr>().ok().filter(IpAddr::is_ipv6)
-    });
-    address.map(|address| address.to_canonical())
+    let text = text.trim();
+    let text = match text.strip_prefix('"') {
+        Some(quoted) => quoted.strip_suffix('"')?.trim(),
+        None => text,
+    };
+    let address = if let Some(bracketed) = text.strip_prefix('[') {
+        let (address, port) = bracketed.split_once(']')?;
+        let is_readable = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+        IpAddr::V6(is_readable.then(|| without_zone(address))??)
+    } else if let Ok(address) = text.parse() {
+        address
+    } else if let Some((address, port)) = text.split_once(':')
+        && is_port(port)
+    {
+        IpAddr::V4(address.parse().ok()?)
+    } else {
+        IpAddr::V6(without_zone(text)?)
+    };
+    Some(address.to_canonical())
+}
+
+/// Reads an IPv6 address, whose zone says nothing to anybody else than its proxy (RFC 4007 section 11).
+fn without_zone(text: &str) -> Option<Ipv6Addr> {
+    match text.split_once('%') {
+        Some((_, "")) => None,
+        Some((address, _)) => address.parse().ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// A port, also one that is obfuscated (RFC 7239 section 6).
+fn is_port(text: &str) -> bool {
+    let is_obfuscated = |name: &str| {
+        let mut bytes = name.bytes();
+        !name.is_empty() && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+    };
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok();
+    text.strip_prefix('_').map_or_else(|| is_number(text), is_obfuscated)
 }
 
 /// Where a client comes from.
@@ -214,6 +243,8 @@ mod tests {
             ("2001:db8::1", "2001:db8::1"),
             ("[2001:db8::1]", "2001:db8::1"),
             ("[2001:DB8::1]:4711", "2001:db8::1"),
+            ("[2001:db8::1]:_hidden", "2001:db8::1"),
+            ("\"1.2.3.4:_h-1\"", "1.2.3.4"),
             ("\"[2001:db8::1]:4711\"", "2001:db8::1"),
             ("fe80::1%eth0", "fe80::1"),
             ("[fe80::1%25eth0]:4711", "fe80::1"),
@@ -241,6 +272,18 @@ mod tests {
             "1.2.3",
             "1.2.3.4.5",
             "[1.2.3.4",
+            "[1.2.3.4]",
+            "[2001:db8::1",
+            "2001:db8::1]",
+            "[2001:db8::1]x",
+            "[2001:db8::1]:",
+            "[2001:db8::1]:65536",
+            "[2001:db8::1]:+1",
+            "fe80::1%",
+            "1.2.3.4:65536",
+            "\"1.2.3.4",
+            "1.2.3.4\"",
+            "\"",
             "1.2.3.4 5",
             "unix:",
         ] {
