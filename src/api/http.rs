@@ -11,6 +11,9 @@
 //! 2^53.
 
 mod access;
+mod object;
+mod publish;
+mod query;
 mod wire;
 
 use std::sync::Arc;
@@ -18,8 +21,8 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::body::{Body as AxumBody, Bytes};
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{DefaultBodyLimit, Path, RawQuery, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -27,14 +30,15 @@ use axum::{Extension, Json};
 use futures_util::future::{BoxFuture, Either};
 use http::header::{ORIGIN, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
-use serde::de::DeserializeOwned;
 use tonic::Code;
 use tonic::body::Body;
 use tower::{Layer, Service, ServiceExt as _};
 
+use self::query::Query;
 use super::Shared;
 use super::credentials::Caller;
 use super::status::{Invalid, Refusal};
+use crate::json::Fields;
 use crate::proto::v1;
 
 /// Sends what is for the mirror to it, and everything else on to gRPC; refuses pages of other origins.
@@ -126,12 +130,7 @@ async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Ne
         Err(refusal) => return refusal.into_response(),
     };
     if !is_encoded(request.uri()) {
-        return Refusal::invalid(
-            Invalid::Undecodable,
-            "",
-            "`%` without two hexadecimal digits in the address",
-        )
-        .into_response();
+        return undecodable("`%` without two hexadecimal digits in the address").into_response();
     }
     let allowed = shared.config.deadline_default.unwrap_or(shared.config.deadline_max);
     let call = async {
@@ -170,8 +169,8 @@ async fn publish(
     Extension(caller): Extension<Arc<Caller>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<wire::Published>, Refusal> {
-    let request: wire::Publish = self::body(body)?;
-    let response = shared.publish(&caller, request.into_proto()?).await?;
+    let request = self::body(body, publish::read)?;
+    let response = shared.publish(&caller, request).await?;
     Ok(Json(response.into()))
 }
 
@@ -179,16 +178,18 @@ async fn members(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Arc<Caller>>,
     room: Result<Path<String>, PathRejection>,
-    query: Result<Query<wire::MembersPage>, QueryRejection>,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<wire::Roster>, Refusal> {
-    let Query(page) = query.map_err(|rejection| bad_query(&rejection))?;
-    let Path(room) = room.map_err(|rejection| bad_path(&rejection))?;
+    let page = Query::read(query.as_deref(), |query| v1::ListMembersRequest {
+        tenant: query.text("tenant"),
+        room: String::new(),
+        page_size: query.integer("pageSize"),
+        page_token: query.text("pageToken"),
+        counts_only: query.flag("countsOnly"),
+    })?;
     let request = v1::ListMembersRequest {
-        tenant: page.tenant,
-        room,
-        page_size: page.page_size,
-        page_token: page.page_token,
-        counts_only: page.counts_only,
+        room: self::room(room)?,
+        ..page
     };
     let response = shared.list_members(&caller, request).await?;
     Ok(Json(response.into()))
@@ -198,30 +199,36 @@ async fn stats(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Arc<Caller>>,
     room: Result<Path<String>, PathRejection>,
-    query: Result<Query<wire::InTenant>, QueryRejection>,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<wire::Stats>, Refusal> {
-    let Query(wire::InTenant { tenant }) = query.map_err(|rejection| bad_query(&rejection))?;
-    let Path(room) = room.map_err(|rejection| bad_path(&rejection))?;
+    let tenant = Query::read(query.as_deref(), |query| query.text("tenant"))?;
+    let room = self::room(room)?;
     let request = v1::GetRoomStatsRequest { tenant, room };
     let response = shared.get_room_stats(&caller, request).await?;
     Ok(Json(response.into()))
 }
 
-/// Reads the JSON of a body.
-fn body<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Refusal> {
+/// Reads the JSON object of a body by `take`, which takes every field that is known.
+fn body<T>(
+    body: Result<Bytes, BytesRejection>,
+    take: impl FnOnce(&mut Fields<'_>) -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Refusal::MessageTooLarge,
-        _ => Refusal::invalid(Invalid::Undecodable, "", "the body did not arrive"),
+        _ => undecodable("the body did not arrive"),
     })?;
-    serde_json::from_slice(&body).map_err(|error| Refusal::invalid(Invalid::Undecodable, "", error))
+    let text = std::str::from_utf8(&body).map_err(|_| undecodable("the body is not UTF-8"))?;
+    object::read(text, take)
 }
 
-fn bad_query(rejection: &QueryRejection) -> Refusal {
-    Refusal::invalid(Invalid::Undecodable, "", rejection.body_text())
+fn room(path: Result<Path<String>, PathRejection>) -> Result<String, Refusal> {
+    // Nothing else can be wrong: the route has one part that varies, and it is a text.
+    let Path(room) = path.map_err(|_| Refusal::invalid(Invalid::Room, "room", "is not UTF-8"))?;
+    Ok(room)
 }
 
-fn bad_path(rejection: &PathRejection) -> Refusal {
-    Refusal::invalid(Invalid::Room, "room", rejection.body_text())
+fn undecodable(why: &str) -> Refusal {
+    Refusal::invalid(Invalid::Undecodable, "", why)
 }
 
 async fn nothing() -> http::Response<Body> {

@@ -3,69 +3,51 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Query, State};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{RawQuery, State};
 use axum::{Extension, Json};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::{bad_query, body};
+use super::body;
+use super::object::{self, text};
+use super::query::Query;
 use crate::api::Shared;
 use crate::api::credentials::Caller;
 use crate::api::status::Refusal;
+use crate::json::Fields;
 use crate::proto::v1;
 
-/// The body of `POST /v1/revoke`: times and durations as the proto3 JSON mapping writes them.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Revoke {
-    #[serde(default)]
-    tenant: String,
-    user_id: Option<String>,
-    connection_id: Option<String>,
-    token_id: Option<String>,
-    issued_before: Option<String>,
-    room: Option<String>,
-    room_pattern: Option<String>,
-    everything: Option<Everything>,
-    ttl: Option<String>,
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    message: String,
-    #[serde(default)]
-    required_features: Vec<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Everything {}
-
-impl Revoke {
-    /// The message it stands for; what it holds is checked where that is.
-    fn into_proto(self) -> Result<v1::RevokeRequest, Refusal> {
-        use v1::revoke_request::{Scope, Subject};
-        let subjects = [
-            self.user_id.map(Subject::UserId),
-            self.connection_id.map(Subject::ConnectionId),
-            self.token_id.map(Subject::TokenId),
-        ];
-        let scopes = [
-            self.room.map(Scope::Room),
-            self.room_pattern.map(Scope::RoomPattern),
-            self.everything
-                .map(|Everything {}| Scope::Everything(v1::EverythingScope {})),
-        ];
-        Ok(v1::RevokeRequest {
-            tenant: self.tenant,
-            subject: at_most_one("subject", subjects)?,
-            issued_before: read("issuedBefore", self.issued_before)?,
-            scope: at_most_one("scope", scopes)?,
-            ttl: read("ttl", self.ttl)?,
-            reason: self.reason,
-            message: self.message,
-            required_features: self.required_features,
-        })
-    }
+/// Reads the body of `POST /v1/revoke`: times and durations as the proto3 JSON mapping writes them. What the fields hold is
+/// checked where that is.
+fn read_revoke(from: &mut Fields<'_>) -> Result<v1::RevokeRequest, Refusal> {
+    use v1::revoke_request::{Scope, Subject};
+    let subjects = [
+        from.text("userId").map(Subject::UserId),
+        from.text("connectionId").map(Subject::ConnectionId),
+        from.text("tokenId").map(Subject::TokenId),
+    ];
+    let (room, room_pattern) = (from.text("room"), from.text("roomPattern"));
+    let everything = object::empty(from, "everything");
+    let (issued_before, ttl) = (from.text("issuedBefore"), from.text("ttl"));
+    let request = v1::RevokeRequest {
+        tenant: text(from, "tenant"),
+        reason: text(from, "reason"),
+        message: text(from, "message"),
+        required_features: from.texts("requiredFeatures"),
+        ..v1::RevokeRequest::default()
+    };
+    let scopes = [
+        room.map(Scope::Room),
+        room_pattern.map(Scope::RoomPattern),
+        everything?.map(|()| Scope::Everything(v1::EverythingScope {})),
+    ];
+    Ok(v1::RevokeRequest {
+        subject: at_most_one("subject", subjects)?,
+        issued_before: read("issuedBefore", issued_before)?,
+        scope: at_most_one("scope", scopes)?,
+        ttl: read("ttl", ttl)?,
+        ..request
+    })
 }
 
 fn at_most_one<T>(field: &str, given: [Option<T>; 3]) -> Result<Option<T>, Refusal> {
@@ -96,24 +78,14 @@ pub(super) async fn revoke(
     Extension(caller): Extension<Arc<Caller>>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Revoked>, Refusal> {
-    let request: Revoke = body(bytes)?;
-    let response = shared.revoke(&caller, request.into_proto()?).await?;
+    let request = body(bytes, read_revoke)?;
+    let response = shared.revoke(&caller, request).await?;
     Ok(Json(Revoked {
         revocation_id: response.revocation_id,
         confirmed_node_ids: response.confirmed_node_ids,
         unconfirmed_node_ids: response.unconfirmed_node_ids,
         removed_membership_count: response.removed_membership_count,
     }))
-}
-
-/// The body of `POST /v1/restore`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Restore {
-    #[serde(default)]
-    tenant: String,
-    #[serde(default)]
-    revocation_id: String,
 }
 
 /// The answer to a restoration.
@@ -129,27 +101,17 @@ pub(super) async fn restore(
     Extension(caller): Extension<Arc<Caller>>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Restored>, Refusal> {
-    let Restore { tenant, revocation_id } = body(bytes)?;
-    let request = v1::RestoreRequest { tenant, revocation_id };
+    let request = body(bytes, |from| {
+        Ok(v1::RestoreRequest {
+            tenant: text(from, "tenant"),
+            revocation_id: text(from, "revocationId"),
+        })
+    })?;
     let response = shared.restore(&caller, request).await?;
     Ok(Json(Restored {
         confirmed_node_ids: response.confirmed_node_ids,
         unconfirmed_node_ids: response.unconfirmed_node_ids,
     }))
-}
-
-/// The query of a page of revocations.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct RevocationsPage {
-    #[serde(default)]
-    tenant: String,
-    #[serde(default, alias = "user_id")]
-    user_id: String,
-    #[serde(default, alias = "page_size")]
-    page_size: i32,
-    #[serde(default, alias = "page_token")]
-    page_token: String,
 }
 
 /// A page of revocations.
@@ -159,6 +121,9 @@ pub(super) struct Revocations {
     revocations: Vec<Revocation>,
     next_page_token: String,
 }
+
+#[derive(Serialize)]
+struct Everything {}
 
 #[derive(Serialize, Default)]
 #[serde(rename_all = "camelCase")]
@@ -187,15 +152,14 @@ struct Revocation {
 pub(super) async fn revocations(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Arc<Caller>>,
-    query: Result<Query<RevocationsPage>, QueryRejection>,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<Revocations>, Refusal> {
-    let Query(page) = query.map_err(|rejection| bad_query(&rejection))?;
-    let request = v1::ListRevocationsRequest {
-        tenant: page.tenant,
-        user_id: page.user_id,
-        page_size: page.page_size,
-        page_token: page.page_token,
-    };
+    let request = Query::read(query.as_deref(), |query| v1::ListRevocationsRequest {
+        tenant: query.text("tenant"),
+        user_id: query.text("userId"),
+        page_size: query.integer("pageSize"),
+        page_token: query.text("pageToken"),
+    })?;
     let response = shared.list_revocations(&caller, request).await?;
     Ok(Json(Revocations {
         revocations: response.revocations.into_iter().map(Revocation::from).collect(),

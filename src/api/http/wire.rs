@@ -1,130 +1,15 @@
-//! The JSON of the HTTP mirror, and its conversions from and to the messages of gRPC.
+//! The JSON of the HTTP mirror's answers, from the messages of gRPC.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::api::status::{Invalid, Refusal};
-use crate::binary;
+use crate::api::status::Refusal;
 use crate::proto::v1;
-use crate::proto::v1::target::Target as WireTarget;
 
-/// The body of `POST /v1/publish`.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Publish {
-    tenant: String,
-    targets: Vec<Target>,
-    event_name: String,
-    /// As it stands, so that numbers keep their digits.
-    payload: Option<Box<RawValue>>,
-    #[serde(rename = "payloadBase64")]
-    payload_base64: Option<String>,
-    #[serde(default)]
-    retention: Retention,
-    #[serde(default)]
-    idempotency_key: String,
-    expected_head: Option<Position>,
-    #[serde(default)]
-    exclude_connection_ids: Vec<String>,
-    #[serde(default)]
-    exclude_user_ids: Vec<String>,
-    #[serde(default)]
-    actor_user_id: String,
-    #[serde(default)]
-    required_features: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-enum Target {
-    Room(String),
-    UserId(String),
-    Everyone(Everyone),
-    ConnectionId(String),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Everyone {}
-
-#[derive(Deserialize, Default)]
-enum Retention {
-    #[serde(rename = "ephemeral", alias = "RETENTION_EPHEMERAL")]
-    Ephemeral,
-    #[default]
-    #[serde(rename = "reliable", alias = "RETENTION_RELIABLE")]
-    Reliable,
-    #[serde(rename = "last_value", alias = "RETENTION_LAST_VALUE")]
-    LastValue,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Serialize)]
 struct Position {
-    #[serde(default)]
     epoch: String,
     offset: u64,
-}
-
-impl Publish {
-    /// The message it stands for; what it holds is checked where that is.
-    pub(super) fn into_proto(self) -> Result<v1::PublishRequest, Refusal> {
-        Ok(v1::PublishRequest {
-            payload: payload(self.payload, self.payload_base64)?,
-            tenant: self.tenant,
-            targets: self.targets.into_iter().map(Target::into_proto).collect(),
-            event_name: self.event_name,
-            retention: self.retention.into_proto().into(),
-            idempotency_key: self.idempotency_key,
-            expected_head: self.expected_head.map(|position| v1::Position {
-                epoch: position.epoch,
-                offset: position.offset,
-            }),
-            exclude_connection_ids: self.exclude_connection_ids,
-            exclude_user_ids: self.exclude_user_ids,
-            actor_user_id: self.actor_user_id,
-            required_features: self.required_features,
-        })
-    }
-}
-
-fn payload(json: Option<Box<RawValue>>, base64: Option<String>) -> Result<Option<v1::Payload>, Refusal> {
-    use v1::payload::Content;
-    let content = match (json, base64) {
-        (Some(json), None) => Content::Json(json.get().to_owned()),
-        (None, Some(text)) => {
-            let bytes = binary::decode(&text);
-            Content::Binary(bytes.map_err(|error| Refusal::invalid(Invalid::Payload, "payloadBase64", error))?)
-        }
-        (Some(_), Some(_)) => {
-            let why = "stands beside payloadBase64";
-            return Err(Refusal::invalid(Invalid::Payload, "payload", why));
-        }
-        (None, None) => return Ok(None),
-    };
-    Ok(Some(v1::Payload { content: Some(content) }))
-}
-
-impl Target {
-    fn into_proto(self) -> v1::Target {
-        let target = match self {
-            Self::Room(room) => WireTarget::Room(room),
-            Self::UserId(user) => WireTarget::UserId(user),
-            Self::Everyone(Everyone {}) => WireTarget::Everyone(v1::TenantTarget {}),
-            Self::ConnectionId(connection) => WireTarget::ConnectionId(connection),
-        };
-        v1::Target { target: Some(target) }
-    }
-}
-
-impl Retention {
-    const fn into_proto(self) -> v1::Retention {
-        match self {
-            Self::Ephemeral => v1::Retention::Ephemeral,
-            Self::Reliable => v1::Retention::Reliable,
-            Self::LastValue => v1::Retention::LastValue,
-        }
-    }
 }
 
 /// The answer to a publish.
@@ -164,28 +49,6 @@ impl From<v1::Position> for Position {
             offset: position.offset,
         }
     }
-}
-
-/// The query of a page of members.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct MembersPage {
-    #[serde(default)]
-    pub(super) tenant: String,
-    #[serde(default, alias = "page_size")]
-    pub(super) page_size: i32,
-    #[serde(default, alias = "page_token")]
-    pub(super) page_token: String,
-    #[serde(default, alias = "counts_only")]
-    pub(super) counts_only: bool,
-}
-
-/// The query of whatever needs a tenant only.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct InTenant {
-    #[serde(default)]
-    pub(super) tenant: String,
 }
 
 /// A page of members.

@@ -135,7 +135,7 @@ async fn the_mirror_refuses_as_grpc_does() {
             event(json!({"colour": 1})),
             400,
             "UNDECODABLE_MESSAGE",
-            Value::Null,
+            json!("colour"),
         ),
         (
             "POST",
@@ -199,7 +199,7 @@ async fn the_mirror_refuses_as_grpc_does() {
             String::new(),
             400,
             "UNDECODABLE_MESSAGE",
-            Value::Null,
+            json!("x"),
         ),
         (
             "GET",
