@@ -17,6 +17,7 @@ mod page;
 mod protocol;
 mod publish;
 mod rooms;
+mod single;
 mod span;
 mod starting;
 pub mod status;

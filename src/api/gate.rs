@@ -21,6 +21,7 @@ use tower::{Layer, Service};
 use super::Shared;
 use super::credentials::Caller;
 use super::listener::Connection;
+use super::single;
 use super::status::{Invalid, Refusal};
 use super::unread::{ANSWER_BYTES_MAX, Allowance};
 
@@ -70,6 +71,9 @@ impl Service<Request<Body>> for Gate {
                     Ok(caller) => request.extensions_mut().insert(caller),
                     Err(refusal) => return Ok(Status::from(refusal).into_http()),
                 };
+            }
+            if single::takes_one(request.uri().path()) {
+                request = request.map(single::only_one);
             }
             let is_large = match kind {
                 Kind::Unary { is_large } => is_large,
@@ -179,15 +183,17 @@ impl Shared {
 
     /// How long a unary call may take.
     fn time_allowed(&self, headers: &HeaderMap) -> Result<Duration, Refusal> {
-        let wanted = match headers.get("grpc-timeout") {
-            Some(value) => Some(
+        let mut values = headers.get_all("grpc-timeout").iter();
+        let wanted = match (values.next(), values.next()) {
+            (Some(value), None) => Some(
                 value
                     .to_str()
                     .ok()
                     .and_then(parse_timeout)
                     .ok_or_else(|| Refusal::field("grpc-timeout", "is not a duration of the gRPC protocol"))?,
             ),
-            None => None,
+            (None, _) => None,
+            (Some(_), Some(_)) => return Err(Refusal::field("grpc-timeout", "is given more than once")),
         };
         let allowed = wanted
             .or(self.config.deadline_default)
