@@ -16,6 +16,9 @@ use crate::room::{Room, Tenant};
 /// The largest offset a JSON reader keeps exact.
 const OFFSET_MAX: u64 = (1 << 53) - 1;
 
+/// The most characters of an epoch that is looked at. No bus writes as many.
+const EPOCH_CHARS_MAX: usize = 64;
+
 /// The most features one call may require.
 const REQUIRED_FEATURES_MAX: usize = 32;
 
@@ -130,8 +133,9 @@ pub(super) struct Claim {
 impl Claim {
     /// Parses the position in `field`.
     pub(super) fn parse(field: &str, position: &v1::Position) -> Result<Self, Refusal> {
-        if position.epoch.len() > 64 {
-            return Err(Refusal::field(format!("{field}.epoch"), "is longer than 64 characters"));
+        if position.epoch.chars().nth(EPOCH_CHARS_MAX).is_some() {
+            let why = format_args!("is longer than {EPOCH_CHARS_MAX} characters");
+            return Err(Refusal::field(format!("{field}.epoch"), why));
         }
         let epoch = match position.epoch.parse() {
             _ if position.epoch.is_empty() => ClaimedEpoch::Any,

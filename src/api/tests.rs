@@ -1,6 +1,7 @@
 //! The API over real connections: a tonic client, the listener on a port of its own, and the in-process bus behind it.
 
 mod bodies;
+mod bounds;
 mod calls;
 mod cost;
 mod credentials;

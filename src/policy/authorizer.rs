@@ -30,8 +30,11 @@ const JOIN_ROOMS_MAX: usize = 32;
 /// The largest presence state an answer may bring, in bytes.
 const STATE_BYTES_MAX: usize = 1024;
 
-/// The longest reason kept, in characters.
-const REASON_CHARS_MAX: usize = 256;
+/// The longest reason that is kept of a denial, in characters; a longer one is cut.
+const REASON_CHARS_MAX: usize = 64;
+
+/// The same for its message.
+const MESSAGE_CHARS_MAX: usize = 256;
 
 /// What the authorizer said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,8 +227,11 @@ fn denial(reason: &str, message: &str) -> String {
     } else {
         ": "
     };
-    let text = reason.chars().chain(separator.chars()).chain(message.chars());
-    text.take(REASON_CHARS_MAX).collect()
+    let (reason, message) = (
+        reason.chars().take(REASON_CHARS_MAX),
+        message.chars().take(MESSAGE_CHARS_MAX),
+    );
+    reason.chain(separator.chars()).chain(message).collect()
 }
 
 fn undecided(reason: &str) -> Answer {

@@ -11,12 +11,14 @@
 //! | a client | does not read | `slow` |
 //! | a client | joins, publishes, asks or changes its state too often | `abuse` |
 //! | a client, a backend | names what no room and no event is called | `names` |
+//! | a client | says more than the contract allows, by one | `bounds` |
 //! | a client | asks for what it may not see, before and after it was revoked | `permission`, `orders::revoke` |
 //! | a client | comes back from nowhere | `resume` |
 //! | a backend | has no right, no deadline, too much, a key too long | `grpc` |
 //! | an authorizer | is slow, away or confused | `permission::application` |
 
 mod abuse;
+mod bounds;
 mod frames;
 mod grpc;
 mod names;

@@ -1,5 +1,6 @@
 //! A running API with fakes around it.
 
+pub(super) mod mirror;
 mod shard;
 
 use std::net::SocketAddr;

@@ -358,6 +358,16 @@ async fn whatever_goes_wrong_is_a_denial_that_is_kept_nowhere() {
     }
 }
 
+#[test]
+fn a_denial_keeps_a_word_and_a_text_of_the_contracts_length() {
+    let (reason, message) = ("a".repeat(64), "é".repeat(256));
+    let whole = format!("{reason}: {message}");
+    assert_eq!(super::denial(&reason, &message), whole);
+    assert_eq!(super::denial(&format!("{reason}a"), &format!("{message}x")), whole);
+    assert_eq!(super::denial("", &message), message);
+    assert_eq!(super::denial(&reason, ""), reason);
+}
+
 #[tokio::test]
 async fn a_slow_authorizer_is_a_denial_after_the_deadline() {
     let setting = Setting::start(

@@ -17,7 +17,7 @@ const RESUME_MAX: usize = 32;
 /// The most names of features in one command.
 const FEATURES_MAX: usize = 32;
 
-/// The most characters of a feature's name.
+/// The most characters of a feature's name; of a required one, that are told back.
 const FEATURE_CHARACTERS_MAX: usize = 64;
 
 /// The most characters of a client's name that are kept, for the log.
@@ -76,13 +76,17 @@ pub(super) fn features(features: Vec<String>) -> Result<Vec<String>, Flaw> {
 
 /// Refuses a command that requires a feature that is not known, by its name. What narrows a command must not be skipped by
 /// a server that does not know it.
-pub(super) fn required(required: Vec<String>) -> Result<(), Flaw> {
-    let required = features(required)?;
+pub(super) fn required(required: &[String]) -> Result<(), Flaw> {
+    if required.len() > FEATURES_MAX {
+        return Err(Flaw::invalid("more than 32 required features"));
+    }
     match required.iter().find(|feature| !FEATURES.contains(&feature.as_str())) {
         None => Ok(()),
-        Some(unknown) => Err(Flaw::unsupported(format!(
-            "the required feature `{unknown}` is not known"
-        ))),
+        Some(unknown) => {
+            let unknown: String = unknown.chars().take(FEATURE_CHARACTERS_MAX).collect();
+            let message = format!("the required feature `{unknown}` is not known");
+            Err(Flaw::unsupported(message))
+        }
     }
 }
 

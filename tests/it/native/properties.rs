@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use prost::Message as _;
 use roomcast::error::ErrorCode;
 use roomcast::event::{Event, EventId, EventName, Except, Payload, Retention, Timestamp};
 use roomcast::identity::UserId;
 use roomcast::json::Json;
 use roomcast::position::{Epoch, Link, Offset, Position};
+use roomcast::proto::client_v1::{ClientFrame, Connect, client_frame};
 use roomcast::room::{Room, Tenant};
 use roomcast::session::{Command, Request, Since, Wire};
 use roomcast::transport::native::json::{self, JsonWire};
@@ -492,6 +494,26 @@ fn a_connect_is_bounded() {
         panic!()
     };
     assert_eq!(client, "é".repeat(64));
+    for (features, characters, is_taken) in [(32, 64, true), (33, 64, false), (32, 65, false)] {
+        let features = vec!["é".repeat(characters); features];
+        let text = serde_json::json!({"id": 1, "connect": {"features": features}}).to_string();
+        let connect = Connect {
+            features,
+            ..Connect::default()
+        };
+        let frame = ClientFrame {
+            id: 1,
+            command: Some(client_frame::Command::Connect(connect)),
+        };
+        let refused = [
+            json::decode(&text).err(),
+            protobuf::decode(&frame.encode_to_vec()).err(),
+        ];
+        for refused in refused {
+            let expected = (!is_taken).then_some(ErrorCode::InvalidArgument);
+            assert_eq!(refused.map(|error| error.code), expected, "{characters}");
+        }
+    }
 }
 
 #[test]

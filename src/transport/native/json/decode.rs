@@ -129,7 +129,7 @@ fn room_position(element: &str) -> Result<(String, Since), Flaw> {
 fn join(from: &mut Fields<'_>) -> Result<Command, Flaw> {
     let (room, at, rewind) = (text(from, "room"), from.present("since"), from.integer("rewind"));
     let (presence, state) = (text(from, "presence"), from.present("state"));
-    content::required(from.texts("requiredFeatures"))?;
+    content::required(&from.texts("requiredFeatures"))?;
     Ok(Command::Join {
         room,
         options: JoinOptions {
@@ -145,7 +145,7 @@ fn publish(from: &mut Fields<'_>) -> Result<Command, Flaw> {
     let (room, event_name) = (text(from, "room"), text(from, "eventName"));
     let (retention, key) = (text(from, "retention"), text(from, "idempotencyKey"));
     let (payload, required) = (payload(from), from.texts("requiredFeatures"));
-    content::required(required)?;
+    content::required(&required)?;
     Ok(Command::Publish {
         room,
         event_name,

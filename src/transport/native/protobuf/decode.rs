@@ -45,7 +45,7 @@ fn command(command: client_frame::Command) -> Result<Command, Flaw> {
             features: content::features(connect.features)?,
         },
         Wire::Join(join) => {
-            content::required(join.required_features)?;
+            content::required(&join.required_features)?;
             Command::Join {
                 room: join.room,
                 options: JoinOptions {
@@ -58,7 +58,7 @@ fn command(command: client_frame::Command) -> Result<Command, Flaw> {
         }
         Wire::Leave(leave) => Command::Leave { room: leave.room },
         Wire::Publish(publish) => {
-            content::required(publish.required_features)?;
+            content::required(&publish.required_features)?;
             Command::Publish {
                 retention: retention(publish.retention)?,
                 room: publish.room,
