@@ -125,6 +125,7 @@ pub async fn start(
     let (this, ignored) = (nodes.own().clone(), Arc::new(Ignored::default()));
     let log = Arc::new(Log::new(Parts {
         nats: Arc::clone(&nats),
+        nodes: Arc::clone(&nodes),
         config,
         own: Holder {
             incarnation: this.incarnation,

@@ -102,10 +102,40 @@ impl Nodes {
         self.lock().live()
     }
 
-    /// Whether no other one lives.
+    /// Whether no other one delivers anything: none lives, and none was given up whose lease has not ended.
     #[must_use]
     pub fn is_alone(&self) -> bool {
-        self.lock().is_alone()
+        self.lock().is_alone(Instant::now())
+    }
+
+    /// The others that live, and whether they are all that may deliver. A node that was given up without a goodbye may have
+    /// been stopped or cut off: it may deliver until its lease has ended.
+    #[must_use]
+    pub fn may_deliver(&self) -> (Vec<Node>, bool) {
+        let roster = self.lock();
+        (roster.live(), roster.hears_all(Instant::now()))
+    }
+
+    /// Whether every node that may deliver lives; see [`Self::may_deliver`].
+    #[must_use]
+    pub fn hears_all(&self) -> bool {
+        self.lock().hears_all(Instant::now())
+    }
+
+    /// The others that live and have not given their leases back, by incarnation and name.
+    #[must_use]
+    pub fn unreleased(&self) -> Vec<(u64, Arc<str>)> {
+        self.lock().unreleased()
+    }
+
+    /// Takes in what the control log says: this node holds a lease for so long from now on.
+    pub fn lease_taken(&self, incarnation: u64, left: Duration) {
+        self.lock().lease_taken(incarnation, Instant::now() + left);
+    }
+
+    /// Takes in that a node has given its lease back: it delivers nothing more.
+    pub fn lease_released(&self, incarnation: u64) {
+        self.lock().lease_released(incarnation);
     }
 
     /// How long ago a node was last heard; `None` for one that is not known or no longer.

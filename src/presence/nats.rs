@@ -23,6 +23,8 @@
 //!   one; [`Presence::rooms_of`] asks every node. What was not answered within [`CONFIRM_WITHIN`] makes them partial.
 //! - [`Presence::reach`] asks every node how many connections it serves. A node that has not answered in time makes the
 //!   number unknown, and is not waited for again before it has.
+//! - A node that was given up without a goodbye may only be stopped or cut off. Until its lease has ended the number is
+//!   unknown, and rosters, pages and counts are partial; nobody waits for it. Its members are shown as gone meanwhile.
 //! - Changes of other nodes are late as messages between nodes are.
 //! - Activity is told at most once: what happened on other nodes comes over NATS, and is lost when a message is. When a
 //!   node ends without a word, watchers are told who left of the rooms that their own node follows.
@@ -233,7 +235,8 @@ impl Presence for NatsPresence {
                 return true;
             }
             let confirmed = timeout(CONFIRM_WITHIN, self.shared.confirm(room)).await;
-            matches!(confirmed, Ok(Ok(true)))
+            // The census asks those that live. One that was given up may only be stopped, with its connections open.
+            matches!(confirmed, Ok(Ok(true))) && self.nodes.hears_all()
         })
     }
 

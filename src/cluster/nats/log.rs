@@ -21,6 +21,7 @@ use crate::cluster::ledger::{Holder, Holders, Ledger, Operation};
 use crate::event::Timestamp;
 use crate::hub::Shards;
 use crate::lease::Lease;
+use crate::nats::nodes::Nodes;
 use crate::nats::{Nats, NatsError, streams};
 use crate::policy::Policy;
 
@@ -44,6 +45,7 @@ pub(super) struct ReadBack {
 /// The control log, as this node writes and reads it.
 pub(super) struct Log {
     nats: Arc<Nats>,
+    nodes: Arc<Nodes>,
     config: Config,
     stream: String,
     shards: Shards,
@@ -74,6 +76,7 @@ pub(super) struct Log {
 /// What [`Log`] is made of.
 pub(super) struct Parts {
     pub nats: Arc<Nats>,
+    pub nodes: Arc<Nodes>,
     pub config: Config,
     pub own: Holder,
     pub shards: Shards,
@@ -99,6 +102,7 @@ impl Log {
             renew_now: Notify::new(),
             has_served: AtomicBool::new(false),
             nats: parts.nats,
+            nodes: parts.nodes,
             config: parts.config,
             shards: parts.shards,
             policy: parts.policy,

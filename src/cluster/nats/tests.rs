@@ -180,6 +180,38 @@ async fn a_node_that_does_not_confirm_is_named_once_its_lease_has_run_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_cut_off_may_deliver_until_its_lease_ends_and_one_that_ends_may_not() {
+    let server = NatsServer::start().await;
+    let proxy = Proxy::before(server.address()).await;
+    let a = Member::start("a", &server).await;
+    let b = Member::with_lease("b", proxy.url(), Duration::from_secs(8)).await;
+    let c = Member::start("c", &server).await;
+    a.sees(2).await;
+    c.end().await;
+    proxy.freeze_both();
+    within("both to be given up", async {
+        while !a.lives_alone() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    // Asked in this order: what holds afterwards has held before.
+    let hears_all = a.hears_all();
+    assert!(
+        !hears_all || !b.lease.holds(),
+        "a stopped node is forgotten while it may deliver"
+    );
+    within("the end of the lease", async {
+        while !a.hears_all() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert!(!b.lease.holds());
+    proxy.mend();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_nats_leases_lapse_and_nothing_is_promised() {
     let server = NatsServer::start().await;
     let (a, b) = pair(&server).await;

@@ -1,6 +1,7 @@
 //! Who lives, from heartbeats and the clock alone. The simulation of presence runs it, too.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -23,6 +24,8 @@ pub(crate) struct Roster {
     echo: Instant,
     hearing_since: Instant,
     others: HashMap<u64, Known>,
+    /// By node, when its last lease ends: until then it may deliver, heard or not.
+    leases: HashMap<u64, Instant>,
 }
 
 #[derive(Debug)]
@@ -32,6 +35,10 @@ struct Known {
     settings: u64,
     heard: Instant,
     lives: bool,
+    /// It has said goodbye.
+    has_ended: bool,
+    /// It has given its lease back, which it does when it delivers nothing more.
+    has_released: bool,
     /// Its first heartbeat was heard: it served nobody before that.
     heard_begin: bool,
 }
@@ -44,6 +51,7 @@ impl Roster {
             echo: now,
             hearing_since: now,
             others: HashMap::new(),
+            leases: HashMap::new(),
         }
     }
 
@@ -62,8 +70,46 @@ impl Roster {
         live.map(|known| known.node.clone()).collect()
     }
 
-    pub(crate) fn is_alone(&self) -> bool {
-        !self.others.values().any(|known| known.lives)
+    /// Whether no other node delivers. Every publish asks: leases are only looked at where nobody lives, which is when there
+    /// are few of them, or none.
+    pub(crate) fn is_alone(&self, now: Instant) -> bool {
+        !self.others.values().any(|known| known.lives) && self.hears_all(now)
+    }
+
+    /// Whether every node that may deliver lives: none was given up, or never heard, before its lease has ended.
+    pub(crate) fn hears_all(&self, now: Instant) -> bool {
+        let mut leased = self.leases.iter().filter(|(_, until)| **until > now);
+        leased.all(|(node, _)| {
+            let known = self.others.get(node);
+            known.is_some_and(|known| known.lives || known.has_ended)
+        })
+    }
+
+    /// Takes in that a node holds a lease until then.
+    pub(crate) fn lease_taken(&mut self, incarnation: u64, until: Instant) {
+        let has_room = self.leases.len() < NODES_MAX || self.leases.contains_key(&incarnation);
+        if incarnation != self.own && has_room {
+            let known = self.leases.entry(incarnation).or_insert(until);
+            *known = until.max(*known);
+        }
+    }
+
+    /// Takes in that a node has given its lease back.
+    pub(crate) fn lease_released(&mut self, incarnation: u64) {
+        self.leases.remove(&incarnation);
+        if let Some(known) = self.others.get_mut(&incarnation) {
+            known.has_released = true;
+        }
+    }
+
+    pub(crate) fn unreleased(&self) -> Vec<(u64, Arc<str>)> {
+        let others = self
+            .others
+            .iter()
+            .filter(|(_, known)| known.lives && !known.has_released);
+        others
+            .map(|(node, known)| (*node, Arc::clone(&known.node.id)))
+            .collect()
     }
 
     /// Returns whether every node that lives says this of its settings; `false` while this node hears nobody.
@@ -103,6 +149,8 @@ impl Roster {
             settings: 0,
             heard: now,
             lives: false,
+            has_ended: false,
+            has_released: false,
             heard_begin: heartbeat.sequence <= 1,
         });
         if heartbeat.sequence <= known.sequence {
@@ -111,6 +159,7 @@ impl Roster {
         known.sequence = heartbeat.sequence;
         known.settings = heartbeat.settings;
         known.heard = now;
+        known.has_ended = heartbeat.leaving;
         let lived = std::mem::replace(&mut known.lives, !heartbeat.leaving);
         match (lived, known.lives) {
             (false, true) => Some(NodeChange::Came(known.node.clone())),
@@ -122,6 +171,7 @@ impl Roster {
     /// Gives up who was silent for too long, as far as this node could hear it: it has heard itself meanwhile. When both
     /// fell silent together it was NATS.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Node> {
+        self.leases.retain(|_, until| *until > now);
         if !self.hears(now) {
             return Vec::new();
         }
@@ -241,6 +291,46 @@ mod tests {
         for later in (1000..60_000).step_by(10) {
             assert!(roster.expire(start + ms(later)).is_empty(), "{later} ms");
         }
+    }
+
+    #[tokio::test]
+    async fn a_node_given_up_may_deliver_until_its_lease_ends() {
+        let (mut roster, start) = roster();
+        assert!(roster.is_alone(start));
+        roster.lease_taken(OTHER, start + ms(10_000));
+        assert!(
+            !roster.is_alone(start) && !roster.hears_all(start),
+            "it was never heard"
+        );
+        roster.hear(&heartbeat(OTHER, 1), start);
+        assert!(roster.hears_all(start) && !roster.is_alone(start));
+        for second in 1..=4 {
+            roster.hear(&heartbeat(OWN, second), start + ms(second * 1000));
+            roster.expire(start + ms(second * 1000));
+        }
+        assert!(roster.live().is_empty());
+        for (at, has_ended) in [(4000, false), (9999, false), (10_000, true)] {
+            let now = start + ms(at);
+            assert_eq!((roster.hears_all(now), roster.is_alone(now)), (has_ended, has_ended));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_says_goodbye_or_gives_its_lease_back_delivers_nothing() {
+        let (mut roster, start) = roster();
+        roster.hear(&heartbeat(OTHER, 1), start);
+        roster.lease_taken(OTHER, start + ms(10_000));
+        roster.lease_taken(OTHER + 1, start + ms(10_000));
+        let goodbye = Heartbeat {
+            leaving: true,
+            ..heartbeat(OTHER, 2)
+        };
+        roster.hear(&goodbye, start);
+        assert!(!roster.hears_all(start));
+        roster.lease_released(OTHER + 1);
+        // Leases go on until it gives them back, which comes after the goodbye.
+        roster.lease_taken(OTHER, start + ms(11_000));
+        assert!(roster.hears_all(start) && roster.is_alone(start));
     }
 
     #[tokio::test]

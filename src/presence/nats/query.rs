@@ -63,9 +63,10 @@ impl NatsPresence {
         timeout_at(deadline, asking).await.ok()?
     }
 
-    /// The other nodes that live.
-    fn live(&self) -> HashSet<u64> {
-        self.nodes.live().iter().map(|node| node.incarnation).collect()
+    /// The other nodes that live, and whether one that was given up may still have members.
+    fn live(&self) -> (HashSet<u64>, bool) {
+        let (live, hears_all) = self.nodes.may_deliver();
+        (live.iter().map(|node| node.incarnation).collect(), !hears_all)
     }
 
     /// A page of a room that this node does not follow, and since when the room is occupied: from a node that has members
@@ -81,9 +82,9 @@ impl NatsPresence {
             let page = self.memory.page_now(room, after, size);
             (RosterPage { partial, ..page }, self.memory.occupancy_now(room).since)
         };
-        let mut awaited = self.live();
+        let (mut awaited, is_unheard) = self.live();
         let Some(node) = self.ask_for_members(room, &mut awaited, deadline).await else {
-            return here(!awaited.is_empty());
+            return here(!awaited.is_empty() || is_unheard);
         };
         let question = Said::PageRequest(proto::PresencePageRequest {
             after: after.map(|after| after.as_str().to_owned()).unwrap_or_default(),
@@ -102,7 +103,7 @@ impl NatsPresence {
                     counts: occupancy.counts,
                     next_after: members.last().filter(|_| page.more).map(|last| last.user.clone()),
                     members,
-                    partial: occupancy.partial,
+                    partial: occupancy.partial || is_unheard,
                 };
                 (page, occupancy.since)
             }
@@ -137,7 +138,7 @@ impl NatsPresence {
         for (room, share) in self.memory.own_rooms_of(tenant, user) {
             shares.entry(room).or_default().push(share);
         }
-        let mut awaited = self.live();
+        let (mut awaited, is_unheard) = self.live();
         let question = Said::PlacesRequest(proto::PresencePlacesRequest {
             user_id: user.as_str().to_owned(),
         });
@@ -158,7 +159,7 @@ impl NatsPresence {
                 shares.entry(room).or_default().push(share);
             }
         }
-        let partial = !awaited.is_empty();
+        let partial = !awaited.is_empty() || is_unheard;
         let mut found: BTreeMap<Room, Present> = shares
             .into_iter()
             .filter_map(|(room, shares)| Some((room, together(user, &shares)?)))

@@ -1,7 +1,8 @@
 //! How many connections an event reaches, over all nodes: each is asked, and answers from what it serves itself.
 //!
 //! Everything that is asked while a question is written goes out together, so the cost is one message for many
-//! publishes. A node that leaves a question unanswered makes numbers unknown, but is waited for once only.
+//! publishes. A node that leaves a question unanswered makes numbers unknown, but is waited for once only. One that was given
+//! up without a goodbye makes them unknown until its lease has ended: it may only be stopped, and deliver when it goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -152,7 +153,8 @@ impl Reaching {
 
     /// Asks all that wait, as far as they fit into one message.
     async fn ask(&self, number: u64) -> Option<Question> {
-        let live: BTreeSet<u64> = self.nodes.live().iter().map(|node| node.incarnation).collect();
+        let (live, hears_all) = self.nodes.may_deliver();
+        let live: BTreeSet<u64> = live.iter().map(|node| node.incarnation).collect();
         let (mut wanted, awaited) = {
             let mut waiting = self.lock();
             waiting.silent.retain(|node| live.contains(node));
@@ -182,8 +184,9 @@ impl Reaching {
             awaited,
             until: Instant::now() + REACH_WITHIN.mul_f32(0.9),
         };
-        if question.awaited.len() < live.len() {
-            // A silent node may have members. It is asked all the same: its answer makes it one to wait for.
+        if question.awaited.len() < live.len() || !hears_all {
+            // A silent node may have members, and so may one that was given up. They are asked all the same: the answer of
+            // a silent one makes it one to wait for.
             question.tell(false);
             return None;
         }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::record;
 use super::{AGAIN, Log, ReadBack, lock, unix_ms};
 use crate::cluster::inventory::ReadFrom;
-use crate::cluster::ledger::{Operation, Record, Restoration, WRITTEN_BACK, Withdrawal};
+use crate::cluster::ledger::{LeaseTaken, Operation, Record, Restoration, WRITTEN_BACK, Withdrawal};
 use crate::event::Timestamp;
 use crate::policy::RevocationEffect as Effect;
 
@@ -134,6 +134,7 @@ impl Log {
         match record::decode(&message.payload) {
             None => self.ignored.count("record"),
             Some(Record::Lease(lease)) => {
+                self.tell_nodes(&lease, stored_ms);
                 let renewed = self.ledger().take(stored_ms, lease);
                 if let Some((asked, length)) = renewed {
                     self.renewed(asked, length, stored_ms);
@@ -146,6 +147,19 @@ impl Log {
         self.inventory().take(&message.subject, sequence, stored_ms);
         self.reading.send_replace(sequence);
         Ok(())
+    }
+
+    /// Whoever counts connections must know which nodes may still deliver. As long as a revocation would wait for them.
+    fn tell_nodes(&self, lease: &LeaseTaken, stored_ms: u64) {
+        let node = lease.holder.incarnation;
+        if lease.released {
+            return self.nodes.lease_released(node);
+        }
+        let age = Duration::from_millis(self.now().0.saturating_sub(stored_ms));
+        let left = (lease.holder.lease + self.config.lease_margin).saturating_sub(age);
+        if !left.is_zero() {
+            self.nodes.lease_taken(node, left);
+        }
     }
 
     /// The node's own lease was read back: everything before it is carried out.

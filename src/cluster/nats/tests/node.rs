@@ -167,6 +167,16 @@ impl Member {
         hears(&self.nodes, others).await;
     }
 
+    /// Whether it has given all others up.
+    pub fn lives_alone(&self) -> bool {
+        self.nodes.live().is_empty()
+    }
+
+    /// Whether every other node that may deliver lives.
+    pub fn hears_all(&self) -> bool {
+        self.nodes.hears_all()
+    }
+
     /// Ends as a node does that shuts down.
     pub async fn end(&self) {
         self.stop.cancel();

@@ -3,6 +3,9 @@
 use super::support::{Counter, TestNode, eventually, room};
 use super::*;
 
+/// A lease longer than any test.
+const ENDLESS: Duration = Duration::from_secs(3600);
+
 /// A roster for an observer of a node, as a session asks for it.
 async fn observe(node: &TestNode, room: &Room, counter: &Arc<Counter>) -> (bool, Vec<String>) {
     let is_complete = node.presence.confirm(room).await;
@@ -62,6 +65,8 @@ async fn what_a_stopped_node_has_is_told_as_present_and_once() {
     let room = room("r");
     one.enter(&room, "ada");
     three.enter(&room, "eve");
+    // However long what follows takes: the node may be given up meanwhile.
+    two.knows_lease(&one, ENDLESS);
     let stopped = one.freeze().await;
     let counter = Counter::new(0);
     let (is_complete, users) = observe(&two, &room, &counter).await;
@@ -158,12 +163,66 @@ async fn reached_is_exact_or_not_known() {
     .await;
     one.presence.leave(&room, &members[0], Departure::Lost);
     reach(&Except::NOBODY, 19).await;
+    three.knows_lease(&one, ENDLESS);
     let stopped = one.freeze().await;
     for _ in 0..3 {
         assert_eq!(three.presence.reach(&room, &Except::NOBODY).count().await, None);
     }
     drop(stopped);
     reach(&Except::NOBODY, 19).await;
+    three
+        .presence
+        .nodes
+        .lease_released(one.presence.nodes.own().incarnation);
     one.kill();
     reach(&Except::NOBODY, 10).await;
+}
+
+#[tokio::test]
+async fn a_node_given_up_leaves_answers_incomplete_until_its_lease_ends() {
+    let server = NatsServer::start().await;
+    let [one, two, three] = three(&server).await;
+    let (room, ada) = (room("r"), UserId::parse("ada").unwrap());
+    for node in [&one, &two, &three] {
+        node.enter(&room, "ada");
+    }
+    let lease = Duration::from_secs(6);
+    let began = Instant::now();
+    three.knows_lease(&one, lease);
+    three.knows_lease(&two, lease);
+    // Neither what is stopped nor what is killed says goodbye.
+    let _stopped = one.freeze().await;
+    two.kill();
+    loop {
+        let reached = three.presence.reach(&room, &Except::NOBODY).count().await;
+        let is_complete = three.presence.confirm(&room).await;
+        let rooms = three.presence.rooms_of(&Tenant::default(), &ada).await;
+        let elsewhere = three.presence.occupancy(&super::support::room("elsewhere")).await;
+        if began.elapsed() < lease {
+            assert_eq!((reached, is_complete), (None, false), "{:?}", began.elapsed());
+            assert!(rooms.partial && elsewhere.partial);
+        } else if reached.is_some() && is_complete && !rooms.partial && !elsewhere.partial {
+            break assert_eq!(reached, Some(1));
+        }
+        assert!(began.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_says_goodbye_is_not_waited_for() {
+    let server = NatsServer::start().await;
+    let [one, two, _three] = three(&server).await;
+    let room = room("r");
+    one.enter(&room, "ada");
+    two.knows_lease(&one, ENDLESS);
+    one.stop.cancel();
+    one.tasks.close();
+    one.tasks.wait().await;
+    eventually("the number without it", || async {
+        let told = two.presence.reach(&room, &Except::NOBODY).count().await;
+        told.filter(|told| *told == 0)
+    })
+    .await;
+    assert!(two.presence.confirm(&room).await);
 }

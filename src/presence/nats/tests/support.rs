@@ -113,6 +113,12 @@ impl TestNode {
         }
     }
 
+    /// Has the control log say that another node holds a lease for so long.
+    pub(super) fn knows_lease(&self, other: &Self, left: Duration) {
+        let node = other.presence.nodes.own().incarnation;
+        self.presence.nodes.lease_taken(node, left);
+    }
+
     /// Waits until it knows of so many other nodes.
     pub(super) async fn knows_nodes(&self, count: usize) {
         let began = Instant::now();
