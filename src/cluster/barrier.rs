@@ -1,6 +1,7 @@
 //! When a withdrawal of access, or its return, is done. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::ledger::Holder;
 use super::{Carried, Incarnation};
@@ -20,6 +21,9 @@ pub(super) struct Waits<T> {
     /// The nodes that may deliver without knowing the operation, and when the last lease of each that does not cover it has
     /// ended.
     pub holders: Vec<(Holder, T)>,
+    /// The nodes that are heard. Those without a lease are not waited for: they deliver nothing before they have carried the
+    /// operation out. Where leases may have been lost they are waited for like nodes that nobody knows.
+    pub heard: Vec<(Incarnation, Arc<str>)>,
     /// When leases that nobody knows of have ended.
     pub unknown: T,
 }
@@ -56,11 +60,19 @@ impl<T: Ord + Copy> Barrier<T> {
         if now < self.due()? {
             return None;
         }
-        let holders = self.waits.as_ref()?.holders.iter().map(|(holder, _)| holder);
-        let (confirmed, unconfirmed) = holders.partition::<Vec<_>, _>(|holder| self.has(holder));
+        let Waits { holders, heard, .. } = self.waits.as_ref()?;
+        let heard = heard.iter().map(|(node, id)| (*node, id));
+        let holders = holders.iter().map(|(holder, _)| (holder.incarnation, &holder.id));
+        let named: BTreeMap<Incarnation, &Arc<str>> = heard.chain(holders).collect();
+        let (mut confirmed, mut unconfirmed) = (Vec::new(), Vec::new());
+        for (node, id) in named {
+            let is_confirmed = self.confirmed.contains_key(&node);
+            let names = if is_confirmed { &mut confirmed } else { &mut unconfirmed };
+            names.push(id.to_string());
+        }
         Some(Carried {
-            confirmed: names(&confirmed),
-            unconfirmed: names(&unconfirmed),
+            confirmed,
+            unconfirmed,
             memberships: self.confirmed.values().sum(),
         })
     }
@@ -68,10 +80,6 @@ impl<T: Ord + Copy> Barrier<T> {
     fn has(&self, holder: &Holder) -> bool {
         self.confirmed.contains_key(&holder.incarnation)
     }
-}
-
-fn names(holders: &[&Holder]) -> Vec<String> {
-    holders.iter().map(|holder| holder.id.to_string()).collect()
 }
 
 #[cfg(test)]
@@ -91,6 +99,7 @@ mod tests {
         };
         Waits {
             holders: ends.iter().map(holder).collect(),
+            heard: Vec::new(),
             unknown,
         }
     }
@@ -135,5 +144,20 @@ mod tests {
         barrier.confirm(1, 0);
         assert_eq!((barrier.due(), barrier.outcome(29)), (Some(30), None));
         assert!(barrier.outcome(30).is_some());
+    }
+
+    #[test]
+    fn a_node_heard_without_a_known_lease_is_named_and_not_waited_for() {
+        let mut barrier = Barrier::new();
+        let heard = [1, 2, 3].map(|node: Incarnation| (node, node.to_string().into()));
+        barrier.read(Waits {
+            heard: heard.to_vec(),
+            ..waits(&[(1, 10)], 0)
+        });
+        barrier.confirm(1, 0);
+        barrier.confirm(2, 0);
+        let outcome = barrier.outcome(0).unwrap();
+        assert_eq!(outcome.confirmed, ["1", "2"], "each once");
+        assert_eq!(outcome.unconfirmed, ["3"]);
     }
 }

@@ -114,6 +114,8 @@ pub struct Succession {
     pub node: Incarnation,
     /// Until when leases of the lost log may go on, by the servers' clock.
     pub until_ms: u64,
+    /// How long the longest of them is.
+    pub longest: Duration,
 }
 
 /// A node takes a lease.
@@ -170,6 +172,7 @@ pub struct Ledger<T> {
     asked: VecDeque<(u64, T)>,
     holders: BTreeMap<Incarnation, Taken>,
     unknown_until_ms: u64,
+    unknown_longest: Duration,
     difference_ms: u64,
 }
 
@@ -183,6 +186,7 @@ impl<T: Copy> Ledger<T> {
             asked: VecDeque::new(),
             holders: BTreeMap::new(),
             unknown_until_ms: 0,
+            unknown_longest: Duration::ZERO,
             difference_ms: millis(difference),
         }
     }
@@ -222,12 +226,14 @@ impl<T: Copy> Ledger<T> {
             until_ms: now_ms
                 .saturating_add(millis(longest))
                 .saturating_add(self.difference_ms),
+            longest,
         }
     }
 
     /// Reads that a log was lost.
     pub fn succeed(&mut self, succession: Succession) {
         self.unknown_until_ms = self.unknown_until_ms.max(succession.until_ms);
+        self.unknown_longest = self.unknown_longest.max(succession.longest);
     }
 
     /// Reads a lease, in the order of the log; what was written before it must have been carried out. Of the node's own,
@@ -265,7 +271,9 @@ impl<T: Copy> Ledger<T> {
         let may_hold = holders.filter(|taken| taken.may_run_at(stored_ms, self.difference_ms));
         Holders {
             known: may_hold.map(|taken| taken.holder.clone()).collect(),
-            unknown: Duration::from_millis(self.unknown_until_ms.saturating_sub(stored_ms)),
+            // The moment allows for clocks that differ. But the record that says it is older than the one that was just read,
+            // and those leases are older still: none goes on for longer than its length from now on.
+            unknown: Duration::from_millis(self.unknown_until_ms.saturating_sub(stored_ms)).min(self.unknown_longest),
         }
     }
 

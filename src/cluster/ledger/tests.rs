@@ -86,6 +86,12 @@ fn after_a_loss_leases_nobody_knows_may_go_on_for_the_longest() {
     assert_eq!(newcomer.holders_at(6_000).unknown, Duration::ZERO);
     newcomer.succeed(succession);
     newcomer.succeed(newcomer.succession(5_000));
+    assert_eq!(
+        newcomer.holders_at(5_500).unknown,
+        Duration::from_secs(40),
+        "none is longer"
+    );
     assert_eq!(newcomer.holders_at(6_000).unknown, Duration::from_secs(40));
+    assert_eq!(newcomer.holders_at(16_000).unknown, Duration::from_secs(30));
     assert_eq!(newcomer.holders_at(46_000).unknown, Duration::ZERO);
 }

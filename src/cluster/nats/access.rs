@@ -56,6 +56,7 @@ impl Cluster {
             holders: known
                 .map(|holder| (holder.clone(), now + holder.lease + margin))
                 .collect(),
+            heard: self.nodes.unreleased(),
             unknown: match holders.unknown {
                 Duration::ZERO => now,
                 unknown => now + unknown + margin,

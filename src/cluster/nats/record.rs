@@ -37,6 +37,7 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
         Record::Succeed(succession) => Kind::Succession(wire::SuccessionRecord {
             incarnation: succession.node,
             until_ms: succession.until_ms,
+            longest_ms: millis(succession.longest),
         }),
     };
     wire::ControlRecord { record: Some(record) }.encode_to_vec()
@@ -80,10 +81,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
             holder: Holder {
                 incarnation: record.incarnation,
                 id: record.node_id.into(),
-                lease: match record.length_ms {
-                    0 => LENGTH_UNSAID,
-                    length_ms => Duration::from_millis(length_ms),
-                },
+                lease: length(record.length_ms),
             },
             number: record.number,
             released: record.released,
@@ -91,8 +89,16 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Record> {
         Kind::Succession(record) => Record::Succeed(Succession {
             node: record.incarnation,
             until_ms: record.until_ms,
+            longest: length(record.longest_ms),
         }),
     })
+}
+
+fn length(length_ms: u64) -> Duration {
+    match length_ms {
+        0 => LENGTH_UNSAID,
+        length_ms => Duration::from_millis(length_ms),
+    }
 }
 
 fn withdrawal(record: wire::RevokeRecord) -> Option<Withdrawal> {
@@ -195,7 +201,14 @@ mod tests {
                     expires: Timestamp(expires_ms),
                 })
             }),
-            (any::<u64>(), any::<u64>()).prop_map(|(node, until_ms)| Record::Succeed(Succession { node, until_ms })),
+            (any::<u64>(), any::<u64>(), 1..u64::from(u32::MAX)).prop_map(|(node, until_ms, longest_ms)| {
+                let longest = Duration::from_millis(longest_ms);
+                Record::Succeed(Succession {
+                    node,
+                    until_ms,
+                    longest,
+                })
+            }),
         ]
     }
 

@@ -322,6 +322,7 @@ impl World {
             barrier.confirm(1, 1);
             barrier.read(Waits {
                 holders: holders.clone(),
+                heard: Vec::new(),
                 unknown: 0,
             });
         }

@@ -34,13 +34,27 @@ struct Known {
     sequence: u64,
     settings: u64,
     heard: Instant,
-    lives: bool,
-    /// It has said goodbye.
-    has_ended: bool,
+    life: Life,
     /// It has given its lease back, which it does when it delivers nothing more.
     has_released: bool,
     /// Its first heartbeat was heard: it served nobody before that.
     heard_begin: bool,
+}
+
+/// What a node last said of itself, or did not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Lives,
+    /// It is silent, and may go on.
+    GivenUp,
+    /// It has said goodbye.
+    Ended,
+}
+
+impl Known {
+    fn lives(&self) -> bool {
+        self.life == Life::Lives
+    }
 }
 
 impl Roster {
@@ -66,14 +80,14 @@ impl Roster {
     }
 
     pub(crate) fn live(&self) -> Vec<Node> {
-        let live = self.others.values().filter(|known| known.lives);
+        let live = self.others.values().filter(|known| known.lives());
         live.map(|known| known.node.clone()).collect()
     }
 
     /// Whether no other node delivers. Every publish asks: leases are only looked at where nobody lives, which is when there
     /// are few of them, or none.
     pub(crate) fn is_alone(&self, now: Instant) -> bool {
-        !self.others.values().any(|known| known.lives) && self.hears_all(now)
+        !self.others.values().any(Known::lives) && self.hears_all(now)
     }
 
     /// Whether every node that may deliver lives: none was given up, or never heard, before its lease has ended.
@@ -81,7 +95,7 @@ impl Roster {
         let mut leased = self.leases.iter().filter(|(_, until)| **until > now);
         leased.all(|(node, _)| {
             let known = self.others.get(node);
-            known.is_some_and(|known| known.lives || known.has_ended)
+            known.is_some_and(|known| known.life != Life::GivenUp)
         })
     }
 
@@ -106,7 +120,7 @@ impl Roster {
         let others = self
             .others
             .iter()
-            .filter(|(_, known)| known.lives && !known.has_released);
+            .filter(|(_, known)| known.lives() && !known.has_released);
         others
             .map(|(node, known)| (*node, Arc::clone(&known.node.id)))
             .collect()
@@ -114,7 +128,7 @@ impl Roster {
 
     /// Returns whether every node that lives says this of its settings; `false` while this node hears nobody.
     pub(crate) fn are_set_like(&self, digest: u64, now: Instant) -> bool {
-        let mut live = self.others.values().filter(|known| known.lives);
+        let mut live = self.others.values().filter(|known| known.lives());
         self.hears(now) && live.all(|known| known.settings == digest)
     }
 
@@ -148,8 +162,7 @@ impl Roster {
             sequence: 0,
             settings: 0,
             heard: now,
-            lives: false,
-            has_ended: false,
+            life: Life::GivenUp,
             has_released: false,
             heard_begin: heartbeat.sequence <= 1,
         });
@@ -159,9 +172,9 @@ impl Roster {
         known.sequence = heartbeat.sequence;
         known.settings = heartbeat.settings;
         known.heard = now;
-        known.has_ended = heartbeat.leaving;
-        let lived = std::mem::replace(&mut known.lives, !heartbeat.leaving);
-        match (lived, known.lives) {
+        let life = if heartbeat.leaving { Life::Ended } else { Life::Lives };
+        let lived = std::mem::replace(&mut known.life, life) == Life::Lives;
+        match (lived, known.lives()) {
             (false, true) => Some(NodeChange::Came(known.node.clone())),
             (true, false) => Some(NodeChange::Went(known.node.clone())),
             _ => None,
@@ -176,16 +189,16 @@ impl Roster {
             return Vec::new();
         }
         let mut gone = Vec::new();
-        for known in self.others.values_mut().filter(|known| known.lives) {
+        for known in self.others.values_mut().filter(|known| known.lives()) {
             let silent_since = known.heard.max(self.hearing_since);
             let heard_itself_for = self.echo.saturating_duration_since(silent_since);
             if now.duration_since(silent_since) >= SILENCE_MAX && heard_itself_for + HEARTBEAT_INTERVAL >= SILENCE_MAX {
-                known.lives = false;
+                known.life = Life::GivenUp;
                 gone.push(known.node.clone());
             }
         }
         self.others
-            .retain(|_, known| known.lives || now.duration_since(known.heard) < REMEMBERED);
+            .retain(|_, known| known.lives() || now.duration_since(known.heard) < REMEMBERED);
         gone
     }
 }

@@ -64,6 +64,20 @@ async fn a_purged_log_is_written_back() {
     assert_written_back(nodes, late, &server).await;
 }
 
+/// The leases went with it, and the node that revokes has read none of them: who lives is named all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_purge_a_revocation_through_a_new_node_names_every_node() {
+    let server = NatsServer::start().await;
+    let nodes = pair(&server).await;
+    let log = nodes[0].nats.jetstream().get_stream(stream(&nodes[0])).await.unwrap();
+    log.purge().await.unwrap();
+    let late = Member::late("late", &server, 2).await;
+    let carried = late.everywhere.revoke(revoke("t")).await.unwrap().carried;
+    let mut named: Vec<String> = carried.confirmed.into_iter().chain(carried.unconfirmed).collect();
+    named.sort();
+    assert_eq!(named, ["a", "b", "late"]);
+}
+
 /// The leases stay, so neither the first nor the last sequence tells.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_without_its_revocations_is_written_back() {
