@@ -1,6 +1,5 @@
 //! One client's life, as commands it sends and messages it is told. Knows no socket, no encoding and no bus.
 
-mod by_user;
 mod close;
 mod command;
 mod config;
@@ -9,6 +8,7 @@ mod enter;
 mod expiring;
 mod fanout;
 mod features;
+mod index;
 mod join;
 mod leave;
 pub mod link;

@@ -91,6 +91,12 @@ impl TokenId {
         fits.then(|| Self(text.into())).ok_or(TokenIdError)
     }
 
+    /// The id of the token that an identity came with, if it has one that can be revoked.
+    #[must_use]
+    pub fn of(identity: &Identity) -> Option<Self> {
+        TokenFacts::of(identity).id()
+    }
+
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -75,7 +75,7 @@ impl<L: Link> Sessions<L> {
         let conn = self.conns.remove(ticket.key as usize);
         if let (Some(identity), Some(member)) = (identity, conn.session.member()) {
             self.services.admission.forget(&identity);
-            self.users.remove(&identity.tenant, &identity.user, ticket.key);
+            self.unindex(ticket.key, &identity);
             self.services
                 .rooms
                 .presence()

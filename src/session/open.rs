@@ -86,7 +86,7 @@ impl<L: Link> Sessions<L> {
             self.doom(ticket.key, CloseReason::ConnectionLimit);
             return;
         }
-        self.index_user(ticket.key, &identity);
+        self.index(ticket.key, &identity);
         self.schedule_expiry(ticket, identity.expiry);
         self.announce_opened(ticket.key, &identity);
         let entries = home_entries(opened.rooms, resume);
@@ -162,7 +162,12 @@ impl<L: Link> Sessions<L> {
             }
         };
         let expiry = identity.expiry;
-        session.phase = Phase::Open(identity);
+        let old = session.identity().cloned();
+        session.phase = Phase::Open(Arc::clone(&identity));
+        if let Some(old) = old {
+            self.unindex(ticket.key, &old);
+        }
+        self.index(ticket.key, &identity);
         self.schedule_expiry(ticket, expiry);
         self.answer(ticket.key, id, &Message::Refreshed { expiry });
         // The new token may be a revoked one. Rooms that a backend has put the session into are asked about as well.

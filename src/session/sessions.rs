@@ -15,9 +15,9 @@ use futures_util::stream::FuturesUnordered;
 use slab::Slab;
 use tokio::time::Instant;
 
-use super::by_user::ByUser;
 use super::emit::Application;
 use super::expiring::Expiring;
+use super::index::Index;
 use super::link::Link;
 use super::state::{Phase, Session};
 use super::tenants::Tenants;
@@ -29,7 +29,7 @@ use crate::hub::local::{Key, Local, Target};
 use crate::hub::{Inbound, Letters, Mailbox, Order};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::lease::Lease;
-use crate::policy::Policy;
+use crate::policy::{Policy, TokenId};
 use crate::presence::Change;
 use crate::room::Tenant;
 use crate::rooms::Rooms;
@@ -117,7 +117,10 @@ pub struct Sessions<L> {
     /// It has held before.
     pub(super) leased: bool,
     effects: FuturesUnordered<LocalBoxFuture<'static, Completion<L>>>,
-    pub(super) users: ByUser,
+    /// By tenant and user.
+    pub(super) users: Index,
+    /// By the id of the token, those whose token has one.
+    pub(super) tokens: Index,
     pub(super) tenants: Tenants,
     pub(super) expiring: Expiring,
     /// Whose next command may start.
@@ -150,7 +153,8 @@ impl<L: Link> Sessions<L> {
             lapsed: false,
             leased,
             effects: FuturesUnordered::new(),
-            users: ByUser::default(),
+            users: Index::default(),
+            tokens: Index::default(),
             tenants: Tenants::default(),
             expiring: Expiring::default(),
             ready: Vec::new(),
@@ -328,10 +332,22 @@ impl<L: Link> Sessions<L> {
             let identity = self.conns.get(*key as usize).and_then(|conn| conn.session.identity());
             identity.is_some_and(|identity| identity.tenant == *tenant && identity.user == *user)
         };
-        self.users.candidates(tenant, user).filter(of_user).collect()
+        self.users.candidates(&(tenant, user)).filter(of_user).collect()
     }
 
-    pub(super) fn index_user(&mut self, key: Key, identity: &Identity) {
-        self.users.insert(&identity.tenant, &identity.user, key);
+    /// Makes a session be found by its user and its token.
+    pub(super) fn index(&mut self, key: Key, identity: &Identity) {
+        self.users.insert(&(&identity.tenant, &identity.user), key);
+        if let Some(token) = TokenId::of(identity) {
+            self.tokens.insert(&token, key);
+        }
+    }
+
+    /// Undoes [`Self::index`].
+    pub(super) fn unindex(&mut self, key: Key, identity: &Identity) {
+        self.users.remove(&(&identity.tenant, &identity.user), key);
+        if let Some(token) = TokenId::of(identity) {
+            self.tokens.remove(&token, key);
+        }
     }
 }

@@ -179,6 +179,9 @@ async fn a_revoked_token_is_out_wherever_it_is_used(encoding: Encoding) {
     assert!(is_out(&mut new).await);
     backend.publish("r", "end", json!({})).await;
     old.expect_event("r", "end").await;
+    let revoked = revoke(&node, revocation(Subject::TokenId("t3".to_owned()))).await;
+    assert_eq!(revoked.removed_membership_count, 1, "it is found by its present token");
+    expect_left(&mut old, "r", RoomChangeCause::Revoked).await;
     node.finish().await;
 }
 
