@@ -9,8 +9,8 @@ use super::enter::{Cause, Entry, confirm};
 use super::link::Link;
 use super::sessions::{Services, Sessions, Ticket};
 use super::start::{forbidden, not_open, unavailable};
-use super::{JoinOptions, Joined, Message, PresenceMode, Refusal};
-use crate::error::ErrorCode;
+use super::{JoinOptions, Joined, Message, PresenceMode, Refusal, RoomChange};
+use crate::error::{CloseReason, ErrorCode};
 use crate::hub::local::Key;
 use crate::policy::{Action, Denied, Question};
 use crate::room::Room;
@@ -139,6 +139,38 @@ impl<L: Link> Sessions<L> {
             replayed: 0,
             roster,
         })
+    }
+}
+
+impl<L: Link> Sessions<L> {
+    /// A new token does not allow the presence of a room any more: the member stays, and sees nothing more of it. It is told
+    /// as if the server had joined it without presence; nothing of the stream is lost or repeated.
+    pub(super) fn hide_presence(&mut self, key: Key, room: &Room) {
+        let Some(room_key) = self.local.find(room) else { return };
+        let Some(membership) = self.session(key).and_then(|session| session.membership_mut(room_key)) else {
+            return;
+        };
+        membership.mode = PresenceMode::None;
+        // First, so that no change in line is handed out either.
+        self.unobserve(key, room_key, room);
+        let head = if self.may_deliver() {
+            self.hand_line(key, room)
+        } else {
+            None
+        };
+        let Some(head) = head else {
+            // It could not be told where it stands, and must not keep a list that it believes to be current.
+            return self.doom(key, CloseReason::Overloaded);
+        };
+        let joined = Joined {
+            room: room.clone(),
+            head,
+            recovered: false,
+            replayed: 0,
+            roster: None,
+        };
+        let change = RoomChange::TokenChanged;
+        self.push(key, &Message::RoomJoined { joined, change });
     }
 }
 

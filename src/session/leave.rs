@@ -30,6 +30,15 @@ impl<L: Link> Sessions<L> {
             .collect()
     }
 
+    /// The rooms whose presence a client sees.
+    pub(super) fn rooms_seen(&self, key: Key) -> Vec<Room> {
+        let memberships = self.conns[key as usize].session.memberships.iter();
+        memberships
+            .filter(|membership| membership.presence.is_some())
+            .map(|own| self.local.room(own.room).clone())
+            .collect()
+    }
+
     /// The rooms a client is in.
     pub(super) fn rooms_of(&self, key: Key) -> Vec<Room> {
         let memberships = self.conns[key as usize].session.memberships.iter();

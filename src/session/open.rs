@@ -45,6 +45,17 @@ struct Opened {
     rooms: Vec<Permit>,
 }
 
+/// What a new token makes of a session.
+struct Renewed {
+    identity: Arc<Identity>,
+    /// The rooms it is put into.
+    home: Vec<Permit>,
+    /// The rooms it has joined, each with its permit if it may stay.
+    judged: Vec<(Room, Option<Permit>)>,
+    /// The rooms whose presence it sees and may not see any longer.
+    hidden: Vec<Room>,
+}
+
 impl<L: Link> Sessions<L> {
     /// Verifies a token and opens the session. `id` is 0 when the token came with the handshake.
     pub(super) fn authenticate(&mut self, key: Key, id: u32, token: String, resume: Vec<(String, Since)>) {
@@ -125,16 +136,12 @@ impl<L: Link> Sessions<L> {
         };
         let Some(session) = self.session(key) else { return };
         let connection = session.connection;
-        let mut joined: Vec<Room> = self.rooms_joined_by_right(key);
+        let (joined, seen) = (self.rooms_joined_by_right(key), self.rooms_seen(key));
         let services = self.services.clone();
         self.run(async move {
             let refreshed = match verify(&services, &token, connection).await {
                 Ok(opened) if opened.identity.user == old.user && opened.identity.tenant == old.tenant => {
-                    let identity = Arc::new(opened.identity);
-                    joined.retain(|room| opened.rooms.iter().all(|home| home.room() != room));
-                    judge_again(&services, &identity, connection, joined)
-                        .await
-                        .map(|judged| (identity, opened.rooms, judged))
+                    judge_again(&services, opened, connection, joined, seen).await
                 }
                 Ok(_) => Err(forbidden()),
                 Err(error) => Err(error.refusal),
@@ -143,19 +150,15 @@ impl<L: Link> Sessions<L> {
         });
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "a tuple that is made in one place and read in one place"
-    )]
-    fn refreshed(
-        &mut self,
-        ticket: Ticket,
-        id: u32,
-        refreshed: Result<(Arc<Identity>, Vec<Permit>, Vec<(Room, Option<Permit>)>), Refusal>,
-    ) {
+    fn refreshed(&mut self, ticket: Ticket, id: u32, refreshed: Result<Renewed, Refusal>) {
         let Some(session) = self.alive(ticket) else { return };
-        let (identity, home, judged) = match refreshed {
-            Ok(refreshed) => refreshed,
+        let Renewed {
+            identity,
+            home,
+            judged,
+            hidden,
+        } = match refreshed {
+            Ok(renewed) => renewed,
             Err(refusal) => {
                 self.refuse(ticket.key, id, refusal);
                 return self.done(ticket);
@@ -188,6 +191,9 @@ impl<L: Link> Sessions<L> {
                     },
                 );
             }
+        }
+        for room in hidden {
+            self.hide_presence(ticket.key, &room);
         }
         let entries = home
             .into_iter()
@@ -317,27 +323,46 @@ async fn verify(services: &Services, token: &str, connection: ConnectionId) -> R
     Ok(Opened { identity, rooms })
 }
 
-/// The rooms that were joined, each with its permit if a new identity may be in it. Where that cannot be told the new token is refused, and what the old one
+/// Asks again for what was joined and what is seen. Where that cannot be told the new token is refused, and what the old one
 /// granted stays until the old one ends.
 async fn judge_again(
     services: &Services,
-    identity: &Arc<Identity>,
+    opened: Opened,
     connection: ConnectionId,
     joined: Vec<Room>,
-) -> Result<Vec<(Room, Option<Permit>)>, Refusal> {
-    let mut judged = Vec::with_capacity(joined.len());
-    for room in joined {
+    seen: Vec<Room>,
+) -> Result<Renewed, Refusal> {
+    let Opened { identity, rooms: home } = opened;
+    let identity = Arc::new(identity);
+    let ask = async |room: &Room, action| {
         let question = Question {
-            identity: Arc::clone(identity),
+            identity: Arc::clone(&identity),
             connection,
             room: room.clone(),
-            action: Action::Join,
+            action,
         };
         match services.policy.authorize(question).await {
-            Ok(permit) => judged.push((room, Some(permit))),
-            Err(denied) if denied.undecided => return Err(super::start::unavailable()),
-            Err(_) => judged.push((room, None)),
+            Ok(permit) => Ok(Some(permit)),
+            Err(denied) if denied.undecided => Err(super::start::unavailable()),
+            Err(_) => Ok(None),
+        }
+    };
+    let mut judged = Vec::with_capacity(joined.len());
+    let by_right = joined.into_iter();
+    for room in by_right.filter(|room| home.iter().all(|home| home.room() != room)) {
+        let permit = ask(&room, Action::Join).await?;
+        judged.push((room, permit));
+    }
+    let mut hidden = Vec::new();
+    for room in seen {
+        if ask(&room, Action::Presence).await?.is_none() {
+            hidden.push(room);
         }
     }
-    Ok(judged)
+    Ok(Renewed {
+        identity,
+        home,
+        judged,
+        hidden,
+    })
 }

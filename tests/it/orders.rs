@@ -8,7 +8,7 @@ use roomcast::gateway::Config;
 use roomcast::policy::{ActionName, RuleConfig};
 use roomcast::proto::client_v1::client_frame::Command;
 use roomcast::proto::client_v1::server_frame::Message as Said;
-use roomcast::proto::client_v1::{ErrorCode, Join, Refresh, RoomChangeCause, RoomLeft};
+use roomcast::proto::client_v1::{ErrorCode, Join, PresenceMode, Refresh, RoomChangeCause, RoomLeft};
 use roomcast::proto::v1;
 use roomcast::proto::v1::disconnect_request::Session;
 use serde_json::json;
@@ -23,6 +23,7 @@ over_encodings! {
     a_backend_takes_a_user_out_of_a_room,
     a_backend_sends_clients_away,
     what_a_refreshed_token_no_longer_allows_is_left,
+    presence_a_refreshed_token_does_not_allow_ends,
 }
 
 async fn join(backend: &Caller, room: &str, member: v1::join_room_request::Member) -> Result<u32, Status> {
@@ -182,6 +183,61 @@ async fn a_backend_sends_clients_away(encoding: Encoding) {
     assert_eq!(disconnect(Session::UserId("ada".to_owned()), false).await.unwrap(), 0);
     ben.join("r").await;
     node.connect(user("ada")).await.join("r").await;
+    node.finish().await;
+}
+
+async fn presence_a_refreshed_token_does_not_allow_ends(encoding: Encoding) {
+    let settings = |config: &mut Config| {
+        home_rooms(config);
+        let rules = ["r", "user:{id}"].into_iter().flat_map(|room| {
+            let sees = RuleConfig {
+                when: Some("claims.sees".to_owned()),
+                ..rule(&format!("see {room}"), room, &[ActionName::Presence])
+            };
+            [rule(&format!("join {room}"), room, &[ActionName::Join]), sees]
+        });
+        config.policy.rules = rules.collect();
+    };
+    let node = Node::with(encoding, settings).await;
+    let backend = node.backend();
+    let token = |sees: bool| user("ada").claim("sees", json!(sees));
+    let mut ada = node.connect(token(true)).await;
+    // One by its own right, and one that the server has put it into.
+    let rooms = ["r", "user:ada"];
+    for room in rooms {
+        ada.join_to_see(room).await;
+    }
+    let refresh = Refresh {
+        token: token(false).token(),
+    };
+    let Ok(Said::Refreshed(_)) = ada.ask(Command::Refresh(refresh)).await else {
+        panic!("not refreshed")
+    };
+    let mut told = Vec::new();
+    while told.len() < rooms.len() {
+        match ada.push().await {
+            Said::RoomJoined(pushed) if pushed.cause() == RoomChangeCause::TokenChanged => {
+                let joined = pushed.joined.unwrap();
+                assert!(joined.presence.is_none(), "{joined:?}");
+                told.push(joined.room);
+            }
+            // Its own coming, told before the refresh.
+            Said::PresenceDelta(_) if told.is_empty() => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    told.sort();
+    assert_eq!(told, rooms);
+    // Its membership goes on, and nobody who comes is shown to it.
+    let mut ben = node.connect(user("ben")).await;
+    ben.join("r").await;
+    backend.publish("r", "end", json!({})).await;
+    ada.expect_nothing_before("end").await;
+    let again = Join {
+        presence: PresenceMode::Members.into(),
+        ..Join::in_room("r")
+    };
+    assert_eq!(ada.try_join(again).await.unwrap_err().code(), ErrorCode::Forbidden);
     node.finish().await;
 }
 
