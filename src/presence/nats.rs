@@ -13,7 +13,8 @@
 //! - A **census** makes sure that a room is known completely: every node that lives is asked, and answers behind all it has
 //!   to tell. A roster waits for it, at most [`CONFIRM_WITHIN`]; it is partial when a node did not answer. From such a node
 //!   what comes next is told as present and not as joined, until it has answered a later census. The same goes for one that
-//!   lived unheard when the room was counted.
+//!   lived unheard when the room was counted. One exception: a user whose only connections are on such a node, and who comes on
+//!   another one as well, is told as joined.
 //! - A **node that has ended** takes its connections with it: each other node sees that by itself. They are lost, not
 //!   left, at the time it was last heard; with the usual grace period of 5 s they are gone 5 s after it ended.
 //! - A node that **was stopped or cut off** says and asks everything anew. What others gave up comes back with it.
