@@ -6,6 +6,7 @@ use tonic::Code;
 use super::http::call;
 use super::support::mirror::{publish_body, revoke_body};
 use super::support::{Api, ROOT, event, json as payload, refusal, to_room};
+use super::watch::watcher;
 use crate::proto::v1;
 use crate::proto::v1::revoke_request::{Scope, Subject};
 use crate::proto::v1::target::Target;
@@ -308,4 +309,35 @@ async fn what_only_grpc_has_is_bounded_in_the_units_of_the_contract() {
     assert_eq!(told(access.explain(claims).await), None);
     let refused = told(access.explain(explain((8 << 10) + 1)).await);
     assert_eq!(refused.map(|(reason, _)| reason).as_deref(), Some("INVALID_FIELD"));
+}
+
+#[tokio::test]
+async fn a_watch_is_bounded_in_the_units_of_the_contract() {
+    let api = Api::start().await;
+    let mut client = watcher(&api, ROOT).await;
+    let bounds = [
+        bound(
+            100,
+            |watch: &mut v1::WatchRequest, n| watch.tenants = (0..n).map(|n| n.to_string()).collect(),
+            ("INVALID_FIELD", "tenants"),
+        ),
+        bound(
+            4,
+            |watch, n| watch.room_pattern = "é*".repeat(n),
+            ("INVALID_ROOM", "room_pattern"),
+        ),
+        Bound {
+            max: 32,
+            make: |watch, n| watch.required_features = vec![chars(65); n],
+            within: Some(("UNSUPPORTED_FEATURE", "")),
+            above: ("INVALID_FIELD", "required_features"),
+        },
+    ];
+    for (index, bound) in bounds.into_iter().enumerate() {
+        for (n, expected) in [(bound.max, bound.within), (bound.max + 1, Some(bound.above))] {
+            let mut request = v1::WatchRequest::default();
+            (bound.make)(&mut request, n);
+            assert_eq!(told(client.watch(request).await), owned(expected), "{index}: {n}");
+        }
+    }
 }

@@ -79,6 +79,24 @@ async fn a_method_of_one_message_does_nothing_with_two() {
 }
 
 #[tokio::test]
+async fn a_method_of_one_message_does_nothing_with_two_over_grpc_web() {
+    let api = Api::start().await;
+    // Empty messages: one is refused for its tenant, by the method.
+    for (count, status) in [(1, "grpc-status:3\r\n"), (2, "grpc-status:12\r\n")] {
+        let body = "\0\0\0\0\0".repeat(count);
+        let request = format!(
+            "POST /roomcast.v1.PublishService/Publish HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+             authorization: Bearer {ROOT}\r\ngrpc-timeout: 5S\r\ncontent-type: application/grpc-web+proto\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let (_, head, body) = exchange(&api, &request).await;
+        let answer = format!("{head}\r\n{body}").replace(": ", ":");
+        assert!(answer.contains(status), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_credential_or_a_deadline_that_is_given_twice_is_refused() {
     let api = Api::start().await;
     let mut publisher = PublishServiceClient::new(api.channel().await);

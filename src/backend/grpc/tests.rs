@@ -395,3 +395,20 @@ async fn the_trace_goes_along_and_baggage_does_not() {
     assert!(parent.starts_with("00-") && parent.len() == 55, "{parent}");
     assert!(!metadata.contains_key("baggage"));
 }
+
+#[test]
+fn a_denial_keeps_a_message_of_the_contracts_length() {
+    let message = "é".repeat(256);
+    for given in [message.clone(), format!("{message}x")] {
+        let denial = super::denial(wire::Denial {
+            reason: "a".repeat(64),
+            message: given,
+        });
+        assert_eq!((denial.reason, &denial.message), ("a".repeat(64), &message));
+    }
+    let denial = super::denial(wire::Denial {
+        reason: "a".repeat(65),
+        message,
+    });
+    assert_eq!(denial.reason, "denied");
+}
