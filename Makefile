@@ -15,7 +15,7 @@ setup: ## Install what the tests and checks need (pinned; a second time it does 
 .PHONY: test
 test: ## Run all tests, installing what they need first
 	@scripts/setup.sh tests
-	@cargo test --locked --no-fail-fast
+	@cargo test --locked --workspace --no-fail-fast
 
 .PHONY: lint
 lint: ## Run every check that is not a test, installing what they need first

@@ -11,7 +11,7 @@ bin=$tools/venv/bin
 export PATH=$tools/cargo/bin:$PATH
 
 # The peers are a workspace of their own; compiling them is left to those who measure.
-check_format() { cargo fmt --check && cargo fmt --check --manifest-path benches/peers/Cargo.toml; }
+check_format() { cargo fmt --all --check && cargo fmt --check --manifest-path benches/peers/Cargo.toml; }
 check_toml() { RUST_LOG=warn "$bin/taplo" fmt --check --diff; }
 check_spelling() { "$bin/typos"; }
 check_scripts() { git ls-files -z '*.sh' .ci/run | xargs -0 shellcheck --severity=warning; }
@@ -20,8 +20,8 @@ check_proto_format() { "$bin/buf" format --diff --exit-code; }
 check_proto_breaking() { "$bin/buf" breaking --against proto/baseline.binpb; }
 # Licences, sources and banned crates; then dependencies nothing uses.
 check_dependencies() { cargo deny --log-level error check bans licenses sources && cargo machete; }
-check_clippy() { cargo clippy --locked --quiet --all-targets -- -D warnings; }
-check_docs() { RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --no-deps --document-private-items; }
+check_clippy() { cargo clippy --locked --quiet --workspace --all-targets -- -D warnings; }
+check_docs() { RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items; }
 
 # Quick ones first: whoever waits learns early.
 checks=(format toml spelling scripts proto_lint proto_format proto_breaking dependencies clippy docs)

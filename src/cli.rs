@@ -1,19 +1,19 @@
 //! The command line: what a person types, and the one line and exit code that answer when it does not work.
 //!
-//! Results go to standard output, everything else to standard error.
+//! Results go to standard output, everything else to standard error. The modules that are public are what the load generator
+//! (`benches/load`) shares.
 
-mod bench;
 mod check;
 mod dev;
 mod explain;
-mod failure;
-mod output;
-mod publish;
+pub mod failure;
+pub mod output;
+pub mod publish;
 mod reach;
-mod serve;
-mod settings;
+pub mod serve;
+pub mod settings;
 mod tail;
-mod token;
+pub mod token;
 
 use std::process::ExitCode;
 
@@ -48,7 +48,6 @@ enum Command {
     Publish(publish::Publish),
     Tail(tail::Tail),
     Explain(explain::Explain),
-    Bench(Box<bench::Bench>),
 }
 
 /// Runs the program with the arguments of this process.
@@ -64,7 +63,6 @@ pub fn run() -> ExitCode {
         Command::Publish(publish) => block_on(publish.run()),
         Command::Tail(tail) => block_on(tail.run()),
         Command::Explain(explain) => block_on(explain.run()),
-        Command::Bench(bench) => block_on(bench.run()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,10 +1,10 @@
-"""What is measured: servers, and rows of runs of `roomcast bench` over them."""
+"""What is measured: servers, and rows of runs of `roomcast-bench` over them."""
 
 from dataclasses import dataclass, field
 
 PEERS = "benches/peers/target/release"
 
-# How `roomcast bench` is told which server. The limit is `raw`; for calls it is `echo`.
+# How `roomcast-bench` is told which server. The limit is `raw`; for calls it is `echo`.
 SERVERS = {
     "roomcast": [],
     "roomcast-protobuf": ["--wire", "protobuf"],

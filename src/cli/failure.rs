@@ -13,7 +13,7 @@ const WRITE_MAX: Duration = Duration::from_secs(1);
 
 /// Why a command did not do what it was asked. The numbers are documented in `roomcast --help`.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub enum Failure {
     /// The answer is no. Already said where the text is empty.
     #[error("{0}")]
     No(String),
@@ -27,7 +27,8 @@ pub(super) enum Failure {
 
 impl Failure {
     /// Says it in one line on standard error and gives the exit code.
-    pub(super) fn report(&self) -> ExitCode {
+    #[must_use]
+    pub fn report(&self) -> ExitCode {
         let text = self.to_string();
         if !text.is_empty() {
             // A full pipe must not hold up the end; the exit code says the same.
@@ -56,7 +57,8 @@ impl From<ConfigError> for Failure {
 }
 
 /// An error with its causes in one line: the outermost alone often says only "transport error".
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

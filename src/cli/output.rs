@@ -7,7 +7,10 @@ use super::failure::Failure;
 
 /// Prints one result and a line break. A reader that has gone away (`roomcast schema | head`) ends the program without a
 /// word.
-pub(super) fn print(result: impl Display) -> Result<(), Failure> {
+///
+/// # Errors
+/// [`Failure::Undone`] when standard output cannot be written to.
+pub fn print(result: impl Display) -> Result<(), Failure> {
     match writeln!(std::io::stdout(), "{result}") {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),

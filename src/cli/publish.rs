@@ -81,8 +81,9 @@ pub(super) struct Api {
     timeout: Duration,
 }
 
+/// What is kept of an event, as an argument.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum Retention {
+pub enum Retention {
     /// To who is there now; no position, not kept
     Ephemeral,
     /// Ordered, kept, recovered after a reconnect
@@ -94,7 +95,8 @@ pub(super) enum Retention {
 
 impl Retention {
     /// As it is written on the command line.
-    pub(super) fn name(self) -> &'static str {
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Ephemeral => "ephemeral",
             Self::Reliable => "reliable",
@@ -210,7 +212,10 @@ impl Api {
 }
 
 /// A channel to the gRPC API that connects when it is first used.
-pub(super) fn channel(url: &str, timeout: Duration) -> Result<Channel, Failure> {
+///
+/// # Errors
+/// [`Failure::Usage`] when the URL is none.
+pub fn channel(url: &str, timeout: Duration) -> Result<Channel, Failure> {
     let wrong = |error: tonic::transport::Error| Failure::Usage(format!("{url}: {}", chain(&error)));
     let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(wrong)?;
     if url.starts_with("https:") {
@@ -221,7 +226,10 @@ pub(super) fn channel(url: &str, timeout: Duration) -> Result<Channel, Failure> 
 }
 
 /// The value of `authorization` for a service token.
-pub(super) fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Failure> {
+///
+/// # Errors
+/// [`Failure::Usage`] when the token has characters that no token has.
+pub fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Failure> {
     format!("Bearer {token}")
         .parse()
         .map_err(|_| Failure::Usage("the token has characters no token has".to_owned()))

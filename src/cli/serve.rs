@@ -84,7 +84,7 @@ pub(super) async fn until_asked(mut signals: Signals, gateways: Vec<Gateway>, te
 
 /// The meaning of SIGHUP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hangup {
+pub enum Hangup {
     /// A service: tools send it to have files opened or settings read anew, and neither is needed here.
     Ignore,
     /// A program in a terminal: the terminal was closed.
@@ -94,7 +94,7 @@ pub(super) enum Hangup {
 /// The signals that would kill a process that does not listen for them. Listened for before the gateway can be
 /// known to run. SIGQUIT is left alone: it is there to end a process at once, with a core dump. The Rust runtime ignores
 /// SIGPIPE.
-pub(super) struct Signals {
+pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -103,7 +103,11 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    pub(super) fn listen(on_hangup: Hangup) -> Result<Self, Failure> {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// [`Failure::Undone`] when the system refuses a handler.
+    pub fn listen(on_hangup: Hangup) -> Result<Self, Failure> {
         // Looked at before listening: `nohup` has it ignored, and means it.
         let on_hangup = if hangup_is_ignored() { Hangup::Ignore } else { on_hangup };
         let listen =
@@ -121,7 +125,7 @@ impl Signals {
     }
 
     /// Waits until the process is asked to end.
-    pub(super) async fn asked(&mut self) {
+    pub async fn asked(&mut self) {
         loop {
             let [user1, user2] = &mut self.user;
             let ignored = tokio::select! {

@@ -16,8 +16,10 @@ pub(super) struct Settings {
     pub overrides: Overrides,
 }
 
+// No doc comment: clap would take it for the help of the command.
+#[allow(missing_docs, reason = "clap would print it")]
 #[derive(Debug, Clone, Args)]
-pub(super) struct Overrides {
+pub struct Overrides {
     /// Sets one key over file and environment, for example client.listen=127.0.0.1:0; may be repeated
     // Parsed by hand: clap would repeat the value, which may be a secret.
     #[arg(long = "set", value_name = "KEY=VALUE")]

@@ -13,7 +13,7 @@ use crate::auth::{Algorithm, ClaimsConfig, IssuerConfig, KeyConfig, Secret, Toke
 use crate::config::{Config, Sources};
 
 /// The tenant of commands and development tokens that name none. The documents' examples use it, too.
-pub(super) const TENANT: &str = "default";
+pub const TENANT: &str = "default";
 
 /// The issuer, the audience and the tenant's claim of development tokens, unless a configuration says otherwise.
 const ISSUER: &str = "roomcast-dev";
@@ -75,7 +75,10 @@ impl Token {
 }
 
 /// The first issuer of a configuration that has an HS256 key.
-pub(super) fn configured(path: &Path) -> Result<IssuerConfig, Failure> {
+///
+/// # Errors
+/// [`Failure`] when the file cannot be read or has no such issuer.
+pub fn configured(path: &Path) -> Result<IssuerConfig, Failure> {
     let config = Config::load(&Sources::of_process(Some(path.to_owned()), Vec::new()))?;
     let shares_secret = |issuer: &IssuerConfig| issuer.keys.iter().any(|key| key.algorithm == Algorithm::Hs256);
     let found = config.auth.issuers.into_iter().find(shares_secret);
@@ -83,7 +86,8 @@ pub(super) fn configured(path: &Path) -> Result<IssuerConfig, Failure> {
 }
 
 /// The issuer of development tokens, with this secret.
-pub(super) fn development(secret: String) -> IssuerConfig {
+#[must_use]
+pub fn development(secret: String) -> IssuerConfig {
     IssuerConfig {
         issuer: ISSUER.to_owned(),
         audiences: vec![AUDIENCE.to_owned()],
@@ -104,24 +108,26 @@ pub(super) fn development(secret: String) -> IssuerConfig {
 }
 
 /// The claims by which this issuer says who somebody is.
-pub(super) fn subject(names: &ClaimsConfig, user: &str, tenant: &str) -> Map<String, Value> {
+#[must_use]
+pub fn subject(names: &ClaimsConfig, user: &str, tenant: &str) -> Map<String, Value> {
     let tenant = names.tenant.iter().map(|name| (name.clone(), json!(tenant)));
     tenant.chain([(names.user.clone(), json!(user))]).collect()
 }
 
 /// Signs a token as this issuer would.
-pub(super) fn mint(
-    issuer: &IssuerConfig,
-    user: &str,
-    ttl: Duration,
-    claims: Map<String, Value>,
-) -> Result<String, Failure> {
+///
+/// # Errors
+/// [`Failure::No`] when the issuer has no key to sign with.
+pub fn mint(issuer: &IssuerConfig, user: &str, ttl: Duration, claims: Map<String, Value>) -> Result<String, Failure> {
     let signed = TokenIssuer::of(issuer).and_then(|issuer| issuer.issue(user, ttl, claims));
     signed.map_err(|error| Failure::No(error.to_string()))
 }
 
 /// What a secret's file holds, without the line break at its end.
-pub(super) fn read_secret(path: &Path) -> Result<String, Failure> {
+///
+/// # Errors
+/// [`Failure::Undone`] when the file cannot be read or is empty.
+pub fn read_secret(path: &Path) -> Result<String, Failure> {
     let secret =
         Secret::read(path).map_err(|error| Failure::Undone(format!("cannot read {}: {error}", path.display())))?;
     match secret.expose() {

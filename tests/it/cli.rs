@@ -190,16 +190,6 @@ fn a_reader_that_has_gone_away_ends_a_command_without_a_word() {
 }
 
 #[test]
-fn the_scenarios_of_bench_are_told_apart() {
-    let help = success(&["bench", "--help"]);
-    let scenarios = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-    let about = |line: &str| line.trim().split_once(' ').map(|(_, about)| about.trim().to_owned());
-    let told: Vec<_> = scenarios.map_while(about).collect();
-    let distinct: std::collections::BTreeSet<_> = told.iter().collect();
-    assert!(told.len() >= 7 && distinct.len() == told.len(), "{help}");
-}
-
-#[test]
 fn the_configuration_in_effect_is_printed_with_what_flags_set() {
     let printed = success(&["print", "--set", "connections.per_user_max=7"]);
     assert!(printed.contains("per_user_max = 7"), "{printed}");

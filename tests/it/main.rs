@@ -4,7 +4,6 @@
 
 mod architecture;
 mod autobahn;
-mod bench;
 mod chaos;
 mod cli;
 mod config;

@@ -1,17 +1,16 @@
-//! `roomcast bench`, small: that it finds nothing wrong with a gateway that is well, and says what it promises to say.
+//! `roomcast-bench`, small: that it finds nothing wrong with a gateway that is well, and says what it promises to say.
 
-use std::process::{Command, Output, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
-
-use crate::dev::Dev;
 
 /// Few and quick: what is tested is the tool.
 const SMALL: [&str; 7] = ["--members", "20", "--events", "20", "--rooms", "2", "--json"];
 
 fn bench(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_roomcast"))
-        .arg("bench")
+    Command::new(env!("CARGO_BIN_EXE_roomcast-bench"))
         .args(arguments)
         .stdin(Stdio::null())
         .output()
@@ -90,26 +89,50 @@ fn every_member_of_an_own_gateway_gets_every_event_once_and_in_order() {
     }
 }
 
+/// A gateway that runs already; it ends with this value.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_gateway_that_runs_already_is_measured_as_well() {
-    let dev = Dev::start();
-    let pid = dev.pid().to_string();
-    let running = [
-        "--url",
-        dev.said("/url"),
-        "--grpc",
-        dev.said("/grpc_url"),
-        "--pid",
-        &pid,
-    ];
-    let keys = [
-        "--token",
-        dev.said("/service_token"),
-        "--user-token-secret",
-        crate::dev::SECRET,
-    ];
+    const SECRET: &str = "the secret of a gateway in a test";
+    // Built by `cargo test --workspace` into the same folder.
+    let program = Path::new(env!("CARGO_BIN_EXE_roomcast-bench")).with_file_name("roomcast");
+    let mut command = Command::new(program);
+    command
+        .args(["dev", "--port", "0", "--grpc-port", "0", "--json"])
+        .env("ROOMCAST_DEV_SECRET", SECRET)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut gateway = Running(command.spawn().unwrap());
+    let mut stdout = BufReader::new(gateway.0.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    let welcome: Value = serde_json::from_str(&line).unwrap();
+    let said = |key: &str| welcome[key].as_str().unwrap();
+    let pid = gateway.0.id().to_string();
+    let running = ["--url", said("url"), "--grpc", said("grpc_url"), "--pid", &pid];
+    let keys = ["--token", said("service_token"), "--user-token-secret", SECRET];
     let report = report(&[&running[..], &keys].concat());
     assert_everything_came_once_and_in_order(&report);
+}
+
+#[test]
+fn the_scenarios_are_told_apart() {
+    let output = bench(&["--help"]);
+    assert!(output.status.success(), "{output:?}");
+    let help = String::from_utf8(output.stdout).unwrap();
+    let scenarios = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let about = |line: &str| line.trim().split_once(' ').map(|(_, about)| about.trim().to_owned());
+    let told: Vec<_> = scenarios.map_while(about).collect();
+    let distinct: std::collections::BTreeSet<_> = told.iter().collect();
+    assert!(told.len() >= 7 && distinct.len() == told.len(), "{help}");
 }
 
 #[test]

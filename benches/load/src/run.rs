@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::crowd::{Crowd, Plan, RoomsOf};
 use super::process::{Usage, files_max, thread_cpu};
 use super::target::{Target, random};
-use crate::cli::failure::Failure;
+use roomcast::cli::failure::Failure;
 
 /// Files needed beside the members' sockets.
 const FILES_BESIDE: u64 = 64;

@@ -10,10 +10,10 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Burst, Counts, Style};
-use crate::cli::bench::crowd::room_name;
-use crate::cli::bench::stamp::Stamp;
-use crate::cli::failure::Failure;
-use crate::proto::v1::Retention;
+use crate::crowd::room_name;
+use crate::stamp::Stamp;
+use roomcast::cli::failure::Failure;
+use roomcast::proto::v1::Retention;
 
 /// In place of what the gateway draws at random: 16 and 32 digits.
 const EPOCH: &str = "0123456789abcdef";
@@ -99,7 +99,7 @@ fn link(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::bench::publisher::With;
+    use crate::publisher::With;
 
     #[test]
     fn a_message_names_its_room_and_both_lengths() {

@@ -14,7 +14,7 @@ use super::outcome::Outcome;
 use super::process::Usage;
 use super::run::{Moment, Run, check_files};
 use super::target::At;
-use crate::cli::failure::Failure;
+use roomcast::cli::failure::Failure;
 
 /// How often memory is looked at until it stays as it is.
 const LOOK: Duration = Duration::from_millis(500);

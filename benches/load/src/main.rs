@@ -1,4 +1,4 @@
-//! `bench`: what a gateway costs, over the wires that clients and backends use, and beside its peers.
+//! `roomcast-bench`: what a gateway costs, over the wires that clients and backends use, and beside its peers.
 //!
 //! It measures from the moment an event was due, on a schedule that waits for nobody, to its receipt by each member, and
 //! it counts whether every member got every event exactly once and in order. One thread serves all members with an epoll
@@ -23,10 +23,14 @@ mod tally;
 mod target;
 mod wire;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use roomcast::cli::failure::Failure;
+use roomcast::cli::output::print;
+use roomcast::cli::serve::{Hangup, Signals};
 
 use self::calls::Calls;
 use self::churn::{Joins, Resumes};
@@ -34,9 +38,6 @@ use self::fanout::{Fanout, bounded};
 use self::idle::Idle;
 use self::neighbour::{Neighbour, Stalled};
 use self::outcome::Outcome;
-use super::failure::Failure;
-use super::output::print;
-use super::serve::{Hangup, Signals};
 
 /// Put a load on a gateway, or on a comparable server, and report losses, latency, CPU time and memory
 ///
@@ -45,13 +46,17 @@ use super::serve::{Hangup, Signals};
 /// for nobody, to its receipt by a member.
 ///
 /// Compare runs of the same machine with each other, one beside the other, and use the ratios; build with --release.
-#[derive(Debug, Args)]
+#[derive(Debug, Parser)]
 #[command(
+    name = "roomcast-bench",
+    version,
+    max_term_width = 100,
     args_conflicts_with_subcommands = true,
-    after_help = "Exit code 1 when an event was lost, doubled, reordered or refused, or a member was disconnected.\n\n\
-                  Example:\n  roomcast bench --members 1000 --events 200 --rate 10"
+    after_help = "Exit code 1 when an event was lost, doubled, reordered or refused, or a member was disconnected; 2 when the\n\
+                  command line cannot be read; 3 when it could not be done.\n\n\
+                  Example:\n  roomcast-bench --members 1000 --events 200 --rate 10"
 )]
-pub(super) struct Bench {
+struct Bench {
     #[command(subcommand)]
     scenario: Option<Scenario>,
     /// Without a scenario: `fanout`.
@@ -103,10 +108,21 @@ struct Output {
     repeat: u32,
 }
 
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime
+        .map_err(|error| Failure::Undone(format!("cannot start: {error}")))
+        .and_then(|runtime| runtime.block_on(Bench::parse().run()));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
 type Measure = Box<dyn Fn(&Arc<AtomicBool>) -> Result<Outcome, Failure> + Send>;
 
 impl Bench {
-    pub(super) async fn run(self) -> Result<(), Failure> {
+    async fn run(self) -> Result<(), Failure> {
         let (measure, output) = match self.scenario {
             None => (prepared(self.fanout)?, self.output),
             Some(Scenario::Fanout(with)) => (prepared(with.scenario)?, with.output),

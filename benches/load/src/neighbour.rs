@@ -14,8 +14,8 @@ use super::publisher::{Load, Pace, Publisher, Style, With};
 use super::run::{Moment, Run, check_files};
 use super::stamp::Stamp;
 use super::target::At;
-use crate::cli::failure::Failure;
-use crate::cli::publish::Retention;
+use roomcast::cli::failure::Failure;
+use roomcast::cli::publish::Retention;
 
 /// The room that is watched, and the one beside it.
 const WATCHED: u32 = 0;

@@ -8,26 +8,26 @@ use tokio::sync::mpsc;
 
 use super::grpc::{Lane, TIMEOUT};
 use super::{Burst, Counts, Style, With};
-use crate::cli::bench::target::Api;
-use crate::cli::publish::{bearer, channel};
+use crate::target::Api;
+use roomcast::cli::publish::{bearer, channel};
 
 /// Calls under way on one thread, until they are stopped.
-pub(in crate::cli::bench) struct Caller {
-    pub(in crate::cli::bench) api: Api,
-    pub(in crate::cli::bench) style: Style,
-    pub(in crate::cli::bench) connections: usize,
+pub(crate) struct Caller {
+    pub(crate) api: Api,
+    pub(crate) style: Style,
+    pub(crate) connections: usize,
     /// Events of a batch.
-    pub(in crate::cli::bench) batch: u32,
+    pub(crate) batch: u32,
     /// The next event's number.
-    pub(in crate::cli::bench) number: Arc<AtomicU64>,
-    pub(in crate::cli::bench) clock: Instant,
-    pub(in crate::cli::bench) stop: Arc<AtomicBool>,
-    pub(in crate::cli::bench) counts: Arc<Counts>,
+    pub(crate) number: Arc<AtomicU64>,
+    pub(crate) clock: Instant,
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) counts: Arc<Counts>,
 }
 
 impl Caller {
     /// Blocks its thread until everything is answered.
-    pub(in crate::cli::bench) fn run(self) {
+    pub(crate) fn run(self) {
         let counts = self.counts.clone();
         if let Err(error) = self.try_run() {
             counts.breaks(error);

@@ -13,9 +13,9 @@ use super::outcome::Outcome;
 use super::publisher::{Style, With, publish_each};
 use super::run::{Moment, Run, check_files};
 use super::target::{At, Inlet};
-use crate::cli::failure::Failure;
-use crate::cli::publish::Retention;
-use crate::proto::client_v1::Position;
+use roomcast::cli::failure::Failure;
+use roomcast::cli::publish::Retention;
+use roomcast::proto::client_v1::Position;
 
 /// How long is joined and left before anything counts.
 const WARMUP: Duration = Duration::from_secs(1);

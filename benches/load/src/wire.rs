@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::frames::{self, BINARY, TEXT};
 use super::stamp::Stamp;
-use crate::proto::client_v1::client_frame::Command;
-use crate::proto::client_v1::server_frame::Message as Push;
-use crate::proto::client_v1::{ClientFrame, Connect, Join, Leave, Position, ServerFrame};
+use roomcast::proto::client_v1::client_frame::Command;
+use roomcast::proto::client_v1::server_frame::Message as Push;
+use roomcast::proto::client_v1::{ClientFrame, Connect, Join, Leave, Position, ServerFrame};
 
 const CLIENT: &str = concat!("roomcast-bench/", env!("CARGO_PKG_VERSION"));
 

@@ -22,7 +22,7 @@ use self::connection::{Connection, End};
 pub(super) use self::ledger::{Group, Ledger, Progress};
 pub(super) use self::plan::{Plan, RoomsOf, room_name};
 use super::tally::{Faults, Tally};
-use crate::cli::failure::Failure;
+use roomcast::cli::failure::Failure;
 
 /// How many members connect at once.
 const ENTERING_MAX: usize = 64;

@@ -17,15 +17,15 @@ use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use super::{Burst, Counts, Style};
-use crate::cli::bench::crowd::room_name;
-use crate::cli::bench::stamp::Stamp;
-use crate::cli::bench::target::Api;
-use crate::cli::failure::{Failure, chain};
-use crate::cli::publish::{bearer, channel};
-use crate::proto::v1::publish_batch_result::Outcome as BatchOutcome;
-use crate::proto::v1::publish_service_client::PublishServiceClient;
-use crate::proto::v1::publish_stream_response::Outcome;
-use crate::proto::v1::{
+use crate::crowd::room_name;
+use crate::stamp::Stamp;
+use crate::target::Api;
+use roomcast::cli::failure::{Failure, chain};
+use roomcast::cli::publish::{bearer, channel};
+use roomcast::proto::v1::publish_batch_result::Outcome as BatchOutcome;
+use roomcast::proto::v1::publish_service_client::PublishServiceClient;
+use roomcast::proto::v1::publish_stream_response::Outcome;
+use roomcast::proto::v1::{
     Payload, Position, PublishBatchRequest, PublishRequest, PublishStreamRequest, PublishStreamResponse, Target,
     payload, target,
 };
@@ -44,7 +44,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The method a burst is published with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli::bench) enum With {
+pub(crate) enum With {
     /// One `Publish` for each event
     Unary,
     /// One `PublishBatch` for each burst
@@ -54,7 +54,7 @@ pub(in crate::cli::bench) enum With {
 }
 
 impl With {
-    pub(in crate::cli::bench) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Unary => "unary",
             Self::Batch => "batch",
@@ -230,12 +230,7 @@ impl Lane {
 }
 
 /// Publishes these events into the first room, one call after the other, and says where the room is then.
-pub(in crate::cli::bench) fn publish_each(
-    api: &Api,
-    style: &Style,
-    numbers: Range<u64>,
-    due_us: u64,
-) -> Result<Position, Failure> {
+pub(crate) fn publish_each(api: &Api, style: &Style, numbers: Range<u64>, due_us: u64) -> Result<Position, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Undone(format!("cannot publish: {error}")))?;
     runtime.block_on(async {

@@ -14,8 +14,8 @@ use super::report::{Counts, Report, Timeline};
 use super::run::{Run, check_files};
 use super::stamp::Stamp;
 use super::target::At;
-use crate::cli::failure::Failure;
-use crate::cli::publish::Retention;
+use roomcast::cli::failure::Failure;
+use roomcast::cli::publish::Retention;
 
 /// The longest schedule.
 const DURATION_MAX: Duration = Duration::from_secs(3600);

@@ -21,8 +21,8 @@ pub(super) use self::grpc::{With, publish_each};
 pub(super) use self::pace::{Load, Pace};
 use super::crowd::Progress;
 use super::target::{Inlet, Target};
-use crate::cli::failure::Failure;
-use crate::proto::v1::Retention;
+use roomcast::cli::failure::Failure;
+use roomcast::proto::v1::Retention;
 
 /// Loads that wait for their turn.
 const LOADS_MAX: usize = 4;

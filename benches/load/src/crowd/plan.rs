@@ -8,39 +8,39 @@ use serde_json::json;
 
 use super::super::wire::Wire;
 use super::ledger::Group;
-use crate::auth::IssuerConfig;
-use crate::cli::failure::Failure;
-use crate::cli::token::{mint, subject};
-use crate::proto::client_v1::Position;
+use roomcast::auth::IssuerConfig;
+use roomcast::cli::failure::Failure;
+use roomcast::cli::token::{mint, subject};
+use roomcast::proto::client_v1::Position;
 
 /// How long the members' tokens are good for: longer than any run.
 const TOKEN_TTL: Duration = Duration::from_secs(3 * 3600);
 
 /// The rooms of a member, by their numbers; the first is the one whose events it counts.
-pub(in crate::cli::bench) type RoomsOf = Box<dyn Fn(u32) -> Vec<u32> + Send>;
+pub(crate) type RoomsOf = Box<dyn Fn(u32) -> Vec<u32> + Send>;
 
 /// Where members connect, as whom, and into which rooms.
-pub(in crate::cli::bench) struct Plan {
-    pub(in crate::cli::bench) wire: Wire,
-    pub(in crate::cli::bench) address: SocketAddr,
-    pub(in crate::cli::bench) host: String,
-    pub(in crate::cli::bench) path: String,
+pub(crate) struct Plan {
+    pub(crate) wire: Wire,
+    pub(crate) address: SocketAddr,
+    pub(crate) host: String,
+    pub(crate) path: String,
     /// In whose name tokens are signed; none where the server asks for none.
-    pub(in crate::cli::bench) issuer: Option<IssuerConfig>,
-    pub(in crate::cli::bench) tenant: String,
+    pub(crate) issuer: Option<IssuerConfig>,
+    pub(crate) tenant: String,
     /// Tells the rooms of this run from those of any other.
-    pub(in crate::cli::bench) run: String,
-    pub(in crate::cli::bench) rooms_of: RoomsOf,
+    pub(crate) run: String,
+    pub(crate) rooms_of: RoomsOf,
     /// Rooms from this number on are the second group.
-    pub(in crate::cli::bench) second_group: u32,
+    pub(crate) second_group: u32,
     /// Where rooms were left by members who come back.
-    pub(in crate::cli::bench) since: HashMap<u32, Position>,
+    pub(crate) since: HashMap<u32, Position>,
     /// The first event that a member who enters now is to get.
-    pub(in crate::cli::bench) first_event: u64,
+    pub(crate) first_event: u64,
 }
 
 impl Plan {
-    pub(in crate::cli::bench) fn room(&self, room: u32) -> String {
+    pub(crate) fn room(&self, room: u32) -> String {
         room_name(&self.run, room)
     }
 
@@ -69,6 +69,6 @@ impl Plan {
 }
 
 /// Nothing in it needs escaping, wherever it goes.
-pub(in crate::cli::bench) fn room_name(run: &str, room: u32) -> String {
+pub(crate) fn room_name(run: &str, room: u32) -> String {
     format!("bench:{run}:{room}")
 }

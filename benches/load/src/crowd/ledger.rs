@@ -9,33 +9,33 @@ use super::super::latency::Latency;
 use super::super::tally::Faults;
 
 /// Members whose latency is counted together.
-pub(in crate::cli::bench) type Group = usize;
+pub(crate) type Group = usize;
 
 /// How many groups there are.
-pub(in crate::cli::bench) const GROUPS: usize = 2;
+pub(crate) const GROUPS: usize = 2;
 
 /// Sums over members.
 #[derive(Debug)]
-pub(in crate::cli::bench) struct Ledger {
+pub(crate) struct Ledger {
     /// Members who are in all their rooms.
-    pub(in crate::cli::bench) inside: u32,
+    pub(crate) inside: u32,
     /// Members on their way in.
     pub(super) entering: usize,
     /// Members who have got everything their group is to get.
-    pub(in crate::cli::bench) complete: usize,
+    pub(crate) complete: usize,
     /// What that is.
     pub(super) expected: [u64; GROUPS],
-    pub(in crate::cli::bench) received: u64,
+    pub(crate) received: u64,
     /// Heartbeats of the server that were answered.
-    pub(in crate::cli::bench) pings: u64,
+    pub(crate) pings: u64,
     /// Commands of a drill that were answered.
-    pub(in crate::cli::bench) drilled: u64,
+    pub(crate) drilled: u64,
     /// The number of rooms that members join and leave in turn, while they do.
-    pub(in crate::cli::bench) drill: Option<u32>,
+    pub(crate) drill: Option<u32>,
     /// Attempts to connect that the server was too busy for.
-    pub(in crate::cli::bench) busy: u64,
-    pub(in crate::cli::bench) faults: Faults,
-    pub(in crate::cli::bench) latencies: [Latency; GROUPS],
+    pub(crate) busy: u64,
+    pub(crate) faults: Faults,
+    pub(crate) latencies: [Latency; GROUPS],
     /// Where the last stamp stood in its frame.
     pub(super) place: usize,
     clock: Instant,
@@ -44,7 +44,7 @@ pub(in crate::cli::bench) struct Ledger {
 
 /// How far each room is, for a publisher that keeps a bounded number of events under way.
 #[derive(Debug)]
-pub(in crate::cli::bench) struct Progress {
+pub(crate) struct Progress {
     /// Receipts by room, summed over its members.
     received: Box<[AtomicU64]>,
     /// Who waits for them.
@@ -52,7 +52,7 @@ pub(in crate::cli::bench) struct Progress {
 }
 
 impl Progress {
-    pub(in crate::cli::bench) fn new(rooms: u32) -> Self {
+    pub(crate) fn new(rooms: u32) -> Self {
         Self {
             received: (0..rooms).map(|_| AtomicU64::new(0)).collect(),
             publisher: OnceLock::new(),
@@ -60,12 +60,12 @@ impl Progress {
     }
 
     /// Wakes the calling thread from now on.
-    pub(in crate::cli::bench) fn follow(&self) {
+    pub(crate) fn follow(&self) {
         // Only one thread ever asks.
         let _ = self.publisher.set(std::thread::current());
     }
 
-    pub(in crate::cli::bench) fn of(&self, room: u32) -> u64 {
+    pub(crate) fn of(&self, room: u32) -> u64 {
         self.received
             .get(room as usize)
             .map_or(0, |count| count.load(Ordering::Relaxed))
@@ -93,18 +93,18 @@ impl Ledger {
     }
 
     /// Counts receipts by room as well.
-    pub(in crate::cli::bench) fn count_progress(&mut self, progress: Arc<Progress>) {
+    pub(crate) fn count_progress(&mut self, progress: Arc<Progress>) {
         self.progress = Some(progress);
     }
 
     /// Forgets latencies and receipts: what came before was to warm up.
-    pub(in crate::cli::bench) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.latencies = [Latency::new(), Latency::new()];
         self.received = 0;
     }
 
     /// Whether everybody who is inside has everything.
-    pub(in crate::cli::bench) fn all_complete(&self) -> bool {
+    pub(crate) fn all_complete(&self) -> bool {
         self.complete >= self.inside as usize
     }
 

@@ -1,27 +1,22 @@
 //! What is measured: a gateway or a peer of our own, which ends with the run, or somebody's gateway.
 
-use std::io::{BufRead as _, BufReader};
+mod own;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::mpsc::sync_channel;
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
-use serde::Deserialize;
 
+use self::own::{Node, Own, Welcome, start};
 use super::wire::Wire;
-use crate::auth::IssuerConfig;
-use crate::cli::failure::Failure;
-use crate::cli::settings::Overrides;
-use crate::cli::token::{TENANT, configured, development, read_secret};
-use crate::config::NatsSection;
-
-/// How long a server of our own may take to start.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+use roomcast::auth::IssuerConfig;
+use roomcast::cli::failure::Failure;
+use roomcast::cli::settings::Overrides;
+use roomcast::cli::token::{TENANT, configured, development, read_secret};
+use roomcast::config::NatsSection;
 
 /// What our own gateway is started with: everybody may join every room and go on in it, and is put into none, and no limit is meant for
 /// a thousand clients behind one address.
@@ -47,6 +42,9 @@ pub(super) struct At {
     /// A peer to start and measure instead of a gateway: its program and arguments, separated by spaces
     #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["url", "pairs"])]
     peer: Option<String>,
+    /// The program to start as the gateway; without it the `roomcast` beside this program
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "peer"])]
+    gateway: Option<PathBuf>,
     /// The WebSocket address of a running gateway, instead of one started for the run
     #[arg(long, value_name = "URL", requires_all = ["grpc", "signer"])]
     url: Option<String>,
@@ -113,43 +111,6 @@ pub(super) struct Target {
     pub(super) nats: Option<u32>,
     /// Held for their drop, the first node last: the nats-server ends with it.
     _own: Vec<Own>,
-}
-
-/// A server of our own. It ends with this value.
-#[derive(Debug)]
-struct Own {
-    process: Child,
-    /// Kept open, as a program expects of its standard output.
-    said: Option<BufReader<ChildStdout>>,
-}
-
-impl Drop for Own {
-    fn drop(&mut self) {
-        // One that has ended by itself cannot be ended again.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// What a gateway or a peer says about itself.
-#[derive(Deserialize)]
-struct Welcome {
-    url: Option<String>,
-    grpc_url: Option<String>,
-    grpc: Option<String>,
-    control: Option<SocketAddr>,
-    tenant: Option<String>,
-    service_token: Option<String>,
-    #[serde(default)]
-    nodes: Vec<Node>,
-    nats_url: Option<String>,
-    nats_pid: Option<u32>,
-}
-
-/// One of a gateway's nodes.
-#[derive(Deserialize)]
-struct Node {
-    url: String,
 }
 
 impl At {
@@ -246,8 +207,7 @@ impl At {
 
     /// One process of it: alone, the first of several nodes, or a further one at the first one's NATS server.
     fn dev(&self, more: &[&str], secret: &str, nats: Option<&str>) -> Result<(Own, Welcome), Failure> {
-        let program = std::env::current_exe().map_err(|error| undone("a gateway", &error))?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(self.gateway_program()?);
         command.args(["dev", "--json", "--port", "0", "--grpc-port", "0"]);
         if self.nodes.is_some() {
             command.args(["--nodes", "1", "--set", &partitions()]);
@@ -264,6 +224,22 @@ impl At {
         // A run must not depend on settings that happen to be in the environment.
         command.env_clear().env("ROOMCAST_DEV_SECRET", secret);
         start(command, "a gateway")
+    }
+
+    /// The gateway's program: as named, else the one that was built beside this one.
+    fn gateway_program(&self) -> Result<PathBuf, Failure> {
+        if let Some(program) = &self.gateway {
+            return Ok(program.clone());
+        }
+        let own = std::env::current_exe().map_err(|error| undone("a gateway", &error))?;
+        let program = own.with_file_name("roomcast");
+        if program.exists() {
+            return Ok(program);
+        }
+        Err(Failure::Usage(format!(
+            "there is no {}: build it (`cargo build --release`) or name another with --gateway",
+            program.display()
+        )))
     }
 
     fn peer(&self, line: &str) -> Result<Target, Failure> {
@@ -305,29 +281,6 @@ fn peer_name(line: &str) -> String {
         ("index" | "main" | "server", Some(folder)) => folder.to_string_lossy().into_owned(),
         _ => stem.into_owned(),
     }
-}
-
-/// Starts a server and waits for the one line in which it says where it listens.
-fn start(mut command: Command, what: &str) -> Result<(Own, Welcome), Failure> {
-    let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let mut process = spawned.map_err(|error| undone(what, &error))?;
-    let said = process.stdout.take().map(BufReader::new);
-    let mut own = Own { process, said: None };
-    let mut said = said.ok_or_else(|| undone(what, &"nothing to read from"))?;
-    let (sender, first) = sync_channel(1);
-    thread::spawn(move || {
-        let mut line = String::new();
-        let read = said.read_line(&mut line);
-        // Nobody listens any more when it took too long.
-        let _ = sender.send(read.map(|_| (line, said)));
-    });
-    let read = first
-        .recv_timeout(START_TIMEOUT)
-        .map_err(|_| undone(what, &"it says nothing"))?;
-    let (line, said) = read.map_err(|error| undone(what, &error))?;
-    own.said = Some(said);
-    let welcome = serde_json::from_str(&line).map_err(|_| undone(what, &"it did not say where it listens"))?;
-    Ok((own, welcome))
 }
 
 /// As many as in service.

@@ -17,8 +17,8 @@ use super::run::{Moment, Run};
 use super::stamp::Stamp;
 use super::tally::Faults;
 use super::target::{At, Inlet};
-use crate::cli::failure::Failure;
-use crate::cli::publish::Retention;
+use roomcast::cli::failure::Failure;
+use roomcast::cli::publish::Retention;
 
 /// The most connections to the server, and calls under way, at once.
 const CONNECTIONS_MAX: u32 = 64;

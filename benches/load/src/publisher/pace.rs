@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Burst, Counts};
-use crate::cli::bench::crowd::Progress;
+use crate::crowd::Progress;
 
 /// How long a thread sleeps at most before it looks again.
 const NAP_MAX: Duration = Duration::from_millis(100);
@@ -16,18 +16,18 @@ const STARVED_NAP: Duration = Duration::from_millis(20);
 
 /// Events to publish.
 #[derive(Debug, Clone)]
-pub(in crate::cli::bench) struct Load {
-    pub(in crate::cli::bench) rooms: Range<u32>,
+pub(crate) struct Load {
+    pub(crate) rooms: Range<u32>,
     /// The events of each room.
-    pub(in crate::cli::bench) numbers: Range<u64>,
+    pub(crate) numbers: Range<u64>,
     /// Events of a room that are due at the same time.
-    pub(in crate::cli::bench) burst: u64,
-    pub(in crate::cli::bench) pace: Pace,
+    pub(crate) burst: u64,
+    pub(crate) pace: Pace,
 }
 
 /// What makes an event due.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::cli::bench) enum Pace {
+pub(crate) enum Pace {
     /// Time: from one burst of a room to the next, beginning at an instant.
     Every(Duration, Instant),
     /// Receipts: at most this many events of each room are under way, each of which this many members get.

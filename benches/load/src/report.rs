@@ -13,7 +13,7 @@ use super::publisher::{self, With};
 use super::run::Moment;
 use super::tally::Faults;
 use super::wire::Wire;
-use crate::cli::publish::Retention;
+use roomcast::cli::publish::Retention;
 
 /// From this share of its one thread on, the generator is part of what was measured.
 const GENERATOR_PERCENT_MAX: f64 = 70.0;
