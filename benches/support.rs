@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use roomcast::admission::{self, Admission, Place};
 use roomcast::auth::{self, JwtAuthenticator, TokenIssuer};
 use roomcast::backend::NoBackend;
 use roomcast::bus::memory::{self as memory_bus, MemoryBus};
 use roomcast::error::CloseReason;
 use roomcast::event::{EventId, EventName, Except, Payload, Publish, Retention};
 use roomcast::hub::Mailbox;
-use roomcast::hub::admission::{self, Admission, Place};
 use roomcast::hub::local::Key;
 use roomcast::json::Json;
 use roomcast::policy::{self, Action, ActionName, Permit, RuleConfig, RulePolicy, Service};

@@ -37,8 +37,8 @@ use tower::{Layer as _, Service};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use self::listener::tls::Acceptor;
+use crate::admission::Tenants;
 use crate::cluster::Everywhere;
-use crate::hub::admission::Tenants;
 use crate::policy::Policy;
 use crate::proto::v1::access_service_server::AccessServiceServer;
 use crate::proto::v1::connection_service_server::ConnectionServiceServer;

@@ -16,10 +16,10 @@ mod values;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::admission::{self, Tenants};
 use crate::auth::JwtAuthenticator;
 use crate::backend::GrpcBackend;
 use crate::bus::memory as bus;
-use crate::hub::admission::{self, Tenants};
 use crate::policy::{PolicyError, RulePolicy};
 use crate::presence::memory as presence;
 use crate::{api, auth, backend, gateway, policy, session, telemetry};

@@ -21,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::adapters::{Adapters, Engine};
+use crate::admission::{self, Admission, Tenants};
 use crate::api::{self, Context, Credentials, Health};
 use crate::auth;
 use crate::backend;
 use crate::bus::memory as memory_bus;
 use crate::cluster::{Everywhere, Others};
-use crate::hub::admission::{self, Admission, Tenants};
 use crate::hub::{Mailbox, Shards};
 use crate::nats;
 use crate::policy;

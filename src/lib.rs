@@ -1,13 +1,14 @@
 //! Roomcast: a gRPC-fronted realtime gateway.
 //!
-//! The layers, low to high; a module imports only from lower ones (held by `tests/it/architecture.rs`):
+//! The layers, low to high; a module imports only from lower ones. The table in `ARCHITECTURE.md` says what each must not know, and
+//! `tests/it/architecture.rs` holds it:
 //!
 //! 0. vocabulary: [`room`], [`event`], [`position`], [`identity`], [`error`], [`json`], [`binary`], [`rate`], [`lease`],
 //!    [`notice`]; beside it [`proto`], the generated wire types, which only the parts that speak gRPC or protobuf import,
 //!    [`headers`] and [`trace`]
 //! 1. [`nats`]: connections that several adapters share
 //! 2. ports and their adapters: [`auth`], [`policy`], [`bus`], [`presence`], [`backend`]
-//! 3. [`hub`], [`rooms`] and [`cluster`]
+//! 3. [`hub`], [`admission`], [`rooms`] and [`cluster`]
 //! 4. [`session`]
 //! 5. edges: [`transport`], [`api`]
 //! 6. composition: [`config`], [`telemetry`], [`gateway`], [`cli`]
@@ -34,6 +35,7 @@ pub mod bus;
 pub mod policy;
 pub mod presence;
 
+pub mod admission;
 pub mod cluster;
 pub mod hub;
 pub mod rooms;

@@ -33,7 +33,6 @@ use bytes::Bytes;
 
 use crate::event::Event;
 
-pub use crate::hub::admission::{Admission, Place, Refused as NotAdmitted};
 pub use close::Closed;
 pub use command::{Command, HistoryFrom, JoinOptions, PresenceMode, Request, Since};
 pub use config::Config;

@@ -19,10 +19,10 @@ use super::failure::Failure;
 use super::serve;
 use super::settings::Settings;
 use super::token::{TENANT, development, mint, read_secret, subject};
+use crate::admission::Tenants;
 use crate::auth::{IssuerConfig, Secret};
 use crate::config::{Config, NatsSection, ScopeName, ServiceSection};
 use crate::gateway::Gateway;
-use crate::hub::admission::Tenants;
 
 /// The page that is served at `/`.
 const PAGE: &str = include_str!("../../assets/dev.html");

@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 
 use super::backplane::Backplane;
 use super::{Config, StartError, settings};
+use crate::admission::Admission;
 use crate::api::Health;
 use crate::auth::{Authenticator, JwtAuthenticator};
 use crate::backend::{Backend, GrpcBackend, NoBackend};
@@ -17,7 +18,6 @@ use crate::bus::{Bus, Delivery};
 use crate::cluster::alone::Alone;
 use crate::cluster::{self, Others};
 use crate::hub::Shards;
-use crate::hub::admission::Admission;
 use crate::lease::Lease;
 use crate::nats::agreement::Agreement;
 use crate::nats::nodes::Nodes;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::hub::admission::Admission;
+use crate::admission::Admission;
 
 /// How often the number of connections is looked at.
 const LOOK: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use opentelemetry::propagation::Extractor;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-pub use crate::trace::TRACEPARENT;
+use crate::trace::TRACEPARENT;
 
 /// The current trace; empty for none.
 #[must_use]

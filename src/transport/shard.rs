@@ -21,10 +21,11 @@ use super::lingering::{LINGERING_SERIAL, Lingering};
 use super::native::Encoding;
 use super::socket::{Shared, Socket, SocketId};
 use super::websocket::frame::Limits;
+use crate::admission::{Admission, Place};
 use crate::error::CloseReason;
 use crate::session::link::Link;
 use crate::session::outbox;
-use crate::session::{Admission, Place, Post, Services, Sessions};
+use crate::session::{Post, Services, Sessions};
 
 /// The bounds of a shard's sockets.
 #[derive(Debug, Clone, Default)]

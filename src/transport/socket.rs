@@ -8,9 +8,10 @@ use mio::net::TcpStream;
 
 use super::native::Encoding;
 use super::websocket::frame::{CloseFrame, Limits, Reader};
+use crate::admission::Place;
+use crate::session::Frame;
 use crate::session::link::{Kind, Link, SendError};
 use crate::session::outbox::{self, Outbox};
-use crate::session::{Frame, Place};
 
 /// What the sockets of a shard share.
 #[derive(Debug)]

@@ -71,10 +71,6 @@ impl Dev {
         dev
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.process.id()
-    }
-
     /// What it has printed under this JSON pointer.
     pub(crate) fn said(&self, pointer: &str) -> &str {
         self.welcome

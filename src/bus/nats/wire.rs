@@ -14,6 +14,7 @@ use crate::json::Json;
 use crate::nats::trace;
 use crate::proto::node_v1::{EphemeralEvent, LastValue, Retention as WireRetention, StoredEvent, stored_event};
 use crate::room::Room;
+use crate::trace::TRACEPARENT;
 
 /// An event as it is stored.
 pub(super) fn stored(publish: &Publish) -> StoredEvent {
@@ -170,7 +171,7 @@ fn hash(parts: &[&[u8]]) -> Vec<u8> {
 
 /// The publisher's trace; empty for none.
 pub(super) fn traceparent(headers: Option<&HeaderMap>) -> String {
-    let found = headers.and_then(|headers| headers.get(trace::TRACEPARENT));
+    let found = headers.and_then(|headers| headers.get(TRACEPARENT));
     found.map_or_else(String::new, |value| value.as_str().to_owned())
 }
 
@@ -178,7 +179,7 @@ pub(super) fn traceparent(headers: Option<&HeaderMap>) -> String {
 pub(super) fn add_trace(headers: &mut HeaderMap) {
     let traceparent = trace::current();
     if !traceparent.is_empty() {
-        headers.insert(trace::TRACEPARENT, traceparent);
+        headers.insert(TRACEPARENT, traceparent);
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::admission;
 use crate::bus::ReadBounds;
 use crate::config::values::{Bounded, Rated, Size, Time};
-use crate::hub::admission;
 use crate::rate::Rate;
 use crate::session::{self, outbox};
 use crate::transport::shard::{self, ControlConfig};

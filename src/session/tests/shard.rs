@@ -8,11 +8,11 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
+use crate::admission::{self, Admission};
 use crate::auth::{AuthError, Authenticator};
 use crate::backend::NoBackend;
 use crate::bus::memory::{self as memory_bus, MemoryBus};
 use crate::event::{EventId, EventName, Except, Payload, Publish, Retention, Timestamp};
-use crate::hub::admission::{self, Admission};
 use crate::hub::local::Key;
 use crate::hub::{Mailbox, Order};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};

@@ -16,8 +16,8 @@ use tokio_util::task::TaskTracker;
 
 use super::upgrade::{Slot, Upgrading};
 use super::{Config, answer};
+use crate::admission::{Admission, Place, Refused};
 use crate::rate::{Notice, TokenBucket};
-use crate::session::{Admission, NotAdmitted, Place};
 use crate::transport::shard::Upgraded;
 
 /// How long the accept loop rests when the kernel has no descriptor or memory for a new connection.
@@ -67,7 +67,7 @@ impl ClientPort {
         &self.config
     }
 
-    pub(super) fn admit(&self, address: IpAddr) -> Result<Place, NotAdmitted> {
+    pub(super) fn admit(&self, address: IpAddr) -> Result<Place, Refused> {
         self.admission.enter(address)
     }
 

@@ -9,8 +9,8 @@ use hyper::upgrade::OnUpgrade;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{Body, ClientPort, Origins, address, later, text};
+use crate::admission::{Place, Refused as NotAdmitted};
 use crate::headers::list_holds;
-use crate::session::{NotAdmitted, Place};
 use crate::transport::native::Encoding;
 
 /// Announces a token among the subprotocols: `bearer.<token>`. Browsers cannot set headers.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use roomcast::admission::Tenants;
 use roomcast::api::{Credentials, Grant, Scope, TokenDigest};
 use roomcast::gateway::{Config, Gateway, Listeners};
-use roomcast::hub::admission::Tenants;
 use roomcast::proto::v1;
 use roomcast::rate::Rate;
 use serde_json::json;

@@ -8,7 +8,7 @@ use roomcast::json::Json;
 use roomcast::rate::Rate;
 use roomcast::session::{Message, Refusal, Wire};
 use roomcast::transport::native::json::JsonWire;
-use roomcast::{hub, session, transport};
+use roomcast::{admission, session, transport};
 use serde_json::Value;
 
 use super::golden::golden;
@@ -132,7 +132,7 @@ fn the_limits_are_the_defaults() {
         session::outbox::Config::default(),
         transport::shard::ControlConfig::default(),
     );
-    let admission = hub::admission::Config::default();
+    let admission = admission::Config::default();
     let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
     let mib = |bytes: usize| format!("{} MiB", bytes >> 20);
     let seconds = |duration: Duration| format!("{} s", duration.as_secs());

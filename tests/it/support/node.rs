@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use roomcast::admission;
 use roomcast::api::{self, Credentials, Grant, Scope, TokenDigest};
 use roomcast::auth::{self, Algorithm, ClaimsConfig, IssuerConfig, KeyConfig, Secret};
 use roomcast::bus::memory;
 use roomcast::gateway::{Config, Gateway, Listeners};
-use roomcast::hub::admission;
 use roomcast::nats;
 use roomcast::policy::{self, ActionName, RuleConfig};
 use roomcast::presence;
