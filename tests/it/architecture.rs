@@ -195,6 +195,20 @@ fn what_breaks_a_layer_is_found() {
 }
 
 #[test]
+fn the_files_that_the_map_names_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let is_file = |name: &String| {
+        let (stem, ending) = name.rsplit_once('.').unwrap_or_default();
+        matches!(ending, "rs" | "proto") && stem != "foo" && !name.contains(' ')
+    };
+    let named: Vec<String> = quoted(&text).into_iter().filter(is_file).collect();
+    assert!(named.len() > 30, "{named:?}");
+    let is_missing = |name: &&String| ["src", ""].iter().all(|folder| !root.join(folder).join(name).exists());
+    assert_eq!(named.iter().filter(is_missing).collect::<Vec<_>>(), [""; 0]);
+}
+
+#[test]
 fn only_rooms_publishes_to_the_bus() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();

@@ -45,7 +45,7 @@ use self::outcome::Outcome;
 /// users of their own; events come in over gRPC. Latency runs from the moment an event was due, on a schedule that waits
 /// for nobody, to its receipt by a member.
 ///
-/// Compare runs of the same machine with each other, one beside the other, and use the ratios; build with --release.
+/// Compare runs of the same machine with each other, one beside the other, and use the ratios; build with `--profile dist`.
 #[derive(Debug, Parser)]
 #[command(
     name = "roomcast-bench",

@@ -237,7 +237,7 @@ impl At {
             return Ok(program);
         }
         Err(Failure::Usage(format!(
-            "there is no {}: build it (`cargo build --release`) or name another with --gateway",
+            "there is no {}: build it (`cargo build --profile dist --workspace`) or name another with --gateway",
             program.display()
         )))
     }
