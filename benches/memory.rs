@@ -19,9 +19,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use roomcast::hub::local::Key;
-use roomcast::transport::native::Encoding;
 use serde::Deserialize;
-use support::Shard;
+use support::{Encoding, Shard};
 use tokio_util::sync::CancellationToken;
 
 #[global_allocator]

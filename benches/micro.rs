@@ -30,9 +30,9 @@ use roomcast::position::{Epoch, Link, Offset, Position};
 use roomcast::presence::memory::{Config as PresenceConfig, MemoryPresence};
 use roomcast::presence::{Departure, Member, Presence as _};
 use roomcast::room::{Room, RoomPattern, Tenant};
-use roomcast::session::Wire;
-use roomcast::transport::native::json::{self, JsonWire};
-use roomcast::transport::native::protobuf::{self, ProtobufWire};
+use roomcast::session::Encoder;
+use roomcast::transport::native::json::{self, JsonProtocol};
+use roomcast::transport::native::protobuf::{self, ProtobufProtocol};
 use roomcast::transport::websocket::frame::{Limits, Reader};
 use support::{Shard, messages};
 
@@ -78,13 +78,13 @@ mod encode {
     #[divan::bench]
     fn event_json(bencher: Bencher<'_, '_>) {
         let event = event(1);
-        bencher.bench(|| JsonWire.event(black_box(&event)));
+        bencher.bench(|| JsonProtocol.event(black_box(&event)));
     }
 
     #[divan::bench]
     fn event_protobuf(bencher: Bencher<'_, '_>) {
         let event = event(1);
-        bencher.bench(|| ProtobufWire.event(black_box(&event)));
+        bencher.bench(|| ProtobufProtocol.event(black_box(&event)));
     }
 }
 
@@ -268,7 +268,7 @@ mod bus {
 
     fn publish(bencher: Bencher<'_, '_>, retention: Retention) {
         let mut shard = Shard::new();
-        let member = shard.connect(0, roomcast::transport::native::Encoding::Json);
+        let member = shard.connect(0, support::Encoding::Json);
         shard.join(member, "room:1", false);
         let publish = support::publish("room:1", retention);
         let permit = shard.permit(&publish);

@@ -25,28 +25,41 @@ use roomcast::presence::memory::{self as memory_presence, MemoryPresence};
 use roomcast::room::{Room, Tenant};
 use roomcast::rooms::{HomeRooms, Rooms};
 use roomcast::session::link::{Kind, Link, SendError};
-use roomcast::session::{Application, Command, Config, JoinOptions, Post, PresenceMode, Request, Services, Sessions};
-use roomcast::transport::native::Encoding;
-use roomcast::transport::native::json::JsonWire;
-use roomcast::transport::native::protobuf::ProtobufWire;
+use roomcast::session::{
+    Application, Command, Config, JoinOptions, Post, PresenceMode, ProtocolId, Request, Services, Sessions,
+};
+use roomcast::transport::native;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
 /// The size of the payload the figures are told for, in bytes.
 pub const PAYLOAD_BYTES: usize = 200;
 
+/// An encoding of the native protocol.
+#[derive(Debug, Clone, Copy)]
+pub enum Encoding {
+    Json,
+    Protobuf,
+}
+
+impl Encoding {
+    fn protocol(self) -> ProtocolId {
+        ProtocolId::new(self as usize)
+    }
+}
+
 /// A connection that takes everything at once and keeps nothing.
 #[derive(Debug)]
 pub struct Sink {
-    encoding: Encoding,
+    protocol: ProtocolId,
     place: Place,
     /// Frames it was sent.
     pub frames: u32,
 }
 
 impl Link for Sink {
-    fn wire(&self) -> usize {
-        self.encoding.format()
+    fn protocol(&self) -> ProtocolId {
+        self.protocol
     }
 
     fn send(&mut self, frame: &Bytes, _kind: Kind, _now_ms: u64) -> Result<(), SendError> {
@@ -99,7 +112,7 @@ impl Shard {
             rooms: rooms.clone(),
             application: Arc::new(Application::new(Arc::new(NoBackend), HomeRooms::default())),
             admission: Arc::clone(&admission),
-            wires: Arc::new([Arc::new(JsonWire), Arc::new(ProtobufWire)]),
+            encoders: native::protocols().encoders(),
             config: Arc::new(Config::default()),
         };
         Self {
@@ -125,7 +138,7 @@ impl Shard {
             .issue(&user(number), Duration::from_secs(86_400), claims())
             .expect("the token can be signed");
         let link = Sink {
-            encoding,
+            protocol: encoding.protocol(),
             place,
             frames: 0,
         };

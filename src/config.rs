@@ -22,6 +22,7 @@ use crate::backend::GrpcBackend;
 use crate::bus::memory as bus;
 use crate::policy::{PolicyError, RulePolicy};
 use crate::presence::memory as presence;
+use crate::transport::native;
 use crate::{api, auth, backend, gateway, policy, session, telemetry};
 
 use problem::both;
@@ -128,6 +129,7 @@ impl Config {
         let parts = both(both(history_and_client, nats_and_rooms), api_and_callers);
         let (((history, client), (nats, home_rooms)), (api, credentials)) = parts.map_err(ConfigError::Wrong)?;
         Ok(gateway::Config {
+            protocols: native::protocols(),
             node_id: self.node.id.clone(),
             shards: self.node.shards(),
             connections: self.connections,

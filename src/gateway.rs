@@ -6,6 +6,7 @@ mod adapters;
 mod backplane;
 mod reclaim;
 mod settings;
+mod threads;
 
 use std::fmt;
 use std::io;
@@ -16,7 +17,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,20 +27,15 @@ use crate::auth;
 use crate::backend;
 use crate::bus::memory as memory_bus;
 use crate::cluster::{Everywhere, Others};
-use crate::hub::{Mailbox, Shards};
+use crate::hub::Shards;
 use crate::nats;
 use crate::policy;
 use crate::presence::memory as memory_presence;
 use crate::rooms::HomeRooms;
-use crate::session::{self, Post, Services};
+use crate::session;
 use crate::transport::http::{self as client_port, ClientPort};
-use crate::transport::shard::{self, Shard};
-
-/// Clients on their way from the accept loop to a shard, at most.
-const UPGRADED_MAX: usize = 256;
-
-/// Orders on their way to a shard, at most.
-const ORDERS_MAX: usize = 1024;
+use crate::transport::protocol::Protocols;
+use crate::transport::shard;
 
 /// What a gateway is made of.
 #[derive(Debug)]
@@ -57,6 +52,8 @@ pub struct Config {
     pub sockets: shard::Config,
     /// The port for clients.
     pub client: client_port::Config,
+    /// What clients may speak.
+    pub protocols: Protocols,
     /// The in-process bus and its histories.
     pub bus: memory_bus::Config,
     /// The NATS cluster, if this node is one of several.
@@ -117,6 +114,7 @@ pub enum StartError {
 pub struct Gateway {
     client_address: SocketAddr,
     grpc_address: SocketAddr,
+    port: Arc<ClientPort>,
     drain_window: Duration,
     admission: Arc<Admission>,
     engine: Engine,
@@ -153,7 +151,7 @@ impl Gateway {
         let adapters = Adapters::choose(&config, &tasks, &serving).await?;
         let admission = Arc::new(Admission::new(config.connections).with_tenants(config.dev.clone()));
         let services = adapters.services(&config, &admission);
-        let started = start_shards(&config, &services, &serving)?;
+        let started = threads::start(&config, &services, &serving)?;
         let shards = Shards::new(started.mailboxes);
         let others = adapters.others(&config, &shards, &tasks, &serving).await?;
         let everywhere = Everywhere::new(shards.clone(), Arc::clone(&others));
@@ -164,10 +162,15 @@ impl Gateway {
             tasks.spawn(backplane.watch(accepting.clone()));
         }
         tasks.spawn(reclaim::run(Arc::clone(&admission), serving.clone()));
-        let port = Arc::new(ClientPort::new(config.client, Arc::clone(&admission), started.doors));
+        let port = Arc::new(ClientPort::new(
+            config.client,
+            Arc::clone(&admission),
+            config.protocols,
+            started.doors,
+        ));
         tasks.spawn(client_port::serve(
             listeners.client,
-            port,
+            Arc::clone(&port),
             tasks.clone(),
             accepting.clone(),
         ));
@@ -194,6 +197,7 @@ impl Gateway {
         Ok(Self {
             client_address,
             grpc_address,
+            port,
             drain_window: config.drain_window,
             admission,
             engine: adapters.into_engine(),
@@ -217,6 +221,12 @@ impl Gateway {
     #[must_use]
     pub const fn grpc_address(&self) -> SocketAddr {
         self.grpc_address
+    }
+
+    /// The way in for connections that do not come over the client port's HTTP.
+    #[must_use]
+    pub const fn client_port(&self) -> &Arc<ClientPort> {
+        &self.port
     }
 
     /// How many clients are connected.
@@ -279,62 +289,4 @@ impl fmt::Debug for Gateway {
 fn twin(listener: &TcpListener) -> io::Result<TcpListener> {
     let descriptor = listener.as_fd().try_clone_to_owned()?;
     TcpListener::from_std(descriptor.into())
-}
-
-/// The shards, as the rest of the gateway reaches them.
-struct Started {
-    threads: Vec<JoinHandle<()>>,
-    mailboxes: Vec<Arc<Mailbox>>,
-    doors: Vec<mpsc::Sender<shard::Upgraded>>,
-}
-
-fn start_shards(config: &Config, services: &Services, stop: &CancellationToken) -> io::Result<Started> {
-    let (mut threads, mut mailboxes, mut doors) = (Vec::new(), Vec::new(), Vec::new());
-    for index in 0..u16::try_from(config.shards.max(1)).unwrap_or(u16::MAX) {
-        let (mailbox, letters) = Mailbox::open(index, config.bus.in_flight_events_max, ORDERS_MAX);
-        let (door, upgraded) = mpsc::channel(UPGRADED_MAX);
-        let post = Post {
-            mailbox: Arc::clone(&mailbox),
-            letters,
-        };
-        let serve = ShardThread {
-            index,
-            config: config.sockets.clone(),
-            services: services.clone(),
-            post,
-            upgraded,
-        };
-        threads.push(serve.spawn(stop.clone())?);
-        mailboxes.push(mailbox);
-        doors.push(door);
-    }
-    Ok(Started {
-        threads,
-        mailboxes,
-        doors,
-    })
-}
-
-/// What a shard's thread is given.
-struct ShardThread {
-    index: u16,
-    config: shard::Config,
-    services: Services,
-    post: Post,
-    upgraded: mpsc::Receiver<shard::Upgraded>,
-}
-
-impl ShardThread {
-    fn spawn(self, stop: CancellationToken) -> io::Result<JoinHandle<()>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let name = format!("shard-{}", self.index);
-        std::thread::Builder::new().name(name).spawn(move || {
-            runtime.block_on(async move {
-                match Shard::new(&self.config, self.services, self.post) {
-                    Ok(shard) => shard.run(self.upgraded, stop).await,
-                    Err(error) => tracing::error!(%error, "a shard cannot start"),
-                }
-            });
-        })
-    }
 }

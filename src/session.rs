@@ -44,13 +44,38 @@ pub use sessions::{Happening, Post, Services, Sessions};
 /// A message as it goes to the transport: complete with the transport's framing, shared by all who get it.
 pub type Frame = Bytes;
 
-/// How one kind of connection writes. Implemented by the edges; the same bytes go to every connection of a kind.
-pub trait Wire: Send + Sync + 'static {
-    /// What a connection of this kind speaks: the name of its subprotocol.
-    fn protocol(&self) -> &'static str;
+/// The protocol of a connection: its place in the gateway's registry, in [`Services::encoders`], and the slot of its frames
+/// in [`crate::bus::Delivery::frame`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProtocolId(u8);
 
-    /// The kind's slot in [`crate::bus::Delivery::frame`]; unique among the wires of a gateway.
-    fn format(&self) -> usize;
+impl ProtocolId {
+    /// The most protocols of a gateway.
+    pub const COUNT_MAX: usize = crate::bus::Delivery::FORMATS;
+
+    /// What a client gets that asks for no protocol.
+    pub const DEFAULT: Self = Self(0);
+
+    /// The protocol at this place.
+    ///
+    /// # Panics
+    /// From 256 on; a registry is bounded by [`Self::COUNT_MAX`].
+    #[must_use]
+    pub fn new(index: usize) -> Self {
+        Self(u8::try_from(index).expect("a registry has few protocols"))
+    }
+
+    /// Its place.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The writing half of a protocol. The same bytes go to every connection that speaks it.
+pub trait Encoder: Send + Sync + 'static {
+    /// The protocol's name, which watchers of connections see; of a protocol over WebSockets its subprotocol.
+    fn name(&self) -> &'static str;
 
     /// Encodes a reply (`id` of its command) or a push (`id` 0).
     fn message(&self, id: u32, message: &Message) -> Frame;
@@ -62,6 +87,6 @@ pub trait Wire: Send + Sync + 'static {
     fn event(&self, event: &Event) -> Frame;
 
     /// Encodes an event for a member that does not get it: its link in the chain and nothing else. Only for events with
-    /// a link.
-    fn passed(&self, event: &Event) -> Frame;
+    /// a link. `None` in a protocol whose clients see no chain.
+    fn passed(&self, event: &Event) -> Option<Frame>;
 }

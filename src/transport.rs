@@ -1,9 +1,12 @@
 //! Transports: how clients reach a session. Each speaks commands and messages of [`crate::session`] and never sees hub,
-//! bus or another edge.
+//! bus or another edge. A connection is three parts: its [`carrier`] cuts messages out of bytes, its [`protocol`] reads and writes
+//! them, and its socket holds what is not written yet.
 
+pub mod carrier;
 pub mod http;
 mod lingering;
 pub mod native;
+pub mod protocol;
 pub mod shard;
 mod socket;
 pub mod websocket;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use roomcast::event::Retention;
 use roomcast::hub::local::Key;
-use roomcast::transport::native::{Encoding, json, protobuf};
+use roomcast::transport::native::{json, protobuf};
 use roomcast::transport::websocket::frame::{Incoming, Limits, Reader};
 
-use crate::support::{self, Shard, messages};
+use crate::support::{self, Encoding, Shard, messages};
 
 /// Runs what it is given and counts it.
 pub type Counted = fn(&mut dyn FnMut());

@@ -12,9 +12,9 @@ use crate::admission::Admission;
 use crate::api::Health;
 use crate::auth::{Authenticator, JwtAuthenticator};
 use crate::backend::{Backend, GrpcBackend, NoBackend};
+use crate::bus::Bus;
 use crate::bus::memory::{MemoryBus, Usage};
 use crate::bus::nats::{self as nats_bus, NatsBus};
-use crate::bus::{Bus, Delivery};
 use crate::cluster::alone::Alone;
 use crate::cluster::{self, Others};
 use crate::hub::Shards;
@@ -27,9 +27,7 @@ use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::nats::NatsPresence;
 use crate::rooms::Rooms;
-use crate::session::{Application, Services, Wire};
-use crate::transport::native::json::JsonWire;
-use crate::transport::native::protobuf::ProtobufWire;
+use crate::session::{Application, Services};
 
 /// How long the connections to NATS may take to send their last words.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -98,9 +96,6 @@ impl Adapters {
 
     /// What sessions are given.
     pub(super) fn services(&self, config: &Config, admission: &Arc<Admission>) -> Services {
-        // In the order of their formats: a link's wire is an index here.
-        let wires: Arc<[Arc<dyn Wire>]> = Arc::new([Arc::new(JsonWire), Arc::new(ProtobufWire)]);
-        assert!(wires.len() <= Delivery::FORMATS, "each wire has a slot in a delivery");
         let (bus, presence) = self.engine.ports();
         Services {
             auth: self.auth.clone() as Arc<dyn Authenticator>,
@@ -109,7 +104,7 @@ impl Adapters {
             application: Arc::new(Application::new(Arc::clone(&self.backend), config.home_rooms.clone())),
             lease: self.lease.clone(),
             admission: Arc::clone(admission),
-            wires,
+            encoders: config.protocols.encoders(),
             config: Arc::new(config.session.clone()),
         }
     }

@@ -331,15 +331,17 @@ impl<L: Link> Sessions<L> {
     }
 
     fn send_event(&mut self, key: Key, event: &Event, kind: Kind) {
-        let Some(wire) = self.wire(key) else { return };
+        let Some(encoder) = self.encoder(key) else { return };
         let session = &self.conns[key as usize].session;
         let excepted = session
             .identity()
             .is_some_and(|identity| event.except.covers(session.connection, &identity.user));
         if !excepted {
-            self.send(key, &wire.event(event), kind);
-        } else if event.link.is_some() {
-            self.send(key, &wire.passed(event), kind);
+            self.send(key, &encoder.event(event), kind);
+        } else if event.link.is_some()
+            && let Some(frame) = encoder.passed(event)
+        {
+            self.send(key, &frame, kind);
         }
     }
 

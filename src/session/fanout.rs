@@ -99,8 +99,9 @@ impl<L: Link> Sessions<L> {
 
     fn hand(&mut self, now_ms: u64, room: RoomKey, target: Target, batch: &Rc<Batch>) {
         if let Some(conn) = self.conns.get(target.key as usize) {
-            let wire = &self.services.wires[conn.link.wire()];
-            if let Some(joint) = batch.joint(target.from, wire.format(), |event| wire.event(event)) {
+            let format = conn.link.protocol().index();
+            let encoder = &self.services.encoders[format];
+            if let Some(joint) = batch.joint(target.from, format, |event| encoder.event(event)) {
                 return self.send_at(now_ms, target.key, &joint, Kind::Live);
             }
         }
@@ -124,7 +125,7 @@ impl<L: Link> Sessions<L> {
     }
 
     fn hand_event(&mut self, room: RoomKey, key: Key, delivery: &Delivery) {
-        let (Some(wire), Some(conn)) = (self.wire(key), self.conns.get(key as usize)) else {
+        let (Some(encoder), Some(conn)) = (self.encoder(key), self.conns.get(key as usize)) else {
             return;
         };
         let start = conn.session.membership(room).map(|membership| membership.start);
@@ -135,10 +136,13 @@ impl<L: Link> Sessions<L> {
             return;
         };
         if !delivery.event.except.covers(conn.session.connection, &identity.user) {
-            let frame = delivery.frame(wire.format(), |event| wire.event(event)).clone();
+            let format = conn.link.protocol().index();
+            let frame = delivery.frame(format, |event| encoder.event(event)).clone();
             self.send(key, &frame, Kind::Live);
-        } else if delivery.event.link.is_some() {
-            self.send(key, &wire.passed(&delivery.event), Kind::Live);
+        } else if delivery.event.link.is_some()
+            && let Some(frame) = encoder.passed(&delivery.event)
+        {
+            self.send(key, &frame, Kind::Live);
         }
     }
 
@@ -160,7 +164,7 @@ impl<L: Link> Sessions<L> {
             // What is for one user alone is not kept.
             Some(change) => {
                 let message = Message::PresenceChanged(Arc::new(change));
-                self.wire(key).map(|wire| wire.message(0, &message))
+                self.encoder(key).map(|encoder| encoder.message(0, &message))
             }
             None => self.change_frame(key, change),
         };
@@ -169,15 +173,15 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    /// The change as this connection's wire writes it; the last one of each wire is kept.
+    /// The change in this connection's protocol; the last one of each protocol is kept.
     fn change_frame(&mut self, key: Key, change: &Arc<Change>) -> Option<Frame> {
-        let index = self.conns.get(key as usize)?.link.wire();
+        let index = self.conns.get(key as usize)?.link.protocol().index();
         if let Some((encoded, frame)) = &self.encoded_change[index]
             && Arc::ptr_eq(encoded, change)
         {
             return Some(frame.clone());
         }
-        let frame = self.services.wires[index].message(0, &Message::PresenceChanged(Arc::clone(change)));
+        let frame = self.services.encoders[index].message(0, &Message::PresenceChanged(Arc::clone(change)));
         self.encoded_change[index] = Some((Arc::clone(change), frame.clone()));
         Some(frame)
     }

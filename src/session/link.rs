@@ -1,6 +1,6 @@
 //! What a session needs of the connection it speaks over.
 
-use super::Frame;
+use super::{Frame, ProtocolId};
 
 /// Why a frame was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,8 +25,8 @@ pub enum Kind {
 
 /// One connection, as its session sees it: a socket, a pending poll, a stream of events.
 pub trait Link: 'static {
-    /// The connection's kind: an index into the shard's wires.
-    fn wire(&self) -> usize;
+    /// What the client speaks.
+    fn protocol(&self) -> ProtocolId;
 
     /// Sends a frame, or queues it behind what is queued already.
     ///

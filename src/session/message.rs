@@ -91,7 +91,7 @@ pub struct HistoryPage {
     pub more: bool,
 }
 
-/// What a client is told besides events, which are encoded once for all members (see `session::Wire`).
+/// What a client is told besides events, which are encoded once for all members (see `session::Encoder`).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
     /// The command was refused.

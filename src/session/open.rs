@@ -109,7 +109,7 @@ impl<L: Link> Sessions<L> {
             return;
         };
         let Some(member) = conn.session.member() else { return };
-        let protocol = self.services.wires[conn.link.wire()].protocol();
+        let protocol = self.services.encoders[conn.link.protocol().index()].name();
         let opened = Activity::Opened(identity.tenant.clone(), member, protocol.into());
         self.services.rooms.presence().announce(opened);
     }

@@ -106,9 +106,9 @@ impl<L: Link> Sessions<L> {
             return;
         }
         for key in self.keys_of(who) {
-            let Some(wire) = self.wire(key) else { continue };
+            let Some(encoder) = self.encoder(key) else { continue };
             tally.add(1);
-            self.send(key, &wire.event(event), Kind::Live);
+            self.send(key, &encoder.event(event), Kind::Live);
         }
     }
 

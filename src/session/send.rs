@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::link::{Kind, Link, SendError};
 use super::sessions::Sessions;
-use super::{Frame, Message, Refusal, Wire};
+use super::{Encoder, Frame, Message, Refusal};
 use crate::error::CloseReason;
 use crate::hub::local::Key;
 
@@ -27,9 +27,9 @@ impl<L: Link> Sessions<L> {
         self.answer(key, id, &Message::Error(refusal));
     }
 
-    pub(super) fn wire(&self, key: Key) -> Option<Arc<dyn Wire>> {
+    pub(super) fn encoder(&self, key: Key) -> Option<Arc<dyn Encoder>> {
         let conn = self.conns.get(key as usize)?;
-        Some(Arc::clone(&self.services.wires[conn.link.wire()]))
+        Some(Arc::clone(&self.services.encoders[conn.link.protocol().index()]))
     }
 
     pub(super) fn send(&mut self, key: Key, frame: &Frame, kind: Kind) {
@@ -52,6 +52,6 @@ impl<L: Link> Sessions<L> {
     }
 
     fn encode(&self, key: Key, id: u32, message: &Message) -> Option<Frame> {
-        self.wire(key).map(|wire| wire.message(id, message))
+        self.encoder(key).map(|encoder| encoder.message(id, message))
     }
 }

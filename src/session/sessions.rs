@@ -21,7 +21,7 @@ use super::index::Index;
 use super::link::Link;
 use super::state::{Phase, Session};
 use super::tenants::Tenants;
-use super::{Command, Config, Frame, Refusal, Request, Wire};
+use super::{Command, Config, Encoder, Frame, Refusal, Request};
 use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::error::{CloseReason, ErrorCode};
@@ -49,8 +49,8 @@ pub struct Services {
     pub lease: Lease,
     /// Counts connections.
     pub admission: Arc<Admission>,
-    /// The kinds of connections; [`Link::wire`] is an index into it.
-    pub wires: Arc<[Arc<dyn Wire>]>,
+    /// The writing halves of the protocols, by [`super::ProtocolId::index`].
+    pub encoders: Arc<[Arc<dyn Encoder>]>,
     /// The bounds.
     pub config: Arc<Config>,
 }
@@ -138,7 +138,7 @@ impl<L: Link> Sessions<L> {
     #[must_use]
     pub fn new(services: Services, post: Post) -> Self {
         let Post { mailbox, letters } = post;
-        let encoded_change = vec![None; services.wires.len()];
+        let encoded_change = vec![None; services.encoders.len()];
         let leased = services.lease.holds();
         Self {
             services,

@@ -80,9 +80,9 @@ impl<L: Link> Sessions<L> {
             }
             let Some(session) = self.session(key) else { continue };
             if now_s > session.seen_s
-                && let Some(wire) = self.wire(key)
+                && let Some(encoder) = self.encoder(key)
             {
-                self.send(key, &wire.heartbeat(), Kind::Live);
+                self.send(key, &encoder.heartbeat(), Kind::Live);
             }
         }
     }

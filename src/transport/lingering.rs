@@ -14,8 +14,9 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry};
 use slab::Slab;
 
+use super::carrier::close_answer;
+use super::protocol::Protocol;
 use super::socket::{Socket, SocketId};
-use super::websocket::frame::{self, CloseFrame};
 use crate::error::CloseReason;
 use crate::session::Closed;
 use crate::session::outbox::Outbox;
@@ -41,16 +42,22 @@ pub(super) struct Lingering {
 
 impl Lingering {
     /// Takes over a connection whose session has ended, and tells its peer why, if it is still there.
-    pub(super) fn see_off(&mut self, closed: Closed<Socket>, registry: &Registry, buffer: &mut [u8], now_ms: u64) {
+    pub(super) fn see_off(
+        &mut self,
+        closed: Closed<Socket>,
+        protocol: &dyn Protocol,
+        registry: &Registry,
+        buffer: &mut [u8],
+        now_ms: u64,
+    ) {
         let Closed {
             mut link, reason, why, ..
         } = closed;
         let farewell = match (reason, link.peer_close.take()) {
             (CloseReason::ClientLeft, None) => return,
-            (CloseReason::ClientLeft, Some(CloseFrame { code: None })) => frame::close_without_code(),
-            (CloseReason::ClientLeft, Some(CloseFrame { code: Some(code) })) => frame::close(code, ""),
-            (reason, _) if why.is_empty() => frame::close(reason.code(), reason.as_str()),
-            (reason, _) => frame::close(reason.code(), &why),
+            (CloseReason::ClientLeft, Some(close)) => close_answer(close),
+            (reason, _) if why.is_empty() => protocol.farewell(reason, reason.as_str()),
+            (reason, _) => protocol.farewell(reason, &why),
         };
         if self.ends.len() >= LINGERING_MAX {
             return;
@@ -174,7 +181,7 @@ mod tests {
                 .unwrap();
             sent += frame.len();
         }
-        let farewell = frame::close(4002, "slow_consumer");
+        let farewell = super::super::websocket::frame::close(4002, "slow_consumer");
         let mut expected = vec![7; sent];
         expected.extend_from_slice(&farewell);
         outbox.end_with(farewell, 0);

@@ -1,7 +1,6 @@
 //! The native protocol: what `proto/roomcast/client/v1/client.proto` says, as JSON text and as protobuf.
 //!
-//! Each encoding decodes a message of a client into a [`Request`] and is a [`crate::session::Wire`] that writes complete
-//! WebSocket frames. Both say the same. They differ in one thing: JSON refuses a field it does not know and names it,
+//! Each encoding is a [`Protocol`]: it decodes a message of a client into a [`Request`] and writes complete WebSocket frames. Both say the same. They differ in one thing: JSON refuses a field it does not know and names it,
 //! because there it is mostly misspelt; protobuf skips it, because there it is a newer schema.
 //!
 //! A message that is no command is one of three: **malformed**, when it cannot be read; **invalid**, when it says something
@@ -15,41 +14,21 @@ mod error_code;
 pub mod json;
 pub mod protobuf;
 
+use std::sync::Arc;
+
+use self::json::JsonProtocol;
+use self::protobuf::ProtobufProtocol;
 use crate::error::ErrorCode;
 use crate::json::WrongField;
 use crate::session::{Refusal, Request};
 use crate::transport::prefix;
+use crate::transport::protocol::{Decoded, Protocol, Protocols};
 
-/// How a connection of the native protocol writes and reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Encoding {
-    /// JSON in text messages; what a client gets that asks for no subprotocol.
-    Json,
-    /// Protobuf in binary messages.
-    Protobuf,
-}
-
-impl Encoding {
-    /// Every encoding, the preferred one first.
-    pub const ALL: [Self; 2] = [Self::Json, Self::Protobuf];
-
-    /// The name in `Sec-WebSocket-Protocol`.
-    #[must_use]
-    pub const fn subprotocol(self) -> &'static str {
-        match self {
-            Self::Json => "roomcast.v1.json",
-            Self::Protobuf => "roomcast.v1.protobuf",
-        }
-    }
-
-    /// The slot of the encoding's frames in [`crate::bus::Delivery::frame`].
-    #[must_use]
-    pub const fn format(self) -> usize {
-        match self {
-            Self::Json => 0,
-            Self::Protobuf => 1,
-        }
-    }
+/// The native protocol in both encodings, JSON first.
+#[must_use]
+pub fn protocols() -> Protocols {
+    let both: [Arc<dyn Protocol>; 2] = [Arc::new(JsonProtocol), Arc::new(ProtobufProtocol)];
+    Protocols::new(both)
 }
 
 /// Why a message of a client is no command.
@@ -79,6 +58,18 @@ impl DecodeError {
     #[must_use]
     pub fn refusal(&self) -> Refusal {
         Refusal::new(self.code, self.message.clone())
+    }
+}
+
+impl From<Result<Request, DecodeError>> for Decoded {
+    fn from(decoded: Result<Request, DecodeError>) -> Self {
+        match decoded {
+            Ok(request) => Self::Request(request),
+            Err(error) => Self::Refused {
+                id: error.id,
+                refusal: error.refusal(),
+            },
+        }
     }
 }
 

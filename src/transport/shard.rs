@@ -1,4 +1,4 @@
-//! A shard: one thread with the WebSockets it serves.
+//! A shard: one thread with the connections it serves.
 //!
 //! The shard owns a private epoll set, held in an `AsyncFd` (an epoll descriptor can itself be polled), so that timers and
 //! channels stay ordinary tokio while a connection costs the runtime nothing. Bytes are read into one buffer of the
@@ -17,15 +17,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::read::ReadOff;
+use super::carrier::Limits;
 use super::lingering::{LINGERING_SERIAL, Lingering};
-use super::native::Encoding;
+use super::protocol::Protocols;
 use super::socket::{Shared, Socket, SocketId};
-use super::websocket::frame::Limits;
 use crate::admission::{Admission, Place};
 use crate::error::CloseReason;
 use crate::session::link::Link;
 use crate::session::outbox;
-use crate::session::{Post, Services, Sessions};
+use crate::session::{Post, ProtocolId, Services, Sessions};
 
 /// The bounds of a shard's sockets.
 #[derive(Debug, Clone, Default)]
@@ -53,15 +53,15 @@ impl Default for ControlConfig {
     }
 }
 
-/// A client that has upgraded, on its way to a shard.
+/// A client that has connected, on its way to a shard.
 #[derive(Debug)]
 pub struct Upgraded {
     /// The connection, non-blocking.
     pub stream: std::net::TcpStream,
     /// What was read beyond the handshake.
     pub leftover: Vec<u8>,
-    /// How its messages are encoded.
-    pub encoding: Encoding,
+    /// What it speaks.
+    pub protocol: ProtocolId,
     /// The token, if it came with the handshake.
     pub token: Option<String>,
     /// Where it comes from.
@@ -81,6 +81,7 @@ pub struct Shard {
     buffer: Box<[u8]>,
     read_off: Vec<ReadOff>,
     sessions: Sessions<Socket>,
+    protocols: Protocols,
     shared: Rc<Shared>,
     serial: u32,
     stalled: Vec<SocketId>,
@@ -96,7 +97,7 @@ impl Shard {
     ///
     /// # Errors
     /// When the kernel gives no epoll descriptor.
-    pub fn new(config: &Config, services: Services, post: Post) -> std::io::Result<Self> {
+    pub fn new(config: &Config, protocols: Protocols, services: Services, post: Post) -> std::io::Result<Self> {
         let shared = Shared {
             outbox: config.outbox,
             frames: config.frames,
@@ -111,6 +112,7 @@ impl Shard {
             read_off: Vec::new(),
             admission: Arc::clone(&services.admission),
             sessions: Sessions::new(services, post),
+            protocols,
             shared: Rc::new(shared),
             serial: 0,
             stalled: Vec::new(),
@@ -158,7 +160,7 @@ impl Shard {
         let Upgraded {
             stream,
             leftover,
-            encoding,
+            protocol,
             token,
             place,
         } = client;
@@ -184,8 +186,9 @@ impl Shard {
             tracing::warn!(%error, "connection cannot be polled");
             return self.admission.leave(place);
         }
-        self.sessions
-            .open(Socket::new(id, stream, encoding, place, Rc::clone(&self.shared)), token);
+        let speaks = (protocol, self.protocols.get(protocol).carrier());
+        let socket = Socket::new(id, stream, speaks, place, Rc::clone(&self.shared));
+        self.sessions.open(socket, token);
         if !leftover.is_empty() && leftover.len() <= self.buffer.len() {
             self.buffer[..leftover.len()].copy_from_slice(&leftover);
             self.feed(id, leftover.len());
@@ -278,7 +281,7 @@ impl Shard {
         let duration_max = u64::try_from(self.shared.frames.message_duration_max.as_millis()).unwrap_or(u64::MAX);
         let mut partial = std::mem::take(&mut self.partial);
         partial.retain(|id| {
-            let since = self.socket(*id).and_then(|socket| socket.reader.partial_since_ms());
+            let since = self.socket(*id).and_then(|socket| socket.carrier.partial_since_ms());
             let Some(since) = since else { return false };
             let late = now_ms.saturating_sub(since) > duration_max;
             if late {
@@ -294,7 +297,9 @@ impl Shard {
         for closed in self.sessions.take_closed() {
             self.admission.leave(closed.link.place);
             let (registry, now_ms) = (self.poll.get_ref().registry(), self.sessions.now_ms());
-            self.lingering.see_off(closed, registry, &mut self.buffer, now_ms);
+            let protocol = self.protocols.get(closed.link.protocol);
+            self.lingering
+                .see_off(closed, protocol, registry, &mut self.buffer, now_ms);
         }
     }
 }

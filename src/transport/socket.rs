@@ -1,4 +1,4 @@
-//! One WebSocket: its descriptor, its reader and its outbox. The link of a session.
+//! One connection: its descriptor, its carrier and its outbox. The link of a session.
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
@@ -6,12 +6,12 @@ use std::rc::Rc;
 
 use mio::net::TcpStream;
 
-use super::native::Encoding;
-use super::websocket::frame::{CloseFrame, Limits, Reader};
+use super::carrier::{Carrier, Limits};
+use super::websocket::frame::CloseFrame;
 use crate::admission::Place;
-use crate::session::Frame;
 use crate::session::link::{Kind, Link, SendError};
 use crate::session::outbox::{self, Outbox};
+use crate::session::{Frame, ProtocolId};
 
 /// What the sockets of a shard share.
 #[derive(Debug)]
@@ -63,12 +63,12 @@ pub(super) enum Got {
     End,
 }
 
-/// One WebSocket.
+/// One connection.
 #[derive(Debug)]
 pub(super) struct Socket {
     pub id: SocketId,
-    pub reader: Reader,
-    pub encoding: Encoding,
+    pub carrier: Carrier,
+    pub protocol: ProtocolId,
     stream: TcpStream,
     outbox: Outbox,
     shared: Rc<Shared>,
@@ -81,11 +81,17 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn new(id: SocketId, stream: TcpStream, encoding: Encoding, place: Place, shared: Rc<Shared>) -> Self {
+    pub(super) fn new(
+        id: SocketId,
+        stream: TcpStream,
+        (protocol, carrier): (ProtocolId, Carrier),
+        place: Place,
+        shared: Rc<Shared>,
+    ) -> Self {
         Self {
             id,
-            reader: Reader::default(),
-            encoding,
+            carrier,
+            protocol,
             stream,
             outbox: Outbox::default(),
             shared,
@@ -139,8 +145,8 @@ impl Socket {
 }
 
 impl Link for Socket {
-    fn wire(&self) -> usize {
-        self.encoding.format()
+    fn protocol(&self) -> ProtocolId {
+        self.protocol
     }
 
     fn send(&mut self, frame: &Frame, kind: Kind, now_ms: u64) -> Result<(), SendError> {
@@ -160,7 +166,7 @@ impl Link for Socket {
     fn pause(&mut self, paused: bool) {
         self.paused = paused;
         if paused {
-            self.reader.stop_clock();
+            self.carrier.stop_clock();
         } else {
             // What came meanwhile has been signalled already.
             self.shared.again.borrow_mut().push(self.id);

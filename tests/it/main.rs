@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 mod architecture;
-mod autobahn;
 mod chaos;
 mod cli;
 mod config;
@@ -21,6 +20,7 @@ mod negotiation;
 mod orders;
 mod permission;
 mod presence;
+mod protocols;
 mod proxy;
 mod publish;
 mod resume;

@@ -27,8 +27,8 @@ use crate::presence::{Change, Counts, Detail};
 use crate::room::{Room, Tenant};
 use crate::rooms::{HomeRooms, Rooms};
 use crate::session::link::{Kind, Link, SendError};
-use crate::session::{Application, Config, Post, Services, Sessions};
-use crate::transport::native::json::{self, JsonWire};
+use crate::session::{Application, Config, Post, ProtocolId, Services, Sessions};
+use crate::transport::native::json::{self, JsonProtocol};
 
 pub const HOUR: Duration = Duration::from_secs(3600);
 
@@ -71,8 +71,8 @@ pub fn change(name: &str, version: u64) -> Arc<Change> {
 pub struct Recorder(String);
 
 impl Link for Recorder {
-    fn wire(&self) -> usize {
-        0
+    fn protocol(&self) -> ProtocolId {
+        ProtocolId::DEFAULT
     }
 
     fn send(&mut self, frame: &bytes::Bytes, _: Kind, _: u64) -> Result<(), SendError> {
@@ -190,7 +190,7 @@ impl Shard {
             application: Arc::new(Application::new(Arc::new(NoBackend), HomeRooms::default())),
             lease: lease.clone(),
             admission: Arc::clone(&admission),
-            wires: Arc::new([Arc::new(JsonWire)]),
+            encoders: Arc::new([Arc::new(JsonProtocol)]),
             config: Arc::new(Config {
                 rooms_max: 3,
                 ..Config::default()

@@ -18,6 +18,8 @@ use super::upgrade::{Slot, Upgrading};
 use super::{Config, answer};
 use crate::admission::{Admission, Place, Refused};
 use crate::rate::{Notice, TokenBucket};
+use crate::session::ProtocolId;
+use crate::transport::protocol::Protocols;
 use crate::transport::shard::Upgraded;
 
 /// How long the accept loop rests when the kernel has no descriptor or memory for a new connection.
@@ -31,6 +33,7 @@ pub const HEAD_BYTES_MIN: usize = 8192;
 pub struct ClientPort {
     config: Config,
     admission: Arc<Admission>,
+    protocols: Protocols,
     shards: Vec<mpsc::Sender<Upgraded>>,
     next_shard: AtomicUsize,
     handshakes: Arc<Semaphore>,
@@ -51,16 +54,28 @@ pub(super) struct Notices {
 impl ClientPort {
     /// A port that hands its clients to these shards in turn.
     #[must_use]
-    pub fn new(config: Config, admission: Arc<Admission>, shards: Vec<mpsc::Sender<Upgraded>>) -> Self {
+    pub fn new(
+        config: Config,
+        admission: Arc<Admission>,
+        protocols: Protocols,
+        shards: Vec<mpsc::Sender<Upgraded>>,
+    ) -> Self {
         let handshakes = Arc::new(Semaphore::new(config.handshakes_max));
         Self {
             config,
             admission,
+            protocols,
             shards,
             next_shard: AtomicUsize::new(0),
             handshakes,
             notices: Notices::default(),
         }
+    }
+
+    /// What its clients may speak.
+    #[must_use]
+    pub const fn protocols(&self) -> &Protocols {
+        &self.protocols
     }
 
     pub(super) const fn config(&self) -> &Config {
@@ -73,6 +88,29 @@ impl ClientPort {
 
     pub(super) fn dismiss(&self, place: Place) {
         self.admission.leave(place);
+    }
+
+    /// Takes a connection that is no WebSocket: a byte stream of a client at this address, that speaks this protocol from its
+    /// first byte on.
+    ///
+    /// # Errors
+    /// [`Refused`] when there are too many connections; the stream is dropped then.
+    pub async fn adopt(
+        &self,
+        stream: std::net::TcpStream,
+        address: IpAddr,
+        protocol: ProtocolId,
+    ) -> Result<(), Refused> {
+        let place = self.admit(address)?;
+        self.hand_over(Upgraded {
+            stream,
+            leftover: Vec::new(),
+            protocol,
+            token: None,
+            place,
+        })
+        .await;
+        Ok(())
     }
 
     async fn hand_over(&self, client: Upgraded) {
@@ -161,7 +199,7 @@ async fn connection(stream: TcpStream, peer: IpAddr, port: &Arc<ClientPort>) {
 
 async fn upgrade(upgrading: Upgrading, port: &ClientPort) {
     let Upgrading {
-        encoding,
+        protocol,
         token,
         place,
         on_upgrade,
@@ -171,7 +209,7 @@ async fn upgrade(upgrading: Upgrading, port: &ClientPort) {
             port.hand_over(Upgraded {
                 stream,
                 leftover,
-                encoding,
+                protocol,
                 token,
                 place,
             })

@@ -11,14 +11,15 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::{Body, ClientPort, Origins, address, later, text};
 use crate::admission::{Place, Refused as NotAdmitted};
 use crate::headers::list_holds;
-use crate::transport::native::Encoding;
+use crate::session::ProtocolId;
+use crate::transport::protocol::Protocols;
 
 /// Announces a token among the subprotocols: `bearer.<token>`. Browsers cannot set headers.
 const TOKEN_SUBPROTOCOL: &str = "bearer.";
 
 /// An upgrade under way.
 pub(super) struct Upgrading {
-    pub encoding: Encoding,
+    pub protocol: ProtocolId,
     pub token: Option<String>,
     pub place: Place,
     pub on_upgrade: OnUpgrade,
@@ -44,8 +45,8 @@ pub(super) fn answer(port: &ClientPort, peer: IpAddr, slot: &Slot, request: Requ
     drop(body);
     let mut request = Request::from_parts(parts, ());
     let checked = check(port, &request, has_body)
-        .and_then(|(encoding, response)| Ok((encoding, response, admit(port, peer, request.headers())?)));
-    let (encoding, response, place) = match checked {
+        .and_then(|(protocol, response)| Ok((protocol, response, admit(port, peer, request.headers())?)));
+    let (protocol, response, place) = match checked {
         Ok(checked) => checked,
         Err(refusal) => return *refusal,
     };
@@ -55,7 +56,7 @@ pub(super) fn answer(port: &ClientPort, peer: IpAddr, slot: &Slot, request: Requ
         return text(StatusCode::BAD_REQUEST, "this connection cannot be upgraded");
     };
     slot.put(Upgrading {
-        encoding,
+        protocol,
         token,
         place,
         on_upgrade,
@@ -70,7 +71,7 @@ fn bad_request(why: &'static str) -> Refused {
 }
 
 /// Checks the handshake (RFC 6455 section 4.2.1) and makes its answer.
-fn check(port: &ClientPort, request: &Request<()>, has_body: bool) -> Result<(Encoding, Response<Body>), Refused> {
+fn check(port: &ClientPort, request: &Request<()>, has_body: bool) -> Result<(ProtocolId, Response<Body>), Refused> {
     let headers = request.headers();
     // Before anything else: a foreign page learns nothing, not even whether its upgrade was well-formed.
     if !origin_allowed(&port.config().origins, headers) {
@@ -91,7 +92,7 @@ fn check(port: &ClientPort, request: &Request<()>, has_body: bool) -> Result<(En
         return Err(bad_request("more than one Authorization"));
     }
     let key = key(headers).ok_or_else(|| bad_request("Sec-WebSocket-Key is not 16 bytes in base64"))?;
-    let subprotocol = subprotocol(headers).map_err(bad_request)?;
+    let protocol = subprotocol(port.protocols(), headers).map_err(bad_request)?;
     let mut response = Response::new(Body::default());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let accept = HeaderValue::try_from(derive_accept_key(key)).expect("base64 is visible ASCII");
@@ -99,11 +100,11 @@ fn check(port: &ClientPort, request: &Request<()>, has_body: bool) -> Result<(En
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    if let Some(encoding) = subprotocol {
-        let name = HeaderValue::from_static(encoding.subprotocol());
+    if let Some(protocol) = protocol {
+        let name = HeaderValue::from_static(port.protocols().get(protocol).name());
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name);
     }
-    Ok((subprotocol.unwrap_or(Encoding::Json), response))
+    Ok((protocol.unwrap_or(ProtocolId::DEFAULT), response))
 }
 
 /// Counts the connection among those of its client's address.
@@ -200,12 +201,12 @@ fn offered(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 /// The first offered subprotocol that is known; `None` where nothing is offered.
-fn subprotocol(headers: &HeaderMap) -> Result<Option<Encoding>, &'static str> {
+fn subprotocol(protocols: &Protocols, headers: &HeaderMap) -> Result<Option<ProtocolId>, &'static str> {
     let mut names = offered(headers)
         .filter(|name| !name.starts_with(TOKEN_SUBPROTOCOL))
         .peekable();
     if names.peek().is_some() {
-        return match names.find_map(from_subprotocol) {
+        return match names.find_map(|name| protocols.by_subprotocol(name)) {
             None => Err("none of the subprotocols is known"),
             known => Ok(known),
         };
@@ -215,12 +216,6 @@ fn subprotocol(headers: &HeaderMap) -> Result<Option<Encoding>, &'static str> {
         None => Ok(None),
         Some(_) => Err("offer `roomcast.v1.json` or `roomcast.v1.protobuf` beside the token"),
     }
-}
-
-fn from_subprotocol(name: &str) -> Option<Encoding> {
-    Encoding::ALL
-        .into_iter()
-        .find(|encoding| encoding.subprotocol() == name)
 }
 
 /// The token, from the header, the subprotocols or, where allowed, the query.
@@ -276,13 +271,14 @@ mod tests {
 
     #[test]
     fn the_first_known_subprotocol_is_spoken() {
-        let spoken = |offer| subprotocol(&headers(&[("sec-websocket-protocol", offer)]));
+        let protocols = crate::transport::native::protocols();
+        let spoken = |offer| subprotocol(&protocols, &headers(&[("sec-websocket-protocol", offer)]));
         assert_eq!(
             spoken("roomcast.v1.protobuf, roomcast.v1.json"),
-            Ok(Some(Encoding::Protobuf))
+            Ok(protocols.find("roomcast.v1.protobuf"))
         );
-        assert_eq!(spoken("x, roomcast.v1.json"), Ok(Some(Encoding::Json)));
-        assert_eq!(spoken("bearer.abc,\troomcast.v1.json"), Ok(Some(Encoding::Json)));
+        assert_eq!(spoken("x, roomcast.v1.json"), Ok(Some(ProtocolId::DEFAULT)));
+        assert_eq!(spoken("bearer.abc,\troomcast.v1.json"), Ok(Some(ProtocolId::DEFAULT)));
         assert_eq!(spoken(""), Ok(None));
         assert!(spoken("bearer.abc").is_err() && spoken("graphql-ws").is_err());
     }

@@ -5,23 +5,28 @@ mod encode;
 mod object;
 
 use crate::event::Event;
-use crate::session::{Frame, Message, Wire};
-use crate::transport::native::Encoding;
+use crate::session::{Encoder, Frame, Message};
+use crate::transport::protocol::{self, Decoded, Protocol};
 use crate::transport::websocket::frame::{FrameWriter, ping};
 
 pub use decode::decode;
 
-/// Writes text messages.
+/// JSON in text messages; what a client gets that asks for no subprotocol.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct JsonWire;
+pub struct JsonProtocol;
 
-impl Wire for JsonWire {
-    fn protocol(&self) -> &'static str {
-        Encoding::Json.subprotocol()
+impl Protocol for JsonProtocol {
+    fn decode(&self, message: protocol::Message<'_>) -> Decoded {
+        match message {
+            protocol::Message::Text(text) => decode(text).into(),
+            protocol::Message::Binary(_) => Decoded::Unsupported,
+        }
     }
+}
 
-    fn format(&self) -> usize {
-        Encoding::Json.format()
+impl Encoder for JsonProtocol {
+    fn name(&self) -> &'static str {
+        "roomcast.v1.json"
     }
 
     fn message(&self, id: u32, message: &Message) -> Frame {
@@ -40,9 +45,9 @@ impl Wire for JsonWire {
         frame.text()
     }
 
-    fn passed(&self, event: &Event) -> Frame {
+    fn passed(&self, event: &Event) -> Option<Frame> {
         let mut frame = FrameWriter::with_capacity(encode::MESSAGE_BYTES_USUAL);
         encode::passed(frame.body(), event);
-        frame.text()
+        Some(frame.text())
     }
 }

@@ -7,23 +7,28 @@ mod fields;
 use prost::Message as _;
 
 use crate::event::Event;
-use crate::session::{Frame, Message, Wire};
-use crate::transport::native::Encoding;
+use crate::session::{Encoder, Frame, Message};
+use crate::transport::protocol::{self, Decoded, Protocol};
 use crate::transport::websocket::frame::{FrameWriter, ping};
 
 pub use decode::decode;
 
-/// Writes binary messages.
+/// Protobuf in binary messages.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct ProtobufWire;
+pub struct ProtobufProtocol;
 
-impl Wire for ProtobufWire {
-    fn protocol(&self) -> &'static str {
-        Encoding::Protobuf.subprotocol()
+impl Protocol for ProtobufProtocol {
+    fn decode(&self, message: protocol::Message<'_>) -> Decoded {
+        match message {
+            protocol::Message::Binary(bytes) => decode(bytes).into(),
+            protocol::Message::Text(_) => Decoded::Unsupported,
+        }
     }
+}
 
-    fn format(&self) -> usize {
-        Encoding::Protobuf.format()
+impl Encoder for ProtobufProtocol {
+    fn name(&self) -> &'static str {
+        "roomcast.v1.protobuf"
     }
 
     fn message(&self, id: u32, message: &Message) -> Frame {
@@ -41,7 +46,7 @@ impl Wire for ProtobufWire {
         fields::event(event)
     }
 
-    fn passed(&self, event: &Event) -> Frame {
-        fields::passed(event)
+    fn passed(&self, event: &Event) -> Option<Frame> {
+        Some(fields::passed(event))
     }
 }

@@ -1,14 +1,13 @@
 //! What clients send: read into the shard's buffer, parsed there, and carried out.
 
-use std::ops::ControlFlow;
-
 use super::Shard;
 use crate::error::CloseReason;
-use crate::session::Request;
-use crate::session::link::{Kind, Link as _};
-use crate::transport::native::{self, DecodeError, Encoding};
+use crate::session::Frame;
+use crate::session::link::{Kind, Link as _, SendError};
+use crate::transport::carrier::Arrival;
+use crate::transport::protocol::Decoded;
 use crate::transport::socket::{Got, SocketId};
-use crate::transport::websocket::frame::{self, CloseFrame, Incoming};
+use crate::transport::websocket::frame::{self, CloseFrame};
 
 /// How many times in a row one socket is read before others get their turn.
 const READS_MAX: usize = 4;
@@ -16,11 +15,10 @@ const READS_MAX: usize = 4;
 /// What was read off a socket.
 #[derive(Debug)]
 pub(super) enum ReadOff {
-    Decoded(Result<Request, DecodeError>),
+    Decoded(Decoded),
     Ping(Vec<u8>),
     Pong,
     Close(CloseFrame),
-    Unsupported,
 }
 
 impl Shard {
@@ -59,26 +57,18 @@ impl Shard {
         let Some(socket) = self.sessions.link(id.key).filter(|socket| socket.id == id) else {
             return;
         };
-        let (encoding, read_off) = (socket.encoding, &mut self.read_off);
-        let fed = socket.reader.feed(
-            &mut self.buffer[..count],
-            &self.shared.frames,
-            now_ms,
-            &mut |incoming| {
-                read_off.push(match incoming {
-                    Incoming::Text(text) if encoding == Encoding::Json => ReadOff::Decoded(native::json::decode(text)),
-                    Incoming::Binary(bytes) if encoding == Encoding::Protobuf => {
-                        ReadOff::Decoded(native::protobuf::decode(bytes))
-                    }
-                    Incoming::Text(_) | Incoming::Binary(_) => ReadOff::Unsupported,
-                    Incoming::Ping(payload) => ReadOff::Ping(payload.to_vec()),
-                    Incoming::Pong => ReadOff::Pong,
-                    Incoming::Close(close) => ReadOff::Close(close),
+        let (protocol, read_off) = (self.protocols.get(socket.protocol), &mut self.read_off);
+        let fed = socket
+            .carrier
+            .feed(&mut self.buffer[..count], &self.shared.frames, now_ms, &mut |arrival| {
+                read_off.push(match arrival {
+                    Arrival::Message(message) => ReadOff::Decoded(protocol.decode(message)),
+                    Arrival::Ping(payload) => ReadOff::Ping(payload.to_vec()),
+                    Arrival::Pong => ReadOff::Pong,
+                    Arrival::Close(close) => ReadOff::Close(close),
                 });
-                ControlFlow::Continue(())
-            },
-        );
-        if socket.reader.partial_since_ms() == Some(now_ms) {
+            });
+        if socket.carrier.partial_since_ms() == Some(now_ms) {
             self.partial.push(id);
         }
         self.sessions.seen(id.key);
@@ -94,9 +84,12 @@ impl Shard {
 
     fn carry_out(&mut self, id: SocketId, item: ReadOff) {
         match item {
-            ReadOff::Decoded(Ok(request)) => self.sessions.command(id.key, request),
-            ReadOff::Decoded(Err(error)) => self.sessions.undecoded(id.key, error.id, error.refusal()),
-            ReadOff::Unsupported => self.sessions.close(id.key, CloseReason::UnsupportedData),
+            ReadOff::Decoded(Decoded::Request(request)) => self.sessions.command(id.key, request),
+            ReadOff::Decoded(Decoded::Refused { id: number, refusal }) => {
+                self.sessions.undecoded(id.key, number, refusal)
+            }
+            ReadOff::Decoded(Decoded::Reply(frame)) => self.reply(id, &frame),
+            ReadOff::Decoded(Decoded::Unsupported) => self.sessions.close(id.key, CloseReason::UnsupportedData),
             ReadOff::Ping(payload) => self.control_frame(id, Some(&payload)),
             ReadOff::Pong => self.control_frame(id, None),
             ReadOff::Close(close) => {
@@ -105,6 +98,17 @@ impl Shard {
                 }
                 self.sessions.close(id.key, CloseReason::ClientLeft);
             }
+        }
+    }
+
+    /// Sends what the protocol answers by itself. Counted like a push: a peer that asks and does not read is closed.
+    fn reply(&mut self, id: SocketId, frame: &Frame) {
+        let now_ms = self.sessions.now_ms();
+        let Some(socket) = self.socket(id) else { return };
+        match socket.send(frame, Kind::Live, now_ms) {
+            Ok(()) => {}
+            Err(SendError::Overflow) => self.sessions.close(id.key, CloseReason::SlowConsumer),
+            Err(SendError::Gone) => self.sessions.close(id.key, CloseReason::ClientLeft),
         }
     }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use roomcast::error::{CloseReason, ErrorCode};
 use roomcast::json::Json;
 use roomcast::rate::Rate;
-use roomcast::session::{Message, Refusal, Wire};
-use roomcast::transport::native::json::JsonWire;
+use roomcast::session::{Encoder, Message, Refusal};
+use roomcast::transport::native::json::JsonProtocol;
 use roomcast::{admission, session, transport};
 use serde_json::Value;
 
@@ -85,7 +85,7 @@ fn the_table_of_errors_is_complete() {
         .map(|row| (row[0].clone(), row[1].clone()))
         .collect();
     let codes = ErrorCode::ALL.map(|code| {
-        let frame = JsonWire.message(1, &Message::Error(Refusal::new(code, "")));
+        let frame = JsonProtocol.message(1, &Message::Error(Refusal::new(code, "")));
         let frame: Value = serde_json::from_slice(unframed(&frame).1).unwrap();
         let error = |field: &str| frame["error"][field].as_str().unwrap().to_owned();
         (error("reason"), error("code"))

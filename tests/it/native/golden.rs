@@ -3,9 +3,9 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use roomcast::session::{Message, Request, Wire};
-use roomcast::transport::native::json::{self, JsonWire};
-use roomcast::transport::native::protobuf::{self, ProtobufWire};
+use roomcast::session::{Encoder, Message, Request};
+use roomcast::transport::native::json::{self, JsonProtocol};
+use roomcast::transport::native::protobuf::{self, ProtobufProtocol};
 use serde_json::Value;
 
 use super::commands::commands;
@@ -50,7 +50,7 @@ fn written() -> String {
         lines += &line(name, "client", json, &client_frame_to_protobuf(&frame));
     }
     for (name, message) in messages() {
-        let (json, protobuf) = (message.write(&JsonWire), message.write(&ProtobufWire));
+        let (json, protobuf) = (message.write(&JsonProtocol), message.write(&ProtobufProtocol));
         let (is_text, json) = unframed(&json);
         assert!(is_text, "JSON goes in text messages");
         let (is_text, protobuf) = unframed(&protobuf);
@@ -90,7 +90,7 @@ fn both_encodings_read_every_golden_command() {
 #[test]
 fn both_encodings_of_every_golden_message_say_the_same() {
     for (name, message) in messages() {
-        let (json, protobuf) = (message.write(&JsonWire), message.write(&ProtobufWire));
+        let (json, protobuf) = (message.write(&JsonProtocol), message.write(&ProtobufProtocol));
         let json: Value = serde_json::from_slice(unframed(&json).1).unwrap();
         assert_eq!(json, server_frame_to_json(unframed(&protobuf).1), "{name}");
     }
@@ -107,8 +107,8 @@ fn an_event_in_a_history_is_written_like_one_that_is_pushed() {
             more: false,
             events: vec![std::sync::Arc::new(event.clone())],
         });
-        for wire in [&JsonWire as &dyn Wire, &ProtobufWire] {
-            let (pushed, page) = (wire.event(&event), wire.message(1, &page));
+        for encoder in [&JsonProtocol as &dyn Encoder, &ProtobufProtocol] {
+            let (pushed, page) = (encoder.event(&event), encoder.message(1, &page));
             let frame = |frame: &[u8]| match unframed(frame) {
                 (true, text) => serde_json::from_slice::<Value>(text).unwrap(),
                 (false, bytes) => server_frame_to_json(bytes),

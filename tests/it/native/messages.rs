@@ -9,11 +9,11 @@ use roomcast::identity::Expiry;
 use roomcast::notice::Notice;
 use roomcast::presence::{Change, Counts, Detail, Present, Roster};
 use roomcast::room::{Room, Tenant};
-use roomcast::session::{HistoryPage, Joined, Message, Refusal, RoomChange, Wire};
+use roomcast::session::{Encoder, HistoryPage, Joined, Message, Refusal, RoomChange};
 
 use super::{at, connection, event, json, room, user};
 
-/// What a wire is given to write.
+/// What an encoder is given to write.
 pub enum Pushed {
     Message(u32, Message),
     Event(Event),
@@ -21,11 +21,11 @@ pub enum Pushed {
 }
 
 impl Pushed {
-    pub fn write(&self, wire: &dyn Wire) -> bytes::Bytes {
+    pub fn write(&self, encoder: &dyn Encoder) -> bytes::Bytes {
         match self {
-            Self::Message(id, message) => wire.message(*id, message),
-            Self::Event(event) => wire.event(event),
-            Self::Passed(event) => wire.passed(event),
+            Self::Message(id, message) => encoder.message(*id, message),
+            Self::Event(event) => encoder.event(event),
+            Self::Passed(event) => encoder.passed(event).unwrap(),
         }
     }
 }

@@ -10,10 +10,10 @@ use roomcast::json::Json;
 use roomcast::position::{Epoch, Link, Offset, Position};
 use roomcast::proto::client_v1::{ClientFrame, Connect, client_frame};
 use roomcast::room::{Room, Tenant};
-use roomcast::session::{Command, Request, Since, Wire};
-use roomcast::transport::native::json::{self, JsonWire};
-use roomcast::transport::native::protobuf::{self, ProtobufWire};
-use roomcast::transport::native::{DecodeError, Encoding};
+use roomcast::session::{Command, Encoder, Request, Since};
+use roomcast::transport::native::DecodeError;
+use roomcast::transport::native::json::{self, JsonProtocol};
+use roomcast::transport::native::protobuf::{self, ProtobufProtocol};
 use serde_json::Value;
 
 use super::commands::commands;
@@ -94,7 +94,7 @@ fn damaged_command() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
 proptest! {
     #[test]
     fn both_encodings_say_the_same_of_any_event(event in event()) {
-        let (json, protobuf) = (JsonWire.event(&event), ProtobufWire.event(&event));
+        let (json, protobuf) = (JsonProtocol.event(&event), ProtobufProtocol.event(&event));
         let json: Value = serde_json::from_slice(unframed(&json).1).unwrap();
         prop_assert_eq!(&json, &server_frame_to_json(unframed(&protobuf).1));
         let told = &json["event"];
@@ -105,7 +105,7 @@ proptest! {
             prop_assert_eq!(&told["payload"], &serde_json::from_str::<Value>(payload.as_str()).unwrap());
         }
         if event.link.is_some() {
-            let (json, protobuf) = (JsonWire.passed(&event), ProtobufWire.passed(&event));
+            let (json, protobuf) = (JsonProtocol.passed(&event).unwrap(), ProtobufProtocol.passed(&event).unwrap());
             let json: Value = serde_json::from_slice(unframed(&json).1).unwrap();
             prop_assert_eq!(json, server_frame_to_json(unframed(&protobuf).1));
         }
@@ -517,19 +517,9 @@ fn a_connect_is_bounded() {
 }
 
 #[test]
-fn encodings_have_their_own_slots_and_names() {
-    let [json, protobuf] = Encoding::ALL;
+fn both_encodings_have_a_heartbeat_that_clients_answer_by_themselves() {
     assert_eq!(
-        (json.subprotocol(), protobuf.subprotocol()),
-        ("roomcast.v1.json", "roomcast.v1.protobuf")
-    );
-    assert_eq!(
-        (JsonWire.format(), ProtobufWire.format()),
-        (json.format(), protobuf.format())
-    );
-    assert_ne!(json.format(), protobuf.format());
-    assert_eq!(
-        (&JsonWire.heartbeat()[..], &ProtobufWire.heartbeat()[..]),
+        (&JsonProtocol.heartbeat()[..], &ProtobufProtocol.heartbeat()[..]),
         (&[0x89, 0][..], &[0x89, 0][..])
     );
 }

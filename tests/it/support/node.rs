@@ -131,6 +131,13 @@ impl Node {
         self.gateway().bus_usage().expect("the in-process bus is asked for")
     }
 
+    /// Gives the gateway a connection that is no WebSocket and speaks the protocol of this name.
+    pub async fn adopt(&self, stream: std::net::TcpStream, address: std::net::IpAddr, protocol: &str) {
+        let port = self.gateway().client_port();
+        let protocol = port.protocols().find(protocol).unwrap();
+        port.adopt(stream, address, protocol).await.unwrap();
+    }
+
     /// The names of its gateways.
     pub fn ids(&self) -> Vec<String> {
         (0..self.gateways.len())
@@ -316,6 +323,7 @@ pub fn usual() -> Config {
         session: session::Config::default(),
         sockets: shard::Config::default(),
         client: http::Config::default(),
+        protocols: roomcast::transport::native::protocols(),
         bus: memory::Config::default(),
         nats: None,
         presence: presence::memory::Config {

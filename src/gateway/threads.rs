@@ -1,0 +1,80 @@
+//! The shards' threads, and what the rest of the gateway reaches them by.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::Config;
+use crate::hub::Mailbox;
+use crate::session::{Post, Services};
+use crate::transport::protocol::Protocols;
+use crate::transport::shard::{self, Shard};
+
+/// Clients on their way from the accept loop to a shard, at most.
+const UPGRADED_MAX: usize = 256;
+
+/// Orders on their way to a shard, at most.
+const ORDERS_MAX: usize = 1024;
+
+/// The shards, as the rest of the gateway reaches them.
+pub(super) struct Started {
+    pub threads: Vec<JoinHandle<()>>,
+    pub mailboxes: Vec<Arc<Mailbox>>,
+    pub doors: Vec<mpsc::Sender<shard::Upgraded>>,
+}
+
+pub(super) fn start(config: &Config, services: &Services, stop: &CancellationToken) -> io::Result<Started> {
+    let (mut threads, mut mailboxes, mut doors) = (Vec::new(), Vec::new(), Vec::new());
+    for index in 0..u16::try_from(config.shards.max(1)).unwrap_or(u16::MAX) {
+        let (mailbox, letters) = Mailbox::open(index, config.bus.in_flight_events_max, ORDERS_MAX);
+        let (door, upgraded) = mpsc::channel(UPGRADED_MAX);
+        let post = Post {
+            mailbox: Arc::clone(&mailbox),
+            letters,
+        };
+        let serve = ShardThread {
+            index,
+            config: config.sockets.clone(),
+            protocols: config.protocols.clone(),
+            services: services.clone(),
+            post,
+            upgraded,
+        };
+        threads.push(serve.spawn(stop.clone())?);
+        mailboxes.push(mailbox);
+        doors.push(door);
+    }
+    Ok(Started {
+        threads,
+        mailboxes,
+        doors,
+    })
+}
+
+/// What a shard's thread is given.
+struct ShardThread {
+    index: u16,
+    config: shard::Config,
+    protocols: Protocols,
+    services: Services,
+    post: Post,
+    upgraded: mpsc::Receiver<shard::Upgraded>,
+}
+
+impl ShardThread {
+    fn spawn(self, stop: CancellationToken) -> io::Result<JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let name = format!("shard-{}", self.index);
+        std::thread::Builder::new().name(name).spawn(move || {
+            runtime.block_on(async move {
+                match Shard::new(&self.config, self.protocols, self.services, self.post) {
+                    Ok(shard) => shard.run(self.upgraded, stop).await,
+                    Err(error) => tracing::error!(%error, "a shard cannot start"),
+                }
+            });
+        })
+    }
+}

@@ -1,0 +1,4 @@
+//! Protocols that a gateway is given beside its own: what it takes to add one.
+
+mod echo;
+mod lines;
