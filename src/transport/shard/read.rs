@@ -86,7 +86,7 @@ impl Shard {
         match item {
             ReadOff::Decoded(Decoded::Request(request)) => self.sessions.command(id.key, request),
             ReadOff::Decoded(Decoded::Refused { id: number, refusal }) => {
-                self.sessions.undecoded(id.key, number, refusal)
+                self.sessions.undecoded(id.key, number, refusal);
             }
             ReadOff::Decoded(Decoded::Reply(frame)) => self.reply(id, &frame),
             ReadOff::Decoded(Decoded::Unsupported) => self.sessions.close(id.key, CloseReason::UnsupportedData),
