@@ -1,5 +1,7 @@
 //! `roomcast-bench`, small: that it finds nothing wrong with a gateway that is well, and says what it promises to say.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
