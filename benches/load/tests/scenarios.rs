@@ -1,6 +1,6 @@
 //! `roomcast-bench`, small: that it finds nothing wrong with a gateway that is well, and says what it promises to say.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+#![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
