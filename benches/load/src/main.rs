@@ -14,6 +14,7 @@ mod latency;
 mod neighbour;
 mod numbers;
 mod outcome;
+mod own;
 mod process;
 mod publisher;
 mod report;

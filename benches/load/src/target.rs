@@ -1,7 +1,5 @@
 //! What is measured: a gateway or a peer of our own, which ends with the run, or somebody's gateway.
 
-mod own;
-
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
 
-use self::own::{Node, Own, Welcome, start};
+use super::own::{Node, Own, Welcome, start};
 use super::wire::Wire;
 use roomcast::auth::IssuerConfig;
 use roomcast::cli::failure::Failure;
@@ -295,7 +293,7 @@ pub(super) fn random<const BYTES: usize>() -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn undone(what: &str, error: &dyn std::fmt::Display) -> Failure {
+pub(super) fn undone(what: &str, error: &dyn std::fmt::Display) -> Failure {
     Failure::Undone(format!("cannot start {what}: {error}"))
 }
 
