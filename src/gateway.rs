@@ -189,7 +189,7 @@ impl Gateway {
         });
         tasks.spawn(async move {
             if let Err(error) = api.await {
-                tracing::error!(%error, "the gRPC listener failed");
+                tracing::error!(%error, "grpc listener failed");
             }
         });
         tracing::info!(%client_address, %grpc_address, shards = shards.mailboxes().len(), "gateway started");
@@ -256,18 +256,21 @@ impl Gateway {
                 }
             };
             if tokio::time::timeout(self.drain_window + GRACE, gone).await.is_err() {
-                tracing::warn!(connections = self.connections(), "not all clients went in time");
+                tracing::warn!(
+                    connections = self.connections(),
+                    "drain timed out, closing remaining connections"
+                );
             }
         }
         self.engine.leave().await;
         self.serving.cancel();
         self.tasks.close();
         if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
-            tracing::warn!("not all tasks ended in time");
+            tracing::warn!("shutdown timed out, tasks still running");
         }
         for thread in self.threads {
             if thread.join().is_err() {
-                tracing::error!("a shard panicked");
+                tracing::error!("shard panicked");
             }
         }
         self.others.release().await;

@@ -187,13 +187,13 @@ impl Nats {
         let (fanout, control) = (self.fanout.client(), self.control.client());
         let both = futures_util::future::join(drain(&fanout), drain(&control));
         if tokio::time::timeout(within, both).await.is_err() {
-            tracing::warn!("the connections to nats were not drained in time");
+            tracing::warn!("nats drain timed out");
         }
     }
 }
 
 async fn drain(client: &Client) {
     if let Err(error) = client.drain().await {
-        tracing::debug!(%error, "nats was not drained");
+        tracing::debug!(%error, "nats drain failed");
     }
 }

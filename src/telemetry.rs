@@ -96,7 +96,7 @@ impl Telemetry {
         // The SDK waits by blocking its thread, and its exporter needs the runtime to go on meanwhile.
         let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
         if !matches!(flushed, Ok(Ok(()))) {
-            tracing::warn!("last spans were not delivered");
+            tracing::warn!("last spans not exported");
         }
     }
 }
@@ -118,7 +118,7 @@ pub fn log_panics() {
         let cause = text.or_else(|| payload.downcast_ref().copied()).unwrap_or_default();
         let backtrace = Backtrace::capture();
         let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
-        tracing::error!(location, cause, backtrace, "a thread panicked");
+        tracing::error!(location, cause, backtrace, "thread panicked");
     }));
 }
 

@@ -85,7 +85,7 @@ pub(super) async fn serve<S>(
     drop(listener);
     tasks.close();
     if tokio::time::timeout(config.drain_max, tasks.wait()).await.is_err() {
-        tracing::debug!("calls went on for too long and were ended");
+        tracing::debug!("drain timed out, remaining calls cut off");
     }
 }
 

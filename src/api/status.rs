@@ -266,7 +266,7 @@ impl From<ClusterError> for Refusal {
         match error {
             ClusterError::Gone(gone) => gone.into(),
             ClusterError::Silent(nodes) => {
-                tracing::warn!(?nodes, "nodes have not answered in time");
+                tracing::warn!(?nodes, "nodes did not answer in time");
                 Self::UnknownOutcome {
                     why: "not every node has answered",
                     stored: 0,

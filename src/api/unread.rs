@@ -145,7 +145,7 @@ fn hold(bytes: Bytes, allowance: Arc<Allowance>) -> Bytes {
     tasks.spawn(async move {
         let wait = tokio::time::sleep_until(overdue);
         if unread.run_until_cancelled(wait).await.is_some() {
-            tracing::warn!("an answer was not read in time, its connection is ended");
+            tracing::warn!("caller too slow to read its response, connection closed");
             connection.end();
         }
     });

@@ -163,7 +163,7 @@ impl Jwks {
                 true
             }
             Err(error) => {
-                tracing::warn!(issuer = &*self.issuer, %error, "keys could not be fetched");
+                tracing::warn!(issuer = &*self.issuer, %error, "key fetch failed");
                 false
             }
         };
@@ -188,9 +188,9 @@ impl Jwks {
         let mut before = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
         for LeftOut { key, why, is_usual } in now.difference(&before) {
             if *is_usual {
-                tracing::debug!(issuer = &*self.issuer, ?key, why, "key left out");
+                tracing::debug!(issuer = &*self.issuer, ?key, why, "key skipped");
             } else {
-                tracing::warn!(issuer = &*self.issuer, ?key, why, "key left out");
+                tracing::warn!(issuer = &*self.issuer, ?key, why, "key skipped");
             }
         }
         *before = now;

@@ -35,7 +35,7 @@ impl Serve {
         let gateway = tokio::select! {
             started = starting => started?,
             () = signals.asked() => {
-                tracing::info!("asked to end before the gateway had started");
+                tracing::info!("termination requested during start");
                 return Ok(());
             }
         };
@@ -77,7 +77,7 @@ pub(super) async fn until_asked(mut signals: Signals, gateways: Vec<Gateway>, te
     signals.asked().await;
     tokio::select! {
         _ = join_all(gateways.into_iter().map(Gateway::shutdown)) => {}
-        () = signals.asked() => tracing::warn!("asked a second time, ending at once"),
+        () = signals.asked() => tracing::warn!("second termination signal, exiting immediately"),
     }
     telemetry.shutdown().await;
 }
@@ -138,7 +138,7 @@ impl Signals {
                 _ = user1.recv() => "SIGUSR1",
                 _ = user2.recv() => "SIGUSR2",
             };
-            tracing::warn!(signal = ignored, "signal ignored, settings are read at the start only");
+            tracing::warn!(signal = ignored, "signal ignored, settings cannot be reloaded");
         }
     }
 }

@@ -52,7 +52,7 @@ pub struct Ignored(AtomicU64);
 impl Ignored {
     fn count(&self, what: &'static str) {
         self.0.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(what, "a message of a node cannot be read");
+        tracing::debug!(what, "node message unreadable");
     }
 
     /// How many there were.
@@ -280,7 +280,7 @@ impl Cluster {
         if tokio::time::timeout(self.config.answer_timeout, asked).await.is_err() {
             tracing::warn!(
                 nodes = silent.len(),
-                "nodes have not said whether the control log is whole"
+                "control log check incomplete, nodes did not answer"
             );
         }
     }

@@ -87,9 +87,9 @@ impl Backplane {
         if told.degraded != now.degraded {
             self.shards.degraded(now.degraded).await?;
             if now.degraded {
-                tracing::warn!("deliveries interrupted, clients are told");
+                tracing::warn!("deliveries degraded, clients notified");
             } else {
-                tracing::info!("deliveries complete again, clients are told");
+                tracing::info!("deliveries recovered, clients notified");
             }
         }
         Ok(())

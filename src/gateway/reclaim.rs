@@ -33,7 +33,10 @@ pub(super) async fn run(admission: Arc<Admission>, stop: CancellationToken) {
             if wave.has_passed(admission.connections()) {
                 // Not on this thread: going through a large heap takes milliseconds.
                 let given_back = tokio::task::spawn_blocking(give_back).await;
-                tracing::debug!(given_back = given_back.is_ok_and(|given| given), "memory given back");
+                tracing::debug!(
+                    given_back = given_back.is_ok_and(|given| given),
+                    "unused memory returned"
+                );
             }
         }
     };

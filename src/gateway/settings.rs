@@ -53,7 +53,7 @@ pub(super) fn compare_limits(config: &Config, nats: &Nats) -> Result<(), NatsErr
                 setting,
                 bound,
                 max_payload,
-                "nats may not take the largest events that are allowed: raise max_payload of the server or lower the setting"
+                "nats max_payload below the largest allowed event"
             );
         }
     }

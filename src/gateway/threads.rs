@@ -72,7 +72,7 @@ impl ShardThread {
             runtime.block_on(async move {
                 match Shard::new(&self.config, self.protocols, self.services, self.post) {
                     Ok(shard) => shard.run(self.upgraded, stop).await,
-                    Err(error) => tracing::error!(%error, "a shard cannot start"),
+                    Err(error) => tracing::error!(%error, "shard failed to start"),
                 }
             });
         })

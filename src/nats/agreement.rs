@@ -193,7 +193,7 @@ impl Agreement {
     pub async fn announce(&self) {
         let client = self.nats.control().client();
         if let Err(error) = client.publish(self.nats.subjects().records(), Bytes::new()).await {
-            tracing::debug!(%error, "new records were not announced");
+            tracing::debug!(%error, "settings announcement not sent");
         }
     }
 
@@ -270,10 +270,10 @@ impl Known {
     /// Logs what differs, each difference once.
     fn report(&mut self, differs: Vec<Difference>) {
         for difference in differs.iter().filter(|difference| !self.reported.contains(difference)) {
-            tracing::warn!(%difference, "setting differs from the cluster's");
+            tracing::warn!(%difference, "setting differs from the cluster");
         }
         if differs.is_empty() && !self.reported.is_empty() {
-            tracing::info!("settings are the same on all nodes");
+            tracing::info!("settings agree on all nodes");
         }
         self.reported = differs;
     }

@@ -121,12 +121,12 @@ fn reconnect_delay(attempts: usize) -> Duration {
 
 fn log(event: &Event, in_use: bool) {
     match event {
-        other if !in_use => tracing::debug!(event = %other, "nats, of a connection that is not in use"),
+        other if !in_use => tracing::debug!(event = %other, "nats event on an unused connection"),
         Event::Connected => tracing::info!("connected to nats"),
         Event::Disconnected => tracing::warn!("disconnected from nats"),
-        Event::ServerError(error) => tracing::error!(%error, "nats refused something"),
-        Event::SlowConsumer(_) => tracing::warn!("a subscription overflowed; its room is read again"),
-        other => tracing::info!(event = %other, "nats"),
+        Event::ServerError(error) => tracing::error!(%error, "nats server error"),
+        Event::SlowConsumer(_) => tracing::warn!("nats subscription overflowed, room recovery started"),
+        other => tracing::info!(event = %other, "nats event"),
     }
 }
 

@@ -37,7 +37,7 @@ async fn watch(nodes: &Nodes, link: &Link) {
         match relocation::relocate(nodes, link).await {
             Ok(old) => {
                 let took_ms = began.elapsed().as_millis();
-                tracing::info!(took_ms, "a nats server will end; the connection has moved to another");
+                tracing::info!(took_ms, "nats server shutting down, connection moved");
                 relocation::retire(nodes, &old).await;
             }
             Err(Stuck::Alone) => {
@@ -46,7 +46,7 @@ async fn watch(nodes: &Nodes, link: &Link) {
                 }
             }
             Err(stuck) => {
-                tracing::warn!(%stuck, "a nats server will end, and the connection cannot move; it is made anew");
+                tracing::warn!(%stuck, "nats server shutting down, move failed, reconnecting");
                 break_early(link, connects).await;
             }
         }

@@ -240,7 +240,7 @@ impl Nodes {
 
     fn hear(&self, payload: &[u8]) -> Heard {
         let Ok(heartbeat) = Heartbeat::decode(payload) else {
-            tracing::debug!("a foreign message came as a heartbeat");
+            tracing::debug!("foreign heartbeat ignored");
             return Heard::Other;
         };
         let change = self.lock().hear(&heartbeat, Instant::now());
@@ -274,16 +274,16 @@ impl Nodes {
             .hearing
             .send_if_modified(|hearing| std::mem::replace(hearing, hears) != hears);
         if changed && hears {
-            tracing::info!("this node hears the deployment again");
+            tracing::info!("own heartbeats received again");
         } else if changed {
-            tracing::warn!("this node does not hear its own heartbeats any more");
+            tracing::warn!("own heartbeats lost, node isolated");
         }
     }
 
     fn tell(&self, change: NodeChange) {
         match &change {
-            NodeChange::Came(node) => tracing::info!(roomcast.node.id = %node.id, "node came"),
-            NodeChange::Went(node) => tracing::info!(roomcast.node.id = %node.id, "node went"),
+            NodeChange::Came(node) => tracing::info!(roomcast.node.id = %node.id, "node joined"),
+            NodeChange::Went(node) => tracing::info!(roomcast.node.id = %node.id, "node left"),
         }
         // Nobody may be listening yet.
         let _ = self.changes.send(change);
@@ -299,7 +299,7 @@ impl Nodes {
         let client = self.nats.control().client();
         let publishing = client.publish(self.nats.subjects().heartbeats(), heartbeat);
         if !matches!(timeout(HEARTBEAT_INTERVAL / 2, publishing).await, Ok(Ok(()))) {
-            tracing::debug!("a heartbeat could not be sent");
+            tracing::debug!("heartbeat not sent");
         }
     }
 
@@ -340,7 +340,7 @@ impl Nodes {
         };
         let publishing = client.publish(reply, heard.encode_to_vec().into());
         if !matches!(timeout(HEARTBEAT_INTERVAL / 2, publishing).await, Ok(Ok(()))) {
-            tracing::debug!("a heartbeat was not answered");
+            tracing::debug!("heartbeat not answered");
         }
     }
 

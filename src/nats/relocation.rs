@@ -109,7 +109,7 @@ async fn change_over(
         return Err(Stuck::Broken);
     }
     if !whole {
-        tracing::warn!("not everybody answered while a connection to nats moved; what may be missing is looked for");
+        tracing::warn!("nats connection moved without full confirmation, checking for missed events");
     }
     link.change_over(new, &under_way.its_move, whole);
     drop(held);
@@ -124,7 +124,7 @@ pub(super) async fn retire(nodes: &Nodes, old: &Line) {
 
 async fn drain(line: &Line) {
     if !matches!(timeout(HAND_OVER_MAX, line.client.drain()).await, Ok(Ok(()))) {
-        tracing::debug!("a connection that is not in use was not drained");
+        tracing::debug!("unused nats connection not drained");
     }
 }
 

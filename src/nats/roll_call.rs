@@ -98,7 +98,7 @@ pub(super) async fn is_answered(nodes: &Nodes, via: &Client, at: &Client, within
     tracing::debug!(
         nodes = awaited.nodes.len(),
         streams = awaited.streams.len(),
-        "some have not answered"
+        "roll call incomplete"
     );
     false
 }

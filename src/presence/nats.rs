@@ -213,7 +213,7 @@ impl NatsPresence {
             }
         };
         if timeout(GOODBYE_WITHIN, telling).await.is_err() {
-            tracing::warn!("the last changes of presence could not be told");
+            tracing::warn!("last presence changes not published");
         }
     }
 }

@@ -290,7 +290,7 @@ impl<L: Link> Sessions<L> {
         let member = self.session(key).and_then(|session| session.member())?;
         let state = options.state.or_else(|| permit.terms().state.clone());
         if presence.enter(room, &member, state).is_err() {
-            tracing::warn!("presence state refused after it was checked");
+            tracing::warn!("checked presence state refused");
         }
         let detail = options.presence.detail()?;
         self.local.observing(room_key, true);

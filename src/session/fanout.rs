@@ -32,8 +32,8 @@ impl<L: Link> Sessions<L> {
             let has_held = self.leased;
             self.leased |= holds;
             match (has_held, holds) {
-                (true, true) => tracing::info!("lease holds again, deliveries go on"),
-                (true, false) => tracing::warn!("lease lapsed, nothing is delivered"),
+                (true, true) => tracing::info!("lease regained, deliveries resumed"),
+                (true, false) => tracing::warn!("lease lapsed, deliveries paused"),
                 (false, _) => {}
             }
         }

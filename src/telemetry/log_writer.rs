@@ -149,7 +149,7 @@ fn pause() {
 
 /// A line as the formatters of `tracing_subscriber` would write it. Not an event: a filter could take it away.
 fn notice(dropped: u64, json: bool) -> String {
-    const MESSAGE: &str = "log lines dropped, the reader of the log is too slow";
+    const MESSAGE: &str = "log lines dropped";
     let time = humantime::format_rfc3339_micros(SystemTime::now());
     if json {
         let (timestamp, target) = (time.to_string(), module_path!());

@@ -167,7 +167,7 @@ impl Shard {
         let mut stream = match prepare(stream) {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::debug!(%error, "connection lost before it was served");
+                tracing::debug!(%error, "connection lost before registration");
                 return self.admission.leave(place);
             }
         };
@@ -183,7 +183,7 @@ impl Shard {
             .registry()
             .register(&mut stream, id.token(), interest)
         {
-            tracing::warn!(%error, "connection cannot be polled");
+            tracing::warn!(%error, "connection registration failed");
             return self.admission.leave(place);
         }
         let speaks = (protocol, self.protocols.get(protocol).carrier());

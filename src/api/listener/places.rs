@@ -78,7 +78,7 @@ impl Places {
     /// Logs that a connection was closed, now and then.
     pub(super) fn note(&self, full: Full) {
         if let Some(count) = self.full.count() {
-            tracing::warn!(count, ?full, "too many connections, closed");
+            tracing::warn!(count, ?full, "connection limit reached, connection closed");
         }
     }
 

@@ -80,7 +80,7 @@ async fn restore(shared: &Shared) -> Result<(), Silence> {
     let made = streams::ensure_last_values(&context, settings, subjects, &shared.shape()).await;
     match made {
         Ok(()) => {
-            tracing::warn!(stream = shared.values.incarnation.stream, "stream lost, made anew");
+            tracing::warn!(stream = shared.values.incarnation.stream, "stream lost, recreated");
             Ok(())
         }
         Err(error) => {

@@ -159,7 +159,7 @@ impl Shared {
                 self.keeping.reweigh(before, state.ring.weight());
             }
             Ok(_) => {}
-            Err(silence) => tracing::debug!(%silence, "history not compared with the stream"),
+            Err(silence) => tracing::debug!(%silence, "history check against the stream failed"),
         }
     }
 

@@ -185,7 +185,7 @@ impl Shared {
         let settled = self.settle(own).await?;
         if settled.identity != partition.identity() {
             let epoch = settled.identity.epoch;
-            tracing::debug!(partition = partition.number, %epoch, "an epoch ended");
+            tracing::debug!(partition = partition.number, %epoch, "epoch ended");
             partition.begin(settled.identity, &settled.state);
             for live in partition.all_rooms() {
                 let mut room = live.lock();
@@ -237,7 +237,7 @@ impl Shared {
         let subject = self.server.nats.subjects().live_of(room, crate::nats::Live::Nudge);
         let client = self.server.nats.control().client();
         if let Err(error) = client.publish(subject, seq.to_string().into()).await {
-            tracing::debug!(%error, "a nudge was not sent");
+            tracing::debug!(%error, "nudge not sent");
         }
     }
 }

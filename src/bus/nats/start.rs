@@ -45,7 +45,7 @@ pub(super) async fn start(server: &Server, agreement: &Agreement) -> Result<Star
     let partitions = partitions.into_iter().collect::<Result<Vec<_>, _>>()?;
     if partitions.iter().any(|(_, wrote)| wrote.is_some()) {
         let reserved = nats::streams::size(settings.reserved_bytes());
-        tracing::info!(partitions = settings.partitions, replicas = settings.replicas, %reserved, "streams made");
+        tracing::info!(partitions = settings.partitions, replicas = settings.replicas, %reserved, "streams created");
     }
     Ok(Started {
         values,

@@ -82,11 +82,11 @@ const STREAMS: &str = "(lost)";
 async fn restore(shared: &Shared) {
     match shared.restore_streams().await {
         Ok(()) => {
-            tracing::warn!("streams lost, made anew");
+            tracing::warn!("streams lost, recreated");
             shared.troubles.clear(STREAMS);
             shared.check_wanted.notify_one();
         }
-        Err(error) if error.may_pass() => tracing::debug!(%error, "streams were not made"),
+        Err(error) if error.may_pass() => tracing::debug!(%error, "stream creation failed"),
         Err(error) => shared.troubles.set(STREAMS, &error.to_string()),
     }
 }
@@ -94,9 +94,9 @@ async fn restore(shared: &Shared) {
 /// Gives the streams the limits that are in force now.
 async fn reshape(shared: &Shared) {
     match shared.restore_streams().await {
-        Ok(()) => tracing::info!("streams follow the settings of the cluster"),
+        Ok(()) => tracing::info!("stream settings applied"),
         // The next look finds what is missing; a start of any node does the rest.
-        Err(error) => tracing::warn!(%error, "streams cannot follow the settings of the cluster"),
+        Err(error) => tracing::warn!(%error, "stream settings not applied"),
     }
 }
 
@@ -114,11 +114,11 @@ fn suspend(shared: &Shared) {
 fn report(shared: &Shared) {
     let begun = shared.epochs_begun.swap(0, Ordering::Relaxed);
     if begun > 0 {
-        tracing::warn!(streams = begun, "histories begin anew");
+        tracing::warn!(streams = begun, "histories restarted with a new epoch");
     }
     let written_back = shared.records_written_back.swap(0, Ordering::Relaxed);
     if written_back > 0 {
-        tracing::warn!(streams = written_back, "records of epochs lost, written back");
+        tracing::warn!(streams = written_back, "epoch records lost, rewritten");
     }
 }
 
@@ -255,10 +255,10 @@ async fn found(shared: &Shared, live: &Arc<LiveRoom>, head: u64) {
     };
     if silent {
         // Something between here and the stream has forgotten that this room is wanted.
-        tracing::warn!("a room was silent and is subscribed anew");
+        tracing::warn!("room subscription stale, resubscribing");
         match shared.listen(live).await {
             Ok(()) => live.lock().behind = 0,
-            Err(silence) => tracing::debug!(%silence, "a room was not subscribed anew"),
+            Err(silence) => tracing::debug!(%silence, "room resubscription failed"),
         }
     }
 }

@@ -113,7 +113,7 @@ impl Asking<'_> {
         let client = nats.control().client();
         let publishing = client.publish_with_reply(self.subject.clone(), reply, self.payload.clone());
         if !matches!(tokio::time::timeout(AGAIN, publishing).await, Ok(Ok(()))) {
-            tracing::debug!("an order could not be sent");
+            tracing::debug!("order not sent");
         }
     }
 }

@@ -100,7 +100,7 @@ async fn obey(node: &Node, message: Message, order: NodeOrder) {
     };
     let Some(reply) = message.reply else { return };
     if node.nats.control().client().publish(reply, answer).await.is_err() {
-        tracing::debug!("an answer could not be sent");
+        tracing::debug!("answer not sent");
     }
 }
 

@@ -61,7 +61,7 @@ impl Agreement {
         if looked == Err(RecordError::NoStream)
             && let Err(error) = self.make_stream().await
         {
-            tracing::debug!(%error, "the stream of records was not made");
+            tracing::debug!(%error, "record stream creation failed");
         }
         let looked = match looked {
             Err(RecordError::NoStream) => self.look(nodes).await,
@@ -88,7 +88,7 @@ impl Agreement {
         let mut in_force = record.clone();
         if (is_lost || next != record) && compared.refused.is_empty() && self.write(seq, &next).await? {
             if is_lost {
-                tracing::warn!("record of the cluster's settings lost, written back");
+                tracing::warn!("cluster settings record lost, rewritten");
             }
             in_force = next;
         }
@@ -117,7 +117,7 @@ impl Agreement {
             }
             match self.replicate(replicas).await {
                 Ok(()) => followed = replicas,
-                Err(error) => tracing::debug!(%error, "streams have not their replicas yet"),
+                Err(error) => tracing::debug!(%error, "stream replicas incomplete"),
             }
         }
     }
@@ -136,9 +136,9 @@ impl Agreement {
             return;
         }
         if let Some(settings) = &why {
-            tracing::error!(%settings, "settings differ from the cluster's, nothing is served");
+            tracing::error!(%settings, "settings differ from the cluster, not serving");
         } else {
-            tracing::info!("settings are those of the cluster again");
+            tracing::info!("settings match the cluster again");
         }
         self.is_refused.store(why.is_some(), Ordering::Relaxed);
         known.refused = why;

@@ -28,7 +28,7 @@ impl<'a> Echo<'a> {
         if self.last.elapsed() < ECHO_MAX || !self.link.is_connected() {
             return;
         }
-        tracing::warn!("a connection to nats brings nothing; it is made anew");
+        tracing::warn!("nats connection stale, reconnecting");
         self.last = Instant::now();
         let client = self.link.client();
         let _ = timeout(HEARTBEAT_INTERVAL / 2, client.force_reconnect()).await;

@@ -193,7 +193,7 @@ impl Driver {
             return;
         }
         let Ok(mut heard) = PresenceMessage::decode(message.payload) else {
-            tracing::debug!("a foreign message came about presence");
+            tracing::debug!("foreign presence message ignored");
             return;
         };
         let Some(said) = heard.body.take() else { return };
@@ -348,7 +348,7 @@ impl Driver {
         self.flush().await;
         let client = self.nats.control().client();
         if !matches!(timeout(SEND_WITHIN, client.flush()).await, Ok(Ok(()))) {
-            tracing::debug!("the last changes of presence may not have been sent");
+            tracing::debug!("last presence changes possibly not sent");
         }
     }
 
@@ -424,7 +424,7 @@ impl Driver {
             }
         };
         if !matches!(timeout(SEND_WITHIN, sending).await, Ok(Ok(()))) {
-            tracing::debug!("a message about presence could not be sent");
+            tracing::debug!("presence message not sent");
         }
     }
 }

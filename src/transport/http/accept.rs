@@ -136,7 +136,7 @@ pub async fn serve(listener: TcpListener, port: Arc<ClientPort>, tasks: TaskTrac
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, or a connection that was gone already. The loop must survive both.
-                tracing::warn!(%error, "connection not accepted");
+                tracing::warn!(%error, "accept failed");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
@@ -189,7 +189,7 @@ async fn connection(stream: TcpStream, peer: IpAddr, port: &Arc<ClientPort>) {
         .with_upgrades();
     match tokio::time::timeout(port.config.head_timeout, http).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "request not served"),
+        Ok(Err(error)) => tracing::debug!(%error, "request failed"),
         Err(_) => tracing::debug!("request not received in time"),
     }
     if let Some(upgrading) = slot.take() {
@@ -216,7 +216,7 @@ async fn upgrade(upgrading: Upgrading, port: &ClientPort) {
             .await;
         }
         Err(error) => {
-            tracing::debug!(%error, "connection lost during its upgrade");
+            tracing::debug!(%error, "connection lost during upgrade");
             port.dismiss(place);
         }
     }

@@ -85,7 +85,7 @@ fn serve_goes_on_after_every_other_signal_and_says_so() {
     let mut serve = Serve::start();
     for name in ["HUP", "USR1", "USR2"] {
         serve.signal(name);
-        let line = serve.expect("signal ignored, settings are read at the start only");
+        let line = serve.expect("signal ignored, settings cannot be reloaded");
         assert_eq!(line["signal"], format!("SIG{name}"));
     }
     // Ignored by the Rust runtime, and so not logged.

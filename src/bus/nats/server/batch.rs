@@ -137,7 +137,7 @@ impl Server {
                 Some(StatusCode::NO_RESPONDERS) => return Err(Silence::Away),
                 Some(status) => {
                     let said = message.description.unwrap_or_default();
-                    tracing::warn!(%status, said, "nats refused a read");
+                    tracing::warn!(%status, said, "nats refused read");
                     return Err(Silence::Away);
                 }
             }

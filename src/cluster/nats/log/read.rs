@@ -39,7 +39,7 @@ impl Log {
                 if let Err(error) = Box::pin(self.follow_once()).await
                     && error.to_string() != reported
                 {
-                    tracing::warn!(%error, "the control log cannot be read");
+                    tracing::warn!(%error, "control log read failed");
                     reported = error.to_string();
                 }
                 tokio::time::sleep(AGAIN).await;
@@ -84,7 +84,7 @@ impl Log {
         if is_lost {
             // What it says now may be less than what the others know.
             *lock(&self.agreed) = None;
-            tracing::error!("the control log has lost records, reading it again and writing back what is known");
+            tracing::error!("control log lost records, restoring them");
         }
         let consumer = match from {
             ReadFrom::Beginning => self.consume(&stream, DeliverPolicy::All).await?,

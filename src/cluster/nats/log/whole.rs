@@ -89,7 +89,7 @@ impl Log {
         let Some(look) = self.condition().await else { return };
         let is_full = look.is_some_and(|look| look.bytes > self.config.log_bytes_max / 10 * 9);
         if is_full && !self.is_full.swap(is_full, Ordering::Relaxed) {
-            tracing::error!("the control log is full, no access can be withdrawn");
+            tracing::error!("control log full, revocations refused");
         }
         self.is_full.store(is_full, Ordering::Relaxed);
         if !self.is_whole(look) {
@@ -136,7 +136,7 @@ impl Log {
             match self.write_back().await {
                 Ok(()) => is_missing = false,
                 Err(error) => {
-                    tracing::warn!(%error, "control log cannot be written, lost records are still missing");
+                    tracing::warn!(%error, "control log restore failed, records still missing");
                     tokio::time::sleep(AGAIN).await;
                 }
             }
@@ -170,7 +170,7 @@ impl Log {
         let writes = stream::iter(missing).map(|record| async move { self.write_again(&record).await });
         writes.buffer_unordered(WRITES_MAX).try_collect::<()>().await?;
         if count > 0 {
-            tracing::warn!(records = count, "lost records of the control log written back");
+            tracing::warn!(records = count, "control log records restored");
         }
         Ok(())
     }

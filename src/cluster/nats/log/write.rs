@@ -77,7 +77,7 @@ impl Log {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => {
                 if error.kind() != PublishErrorKind::WrongLastSequence {
-                    tracing::warn!(%error, "the control log did not take a record");
+                    tracing::warn!(%error, "control log write failed");
                 }
                 Err(error.kind())
             }
@@ -128,7 +128,7 @@ impl Log {
             tokio::time::timeout(self.config.renew_interval, storing).await,
             Ok(Ok(_))
         ) {
-            tracing::debug!("the lease could not be given back; it runs out");
+            tracing::debug!("lease release failed, lease left to expire");
         }
     }
 
@@ -163,7 +163,7 @@ impl Log {
             tokio::time::timeout(self.config.renew_interval, publishing).await,
             Ok(Ok(()))
         ) {
-            tracing::debug!("a lease could not be asked for");
+            tracing::debug!("lease request not sent");
         }
     }
 }
