@@ -4,9 +4,10 @@
 //! [`Others`]: [`alone`] has none, [`mod@nats`] asks them over NATS. It knows no gRPC and no socket.
 //!
 //! # Contract
-//! - An order reaches every node that lives. Answers are added up. When one of these nodes has not answered in time, the
-//!   order has perhaps been carried out there, and the caller is told so ([`ClusterError::Silent`]); all orders may be
-//!   repeated.
+//! - An order reaches every node that lives, and every node that was given up without a goodbye and may still hold a lease:
+//!   it may only be stopped or cut off, with its connections. Answers are added up. When one of these nodes has not answered
+//!   in time, the order has perhaps been carried out there, and the caller is told so ([`ClusterError::Silent`]); all orders
+//!   may be repeated. A node whose lease has ended counts as gone with its connections.
 //! - A connection is on one node: the first node that has it answers for all.
 //! - Orders are not ordered with events: an event published just before a leave may not reach who leaves.
 //! - **Revoke is a barrier.** When it has returned, no event that is published later, no page of history, no recovery and
@@ -137,7 +138,7 @@ pub enum To {
 pub struct Asked {
     /// Who answered what.
     pub answers: Vec<(Incarnation, Answer)>,
-    /// Nodes that live and have not answered.
+    /// Nodes whose answer is required and missing.
     pub silent: Vec<Arc<str>>,
 }
 
@@ -172,7 +173,7 @@ pub enum ClusterError {
     /// This node is shutting down.
     #[error(transparent)]
     Gone(#[from] ShardsGone),
-    /// Nodes that live have not answered: perhaps it was carried out there.
+    /// Nodes that live, or may go on, have not answered: perhaps it was carried out there.
     #[error("nodes have not answered: {}", .0.join(", "))]
     Silent(Vec<Arc<str>>),
 }

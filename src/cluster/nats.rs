@@ -174,7 +174,7 @@ impl Cluster {
         &self.ignored
     }
 
-    /// Who has to answer: who is heard, and who has taken a lease as lately as that.
+    /// The nodes that live: those heard, and those that have taken a lease as lately as that.
     fn live(&self) -> BTreeMap<Incarnation, Arc<str>> {
         let own = self.nodes.own().incarnation;
         let heard = self.nodes.live().into_iter().map(|node| (node.incarnation, node.id));
@@ -186,8 +186,17 @@ impl Cluster {
             .collect()
     }
 
+    /// The nodes whose answer is required: those that live, and those given up without a goodbye until their leases have
+    /// ended. Such a node may only be stopped or cut off, and goes on with the connections it has.
+    fn required(&self) -> BTreeMap<Incarnation, Arc<str>> {
+        let mut required = self.live();
+        let unheard = self.nodes.unheard().into_iter();
+        required.extend(unheard.map(|node| (node.incarnation, node.id)));
+        required
+    }
+
     async fn ask_all(&self, to: To, command: Command) -> Asked {
-        let mut silent = self.live();
+        let mut silent = self.required();
         let subject = match to {
             To::All | To::First => self.nats.subjects().all_nodes(),
             To::Node(node) => {

@@ -116,6 +116,13 @@ impl Nodes {
         (roster.live(), roster.hears_all(Instant::now()))
     }
 
+    /// The others that were given up without a goodbye, or were never heard, and whose leases have not ended; see
+    /// [`Self::may_deliver`].
+    #[must_use]
+    pub fn unheard(&self) -> Vec<Node> {
+        self.lock().unheard(Instant::now()).cloned().collect()
+    }
+
     /// Whether every node that may deliver lives; see [`Self::may_deliver`].
     #[must_use]
     pub fn hears_all(&self) -> bool {
@@ -129,8 +136,8 @@ impl Nodes {
     }
 
     /// Takes in what the control log says: this node holds a lease for so long from now on.
-    pub fn lease_taken(&self, incarnation: u64, left: Duration) {
-        self.lock().lease_taken(incarnation, Instant::now() + left);
+    pub fn lease_taken(&self, node: &Node, left: Duration) {
+        self.lock().lease_taken(node, Instant::now() + left);
     }
 
     /// Takes in that a node has given its lease back: it delivers nothing more.

@@ -1,5 +1,6 @@
 mod loss;
 mod node;
+mod silence;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -24,8 +24,15 @@ pub(crate) struct Roster {
     echo: Instant,
     hearing_since: Instant,
     others: HashMap<u64, Known>,
-    /// By node, when its last lease ends: until then it may deliver, heard or not.
-    leases: HashMap<u64, Instant>,
+    /// By node, its last lease.
+    leases: HashMap<u64, LastLease>,
+}
+
+/// The last lease of a node. Until it ends the node may deliver, heard or not.
+#[derive(Debug)]
+struct LastLease {
+    node: Node,
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -92,19 +99,28 @@ impl Roster {
 
     /// Whether every node that may deliver lives: none was given up, or never heard, before its lease has ended.
     pub(crate) fn hears_all(&self, now: Instant) -> bool {
-        let mut leased = self.leases.iter().filter(|(_, until)| **until > now);
-        leased.all(|(node, _)| {
-            let known = self.others.get(node);
-            known.is_some_and(|known| known.life != Life::GivenUp)
-        })
+        self.unheard(now).next().is_none()
+    }
+
+    /// The nodes that may deliver and do not live: given up, or never heard, before their leases have ended.
+    pub(crate) fn unheard(&self, now: Instant) -> impl Iterator<Item = &Node> {
+        let leased = self.leases.values().filter(move |lease| lease.until > now);
+        let unheard = leased.filter(|lease| {
+            let known = self.others.get(&lease.node.incarnation);
+            known.is_none_or(|known| known.life == Life::GivenUp)
+        });
+        unheard.map(|lease| &lease.node)
     }
 
     /// Takes in that a node holds a lease until then.
-    pub(crate) fn lease_taken(&mut self, incarnation: u64, until: Instant) {
-        let has_room = self.leases.len() < NODES_MAX || self.leases.contains_key(&incarnation);
-        if incarnation != self.own && has_room {
-            let known = self.leases.entry(incarnation).or_insert(until);
-            *known = until.max(*known);
+    pub(crate) fn lease_taken(&mut self, node: &Node, until: Instant) {
+        let has_room = self.leases.len() < NODES_MAX || self.leases.contains_key(&node.incarnation);
+        if node.incarnation != self.own && has_room {
+            let last = self.leases.entry(node.incarnation).or_insert_with(|| LastLease {
+                node: node.clone(),
+                until,
+            });
+            last.until = until.max(last.until);
         }
     }
 
@@ -184,7 +200,7 @@ impl Roster {
     /// Gives up who was silent for too long, as far as this node could hear it: it has heard itself meanwhile. When both
     /// fell silent together it was NATS.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Node> {
-        self.leases.retain(|_, until| *until > now);
+        self.leases.retain(|_, lease| lease.until > now);
         if !self.hears(now) {
             return Vec::new();
         }
@@ -216,6 +232,13 @@ mod tests {
             incarnation,
             sequence,
             ..Heartbeat::default()
+        }
+    }
+
+    fn node(incarnation: u64) -> Node {
+        Node {
+            id: format!("node-{incarnation}").into(),
+            incarnation,
         }
     }
 
@@ -310,7 +333,7 @@ mod tests {
     async fn a_node_given_up_may_deliver_until_its_lease_ends() {
         let (mut roster, start) = roster();
         assert!(roster.is_alone(start));
-        roster.lease_taken(OTHER, start + ms(10_000));
+        roster.lease_taken(&node(OTHER), start + ms(10_000));
         assert!(
             !roster.is_alone(start) && !roster.hears_all(start),
             "it was never heard"
@@ -325,6 +348,8 @@ mod tests {
         for (at, has_ended) in [(4000, false), (9999, false), (10_000, true)] {
             let now = start + ms(at);
             assert_eq!((roster.hears_all(now), roster.is_alone(now)), (has_ended, has_ended));
+            let unheard: Vec<&Node> = roster.unheard(now).collect();
+            assert_eq!(unheard == [&node(OTHER)], !has_ended);
         }
     }
 
@@ -332,8 +357,8 @@ mod tests {
     async fn a_node_that_says_goodbye_or_gives_its_lease_back_delivers_nothing() {
         let (mut roster, start) = roster();
         roster.hear(&heartbeat(OTHER, 1), start);
-        roster.lease_taken(OTHER, start + ms(10_000));
-        roster.lease_taken(OTHER + 1, start + ms(10_000));
+        roster.lease_taken(&node(OTHER), start + ms(10_000));
+        roster.lease_taken(&node(OTHER + 1), start + ms(10_000));
         let goodbye = Heartbeat {
             leaving: true,
             ..heartbeat(OTHER, 2)
@@ -342,7 +367,7 @@ mod tests {
         assert!(!roster.hears_all(start));
         roster.lease_released(OTHER + 1);
         // Leases go on until it gives them back, which comes after the goodbye.
-        roster.lease_taken(OTHER, start + ms(11_000));
+        roster.lease_taken(&node(OTHER), start + ms(11_000));
         assert!(roster.hears_all(start) && roster.is_alone(start));
     }
 

@@ -15,6 +15,7 @@ use super::{AGAIN, Log, ReadBack, lock, unix_ms};
 use crate::cluster::inventory::ReadFrom;
 use crate::cluster::ledger::{LeaseTaken, Operation, Record, Restoration, WRITTEN_BACK, Withdrawal};
 use crate::event::Timestamp;
+use crate::nats::nodes::Node;
 use crate::policy::RevocationEffect as Effect;
 
 /// The node's own leases come once a second: when nothing has come for so long, the log is opened anew.
@@ -151,14 +152,18 @@ impl Log {
 
     /// Whoever counts connections must know which nodes may still deliver. As long as a revocation would wait for them.
     fn tell_nodes(&self, lease: &LeaseTaken, stored_ms: u64) {
-        let node = lease.holder.incarnation;
+        let holder = &lease.holder;
         if lease.released {
-            return self.nodes.lease_released(node);
+            return self.nodes.lease_released(holder.incarnation);
         }
         let age = Duration::from_millis(self.now().0.saturating_sub(stored_ms));
-        let left = (lease.holder.lease + self.config.lease_margin).saturating_sub(age);
+        let left = (holder.lease + self.config.lease_margin).saturating_sub(age);
         if !left.is_zero() {
-            self.nodes.lease_taken(node, left);
+            let node = Node {
+                id: Arc::clone(&holder.id),
+                incarnation: holder.incarnation,
+            };
+            self.nodes.lease_taken(&node, left);
         }
     }
 

@@ -177,6 +177,11 @@ impl Member {
         self.nodes.hears_all()
     }
 
+    /// Takes another one's lease for ended.
+    pub fn takes_lease_for_ended(&self, other: &Self) {
+        self.nodes.lease_released(other.incarnation());
+    }
+
     /// Ends as a node does that shuts down.
     pub async fn end(&self) {
         self.stop.cancel();

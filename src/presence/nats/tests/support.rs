@@ -115,8 +115,7 @@ impl TestNode {
 
     /// Has the control log say that another node holds a lease for so long.
     pub(super) fn knows_lease(&self, other: &Self, left: Duration) {
-        let node = other.presence.nodes.own().incarnation;
-        self.presence.nodes.lease_taken(node, left);
+        self.presence.nodes.lease_taken(other.presence.nodes.own(), left);
     }
 
     /// Waits until it knows of so many other nodes.
