@@ -10,6 +10,7 @@ mod config_docs;
 mod contract;
 mod dev;
 mod drain;
+mod language;
 mod leaks;
 mod limits;
 mod logs;
