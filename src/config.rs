@@ -7,6 +7,7 @@
 mod extract;
 mod files;
 mod origin;
+mod printed;
 mod problem;
 mod schema;
 mod sections;
@@ -234,13 +235,15 @@ impl Config {
         problems
     }
 
-    /// The settings as a TOML file that sets the same; secrets are left out.
+    /// The settings as a TOML file that sets the same; secrets are left out, those in addresses too.
     ///
     /// # Panics
     /// Never: every section is a table of values TOML knows.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).expect("sections hold only what TOML can express")
+        let mut settings = toml::Value::try_from(self).expect("sections hold only what TOML can express");
+        printed::hide_secrets(&mut settings);
+        toml::to_string_pretty(&settings).expect("it was TOML before")
     }
 }
 

@@ -26,6 +26,7 @@ pub mod proto;
 pub mod rate;
 pub mod room;
 pub mod trace;
+pub mod url;
 
 pub mod nats;
 

@@ -31,6 +31,8 @@ pub use config::{Config, LogFormat};
 
 use log_writer::LogWriter;
 
+use crate::url;
+
 /// The finest level that is logged of other crates. What they log below it holds what they transport: frames, headers,
 /// messages. A dependency that is new is covered, too.
 const FOREIGN_LEVEL_MAX: Level = Level::INFO;
@@ -47,6 +49,9 @@ pub enum TelemetryError {
     /// The log filter cannot be read.
     #[error("is no log filter: {0}")]
     Filter(#[from] ParseError),
+    /// The collector's address is none, or holds what nothing would send.
+    #[error("{0}")]
+    Endpoint(&'static str),
     /// The collector's address cannot be used.
     #[error("telemetry.otlp_endpoint: {0}")]
     Exporter(#[from] ExporterBuildError),
@@ -74,7 +79,7 @@ impl Telemetry {
         let spans = config
             .otlp_endpoint
             .as_deref()
-            .map(|url| exporter(config, url))
+            .map(|endpoint| exporter(config, endpoint))
             .transpose()?;
         let traces = spans.as_ref().map(traces);
         let filter = log_filter(config)?.and(own_or_coarse());
@@ -125,9 +130,27 @@ pub fn log_panics() {
 /// Checks what [`Telemetry::start`] would refuse, without starting anything.
 ///
 /// # Errors
-/// [`TelemetryError::Filter`].
+/// [`TelemetryError::Filter`] and [`TelemetryError::Endpoint`].
 pub fn check(config: &Config) -> Result<(), TelemetryError> {
-    log_filter(config).map(drop)
+    log_filter(config)?;
+    config.otlp_endpoint.as_deref().map_or(Ok(()), check_endpoint)
+}
+
+fn check_endpoint(endpoint: &str) -> Result<(), TelemetryError> {
+    if url::has_credentials(endpoint) {
+        return Err(TelemetryError::Endpoint(
+            "must not hold a user and a password: neither is sent",
+        ));
+    }
+    let uri = endpoint.parse::<http::Uri>().ok();
+    let is_address = uri.is_some_and(|uri| uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https")));
+    if is_address {
+        Ok(())
+    } else {
+        Err(TelemetryError::Endpoint(
+            "is no address of the form http://host:port or https://host:port",
+        ))
+    }
 }
 
 fn log_filter(config: &Config) -> Result<EnvFilter, TelemetryError> {
@@ -192,9 +215,9 @@ where
         .with_filter(ours.with_max_level_hint(Level::DEBUG))
 }
 
-fn exporter(config: &Config, url: &str) -> Result<SdkTracerProvider, ExporterBuildError> {
-    let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(url);
-    if url.starts_with("https:") {
+fn exporter(config: &Config, endpoint: &str) -> Result<SdkTracerProvider, ExporterBuildError> {
+    let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint);
+    if endpoint.starts_with("https:") {
         exporter = exporter.with_tls_config(ClientTlsConfig::new().with_enabled_roots());
     }
     Ok(SdkTracerProvider::builder()

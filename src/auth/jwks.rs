@@ -21,6 +21,7 @@ use self::published::LeftOut;
 use super::AuthError;
 use super::config::{Algorithm, AuthConfigError, JwksConfig};
 use super::keys::{Key, KeyRing, NO_SUCH_KEY, SameName};
+use crate::url;
 
 /// The first pause after a failed fetch; doubled up to the refetch interval.
 const RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -188,7 +189,7 @@ impl Jwks {
         let mut before = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
         for LeftOut { key, why, is_usual } in now.difference(&before) {
             if *is_usual {
-                tracing::debug!(issuer = &*self.issuer, ?key, why, "key skipped");
+                tracing::info!(issuer = &*self.issuer, ?key, why, "key skipped");
             } else {
                 tracing::warn!(issuer = &*self.issuer, ?key, why, "key skipped");
             }
@@ -198,6 +199,9 @@ impl Jwks {
 }
 
 fn fixed_address(url: &str) -> Result<Uri, String> {
+    if url::has_credentials(url) {
+        return Err("`jwks.url` must not hold a user and a password: neither is sent".to_owned());
+    }
     let uri: Uri = url.parse().map_err(|error| format!("`jwks.url`: {error}"))?;
     let host = uri.host().unwrap_or_default();
     let loopback = matches!(host, "localhost" | "127.0.0.1" | "[::1]");

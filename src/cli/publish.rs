@@ -216,7 +216,8 @@ impl Api {
 /// # Errors
 /// [`Failure::Usage`] when the URL is none.
 pub fn channel(url: &str, timeout: Duration) -> Result<Channel, Failure> {
-    let wrong = |error: tonic::transport::Error| Failure::Usage(format!("{url}: {}", chain(&error)));
+    let wrong =
+        |error: tonic::transport::Error| Failure::Usage(format!("{}: {}", crate::url::shown(url), chain(&error)));
     let mut endpoint = Endpoint::from_shared(url.to_owned()).map_err(wrong)?;
     if url.starts_with("https:") {
         let tls = ClientTlsConfig::new().with_enabled_roots();

@@ -7,6 +7,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use crate::url::shown;
+
 /// A port of a gateway, as a command needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Port {
@@ -46,7 +48,8 @@ impl Port {
         match url.split_once("://") {
             Some((scheme, rest)) if (scheme == plain || scheme == encrypted) && !rest.is_empty() => Ok(()),
             _ => Err(format!(
-                "--url {url}: expected {plain}://HOST:PORT or {encrypted}://HOST:PORT"
+                "--url {}: expected {plain}://HOST:PORT or {encrypted}://HOST:PORT",
+                shown(url)
             )),
         }
     }
@@ -117,6 +120,7 @@ fn tls<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
 impl fmt::Display for Unreached<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { url, port, cause } = self;
+        let url = shown(url);
         let [plain, encrypted] = port.schemes();
         match cause {
             Cause::Refused => write!(f, "nothing listens at {url} (connection refused); {}", port.advice()),

@@ -1,6 +1,9 @@
 //! Origins of pages, as browsers send them.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::url;
 
 /// An origin, `scheme://host[:port]`, spelled as a browser spells it: only so is it ever equal to what one sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,9 +19,10 @@ pub(super) struct OriginError {
 
 impl fmt::Display for OriginError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = url::shown(&self.text);
         match &self.meant {
-            Some(meant) => write!(f, "`{}` is never sent; browsers send `{meant}`", self.text),
-            None => write!(f, "`{}` is not scheme://host[:port] as browsers send it", self.text),
+            Some(meant) => write!(f, "`{text}` is never sent; browsers send `{meant}`"),
+            None => write!(f, "`{text}` is not scheme://host[:port] as browsers send it"),
         }
     }
 }
@@ -53,9 +57,7 @@ fn canonical(text: &str) -> Option<String> {
         && scheme
             .bytes()
             .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'+' | b'-' | b'.'));
-    if !is_scheme || !is_host(host) {
-        return None;
-    }
+    let host = canonical_host(host).filter(|_| is_scheme)?;
     match (scheme, port) {
         (_, 0) | ("http" | "ws", 80) | ("https" | "wss", 443) => Some(format!("{scheme}://{host}")),
         _ => Some(format!("{scheme}://{host}:{port}")),
@@ -66,14 +68,31 @@ fn is_digits(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A name, which is ASCII (browsers write others in Punycode), or an address.
-fn is_host(host: &str) -> bool {
+/// A name, which is ASCII (browsers write others in Punycode), or an address as browsers spell it.
+fn canonical_host(host: &str) -> Option<String> {
     if let Some(address) = host.strip_prefix('[') {
-        let address = address.strip_suffix(']').map(str::parse::<std::net::Ipv6Addr>);
-        return matches!(address, Some(Ok(_)));
+        let address: Ipv6Addr = address.strip_suffix(']')?.parse().ok()?;
+        return Some(format!("[{}]", in_hexadecimal(address)));
     }
     let is_name = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.');
-    !host.is_empty() && host.bytes().all(is_name)
+    if host.is_empty() || !host.bytes().all(is_name) {
+        return None;
+    }
+    // Browsers take a host that ends in a number for an IPv4 address, whatever stands before (WHATWG URL, "host parser").
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let is_number = is_digits(last) || last.starts_with("0x");
+    if is_number && host.parse::<Ipv4Addr>().is_err() {
+        return None;
+    }
+    Some(host.to_owned())
+}
+
+/// Browsers write no part of an IPv6 address as an IPv4 address (WHATWG URL, "IPv6 serializer").
+fn in_hexadecimal(address: Ipv6Addr) -> String {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] => format!("::ffff:{high:x}:{low:x}"),
+        _ => address.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -89,6 +108,9 @@ mod tests {
             "http://127.0.0.1:8080",
             "http://[::1]:3000",
             "http://[::1]",
+            "http://[::ffff:a00:1]",
+            "http://10.example",
+            "https://app.example.",
             "https://xn--bcher-kva.example",
             "http://app.example:443",
             "capacitor://localhost",
@@ -106,6 +128,9 @@ mod tests {
             (" https://app.example", "https://app.example"),
             ("https://app.example\t", "https://app.example"),
             ("HTTPS://App.Example", "https://app.example"),
+            ("http://[0:0:0:0:0:0:0:1]:80", "http://[::1]"),
+            ("http://[2001:DB8::1]", "http://[2001:db8::1]"),
+            ("http://[::ffff:10.0.0.1]", "http://[::ffff:a00:1]"),
         ] {
             let error = Origin::parse(text).unwrap_err().to_string();
             assert!(error.ends_with(&format!("browsers send `{meant}`")), "{error}");
@@ -124,6 +149,10 @@ mod tests {
             "https://app.example:99999",
             "https://app.example:+1",
             "https://[app]",
+            "http://127.1",
+            "http://0x7f.0.0.1",
+            "http://010.0.0.1",
+            "http://10.0.0.1.",
             "https://b\u{fc}cher.example",
             "1://app.example",
         ] {

@@ -7,6 +7,8 @@ use async_nats::{ConnectOptions, Event, ToServerAddrs};
 use tokio::sync::watch;
 
 use super::link::{Line, Told};
+use crate::url;
+
 use super::{Config, Credentials, Link, NatsError, SERVER_VERSION_MIN, Standing, Subjects};
 
 /// How long one attempt may take.
@@ -71,7 +73,12 @@ pub(super) fn failed(config: &Config, source: async_nats::ConnectError) -> NatsE
         ""
     };
     NatsError::Connect {
-        servers: config.servers.join(", "),
+        servers: config
+            .servers
+            .iter()
+            .map(|server| url::shown(server))
+            .collect::<Vec<_>>()
+            .join(", "),
         hint,
         source,
     }

@@ -13,6 +13,8 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use crate::url;
+
 /// How often an idle-looking connection with calls in flight is probed, so that a dead peer is noticed.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -20,8 +22,11 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
     /// The address is not one of `http://host:port` and `https://host:port`.
-    #[error("`{0}` is no address of the form http://host:port or https://host:port")]
+    #[error("`{}` is no address of the form http://host:port or https://host:port", url::shown(.0))]
     Address(String),
+    /// The address holds a user or a password, which nothing would send.
+    #[error("the address must not hold a user and a password")]
+    Credentials,
     /// The file with the authority's certificate cannot be read.
     #[error("{path}: {source}")]
     Authority {
@@ -58,6 +63,9 @@ impl Target {
     /// Every variant of [`ChannelError`]; whether anybody listens shows only at the first call.
     pub fn new(url: &str, authority: Option<&Path>, connect_timeout: Duration) -> Result<Self, ChannelError> {
         let address = || ChannelError::Address(url.to_owned());
+        if url::has_credentials(url) {
+            return Err(ChannelError::Credentials);
+        }
         // Other forms, of sockets in the file system, are the library's own.
         let uri: http::Uri = url.parse().map_err(|_| address())?;
         let endpoint = Endpoint::from(uri.clone());

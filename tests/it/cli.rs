@@ -1,5 +1,6 @@
 //! The program as a person runs it: what it prints, and with which exit code it ends.
 
+mod addresses;
 mod documents;
 mod explaining;
 mod following;

@@ -23,6 +23,7 @@ use crate::proto::client_v1::server_frame::Message as Push;
 use crate::proto::client_v1::{
     ClientFrame, Connect, Connected, ErrorCode, ErrorReply, Event, Joined, ReconnectAdvice, RoomLeft, ServerFrame,
 };
+use crate::url::shown;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -77,7 +78,7 @@ pub(super) async fn run(run: &mut Run, token: &str) -> Ended {
 }
 
 async fn open(url: &str) -> Result<Socket, Ended> {
-    let request = request(url).map_err(|error| Ended::Refused(format!("{url}: {}", chain(&error))))?;
+    let request = request(url).map_err(|error| Ended::Refused(format!("{}: {}", shown(url), chain(&error))))?;
     match connect_async(request).await {
         Ok((socket, _)) => Ok(socket),
         Err(tungstenite::Error::Http(answer)) => Err(answered(url, answer.status())),
@@ -87,7 +88,7 @@ async fn open(url: &str) -> Result<Socket, Ended> {
 
 /// An HTTP answer instead of a WebSocket. A gateway that is full, and a proxy without one, are worth another attempt.
 fn answered(url: &str, status: StatusCode) -> Ended {
-    let answer = format!("{url} answered {status}");
+    let answer = format!("{} answered {status}", shown(url));
     match status {
         StatusCode::TOO_MANY_REQUESTS => Ended::lost(answer),
         status if status.is_server_error() => Ended::lost(answer),

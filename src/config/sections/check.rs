@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::NatsSection;
 use crate::config::{Config, Problem};
-use crate::telemetry;
+use crate::telemetry::{self, TelemetryError};
 
 /// What a stored event has around its payload, at most.
 const ENVELOPE_BYTES_MAX: usize = 16 << 10;
@@ -13,7 +13,11 @@ const ENVELOPE_BYTES_MAX: usize = 16 << 10;
 pub(in crate::config) fn check(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Err(error) = telemetry::check(&config.telemetry) {
-        problems.push(Problem::new("telemetry.log", error));
+        let key = match error {
+            TelemetryError::Endpoint(_) => "telemetry.otlp_endpoint",
+            _ => "telemetry.log",
+        };
+        problems.push(Problem::new(key, error));
     }
     if !(0.0..=1.0).contains(&config.telemetry.sample_ratio) {
         problems.push(Problem::new("telemetry.sample_ratio", "is not between 0 and 1"));

@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use http::HeaderMap;
 
+use crate::url;
+
 /// The bits that precede an IPv4 address in its IPv6 form (RFC 4291 section 2.5.5.2).
 const MAPPED_BITS: u8 = 96;
 
@@ -21,7 +23,7 @@ pub struct Network {
 
 /// The text is neither an address nor an address with a prefix length.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an address range such as `10.0.0.0/8`")]
+#[error("`{}` is not an address range such as `10.0.0.0/8`", url::shown(.0))]
 pub struct NetworkError(String);
 
 impl Network {

@@ -142,7 +142,7 @@ fn dev_under_nohup_goes_on_without_its_terminal() {
     assert_eq!(process.wait().unwrap().code(), Some(0));
 }
 
-fn signal(process: &Child, name: &str) {
+pub(super) fn signal(process: &Child, name: &str) {
     let process_id = process.id().to_string();
     let sent = Command::new("kill").args(["-s", name, &process_id]).status().unwrap();
     assert!(sent.success());
