@@ -7,6 +7,7 @@ mod issue;
 mod jwks;
 mod jwt;
 mod keys;
+mod registered;
 
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;

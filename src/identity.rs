@@ -44,6 +44,41 @@ impl fmt::Debug for UserId {
     }
 }
 
+/// The id of a token: its `jti` claim (RFC 7519 section 4.1.7). Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenId(Arc<str>);
+
+/// The token id is empty or longer than [`TokenId::BYTES_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a token id has 1 to 256 bytes")]
+pub struct TokenIdError;
+
+impl TokenId {
+    /// The longest token id, in bytes.
+    pub const BYTES_MAX: usize = 256;
+
+    /// Parses a token id.
+    ///
+    /// # Errors
+    /// [`TokenIdError`].
+    pub fn parse(text: &str) -> Result<Self, TokenIdError> {
+        let fits = (1..=Self::BYTES_MAX).contains(&text.len());
+        fits.then(|| Self(text.into())).ok_or(TokenIdError)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
 /// One connection of one user: 96 random bits and the slot it has where it is served, written as 32 hexadecimal digits.
 /// Public within its tenant; it is no credential.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

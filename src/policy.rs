@@ -29,8 +29,7 @@ use crate::room::{Room, Tenant};
 pub use config::{ActionName, AuthorizerConfig, Config, ConnectConfig, PolicyError, RuleConfig};
 pub use permit::{Permit, Service, Terms};
 pub use revocation::{
-    Bearer, Revocation, RevocationEntry, RevocationId, RevocationIdError, RevocationScope, RevocationSubject, TokenId,
-    TokenIdError,
+    Bearer, Revocation, RevocationEntry, RevocationId, RevocationIdError, RevocationScope, RevocationSubject,
 };
 pub use revocations::{RevocationEffect, RevocationLimit, RevocationState, Revocations};
 pub use rules::RulePolicy;

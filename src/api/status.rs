@@ -44,6 +44,8 @@ pub enum Refusal {
     DeadlineRequired,
     /// No credential, or not a valid one.
     Unauthenticated(&'static str),
+    /// The token proves nothing, for this reason.
+    TokenInvalid(&'static str),
     /// The credential does not grant this scope.
     ScopeMissing(Scope),
     /// The credential does not cover the tenant.
@@ -165,7 +167,7 @@ impl Refusal {
         match self {
             Self::Invalid { kind, .. } => (Code::InvalidArgument, kind.reason()),
             Self::DeadlineRequired => (Code::InvalidArgument, "DEADLINE_REQUIRED"),
-            Self::Unauthenticated(_) => (Code::Unauthenticated, "UNAUTHENTICATED"),
+            Self::Unauthenticated(_) | Self::TokenInvalid(_) => (Code::Unauthenticated, "UNAUTHENTICATED"),
             Self::ScopeMissing(_) => (Code::PermissionDenied, "SCOPE_MISSING"),
             Self::TenantForbidden => (Code::PermissionDenied, "TENANT_FORBIDDEN"),
             Self::ConnectionNotFound => (Code::NotFound, "CONNECTION_NOT_FOUND"),
@@ -212,6 +214,7 @@ impl Refusal {
             Self::Invalid { field, why, .. } => format!("{field}: {why}"),
             Self::DeadlineRequired => "a unary call needs a deadline".into(),
             Self::Unauthenticated(why) => (*why).into(),
+            Self::TokenInvalid(why) => format!("the token is not valid: {why}"),
             Self::ScopeMissing(scope) => format!("the credential lacks the scope `{}`", scope.as_str()),
             Self::TenantForbidden => "the credential does not cover the tenant".into(),
             Self::ConnectionNotFound => "the tenant has no such connection".into(),

@@ -3,7 +3,7 @@
 //! Every field of the validation is set here; nothing is left to a default of the library. A token chooses among what is
 //! configured and never brings anything along: no key, no address, no algorithm.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join_all};
 use jsonwebtoken::errors::ErrorKind;
@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::config::{Algorithm, AuthConfigError, ClaimsConfig, Config, IssuerConfig};
 use super::jwks::Jwks;
 use super::keys::{self, Keys};
-use super::{AuthError, Authenticator};
-use crate::identity::{Expiry, Identity, UserId};
+use super::{AuthError, Authenticator, registered};
+use crate::identity::{Identity, UserId};
 use crate::json::Json;
 use crate::room::Tenant;
 
@@ -138,14 +138,14 @@ impl Issuer {
         validation.algorithms = vec![algorithm];
         validation.leeway = self.leeway.as_secs();
         validation.reject_tokens_expiring_in_less_than = 0;
-        // Checked in `expiry`: what is refused here and what ends a session later have to be one moment.
+        // Checked in `registered`: by one rule, and what is refused there and what ends a session are one moment.
         validation.validate_exp = false;
-        validation.validate_nbf = true;
+        validation.validate_nbf = false;
         validation.validate_aud = self.audiences.is_some();
         validation.aud = None;
         validation.iss = None;
         validation.sub = None;
-        let mut required = vec!["exp"];
+        let mut required = Vec::new();
         if let Some(name) = &self.name {
             validation.set_issuer(&[name]);
             required.push("iss");
@@ -169,6 +169,8 @@ impl Issuer {
         for key in keys {
             match jsonwebtoken::decode(token, key, &validation) {
                 Ok(decoded) => return Ok(decoded.claims),
+                // The signature is right, so this is the reason: no other key's verdict may hide it.
+                Err(error) if is_about_claims(error.kind()) => return Err(refusal(error.kind())),
                 Err(error) => refused = refusal(error.kind()),
             }
         }
@@ -180,6 +182,7 @@ impl Issuer {
             .map_err(|_| AuthError::Invalid("its claims are not acceptable JSON"))?;
         let claims: Map<String, Value> =
             serde_json::from_str(claims.get()).map_err(|_| AuthError::Invalid("its claims are no object"))?;
+        registered::check_id(&claims)?;
         let user = claims
             .get(&self.claims.user)
             .and_then(text_of)
@@ -188,28 +191,9 @@ impl Issuer {
         Ok(Identity {
             tenant: self.tenant(&claims)?,
             user,
-            expiry: self.expiry(&claims)?,
+            expiry: registered::expiry(&claims, self.leeway, self.lifetime_max)?,
             claims: text.into(),
         })
-    }
-
-    /// The moment from which the token proves nothing: its `exp` and the leeway for the issuer's clock.
-    fn expiry(&self, claims: &Map<String, Value>) -> Result<Expiry, AuthError> {
-        let exp = exp(claims)?;
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
-        let end = exp.saturating_add(self.leeway.as_secs());
-        if end <= now {
-            return Err(AuthError::Expired);
-        }
-        if exp.saturating_sub(now) > self.lifetime_max.as_secs() {
-            return Err(AuthError::Invalid(
-                "its `exp` is farther away than `lifetime_max`; it counts seconds",
-            ));
-        }
-        Ok(Expiry(end))
     }
 
     fn tenant(&self, claims: &Map<String, Value>) -> Result<Tenant, AuthError> {
@@ -244,14 +228,22 @@ const fn algorithm_of(named: jsonwebtoken::Algorithm) -> Option<Algorithm> {
     }
 }
 
+/// Reports whether a token was refused for its claims, which are looked at only after its signature was found right.
+const fn is_about_claims(error: &ErrorKind) -> bool {
+    matches!(
+        error,
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::InvalidIssuer | ErrorKind::InvalidAudience | ErrorKind::Json(_)
+    )
+}
+
 fn refusal(error: &ErrorKind) -> AuthError {
     AuthError::Invalid(match error {
         ErrorKind::InvalidSignature => "its signature is wrong",
-        ErrorKind::MissingRequiredClaim(_) => "a required claim is missing or of a wrong type",
-        ErrorKind::InvalidClaimFormat(_) => "a claim is of a wrong type",
-        ErrorKind::ImmatureSignature => "it is not valid yet",
+        ErrorKind::MissingRequiredClaim(claim) if claim == "aud" => "its `aud` is missing or of a wrong type",
+        ErrorKind::MissingRequiredClaim(_) => "its `iss` is missing or of a wrong type",
+        ErrorKind::Json(_) => "a claim is of a wrong type",
         ErrorKind::InvalidIssuer => "its issuer is not the expected one",
-        ErrorKind::InvalidAudience => "it is for somebody else",
+        ErrorKind::InvalidAudience => "its `aud` names no accepted audience",
         _ => "it cannot be verified",
     })
 }
@@ -262,19 +254,6 @@ fn text_of(claim: &Value) -> Option<String> {
         Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
         _ => None,
     }
-}
-
-/// `exp` may have a fraction (RFC 7519 section 2, `NumericDate`), which is cut off.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the library has checked its range"
-)]
-fn exp(claims: &Map<String, Value>) -> Result<u64, AuthError> {
-    let exp = claims.get("exp");
-    exp.and_then(Value::as_u64)
-        .or_else(|| exp.and_then(Value::as_f64).map(|seconds| seconds as u64))
-        .ok_or(AuthError::Invalid("its expiry cannot be read"))
 }
 
 fn accepted_algorithms(config: &IssuerConfig) -> Vec<Algorithm> {

@@ -4,14 +4,13 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::event::Timestamp;
-use crate::identity::{ConnectionId, Identity, UserId};
+use crate::identity::{ConnectionId, Identity, TokenId, UserId};
 use crate::notice::Notice;
 use crate::room::{Room, RoomGlob, Tenant};
 
@@ -69,44 +68,11 @@ impl FromStr for RevocationId {
     }
 }
 
-/// The id of a token: its `jti` claim (RFC 7519 section 4.1.7). Cheap to clone.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TokenId(Arc<str>);
-
-/// The token id is empty or longer than [`TokenId::BYTES_MAX`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a token id has 1 to 256 bytes")]
-pub struct TokenIdError;
-
 impl TokenId {
-    /// The longest token id that can be revoked, in bytes.
-    pub const BYTES_MAX: usize = 256;
-
-    /// Parses a token id.
-    ///
-    /// # Errors
-    /// [`TokenIdError`].
-    pub fn parse(text: &str) -> Result<Self, TokenIdError> {
-        let fits = (1..=Self::BYTES_MAX).contains(&text.len());
-        fits.then(|| Self(text.into())).ok_or(TokenIdError)
-    }
-
-    /// The id of the token that an identity came with, if it has one that can be revoked.
+    /// The id of the token that an identity came with, if it has one.
     #[must_use]
     pub fn of(identity: &Identity) -> Option<Self> {
         TokenFacts::of(identity).id()
-    }
-
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for TokenId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
     }
 }
 

@@ -9,11 +9,9 @@ use crate::error::CloseReason;
 use crate::event::Timestamp;
 use crate::hub::local::Key;
 use crate::hub::{JoinRefusal, Joined, Order, Who};
-use crate::identity::UserId;
+use crate::identity::{TokenId, UserId};
 use crate::notice::Notice;
-use crate::policy::{
-    Policy as _, Revocation, RevocationEntry, RevocationId, RevocationScope, RevocationSubject, TokenId,
-};
+use crate::policy::{Policy as _, Revocation, RevocationEntry, RevocationId, RevocationScope, RevocationSubject};
 use crate::room::Tenant;
 
 fn ada() -> UserId {

@@ -21,6 +21,7 @@ over_encodings! {
     a_token_comes_in_the_header_the_subprotocols_the_query_or_the_first_command,
     a_token_in_the_query_counts_only_where_that_is_allowed,
     a_token_that_is_not_right_opens_nothing,
+    a_token_that_no_revocation_could_name_opens_and_prolongs_nothing,
     an_expired_token_is_told_apart,
     a_token_within_the_leeway_opens_a_session_that_ends_with_the_leeway,
     a_command_before_the_token_ends_the_connection,
@@ -168,6 +169,40 @@ async fn a_token_that_is_not_right_opens_nothing(encoding: Encoding) {
     .await
     .unwrap_err();
     client.expect_close(4501).await;
+    node.finish().await;
+}
+
+async fn a_token_that_no_revocation_could_name_opens_and_prolongs_nothing(encoding: Encoding) {
+    let node = Node::start(encoding).await;
+    let mut eve = node.connect(user("eve")).await;
+    for (claim, value) in [
+        ("iat", json!(in_seconds(0) * 1_000)),
+        ("iat", json!(in_seconds(0) * 1_000_000)),
+        ("iat", json!(in_seconds(60))),
+        ("iat", json!("0")),
+        ("nbf", json!(in_seconds(0) * 1_000)),
+        ("jti", json!(7)),
+        ("jti", json!("x".repeat(257))),
+    ] {
+        let unnamed = user("eve").claim(claim, value);
+        let mut client = node.open().await;
+        let opened = connect_with(&mut client, &unnamed.token()).await.unwrap_err();
+        client.expect_close(4501).await;
+        let header = format!("Bearer {}", unnamed.token());
+        let mut upgraded = node.opening().header("authorization", &header).open().await.unwrap();
+        let Said::Error(in_header) = upgraded.push().await else {
+            panic!("no error")
+        };
+        upgraded.expect_close(4501).await;
+        let prolonged = refresh(&mut eve, &unnamed).await.unwrap_err();
+        for refusal in [opened, in_header, prolonged] {
+            assert_eq!(refusal.code(), ErrorCode::Unauthenticated);
+            let named = format!("its `{claim}`");
+            assert!(refusal.message.contains(&named), "{claim}: {}", refusal.message);
+        }
+    }
+    // A refresh that is refused changes nothing.
+    eve.join("r").await;
     node.finish().await;
 }
 

@@ -68,7 +68,7 @@ impl JwtTokens {
             return Ok(caller);
         }
         let identity = self.verifier.authenticate(token).await.map_err(|error| match error {
-            AuthError::Invalid(_) => Refusal::Unauthenticated("the token is not valid"),
+            AuthError::Invalid(why) => Refusal::TokenInvalid(why),
             AuthError::Expired => Refusal::Unauthenticated("the token has expired"),
             AuthError::Unavailable(why) => Refusal::NotStored(why),
         })?;

@@ -8,7 +8,8 @@ use crate::api::status::{Invalid, Refusal};
 use crate::api::{Shared, convert};
 use crate::cluster::Revoke;
 use crate::event::Timestamp;
-use crate::policy::{Revocation, RevocationEntry, RevocationId, RevocationScope, RevocationSubject, TokenId};
+use crate::identity::TokenId;
+use crate::policy::{Revocation, RevocationEntry, RevocationId, RevocationScope, RevocationSubject};
 use crate::proto::v1;
 use crate::room::{RoomGlob, Tenant};
 

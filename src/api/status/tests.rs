@@ -23,6 +23,7 @@ fn every_refusal() -> Vec<Refusal> {
     all.extend([
         Refusal::DeadlineRequired,
         Refusal::Unauthenticated("the call carries no credential"),
+        Refusal::TokenInvalid("its signature is wrong"),
         Refusal::ScopeMissing(Scope::Publish),
         Refusal::TenantForbidden,
         Refusal::ConnectionNotFound,

@@ -187,11 +187,58 @@ async fn with_issuer(issuer: IssuerConfig) -> Api {
 
 /// A token of a service that ends so many seconds from now.
 fn service_token(issuer: &TokenIssuer, ends_in: i64) -> &'static str {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let exp = i64::try_from(now).unwrap() + ends_in;
-    let claims = serde_json::json!({"scope": "publish", "tenants": ["*"], "exp": exp});
-    let claims = claims.as_object().unwrap().clone();
+    service_token_with(issuer, ends_in, "scope", serde_json::json!("publish"))
+}
+
+/// The same with one claim more, or another one.
+fn service_token_with(issuer: &TokenIssuer, ends_in: i64, name: &str, value: serde_json::Value) -> &'static str {
+    let claims = serde_json::json!({"scope": "publish", "tenants": ["*"], "exp": now() + ends_in});
+    let mut claims = claims.as_object().unwrap().clone();
+    claims.insert(name.to_owned(), value);
     issuer.issue("billing", Duration::ZERO, claims).unwrap().leak()
+}
+
+fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    i64::try_from(now).unwrap()
+}
+
+#[tokio::test]
+async fn a_service_token_that_no_revocation_could_name_is_refused_and_the_claim_is_named() {
+    let (tokens, issuer) = TokenIssuer::for_development();
+    let api = with_issuer(issuer).await;
+    let body = serde_json::json!({"tenant": "a", "targets": [{"room": "r"}], "eventName": "n", "payload": {}});
+    for (name, value, is_taken) in [
+        ("iat", serde_json::json!(now() + 5), true),
+        ("iat", serde_json::json!(now() * 1_000), false),
+        ("iat", serde_json::json!(now() * 1_000_000), false),
+        ("iat", serde_json::json!("0"), false),
+        ("nbf", serde_json::json!(now() * 1_000), false),
+        ("jti", serde_json::json!(7), false),
+        ("jti", serde_json::json!("x".repeat(257)), false),
+        ("jti", serde_json::json!("x".repeat(256)), true),
+    ] {
+        let token = service_token_with(&tokens, 60, name, value.clone());
+        let (status, _, answer) = super::http::call(&api, "POST", "/v1/publish", token, &body.to_string()).await;
+        let caller = Caller {
+            token: Some(token),
+            ..Caller::with(ROOT)
+        };
+        let published = api.publisher_of(caller).await.publish(event()).await;
+        assert_eq!(
+            (status == 200, published.is_ok()),
+            (is_taken, is_taken),
+            "{name} {value}: {answer}"
+        );
+        let Err(refused) = published else { continue };
+        assert_eq!((status, refused.code()), (401, Code::Unauthenticated));
+        for message in [refused.message(), answer["message"].as_str().unwrap_or_default()] {
+            assert!(
+                message.contains(&format!("its `{name}`")),
+                "{name} {value}: {message} {answer}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 //! Issuers write moduli with a leading zero (RFC 7518 section 6.3.1.1 forbids it), coordinates without one, and base64 with
 //! padding or in the other alphabet. Each means one number only, so it is taken. What is not taken comes with a reason.
 
+use std::collections::HashSet;
+
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, ParsedPublicKey, VerificationAlgorithm};
 use base64::Engine as _;
 use base64::alphabet;
@@ -36,14 +38,14 @@ pub(super) struct LeftOut {
     pub(super) key: String,
     /// The reason.
     pub(super) why: &'static str,
-    /// It is meant for something else, as sets often hold: nothing is wrong with it.
+    /// Nothing is wrong with it: it is meant for something else, as sets often hold, or is there already.
     pub(super) is_usual: bool,
 }
 
 /// Why a key is not used.
 enum Reason {
-    /// It signs no tokens of ours.
-    NotForUs(&'static str),
+    /// It signs no tokens of ours, or adds nothing.
+    NotNeeded(&'static str),
     /// It should, and cannot.
     Unusable(&'static str),
 }
@@ -67,13 +69,14 @@ struct Jwk {
 /// Reads the keys of a set. A key that cannot be used does not take the others with it.
 pub(super) fn read(set: &[serde_json::Value]) -> (Vec<Key>, Vec<LeftOut>) {
     let (mut keys, mut left_out) = (Vec::new(), Vec::new());
+    let mut seen = HashSet::new();
     for (at, value) in set.iter().enumerate() {
         let read = Jwk::deserialize(value).map_err(|_| Reason::Unusable("it is not a JSON Web Key"));
-        match read.and_then(|jwk| jwk.key()) {
+        match read.and_then(|jwk| jwk.key(&mut seen)) {
             Ok(key) => keys.push(key),
             Err(reason) => {
                 let (why, is_usual) = match reason {
-                    Reason::NotForUs(why) => (why, true),
+                    Reason::NotNeeded(why) => (why, true),
                     Reason::Unusable(why) => (why, false),
                 };
                 let name = value.get("kid").and_then(serde_json::Value::as_str);
@@ -101,47 +104,57 @@ fn short(name: &str) -> String {
     name.chars().take(LOGGED_CHARACTERS_MAX).collect()
 }
 
+/// A key's name, algorithm and numbers.
+type Seen = (Box<str>, Algorithm, Vec<Vec<u8>>);
+
 impl Jwk {
-    fn key(&self) -> Result<Key, Reason> {
+    fn key(&self, seen: &mut HashSet<Seen>) -> Result<Key, Reason> {
         let algorithm = self.algorithm()?;
         let kid = self.kid.as_deref();
-        let kid = kid.ok_or(Reason::Unusable("it has no `kid`, so no token can name it"))?;
+        let kid: Box<str> = kid
+            .ok_or(Reason::Unusable("it has no `kid`, so no token can name it"))?
+            .into();
+        let (numbers, decoding) = match algorithm {
+            Algorithm::Rs256 => self.rsa()?,
+            Algorithm::Es256 => self.p256()?,
+            Algorithm::EdDsa => self.ed25519()?,
+            Algorithm::Hs256 => return Err(Reason::Unusable("a published secret is none")),
+        };
+        // It would take one of the places of its name, and each token would be tried with it twice.
+        if !seen.insert((kid.clone(), algorithm, numbers)) {
+            return Err(Reason::NotNeeded("the same key stands in the set twice"));
+        }
         Ok(Key {
-            kid: Some(kid.into()),
+            kid: Some(kid),
             algorithm,
-            decoding: match algorithm {
-                Algorithm::Rs256 => self.rsa()?,
-                Algorithm::Es256 => self.p256()?,
-                Algorithm::EdDsa => self.ed25519()?,
-                Algorithm::Hs256 => return Err(Reason::Unusable("a published secret is none")),
-            },
+            decoding,
         })
     }
 
     fn algorithm(&self) -> Result<Algorithm, Reason> {
         if self.usage.as_deref().is_some_and(|usage| usage != "sig") {
-            return Err(Reason::NotForUs("its `use` is not `sig`"));
+            return Err(Reason::NotNeeded("its `use` is not `sig`"));
         }
         let operations = self.key_ops.as_ref();
         if operations.is_some_and(|operations| operations.iter().all(|operation| operation != "verify")) {
-            return Err(Reason::NotForUs("its `key_ops` have no `verify`"));
+            return Err(Reason::NotNeeded("its `key_ops` have no `verify`"));
         }
         let (algorithm, name) = match (self.kty.as_str(), self.crv.as_deref()) {
             ("RSA", _) => (Algorithm::Rs256, "RS256"),
             ("EC", Some("P-256")) => (Algorithm::Es256, "ES256"),
             ("OKP", Some("Ed25519")) => (Algorithm::EdDsa, "EdDSA"),
             ("oct", _) => return Err(Reason::Unusable("a published secret is none")),
-            _ => return Err(Reason::NotForUs("its type or curve is not supported")),
+            _ => return Err(Reason::NotNeeded("its type or curve is not supported")),
         };
         // RFC 9864 gives Ed25519 a name of its own.
         let alg = self.alg.as_deref();
         if alg.is_some_and(|alg| alg != name && !(algorithm == Algorithm::EdDsa && alg == "Ed25519")) {
-            return Err(Reason::NotForUs("its `alg` is not supported for its type"));
+            return Err(Reason::NotNeeded("its `alg` is not supported for its type"));
         }
         Ok(algorithm)
     }
 
-    fn rsa(&self) -> Result<DecodingKey, Reason> {
+    fn rsa(&self) -> Result<(Vec<Vec<u8>>, DecodingKey), Reason> {
         let n = number(self.n.as_deref(), "`n` is not base64")?;
         let e = number(self.e.as_deref(), "`e` is not base64")?;
         let bits = n
@@ -153,10 +166,11 @@ impl Jwk {
         if e.last().is_none_or(|last| last % 2 == 0) {
             return Err(Reason::Unusable("its exponent is not odd"));
         }
-        Ok(DecodingKey::from_rsa_raw_components(&n, &e))
+        let decoding = DecodingKey::from_rsa_raw_components(&n, &e);
+        Ok((vec![n, e], decoding))
     }
 
-    fn p256(&self) -> Result<DecodingKey, Reason> {
+    fn p256(&self) -> Result<(Vec<Vec<u8>>, DecodingKey), Reason> {
         let mut point = vec![0x04];
         for (coordinate, why) in [(&self.x, "`x` is not base64"), (&self.y, "`y` is not base64")] {
             let number = number(coordinate.as_deref(), why)?;
@@ -166,13 +180,15 @@ impl Jwk {
             point.extend(number);
         }
         usable(&ECDSA_P256_SHA256_FIXED, &point, "its point is not on P-256")?;
-        Ok(DecodingKey::from_ec_der(&point))
+        let decoding = DecodingKey::from_ec_der(&point);
+        Ok((vec![point], decoding))
     }
 
-    fn ed25519(&self) -> Result<DecodingKey, Reason> {
+    fn ed25519(&self) -> Result<(Vec<Vec<u8>>, DecodingKey), Reason> {
         let x = decode(self.x.as_deref(), "`x` is not base64")?;
         usable(&ED25519, &x, "`x` is no key of Ed25519")?;
-        Ok(DecodingKey::from_ed_der(&x))
+        let decoding = DecodingKey::from_ed_der(&x);
+        Ok((vec![x], decoding))
     }
 }
 

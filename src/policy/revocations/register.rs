@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::{RevocationEffect, RevocationLimit, RevocationState, Revocations};
 use crate::event::Timestamp;
-use crate::identity::{ConnectionId, UserId};
-use crate::policy::revocation::{Revocation, RevocationEntry, RevocationId, RevocationSubject, TokenId};
+use crate::identity::{ConnectionId, TokenId, UserId};
+use crate::policy::revocation::{Revocation, RevocationEntry, RevocationId, RevocationSubject};
 use crate::room::Tenant;
 
 /// The most revocations in force that name one user, one connection or one token: each permission asked for walks through

@@ -1,11 +1,11 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::identity::{ConnectionId, Expiry, Identity};
+use crate::identity::{ConnectionId, Expiry, Identity, TokenId};
 use crate::json::Json;
 use crate::notice::Notice;
 use crate::policy::RevocationScope;
-use crate::policy::revocation::{RevocationSubject, TokenId};
+use crate::policy::revocation::RevocationSubject;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
