@@ -195,10 +195,14 @@ impl<L: Link> Sessions<L> {
         for room in hidden {
             self.hide_presence(ticket.key, &room);
         }
-        let entries = home
+        let (kept, new): (Vec<_>, Vec<_>) = home
             .into_iter()
-            .filter(|permit| !self.is_member(ticket.key, permit.room()));
-        let entries: Vec<Entry> = entries.map(Entry::granted).collect();
+            .partition(|permit| self.is_member(ticket.key, permit.room()));
+        // A room that was joined for a time may be a home room now.
+        for permit in kept {
+            self.keep_until(ticket.key, permit.room(), permit.terms().expires);
+        }
+        let entries: Vec<Entry> = new.into_iter().map(Entry::granted).collect();
         if entries.is_empty() {
             self.done(ticket);
         } else {

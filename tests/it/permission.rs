@@ -2,6 +2,7 @@
 
 mod application;
 mod emitted;
+mod expiring;
 
 use roomcast::gateway::Config;
 use roomcast::policy::{ActionName, RuleConfig};

@@ -69,7 +69,8 @@ impl Answers {
         if self.forgotten() != asked {
             return;
         }
-        if kept.len() >= self.entries_max {
+        // An answer in the place of an older one needs no room.
+        if kept.len() >= self.entries_max && !kept.contains_key(&key) {
             make_room(&mut kept, self.entries_max, now);
         }
         let answer = answer.clone();

@@ -449,27 +449,79 @@ async fn a_revocation_beats_kept_answers_and_answers_under_way() {
     );
 }
 
-#[test]
-fn kept_answers_stay_within_their_bound() {
-    let answers = Answers::new(100);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
-    let _time = runtime.enter();
-    for n in 0..1_000 {
-        let key = Key {
-            tenant: Tenant::default(),
-            user: UserId::parse(&n.to_string()).unwrap(),
-            claims: 0,
-            action: v1::Action::Join,
-            room: None,
-            event: "".into(),
-        };
-        answers.keep(key.clone(), &Answer::Deny("no".into()), Duration::from_secs(60), 0);
-        assert!(answers.len() <= 100);
-        assert!(answers.look(&key).is_some(), "the newest answer is kept");
+fn numbered(n: usize) -> Key {
+    Key {
+        tenant: Tenant::default(),
+        user: UserId::parse(&n.to_string()).unwrap(),
+        claims: 0,
+        action: v1::Action::Join,
+        room: None,
+        event: "".into(),
     }
+}
+
+#[tokio::test]
+async fn kept_answers_stay_within_their_bound() {
+    for bound in [1, 9, 100] {
+        let answers = Answers::new(bound);
+        for n in 0..1_000 {
+            let key = numbered(n);
+            answers.keep(key.clone(), &Answer::Deny("no".into()), Duration::from_secs(60), 0);
+            assert!(answers.len() <= bound);
+            assert!(answers.look(&key).is_some(), "the newest answer is kept");
+        }
+        assert!(
+            answers.len() >= bound - bound.div_ceil(10),
+            "no more than a tenth goes at once"
+        );
+    }
+    let none = Answers::new(0);
+    none.keep(numbered(0), &Answer::Deny("no".into()), Duration::from_secs(60), 0);
+    assert_eq!((none.len(), none.look(&numbered(0))), (0, None));
+}
+
+#[tokio::test]
+async fn at_the_bound_expired_answers_go_first_and_a_renewed_one_takes_no_room() {
+    let answers = Answers::new(100);
+    let keep =
+        |n: usize, seconds| answers.keep(numbered(n), &Answer::Deny("no".into()), Duration::from_secs(seconds), 0);
+    (0..50).for_each(|n| keep(n, 1));
+    (50..100).for_each(|n| keep(n, 600));
+    // Renewed at the bound: all stay.
+    keep(99, 600);
+    assert_eq!(answers.len(), 100);
+    pass(Duration::from_secs(2)).await;
+    keep(100, 600);
+    assert_eq!(answers.len(), 51);
+    assert!(
+        (50..=100).all(|n| answers.look(&numbered(n)).is_some()),
+        "none that held was dropped"
+    );
+}
+
+#[tokio::test]
+async fn at_the_bound_the_authorizer_is_asked_again_and_decides() {
+    let allow_users = |question: &wire::AuthorizeRequest| {
+        let user = &question.subject.as_ref().unwrap().user_id;
+        let decision = if user.starts_with('u') {
+            v1::Decision::Allow
+        } else {
+            v1::Decision::Deny
+        };
+        Ok(answer(decision, 60))
+    };
+    let setting = Setting::start(allow_users, |config| config.cache_entries_max = 4).await;
+    for turn in 0..2 {
+        for n in 0..10 {
+            assert_eq!(setting.decide(join(&format!("u{n}"), "doc:1")).await, Ok(()), "{turn}");
+            assert!(setting.decide(join(&format!("x{n}"), "doc:1")).await.is_err(), "{turn}");
+        }
+    }
+    let asked = setting.asked();
+    assert!(asked > 20, "answers beyond the bound were not kept: {asked}");
+    setting.decide(join("u9", "doc:1")).await.unwrap();
+    setting.decide(join("u9", "doc:1")).await.unwrap();
+    assert!(setting.asked() <= asked + 1, "the newest is kept");
 }
 
 #[test]
@@ -489,4 +541,13 @@ fn a_wrong_address_is_refused_in_words() {
         let error = RulePolicy::new(&config).unwrap_err().to_string();
         assert!(error.contains("is no address of the form"), "{error}");
     }
+    let config = Config {
+        authorizer: Some(AuthorizerConfig::at("http://ada:s3cret@localhost:1")),
+        ..Config::default()
+    };
+    let error = RulePolicy::new(&config).unwrap_err().to_string();
+    assert!(
+        error.contains("must not hold a user and a password") && !error.contains("s3cret"),
+        "{error}"
+    );
 }

@@ -352,6 +352,11 @@ fn pushes() -> Vec<(&'static str, u32, Message)> {
             room_left(RoomChange::TokenChanged, "", ""),
         ),
         (
+            "room_left_when_its_time_is_over",
+            0,
+            room_left(RoomChange::Expired, "", ""),
+        ),
+        (
             "disconnected",
             0,
             disconnected(CloseReason::Kicked, "account_closed", "Your account was closed."),

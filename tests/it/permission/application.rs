@@ -40,7 +40,7 @@ over_encodings! {
     a_session_ends_when_the_authorizer_said,
 }
 
-fn asking(app: &Application, timeout: Duration) -> impl Fn(&mut Config) + Send + Sync + 'static {
+pub(super) fn asking(app: &Application, timeout: Duration) -> impl Fn(&mut Config) + Send + Sync + 'static {
     let url = app.url();
     move |config| {
         config.policy.authorizer = Some(AuthorizerConfig {
