@@ -10,6 +10,7 @@ use super::crowd::{Crowd, Plan, RoomsOf};
 use super::process::{Usage, files_max, thread_cpu};
 use super::target::{Target, random};
 use roomcast::cli::failure::Failure;
+use roomcast::url::shown;
 
 /// Files needed beside the members' sockets.
 const FILES_BESIDE: u64 = 64;
@@ -140,7 +141,8 @@ pub(super) fn check_files(members: u32) -> Result<(), Failure> {
 fn resolve(url: &str) -> Result<(SocketAddr, String, String), Failure> {
     let wrong = || {
         Failure::Usage(format!(
-            "{url} is no WebSocket address without TLS (ws://HOST:PORT/PATH)"
+            "{} is no WebSocket address without TLS (ws://HOST:PORT/PATH)",
+            shown(url)
         ))
     };
     let uri: http::Uri = url.parse().map_err(|_| wrong())?;
@@ -150,9 +152,9 @@ fn resolve(url: &str) -> Result<(SocketAddr, String, String), Failure> {
     let authority = uri.authority().ok_or_else(wrong)?;
     let host = authority.host().trim_matches(['[', ']']);
     let found = (host, authority.port_u16().unwrap_or(80)).to_socket_addrs();
-    let mut found = found.map_err(|error| Failure::Undone(format!("{url}: {error}")))?;
+    let mut found = found.map_err(|error| Failure::Undone(format!("{}: {error}", shown(url))))?;
     let address = found
         .next()
-        .ok_or_else(|| Failure::Undone(format!("{url}: the host has no address")))?;
+        .ok_or_else(|| Failure::Undone(format!("{}: the host has no address", shown(url))))?;
     Ok((address, authority.to_string(), uri.path().to_owned()))
 }

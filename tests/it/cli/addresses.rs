@@ -130,10 +130,6 @@ fn the_log_of_a_gateway_holds_no_key_of_an_address() {
 fn no_command_repeats_the_password_of_an_address() {
     let publish = |url: &str| roomcast(&["publish", "--url", url, "--room", "r", "--event", "e"]);
     let tail = |url: &str| roomcast(&["tail", "r", "--url", url, "--token", "t"]);
-    let bench = |url: &str| {
-        let target = ["--url", url, "--grpc", "http://127.0.0.1:1", "--secret", SECRET];
-        roomcast(&[&["bench", "idle"][..], &target].concat())
-    };
     let dev = |url: &str| roomcast(&["dev", "--nodes", "1", "--port", "0", "--grpc-port", "0", "--nats", url]);
     for scheme in ["http", "https", "ws", "wss", "ftp", "nats"] {
         for rest in [
@@ -142,7 +138,7 @@ fn no_command_repeats_the_password_of_an_address() {
             "ada:SECRET@no such host",
         ] {
             let url = format!("{scheme}://{rest}").replace("SECRET", SECRET);
-            let outputs = [publish(&url), tail(&url), bench(&url)];
+            let outputs = [publish(&url), tail(&url)];
             for output in &outputs {
                 assert!(!output.status.success());
                 expect_discreet(output, &url);
