@@ -122,14 +122,14 @@ fn each_key_left_out_is_logged_once_while_the_set_stays_the_same() {
         jwk(ED25519, "good"),
     ];
     insta::assert_snapshot!(fetched(&set).join("\n"), @r#"
-    INFO key left out issuer="i" key="alg" why="its `alg` is not supported for its type"
-    INFO key left out issuer="i" key="crv" why="its type or curve is not supported"
-    INFO key left out issuer="i" key="good" why="the same key stands in the set twice"
-    INFO key left out issuer="i" key="key_ops" why="its `key_ops` have no `verify`"
-    INFO key left out issuer="i" key="kty" why="its type or curve is not supported"
-    INFO key left out issuer="i" key="use" why="its `use` is not `sig`"
-    WARN key left out issuer="i" key="line\nbreak" why="its modulus has not 2,048 to 8,192 bits"
-    WARN key left out issuer="i" key="small" why="its modulus has not 2,048 to 8,192 bits"
+    INFO key skipped issuer="i" key="alg" why="its `alg` is not supported for its type"
+    INFO key skipped issuer="i" key="crv" why="its type or curve is not supported"
+    INFO key skipped issuer="i" key="good" why="the same key stands in the set twice"
+    INFO key skipped issuer="i" key="key_ops" why="its `key_ops` have no `verify`"
+    INFO key skipped issuer="i" key="kty" why="its type or curve is not supported"
+    INFO key skipped issuer="i" key="use" why="its `use` is not `sig`"
+    WARN key skipped issuer="i" key="line\nbreak" why="its modulus has not 2,048 to 8,192 bits"
+    WARN key skipped issuer="i" key="small" why="its modulus has not 2,048 to 8,192 bits"
     "#);
     assert_eq!(fetched(&set), [""; 0], "the same set says nothing more");
     set.push(of_another_kind("use", json!("enc")));
