@@ -3,7 +3,7 @@
 //!
 //! Here wire types become vocabulary and errors become statuses. A call passes the gate (credential, deadline), then its
 //! method; what a method does to rooms it does through [`Rooms`] with a permit, what it does to connections through
-//! [`Everywhere`]. Nothing here knows a socket of a client or what a token of a client looks like.
+//! [`Cluster`]. Nothing here knows a socket of a client or what a token of a client looks like.
 
 pub mod config;
 mod convert;
@@ -38,7 +38,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use self::listener::tls::Acceptor;
 use crate::admission::Tenants;
-use crate::cluster::Everywhere;
+use crate::cluster::Cluster;
 use crate::policy::Policy;
 use crate::proto::v1::access_service_server::AccessServiceServer;
 use crate::proto::v1::connection_service_server::ConnectionServiceServer;
@@ -59,7 +59,7 @@ pub struct Context {
     /// The rooms of the gateway.
     pub rooms: Rooms,
     /// The connections, wherever they are.
-    pub everywhere: Everywhere,
+    pub cluster: Cluster,
     /// Who decides for clients.
     pub policy: Arc<dyn Policy>,
     /// Who may call.

@@ -1,7 +1,7 @@
 //! Connections wherever they are: what a backend orders is carried out on this node and on the others.
 //!
-//! [`Everywhere`] is what the API talks to: the verbs of [`Shards`], over all nodes. The other nodes are behind the port
-//! [`Others`]: [`alone`] has none, [`mod@nats`] asks them over NATS. It knows no gRPC and no socket.
+//! [`Cluster`] is what the API talks to: the verbs of [`Shards`], over all nodes. The other nodes are behind the port
+//! [`Peers`]: [`no_peers`] has none, [`mod@nats`] asks them over NATS. It knows no gRPC and no socket.
 //!
 //! # Contract
 //! - An order reaches every node that lives, and every node that was given up without a goodbye and may still hold a lease:
@@ -20,12 +20,12 @@
 //! [`Lease`]: crate::lease::Lease
 
 mod access;
-pub mod alone;
 mod barrier;
 mod config;
 pub mod inventory;
 pub mod ledger;
 pub mod nats;
+pub mod no_peers;
 #[cfg(test)]
 mod sim;
 
@@ -35,7 +35,7 @@ use futures_util::future::{BoxFuture, join};
 
 use crate::error::CloseReason;
 use crate::event::Event;
-use crate::hub::{Joined, Shards, ShardsGone, Who};
+use crate::hub::{Audience, Joined, Shards, ShardsGone};
 use crate::identity::Identity;
 use crate::notice::Notice;
 use crate::policy::{Permit, RevocationId};
@@ -51,28 +51,28 @@ pub type Incarnation = u64;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Put connections into a room.
-    Join(Who, Permit),
+    Join(Audience, Permit),
     /// Take connections out of a room, with a notice for the client.
-    Leave(Who, Room, Notice),
+    Leave(Audience, Room, Notice),
     /// Close connections, with a notice for the client.
-    Disconnect(Who, CloseReason, Notice),
+    Disconnect(Audience, CloseReason, Notice),
     /// Hand an event to connections.
-    Send(Who, Arc<Event>),
+    Send(Audience, Arc<Event>),
     /// How many connections there are.
-    Count(Who),
+    Count(Audience),
     /// Who a connection is.
-    Identify(Who),
+    Identify(Audience),
 }
 
 impl Command {
-    const fn who(&self) -> &Who {
+    const fn audience(&self) -> &Audience {
         match self {
-            Self::Join(who, ..)
-            | Self::Leave(who, ..)
-            | Self::Disconnect(who, ..)
-            | Self::Send(who, _)
-            | Self::Count(who)
-            | Self::Identify(who) => who,
+            Self::Join(audience, ..)
+            | Self::Leave(audience, ..)
+            | Self::Disconnect(audience, ..)
+            | Self::Send(audience, _)
+            | Self::Count(audience)
+            | Self::Identify(audience) => audience,
         }
     }
 
@@ -82,12 +82,14 @@ impl Command {
     /// [`ShardsGone`].
     pub async fn obey(&self, shards: &Shards) -> Result<Answer, ShardsGone> {
         Ok(match self {
-            Self::Join(who, permit) => Answer::Joined(shards.join(who, permit).await?),
-            Self::Leave(who, room, notice) => Answer::Count(shards.leave(who, room, notice).await?),
-            Self::Disconnect(who, reason, notice) => Answer::Count(shards.disconnect(who, *reason, notice).await?),
-            Self::Send(who, event) => Answer::Count(shards.send(who, Arc::clone(event)).await?),
-            Self::Count(who) => Answer::Count(shards.connections(who).await?),
-            Self::Identify(who) => Answer::Identity(shards.identify(who).await?),
+            Self::Join(audience, permit) => Answer::Joined(shards.join(audience, permit).await?),
+            Self::Leave(audience, room, notice) => Answer::Count(shards.leave(audience, room, notice).await?),
+            Self::Disconnect(audience, reason, notice) => {
+                Answer::Count(shards.disconnect(audience, *reason, notice).await?)
+            }
+            Self::Send(audience, event) => Answer::Count(shards.send(audience, Arc::clone(event)).await?),
+            Self::Count(audience) => Answer::Count(shards.connections(audience).await?),
+            Self::Identify(audience) => Answer::Identity(shards.identify(audience).await?),
         })
     }
 }
@@ -124,7 +126,7 @@ impl Answer {
 
 /// Which of the others are asked, and when that is enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum To {
+pub enum AskScope {
     /// All; enough when all have answered.
     All,
     /// All; enough when one has a connection that was meant.
@@ -143,9 +145,9 @@ pub struct Asked {
 }
 
 /// The other nodes.
-pub trait Others: Send + Sync + 'static {
+pub trait Peers: Send + Sync + 'static {
     /// Orders something of the others, and waits for their answers for a bounded time.
-    fn ask(&self, to: To, command: Command) -> BoxFuture<'_, Asked>;
+    fn ask(&self, scope: AskScope, command: Command) -> BoxFuture<'_, Asked>;
 
     /// Withdraws access on every node, this one included. Returns when all have confirmed, or when those that have not
     /// can deliver nothing any more.
@@ -198,24 +200,24 @@ pub struct Found {
 
 /// All connections of the deployment. Cheap to clone.
 #[derive(Clone)]
-pub struct Everywhere {
+pub struct Cluster {
     shards: Shards,
-    others: Arc<dyn Others>,
+    peers: Arc<dyn Peers>,
 }
 
-impl Everywhere {
+impl Cluster {
     /// The connections of this node's shards and of the others.
     #[must_use]
-    pub fn new(shards: Shards, others: Arc<dyn Others>) -> Self {
-        Self { shards, others }
+    pub fn new(shards: Shards, peers: Arc<dyn Peers>) -> Self {
+        Self { shards, peers }
     }
 
     /// Puts connections into the permit's room, as a backend's decision.
     ///
     /// # Errors
     /// Every variant of [`ClusterError`].
-    pub async fn join(&self, who: &Who, permit: &Permit) -> Result<Joined, ClusterError> {
-        let answers = self.order(Command::Join(who.clone(), permit.clone())).await?;
+    pub async fn join(&self, audience: &Audience, permit: &Permit) -> Result<Joined, ClusterError> {
+        let answers = self.order(Command::Join(audience.clone(), permit.clone())).await?;
         let joined = answers.into_iter().filter_map(|(_, answer)| match answer {
             Answer::Joined(joined) => Some(joined),
             Answer::Count(_) | Answer::Identity(_) => None,
@@ -227,8 +229,8 @@ impl Everywhere {
     ///
     /// # Errors
     /// Every variant of [`ClusterError`].
-    pub async fn leave(&self, who: &Who, room: &Room, notice: &Notice) -> Result<u32, ClusterError> {
-        self.count(Command::Leave(who.clone(), room.clone(), notice.clone()))
+    pub async fn leave(&self, audience: &Audience, room: &Room, notice: &Notice) -> Result<u32, ClusterError> {
+        self.count(Command::Leave(audience.clone(), room.clone(), notice.clone()))
             .await
     }
 
@@ -236,8 +238,13 @@ impl Everywhere {
     ///
     /// # Errors
     /// Every variant of [`ClusterError`].
-    pub async fn disconnect(&self, who: &Who, reason: CloseReason, notice: &Notice) -> Result<u32, ClusterError> {
-        self.count(Command::Disconnect(who.clone(), reason, notice.clone()))
+    pub async fn disconnect(
+        &self,
+        audience: &Audience,
+        reason: CloseReason,
+        notice: &Notice,
+    ) -> Result<u32, ClusterError> {
+        self.count(Command::Disconnect(audience.clone(), reason, notice.clone()))
             .await
     }
 
@@ -245,11 +252,11 @@ impl Everywhere {
     ///
     /// # Errors
     /// Every variant of [`ClusterError`].
-    pub async fn send(&self, who: &Who, place: Place, event: Arc<Event>) -> Result<u32, ClusterError> {
-        let command = Command::Send(who.clone(), event);
+    pub async fn send(&self, audience: &Audience, place: Place, event: Arc<Event>) -> Result<u32, ClusterError> {
+        let command = Command::Send(audience.clone(), event);
         let answers = match place {
             Place::Here => vec![(Place::Here, command.obey(&self.shards).await?)],
-            Place::There(node) => there(self.others.ask(To::Node(node), command).await, false)?,
+            Place::There(node) => there(self.peers.ask(AskScope::Node(node), command).await, false)?,
         };
         Ok(answers.iter().map(|(_, answer)| answer.count()).sum())
     }
@@ -258,16 +265,16 @@ impl Everywhere {
     ///
     /// # Errors
     /// Every variant of [`ClusterError`].
-    pub async fn connections(&self, who: &Who) -> Result<u32, ClusterError> {
-        self.count(Command::Count(who.clone())).await
+    pub async fn connections(&self, audience: &Audience) -> Result<u32, ClusterError> {
+        self.count(Command::Count(audience.clone())).await
     }
 
     /// Who and where a connection is; `None` when no node has it.
     ///
     /// # Errors
     /// Every variant of [`ClusterError`].
-    pub async fn find(&self, who: &Who) -> Result<Option<Found>, ClusterError> {
-        let answers = self.order(Command::Identify(who.clone())).await?;
+    pub async fn find(&self, audience: &Audience) -> Result<Option<Found>, ClusterError> {
+        let answers = self.order(Command::Identify(audience.clone())).await?;
         Ok(answers.into_iter().find_map(|(place, answer)| match answer {
             Answer::Identity(Some(identity)) => Some(Found { identity, place }),
             Answer::Identity(None) | Answer::Count(_) | Answer::Joined(_) => None,
@@ -280,7 +287,7 @@ impl Everywhere {
     /// # Errors
     /// Every variant of [`NotDone`] but `NotFound`.
     pub async fn revoke(&self, revoke: Revoke) -> Result<Revoked, NotDone> {
-        self.others.revoke(revoke).await
+        self.peers.revoke(revoke).await
     }
 
     /// Takes a revocation back. See the module's contract for what holds when this returns.
@@ -288,7 +295,7 @@ impl Everywhere {
     /// # Errors
     /// Every variant of [`NotDone`] but `Limit`.
     pub async fn restore(&self, tenant: Tenant, id: RevocationId) -> Result<Carried, NotDone> {
-        self.others.restore(tenant, id).await
+        self.peers.restore(tenant, id).await
     }
 
     /// Refuses where this node may know less than others do.
@@ -296,7 +303,7 @@ impl Everywhere {
     /// # Errors
     /// [`NotDone::Behind`].
     pub fn check_current(&self) -> Result<(), NotDone> {
-        if self.others.is_current() {
+        if self.peers.is_current() {
             Ok(())
         } else {
             Err(NotDone::Behind)
@@ -310,15 +317,19 @@ impl Everywhere {
 
     /// Carries an order out here and elsewhere. For one connection, this node is asked first.
     async fn order(&self, command: Command) -> Result<Vec<(Place, Answer)>, ClusterError> {
-        if let Who::Connection(..) = command.who() {
+        if let Audience::Connection(..) = command.audience() {
             let own = command.obey(&self.shards).await?;
             if own.is_hit() {
                 return Ok(vec![(Place::Here, own)]);
             }
-            return there(self.others.ask(To::First, command).await, true);
+            return there(self.peers.ask(AskScope::First, command).await, true);
         }
-        let (own, others) = join(command.obey(&self.shards), self.others.ask(To::All, command.clone())).await;
-        let mut answers = there(others, false)?;
+        let (own, peers) = join(
+            command.obey(&self.shards),
+            self.peers.ask(AskScope::All, command.clone()),
+        )
+        .await;
+        let mut answers = there(peers, false)?;
         answers.push((Place::Here, own?));
         Ok(answers)
     }

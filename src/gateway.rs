@@ -26,7 +26,7 @@ use crate::api::{self, Context, Credentials, Health};
 use crate::auth;
 use crate::backend;
 use crate::bus::memory as memory_bus;
-use crate::cluster::{Everywhere, Others};
+use crate::cluster::{Cluster, Peers};
 use crate::hub::Shards;
 use crate::nats;
 use crate::policy;
@@ -118,7 +118,7 @@ pub struct Gateway {
     drain_window: Duration,
     admission: Arc<Admission>,
     engine: Engine,
-    others: Arc<dyn Others>,
+    peers: Arc<dyn Peers>,
     shards: Shards,
     health: Health,
     accepting: CancellationToken,
@@ -153,9 +153,9 @@ impl Gateway {
         let services = adapters.services(&config, &admission);
         let started = threads::start(&config, &services, &serving)?;
         let shards = Shards::new(started.mailboxes);
-        let others = adapters.others(&config, &shards, &tasks, &serving).await?;
-        let everywhere = Everywhere::new(shards.clone(), Arc::clone(&others));
-        services.application.reaches(everywhere.clone());
+        let peers = adapters.peers(&config, &shards, &tasks, &serving).await?;
+        let cluster = Cluster::new(shards.clone(), Arc::clone(&peers));
+        services.application.reaches(cluster.clone());
         waiting.cancel();
         health.set_serving(true).await;
         if let Some(backplane) = adapters.backplane(&shards, &health) {
@@ -176,7 +176,7 @@ impl Gateway {
         ));
         let context = Context {
             rooms: services.rooms.clone(),
-            everywhere,
+            cluster,
             policy: Arc::clone(&services.policy),
             credentials: config.credentials,
             home_rooms: config.home_rooms,
@@ -201,7 +201,7 @@ impl Gateway {
             drain_window: config.drain_window,
             admission,
             engine: adapters.into_engine(),
-            others,
+            peers,
             shards,
             health,
             accepting,
@@ -273,7 +273,7 @@ impl Gateway {
                 tracing::error!("shard panicked");
             }
         }
-        self.others.release().await;
+        self.peers.release().await;
         self.engine.close().await;
         tracing::info!("gateway stopped");
     }

@@ -26,7 +26,7 @@ pub use shards::{Shards, ShardsGone};
 
 /// Whom an order is for. A connection is looked up within its tenant only.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Who {
+pub enum Audience {
     /// Every connection of a user.
     User(Tenant, UserId),
     /// One connection.
@@ -77,19 +77,19 @@ pub enum Inbound {
 #[derive(Debug)]
 pub enum Order {
     /// Put connections into a room.
-    Join(Who, Permit, oneshot::Sender<Joined>),
+    Join(Audience, Permit, oneshot::Sender<Joined>),
     /// Take connections out of a room.
-    Leave(Who, Room, Notice, oneshot::Sender<u32>),
+    Leave(Audience, Room, Notice, oneshot::Sender<u32>),
     /// Close connections, with a notice for the client.
-    Disconnect(Who, CloseReason, Notice, oneshot::Sender<u32>),
+    Disconnect(Audience, CloseReason, Notice, oneshot::Sender<u32>),
     /// Take sessions out of rooms, with a notice for their clients; answered once nothing later can reach them there.
     Revoke(Revocation, Notice, oneshot::Sender<u32>),
     /// Hand an event to one connection.
-    Send(Who, Arc<Event>, oneshot::Sender<u32>),
+    Send(Audience, Arc<Event>, oneshot::Sender<u32>),
     /// How many connections there are.
-    Count(Who, oneshot::Sender<u32>),
+    Count(Audience, oneshot::Sender<u32>),
     /// Who a connection is.
-    Identify(Who, oneshot::Sender<Option<Arc<Identity>>>),
+    Identify(Audience, oneshot::Sender<Option<Arc<Identity>>>),
     /// The presence of a room changed.
     Presence(Arc<Change>),
     /// Tell every client whether deliveries are interrupted behind the node; whoever connects later, too.

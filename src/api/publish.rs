@@ -20,7 +20,7 @@ use super::status::{Invalid, Refusal};
 use super::{Shared, caller, span};
 use crate::cluster::{Found, Place};
 use crate::event::{Event, EventId, Retention, Timestamp};
-use crate::hub::Who;
+use crate::hub::Audience;
 use crate::identity::ConnectionId;
 use crate::policy::{Action, Permit};
 use crate::proto::v1;
@@ -160,8 +160,8 @@ impl Shared {
         let mut found = Vec::new();
         for target in &draft.targets {
             if let Destination::Connection(connection) = *target {
-                let who = Who::Connection(draft.tenant.clone(), connection);
-                let target = self.context.everywhere.find(&who).await?;
+                let audience = Audience::Connection(draft.tenant.clone(), connection);
+                let target = self.context.cluster.find(&audience).await?;
                 let Found { identity, place } = target.ok_or(Refusal::ConnectionNotFound)?;
                 if !draft.except.covers(connection, &identity.user) {
                     found.push((connection, place));
@@ -212,7 +212,7 @@ impl Shared {
         place: Place,
         id: EventId,
     ) -> Result<v1::PublishResult, Refusal> {
-        let who = Who::Connection(draft.tenant.clone(), connection);
+        let audience = Audience::Connection(draft.tenant.clone(), connection);
         let event = Arc::new(Event {
             room: Room::nameless(&draft.tenant),
             id,
@@ -224,7 +224,7 @@ impl Shared {
             except: draft.except.clone(),
             payload: draft.payload.clone(),
         });
-        let reached = self.context.everywhere.send(&who, place, event).await?;
+        let reached = self.context.cluster.send(&audience, place, event).await?;
         Ok(v1::PublishResult {
             reached: Some(reached),
             ..v1::PublishResult::default()

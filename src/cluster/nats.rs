@@ -32,7 +32,7 @@ use self::inbox::{Asking, Inbox};
 use self::log::{Log, Parts};
 use self::memory::Memory;
 use super::ledger::Holder;
-use super::{Asked, Carried, Command, Config, Incarnation, NotDone, Others, Revoke, Revoked, To};
+use super::{AskScope, Asked, Carried, Command, Config, Incarnation, NotDone, Peers, Revoke, Revoked};
 use crate::hub::Shards;
 use crate::lease::Lease;
 use crate::nats::nodes::{self, Nodes};
@@ -80,7 +80,7 @@ impl Node {
 }
 
 /// What a node brings into the cluster.
-pub struct Own {
+pub struct ClusterParts {
     /// Its connections to NATS.
     pub nats: Arc<Nats>,
     /// Who else lives.
@@ -94,7 +94,7 @@ pub struct Own {
 }
 
 /// The other nodes, over NATS.
-pub struct Cluster {
+pub struct NatsPeers {
     nats: Arc<Nats>,
     nodes: Arc<Nodes>,
     config: Config,
@@ -105,17 +105,17 @@ pub struct Cluster {
 }
 
 /// Begins to join the cluster: obeys others from here on, and has read the control log when this returns. To be called
-/// before other nodes are told that this one lives; [`Cluster::join`] follows after that.
+/// before other nodes are told that this one lives; [`NatsPeers::join`] follows after that.
 ///
 /// # Errors
 /// [`NatsError::Permission`] and [`NatsError::JetStream`].
 pub async fn start(
-    own: Own,
+    own: ClusterParts,
     config: Config,
     tasks: &TaskTracker,
     stop: CancellationToken,
-) -> Result<Arc<Cluster>, NatsError> {
-    let Own {
+) -> Result<Arc<NatsPeers>, NatsError> {
+    let ClusterParts {
         nats,
         nodes,
         shards,
@@ -156,7 +156,7 @@ pub async fn start(
     tasks.spawn(Arc::clone(&log).renew(stop.clone()));
     tasks.spawn(Arc::clone(&log).watch(stop));
     first_lease(log.read()).await?;
-    Ok(Arc::new(Cluster {
+    Ok(Arc::new(NatsPeers {
         nats,
         nodes,
         config,
@@ -167,7 +167,7 @@ pub async fn start(
     }))
 }
 
-impl Cluster {
+impl NatsPeers {
     /// What could not be read.
     #[must_use]
     pub fn ignored(&self) -> &Ignored {
@@ -195,11 +195,11 @@ impl Cluster {
         required
     }
 
-    async fn ask_all(&self, to: To, command: Command) -> Asked {
+    async fn ask_all(&self, scope: AskScope, command: Command) -> Asked {
         let mut silent = self.required();
-        let subject = match to {
-            To::All | To::First => self.nats.subjects().all_nodes(),
-            To::Node(node) => {
+        let subject = match scope {
+            AskScope::All | AskScope::First => self.nats.subjects().all_nodes(),
+            AskScope::Node(node) => {
                 silent.retain(|incarnation, _| *incarnation == node);
                 self.nats.subjects().node(node)
             }
@@ -207,7 +207,7 @@ impl Cluster {
         let mut answers = Vec::new();
         if !silent.is_empty() {
             let mut asking = self.inbox.ask(subject, wire::order(&command));
-            let collecting = self.collect(&mut asking, to, &mut silent, &mut answers);
+            let collecting = self.collect(&mut asking, scope, &mut silent, &mut answers);
             // Those who are missing then are named.
             let _ = tokio::time::timeout(self.config.answer_timeout, collecting).await;
         }
@@ -220,7 +220,7 @@ impl Cluster {
     async fn collect(
         &self,
         asking: &mut Asking<'_>,
-        to: To,
+        scope: AskScope,
         silent: &mut BTreeMap<Incarnation, Arc<str>>,
         answers: &mut Vec<(Incarnation, super::Answer)>,
     ) {
@@ -233,7 +233,7 @@ impl Cluster {
             if answers.iter().any(|(node, _)| *node == from) {
                 continue;
             }
-            let is_enough = to == To::First && answer.is_hit();
+            let is_enough = scope == AskScope::First && answer.is_hit();
             silent.remove(&from);
             answers.push((from, answer));
             if is_enough {
@@ -301,10 +301,10 @@ async fn first_lease(lease: impl Future<Output = ()>) -> Result<(), NatsError> {
     in_time.map_err(|_| NatsError::JetStream("the control log could not be read in time".to_owned()))
 }
 
-impl Others for Cluster {
-    fn ask(&self, to: To, command: Command) -> BoxFuture<'_, Asked> {
+impl Peers for NatsPeers {
+    fn ask(&self, scope: AskScope, command: Command) -> BoxFuture<'_, Asked> {
         let span = tracing::debug_span!("cluster.ask");
-        Box::pin(self.ask_all(to, command).instrument(span))
+        Box::pin(self.ask_all(scope, command).instrument(span))
     }
 
     fn revoke(&self, revoke: Revoke) -> BoxFuture<'_, Result<Revoked, NotDone>> {

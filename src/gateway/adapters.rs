@@ -15,8 +15,8 @@ use crate::backend::{Backend, GrpcBackend, NoBackend};
 use crate::bus::Bus;
 use crate::bus::memory::{MemoryBus, Usage};
 use crate::bus::nats::{self as nats_bus, NatsBus};
-use crate::cluster::alone::Alone;
-use crate::cluster::{self, Others};
+use crate::cluster::no_peers::NoPeers;
+use crate::cluster::{self, Peers};
 use crate::hub::Shards;
 use crate::lease::Lease;
 use crate::nats::agreement::Agreement;
@@ -110,32 +110,32 @@ impl Adapters {
     }
 
     /// The other nodes, as the API orders things of them. From here on this node is one of them.
-    pub(super) async fn others(
+    pub(super) async fn peers(
         &self,
         config: &Config,
         shards: &Shards,
         tasks: &TaskTracker,
         stop: &CancellationToken,
-    ) -> Result<Arc<dyn Others>, StartError> {
+    ) -> Result<Arc<dyn Peers>, StartError> {
         let policy = self.policy.clone() as Arc<dyn Policy>;
         let Engine::Nats { nats, nodes, .. } = &self.engine else {
-            return Ok(Arc::new(Alone::new(&config.node_id, shards.clone(), policy)));
+            return Ok(Arc::new(NoPeers::new(&config.node_id, shards.clone(), policy)));
         };
         let (nats, nodes) = (Arc::clone(nats), Arc::clone(nodes));
-        let own = cluster::nats::Own {
+        let own = cluster::nats::ClusterParts {
             nats,
             nodes: Arc::clone(&nodes),
             shards: shards.clone(),
             policy,
             lease: self.lease.clone(),
         };
-        let cluster = cluster::nats::start(own, cluster::Config::default(), tasks, stop.clone()).await?;
+        let peers = cluster::nats::start(own, cluster::Config::default(), tasks, stop.clone()).await?;
         let listening = nodes.listen().await?;
         tasks.spawn(nodes.run(listening, stop.clone()));
         // Who lives answers the first heartbeat at once; an order that comes before would not reach it.
         tokio::time::sleep(INTRODUCTION).await;
-        cluster.join(tasks, stop.clone()).await?;
-        Ok(cluster)
+        peers.join(tasks, stop.clone()).await?;
+        Ok(peers)
     }
 
     /// What watches the cluster, if there is one.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use super::{Joined, Mailbox, Order, Who};
+use super::{Audience, Joined, Mailbox, Order};
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::identity::Identity;
@@ -44,9 +44,9 @@ impl Shards {
     ///
     /// # Errors
     /// [`ShardsGone`].
-    pub async fn join(&self, who: &Who, permit: &Permit) -> Result<Joined, ShardsGone> {
+    pub async fn join(&self, audience: &Audience, permit: &Permit) -> Result<Joined, ShardsGone> {
         let answers = self
-            .ask(|reply| Order::Join(who.clone(), permit.clone(), reply))
+            .ask(|reply| Order::Join(audience.clone(), permit.clone(), reply))
             .await?;
         Ok(answers.into_iter().fold(Joined::default(), Joined::and))
     }
@@ -55,8 +55,8 @@ impl Shards {
     ///
     /// # Errors
     /// [`ShardsGone`].
-    pub async fn leave(&self, who: &Who, room: &Room, notice: &Notice) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Leave(who.clone(), room.clone(), notice.clone(), reply))
+    pub async fn leave(&self, audience: &Audience, room: &Room, notice: &Notice) -> Result<u32, ShardsGone> {
+        self.count(|reply| Order::Leave(audience.clone(), room.clone(), notice.clone(), reply))
             .await
     }
 
@@ -64,8 +64,13 @@ impl Shards {
     ///
     /// # Errors
     /// [`ShardsGone`].
-    pub async fn disconnect(&self, who: &Who, reason: CloseReason, notice: &Notice) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Disconnect(who.clone(), reason, notice.clone(), reply))
+    pub async fn disconnect(
+        &self,
+        audience: &Audience,
+        reason: CloseReason,
+        notice: &Notice,
+    ) -> Result<u32, ShardsGone> {
+        self.count(|reply| Order::Disconnect(audience.clone(), reason, notice.clone(), reply))
             .await
     }
 
@@ -84,24 +89,25 @@ impl Shards {
     ///
     /// # Errors
     /// [`ShardsGone`].
-    pub async fn send(&self, who: &Who, event: Arc<Event>) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Send(who.clone(), event.clone(), reply)).await
+    pub async fn send(&self, audience: &Audience, event: Arc<Event>) -> Result<u32, ShardsGone> {
+        self.count(|reply| Order::Send(audience.clone(), event.clone(), reply))
+            .await
     }
 
     /// How many of these connections are open on this node.
     ///
     /// # Errors
     /// [`ShardsGone`].
-    pub async fn connections(&self, who: &Who) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Count(who.clone(), reply)).await
+    pub async fn connections(&self, audience: &Audience) -> Result<u32, ShardsGone> {
+        self.count(|reply| Order::Count(audience.clone(), reply)).await
     }
 
     /// Who a connection is; `None` when the node has no such connection.
     ///
     /// # Errors
     /// [`ShardsGone`].
-    pub async fn identify(&self, who: &Who) -> Result<Option<Arc<Identity>>, ShardsGone> {
-        let answers = self.ask(|reply| Order::Identify(who.clone(), reply)).await?;
+    pub async fn identify(&self, audience: &Audience) -> Result<Option<Arc<Identity>>, ShardsGone> {
+        let answers = self.ask(|reply| Order::Identify(audience.clone(), reply)).await?;
         Ok(answers.into_iter().flatten().next())
     }
 

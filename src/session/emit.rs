@@ -12,9 +12,9 @@ use super::sessions::Services;
 use super::start::unavailable;
 use crate::backend::{Backend, Emit, EmitTarget};
 use crate::bus::PublishError;
-use crate::cluster::{Everywhere, Found};
+use crate::cluster::{Cluster, Found};
 use crate::event::{Event, EventId, Except, IdempotencyKey, Publish, Retention, Timestamp};
-use crate::hub::Who;
+use crate::hub::Audience;
 use crate::identity::{ConnectionId, Identity};
 use crate::policy::{Action, Permit, Service};
 use crate::room::Room;
@@ -28,7 +28,7 @@ pub struct Application {
     pub(super) backend: Arc<dyn Backend>,
     homes: HomeRooms,
     /// Set when the node has joined the others, which takes its shards.
-    everywhere: OnceLock<Everywhere>,
+    cluster: OnceLock<Cluster>,
 }
 
 impl Application {
@@ -38,14 +38,14 @@ impl Application {
         Self {
             backend,
             homes,
-            everywhere: OnceLock::new(),
+            cluster: OnceLock::new(),
         }
     }
 
     /// Reaches single connections from here on.
-    pub fn reaches(&self, everywhere: Everywhere) {
+    pub fn reaches(&self, cluster: Cluster) {
         // Set once, by the one who starts the gateway.
-        let _ = self.everywhere.set(everywhere);
+        let _ = self.cluster.set(cluster);
     }
 }
 
@@ -163,9 +163,9 @@ async fn to_connections(services: &Services, occasion: &Occasion<'_>, draft: &Dr
         if draft.emit.exclude_sender && connection == occasion.connection {
             continue;
         }
-        let everywhere = services.application.everywhere.get().ok_or_else(unavailable)?;
-        let who = Who::Connection(occasion.identity.tenant.clone(), connection);
-        let found = everywhere.find(&who).await.map_err(|_| unavailable())?;
+        let cluster = services.application.cluster.get().ok_or_else(unavailable)?;
+        let audience = Audience::Connection(occasion.identity.tenant.clone(), connection);
+        let found = cluster.find(&audience).await.map_err(|_| unavailable())?;
         // A connection may have gone meanwhile, and is owed nothing.
         let Some(Found { place, .. }) = found else { continue };
         let event = Event {
@@ -179,7 +179,7 @@ async fn to_connections(services: &Services, occasion: &Occasion<'_>, draft: &Dr
             except: Except::NOBODY,
             payload: draft.emit.payload.clone(),
         };
-        let sent = everywhere.send(&who, place, Arc::new(event)).await;
+        let sent = cluster.send(&audience, place, Arc::new(event)).await;
         sent.map_err(|_| unavailable())?;
     }
     Ok(())

@@ -11,7 +11,7 @@ use super::{Message, RoomChange};
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::hub::local::Key;
-use crate::hub::{JoinRefusal, Order, Who};
+use crate::hub::{Audience, JoinRefusal, Order};
 use crate::notice::Notice;
 use crate::policy::{Bearer, Permit, Revocation, RevocationSubject};
 use crate::room::Room;
@@ -20,20 +20,22 @@ impl<L: Link> Sessions<L> {
     /// Carries an order out.
     pub(super) fn order(&mut self, order: Order) {
         match order {
-            Order::Join(who, permit, reply) => self.order_join(&who, &permit, &Tally::of_join(reply)),
-            Order::Leave(who, room, notice, reply) => self.order_leave(&who, &room, &notice, &Tally::new(reply)),
-            Order::Disconnect(who, reason, notice, reply) => {
-                self.order_disconnect(&who, reason, &notice, &Tally::new(reply));
+            Order::Join(audience, permit, reply) => self.order_join(&audience, &permit, &Tally::of_join(reply)),
+            Order::Leave(audience, room, notice, reply) => {
+                self.order_leave(&audience, &room, &notice, &Tally::new(reply));
+            }
+            Order::Disconnect(audience, reason, notice, reply) => {
+                self.order_disconnect(&audience, reason, &notice, &Tally::new(reply));
             }
             Order::Revoke(revocation, notice, reply) => self.revoke(&revocation, &notice, &Tally::new(reply)),
-            Order::Send(who, event, reply) => self.order_send(&who, &event, &Tally::new(reply)),
-            Order::Count(who, reply) => {
-                let count = u32::try_from(self.keys_of(&who).len()).unwrap_or(u32::MAX);
+            Order::Send(audience, event, reply) => self.order_send(&audience, &event, &Tally::new(reply)),
+            Order::Count(audience, reply) => {
+                let count = u32::try_from(self.keys_of(&audience).len()).unwrap_or(u32::MAX);
                 // The asker may have gone.
                 let _ = reply.send(count);
             }
-            Order::Identify(who, reply) => {
-                let identity = self.keys_of(&who).first().and_then(|key| self.identity(*key));
+            Order::Identify(audience, reply) => {
+                let identity = self.keys_of(&audience).first().and_then(|key| self.identity(*key));
                 // The asker may have gone.
                 let _ = reply.send(identity);
             }
@@ -43,8 +45,8 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    fn order_join(&mut self, who: &Who, permit: &Permit, tally: &Rc<Tally>) {
-        for key in self.keys_of(who) {
+    fn order_join(&mut self, audience: &Audience, permit: &Permit, tally: &Rc<Tally>) {
+        for key in self.keys_of(audience) {
             let Some(ticket) = self.ticket(key) else { continue };
             if self.is_member(key, permit.room()) {
                 tally.add(1);
@@ -77,8 +79,8 @@ impl<L: Link> Sessions<L> {
         self.check_room_limit(key, room).err().map(|_| JoinRefusal::RoomLimit)
     }
 
-    fn order_leave(&mut self, who: &Who, room: &Room, notice: &Notice, tally: &Rc<Tally>) {
-        for key in self.keys_of(who) {
+    fn order_leave(&mut self, audience: &Audience, room: &Room, notice: &Notice, tally: &Rc<Tally>) {
+        for key in self.keys_of(audience) {
             let called_off = self.local.abort_join(room, key);
             if self.leave_room(key, room) || called_off {
                 tally.add(1);
@@ -88,8 +90,8 @@ impl<L: Link> Sessions<L> {
         self.end_vacated();
     }
 
-    fn order_disconnect(&mut self, who: &Who, reason: CloseReason, notice: &Notice, tally: &Rc<Tally>) {
-        for key in self.keys_of(who) {
+    fn order_disconnect(&mut self, audience: &Audience, reason: CloseReason, notice: &Notice, tally: &Rc<Tally>) {
+        for key in self.keys_of(audience) {
             tally.add(1);
             // A close frame has no room for both.
             let told = Message::Disconnected {
@@ -101,11 +103,11 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    fn order_send(&mut self, who: &Who, event: &Event, tally: &Rc<Tally>) {
+    fn order_send(&mut self, audience: &Audience, event: &Event, tally: &Rc<Tally>) {
         if !self.may_deliver() {
             return;
         }
-        for key in self.keys_of(who) {
+        for key in self.keys_of(audience) {
             let Some(encoder) = self.encoder(key) else { continue };
             tally.add(1);
             self.send(key, &encoder.event(event), Kind::Live);
@@ -188,13 +190,13 @@ impl<L: Link> Sessions<L> {
         self.services.policy.is_revoked(bearer, room)
     }
 
-    fn keys_of(&self, who: &Who) -> Vec<Key> {
-        match who {
-            Who::User(tenant, user) => {
+    fn keys_of(&self, audience: &Audience) -> Vec<Key> {
+        match audience {
+            Audience::User(tenant, user) => {
                 let open = |key: &Key| self.identity(*key).is_some();
                 self.sessions_of(tenant, user).into_iter().filter(open).collect()
             }
-            Who::Connection(tenant, connection) => {
+            Audience::Connection(tenant, connection) => {
                 let key = connection.slot();
                 let is_it = self
                     .conns

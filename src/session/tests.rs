@@ -8,7 +8,7 @@ use self::shard::{HOUR, Shard, room};
 use crate::error::CloseReason;
 use crate::event::Timestamp;
 use crate::hub::local::Key;
-use crate::hub::{JoinRefusal, Joined, Order, Who};
+use crate::hub::{Audience, JoinRefusal, Joined, Order};
 use crate::identity::{TokenId, UserId};
 use crate::notice::Notice;
 use crate::policy::{Policy as _, Revocation, RevocationEntry, RevocationId, RevocationScope, RevocationSubject};
@@ -59,8 +59,8 @@ fn asks(shard: &mut Shard, key: Key, name: &str) -> String {
 
 async fn backend_joins(shard: &mut Shard, name: &str) -> Joined {
     let (reply, answer) = oneshot::channel();
-    let who = Who::User(Tenant::default(), ada());
-    shard.order(Order::Join(who, shard::permit(name), reply)).await;
+    let audience = Audience::User(Tenant::default(), ada());
+    shard.order(Order::Join(audience, shard::permit(name), reply)).await;
     answer.await.unwrap()
 }
 

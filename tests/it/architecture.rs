@@ -188,7 +188,7 @@ fn what_breaks_a_layer_is_found() {
         ("transport/native/x", "use crate::presence::Change;"),
         ("cluster/x", "use crate::hub::Order;"),
         ("cli/x", "use crate::config::Config;"),
-        ("session/x", "use crate::hub::{Order, Who};"),
+        ("session/x", "use crate::hub::{Order, Audience};"),
     ] {
         assert_eq!(faults(&table, path, code), [""; 0], "{path}: {code}");
     }

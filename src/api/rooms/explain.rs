@@ -8,7 +8,7 @@ use crate::api::credentials::{Caller, Scope};
 use crate::api::status::{Invalid, Refusal};
 use crate::api::{Shared, convert};
 use crate::event::EventName;
-use crate::hub::Who;
+use crate::hub::Audience;
 use crate::identity::{ConnectionId, Expiry, Identity};
 use crate::json::Json;
 use crate::policy::{Action, Question};
@@ -90,8 +90,8 @@ impl Shared {
             }
             Some(Subject::ConnectionId(id)) => {
                 let connection = convert::connection("connection_id", id)?;
-                let who = Who::Connection(tenant.clone(), connection);
-                let found = self.context.everywhere.find(&who).await?;
+                let audience = Audience::Connection(tenant.clone(), connection);
+                let found = self.context.cluster.find(&audience).await?;
                 Ok((found.ok_or(Refusal::ConnectionNotFound)?.identity, connection))
             }
             None => Err(Refusal::field("subject", "claims or a connection are required")),

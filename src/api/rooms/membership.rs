@@ -5,7 +5,7 @@ use crate::api::credentials::{Caller, Scope};
 use crate::api::status::Refusal;
 use crate::api::{Shared, convert};
 use crate::error::CloseReason;
-use crate::hub::Who;
+use crate::hub::Audience;
 use crate::policy::Action;
 use crate::proto::v1;
 use crate::room::Tenant;
@@ -20,12 +20,12 @@ impl Shared {
         let permit = permit(caller, Scope::Manage, &request.tenant, &request.room, Action::Join)?;
         convert::required(&request.required_features)?;
         let tenant = convert::tenant(&request.tenant)?;
-        let who = match &request.member {
+        let audience = match &request.member {
             Some(Member::UserId(user)) => of_user(tenant, user)?,
             Some(Member::ConnectionId(connection)) => self.existing(tenant, connection).await?,
             None => return Err(nobody("member")),
         };
-        let joined = self.context.everywhere.join(&who, &permit).await?;
+        let joined = self.context.cluster.join(&audience, &permit).await?;
         if let (0, Some(refused)) = (joined.connections, joined.refused) {
             return Err(refused.into());
         }
@@ -44,14 +44,14 @@ impl Shared {
         use v1::leave_room_request::Member;
         let permit = permit(caller, Scope::Manage, &request.tenant, &request.room, Action::Join)?;
         let tenant = convert::tenant(&request.tenant)?;
-        let who = match &request.member {
+        let audience = match &request.member {
             Some(Member::UserId(user)) => of_user(tenant, user)?,
             Some(Member::ConnectionId(connection)) => of_connection(tenant, connection)?,
             None => return Err(nobody("member")),
         };
         let notice = convert::notice(&request.reason, &request.message)?;
-        let everywhere = &self.context.everywhere;
-        let left_connection_count = everywhere.leave(&who, permit.room(), &notice).await?;
+        let cluster = &self.context.cluster;
+        let left_connection_count = cluster.leave(&audience, permit.room(), &notice).await?;
         Ok(v1::LeaveRoomResponse { left_connection_count })
     }
 
@@ -66,7 +66,7 @@ impl Shared {
         caller.check(Scope::Manage, tenant.as_str())?;
         convert::required(&request.required_features)?;
         let notice = convert::notice(&request.reason, &request.message)?;
-        let who = match &request.session {
+        let audience = match &request.session {
             Some(Session::UserId(user)) => of_user(tenant, user)?,
             Some(Session::ConnectionId(connection)) => of_connection(tenant, connection)?,
             None => return Err(nobody("session")),
@@ -76,8 +76,8 @@ impl Shared {
         } else {
             CloseReason::Kicked
         };
-        let closed_connection_count = self.context.everywhere.disconnect(&who, reason, &notice).await?;
-        if closed_connection_count == 0 && matches!(who, Who::Connection(..)) {
+        let closed_connection_count = self.context.cluster.disconnect(&audience, reason, &notice).await?;
+        if closed_connection_count == 0 && matches!(audience, Audience::Connection(..)) {
             return Err(Refusal::ConnectionNotFound);
         }
         Ok(v1::DisconnectResponse {
@@ -86,21 +86,21 @@ impl Shared {
     }
 
     /// A connection that the tenant has.
-    async fn existing(&self, tenant: Tenant, connection: &str) -> Result<Who, Refusal> {
-        let who = of_connection(tenant, connection)?;
-        match self.context.everywhere.find(&who).await? {
-            Some(_) => Ok(who),
+    async fn existing(&self, tenant: Tenant, connection: &str) -> Result<Audience, Refusal> {
+        let audience = of_connection(tenant, connection)?;
+        match self.context.cluster.find(&audience).await? {
+            Some(_) => Ok(audience),
             None => Err(Refusal::ConnectionNotFound),
         }
     }
 }
 
-fn of_user(tenant: Tenant, user: &str) -> Result<Who, Refusal> {
-    Ok(Who::User(tenant, convert::user("user_id", user)?))
+fn of_user(tenant: Tenant, user: &str) -> Result<Audience, Refusal> {
+    Ok(Audience::User(tenant, convert::user("user_id", user)?))
 }
 
-fn of_connection(tenant: Tenant, connection: &str) -> Result<Who, Refusal> {
-    Ok(Who::Connection(
+fn of_connection(tenant: Tenant, connection: &str) -> Result<Audience, Refusal> {
+    Ok(Audience::Connection(
         tenant,
         convert::connection("connection_id", connection)?,
     ))

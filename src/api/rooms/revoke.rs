@@ -38,7 +38,7 @@ impl Shared {
             ttl: ttl(request.ttl)?,
             notice: convert::notice(&request.reason, &request.message)?,
         };
-        let revoked = self.context.everywhere.revoke(revoke).await?;
+        let revoked = self.context.cluster.revoke(revoke).await?;
         Ok(v1::RevokeResponse {
             revocation_id: revoked.id.to_string(),
             confirmed_node_ids: revoked.carried.confirmed,
@@ -56,7 +56,7 @@ impl Shared {
         let tenant = tenant(caller, Scope::Manage, &request.tenant)?;
         let id = request.revocation_id.parse();
         let id = id.map_err(|error| Refusal::field("revocation_id", error))?;
-        let carried = self.context.everywhere.restore(tenant, id).await?;
+        let carried = self.context.cluster.restore(tenant, id).await?;
         Ok(v1::RestoreResponse {
             confirmed_node_ids: carried.confirmed,
             unconfirmed_node_ids: carried.unconfirmed,
@@ -80,7 +80,7 @@ impl Shared {
             Some(RevocationId::from_bits(bits))
         })?;
         let size = page::size(request.page_size, PAGE_MAX)?;
-        self.context.everywhere.check_current()?;
+        self.context.cluster.check_current()?;
         let known = self.context.policy.revocations();
         let (page, more) = known.page(&tenant, user.as_ref(), after, size);
         let last = page.last().filter(|_| more);

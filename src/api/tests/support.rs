@@ -18,8 +18,8 @@ use tonic_types::StatusExt as _;
 pub(super) use self::shard::FakeShard;
 use crate::api::{Config, Context, Credentials, Grant, Health, Scope, Shared, TokenDigest};
 use crate::bus::memory::{self, MemoryBus};
-use crate::cluster::Everywhere;
-use crate::cluster::alone::Alone;
+use crate::cluster::Cluster;
+use crate::cluster::no_peers::NoPeers;
 use crate::hub::Shards;
 use crate::identity::UserId;
 use crate::policy::RulePolicy;
@@ -137,7 +137,7 @@ impl Api {
         let shards = Shards::new(vec![mailbox]);
         let context = Context {
             rooms: Rooms::new(Arc::new(MemoryBus::new(setup.bus)), presence.clone()),
-            everywhere: Everywhere::new(shards.clone(), Arc::new(Alone::new("node-1", shards, policy.clone()))),
+            cluster: Cluster::new(shards.clone(), Arc::new(NoPeers::new("node-1", shards, policy.clone()))),
             policy: policy.clone(),
             credentials: setup.credentials,
             home_rooms: setup.home_rooms,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::log::{Expected, ReadBack};
-use super::{Cluster, wire};
+use super::{NatsPeers, wire};
 use crate::cluster::barrier::{Barrier, Waits};
 use crate::cluster::ledger::{Holders, Operation, Record, Restoration, Withdrawal};
 use crate::cluster::{Carried, NotDone, Revoke, Revoked};
@@ -16,7 +16,7 @@ use crate::proto::node_v1::node_answer::Answer as WireAnswer;
 use crate::proto::node_v1::node_order::Order as WireOrder;
 use crate::room::Tenant;
 
-impl Cluster {
+impl NatsPeers {
     /// Waits until an operation that was written is carried out by all who may not know it, or their leases have ended.
     async fn carried(&self, operation: Operation, mut expected: Expected<'_>) -> (Carried, ReadBack) {
         let mut barrier = Barrier::new();

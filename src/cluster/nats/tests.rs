@@ -8,10 +8,10 @@ use std::time::Duration;
 use prost::Message as _;
 
 use self::node::{Member, within};
-use crate::cluster::{ClusterError, Everywhere, Found, NotDone, Place, Revoke};
+use crate::cluster::{Cluster, ClusterError, Found, NotDone, Place, Revoke};
 use crate::error::CloseReason;
 use crate::event::{Event, EventId, EventName, Except, Payload, Retention, Timestamp};
-use crate::hub::{JoinRefusal, Who};
+use crate::hub::{Audience, JoinRefusal};
 use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
 use crate::notice::Notice;
@@ -27,12 +27,12 @@ fn ada() -> UserId {
     UserId::parse("ada").unwrap()
 }
 
-fn all_of_ada() -> Who {
-    Who::User(Tenant::default(), ada())
+fn all_of_ada() -> Audience {
+    Audience::User(Tenant::default(), ada())
 }
 
-fn connection(id: ConnectionId) -> Who {
-    Who::Connection(Tenant::default(), id)
+fn connection(id: ConnectionId) -> Audience {
+    Audience::Connection(Tenant::default(), id)
 }
 
 fn room(name: &str) -> Room {
@@ -85,26 +85,26 @@ async fn orders_reach_connections_on_the_other_node() {
     a.shard.connect("ada");
     let there = b.shard.connect("ada");
     b.shard.connect("ben");
-    let everywhere: &Everywhere = &a.everywhere;
-    assert_eq!(everywhere.connections(&all_of_ada()).await, Ok(2));
-    let found = everywhere.find(&connection(there)).await.unwrap();
+    let cluster: &Cluster = &a.cluster;
+    assert_eq!(cluster.connections(&all_of_ada()).await, Ok(2));
+    let found = cluster.find(&connection(there)).await.unwrap();
     let Some(Found { identity, place }) = found else {
         panic!("not found")
     };
     assert_eq!((identity.user.clone(), place), (ada(), Place::There(b.incarnation())));
-    assert_eq!(everywhere.send(&connection(there), place, greeting()).await, Ok(1));
-    let joined = everywhere.join(&all_of_ada(), &node::permit(room("r"))).await.unwrap();
+    assert_eq!(cluster.send(&connection(there), place, greeting()).await, Ok(1));
+    let joined = cluster.join(&all_of_ada(), &node::permit(room("r"))).await.unwrap();
     assert_eq!((joined.connections, joined.refused), (2, None));
-    assert_eq!(everywhere.leave(&all_of_ada(), &room("r"), &notice("bye")).await, Ok(2));
+    assert_eq!(cluster.leave(&all_of_ada(), &room("r"), &notice("bye")).await, Ok(2));
     b.shard.refuse_joins(JoinRefusal::RoomLimit);
-    let joined = everywhere
+    let joined = cluster
         .join(&connection(there), &node::permit(room("r")))
         .await
         .unwrap();
     assert_eq!((joined.connections, joined.refused), (0, Some(JoinRefusal::RoomLimit)));
     let there = connection(there);
     assert_eq!(
-        everywhere
+        cluster
             .disconnect(&there, CloseReason::Kicked, &Notice::default())
             .await,
         Ok(1)
@@ -121,9 +121,9 @@ async fn a_connection_that_no_node_has_is_not_found_and_a_silent_node_is_named()
     let server = NatsServer::start().await;
     let (a, b) = pair(&server).await;
     let nobody = connection(ConnectionId::random());
-    assert_eq!(a.everywhere.find(&nobody).await, Ok(None));
+    assert_eq!(a.cluster.find(&nobody).await, Ok(None));
     b.shard.stop_answering();
-    let silent = a.everywhere.find(&nobody).await;
+    let silent = a.cluster.find(&nobody).await;
     assert_eq!(silent, Err(ClusterError::Silent(vec!["b".into()])));
 }
 
@@ -133,7 +133,7 @@ async fn a_revocation_is_in_force_on_every_node_when_it_returns_and_on_those_tha
     let (a, b) = pair(&server).await;
     a.shard.connect("ada");
     b.shard.connect("ada");
-    let revoked = a.everywhere.revoke(revoke("r")).await.unwrap().carried;
+    let revoked = a.cluster.revoke(revoke("r")).await.unwrap().carried;
     assert_eq!(
         (revoked.confirmed.len(), revoked.unconfirmed.len()),
         (2, 0),
@@ -156,7 +156,7 @@ async fn who_has_released_its_lease_is_not_waited_for() {
     let (a, b) = pair(&server).await;
     b.end().await;
     // Waits for the record of the end to be read, which comes before the withdrawal's.
-    let revoked = within("the revocation", a.everywhere.revoke(revoke("r")))
+    let revoked = within("the revocation", a.cluster.revoke(revoke("r")))
         .await
         .unwrap()
         .carried;
@@ -168,7 +168,7 @@ async fn a_node_that_does_not_confirm_is_named_once_its_lease_has_run_out() {
     let server = NatsServer::start().await;
     let (a, b) = pair(&server).await;
     b.shard.stop_answering();
-    let revoked = a.everywhere.revoke(revoke("r")).await.unwrap().carried;
+    let revoked = a.cluster.revoke(revoke("r")).await.unwrap().carried;
     assert_eq!(
         (revoked.confirmed, revoked.unconfirmed),
         (vec!["a".to_owned()], vec!["b".to_owned()])
@@ -223,10 +223,10 @@ async fn without_nats_leases_lapse_and_nothing_is_promised() {
         }
     })
     .await;
-    assert!(a.everywhere.revoke(revoke("r")).await.is_err());
+    assert!(a.cluster.revoke(revoke("r")).await.is_err());
     server.restart().await;
     within("the leases", async { tokio::join!(a.lease.held(), b.lease.held()) }).await;
-    let revoked = within("the revocation", a.everywhere.revoke(revoke("r")))
+    let revoked = within("the revocation", a.cluster.revoke(revoke("r")))
         .await
         .unwrap()
         .carried;
@@ -273,25 +273,22 @@ async fn what_cannot_be_read_is_counted_and_changes_nothing() {
         client.publish(subject, "junk".into()).await.unwrap();
     }
     within("three to be counted", async {
-        while b.cluster.ignored().total() < 3 {
+        while b.peers.ignored().total() < 3 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
-    assert_eq!(
-        a.everywhere.revoke(revoke("r")).await.unwrap().carried.confirmed.len(),
-        2
-    );
+    assert_eq!(a.cluster.revoke(revoke("r")).await.unwrap().carried.confirmed.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn restored_access_is_back_on_every_node_when_the_call_returns() {
     let server = NatsServer::start().await;
     let (a, b) = pair(&server).await;
-    let revoked = a.everywhere.revoke(revoke("r")).await.unwrap();
+    let revoked = a.cluster.revoke(revoke("r")).await.unwrap();
     for node in [&b, &a] {
         // Again is no error: a call may be repeated.
-        let carried = node.everywhere.restore(Tenant::default(), revoked.id).await.unwrap();
+        let carried = node.cluster.restore(Tenant::default(), revoked.id).await.unwrap();
         assert_eq!((carried.confirmed.len(), carried.unconfirmed.len()), (2, 0));
         assert!(!a.shuts_out("r") && !b.shuts_out("r"));
     }
@@ -300,7 +297,7 @@ async fn restored_access_is_back_on_every_node_when_the_call_returns() {
     let other = RevocationId::from_bits(revoked.id.bits() + 1);
     let elsewhere = Tenant::parse("elsewhere").unwrap();
     for (tenant, id) in [(Tenant::default(), other), (elsewhere, revoked.id)] {
-        assert_eq!(late.everywhere.restore(tenant, id).await, Err(NotDone::NotFound));
+        assert_eq!(late.cluster.restore(tenant, id).await, Err(NotDone::NotFound));
     }
 }
 
@@ -308,12 +305,12 @@ async fn restored_access_is_back_on_every_node_when_the_call_returns() {
 async fn a_revocation_repeated_is_prolonged_and_restored_as_one() {
     let server = NatsServer::start().await;
     let (a, b) = pair(&server).await;
-    let first = a.everywhere.revoke(revoke("r")).await.unwrap();
+    let first = a.cluster.revoke(revoke("r")).await.unwrap();
     let longer = Revoke {
         ttl: TTL * 2,
         ..revoke("r")
     };
-    let again = b.everywhere.revoke(longer).await.unwrap();
+    let again = b.cluster.revoke(longer).await.unwrap();
     assert_eq!(again.id, first.id);
     let find = |node: &Member| node.policy.revocations().find(&Tenant::default(), first.id);
     let Some(RevocationState::InForce(entry)) = find(&a) else {
@@ -322,9 +319,9 @@ async fn a_revocation_repeated_is_prolonged_and_restored_as_one() {
     let length = entry.expires.0 - entry.created.0;
     assert!(length >= 119_000, "{length} ms");
     assert_eq!(find(&a), find(&b));
-    b.everywhere.restore(Tenant::default(), first.id).await.unwrap();
+    b.cluster.restore(Tenant::default(), first.id).await.unwrap();
     assert!(!a.shuts_out("r") && !b.shuts_out("r"));
-    let anew = a.everywhere.revoke(revoke("r")).await.unwrap();
+    let anew = a.cluster.revoke(revoke("r")).await.unwrap();
     assert_ne!(anew.id, first.id);
     assert!(a.shuts_out("r") && b.shuts_out("r"));
 }
@@ -335,17 +332,17 @@ async fn a_restore_that_races_a_revocation_leaves_no_revocation_without_effect()
     let server = NatsServer::start().await;
     let (a, b) = pair(&server).await;
     for turn in 0..20 {
-        let first = a.everywhere.revoke(revoke("r")).await.unwrap();
+        let first = a.cluster.revoke(revoke("r")).await.unwrap();
         let (restored, again) = tokio::join!(
-            b.everywhere.restore(Tenant::default(), first.id),
-            a.everywhere.revoke(revoke("r"))
+            b.cluster.restore(Tenant::default(), first.id),
+            a.cluster.revoke(revoke("r"))
         );
         restored.unwrap();
         let again = again.unwrap();
         let is_out = again.id != first.id;
         assert_eq!((a.shuts_out("r"), b.shuts_out("r")), (is_out, is_out), "turn {turn}");
         if is_out {
-            b.everywhere.restore(Tenant::default(), again.id).await.unwrap();
+            b.cluster.restore(Tenant::default(), again.id).await.unwrap();
         }
     }
 }
@@ -357,16 +354,16 @@ async fn a_node_that_does_not_confirm_a_restore_is_named_and_serves_nobody() {
     let a = Member::start("a", &server).await;
     let b = Member::with_lease("b", proxy.url(), Duration::from_secs(5)).await;
     a.sees(1).await;
-    let revoked = a.everywhere.revoke(revoke("r")).await.unwrap();
+    let revoked = a.cluster.revoke(revoke("r")).await.unwrap();
     proxy.freeze_both();
-    let carried = a.everywhere.restore(Tenant::default(), revoked.id).await.unwrap();
+    let carried = a.cluster.restore(Tenant::default(), revoked.id).await.unwrap();
     assert_eq!(carried.unconfirmed, ["b"]);
     assert!(!b.lease.holds() && b.shuts_out("r"));
     proxy.mend();
     within("the lease", b.lease.held()).await;
     assert!(!b.shuts_out("r"));
     assert!(matches!(
-        b.everywhere.restore(Tenant::default(), revoked.id).await,
+        b.cluster.restore(Tenant::default(), revoked.id).await,
         Ok(carried) if carried.unconfirmed.is_empty()
     ));
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::cluster::{Answer, Command};
 use crate::error::CloseReason;
 use crate::event::{Event, EventId, EventName, Except, Payload, Retention, Timestamp};
-use crate::hub::{JoinRefusal, Joined, Who};
+use crate::hub::{Audience, JoinRefusal, Joined};
 use crate::identity::{Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::notice::Notice;
@@ -30,34 +30,38 @@ pub(super) fn id_of(bytes: &[u8]) -> Option<u128> {
 
 pub(super) fn order(command: &Command) -> WireOrder {
     match command {
-        Command::Join(who, permit) => WireOrder::Join(wire::JoinOrder {
-            whom: Some(whom(who)),
+        Command::Join(audience, permit) => WireOrder::Join(wire::JoinOrder {
+            whom: Some(whom(audience)),
             room: permit.room().name().to_owned(),
             service: permit.rule().to_owned(),
         }),
-        Command::Leave(who, room, notice) => WireOrder::Leave(wire::LeaveOrder {
-            whom: Some(whom(who)),
+        Command::Leave(audience, room, notice) => WireOrder::Leave(wire::LeaveOrder {
+            whom: Some(whom(audience)),
             room: room.name().to_owned(),
             message: notice.message().to_owned(),
             reason: notice.reason().to_owned(),
         }),
-        Command::Disconnect(who, reason, notice) => WireOrder::Disconnect(wire::DisconnectOrder {
-            whom: Some(whom(who)),
+        Command::Disconnect(audience, reason, notice) => WireOrder::Disconnect(wire::DisconnectOrder {
+            whom: Some(whom(audience)),
             code: reason.code().into(),
             message: notice.message().to_owned(),
             reason: notice.reason().to_owned(),
         }),
-        Command::Send(who, event) => WireOrder::Send(send(who, event)),
-        Command::Count(who) => WireOrder::Count(wire::CountOrder { whom: Some(whom(who)) }),
-        Command::Identify(who) => WireOrder::Identify(wire::IdentifyOrder { whom: Some(whom(who)) }),
+        Command::Send(audience, event) => WireOrder::Send(send(audience, event)),
+        Command::Count(audience) => WireOrder::Count(wire::CountOrder {
+            whom: Some(whom(audience)),
+        }),
+        Command::Identify(audience) => WireOrder::Identify(wire::IdentifyOrder {
+            whom: Some(whom(audience)),
+        }),
     }
 }
 
-fn whom(who: &Who) -> wire::Whom {
+fn whom(audience: &Audience) -> wire::Whom {
     use wire::whom::Whom;
-    let (tenant, whom) = match who {
-        Who::User(tenant, user) => (tenant, Whom::UserId(user.as_str().to_owned())),
-        Who::Connection(tenant, connection) => (tenant, Whom::ConnectionId(connection.to_string())),
+    let (tenant, whom) = match audience {
+        Audience::User(tenant, user) => (tenant, Whom::UserId(user.as_str().to_owned())),
+        Audience::Connection(tenant, connection) => (tenant, Whom::ConnectionId(connection.to_string())),
     };
     wire::Whom {
         tenant: tenant.as_str().to_owned(),
@@ -65,11 +69,11 @@ fn whom(who: &Who) -> wire::Whom {
     }
 }
 
-fn send(who: &Who, event: &Event) -> wire::SendOrder {
+fn send(audience: &Audience, event: &Event) -> wire::SendOrder {
     use wire::send_order::Payload as Content;
     let actor = event.actor.as_ref().map(|actor| actor.as_str().to_owned());
     wire::SendOrder {
-        whom: Some(whom(who)),
+        whom: Some(whom(audience)),
         event_id: id_bytes(event.id.bits()),
         name: event.name.as_str().to_owned(),
         payload: Some(match &event.payload {
@@ -85,8 +89,8 @@ fn send(who: &Who, event: &Event) -> wire::SendOrder {
 pub(super) fn command(order: WireOrder) -> Option<Command> {
     Some(match order {
         WireOrder::Join(order) => {
-            let who = who(order.whom)?;
-            let room = room_of(&who, &order.room)?;
+            let audience = audience(order.whom)?;
+            let room = room_of(&audience, &order.room)?;
             let service = Service {
                 name: order.service.into(),
                 publish: false,
@@ -94,22 +98,22 @@ pub(super) fn command(order: WireOrder) -> Option<Command> {
                 manage: true,
                 tenants: Some([room.tenant().into()].into()),
             };
-            Command::Join(who, service.permit(room, Action::Join).ok()?)
+            Command::Join(audience, service.permit(room, Action::Join).ok()?)
         }
         WireOrder::Leave(order) => {
-            let who = who(order.whom)?;
-            let room = room_of(&who, &order.room)?;
-            Command::Leave(who, room, notice(&order.reason, &order.message))
+            let audience = audience(order.whom)?;
+            let room = room_of(&audience, &order.room)?;
+            Command::Leave(audience, room, notice(&order.reason, &order.message))
         }
         WireOrder::Disconnect(order) => {
             let mut reasons = CloseReason::ALL.into_iter();
             let reason = reasons.find(|reason| u32::from(reason.code()) == order.code)?;
             let notice = notice(&order.reason, &order.message);
-            Command::Disconnect(who(order.whom)?, reason, notice)
+            Command::Disconnect(audience(order.whom)?, reason, notice)
         }
         WireOrder::Send(order) => sent(order)?,
-        WireOrder::Count(order) => Command::Count(who(order.whom)?),
-        WireOrder::Identify(order) => Command::Identify(who(order.whom)?),
+        WireOrder::Count(order) => Command::Count(audience(order.whom)?),
+        WireOrder::Identify(order) => Command::Identify(audience(order.whom)?),
         WireOrder::Confirm(_) | WireOrder::Verify(_) => return None,
     })
 }
@@ -119,31 +123,31 @@ fn notice(reason: &str, message: &str) -> Notice {
     Notice::parse(reason, message).unwrap_or_default()
 }
 
-fn who(whom: Option<wire::Whom>) -> Option<Who> {
+fn audience(whom: Option<wire::Whom>) -> Option<Audience> {
     use wire::whom::Whom;
     let whom = whom?;
     let tenant = Tenant::parse(&whom.tenant).ok()?;
     Some(match whom.whom? {
-        Whom::UserId(user) => Who::User(tenant, UserId::parse(&user).ok()?),
-        Whom::ConnectionId(connection) => Who::Connection(tenant, connection.parse().ok()?),
+        Whom::UserId(user) => Audience::User(tenant, UserId::parse(&user).ok()?),
+        Whom::ConnectionId(connection) => Audience::Connection(tenant, connection.parse().ok()?),
     })
 }
 
-const fn tenant_of(who: &Who) -> &Tenant {
-    match who {
-        Who::User(tenant, _) | Who::Connection(tenant, _) => tenant,
+const fn tenant_of(audience: &Audience) -> &Tenant {
+    match audience {
+        Audience::User(tenant, _) | Audience::Connection(tenant, _) => tenant,
     }
 }
 
-fn room_of(who: &Who, name: &str) -> Option<Room> {
-    Room::parse(tenant_of(who), name).ok()
+fn room_of(audience: &Audience, name: &str) -> Option<Room> {
+    Room::parse(tenant_of(audience), name).ok()
 }
 
 fn sent(order: wire::SendOrder) -> Option<Command> {
     use wire::send_order::Payload as Content;
-    let who = who(order.whom)?;
+    let audience = audience(order.whom)?;
     let event = Event {
-        room: Room::nameless(tenant_of(&who)),
+        room: Room::nameless(tenant_of(&audience)),
         id: EventId::from_bits(id_of(&order.event_id)?),
         name: EventName::parse(&order.name).ok()?,
         retention: Retention::Ephemeral,
@@ -159,7 +163,7 @@ fn sent(order: wire::SendOrder) -> Option<Command> {
             Content::Binary(bytes) => Payload::Binary(bytes),
         },
     };
-    Some(Command::Send(who, Arc::new(event)))
+    Some(Command::Send(audience, Arc::new(event)))
 }
 
 pub(super) fn answer(answer: Answer) -> WireAnswer {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::spawn;
 use crate::event::Event;
-use crate::hub::{JoinRefusal, Joined, Letters, Mailbox, Order, Who};
+use crate::hub::{Audience, JoinRefusal, Joined, Letters, Mailbox, Order};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::notice::Notice;
@@ -69,22 +69,22 @@ impl FakeShard {
         }
     }
 
-    fn meant(&self, who: &Who) -> Vec<(ConnectionId, Arc<Identity>)> {
+    fn meant(&self, audience: &Audience) -> Vec<(ConnectionId, Arc<Identity>)> {
         let connections = self.connections.lock().unwrap();
-        let meant = connections.iter().filter(|(connection, identity)| match who {
-            Who::User(tenant, user) => identity.tenant == *tenant && identity.user == *user,
-            Who::Connection(tenant, id) => identity.tenant == *tenant && connection == id,
+        let meant = connections.iter().filter(|(connection, identity)| match audience {
+            Audience::User(tenant, user) => identity.tenant == *tenant && identity.user == *user,
+            Audience::Connection(tenant, id) => identity.tenant == *tenant && connection == id,
         });
         meant.cloned().collect()
     }
 
     fn obey(&self, order: Order) {
-        let count = |who: &Who| u32::try_from(self.meant(who).len()).unwrap();
+        let count = |audience: &Audience| u32::try_from(self.meant(audience).len()).unwrap();
         let (told, reply, answer) = match order {
-            Order::Join(who, permit, reply) => {
-                let full = *self.full.lock().unwrap() && count(&who) > 0;
+            Order::Join(audience, permit, reply) => {
+                let full = *self.full.lock().unwrap() && count(&audience) > 0;
                 let joined = Joined {
-                    connections: if full { 0 } else { count(&who) },
+                    connections: if full { 0 } else { count(&audience) },
                     refused: full.then_some(JoinRefusal::RoomLimit),
                 };
                 self.orders
@@ -94,30 +94,32 @@ impl FakeShard {
                 reply.send(joined).unwrap();
                 return;
             }
-            Order::Leave(who, room, notice, reply) => {
-                (format!("leave {} {}", room.name(), said(&notice)), reply, count(&who))
-            }
-            Order::Disconnect(who, reason, notice, reply) => {
+            Order::Leave(audience, room, notice, reply) => (
+                format!("leave {} {}", room.name(), said(&notice)),
+                reply,
+                count(&audience),
+            ),
+            Order::Disconnect(audience, reason, notice, reply) => {
                 let told = format!("disconnect {} {}", reason.as_str(), said(&notice));
-                (told, reply, count(&who))
+                (told, reply, count(&audience))
             }
             Order::Revoke(revocation, notice, reply) => {
                 (format!("revoke {:?} {}", revocation.scope, said(&notice)), reply, 3)
             }
-            Order::Send(who, event, reply) => {
-                let meant = self.meant(&who);
+            Order::Send(audience, event, reply) => {
+                let meant = self.meant(&audience);
                 let reached = u32::try_from(meant.len()).unwrap();
                 let sent = meant.into_iter().map(|(connection, _)| (connection, event.clone()));
                 self.sent.lock().unwrap().extend(sent);
                 ("send".to_owned(), reply, reached)
             }
-            Order::Identify(who, reply) => {
-                let identity = self.meant(&who).into_iter().next().map(|(_, identity)| identity);
+            Order::Identify(audience, reply) => {
+                let identity = self.meant(&audience).into_iter().next().map(|(_, identity)| identity);
                 reply.send(identity).unwrap();
                 return;
             }
-            Order::Count(who, reply) => {
-                reply.send(count(&who)).unwrap();
+            Order::Count(audience, reply) => {
+                reply.send(count(&audience)).unwrap();
                 return;
             }
             Order::Presence(_) | Order::Degraded(_) | Order::Drain(_) => return,

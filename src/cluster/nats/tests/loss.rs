@@ -19,9 +19,9 @@ async fn pair(server: &NatsServer) -> [Member; 2] {
 async fn prepared([a, b]: [Member; 2]) -> [Member; 2] {
     a.sees(1).await;
     b.sees(1).await;
-    a.everywhere.revoke(revoke("r")).await.unwrap();
-    let given_back = b.everywhere.revoke(revoke("s")).await.unwrap();
-    a.everywhere.restore(Tenant::default(), given_back.id).await.unwrap();
+    a.cluster.revoke(revoke("r")).await.unwrap();
+    let given_back = b.cluster.revoke(revoke("s")).await.unwrap();
+    a.cluster.restore(Tenant::default(), given_back.id).await.unwrap();
     [a, b]
 }
 
@@ -72,7 +72,7 @@ async fn after_a_purge_a_revocation_through_a_new_node_names_every_node() {
     let log = nodes[0].nats.jetstream().get_stream(stream(&nodes[0])).await.unwrap();
     log.purge().await.unwrap();
     let late = Member::late("late", &server, 2).await;
-    let carried = late.everywhere.revoke(revoke("t")).await.unwrap().carried;
+    let carried = late.cluster.revoke(revoke("t")).await.unwrap().carried;
     let mut named: Vec<String> = carried.confirmed.into_iter().chain(carried.unconfirmed).collect();
     named.sort();
     assert_eq!(named, ["a", "b", "late"]);
@@ -120,8 +120,8 @@ async fn an_older_copy_of_the_log_brings_nothing_back_and_loses_nothing() {
         ttl: Duration::from_secs(1),
         ..revoke("ended")
     };
-    a.everywhere.revoke(short).await.unwrap();
-    let given_back = b.everywhere.revoke(revoke("s")).await.unwrap();
+    a.cluster.revoke(short).await.unwrap();
+    let given_back = b.cluster.revoke(revoke("s")).await.unwrap();
     within("the end of a revocation", async {
         while a.shuts_out("ended") || b.shuts_out("ended") {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -134,8 +134,8 @@ async fn an_older_copy_of_the_log_brings_nothing_back_and_loses_nothing() {
     copy_tree(&server.store(), copy.path());
     server.restart().await;
     within("the leases", async { tokio::join!(a.lease.held(), b.lease.held()) }).await;
-    a.everywhere.restore(Tenant::default(), given_back.id).await.unwrap();
-    a.everywhere.revoke(revoke("r")).await.unwrap();
+    a.cluster.restore(Tenant::default(), given_back.id).await.unwrap();
+    a.cluster.revoke(revoke("r")).await.unwrap();
     let told = [&a, &b].map(|node| node.shard.told().len());
     server.stop().await;
     fs::remove_dir_all(server.store()).unwrap();
@@ -179,7 +179,7 @@ async fn after_a_loss_a_revocation_waits_for_leases_that_nobody_can_know() {
     a.nats.jetstream().delete_stream(stream(&a)).await.unwrap();
     let late = Member::late("late", &server, 1).await;
     let is_early = b.lease.holds();
-    late.everywhere.revoke(revoke("r")).await.unwrap();
+    late.cluster.revoke(revoke("r")).await.unwrap();
     assert!(!b.lease.holds(), "it would have served what was revoked");
     assert!(is_early, "the lease had ended before: nothing was shown");
     assert_eq!(TTL, revoke("r").ttl);

@@ -7,10 +7,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::Others as _;
-use crate::cluster::nats::{Cluster, Own, start};
-use crate::cluster::{Config, Everywhere};
-use crate::hub::{JoinRefusal, Joined, Letters, Mailbox, Order, Shards, Who};
+use crate::cluster::Peers as _;
+use crate::cluster::nats::{ClusterParts, NatsPeers, start};
+use crate::cluster::{Cluster, Config};
+use crate::hub::{Audience, JoinRefusal, Joined, Letters, Mailbox, Order, Shards};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::lease::Lease;
@@ -71,8 +71,8 @@ fn identity(user: &str) -> Identity {
 
 /// A node that runs.
 pub struct Member {
-    pub everywhere: Everywhere,
-    pub cluster: Arc<Cluster>,
+    pub cluster: Cluster,
+    pub peers: Arc<NatsPeers>,
     pub shard: Arc<FakeShard>,
     pub policy: Arc<RulePolicy>,
     pub lease: Lease,
@@ -115,7 +115,7 @@ impl Member {
         let shards = Shards::new(vec![mailbox]);
         let policy = Arc::new(RulePolicy::new(&serde_json::from_str("{}").unwrap()).unwrap());
         let lease = Lease::lapsed();
-        let own = Own {
+        let own = ClusterParts {
             nats: Arc::clone(&nats),
             nodes: Arc::clone(&nodes),
             shards: shards.clone(),
@@ -129,14 +129,14 @@ impl Member {
             clock_difference_max: Duration::from_secs(1),
             ..Config::default()
         };
-        let cluster = start(own, config, &tasks, stop.clone()).await.unwrap();
+        let peers = start(own, config, &tasks, stop.clone()).await.unwrap();
         let listening = nodes.listen().await.unwrap();
         tasks.spawn(Arc::clone(&nodes).run(listening, stop.clone()));
         hears(&nodes, others).await;
-        cluster.join(&tasks, stop.clone()).await.unwrap();
+        peers.join(&tasks, stop.clone()).await.unwrap();
         Self {
-            everywhere: Everywhere::new(shards, cluster.clone()),
-            cluster,
+            cluster: Cluster::new(shards, peers.clone()),
+            peers,
             shard,
             policy,
             lease,
@@ -185,7 +185,7 @@ impl Member {
     /// Ends as a node does that shuts down.
     pub async fn end(&self) {
         self.stop.cancel();
-        self.cluster.release().await;
+        self.peers.release().await;
         self.shard.end();
         self.tasks.close();
         within("the end of its tasks", self.tasks.wait()).await;
@@ -259,51 +259,51 @@ impl FakeShard {
         }
     }
 
-    fn meant(&self, who: &Who) -> Vec<Arc<Identity>> {
+    fn meant(&self, audience: &Audience) -> Vec<Arc<Identity>> {
         let connections = self.connections.lock().unwrap();
-        let meant = connections.iter().filter(|(connection, identity)| match who {
-            Who::User(tenant, user) => identity.tenant == *tenant && identity.user == *user,
-            Who::Connection(tenant, id) => identity.tenant == *tenant && connection == id,
+        let meant = connections.iter().filter(|(connection, identity)| match audience {
+            Audience::User(tenant, user) => identity.tenant == *tenant && identity.user == *user,
+            Audience::Connection(tenant, id) => identity.tenant == *tenant && connection == id,
         });
         meant.map(|(_, identity)| Arc::clone(identity)).collect()
     }
 
     fn obey(&self, order: Order) {
-        let count = |who: &Who| u32::try_from(self.meant(who).len()).unwrap();
+        let count = |audience: &Audience| u32::try_from(self.meant(audience).len()).unwrap();
         let tell = |what: String| self.told.lock().unwrap().push(what);
         // Whoever asked may have gone.
         let _ = match order {
-            Order::Join(who, permit, reply) => {
+            Order::Join(audience, permit, reply) => {
                 let refused = *self.join_refusal.lock().unwrap();
                 if refused.is_none() {
                     tell(format!("join {}", permit.room().name()));
                 }
-                let connections = if refused.is_none() { count(&who) } else { 0 };
-                let refused = refused.filter(|_| count(&who) > 0);
+                let connections = if refused.is_none() { count(&audience) } else { 0 };
+                let refused = refused.filter(|_| count(&audience) > 0);
                 reply.send(Joined { connections, refused }).map_err(drop)
             }
-            Order::Leave(who, room, notice, reply) => {
+            Order::Leave(audience, room, notice, reply) => {
                 tell(format!("leave {} {}", room.name(), notice.message()));
-                reply.send(count(&who)).map_err(drop)
+                reply.send(count(&audience)).map_err(drop)
             }
-            Order::Disconnect(who, reason, notice, reply) => {
+            Order::Disconnect(audience, reason, notice, reply) => {
                 tell(format!("disconnect {} {}", reason.as_str(), notice.message()));
-                reply.send(count(&who)).map_err(drop)
+                reply.send(count(&audience)).map_err(drop)
             }
             Order::Revoke(revocation, why, reply) => {
                 tell(format!("revoke {}", why.message()));
                 let RevocationSubject::User(user) = revocation.subject else {
                     panic!("these tests revoke users")
                 };
-                let hit = count(&Who::User(revocation.tenant, user));
+                let hit = count(&Audience::User(revocation.tenant, user));
                 reply.send(hit).map_err(drop)
             }
-            Order::Send(who, _, reply) => {
+            Order::Send(audience, _, reply) => {
                 tell("send".to_owned());
-                reply.send(count(&who)).map_err(drop)
+                reply.send(count(&audience)).map_err(drop)
             }
-            Order::Count(who, reply) => reply.send(count(&who)).map_err(drop),
-            Order::Identify(who, reply) => reply.send(self.meant(&who).into_iter().next()).map_err(drop),
+            Order::Count(audience, reply) => reply.send(count(&audience)).map_err(drop),
+            Order::Identify(audience, reply) => reply.send(self.meant(&audience).into_iter().next()).map_err(drop),
             _ => Ok(()),
         };
     }

@@ -21,7 +21,7 @@ async fn an_order_names_a_node_given_up_until_its_lease_ends() {
     a.sees(2).await;
     a.shard.connect("ada");
     let there = connection(b.shard.connect("ada"));
-    let found = a.everywhere.find(&there).await.unwrap().unwrap();
+    let found = a.cluster.find(&there).await.unwrap().unwrap();
     c.end().await;
     proxy.freeze_both();
     within("both to be given up", async {
@@ -34,29 +34,29 @@ async fn an_order_names_a_node_given_up_until_its_lease_ends() {
     let silent = || ClusterError::Silent(vec!["b".into()]);
     let (entry, room, no_notice, ada) = (permit(room("r")), room("r"), Notice::default(), all_of_ada());
     let (counted, lost, joined, left, closed, sent) = tokio::join!(
-        a.everywhere.connections(&ada),
-        a.everywhere.find(&there),
-        a.everywhere.join(&ada, &entry),
-        a.everywhere.leave(&ada, &room, &no_notice),
-        a.everywhere.disconnect(&there, CloseReason::Kicked, &no_notice),
-        a.everywhere.send(&there, found.place, greeting()),
+        a.cluster.connections(&ada),
+        a.cluster.find(&there),
+        a.cluster.join(&ada, &entry),
+        a.cluster.leave(&ada, &room, &no_notice),
+        a.cluster.disconnect(&there, CloseReason::Kicked, &no_notice),
+        a.cluster.send(&there, found.place, greeting()),
     );
     assert_eq!((counted, lost.err()), (Err(silent()), Some(silent())));
     assert_eq!((joined, left), (Err(silent()), Err(silent())));
     assert_eq!((closed, sent), (Err(silent()), Err(silent())));
     // A connection that is found needs nobody else's answer.
     assert!(
-        a.everywhere
+        a.cluster
             .find(&connection(a.shard.connect("eve")))
             .await
             .unwrap()
             .is_some()
     );
     a.takes_lease_for_ended(&b);
-    assert_eq!(a.everywhere.connections(&ada).await, Ok(1));
+    assert_eq!(a.cluster.connections(&ada).await, Ok(1));
     proxy.mend();
     within("the node that goes on", async {
-        while a.everywhere.connections(&ada).await != Ok(2) {}
+        while a.cluster.connections(&ada).await != Ok(2) {}
     })
     .await;
 }

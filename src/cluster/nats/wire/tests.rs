@@ -4,15 +4,15 @@ use super::*;
 use crate::identity::ConnectionId;
 use crate::policy::Permit;
 
-fn anyone() -> impl Strategy<Value = Who> {
+fn anyone() -> impl Strategy<Value = Audience> {
     let tenant = || "[a-z]{1,10}".prop_map(|name| Tenant::parse(&name).unwrap());
     prop_oneof![
-        (tenant(), "[a-zé]{1,20}").prop_map(|(tenant, user)| Who::User(tenant, UserId::parse(&user).unwrap())),
-        tenant().prop_map(|tenant| Who::Connection(tenant, ConnectionId::random())),
+        (tenant(), "[a-zé]{1,20}").prop_map(|(tenant, user)| Audience::User(tenant, UserId::parse(&user).unwrap())),
+        tenant().prop_map(|tenant| Audience::Connection(tenant, ConnectionId::random())),
     ]
 }
 
-fn permit(who: &Who, room: &str, service: &str) -> Permit {
+fn permit(audience: &Audience, room: &str, service: &str) -> Permit {
     let service = Service {
         name: service.into(),
         publish: false,
@@ -20,7 +20,7 @@ fn permit(who: &Who, room: &str, service: &str) -> Permit {
         manage: true,
         tenants: None,
     };
-    service.permit(room_of(who, room).unwrap(), Action::Join).unwrap()
+    service.permit(room_of(audience, room).unwrap(), Action::Join).unwrap()
 }
 
 fn payloads() -> impl Strategy<Value = Payload> {
@@ -38,9 +38,9 @@ fn sends() -> impl Strategy<Value = Command> {
         any::<u128>(),
         any::<u64>(),
     );
-    fields.prop_map(|(who, payload, actor, id, time)| {
+    fields.prop_map(|(audience, payload, actor, id, time)| {
         let event = Event {
-            room: Room::nameless(tenant_of(&who)),
+            room: Room::nameless(tenant_of(&audience)),
             id: EventId::from_bits(id),
             name: EventName::parse("greeting").unwrap(),
             retention: Retention::Ephemeral,
@@ -50,23 +50,23 @@ fn sends() -> impl Strategy<Value = Command> {
             except: Except::NOBODY,
             payload,
         };
-        Command::Send(who, Arc::new(event))
+        Command::Send(audience, Arc::new(event))
     })
 }
 
 fn commands() -> impl Strategy<Value = Command> {
     let notice = || ("[a-z_]{0,8}", "[a-zé ]{0,20}").prop_map(|(reason, message)| notice(&reason, &message));
     prop_oneof![
-        (anyone(), "[a-z:]{1,20}", "[a-z]{1,9}").prop_map(|(who, room, service)| {
-            let permit = permit(&who, &room, &service);
-            Command::Join(who, permit)
+        (anyone(), "[a-z:]{1,20}", "[a-z]{1,9}").prop_map(|(audience, room, service)| {
+            let permit = permit(&audience, &room, &service);
+            Command::Join(audience, permit)
         }),
-        (anyone(), "[a-z:]{1,20}", notice()).prop_map(|(who, room, notice)| {
-            let room = room_of(&who, &room).unwrap();
-            Command::Leave(who, room, notice)
+        (anyone(), "[a-z:]{1,20}", notice()).prop_map(|(audience, room, notice)| {
+            let room = room_of(&audience, &room).unwrap();
+            Command::Leave(audience, room, notice)
         }),
         (anyone(), proptest::sample::select(&CloseReason::ALL[..]), notice())
-            .prop_map(|(who, reason, notice)| Command::Disconnect(who, reason, notice)),
+            .prop_map(|(audience, reason, notice)| Command::Disconnect(audience, reason, notice)),
         sends(),
         anyone().prop_map(Command::Count),
         anyone().prop_map(Command::Identify),
@@ -116,7 +116,7 @@ fn an_order_for_nobody_or_without_a_room_is_none() {
     assert_eq!(command(WireOrder::Count(wire::CountOrder { whom: None })), None);
     assert_eq!(command(WireOrder::Join(wire::JoinOrder::default())), None);
     let unknown = wire::DisconnectOrder {
-        whom: Some(whom(&Who::User(Tenant::default(), UserId::parse("ada").unwrap()))),
+        whom: Some(whom(&Audience::User(Tenant::default(), UserId::parse("ada").unwrap()))),
         code: 1,
         message: String::new(),
         reason: String::new(),

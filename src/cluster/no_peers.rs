@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::{Asked, Carried, Command, NotDone, Others, Revoke, Revoked, To};
+use super::{AskScope, Asked, Carried, Command, NotDone, Peers, Revoke, Revoked};
 use crate::event::Timestamp;
 use crate::hub::Shards;
 use crate::policy::{Policy, RevocationId, RevocationState};
 use crate::room::Tenant;
 
 /// No other nodes.
-pub struct Alone {
+pub struct NoPeers {
     node_id: String,
     shards: Shards,
     policy: Arc<dyn Policy>,
 }
 
-impl Alone {
+impl NoPeers {
     /// The only node, by its name.
     #[must_use]
     pub fn new(node_id: &str, shards: Shards, policy: Arc<dyn Policy>) -> Self {
@@ -29,8 +29,8 @@ impl Alone {
     }
 }
 
-impl Others for Alone {
-    fn ask(&self, _: To, _: Command) -> BoxFuture<'_, Asked> {
+impl Peers for NoPeers {
+    fn ask(&self, _: AskScope, _: Command) -> BoxFuture<'_, Asked> {
         Box::pin(std::future::ready(Asked::default()))
     }
 
@@ -62,7 +62,7 @@ impl Others for Alone {
     }
 }
 
-impl Alone {
+impl NoPeers {
     fn carried(&self, memberships: u32) -> Carried {
         Carried {
             confirmed: vec![self.node_id.clone()],
