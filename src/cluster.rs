@@ -1,11 +1,11 @@
 //! Connections wherever they are: what a backend orders is carried out on this node and on the others.
 //!
-//! [`Cluster`] is what the API talks to: the verbs of [`Shards`], over all nodes. The other nodes are behind the port
-//! [`Peers`]: [`no_peers`] has none, [`mod@nats`] asks them over NATS. It knows no gRPC and no socket.
+//! [`Cluster`] is what the API talks to: it carries an [`Order`] out on the node's [`Shards`] and on the other nodes, and adds
+//! the outcomes. The other nodes are behind the port [`Peers`]: [`no_peers`] has none, [`mod@nats`] asks them over NATS. It knows no gRPC and no socket.
 //!
 //! # Contract
 //! - An order reaches every node that lives, and every node that was given up without a goodbye and may still hold a lease:
-//!   it may only be stopped or cut off, with its connections. Answers are added up. When one of these nodes has not answered
+//!   it may only be stopped or cut off, with its connections. Outcomes are added up. When one of these nodes has not answered
 //!   in time, the order has perhaps been carried out there, and the caller is told so ([`ClusterError::Silent`]); all orders
 //!   may be repeated. A node whose lease has ended counts as gone with its connections.
 //! - A connection is on one node: the first node that has it answers for all.
@@ -33,96 +33,16 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join};
 
-use crate::error::CloseReason;
-use crate::event::Event;
-use crate::hub::{Audience, Joined, Shards, ShardsGone};
+use crate::hub::{Audience, Order, Outcome, Shards, ShardsGone, Verb};
 use crate::identity::Identity;
-use crate::notice::Notice;
-use crate::policy::{Permit, RevocationId};
-use crate::room::{Room, Tenant};
+use crate::policy::RevocationId;
+use crate::room::Tenant;
 
 pub use access::{Carried, NotDone, Revoke, Revoked};
 pub use config::Config;
 
 /// Names one process of the deployment.
 pub type Incarnation = u64;
-
-/// What a node is ordered or asked.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Command {
-    /// Put connections into a room.
-    Join(Audience, Permit),
-    /// Take connections out of a room, with a notice for the client.
-    Leave(Audience, Room, Notice),
-    /// Close connections, with a notice for the client.
-    Disconnect(Audience, CloseReason, Notice),
-    /// Hand an event to connections.
-    Send(Audience, Arc<Event>),
-    /// How many connections there are.
-    Count(Audience),
-    /// Who a connection is.
-    Identify(Audience),
-}
-
-impl Command {
-    const fn audience(&self) -> &Audience {
-        match self {
-            Self::Join(audience, ..)
-            | Self::Leave(audience, ..)
-            | Self::Disconnect(audience, ..)
-            | Self::Send(audience, _)
-            | Self::Count(audience)
-            | Self::Identify(audience) => audience,
-        }
-    }
-
-    /// Carries it out on this node's shards.
-    ///
-    /// # Errors
-    /// [`ShardsGone`].
-    pub async fn obey(&self, shards: &Shards) -> Result<Answer, ShardsGone> {
-        Ok(match self {
-            Self::Join(audience, permit) => Answer::Joined(shards.join(audience, permit).await?),
-            Self::Leave(audience, room, notice) => Answer::Count(shards.leave(audience, room, notice).await?),
-            Self::Disconnect(audience, reason, notice) => {
-                Answer::Count(shards.disconnect(audience, *reason, notice).await?)
-            }
-            Self::Send(audience, event) => Answer::Count(shards.send(audience, Arc::clone(event)).await?),
-            Self::Count(audience) => Answer::Count(shards.connections(audience).await?),
-            Self::Identify(audience) => Answer::Identity(shards.identify(audience).await?),
-        })
-    }
-}
-
-/// What a node answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// How many connections were affected, or are there.
-    Count(u32),
-    /// What putting into a room came to.
-    Joined(Joined),
-    /// Who the connection is, if it is there.
-    Identity(Option<Arc<Identity>>),
-}
-
-impl Answer {
-    /// Whether the node has a connection that was meant.
-    const fn is_hit(&self) -> bool {
-        match self {
-            Self::Count(count) => *count > 0,
-            Self::Joined(joined) => joined.connections > 0 || joined.refused.is_some(),
-            Self::Identity(identity) => identity.is_some(),
-        }
-    }
-
-    const fn count(&self) -> u32 {
-        match self {
-            Self::Count(count) => *count,
-            Self::Joined(joined) => joined.connections,
-            Self::Identity(_) => 0,
-        }
-    }
-}
 
 /// Which of the others are asked, and when that is enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,19 +55,19 @@ pub enum AskScope {
     Node(Incarnation),
 }
 
-/// What the others have answered.
+/// The outcomes of an order on the other nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Asked {
-    /// Who answered what.
-    pub answers: Vec<(Incarnation, Answer)>,
+pub struct PeerOutcomes {
+    /// By node, what the order came to there.
+    pub outcomes: Vec<(Incarnation, Outcome)>,
     /// Nodes whose answer is required and missing.
     pub silent: Vec<Arc<str>>,
 }
 
 /// The other nodes.
 pub trait Peers: Send + Sync + 'static {
-    /// Orders something of the others, and waits for their answers for a bounded time.
-    fn ask(&self, scope: AskScope, command: Command) -> BoxFuture<'_, Asked>;
+    /// Sends an order to the others, and waits for their outcomes for a bounded time.
+    fn ask(&self, scope: AskScope, order: Arc<Order>) -> BoxFuture<'_, PeerOutcomes>;
 
     /// Withdraws access on every node, this one included. Returns when all have confirmed, or when those that have not
     /// can deliver nothing any more.
@@ -212,72 +132,39 @@ impl Cluster {
         Self { shards, peers }
     }
 
-    /// Puts connections into the permit's room, as a backend's decision.
+    /// Carries an order out on every node, and adds the outcomes. For one connection, this node is asked first, and the
+    /// first node that has it answers for all.
     ///
     /// # Errors
     /// Every variant of [`ClusterError`].
-    pub async fn join(&self, audience: &Audience, permit: &Permit) -> Result<Joined, ClusterError> {
-        let answers = self.order(Command::Join(audience.clone(), permit.clone())).await?;
-        let joined = answers.into_iter().filter_map(|(_, answer)| match answer {
-            Answer::Joined(joined) => Some(joined),
-            Answer::Count(_) | Answer::Identity(_) => None,
-        });
-        Ok(joined.fold(Joined::default(), Joined::and))
+    pub async fn order(&self, order: Order) -> Result<Outcome, ClusterError> {
+        let outcomes = self.outcomes(order).await?.into_iter();
+        Ok(outcomes.fold(Outcome::default(), |sum, (_, outcome)| sum.and(outcome)))
     }
 
-    /// Takes connections out of a room; answers how many were in it.
+    /// Carries an order out where its connection was found.
     ///
     /// # Errors
     /// Every variant of [`ClusterError`].
-    pub async fn leave(&self, audience: &Audience, room: &Room, notice: &Notice) -> Result<u32, ClusterError> {
-        self.count(Command::Leave(audience.clone(), room.clone(), notice.clone()))
-            .await
-    }
-
-    /// Closes connections, and gives their clients the notice; answers how many.
-    ///
-    /// # Errors
-    /// Every variant of [`ClusterError`].
-    pub async fn disconnect(
-        &self,
-        audience: &Audience,
-        reason: CloseReason,
-        notice: &Notice,
-    ) -> Result<u32, ClusterError> {
-        self.count(Command::Disconnect(audience.clone(), reason, notice.clone()))
-            .await
-    }
-
-    /// Hands an event without a position to a connection that was found; answers how many it reached.
-    ///
-    /// # Errors
-    /// Every variant of [`ClusterError`].
-    pub async fn send(&self, audience: &Audience, place: Place, event: Arc<Event>) -> Result<u32, ClusterError> {
-        let command = Command::Send(audience.clone(), event);
-        let answers = match place {
-            Place::Here => vec![(Place::Here, command.obey(&self.shards).await?)],
-            Place::There(node) => there(self.peers.ask(AskScope::Node(node), command).await, false)?,
+    pub async fn order_at(&self, place: Place, order: Order) -> Result<Outcome, ClusterError> {
+        let node = match place {
+            Place::Here => return Ok(self.shards.order(order.into()).await?),
+            Place::There(node) => node,
         };
-        Ok(answers.iter().map(|(_, answer)| answer.count()).sum())
+        let asked = self.peers.ask(AskScope::Node(node), order.into()).await;
+        let outcomes = there(asked, false)?.into_iter();
+        Ok(outcomes.fold(Outcome::default(), |sum, (_, outcome)| sum.and(outcome)))
     }
 
-    /// How many of these connections are open.
-    ///
-    /// # Errors
-    /// Every variant of [`ClusterError`].
-    pub async fn connections(&self, audience: &Audience) -> Result<u32, ClusterError> {
-        self.count(Command::Count(audience.clone())).await
-    }
-
-    /// Who and where a connection is; `None` when no node has it.
+    /// Finds a connection: its identity, and where it is served; `None` when no node has it.
     ///
     /// # Errors
     /// Every variant of [`ClusterError`].
     pub async fn find(&self, audience: &Audience) -> Result<Option<Found>, ClusterError> {
-        let answers = self.order(Command::Identify(audience.clone())).await?;
-        Ok(answers.into_iter().find_map(|(place, answer)| match answer {
-            Answer::Identity(Some(identity)) => Some(Found { identity, place }),
-            Answer::Identity(None) | Answer::Count(_) | Answer::Joined(_) => None,
+        let outcomes = self.outcomes(audience.clone().order(Verb::Identify)).await?;
+        Ok(outcomes.into_iter().find_map(|(place, outcome)| {
+            let identity = outcome.identity?;
+            Some(Found { identity, place })
         }))
     }
 
@@ -310,37 +197,29 @@ impl Cluster {
         }
     }
 
-    async fn count(&self, command: Command) -> Result<u32, ClusterError> {
-        let answers = self.order(command).await?;
-        Ok(answers.iter().map(|(_, answer)| answer.count()).sum())
-    }
-
-    /// Carries an order out here and elsewhere. For one connection, this node is asked first.
-    async fn order(&self, command: Command) -> Result<Vec<(Place, Answer)>, ClusterError> {
-        if let Audience::Connection(..) = command.audience() {
-            let own = command.obey(&self.shards).await?;
+    async fn outcomes(&self, order: Order) -> Result<Vec<(Place, Outcome)>, ClusterError> {
+        let order = Arc::new(order);
+        if let Audience::Connection(..) = order.audience {
+            let own = self.shards.order(Arc::clone(&order)).await?;
             if own.is_hit() {
                 return Ok(vec![(Place::Here, own)]);
             }
-            return there(self.peers.ask(AskScope::First, command).await, true);
+            return there(self.peers.ask(AskScope::First, order).await, true);
         }
-        let (own, peers) = join(
-            command.obey(&self.shards),
-            self.peers.ask(AskScope::All, command.clone()),
-        )
-        .await;
-        let mut answers = there(peers, false)?;
-        answers.push((Place::Here, own?));
-        Ok(answers)
+        let carrying_out = self.shards.order(Arc::clone(&order));
+        let (own, peers) = join(carrying_out, self.peers.ask(AskScope::All, order)).await;
+        let mut outcomes = there(peers, false)?;
+        outcomes.push((Place::Here, own?));
+        Ok(outcomes)
     }
 }
 
-/// The others' answers, unless one is missing that is needed.
-fn there(asked: Asked, one_is_enough: bool) -> Result<Vec<(Place, Answer)>, ClusterError> {
-    let found = one_is_enough && asked.answers.iter().any(|(_, answer)| answer.is_hit());
+/// The outcomes on the other nodes, unless one is missing that is needed.
+fn there(asked: PeerOutcomes, one_is_enough: bool) -> Result<Vec<(Place, Outcome)>, ClusterError> {
+    let found = one_is_enough && asked.outcomes.iter().any(|(_, outcome)| outcome.is_hit());
     if !found && !asked.silent.is_empty() {
         return Err(ClusterError::Silent(asked.silent));
     }
-    let answers = asked.answers.into_iter();
-    Ok(answers.map(|(node, answer)| (Place::There(node), answer)).collect())
+    let outcomes = asked.outcomes.into_iter();
+    Ok(outcomes.map(|(node, outcome)| (Place::There(node), outcome)).collect())
 }

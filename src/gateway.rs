@@ -27,7 +27,7 @@ use crate::auth;
 use crate::backend;
 use crate::bus::memory as memory_bus;
 use crate::cluster::{Cluster, Peers};
-use crate::hub::Shards;
+use crate::hub::{Shards, Signal};
 use crate::nats;
 use crate::policy;
 use crate::presence::memory as memory_presence;
@@ -249,7 +249,7 @@ impl Gateway {
         self.accepting.cancel();
         self.health.set_serving(false).await;
         self.engine.drain();
-        if self.shards.drain(self.drain_window).await.is_ok() {
+        if self.shards.signal(&Signal::Drain(self.drain_window)).await.is_ok() {
             let gone = async {
                 while self.admission.connections() > 0 {
                     tokio::time::sleep(Duration::from_millis(20)).await;

@@ -5,64 +5,24 @@
 
 pub mod batch;
 pub mod local;
+mod order;
 mod shards;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bus::{Delivery, Subscriber};
-use crate::error::CloseReason;
-use crate::event::Event;
-use crate::identity::{ConnectionId, Identity, UserId};
 use crate::notice::Notice;
-use crate::policy::{Permit, Revocation};
+use crate::policy::Revocation;
 use crate::position::Position;
 use crate::presence::{Change, Observer};
-use crate::room::{Room, Tenant};
+use crate::room::Room;
 
+pub use order::{Audience, JoinRefusal, Order, Outcome, Verb};
 pub use shards::{Shards, ShardsGone};
-
-/// Whom an order is for. A connection is looked up within its tenant only.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Audience {
-    /// Every connection of a user.
-    User(Tenant, UserId),
-    /// One connection.
-    Connection(Tenant, ConnectionId),
-}
-
-/// Why a connection that a backend puts into a room is not in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JoinRefusal {
-    /// It is in as many rooms as it may be.
-    RoomLimit,
-    /// The user's access to the room was withdrawn.
-    Revoked,
-    /// Not possible now: the bus is away, another join is under way, or the node has no lease.
-    Unavailable,
-}
-
-/// What putting connections into a room came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Joined {
-    /// How many are in it now.
-    pub connections: u32,
-    /// Why another one is not, if there is one.
-    pub refused: Option<JoinRefusal>,
-}
-
-impl Joined {
-    /// Both taken together.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self {
-            connections: self.connections + other.connections,
-            refused: self.refused.or(other.refused),
-        }
-    }
-}
 
 /// What a shard is told by the bus. In order, per room.
 #[derive(Debug)]
@@ -73,29 +33,27 @@ pub enum Inbound {
     Reset(Room, Position),
 }
 
-/// What a shard is told by the API or by presence. Each answer counts what it affected.
+/// A message to a shard that is not from the bus.
 #[derive(Debug)]
-pub enum Order {
-    /// Put connections into a room.
-    Join(Audience, Permit, oneshot::Sender<Joined>),
-    /// Take connections out of a room.
-    Leave(Audience, Room, Notice, oneshot::Sender<u32>),
-    /// Close connections, with a notice for the client.
-    Disconnect(Audience, CloseReason, Notice, oneshot::Sender<u32>),
-    /// Take sessions out of rooms, with a notice for their clients; answered once nothing later can reach them there.
-    Revoke(Revocation, Notice, oneshot::Sender<u32>),
-    /// Hand an event to one connection.
-    Send(Audience, Arc<Event>, oneshot::Sender<u32>),
-    /// How many connections there are.
-    Count(Audience, oneshot::Sender<u32>),
-    /// Who a connection is.
-    Identify(Audience, oneshot::Sender<Option<Arc<Identity>>>),
+pub enum ShardMessage {
+    /// An order to connections.
+    Order(Arc<Order>, oneshot::Sender<Outcome>),
+    /// Takes sessions out of rooms, with a notice for their clients. Answered with the number of memberships that ended, once
+    /// nothing later can reach them there.
+    Revoke(Arc<Revocation>, Notice, oneshot::Sender<u32>),
+    /// Something that has happened; it has no answer.
+    Signal(Signal),
+}
+
+/// Something that a shard is told and does not answer.
+#[derive(Debug, Clone)]
+pub enum Signal {
     /// The presence of a room changed.
     Presence(Arc<Change>),
-    /// Tell every client whether deliveries are interrupted behind the node; whoever connects later, too.
+    /// Deliveries are interrupted behind the node, or no longer. Every client is told; later ones when they connect.
     Degraded(bool),
-    /// Tell every client to reconnect, then close it, spread over the window.
-    Drain(std::time::Duration),
+    /// Every client is told to reconnect, and closed, spread over the window.
+    Drain(Duration),
 }
 
 /// The way into one shard.
@@ -103,7 +61,7 @@ pub enum Order {
 pub struct Mailbox {
     shard: u16,
     inbound: mpsc::Sender<Inbound>,
-    orders: mpsc::Sender<Order>,
+    messages: mpsc::Sender<ShardMessage>,
 }
 
 /// The shard's end of its [`Mailbox`].
@@ -112,21 +70,25 @@ pub struct Letters {
     /// From the bus.
     pub inbound: mpsc::Receiver<Inbound>,
     /// From the API and presence.
-    pub orders: mpsc::Receiver<Order>,
+    pub messages: mpsc::Receiver<ShardMessage>,
 }
 
 impl Mailbox {
     /// Opens the mailbox of a shard. `inbound_max` must be at least the bus's bound on events in flight: the bus may not
     /// wait, so its queue must never be full.
     #[must_use]
-    pub fn open(shard: u16, inbound_max: usize, orders_max: usize) -> (Arc<Self>, Letters) {
+    pub fn open(shard: u16, inbound_max: usize, messages_max: usize) -> (Arc<Self>, Letters) {
         let (inbound, inbound_end) = mpsc::channel(inbound_max);
-        let (orders, orders_end) = mpsc::channel(orders_max);
+        let (messages, messages_end) = mpsc::channel(messages_max);
         (
-            Arc::new(Self { shard, inbound, orders }),
+            Arc::new(Self {
+                shard,
+                inbound,
+                messages,
+            }),
             Letters {
                 inbound: inbound_end,
-                orders: orders_end,
+                messages: messages_end,
             },
         )
     }
@@ -145,9 +107,9 @@ impl Mailbox {
         }
     }
 
-    /// Gives an order; `false` when the shard has ended.
-    pub async fn order(&self, order: Order) -> bool {
-        self.orders.send(order).await.is_ok()
+    /// Sends a message; `false` when the shard has ended.
+    pub async fn send(&self, message: ShardMessage) -> bool {
+        self.messages.send(message).await.is_ok()
     }
 }
 
@@ -172,7 +134,7 @@ impl Observer for Mailbox {
 
     fn observe(&self, change: Arc<Change>) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            self.order(Order::Presence(change)).await;
+            self.send(ShardMessage::Signal(Signal::Presence(change))).await;
         })
     }
 }

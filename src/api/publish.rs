@@ -20,7 +20,7 @@ use super::status::{Invalid, Refusal};
 use super::{Shared, caller, span};
 use crate::cluster::{Found, Place};
 use crate::event::{Event, EventId, Retention, Timestamp};
-use crate::hub::Audience;
+use crate::hub::{Audience, Verb};
 use crate::identity::ConnectionId;
 use crate::policy::{Action, Permit};
 use crate::proto::v1;
@@ -224,9 +224,13 @@ impl Shared {
             except: draft.except.clone(),
             payload: draft.payload.clone(),
         });
-        let reached = self.context.cluster.send(&audience, place, event).await?;
+        let sent = self
+            .context
+            .cluster
+            .order_at(place, audience.order(Verb::Send(event)))
+            .await?;
         Ok(v1::PublishResult {
-            reached: Some(reached),
+            reached: Some(sent.connections),
             ..v1::PublishResult::default()
         })
     }

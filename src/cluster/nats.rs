@@ -32,8 +32,8 @@ use self::inbox::{Asking, Inbox};
 use self::log::{Log, Parts};
 use self::memory::Memory;
 use super::ledger::Holder;
-use super::{AskScope, Asked, Carried, Command, Config, Incarnation, NotDone, Peers, Revoke, Revoked};
-use crate::hub::Shards;
+use super::{AskScope, Carried, Config, Incarnation, NotDone, PeerOutcomes, Peers, Revoke, Revoked};
+use crate::hub::{Order, Outcome, Shards};
 use crate::lease::Lease;
 use crate::nats::nodes::{self, Nodes};
 use crate::nats::{Nats, NatsError, patiently};
@@ -195,7 +195,7 @@ impl NatsPeers {
         required
     }
 
-    async fn ask_all(&self, scope: AskScope, command: Command) -> Asked {
+    async fn ask_all(&self, scope: AskScope, order: &Order) -> PeerOutcomes {
         let mut silent = self.required();
         let subject = match scope {
             AskScope::All | AskScope::First => self.nats.subjects().all_nodes(),
@@ -204,15 +204,15 @@ impl NatsPeers {
                 self.nats.subjects().node(node)
             }
         };
-        let mut answers = Vec::new();
+        let mut outcomes = Vec::new();
         if !silent.is_empty() {
-            let mut asking = self.inbox.ask(subject, wire::order(&command));
-            let collecting = self.collect(&mut asking, scope, &mut silent, &mut answers);
+            let mut asking = self.inbox.ask(subject, wire::order(order));
+            let collecting = self.collect(&mut asking, scope, &mut silent, &mut outcomes);
             // Those who are missing then are named.
             let _ = tokio::time::timeout(self.config.answer_timeout, collecting).await;
         }
-        Asked {
-            answers,
+        PeerOutcomes {
+            outcomes,
             silent: silent.into_values().collect(),
         }
     }
@@ -222,20 +222,20 @@ impl NatsPeers {
         asking: &mut Asking<'_>,
         scope: AskScope,
         silent: &mut BTreeMap<Incarnation, Arc<str>>,
-        answers: &mut Vec<(Incarnation, super::Answer)>,
+        outcomes: &mut Vec<(Incarnation, Outcome)>,
     ) {
         while !silent.is_empty() {
             let (from, answer) = asking.next().await;
-            let Some(answer) = wire::answered(answer) else {
+            let Some(outcome) = wire::outcome(answer) else {
                 self.ignored.count("answer");
                 continue;
             };
-            if answers.iter().any(|(node, _)| *node == from) {
+            if outcomes.iter().any(|(node, _)| *node == from) {
                 continue;
             }
-            let is_enough = scope == AskScope::First && answer.is_hit();
+            let is_enough = scope == AskScope::First && outcome.is_hit();
             silent.remove(&from);
-            answers.push((from, answer));
+            outcomes.push((from, outcome));
             if is_enough {
                 return;
             }
@@ -302,9 +302,9 @@ async fn first_lease(lease: impl Future<Output = ()>) -> Result<(), NatsError> {
 }
 
 impl Peers for NatsPeers {
-    fn ask(&self, scope: AskScope, command: Command) -> BoxFuture<'_, Asked> {
+    fn ask(&self, scope: AskScope, order: Arc<Order>) -> BoxFuture<'_, PeerOutcomes> {
         let span = tracing::debug_span!("cluster.ask");
-        Box::pin(self.ask_all(scope, command).instrument(span))
+        Box::pin(async move { self.ask_all(scope, &order).await }.instrument(span))
     }
 
     fn revoke(&self, revoke: Revoke) -> BoxFuture<'_, Result<Revoked, NotDone>> {

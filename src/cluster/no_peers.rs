@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use super::{AskScope, Asked, Carried, Command, NotDone, Peers, Revoke, Revoked};
+use super::{AskScope, Carried, NotDone, PeerOutcomes, Peers, Revoke, Revoked};
 use crate::event::Timestamp;
-use crate::hub::Shards;
+use crate::hub::{Order, Shards};
 use crate::policy::{Policy, RevocationId, RevocationState};
 use crate::room::Tenant;
 
@@ -30,8 +30,8 @@ impl NoPeers {
 }
 
 impl Peers for NoPeers {
-    fn ask(&self, _: AskScope, _: Command) -> BoxFuture<'_, Asked> {
-        Box::pin(std::future::ready(Asked::default()))
+    fn ask(&self, _: AskScope, _: Arc<Order>) -> BoxFuture<'_, PeerOutcomes> {
+        Box::pin(std::future::ready(PeerOutcomes::default()))
     }
 
     /// The policy is told first: whoever joins from here on is refused, and whoever is in already is taken out next.

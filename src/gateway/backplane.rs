@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Health;
 use crate::bus::nats::NatsBus;
-use crate::hub::{Shards, ShardsGone};
+use crate::hub::{Shards, ShardsGone, Signal};
 use crate::lease::Lease;
 use crate::nats::Nats;
 use crate::nats::nodes::Nodes;
@@ -85,7 +85,7 @@ impl Backplane {
             }
         }
         if told.degraded != now.degraded {
-            self.shards.degraded(now.degraded).await?;
+            self.shards.signal(&Signal::Degraded(now.degraded)).await?;
             if now.degraded {
                 tracing::warn!("deliveries degraded, clients notified");
             } else {

@@ -1,18 +1,13 @@
 //! All shards of the node, as the API sees them: an order goes to every shard, and the answers are added up.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use super::{Audience, Joined, Mailbox, Order};
-use crate::error::CloseReason;
-use crate::event::Event;
-use crate::identity::Identity;
+use super::{Mailbox, Order, Outcome, ShardMessage, Signal};
 use crate::notice::Notice;
-use crate::policy::{Permit, Revocation};
-use crate::room::Room;
+use crate::policy::Revocation;
 
 /// A shard has ended: the node is shutting down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,112 +35,51 @@ impl Shards {
         &self.mailboxes
     }
 
-    /// Puts connections into the permit's room, as a backend's decision.
+    /// Carries an order out on every shard, and adds the outcomes.
     ///
     /// # Errors
     /// [`ShardsGone`].
-    pub async fn join(&self, audience: &Audience, permit: &Permit) -> Result<Joined, ShardsGone> {
-        let answers = self
-            .ask(|reply| Order::Join(audience.clone(), permit.clone(), reply))
-            .await?;
-        Ok(answers.into_iter().fold(Joined::default(), Joined::and))
+    pub async fn order(&self, order: Arc<Order>) -> Result<Outcome, ShardsGone> {
+        let outcomes = self.ask(|reply| ShardMessage::Order(Arc::clone(&order), reply)).await?;
+        Ok(outcomes.into_iter().fold(Outcome::default(), Outcome::and))
     }
 
-    /// Takes connections out of a room; answers how many were in it.
-    ///
-    /// # Errors
-    /// [`ShardsGone`].
-    pub async fn leave(&self, audience: &Audience, room: &Room, notice: &Notice) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Leave(audience.clone(), room.clone(), notice.clone(), reply))
-            .await
-    }
-
-    /// Closes connections, and gives their clients the notice; answers how many.
-    ///
-    /// # Errors
-    /// [`ShardsGone`].
-    pub async fn disconnect(
-        &self,
-        audience: &Audience,
-        reason: CloseReason,
-        notice: &Notice,
-    ) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Disconnect(audience.clone(), reason, notice.clone(), reply))
-            .await
-    }
-
-    /// Takes sessions out of the rooms the revocation covers; answers how many memberships ended. Once this returns, no
+    /// Takes sessions out of the rooms the revocation covers; returns how many memberships ended. Once this returns, no
     /// later event of those rooms reaches them on this node. New joins are the policy's to refuse: revoke there
     /// first.
     ///
     /// # Errors
     /// [`ShardsGone`].
     pub async fn revoke(&self, revocation: &Revocation, notice: &Notice) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Revoke(revocation.clone(), notice.clone(), reply))
-            .await
+        let revocation = Arc::new(revocation.clone());
+        let memberships = self
+            .ask(|reply| ShardMessage::Revoke(Arc::clone(&revocation), notice.clone(), reply))
+            .await?;
+        Ok(memberships.into_iter().sum())
     }
 
-    /// Hands an event without a position to connections, whatever rooms they are in; answers how many.
+    /// Sends a signal to every shard.
     ///
     /// # Errors
     /// [`ShardsGone`].
-    pub async fn send(&self, audience: &Audience, event: Arc<Event>) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Send(audience.clone(), event.clone(), reply))
-            .await
-    }
-
-    /// How many of these connections are open on this node.
-    ///
-    /// # Errors
-    /// [`ShardsGone`].
-    pub async fn connections(&self, audience: &Audience) -> Result<u32, ShardsGone> {
-        self.count(|reply| Order::Count(audience.clone(), reply)).await
-    }
-
-    /// Who a connection is; `None` when the node has no such connection.
-    ///
-    /// # Errors
-    /// [`ShardsGone`].
-    pub async fn identify(&self, audience: &Audience) -> Result<Option<Arc<Identity>>, ShardsGone> {
-        let answers = self.ask(|reply| Order::Identify(audience.clone(), reply)).await?;
-        Ok(answers.into_iter().flatten().next())
-    }
-
-    /// Tells every client whether deliveries are interrupted behind the node.
-    ///
-    /// # Errors
-    /// [`ShardsGone`].
-    pub async fn degraded(&self, active: bool) -> Result<(), ShardsGone> {
-        self.tell(|| Order::Degraded(active)).await
-    }
-
-    /// Tells every client to reconnect elsewhere and closes it, spread over `window`.
-    ///
-    /// # Errors
-    /// [`ShardsGone`].
-    pub async fn drain(&self, window: Duration) -> Result<(), ShardsGone> {
-        self.tell(|| Order::Drain(window)).await
-    }
-
-    async fn tell(&self, order: impl Fn() -> Order) -> Result<(), ShardsGone> {
-        let told = join_all(self.mailboxes.iter().map(|mailbox| mailbox.order(order()))).await;
-        if told.into_iter().all(|told| told) {
+    pub async fn signal(&self, signal: &Signal) -> Result<(), ShardsGone> {
+        let sending = self
+            .mailboxes
+            .iter()
+            .map(|mailbox| mailbox.send(ShardMessage::Signal(signal.clone())));
+        if join_all(sending).await.into_iter().all(|sent| sent) {
             Ok(())
         } else {
             Err(ShardsGone)
         }
     }
 
-    async fn count(&self, order: impl Fn(oneshot::Sender<u32>) -> Order) -> Result<u32, ShardsGone> {
-        Ok(self.ask(order).await?.into_iter().sum())
-    }
-
-    async fn ask<T>(&self, order: impl Fn(oneshot::Sender<T>) -> Order) -> Result<Vec<T>, ShardsGone> {
+    async fn ask<T>(&self, message: impl Fn(oneshot::Sender<T>) -> ShardMessage) -> Result<Vec<T>, ShardsGone> {
         let answers = self.mailboxes.iter().map(|mailbox| {
             let (reply, answer) = oneshot::channel();
-            let order = order(reply);
+            let message = message(reply);
             async move {
-                mailbox.order(order).await;
+                mailbox.send(message).await;
                 answer.await.map_err(|_| ShardsGone)
             }
         });

@@ -14,7 +14,7 @@ use crate::backend::{Backend, Emit, EmitTarget};
 use crate::bus::PublishError;
 use crate::cluster::{Cluster, Found};
 use crate::event::{Event, EventId, Except, IdempotencyKey, Publish, Retention, Timestamp};
-use crate::hub::Audience;
+use crate::hub::{Audience, Verb};
 use crate::identity::{ConnectionId, Identity};
 use crate::policy::{Action, Permit, Service};
 use crate::room::Room;
@@ -179,7 +179,8 @@ async fn to_connections(services: &Services, occasion: &Occasion<'_>, draft: &Dr
             except: Except::NOBODY,
             payload: draft.emit.payload.clone(),
         };
-        let sent = cluster.send(&audience, place, Arc::new(event)).await;
+        let send = audience.order(Verb::Send(Arc::new(event)));
+        let sent = cluster.order_at(place, send).await;
         sent.map_err(|_| unavailable())?;
     }
     Ok(())

@@ -1,7 +1,9 @@
-//! What a backend orders: join, leave, disconnect, revoke, send.
+//! Orders of a backend, revocations, and what the node signals to every client.
 
 use std::rc::Rc;
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use super::enter::{Cause, Entry};
 use super::link::{Kind, Link};
@@ -11,42 +13,44 @@ use super::{Message, RoomChange};
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::hub::local::Key;
-use crate::hub::{Audience, JoinRefusal, Order};
+use crate::hub::{Audience, JoinRefusal, Order, Outcome, ShardMessage, Signal, Verb};
 use crate::notice::Notice;
 use crate::policy::{Bearer, Permit, Revocation, RevocationSubject};
 use crate::room::Room;
 
 impl<L: Link> Sessions<L> {
-    /// Carries an order out.
-    pub(super) fn order(&mut self, order: Order) {
-        match order {
-            Order::Join(audience, permit, reply) => self.order_join(&audience, &permit, &Tally::of_join(reply)),
-            Order::Leave(audience, room, notice, reply) => {
-                self.order_leave(&audience, &room, &notice, &Tally::new(reply));
-            }
-            Order::Disconnect(audience, reason, notice, reply) => {
-                self.order_disconnect(&audience, reason, &notice, &Tally::new(reply));
-            }
-            Order::Revoke(revocation, notice, reply) => self.revoke(&revocation, &notice, &Tally::new(reply)),
-            Order::Send(audience, event, reply) => self.order_send(&audience, &event, &Tally::new(reply)),
-            Order::Count(audience, reply) => {
-                let count = u32::try_from(self.keys_of(&audience).len()).unwrap_or(u32::MAX);
+    /// Takes in a message from the API or from presence.
+    pub(super) fn message(&mut self, message: ShardMessage) {
+        match message {
+            ShardMessage::Order(order, reply) => self.order(&order, reply),
+            ShardMessage::Revoke(revocation, notice, reply) => {
+                let memberships = self.revoke(&revocation, &notice);
                 // The asker may have gone.
-                let _ = reply.send(count);
+                let _ = reply.send(memberships);
             }
-            Order::Identify(audience, reply) => {
-                let identity = self.keys_of(&audience).first().and_then(|key| self.identity(*key));
-                // The asker may have gone.
-                let _ = reply.send(identity);
-            }
-            Order::Presence(change) => self.presence_changed(change),
-            Order::Degraded(active) => self.tell_degraded(active),
-            Order::Drain(window) => self.drain(window),
+            ShardMessage::Signal(Signal::Presence(change)) => self.presence_changed(change),
+            ShardMessage::Signal(Signal::Degraded(active)) => self.tell_degraded(active),
+            ShardMessage::Signal(Signal::Drain(window)) => self.drain(window),
         }
     }
 
-    fn order_join(&mut self, audience: &Audience, permit: &Permit, tally: &Rc<Tally>) {
-        for key in self.keys_of(audience) {
+    /// Carries an order out. A join is answered when the last of the rooms is entered, all others at once.
+    fn order(&mut self, order: &Order, reply: oneshot::Sender<Outcome>) {
+        let keys = self.keys_of(&order.audience);
+        let outcome = match &order.verb {
+            Verb::Join(permit) => return self.order_join(keys, permit, &Tally::new(reply)),
+            Verb::Leave(room, notice) => Outcome::of(self.order_leave(keys, room, notice)),
+            Verb::Disconnect(reason, notice) => Outcome::of(self.order_disconnect(keys, *reason, notice)),
+            Verb::Send(event) => Outcome::of(self.order_send(keys, event)),
+            Verb::Count => Outcome::of(u32::try_from(keys.len()).unwrap_or(u32::MAX)),
+            Verb::Identify => Outcome::identified(keys.first().and_then(|key| self.identity(*key))),
+        };
+        // The asker may have gone.
+        let _ = reply.send(outcome);
+    }
+
+    fn order_join(&mut self, keys: Vec<Key>, permit: &Permit, tally: &Rc<Tally>) {
+        for key in keys {
             let Some(ticket) = self.ticket(key) else { continue };
             if self.is_member(key, permit.room()) {
                 tally.add(1);
@@ -79,20 +83,23 @@ impl<L: Link> Sessions<L> {
         self.check_room_limit(key, room).err().map(|_| JoinRefusal::RoomLimit)
     }
 
-    fn order_leave(&mut self, audience: &Audience, room: &Room, notice: &Notice, tally: &Rc<Tally>) {
-        for key in self.keys_of(audience) {
+    fn order_leave(&mut self, keys: Vec<Key>, room: &Room, notice: &Notice) -> u32 {
+        let mut left = 0;
+        for key in keys {
             let called_off = self.local.abort_join(room, key);
             if self.leave_room(key, room) || called_off {
-                tally.add(1);
+                left += 1;
                 self.tell_left(key, room.clone(), RoomChange::Backend, notice);
             }
         }
         self.end_vacated();
+        left
     }
 
-    fn order_disconnect(&mut self, audience: &Audience, reason: CloseReason, notice: &Notice, tally: &Rc<Tally>) {
-        for key in self.keys_of(audience) {
-            tally.add(1);
+    fn order_disconnect(&mut self, keys: Vec<Key>, reason: CloseReason, notice: &Notice) -> u32 {
+        let mut closed = 0;
+        for key in keys {
+            closed += 1;
             // A close frame has no room for both.
             let told = Message::Disconnected {
                 reason,
@@ -101,17 +108,20 @@ impl<L: Link> Sessions<L> {
             self.answer(key, 0, &told);
             self.doom_saying(key, reason, notice.reason());
         }
+        closed
     }
 
-    fn order_send(&mut self, audience: &Audience, event: &Event, tally: &Rc<Tally>) {
+    fn order_send(&mut self, keys: Vec<Key>, event: &Event) -> u32 {
         if !self.may_deliver() {
-            return;
+            return 0;
         }
-        for key in self.keys_of(audience) {
+        let mut sent = 0;
+        for key in keys {
             let Some(encoder) = self.encoder(key) else { continue };
-            tally.add(1);
+            sent += 1;
             self.send(key, &encoder.event(event), Kind::Live);
         }
+        sent
     }
 
     fn tell_left(&mut self, key: Key, room: Room, change: RoomChange, notice: &Notice) {
@@ -127,7 +137,8 @@ impl<L: Link> Sessions<L> {
 
     /// Takes sessions out of rooms. What waits in an outbox cannot be taken back one by one, so a client that has not read
     /// everything is disconnected: after this nothing of the rooms is written to it.
-    fn revoke(&mut self, revocation: &Revocation, notice: &Notice, tally: &Rc<Tally>) {
+    fn revoke(&mut self, revocation: &Revocation, notice: &Notice) -> u32 {
+        let mut memberships = 0;
         for key in self.keys_hit_by(revocation) {
             let rooms = self.rooms_of(key);
             let joining = self.conns[key as usize].session.joining().to_vec();
@@ -135,9 +146,10 @@ impl<L: Link> Sessions<L> {
                 self.local.abort_join(room, key);
             }
             let lost = rooms.into_iter().filter(|room| revocation.reaches(room)).collect();
-            tally.add(self.end_memberships(key, lost, notice));
+            memberships += self.end_memberships(key, lost, notice);
         }
         self.end_vacated();
+        memberships
     }
 
     /// Ends memberships that a revocation does not allow; answers how many.

@@ -26,7 +26,7 @@ use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::error::{CloseReason, ErrorCode};
 use crate::hub::local::{Key, Local, Target};
-use crate::hub::{Inbound, Letters, Mailbox, Order};
+use crate::hub::{Inbound, Letters, Mailbox, ShardMessage};
 use crate::identity::{ConnectionId, Expiry, Identity, TokenId, UserId};
 use crate::lease::Lease;
 use crate::policy::Policy;
@@ -69,7 +69,7 @@ pub struct Happening<L>(Event<L>);
 
 enum Event<L> {
     Completion(Completion<L>),
-    Order(Order),
+    Message(ShardMessage),
     Inbound(Inbound),
     Renewed,
 }
@@ -247,12 +247,12 @@ impl<L: Link> Sessions<L> {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Happening<L> {
-        let Letters { inbound, orders } = &mut self.letters;
+        let Letters { inbound, messages } = &mut self.letters;
         let (lease, lapsed) = (&self.services.lease, self.lapsed);
         Happening(tokio::select! {
             biased;
             Some(completion) = self.effects.next() => Event::Completion(completion),
-            Some(order) = orders.recv() => Event::Order(order),
+            Some(message) = messages.recv() => Event::Message(message),
             () = lease.held(), if lapsed => Event::Renewed,
             Some(inbound) = inbound.recv(), if !lapsed => Event::Inbound(inbound),
             else => std::future::pending().await,
@@ -263,7 +263,7 @@ impl<L: Link> Sessions<L> {
     pub fn handle(&mut self, happening: Happening<L>) {
         match happening.0 {
             Event::Completion(completion) => completion(self),
-            Event::Order(order) => self.order(order),
+            Event::Message(message) => self.message(message),
             Event::Inbound(inbound) => self.inbound(inbound),
             Event::Renewed => {
                 self.may_deliver();

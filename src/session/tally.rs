@@ -1,52 +1,35 @@
-//! What a backend's order comes to: counted while its parts are done, answered when the last one is.
+//! The outcome of a backend's join: counted while rooms are entered, answered when the last one is.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use tokio::sync::oneshot;
 
 use super::Refusal;
 use crate::error::ErrorCode;
-use crate::hub::{JoinRefusal, Joined};
-
-/// Whom the answer goes to.
-enum Reply {
-    Count(oneshot::Sender<u32>),
-    Joined(oneshot::Sender<Joined>),
-}
+use crate::hub::{JoinRefusal, Outcome};
 
 /// Counts, and answers when it is dropped.
 pub(super) struct Tally {
-    count: Cell<u32>,
-    refused: Cell<Option<JoinRefusal>>,
-    reply: Cell<Option<Reply>>,
+    outcome: RefCell<Outcome>,
+    reply: Cell<Option<oneshot::Sender<Outcome>>>,
 }
 
 impl Tally {
-    /// Of an order that is answered with a number.
-    pub fn new(reply: oneshot::Sender<u32>) -> Rc<Self> {
-        Self::with(Reply::Count(reply))
-    }
-
     /// Of an order to join.
-    pub fn of_join(reply: oneshot::Sender<Joined>) -> Rc<Self> {
-        Self::with(Reply::Joined(reply))
-    }
-
-    fn with(reply: Reply) -> Rc<Self> {
+    pub fn new(reply: oneshot::Sender<Outcome>) -> Rc<Self> {
         Rc::new(Self {
-            count: Cell::new(0),
-            refused: Cell::new(None),
+            outcome: RefCell::default(),
             reply: Cell::new(Some(reply)),
         })
     }
 
     pub fn add(&self, count: u32) {
-        self.count.set(self.count.get() + count);
+        self.outcome.borrow_mut().connections += count;
     }
 
     pub fn refuse(&self, why: JoinRefusal) {
-        self.refused.set(Some(why));
+        self.outcome.borrow_mut().refused = Some(why);
     }
 
     /// A join has ended.
@@ -61,21 +44,15 @@ impl Tally {
 
 impl std::fmt::Debug for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tally({})", self.count.get())
+        write!(f, "Tally({})", self.outcome.borrow().connections)
     }
 }
 
 impl Drop for Tally {
     fn drop(&mut self) {
-        let connections = self.count.get();
         // The asker may have gone; then nobody wants the answer.
-        match self.reply.take() {
-            Some(Reply::Count(reply)) => drop(reply.send(connections)),
-            Some(Reply::Joined(reply)) => drop(reply.send(Joined {
-                connections,
-                refused: self.refused.get(),
-            })),
-            None => {}
+        if let Some(reply) = self.reply.take() {
+            let _ = reply.send(self.outcome.take());
         }
     }
 }

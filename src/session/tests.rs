@@ -8,7 +8,7 @@ use self::shard::{HOUR, Shard, room};
 use crate::error::CloseReason;
 use crate::event::Timestamp;
 use crate::hub::local::Key;
-use crate::hub::{Audience, JoinRefusal, Joined, Order};
+use crate::hub::{Audience, JoinRefusal, Outcome, ShardMessage, Signal, Verb};
 use crate::identity::{TokenId, UserId};
 use crate::notice::Notice;
 use crate::policy::{Policy as _, Revocation, RevocationEntry, RevocationId, RevocationScope, RevocationSubject};
@@ -45,7 +45,9 @@ async fn carry_out(shard: &mut Shard, revocation: Revocation) -> (RevocationId, 
     };
     shard.policy.inner.revoke(&entry.into(), HOUR);
     let (reply, answer) = oneshot::channel();
-    shard.order(Order::Revoke(revocation, Notice::default(), reply)).await;
+    shard
+        .message(ShardMessage::Revoke(revocation.into(), Notice::default(), reply))
+        .await;
     (id, answer.await.unwrap())
 }
 
@@ -57,10 +59,11 @@ fn asks(shard: &mut Shard, key: Key, name: &str) -> String {
     shard.told(key)
 }
 
-async fn backend_joins(shard: &mut Shard, name: &str) -> Joined {
+async fn backend_joins(shard: &mut Shard, name: &str) -> Outcome {
     let (reply, answer) = oneshot::channel();
     let audience = Audience::User(Tenant::default(), ada());
-    shard.order(Order::Join(audience, shard::permit(name), reply)).await;
+    let order = audience.order(Verb::Join(shard::permit(name)));
+    shard.message(ShardMessage::Order(order.into(), reply)).await;
     answer.await.unwrap()
 }
 
@@ -210,13 +213,10 @@ async fn a_refresh_under_way_does_not_bring_who_was_revoked_back_into_a_home_roo
 async fn a_backend_is_told_why_nobody_joined() {
     let mut shard = Shard::new();
     let ada = shard.connect("ada");
-    let joined = |connections| Joined {
-        connections,
-        refused: None,
-    };
-    let refused = |why| Joined {
-        connections: 0,
+    let joined = Outcome::of;
+    let refused = |why| Outcome {
         refused: Some(why),
+        ..Outcome::default()
     };
     assert_eq!(backend_joins(&mut shard, "a").await, joined(1));
     assert_eq!(backend_joins(&mut shard, "a").await, joined(1), "it is there already");
@@ -237,7 +237,8 @@ async fn who_sees_presence_is_sent_away_when_too_many_changes_wait_for_the_lease
     shard.say(ben, r#"{"id":1,"join":{"room":"r"}}"#);
     shard.lapse();
     for version in 0..5000 {
-        shard.order(Order::Presence(shard::change("r", 100 + version))).await;
+        let change = shard::change("r", 100 + version);
+        shard.message(ShardMessage::Signal(Signal::Presence(change))).await;
     }
     let closed: Vec<_> = shard
         .sessions

@@ -5,7 +5,7 @@ use crate::api::credentials::{Caller, Scope};
 use crate::api::page::{self, Query};
 use crate::api::status::Refusal;
 use crate::api::{Shared, convert};
-use crate::hub::Audience;
+use crate::hub::{Audience, Verb};
 use crate::identity::UserId;
 use crate::policy::Action;
 use crate::presence::{Present, UserRooms};
@@ -73,7 +73,8 @@ impl Shared {
         let next_page_token = last
             .map(|(room, _)| query.token(room.name().as_bytes()))
             .unwrap_or_default();
-        let connection_count = self.context.cluster.connections(&Audience::User(tenant, user)).await?;
+        let count = Audience::User(tenant, user).order(Verb::Count);
+        let connection_count = self.context.cluster.order(count).await?.connections;
         Ok(v1::ListUserRoomsResponse {
             rooms: rooms
                 .into_iter()

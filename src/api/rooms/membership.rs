@@ -5,7 +5,7 @@ use crate::api::credentials::{Caller, Scope};
 use crate::api::status::Refusal;
 use crate::api::{Shared, convert};
 use crate::error::CloseReason;
-use crate::hub::Audience;
+use crate::hub::{Audience, Verb};
 use crate::policy::Action;
 use crate::proto::v1;
 use crate::room::Tenant;
@@ -25,7 +25,11 @@ impl Shared {
             Some(Member::ConnectionId(connection)) => self.existing(tenant, connection).await?,
             None => return Err(nobody("member")),
         };
-        let joined = self.context.cluster.join(&audience, &permit).await?;
+        let joined = self
+            .context
+            .cluster
+            .order(audience.order(Verb::Join(permit.clone())))
+            .await?;
         if let (0, Some(refused)) = (joined.connections, joined.refused) {
             return Err(refused.into());
         }
@@ -50,9 +54,11 @@ impl Shared {
             None => return Err(nobody("member")),
         };
         let notice = convert::notice(&request.reason, &request.message)?;
-        let cluster = &self.context.cluster;
-        let left_connection_count = cluster.leave(&audience, permit.room(), &notice).await?;
-        Ok(v1::LeaveRoomResponse { left_connection_count })
+        let leave = Verb::Leave(permit.room().clone(), notice);
+        let left = self.context.cluster.order(audience.order(leave)).await?;
+        Ok(v1::LeaveRoomResponse {
+            left_connection_count: left.connections,
+        })
     }
 
     pub(super) async fn disconnect(
@@ -76,12 +82,14 @@ impl Shared {
         } else {
             CloseReason::Kicked
         };
-        let closed_connection_count = self.context.cluster.disconnect(&audience, reason, &notice).await?;
-        if closed_connection_count == 0 && matches!(audience, Audience::Connection(..)) {
+        let is_one = matches!(audience, Audience::Connection(..));
+        let disconnect = audience.order(Verb::Disconnect(reason, notice));
+        let closed = self.context.cluster.order(disconnect).await?;
+        if closed.connections == 0 && is_one {
             return Err(Refusal::ConnectionNotFound);
         }
         Ok(v1::DisconnectResponse {
-            closed_connection_count,
+            closed_connection_count: closed.connections,
         })
     }
 

@@ -116,11 +116,12 @@ async fn carry_out(node: &Node, order: Order) -> Option<Answer> {
         let memberships = confirmed.ok()?;
         return Some(Answer::Confirmed(ConfirmAnswer { memberships }));
     }
-    let Some(command) = wire::command(order) else {
+    let Some(order) = wire::read_order(order) else {
         node.ignored.count("order");
         return None;
     };
+    let order = Arc::new(order);
     // A node that shuts down has no connections that could be meant; it does not answer, and is soon given up.
-    let answer = command.obey(&node.shards).await.ok()?;
-    Some(wire::answer(answer))
+    let outcome = node.shards.order(Arc::clone(&order)).await.ok()?;
+    Some(wire::answer(&order.verb, outcome))
 }

@@ -11,7 +11,7 @@ use self::node::{Member, within};
 use crate::cluster::{Cluster, ClusterError, Found, NotDone, Place, Revoke};
 use crate::error::CloseReason;
 use crate::event::{Event, EventId, EventName, Except, Payload, Retention, Timestamp};
-use crate::hub::{Audience, JoinRefusal};
+use crate::hub::{Audience, JoinRefusal, Outcome, Verb};
 use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
 use crate::notice::Notice;
@@ -74,6 +74,12 @@ async fn pair(server: &NatsServer) -> (Member, Member) {
     (a, b)
 }
 
+/// Orders something through a node; answers how many connections it came to.
+async fn order(through: &Member, audience: Audience, verb: Verb) -> Result<u32, ClusterError> {
+    let outcome = through.cluster.order(audience.order(verb)).await;
+    outcome.map(|outcome| outcome.connections)
+}
+
 fn notice(message: &str) -> Notice {
     Notice::parse("", message).unwrap()
 }
@@ -86,29 +92,24 @@ async fn orders_reach_connections_on_the_other_node() {
     let there = b.shard.connect("ada");
     b.shard.connect("ben");
     let cluster: &Cluster = &a.cluster;
-    assert_eq!(cluster.connections(&all_of_ada()).await, Ok(2));
+    assert_eq!(order(&a, all_of_ada(), Verb::Count).await, Ok(2));
     let found = cluster.find(&connection(there)).await.unwrap();
     let Some(Found { identity, place }) = found else {
         panic!("not found")
     };
     assert_eq!((identity.user.clone(), place), (ada(), Place::There(b.incarnation())));
-    assert_eq!(cluster.send(&connection(there), place, greeting()).await, Ok(1));
-    let joined = cluster.join(&all_of_ada(), &node::permit(room("r"))).await.unwrap();
+    let greet = connection(there).order(Verb::Send(greeting()));
+    assert_eq!(cluster.order_at(place, greet).await, Ok(Outcome::of(1)));
+    let join = Verb::Join(node::permit(room("r")));
+    let joined = cluster.order(all_of_ada().order(join.clone())).await.unwrap();
     assert_eq!((joined.connections, joined.refused), (2, None));
-    assert_eq!(cluster.leave(&all_of_ada(), &room("r"), &notice("bye")).await, Ok(2));
+    let leave = Verb::Leave(room("r"), notice("bye"));
+    assert_eq!(order(&a, all_of_ada(), leave).await, Ok(2));
     b.shard.refuse_joins(JoinRefusal::RoomLimit);
-    let joined = cluster
-        .join(&connection(there), &node::permit(room("r")))
-        .await
-        .unwrap();
+    let joined = cluster.order(connection(there).order(join)).await.unwrap();
     assert_eq!((joined.connections, joined.refused), (0, Some(JoinRefusal::RoomLimit)));
-    let there = connection(there);
-    assert_eq!(
-        cluster
-            .disconnect(&there, CloseReason::Kicked, &Notice::default())
-            .await,
-        Ok(1)
-    );
+    let disconnect = Verb::Disconnect(CloseReason::Kicked, Notice::default());
+    assert_eq!(order(&a, connection(there), disconnect).await, Ok(1));
     assert_eq!(
         b.shard.told(),
         ["send", "join r", "leave r bye", "disconnect kicked "],
@@ -238,11 +239,8 @@ async fn an_order_that_comes_again_is_answered_and_not_carried_out_again() {
     let server = NatsServer::start().await;
     let (a, b) = pair(&server).await;
     b.shard.connect("ada");
-    let order = super::wire::order(&crate::cluster::Command::Leave(
-        all_of_ada(),
-        room("r"),
-        Notice::default(),
-    ));
+    let leave = Verb::Leave(room("r"), Notice::default());
+    let order = super::wire::order(&all_of_ada().order(leave));
     let order = NodeOrder {
         id: super::wire::id_bytes(7),
         sender: a.incarnation(),

@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::cluster::{Answer, Command};
 use crate::error::CloseReason;
 use crate::event::{Event, EventId, EventName, Except, Payload, Retention, Timestamp};
-use crate::hub::{Audience, JoinRefusal, Joined};
+use crate::hub::{Audience, JoinRefusal, Order, Outcome, Verb};
 use crate::identity::{Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::notice::Notice;
@@ -28,32 +27,29 @@ pub(super) fn id_of(bytes: &[u8]) -> Option<u128> {
     bytes.try_into().ok().map(u128::from_be_bytes)
 }
 
-pub(super) fn order(command: &Command) -> WireOrder {
-    match command {
-        Command::Join(audience, permit) => WireOrder::Join(wire::JoinOrder {
-            whom: Some(whom(audience)),
+pub(super) fn order(order: &Order) -> WireOrder {
+    let whom = Some(whom(&order.audience));
+    match &order.verb {
+        Verb::Join(permit) => WireOrder::Join(wire::JoinOrder {
+            whom,
             room: permit.room().name().to_owned(),
             service: permit.rule().to_owned(),
         }),
-        Command::Leave(audience, room, notice) => WireOrder::Leave(wire::LeaveOrder {
-            whom: Some(whom(audience)),
+        Verb::Leave(room, notice) => WireOrder::Leave(wire::LeaveOrder {
+            whom,
             room: room.name().to_owned(),
             message: notice.message().to_owned(),
             reason: notice.reason().to_owned(),
         }),
-        Command::Disconnect(audience, reason, notice) => WireOrder::Disconnect(wire::DisconnectOrder {
-            whom: Some(whom(audience)),
+        Verb::Disconnect(reason, notice) => WireOrder::Disconnect(wire::DisconnectOrder {
+            whom,
             code: reason.code().into(),
             message: notice.message().to_owned(),
             reason: notice.reason().to_owned(),
         }),
-        Command::Send(audience, event) => WireOrder::Send(send(audience, event)),
-        Command::Count(audience) => WireOrder::Count(wire::CountOrder {
-            whom: Some(whom(audience)),
-        }),
-        Command::Identify(audience) => WireOrder::Identify(wire::IdentifyOrder {
-            whom: Some(whom(audience)),
-        }),
+        Verb::Send(event) => WireOrder::Send(send(whom, event)),
+        Verb::Count => WireOrder::Count(wire::CountOrder { whom }),
+        Verb::Identify => WireOrder::Identify(wire::IdentifyOrder { whom }),
     }
 }
 
@@ -69,11 +65,11 @@ fn whom(audience: &Audience) -> wire::Whom {
     }
 }
 
-fn send(audience: &Audience, event: &Event) -> wire::SendOrder {
+fn send(whom: Option<wire::Whom>, event: &Event) -> wire::SendOrder {
     use wire::send_order::Payload as Content;
     let actor = event.actor.as_ref().map(|actor| actor.as_str().to_owned());
     wire::SendOrder {
-        whom: Some(whom(audience)),
+        whom,
         event_id: id_bytes(event.id.bits()),
         name: event.name.as_str().to_owned(),
         payload: Some(match &event.payload {
@@ -85,35 +81,47 @@ fn send(audience: &Audience, event: &Event) -> wire::SendOrder {
     }
 }
 
-/// Reads an order that moves or asks connections; `None` when it is another one, or cannot be read.
-pub(super) fn command(order: WireOrder) -> Option<Command> {
+/// Reads an order to connections; `None` when it is another one, or cannot be read.
+pub(super) fn read_order(order: WireOrder) -> Option<Order> {
+    let whom = match &order {
+        WireOrder::Join(order) => &order.whom,
+        WireOrder::Leave(order) => &order.whom,
+        WireOrder::Disconnect(order) => &order.whom,
+        WireOrder::Send(order) => &order.whom,
+        WireOrder::Count(order) => &order.whom,
+        WireOrder::Identify(order) => &order.whom,
+        WireOrder::Confirm(_) | WireOrder::Verify(_) => return None,
+    };
+    let audience = audience(whom.as_ref()?)?;
+    let verb = verb(order, audience.tenant())?;
+    Some(Order { audience, verb })
+}
+
+fn verb(order: WireOrder, tenant: &Tenant) -> Option<Verb> {
     Some(match order {
         WireOrder::Join(order) => {
-            let audience = audience(order.whom)?;
-            let room = room_of(&audience, &order.room)?;
+            let room = Room::parse(tenant, &order.room).ok()?;
             let service = Service {
                 name: order.service.into(),
                 publish: false,
                 read: false,
                 manage: true,
-                tenants: Some([room.tenant().into()].into()),
+                tenants: Some([tenant.as_str().into()].into()),
             };
-            Command::Join(audience, service.permit(room, Action::Join).ok()?)
+            Verb::Join(service.permit(room, Action::Join).ok()?)
         }
         WireOrder::Leave(order) => {
-            let audience = audience(order.whom)?;
-            let room = room_of(&audience, &order.room)?;
-            Command::Leave(audience, room, notice(&order.reason, &order.message))
+            let room = Room::parse(tenant, &order.room).ok()?;
+            Verb::Leave(room, notice(&order.reason, &order.message))
         }
         WireOrder::Disconnect(order) => {
             let mut reasons = CloseReason::ALL.into_iter();
             let reason = reasons.find(|reason| u32::from(reason.code()) == order.code)?;
-            let notice = notice(&order.reason, &order.message);
-            Command::Disconnect(audience(order.whom)?, reason, notice)
+            Verb::Disconnect(reason, notice(&order.reason, &order.message))
         }
-        WireOrder::Send(order) => sent(order)?,
-        WireOrder::Count(order) => Command::Count(audience(order.whom)?),
-        WireOrder::Identify(order) => Command::Identify(audience(order.whom)?),
+        WireOrder::Send(order) => Verb::Send(Arc::new(event(order, tenant)?)),
+        WireOrder::Count(_) => Verb::Count,
+        WireOrder::Identify(_) => Verb::Identify,
         WireOrder::Confirm(_) | WireOrder::Verify(_) => return None,
     })
 }
@@ -123,31 +131,19 @@ fn notice(reason: &str, message: &str) -> Notice {
     Notice::parse(reason, message).unwrap_or_default()
 }
 
-fn audience(whom: Option<wire::Whom>) -> Option<Audience> {
+fn audience(whom: &wire::Whom) -> Option<Audience> {
     use wire::whom::Whom;
-    let whom = whom?;
     let tenant = Tenant::parse(&whom.tenant).ok()?;
-    Some(match whom.whom? {
-        Whom::UserId(user) => Audience::User(tenant, UserId::parse(&user).ok()?),
+    Some(match whom.whom.as_ref()? {
+        Whom::UserId(user) => Audience::User(tenant, UserId::parse(user).ok()?),
         Whom::ConnectionId(connection) => Audience::Connection(tenant, connection.parse().ok()?),
     })
 }
 
-const fn tenant_of(audience: &Audience) -> &Tenant {
-    match audience {
-        Audience::User(tenant, _) | Audience::Connection(tenant, _) => tenant,
-    }
-}
-
-fn room_of(audience: &Audience, name: &str) -> Option<Room> {
-    Room::parse(tenant_of(audience), name).ok()
-}
-
-fn sent(order: wire::SendOrder) -> Option<Command> {
+fn event(order: wire::SendOrder, tenant: &Tenant) -> Option<Event> {
     use wire::send_order::Payload as Content;
-    let audience = audience(order.whom)?;
-    let event = Event {
-        room: Room::nameless(tenant_of(&audience)),
+    Some(Event {
+        room: Room::nameless(tenant),
         id: EventId::from_bits(id_of(&order.event_id)?),
         name: EventName::parse(&order.name).ok()?,
         retention: Retention::Ephemeral,
@@ -162,25 +158,29 @@ fn sent(order: wire::SendOrder) -> Option<Command> {
             Content::Json(json) => Payload::Json(Json::parse(json).ok()?),
             Content::Binary(bytes) => Payload::Binary(bytes),
         },
-    };
-    Some(Command::Send(audience, Arc::new(event)))
+    })
 }
 
-pub(super) fn answer(answer: Answer) -> WireAnswer {
-    match answer {
-        Answer::Count(connections) => WireAnswer::Count(wire::CountAnswer { connections }),
-        Answer::Joined(joined) => WireAnswer::Joined(wire::JoinAnswer {
-            connections: joined.connections,
-            refused: refusal(joined.refused).into(),
+/// The answer to an order of this verb.
+pub(super) fn answer(verb: &Verb, outcome: Outcome) -> WireAnswer {
+    match (verb, outcome.identity) {
+        (Verb::Join(_), _) => WireAnswer::Joined(wire::JoinAnswer {
+            connections: outcome.connections,
+            refused: refusal(outcome.refused).into(),
         }),
-        Answer::Identity(None) => WireAnswer::Identity(wire::IdentityAnswer::default()),
-        Answer::Identity(Some(identity)) => WireAnswer::Identity(wire::IdentityAnswer {
+        (Verb::Identify, None) => WireAnswer::Identity(wire::IdentityAnswer::default()),
+        (Verb::Identify, Some(identity)) => WireAnswer::Identity(wire::IdentityAnswer {
             found: true,
             tenant: identity.tenant.as_str().to_owned(),
             user_id: identity.user.as_str().to_owned(),
             claims_json: identity.claims.as_str().to_owned(),
             expiry_s: identity.expiry.0,
         }),
+        (Verb::Leave(..) | Verb::Disconnect(..) | Verb::Send(_) | Verb::Count, _) => {
+            WireAnswer::Count(wire::CountAnswer {
+                connections: outcome.connections,
+            })
+        }
     }
 }
 
@@ -194,10 +194,10 @@ const fn refusal(refused: Option<JoinRefusal>) -> wire::JoinRefusal {
 }
 
 /// Reads an answer about connections; `None` when it is another one, or cannot be read.
-pub(super) fn answered(answer: WireAnswer) -> Option<Answer> {
+pub(super) fn outcome(answer: WireAnswer) -> Option<Outcome> {
     Some(match answer {
-        WireAnswer::Count(answer) => Answer::Count(answer.connections),
-        WireAnswer::Joined(answer) => Answer::Joined(Joined {
+        WireAnswer::Count(answer) => Outcome::of(answer.connections),
+        WireAnswer::Joined(answer) => Outcome {
             connections: answer.connections,
             refused: match answer.refused() {
                 wire::JoinRefusal::Unspecified => None,
@@ -205,9 +205,10 @@ pub(super) fn answered(answer: WireAnswer) -> Option<Answer> {
                 wire::JoinRefusal::Revoked => Some(JoinRefusal::Revoked),
                 wire::JoinRefusal::Unavailable => Some(JoinRefusal::Unavailable),
             },
-        }),
-        WireAnswer::Identity(answer) if !answer.found => Answer::Identity(None),
-        WireAnswer::Identity(answer) => Answer::Identity(Some(Arc::new(Identity {
+            identity: None,
+        },
+        WireAnswer::Identity(answer) if !answer.found => Outcome::identified(None),
+        WireAnswer::Identity(answer) => Outcome::identified(Some(Arc::new(Identity {
             tenant: Tenant::parse(&answer.tenant).ok()?,
             user: UserId::parse(&answer.user_id).ok()?,
             claims: Json::parse(answer.claims_json).ok()?.into(),

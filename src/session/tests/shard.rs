@@ -14,7 +14,7 @@ use crate::backend::NoBackend;
 use crate::bus::memory::{self as memory_bus, MemoryBus};
 use crate::event::{EventId, EventName, Except, Payload, Publish, Retention, Timestamp};
 use crate::hub::local::Key;
-use crate::hub::{Mailbox, Order};
+use crate::hub::{Mailbox, ShardMessage};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::lease::Lease;
@@ -273,8 +273,8 @@ impl Shard {
         self.drive();
     }
 
-    pub async fn order(&mut self, order: Order) {
-        assert!(self.mailbox.order(order).await);
+    pub async fn message(&mut self, message: ShardMessage) {
+        assert!(self.mailbox.send(message).await);
         self.drive();
     }
 

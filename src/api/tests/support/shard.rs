@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::spawn;
 use crate::event::Event;
-use crate::hub::{Audience, JoinRefusal, Joined, Letters, Mailbox, Order};
+use crate::hub::{Audience, JoinRefusal, Letters, Mailbox, Order, Outcome, ShardMessage, Verb};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::notice::Notice;
@@ -15,7 +15,7 @@ pub(in crate::api::tests) struct FakeShard {
     connections: Mutex<Vec<(ConnectionId, Arc<Identity>)>>,
     pub(in crate::api::tests) sent: Mutex<Vec<(ConnectionId, Arc<Event>)>>,
     /// Orders that are kept unanswered; `None` while they are answered.
-    unanswered: Mutex<Option<Vec<Order>>>,
+    unanswered: Mutex<Option<Vec<ShardMessage>>>,
     /// Whether connections are in as many rooms as they may be.
     pub(in crate::api::tests) full: Mutex<bool>,
     /// What was ordered, in words.
@@ -59,12 +59,12 @@ impl FakeShard {
     }
 
     async fn work(&self, mut letters: Letters) {
-        while let Some(order) = letters.orders.recv().await {
+        while let Some(message) = letters.messages.recv().await {
             let kept = self.unanswered.lock().unwrap().is_some();
             if kept {
-                self.unanswered.lock().unwrap().as_mut().unwrap().push(order);
+                self.unanswered.lock().unwrap().as_mut().unwrap().push(message);
             } else {
-                self.obey(order);
+                self.obey(message);
             }
         }
     }
@@ -78,54 +78,49 @@ impl FakeShard {
         meant.cloned().collect()
     }
 
-    fn obey(&self, order: Order) {
-        let count = |audience: &Audience| u32::try_from(self.meant(audience).len()).unwrap();
-        let (told, reply, answer) = match order {
-            Order::Join(audience, permit, reply) => {
-                let full = *self.full.lock().unwrap() && count(&audience) > 0;
-                let joined = Joined {
-                    connections: if full { 0 } else { count(&audience) },
-                    refused: full.then_some(JoinRefusal::RoomLimit),
-                };
-                self.orders
-                    .lock()
-                    .unwrap()
-                    .push(format!("join {}", permit.room().name()));
-                reply.send(joined).unwrap();
-                return;
+    fn obey(&self, message: ShardMessage) {
+        match message {
+            ShardMessage::Order(order, reply) => reply.send(self.carry_out(&order)).unwrap(),
+            ShardMessage::Revoke(revocation, notice, reply) => {
+                self.note(format!("revoke {:?} {}", revocation.scope, said(&notice)));
+                reply.send(3).unwrap();
             }
-            Order::Leave(audience, room, notice, reply) => (
-                format!("leave {} {}", room.name(), said(&notice)),
-                reply,
-                count(&audience),
-            ),
-            Order::Disconnect(audience, reason, notice, reply) => {
-                let told = format!("disconnect {} {}", reason.as_str(), said(&notice));
-                (told, reply, count(&audience))
+            ShardMessage::Signal(_) => {}
+        }
+    }
+
+    fn note(&self, order: String) {
+        self.orders.lock().unwrap().push(order);
+    }
+
+    fn carry_out(&self, Order { audience, verb }: &Order) -> Outcome {
+        let meant = self.meant(audience);
+        let count = u32::try_from(meant.len()).unwrap();
+        match verb {
+            Verb::Join(permit) => {
+                self.note(format!("join {}", permit.room().name()));
+                if *self.full.lock().unwrap() && count > 0 {
+                    return Outcome {
+                        refused: Some(JoinRefusal::RoomLimit),
+                        ..Outcome::default()
+                    };
+                }
             }
-            Order::Revoke(revocation, notice, reply) => {
-                (format!("revoke {:?} {}", revocation.scope, said(&notice)), reply, 3)
+            Verb::Leave(room, notice) => self.note(format!("leave {} {}", room.name(), said(notice))),
+            Verb::Disconnect(reason, notice) => {
+                self.note(format!("disconnect {} {}", reason.as_str(), said(notice)));
             }
-            Order::Send(audience, event, reply) => {
-                let meant = self.meant(&audience);
-                let reached = u32::try_from(meant.len()).unwrap();
+            Verb::Send(event) => {
                 let sent = meant.into_iter().map(|(connection, _)| (connection, event.clone()));
                 self.sent.lock().unwrap().extend(sent);
-                ("send".to_owned(), reply, reached)
+                self.note("send".to_owned());
             }
-            Order::Identify(audience, reply) => {
-                let identity = self.meant(&audience).into_iter().next().map(|(_, identity)| identity);
-                reply.send(identity).unwrap();
-                return;
+            Verb::Count => {}
+            Verb::Identify => {
+                return Outcome::identified(meant.into_iter().next().map(|(_, identity)| identity));
             }
-            Order::Count(audience, reply) => {
-                reply.send(count(&audience)).unwrap();
-                return;
-            }
-            Order::Presence(_) | Order::Degraded(_) | Order::Drain(_) => return,
-        };
-        self.orders.lock().unwrap().push(told);
-        reply.send(answer).unwrap();
+        }
+        Outcome::of(count)
     }
 }
 

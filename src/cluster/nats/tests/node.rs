@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::cluster::Peers as _;
 use crate::cluster::nats::{ClusterParts, NatsPeers, start};
 use crate::cluster::{Cluster, Config};
-use crate::hub::{Audience, JoinRefusal, Joined, Letters, Mailbox, Order, Shards};
+use crate::hub::{Audience, JoinRefusal, Letters, Mailbox, Order, Outcome, ShardMessage, Shards, Verb};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::lease::Lease;
@@ -253,9 +253,9 @@ impl FakeShard {
 
     async fn work(&self, mut letters: Letters) {
         let mut answers = self.answers.subscribe();
-        while let Some(order) = letters.orders.recv().await {
+        while let Some(message) = letters.messages.recv().await {
             answers.wait_for(|answers| *answers).await.unwrap();
-            self.obey(order);
+            self.obey(message);
         }
     }
 
@@ -268,43 +268,50 @@ impl FakeShard {
         meant.map(|(_, identity)| Arc::clone(identity)).collect()
     }
 
-    fn obey(&self, order: Order) {
-        let count = |audience: &Audience| u32::try_from(self.meant(audience).len()).unwrap();
-        let tell = |what: String| self.told.lock().unwrap().push(what);
+    fn obey(&self, message: ShardMessage) {
         // Whoever asked may have gone.
-        let _ = match order {
-            Order::Join(audience, permit, reply) => {
-                let refused = *self.join_refusal.lock().unwrap();
-                if refused.is_none() {
-                    tell(format!("join {}", permit.room().name()));
-                }
-                let connections = if refused.is_none() { count(&audience) } else { 0 };
-                let refused = refused.filter(|_| count(&audience) > 0);
-                reply.send(Joined { connections, refused }).map_err(drop)
-            }
-            Order::Leave(audience, room, notice, reply) => {
-                tell(format!("leave {} {}", room.name(), notice.message()));
-                reply.send(count(&audience)).map_err(drop)
-            }
-            Order::Disconnect(audience, reason, notice, reply) => {
-                tell(format!("disconnect {} {}", reason.as_str(), notice.message()));
-                reply.send(count(&audience)).map_err(drop)
-            }
-            Order::Revoke(revocation, why, reply) => {
-                tell(format!("revoke {}", why.message()));
-                let RevocationSubject::User(user) = revocation.subject else {
+        let _ = match message {
+            ShardMessage::Order(order, reply) => reply.send(self.carry_out(&order)).map_err(drop),
+            ShardMessage::Revoke(revocation, why, reply) => {
+                self.tell(format!("revoke {}", why.message()));
+                let RevocationSubject::User(user) = &revocation.subject else {
                     panic!("these tests revoke users")
                 };
-                let hit = count(&Audience::User(revocation.tenant, user));
+                let hit = self.count(&Audience::User(revocation.tenant.clone(), user.clone()));
                 reply.send(hit).map_err(drop)
             }
-            Order::Send(audience, _, reply) => {
-                tell("send".to_owned());
-                reply.send(count(&audience)).map_err(drop)
-            }
-            Order::Count(audience, reply) => reply.send(count(&audience)).map_err(drop),
-            Order::Identify(audience, reply) => reply.send(self.meant(&audience).into_iter().next()).map_err(drop),
-            _ => Ok(()),
+            ShardMessage::Signal(_) => Ok(()),
         };
+    }
+
+    fn count(&self, audience: &Audience) -> u32 {
+        u32::try_from(self.meant(audience).len()).unwrap()
+    }
+
+    fn tell(&self, what: String) {
+        self.told.lock().unwrap().push(what);
+    }
+
+    fn carry_out(&self, Order { audience, verb }: &Order) -> Outcome {
+        let count = self.count(audience);
+        match verb {
+            Verb::Join(permit) => {
+                if let Some(refused) = *self.join_refusal.lock().unwrap() {
+                    return Outcome {
+                        refused: (count > 0).then_some(refused),
+                        ..Outcome::default()
+                    };
+                }
+                self.tell(format!("join {}", permit.room().name()));
+            }
+            Verb::Leave(room, notice) => self.tell(format!("leave {} {}", room.name(), notice.message())),
+            Verb::Disconnect(reason, notice) => {
+                self.tell(format!("disconnect {} {}", reason.as_str(), notice.message()));
+            }
+            Verb::Send(_) => self.tell("send".to_owned()),
+            Verb::Count => {}
+            Verb::Identify => return Outcome::identified(self.meant(audience).into_iter().next()),
+        }
+        Outcome::of(count)
     }
 }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::node::{Member, permit, within};
-use super::{all_of_ada, connection, greeting, room};
+use super::{all_of_ada, connection, greeting, order, room};
 use crate::cluster::ClusterError;
 use crate::error::CloseReason;
+use crate::hub::Verb;
 use crate::notice::Notice;
 use crate::testing::nats::NatsServer;
 use crate::testing::proxy::Proxy;
@@ -32,18 +35,21 @@ async fn an_order_names_a_node_given_up_until_its_lease_ends() {
     .await;
     // Only of `b` it is to be feared that it goes on: `c` has said goodbye.
     let silent = || ClusterError::Silent(vec!["b".into()]);
-    let (entry, room, no_notice, ada) = (permit(room("r")), room("r"), Notice::default(), all_of_ada());
-    let (counted, lost, joined, left, closed, sent) = tokio::join!(
-        a.cluster.connections(&ada),
+    let greet = there.clone().order(Verb::Send(greeting()));
+    let verbs = [
+        (all_of_ada(), Verb::Count),
+        (all_of_ada(), Verb::Join(permit(room("r")))),
+        (all_of_ada(), Verb::Leave(room("r"), Notice::default())),
+        (there.clone(), Verb::Disconnect(CloseReason::Kicked, Notice::default())),
+    ];
+    let ordering = verbs.map(|(audience, verb)| order(&a, audience, verb));
+    let (ordered, sent, lost) = tokio::join!(
+        join_all(ordering),
+        a.cluster.order_at(found.place, greet),
         a.cluster.find(&there),
-        a.cluster.join(&ada, &entry),
-        a.cluster.leave(&ada, &room, &no_notice),
-        a.cluster.disconnect(&there, CloseReason::Kicked, &no_notice),
-        a.cluster.send(&there, found.place, greeting()),
     );
-    assert_eq!((counted, lost.err()), (Err(silent()), Some(silent())));
-    assert_eq!((joined, left), (Err(silent()), Err(silent())));
-    assert_eq!((closed, sent), (Err(silent()), Err(silent())));
+    assert_eq!(ordered, [(); 4].map(|()| Err(silent())));
+    assert_eq!((sent.err(), lost.err()), (Some(silent()), Some(silent())));
     // A connection that is found needs nobody else's answer.
     assert!(
         a.cluster
@@ -53,10 +59,10 @@ async fn an_order_names_a_node_given_up_until_its_lease_ends() {
             .is_some()
     );
     a.takes_lease_for_ended(&b);
-    assert_eq!(a.cluster.connections(&ada).await, Ok(1));
+    assert_eq!(order(&a, all_of_ada(), Verb::Count).await, Ok(1));
     proxy.mend();
     within("the node that goes on", async {
-        while a.cluster.connections(&ada).await != Ok(2) {}
+        while order(&a, all_of_ada(), Verb::Count).await != Ok(2) {}
     })
     .await;
 }

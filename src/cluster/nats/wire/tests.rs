@@ -12,7 +12,7 @@ fn anyone() -> impl Strategy<Value = Audience> {
     ]
 }
 
-fn permit(audience: &Audience, room: &str, service: &str) -> Permit {
+fn permit(room: Room, service: &str) -> Permit {
     let service = Service {
         name: service.into(),
         publish: false,
@@ -20,7 +20,7 @@ fn permit(audience: &Audience, room: &str, service: &str) -> Permit {
         manage: true,
         tenants: None,
     };
-    service.permit(room_of(audience, room).unwrap(), Action::Join).unwrap()
+    service.permit(room, Action::Join).unwrap()
 }
 
 fn payloads() -> impl Strategy<Value = Payload> {
@@ -30,7 +30,7 @@ fn payloads() -> impl Strategy<Value = Payload> {
     ]
 }
 
-fn sends() -> impl Strategy<Value = Command> {
+fn sends() -> impl Strategy<Value = Order> {
     let fields = (
         anyone(),
         payloads(),
@@ -40,7 +40,7 @@ fn sends() -> impl Strategy<Value = Command> {
     );
     fields.prop_map(|(audience, payload, actor, id, time)| {
         let event = Event {
-            room: Room::nameless(tenant_of(&audience)),
+            room: Room::nameless(audience.tenant()),
             id: EventId::from_bits(id),
             name: EventName::parse("greeting").unwrap(),
             retention: Retention::Ephemeral,
@@ -50,30 +50,32 @@ fn sends() -> impl Strategy<Value = Command> {
             except: Except::NOBODY,
             payload,
         };
-        Command::Send(audience, Arc::new(event))
+        audience.order(Verb::Send(Arc::new(event)))
     })
 }
 
-fn commands() -> impl Strategy<Value = Command> {
+fn orders() -> impl Strategy<Value = Order> {
     let notice = || ("[a-z_]{0,8}", "[a-zé ]{0,20}").prop_map(|(reason, message)| notice(&reason, &message));
+    let room = |audience: &Audience, name: &str| Room::parse(audience.tenant(), name).unwrap();
     prop_oneof![
-        (anyone(), "[a-z:]{1,20}", "[a-z]{1,9}").prop_map(|(audience, room, service)| {
-            let permit = permit(&audience, &room, &service);
-            Command::Join(audience, permit)
+        (anyone(), "[a-z:]{1,20}", "[a-z]{1,9}").prop_map(move |(audience, name, service)| {
+            let verb = Verb::Join(permit(room(&audience, &name), &service));
+            audience.order(verb)
         }),
-        (anyone(), "[a-z:]{1,20}", notice()).prop_map(|(audience, room, notice)| {
-            let room = room_of(&audience, &room).unwrap();
-            Command::Leave(audience, room, notice)
+        (anyone(), "[a-z:]{1,20}", notice()).prop_map(move |(audience, name, notice)| {
+            let verb = Verb::Leave(room(&audience, &name), notice);
+            audience.order(verb)
         }),
         (anyone(), proptest::sample::select(&CloseReason::ALL[..]), notice())
-            .prop_map(|(audience, reason, notice)| Command::Disconnect(audience, reason, notice)),
+            .prop_map(|(audience, reason, notice)| audience.order(Verb::Disconnect(reason, notice))),
         sends(),
-        anyone().prop_map(Command::Count),
-        anyone().prop_map(Command::Identify),
+        anyone().prop_map(|audience| audience.order(Verb::Count)),
+        anyone().prop_map(|audience| audience.order(Verb::Identify)),
     ]
 }
 
-fn answers() -> impl Strategy<Value = Answer> {
+/// What orders come to, each with a verb that comes to it.
+fn outcomes() -> impl Strategy<Value = (Verb, Outcome)> {
     let refusals = [JoinRefusal::RoomLimit, JoinRefusal::Revoked, JoinRefusal::Unavailable];
     let refused = proptest::option::of(proptest::sample::select(refusals.to_vec()));
     let identity = ("[a-z]{1,9}", any::<u64>()).prop_map(|(user, expiry)| {
@@ -85,41 +87,49 @@ fn answers() -> impl Strategy<Value = Answer> {
         })
     });
     prop_oneof![
-        any::<u32>().prop_map(Answer::Count),
-        (any::<u32>(), refused).prop_map(|(connections, refused)| Answer::Joined(Joined { connections, refused })),
-        proptest::option::of(identity).prop_map(Answer::Identity),
+        any::<u32>().prop_map(|connections| (Verb::Count, Outcome::of(connections))),
+        (any::<u32>(), refused).prop_map(|(connections, refused)| {
+            let room = Room::parse(&Tenant::default(), "r").unwrap();
+            let outcome = Outcome {
+                connections,
+                refused,
+                identity: None,
+            };
+            (Verb::Join(permit(room, "backend")), outcome)
+        }),
+        proptest::option::of(identity).prop_map(|identity| (Verb::Identify, Outcome::identified(identity))),
     ]
 }
 
 proptest! {
     #[test]
-    fn an_order_is_read_as_it_was_given(given in commands()) {
-        prop_assert_eq!(command(order(&given)), Some(given));
+    fn an_order_is_read_as_it_was_given(given in orders()) {
+        prop_assert_eq!(read_order(order(&given)), Some(given));
     }
 
     #[test]
-    fn an_answer_is_read_as_it_was_given(given in answers()) {
-        prop_assert_eq!(answered(answer(given.clone())), Some(given));
+    fn an_answer_is_read_as_it_was_given((verb, given) in outcomes()) {
+        prop_assert_eq!(outcome(answer(&verb, given.clone())), Some(given));
     }
 
     #[test]
     fn whatever_comes_is_an_order_or_none(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         use prost::Message as _;
         if let Some(order) = wire::NodeOrder::decode(&*bytes).ok().and_then(|order| order.order) {
-            let _ = command(order);
+            let _ = read_order(order);
         }
     }
 }
 
 #[test]
 fn an_order_for_nobody_or_without_a_room_is_none() {
-    assert_eq!(command(WireOrder::Count(wire::CountOrder { whom: None })), None);
-    assert_eq!(command(WireOrder::Join(wire::JoinOrder::default())), None);
+    assert_eq!(read_order(WireOrder::Count(wire::CountOrder { whom: None })), None);
+    assert_eq!(read_order(WireOrder::Join(wire::JoinOrder::default())), None);
     let unknown = wire::DisconnectOrder {
         whom: Some(whom(&Audience::User(Tenant::default(), UserId::parse("ada").unwrap()))),
         code: 1,
         message: String::new(),
         reason: String::new(),
     };
-    assert_eq!(command(WireOrder::Disconnect(unknown)), None);
+    assert_eq!(read_order(WireOrder::Disconnect(unknown)), None);
 }
