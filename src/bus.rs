@@ -1,19 +1,19 @@
-//! The bus: orders and stores events, keeps histories, and hands every event to who subscribed to its room.
+//! The bus: orders and stores events, keeps histories, and delivers every event to the subscribers of its room.
 //!
 //! # Contract, the same for every implementation
-//! - **Order.** Per room there is one total order. Offsets strictly increase within a room and epoch, may be sparse, and
-//!   each event names its room's previous offset. The head told of a room of which no event is known may be any position
-//!   that the room's later events come after; so a reader has missed something exactly if an event's `prev` lies after
-//!   what the reader holds.
-//! - **Acknowledged means stored.** [`Bus::publish`] answers a position only once the event is in the history.
-//! - **Delivery.** A subscriber gets every event of a room that is ordered after [`Bus::subscribe`] returned, in order,
-//!   once, without a gap; what is ordered while it is called may be delivered too. If the bus ever has to break that, it
-//!   calls [`Subscriber::reset`] instead of delivering past the gap.
-//! - **Recovery.** [`Bus::recover`] answers exactly the missed events or says that it cannot; never a part. What it answers
-//!   is proven from what this room has lost: the limits that hold now, and how many events there are, prove nothing.
-//! - **Ephemeral events** have no position, and are delivered in the order of one publisher.
+//! - **Total order per room.** Offsets strictly increase within a room and epoch and may be sparse. Each event names
+//!   its room's previous offset. For a room without known events, [`Bus::head`] may return any position that precedes
+//!   all later events of the room. So a reader has missed something exactly if an event's `prev` lies after the
+//!   reader's position.
+//! - **Durable acknowledgement.** [`Bus::publish`] returns a position only once the event is in the history.
+//! - **Delivery.** A subscriber receives every event of a room that is ordered after [`Bus::subscribe`] returned: in
+//!   order, once, without a gap. Events ordered during the call may be delivered too. If the bus ever has to break
+//!   that, it calls [`Subscriber::reset`] instead of delivering past the gap.
+//! - **Recovery.** [`Bus::recover`] returns exactly the missed events, or [`Recovery::Lost`]; never a part. The result
+//!   is proven from what this room has lost. The limits in force now and the number of events left prove nothing.
+//! - **Ephemeral events** are at-most-once. They have no position, and are delivered in the order of one publisher.
 //!
-//! Nothing here knows members, sockets or permissions.
+//! This module knows no members, no sockets and no permissions.
 
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -34,56 +34,56 @@ use crate::event::{Envelope, Event};
 use crate::position::{Offset, Position};
 use crate::room::Room;
 
-/// What the bus answers to a publish.
+/// The outcome of a publish that the bus accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
-    /// Where the event stands; `None` for an ephemeral one.
+    /// The event's position; `None` for an ephemeral one.
     pub position: Option<Position>,
-    /// The event was already stored under its idempotency key; `position` is that of the first time.
+    /// The event was already stored under its idempotency key; `position` is that of the first publish.
     pub duplicate: bool,
 }
 
-/// Why an event was not published.
+/// The reason why an event was not published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// The room's head is not the expected one.
+    /// The optimistic-concurrency check failed: the room's head is not the expected one.
     #[error("the room's head is at {current:?}")]
     VersionConflict {
-        /// Where the head is.
+        /// The room's head.
         current: Position,
     },
-    /// The idempotency key was used for this room with another event.
+    /// The idempotency key was used in this room with another event.
     #[error("the idempotency key was used with another event")]
     KeyReused,
-    /// The bus never takes an event of this size; nothing was stored.
+    /// The bus never accepts an event of this size; nothing was stored.
     #[error("the bus takes a payload of at most {bytes_max} bytes with this event")]
     TooLarge {
-        /// The largest payload that it would take with the same name, actor and receivers.
+        /// The largest payload that the bus would accept with the same name, actor and receivers.
         bytes_max: usize,
     },
-    /// The bus is full or away; nothing was stored.
+    /// The bus is full or unavailable; nothing was stored.
     #[error("not stored: {0}")]
     NotStored(&'static str),
-    /// The acknowledgement did not come; the event may be stored. A retry with its key settles it.
+    /// No acknowledgement arrived; the event may be stored. A retry with the same idempotency key settles it.
     #[error("no acknowledgement: {0}")]
     UnknownOutcome(&'static str),
 }
 
-/// The bus cannot answer now.
+/// The bus cannot serve the request now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the bus is not available: {0}")]
 pub struct BusUnavailable(pub &'static str);
 
-/// The answer to "what have I missed since".
+/// The result of [`Bus::recover`].
 #[derive(Debug, Clone)]
 pub enum Recovery {
-    /// These events and no others came after the given position; the last one's position is the reader's new one.
+    /// The complete list of events after the given position; the last one's position is the reader's new one.
     Exact(Vec<Arc<Event>>),
-    /// The epoch is another, the history no longer reaches back that far, or too much was missed.
+    /// The epoch differs, the history no longer reaches back that far, or too much was missed.
     Lost,
 }
 
-/// How much one recovery or page may hold.
+/// The bounds of one recovery or page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadBounds {
     /// The most events.
@@ -93,7 +93,7 @@ pub struct ReadBounds {
 }
 
 impl ReadBounds {
-    /// The same, with at most so many events.
+    /// Returns the same bounds with another `events_max`.
     #[must_use]
     pub const fn with_events_max(self, events_max: usize) -> Self {
         Self { events_max, ..self }
@@ -103,15 +103,15 @@ impl ReadBounds {
 /// A part of a room's history.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct HistoryPage {
-    /// From old to new.
+    /// The events, oldest first.
     pub events: Vec<Arc<Event>>,
-    /// A bound has cut the page: the room keeps more events in the direction it was read.
+    /// A bound cut the page: the room keeps more events in the direction of the read.
     pub more: bool,
     /// With [`Page::After`]: everything after the offset is kept, in this page and those that follow it.
     pub complete: bool,
 }
 
-/// Which part of a room's history is asked for.
+/// The part of a room's history that a reader requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
     /// The newest events.
@@ -122,10 +122,10 @@ pub enum Page {
     Before(Offset),
 }
 
-/// What is known of a room's history.
+/// The size and the head of a room's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryStats {
-    /// Where the room stands.
+    /// The room's head.
     pub head: Position,
     /// Events kept.
     pub events: usize,
@@ -138,27 +138,27 @@ pub struct HistoryStats {
 pub struct Parcel {
     /// The event.
     pub envelope: Envelope,
-    /// What its way through the bus is noted in.
+    /// The span that records the event's way through the bus.
     pub span: Span,
 }
 
-/// An event on its way to the members of this node, shared by all of them, with its encoded forms.
+/// An event on its way to this node's members. All of them share it and its encoded forms (fan-out, encode once).
 #[derive(Debug)]
 pub struct Delivery {
     /// The event.
     pub event: Arc<Event>,
-    /// The form that was asked for first, and its slot. Most events need no other.
+    /// The form that was requested first, and its slot. Most events need no other.
     first: OnceLock<(usize, Bytes)>,
     others: OnceLock<Box<[OnceLock<Bytes>; Self::FORMATS]>>,
-    /// From here until the last shard is done with it; a child of the publish, and the only span of a fan-out.
+    /// Open until the last shard has released the delivery; a child of the publish, and the only span of a fan-out.
     span: Span,
     members: AtomicU32,
-    /// Held until the last reader is done: bounds the events that are in flight at once.
+    /// Flow control: held until the last reader has released the delivery. Bounds the events in flight.
     _in_flight: Option<OwnedSemaphorePermit>,
 }
 
 impl Delivery {
-    /// How many encoded forms an event may have at once.
+    /// The maximum number of encoded forms of one event.
     pub const FORMATS: usize = 8;
 
     /// Wraps an ordered event.
@@ -167,8 +167,8 @@ impl Delivery {
         Self::traced(event, in_flight, |span| span)
     }
 
-    /// Wraps an ordered event. `adopt` is given the span of the delivery, to make it part of the publisher's trace where
-    /// the publisher was another process.
+    /// Wraps an ordered event. `adopt` receives the span of the delivery, to make it part of the publisher's trace
+    /// where the publisher was another process.
     #[must_use]
     pub fn traced(
         event: Arc<Event>,
@@ -185,13 +185,13 @@ impl Delivery {
         })
     }
 
-    /// Counts members it was handed to, for its span.
+    /// Adds to the number of members in the delivery's span.
     pub fn handed_to(&self, members: usize) {
         let members = u32::try_from(members).unwrap_or(u32::MAX);
         self.members.fetch_add(members, Ordering::Relaxed);
     }
 
-    /// The form in slot `format` (below [`Self::FORMATS`]), encoded by the first who asks.
+    /// Returns the form in slot `format` (below [`Self::FORMATS`]). The first call for a slot encodes it.
     pub fn frame(&self, format: usize, encode: impl FnOnce(&Event) -> Bytes) -> &Bytes {
         let mut encode = Some(encode);
         let mut encoded = || (encode.take().expect("only one slot is filled"))(&self.event);
@@ -210,19 +210,20 @@ impl Drop for Delivery {
     }
 }
 
-/// Receives the events of rooms. One per shard of the node.
+/// Receives the events of rooms. Each shard of the node is one.
 pub trait Subscriber: Send + Sync + 'static {
-    /// Distinguishes subscribers; two subscriptions of one id to one room are one.
+    /// Identifies the subscriber; two subscriptions of one id to one room are one.
     fn id(&self) -> u16;
 
-    /// Takes an event. Called in order, possibly under a lock: must not block or call the bus.
+    /// Receives an event. The bus calls it in order, possibly under a lock: it must not block or call the bus.
     fn deliver(&self, delivery: Arc<Delivery>);
 
-    /// The room's continuity is lost: its members start afresh at `head`. Same rules as [`Self::deliver`].
+    /// Reports that the room's continuity is lost: its members start afresh at `head`. The rules of [`Self::deliver`]
+    /// apply.
     fn reset(&self, room: Room, head: Position);
 }
 
-/// Orders, stores and hands out events.
+/// Orders, stores and delivers events.
 pub trait Bus: Send + Sync + 'static {
     /// Publishes an event; see the module's contract.
     ///
@@ -230,11 +231,11 @@ pub trait Bus: Send + Sync + 'static {
     /// Every variant of [`PublishError`].
     ///
     /// # Cancel safety
-    /// A dropped future leaves the outcome unknown; the idempotency key makes the retry harmless.
+    /// A dropped future leaves the outcome unknown; the idempotency key makes a retry harmless.
     fn publish(&self, envelope: Envelope) -> BoxFuture<'_, Result<Published, PublishError>>;
 
-    /// Publishes several events in their order. Each has its own outcome, as if they were published one after the other;
-    /// what an implementation can do once for many of them, it does once.
+    /// Publishes several events in their order. Each has its own outcome, as if they were published one after the
+    /// other. An implementation does shared work once for many of them.
     ///
     /// # Cancel safety
     /// A dropped future leaves the outcome of each unknown.
@@ -248,7 +249,7 @@ pub trait Bus: Send + Sync + 'static {
         })
     }
 
-    /// Subscribes to a room. When this returns, everything ordered later is delivered; the answer is the room's head.
+    /// Subscribes to a room and returns the room's head. Every event that is ordered after the return is delivered.
     ///
     /// # Errors
     /// [`BusUnavailable`]: nothing is subscribed then.
@@ -258,16 +259,17 @@ pub trait Bus: Send + Sync + 'static {
         subscriber: Arc<dyn Subscriber>,
     ) -> BoxFuture<'a, Result<Position, BusUnavailable>>;
 
-    /// Ends a subscription. Deliveries under way may still arrive.
+    /// Ends a subscription. Deliveries in progress may still arrive.
     fn unsubscribe(&self, room: &Room, subscriber_id: u16);
 
-    /// Where the room stands: the position of its newest event or, if none is known, one that all later events come after.
+    /// Returns the room's head: the position of its newest event or, if none is known, one that precedes all later
+    /// events.
     ///
     /// # Errors
     /// [`BusUnavailable`].
     fn head<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<Position, BusUnavailable>>;
 
-    /// The events after a position, exactly or not at all.
+    /// Returns the events after a position: all of them, or [`Recovery::Lost`].
     ///
     /// # Errors
     /// [`BusUnavailable`].
@@ -278,7 +280,7 @@ pub trait Bus: Send + Sync + 'static {
         bounds: ReadBounds,
     ) -> BoxFuture<'a, Result<Recovery, BusUnavailable>>;
 
-    /// A page of the history, oldest first. It has at least one event if there is one and the bounds allow any.
+    /// Returns a page of the history, oldest first. It has at least one event if there is one and the bounds allow any.
     ///
     /// # Errors
     /// [`BusUnavailable`].
@@ -289,13 +291,13 @@ pub trait Bus: Send + Sync + 'static {
         bounds: ReadBounds,
     ) -> BoxFuture<'a, Result<HistoryPage, BusUnavailable>>;
 
-    /// The newest event of each name of retention [`crate::event::Retention::LastValue`], oldest first.
+    /// Returns the newest event of each name of retention [`crate::event::Retention::LastValue`], oldest first.
     ///
     /// # Errors
     /// [`BusUnavailable`].
     fn last_values<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<Vec<Arc<Event>>, BusUnavailable>>;
 
-    /// What is known of the room's history.
+    /// Returns the head and the size of the room's history.
     ///
     /// # Errors
     /// [`BusUnavailable`].

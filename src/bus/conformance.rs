@@ -1,7 +1,8 @@
-//! The contract of [`crate::bus`] as tests that any bus runs: `conformance_suite!(start)` makes one test of each sentence.
+//! The contract of [`crate::bus`] as tests that every bus runs: `conformance_suite!(start)` makes one test of each
+//! sentence.
 //!
 //! `start` is an async function from the [`HistoryLimits`] of every room to a bus. A suite knows nothing of how offsets
-//! are drawn, only that they increase.
+//! are assigned, only that they increase.
 
 pub(crate) mod delivery;
 pub(crate) mod history;
@@ -22,7 +23,7 @@ use crate::identity::UserId;
 use crate::position::{Offset, Position};
 use crate::room::{Room, Tenant};
 
-/// As long as a slow machine may take for what must happen.
+/// The timeout for facts that must happen, long enough for a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) const ALL: ReadBounds = ReadBounds {
@@ -92,7 +93,7 @@ macro_rules! conformance_suite {
 }
 pub(crate) use conformance_suite;
 
-/// Makes a bus whose rooms all have these limits.
+/// Starts a bus whose rooms all have these limits.
 pub(crate) trait Start: AsyncFn(HistoryLimits) -> Arc<dyn Bus> {}
 impl<F: AsyncFn(HistoryLimits) -> Arc<dyn Bus>> Start for F {}
 
@@ -104,7 +105,7 @@ pub(crate) fn room(name: &str) -> Room {
 #[derive(Clone)]
 pub(crate) struct Draft(pub Publish);
 
-/// A reliable event named `e` with this payload.
+/// Drafts a reliable event named `e` with this payload.
 pub(crate) fn event(room: &Room, payload: &str) -> Draft {
     Draft(Publish {
         room: room.clone(),
@@ -135,7 +136,7 @@ impl Draft {
         self
     }
 
-    /// As a client of this user publishes it.
+    /// Sets the key as a client of this user would.
     pub(crate) fn key_of(mut self, user: &str, key: &str) -> Self {
         let user = UserId::parse(user).unwrap();
         self.0.key = Some(IdempotencyKey::of_user(&user, key).unwrap());
@@ -152,7 +153,7 @@ impl Draft {
         bus.publish(Envelope(self.0)).await
     }
 
-    /// Publishes what has to be stored.
+    /// Publishes an event that must be stored, and returns its position.
     pub(crate) async fn stored(self, bus: &dyn Bus) -> Position {
         let published = self.send(bus).await.unwrap();
         assert!(!published.duplicate);
@@ -184,7 +185,7 @@ pub(crate) fn offsets(events: &[Arc<Event>]) -> Vec<Offset> {
     events.iter().filter_map(|event| event.offset()).collect()
 }
 
-/// A subscriber that keeps what it was given.
+/// A subscriber that records its deliveries.
 pub(crate) struct Recorder {
     id: u16,
     seen: Mutex<Vec<Arc<Event>>>,
@@ -204,7 +205,7 @@ impl Recorder {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Waits for so many events, and answers them.
+    /// Waits for so many events, and returns them.
     pub(crate) async fn wait_for(&self, count: usize) -> Vec<Arc<Event>> {
         let enough = async {
             loop {

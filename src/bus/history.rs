@@ -1,4 +1,4 @@
-//! How much of its past a room keeps, by pattern. Shared by every bus.
+//! History limits of rooms, by pattern. Shared by every bus.
 
 mod pages;
 
@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use crate::room::{Room, RoomPattern};
 
-/// What a room keeps for resuming and history queries. The first bound that is reached drops the oldest events.
+/// The bounds of a room's history, for resuming and history queries. The first bound that is reached drops the oldest
+/// events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryLimits {
-    /// The most events. 0 keeps nothing: the room's events have positions, but nobody can resume.
+    /// The most events. 0 keeps nothing: the room's events have positions, but no client can resume.
     pub events_max: usize,
     /// The longest time an event is kept. Zero keeps nothing.
     pub age_max: Duration,
@@ -19,7 +20,7 @@ pub struct HistoryLimits {
 }
 
 impl Default for HistoryLimits {
-    /// 300 events, 10 minutes, 1 MiB: a phone that comes out of a tunnel resumes.
+    /// 300 events, 10 minutes, 1 MiB: enough for a phone that loses its connection in a tunnel to resume.
     fn default() -> Self {
         Self {
             events_max: 300,
@@ -29,7 +30,7 @@ impl Default for HistoryLimits {
     }
 }
 
-/// Which limits hold for which room.
+/// The history limits of all rooms, by pattern.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryRules {
     rules: Vec<(RoomPattern, Arc<HistoryLimits>)>,
@@ -37,7 +38,7 @@ pub struct HistoryRules {
 }
 
 impl HistoryRules {
-    /// Takes rules in order of precedence, and the limits of rooms that no rule matches.
+    /// Creates the rules from patterns in order of precedence, and the limits of rooms that no rule matches.
     #[must_use]
     pub fn new(rules: impl IntoIterator<Item = (RoomPattern, HistoryLimits)>, default: HistoryLimits) -> Self {
         let shared = |(pattern, limits)| (pattern, Arc::new(limits));
@@ -47,21 +48,21 @@ impl HistoryRules {
         }
     }
 
-    /// The limits of the first pattern that matches the room's name, else the default. Shared, so that a room holds a
-    /// pointer only.
+    /// Returns the limits of the first pattern that matches the room's name, else the default. They are shared, so that
+    /// a room holds only a pointer.
     #[must_use]
     pub fn limits_of(&self, room: &Room) -> Arc<HistoryLimits> {
         let matching = self.rules.iter().find(|(pattern, _)| pattern.matches(room.name()));
         Arc::clone(matching.map_or(&self.default, |(_, limits)| limits))
     }
 
-    /// The patterns with their limits, in order of precedence; that of all other rooms, last, has none.
+    /// Returns the patterns with their limits, in order of precedence. The default comes last and has no pattern.
     pub fn all(&self) -> impl Iterator<Item = (Option<&RoomPattern>, &HistoryLimits)> {
         let rules = self.rules.iter().map(|(pattern, limits)| (Some(pattern), &**limits));
         rules.chain([(None, &*self.default)])
     }
 
-    /// The most events and the longest time that any room keeps.
+    /// Returns the most events and the longest time that any room keeps.
     #[must_use]
     pub fn largest(&self) -> (usize, Duration) {
         let all = self.rules.iter().map(|(_, limits)| limits).chain([&self.default]);

@@ -1,18 +1,18 @@
-//! The in-process bus: one node, histories in memory, a new epoch with every start.
+//! The in-process bus: one node, histories in memory, a new epoch at every start.
 //!
-//! Rooms are spread over stripes, each behind a lock that is never held over an await. Everything that happens to a room
-//! happens under its stripe's lock, deliveries included: that is the room's total order. Offsets come from one sequence of
-//! the process, so they are sparse within a room.
+//! Rooms are spread over stripes. Each stripe has a lock that is never held over an await. Everything that happens to a
+//! room happens under its stripe's lock, deliveries included: that makes the room's total order. Offsets come from one
+//! sequence of the process, so they are sparse within a room.
 //!
-//! What the contract of [`crate::bus`] leaves open:
-//! - **Keys.** They count for ephemeral events too; a repeated one answers no position and `duplicate`. The key is looked
-//!   at before the expected version: a repeated conditional publish is a duplicate, not a conflict.
-//! - **Rooms without events** stand at [`crate::position::Offset::ZERO`].
-//! - **Forgotten rooms.** A room without subscribers whose history has expired leaves memory; its head is remembered, so
-//!   resuming and expected versions work as before. Of the rooms forgotten longest ago only a bound is known: a reader or
-//!   publisher before that bound may have missed something and is told so ([`Recovery::Lost`],
-//!   [`PublishError::VersionConflict`]); one at or after it has not. Such a room is said to stand at the newest offset of
-//!   the whole bus, and that works for resuming and as an expected version.
+//! This bus settles what the contract of [`crate::bus`] leaves open:
+//! - **Idempotency keys** count for ephemeral events too; a repeated one returns no position and `duplicate`. The key
+//!   is looked up before the expected version: a repeated conditional publish is a duplicate, not a conflict.
+//! - **Rooms without events** have the head [`crate::position::Offset::ZERO`].
+//! - **Forgotten rooms.** A room without subscribers whose history has expired leaves memory. Its head is remembered,
+//!   so resuming and expected versions work as before. Of the rooms forgotten longest ago only a bound is known. A
+//!   reader or publisher before that bound may have missed something and gets [`Recovery::Lost`] or
+//!   [`PublishError::VersionConflict`]; one at or after it has not. The head reported for such a room is the newest
+//!   offset of the whole bus, which is valid for resuming and as an expected version.
 //! - **Continuity** never breaks here: [`Subscriber::reset`] is not called.
 
 mod clock;
@@ -57,31 +57,32 @@ use log::RoomLog;
 use shared::Shared;
 use stripe::{Full, Request, Stripe};
 
-/// More stripes than threads will ever publish at once, few enough that a share of the bounds is still a number.
+/// The number of lock stripes: more than threads will ever publish at once, few enough that a stripe's share of the
+/// bounds is still a number.
 const STRIPES: usize = 64;
 
 const TOO_MANY_ROOMS: BusUnavailable = BusUnavailable("too many rooms");
 
-/// The in-process bus. See the module's documentation for what it promises.
+/// The in-process bus. The module's documentation states its guarantees.
 pub struct MemoryBus {
     shared: Shared,
     stripes: Box<[Mutex<Stripe>]>,
     in_flight: Arc<Semaphore>,
 }
 
-/// What the bus holds at this moment.
+/// A snapshot of what the bus holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// Rooms in memory.
     pub rooms: usize,
     /// Bytes of all histories and last values, bookkeeping included.
     pub history_bytes: usize,
-    /// Events published but not yet taken by every subscriber.
+    /// Events published but not yet released by every subscriber.
     pub in_flight_events: usize,
 }
 
 impl MemoryBus {
-    /// An empty bus with a new epoch.
+    /// Creates an empty bus with a new epoch.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self::with_clock(config, Clock::system())
@@ -105,8 +106,8 @@ impl MemoryBus {
         }
     }
 
-    /// Drops expired events, keys and rooms until `shutdown`, one stripe after the other so that no publisher waits long.
-    /// Without it memory stays within its bounds but is given back only where a room is used.
+    /// Drops expired events, keys and rooms until `shutdown`, one stripe after the other so that no publisher waits
+    /// long. Without this task memory stays within its bounds, but is released only where a room is used.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
@@ -129,7 +130,7 @@ impl MemoryBus {
         }
     }
 
-    /// What is held at this moment; for metrics.
+    /// Returns what is held at this moment; for metrics.
     #[must_use]
     pub fn usage(&self) -> Usage {
         let bound = self.shared.config.in_flight_events_max;
@@ -140,7 +141,7 @@ impl MemoryBus {
         }
     }
 
-    /// The room's stripe, locked, and the hash that chose it.
+    /// Locks the room's stripe and returns it with the hash that chose it.
     fn enter(&self, room: &Room) -> (u64, MutexGuard<'_, Stripe>) {
         let room_hash = self.shared.hasher.hash_one(room);
         let index = usize::try_from(room_hash % STRIPES as u64).expect("it is less than the number of stripes");
@@ -160,7 +161,7 @@ impl MemoryBus {
         }
     }
 
-    /// Room for this many events at once, if it is there now.
+    /// Takes in-flight permits for this many events, if they are available now.
     fn try_admit(&self, events: usize) -> Option<OwnedSemaphorePermit> {
         let events = u32::try_from(events).ok()?;
         Arc::clone(&self.in_flight).try_acquire_many_owned(events).ok()
@@ -176,7 +177,7 @@ impl MemoryBus {
         }
     }
 
-    /// Events that were admitted together: consecutive ones of a room under one lock.
+    /// Publishes events that were admitted together. Consecutive events of one room are ordered under one lock.
     fn publish_admitted(
         &self,
         parcels: Vec<Parcel>,
@@ -187,7 +188,7 @@ impl MemoryBus {
             let own = in_flight.split(1).expect("as many were taken as there are events");
             (self.request(envelope, own), span)
         });
-        // Before any lock: what a key stands for is read from the whole payload.
+        // Before any lock: the fingerprint of a key hashes the whole payload.
         let requests: Vec<_> = requests.collect();
         let mut requests = requests.into_iter().peekable();
         while let Some((first, _)) = requests.peek() {
@@ -204,6 +205,7 @@ impl MemoryBus {
 
     fn missed(&self, room: &Room, since: Position, bounds: ReadBounds) -> Option<Vec<Arc<Event>>> {
         let (room_hash, mut stripe) = self.enter(room);
+        // Another epoch is another history. An offset beyond the newest was never given out by this process.
         if since.epoch != self.shared.epoch || since.offset > self.shared.newest() {
             return None;
         }
@@ -226,7 +228,8 @@ impl MemoryBus {
     }
 }
 
-/// A subscriber that panics does so after the room's state is complete, so a poisoned stripe is sound.
+/// Locks a stripe, poisoned or not. A subscriber that panics does so after the room's state is complete, so a poisoned
+/// stripe is sound.
 fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
     stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -256,7 +259,7 @@ impl Bus for MemoryBus {
             if let Some(in_flight) = self.try_admit(parcels.len()) {
                 return self.publish_admitted(parcels, in_flight);
             }
-            // Each waits for its own place.
+            // Too few permits for all at once: each event waits for its own.
             let mut outcomes = Vec::with_capacity(parcels.len());
             for Parcel { envelope, span } in parcels {
                 outcomes.push(self.publish(envelope).instrument(span).await);

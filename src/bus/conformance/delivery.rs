@@ -1,4 +1,4 @@
-//! What a subscriber is promised.
+//! Guarantees to a subscriber.
 
 use super::*;
 

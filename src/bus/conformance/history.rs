@@ -1,4 +1,4 @@
-//! What a reader of the past is promised.
+//! Guarantees to a reader of the history.
 
 use super::super::Page;
 use super::*;
@@ -49,7 +49,7 @@ pub(crate) async fn a_page_says_whether_a_bound_has_cut_it(start: impl Start) {
     let room = room("r");
     let at: Vec<Offset> = store(&*bus, &room, 5).await.iter().map(|at| at.offset).collect();
     for (page, bounds, more) in [
-        // As many as there are.
+        // The bound equals the number of events.
         (Page::Newest, bounds(5, 100), false),
         (Page::Newest, bounds(4, 100), true),
         (Page::Newest, bounds(100, 5), false),

@@ -1,4 +1,4 @@
-//! What a publisher is promised.
+//! Guarantees to a publisher.
 
 use super::*;
 use crate::event::Timestamp;

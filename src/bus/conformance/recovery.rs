@@ -1,4 +1,4 @@
-//! What a reader that comes back is promised.
+//! Guarantees to a reader that resumes.
 
 use super::super::Recovery;
 use super::*;
@@ -88,7 +88,7 @@ pub(crate) async fn what_the_history_has_dropped_is_lost_and_never_answered_in_p
     assert!(recover(&*bus, &room, beginning, ALL).await.is_none());
 }
 
-/// What is kept of other rooms says nothing of this one.
+/// Events kept of other rooms prove nothing about this one.
 pub(crate) async fn beside_older_events_of_other_rooms_dropped_ones_are_lost(start: impl Start) {
     const ROOMS: usize = 20;
     let bus = start(keeping(5)).await;
@@ -163,7 +163,8 @@ pub(crate) async fn recovering_and_subscribing_leave_no_seam(start: impl Start) 
     }
     let stored: Vec<Offset> = publisher.await.unwrap().iter().map(|at| at.offset).collect();
     for (member, head, missed) in members {
-        // The recovery holds everything up to the subscription's head at least; what it holds beyond comes live, too.
+        // The recovery holds at least everything up to the subscription's head; what it holds beyond is delivered live,
+        // too.
         let caught_up = offsets(&missed).last().copied().unwrap_or(since.offset);
         assert!(caught_up >= head.offset || missed.is_empty());
         let later = stored.iter().filter(|offset| **offset > head.offset).count();

@@ -1,4 +1,4 @@
-//! Cutting pages out of a history. Shared by every bus.
+//! Cuts pages out of a history. Shared by every bus.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::bus::{HistoryPage, ReadBounds};
 use crate::event::Event;
 
 impl HistoryPage {
-    /// The newest of these events, oldest first.
+    /// Returns the newest of these events, oldest first.
     pub(in crate::bus) fn backwards<'e>(
         events: impl DoubleEndedIterator<Item = &'e Arc<Event>>,
         bounds: ReadBounds,
@@ -16,7 +16,7 @@ impl HistoryPage {
         page
     }
 
-    /// The first of these events, as many as the bounds allow. The first is in it whatever its size.
+    /// Returns the first of these events, as many as the bounds allow. The first is always included, whatever its size.
     pub(in crate::bus) fn forwards<'e>(events: impl Iterator<Item = &'e Arc<Event>>, bounds: ReadBounds) -> Self {
         let (mut page, mut bytes) = (Self::default(), 0);
         for event in events {

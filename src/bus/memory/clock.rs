@@ -1,4 +1,4 @@
-//! The two times of an event: what the wall clock says, and a clock that never runs backwards for ages.
+//! The two times of an event: the wall clock's, and a monotonic one for ages.
 
 #[cfg(test)]
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use std::time::Instant;
 
 use crate::event::Timestamp;
 
-/// One moment.
+/// One moment on both clocks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Now {
     /// Stamped on events.
     pub wall: Timestamp,
-    /// Milliseconds since the bus was made; ages are measured with it.
+    /// Milliseconds since the bus was created. Ages are measured with it, because it never runs backwards.
     pub ms: u64,
 }
 
-/// Where the time comes from.
+/// The source of time.
 #[derive(Debug)]
 pub(super) enum Clock {
     /// The machine's clocks.

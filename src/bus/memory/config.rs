@@ -7,35 +7,36 @@ use crate::bus::history::HistoryRules;
 /// The bounds of a [`super::MemoryBus`]. The defaults suit one node with 1 GiB of memory.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What each room keeps.
+    /// The history limits of each room.
     pub history: HistoryRules,
     /// The most bytes all histories and last values may take together, bookkeeping included (256 per event). Default
-    /// 256 MiB. When it is used up, a room that publishes gives up its own oldest events; nobody else's are touched.
+    /// 256 MiB. When it is used up, a room that publishes gives up its own oldest events; other rooms' events are not
+    /// touched.
     pub history_bytes_max: usize,
-    /// The most event names of a room whose last value is kept. Default 16; the name that was published longest ago goes
-    /// first. Costs one event each.
+    /// The most event names of a room whose last value is kept. Default 16; the name that was published longest ago is
+    /// dropped first. Costs one event each.
     pub last_value_names_max: usize,
     /// The longest time a last value is kept. Default 24 h. A room with last values stays in memory.
     pub last_value_age_max: Duration,
-    /// How long a repeated idempotency key is recognized. Default 2 min.
+    /// The time during which a repeated idempotency key is recognized. Default 2 min.
     pub idempotency_window: Duration,
     /// The most idempotency keys remembered at once. Default 1,000,000, about 110 bytes each. Beyond that the window
     /// shrinks: the oldest keys are forgotten first.
     pub idempotency_keys_max: usize,
-    /// The most events that are published but not yet taken by every subscriber. Default 65,536. It bounds the memory of
-    /// queues towards slow shards.
+    /// The most events that are published but not yet released by every subscriber (back-pressure). Default 65,536. It
+    /// bounds the memory of queues towards slow shards.
     pub in_flight_events_max: usize,
-    /// How long a publish waits while that many are in flight, before it is refused. Default 2 s.
+    /// The time a publish waits while that many are in flight, before it is refused. Default 2 s.
     pub in_flight_wait_max: Duration,
     /// The most rooms with subscribers, history or a recent event. Default 1,000,000, about 200 bytes each without
     /// events. Beyond that new rooms are refused.
     pub rooms_max: usize,
-    /// How long a room stays in memory after its last use once its history has expired. Default 1 min.
+    /// The time a room stays in memory after its last use once its history has expired. Default 1 min.
     pub room_idle_max: Duration,
-    /// The most rooms whose head is remembered after they left memory. Default 1,000,000, about 20 bytes each. It is what
-    /// lets a reader resume and a publisher expect a version after that.
+    /// The most rooms whose head is remembered after they left memory. Default 1,000,000, about 20 bytes each. A
+    /// remembered head lets a reader resume and a publisher expect a version after that.
     pub forgotten_rooms_max: usize,
-    /// How often expired events, keys and rooms are looked for. Default 10 s.
+    /// The interval between sweeps for expired events, keys and rooms. Default 10 s.
     pub sweep_interval: Duration,
 }
 

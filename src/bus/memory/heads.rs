@@ -1,24 +1,24 @@
-//! What is still known of rooms that left memory: where they stood.
+//! The heads of rooms that left memory.
 //!
-//! Without it a reader who comes back to a quiet room would be told that it may have missed something, and a publisher
-//! who expects a version would have to be refused. A room is remembered by a keyed 64-bit hash; two rooms that share one
-//! are both taken to stand at the higher head, which errs towards "may have missed".
+//! Without them a reader that returns to a quiet room would get `Lost`, and a publisher that expects a version would be
+//! refused. A room is remembered by a keyed 64-bit hash. Two rooms that share a hash are both taken to have the higher
+//! head, which errs towards "may have missed".
 
 use std::collections::HashMap;
 
 use crate::position::Offset;
 
-/// Where a room stands.
+/// The head of a room, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Head {
-    /// Exactly here; [`Offset::ZERO`] when it never had an event.
+    /// Exactly this offset; [`Offset::ZERO`] for a room that never had an event.
     Known(Offset),
-    /// Not after this. The room was forgotten, or has never been.
+    /// At most this offset: the room was forgotten, or never existed.
     AtMost(Offset),
 }
 
 impl Head {
-    /// The newest offset the room can have.
+    /// Returns the newest offset that the room can have.
     pub(super) const fn bound(self) -> Offset {
         match self {
             Self::Known(offset) | Self::AtMost(offset) => offset,
@@ -32,7 +32,7 @@ pub(super) struct Heads {
     young: HashMap<u64, Offset>,
     old: HashMap<u64, Offset>,
     generation_max: usize,
-    /// The highest head ever dropped.
+    /// The highest head ever dropped. It bounds every room that is not remembered.
     horizon: Offset,
 }
 
@@ -46,7 +46,9 @@ impl Heads {
         }
     }
 
-    /// Remembers where a room stood that leaves memory.
+    /// Remembers the head of a room that leaves memory.
+    // With no generation to keep, a dropped head still raises the horizon: otherwise a forgotten room would look as if
+    // it never had an event.
     pub(super) fn remember(&mut self, room_hash: u64, head: Offset) {
         if self.generation_max == 0 {
             self.horizon = self.horizon.max(head);
@@ -60,7 +62,7 @@ impl Heads {
         *known = head.max(*known);
     }
 
-    /// Where a room that is not in memory stands.
+    /// Returns the head of a room that is not in memory.
     pub(super) fn of(&self, room_hash: u64) -> Head {
         let newest = self.young.get(&room_hash).max(self.old.get(&room_hash));
         match newest {
@@ -70,7 +72,7 @@ impl Heads {
         }
     }
 
-    /// The same, for a room that comes back into memory.
+    /// Returns the head of a room that returns to memory, and forgets it here.
     pub(super) fn take(&mut self, room_hash: u64) -> Head {
         let head = self.of(room_hash);
         self.young.remove(&room_hash);

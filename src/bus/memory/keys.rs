@@ -1,7 +1,7 @@
-//! The idempotency window: which keys were used for which event, for a while.
+//! The deduplication window: maps idempotency keys to the events they were used for.
 //!
-//! Keys are kept as 128-bit and bodies as 64-bit hashes (`SipHash` with random keys), so that an entry has one size and
-//! nobody outside can make two of them collide.
+//! Keys are kept as 128-bit and bodies as 64-bit hashes (`SipHash` with random keys). So an entry has a fixed size, and
+//! no outsider can make two of them collide.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -9,11 +9,11 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use crate::event::{IdempotencyKey, Payload, Publish};
 use crate::position::Offset;
 
-/// Makes the hashes.
+/// Hashes keys and bodies.
 #[derive(Debug, Default)]
 pub(super) struct Fingerprints(RandomState, RandomState);
 
-/// A key in its room, and the event it stands for.
+/// An idempotency key in its room, and the event it stands for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct KeyUse {
     key: u128,
@@ -21,7 +21,8 @@ pub(super) struct KeyUse {
 }
 
 impl Fingerprints {
-    /// Reads a publish; `None` when it has no key. The key's scope is its publisher and the room, and so the tenant.
+    /// Reads the key of a publish; `None` without one. The key's scope is its publisher and the room, and so the
+    /// tenant.
     pub(super) fn read(&self, publish: &Publish) -> Option<KeyUse> {
         let key = publish.key.as_ref().map(IdempotencyKey::scoped)?;
         let payload = match &publish.payload {
@@ -36,20 +37,20 @@ impl Fingerprints {
         })
     }
 
-    /// Wide enough that no two of a million keys meet.
+    /// Hashes to 128 bits, wide enough that no two of a million keys collide.
     fn wide_hash(&self, value: &impl Hash) -> u128 {
         u128::from(self.0.hash_one(value)) << 64 | u128::from(self.1.hash_one(value))
     }
 }
 
-/// What is known of a key.
+/// The result of looking a key up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// Nothing.
+    /// The key is not in the window.
     Never,
-    /// It was used for this very event, which got this offset (`None`: ephemeral).
+    /// The key was used for this very event, which got this offset (`None`: ephemeral).
     Before(Option<Offset>),
-    /// It was used for another event.
+    /// The key was used for another event.
     ForAnother,
 }
 
@@ -59,7 +60,7 @@ struct Remembered {
     offset: Option<Offset>,
 }
 
-/// The keys of a stripe, oldest first.
+/// The idempotency keys of a stripe, oldest first.
 #[derive(Debug)]
 pub(super) struct KeyWindow {
     entries: HashMap<u128, Remembered>,
@@ -78,7 +79,7 @@ impl KeyWindow {
         }
     }
 
-    /// Looks a key up. Each key is expired once, so the cost over time is constant.
+    /// Looks a key up. Each key is expired once, so the amortized cost is constant.
     pub(super) fn look_up(&mut self, wanted: KeyUse, now_ms: u64) -> Seen {
         self.expire(now_ms);
         match self.entries.get(&wanted.key) {
@@ -88,7 +89,7 @@ impl KeyWindow {
         }
     }
 
-    /// Remembers a key that [`Self::look_up`] did not know.
+    /// Stores a key that [`Self::look_up`] did not find.
     pub(super) fn remember(&mut self, used: KeyUse, offset: Option<Offset>, now_ms: u64) {
         if self.keys_max == 0 {
             return;
@@ -101,7 +102,7 @@ impl KeyWindow {
         self.order.push_back((used.key, now_ms));
     }
 
-    /// Forgets what is older than the window.
+    /// Drops the keys that are older than the window.
     pub(super) fn expire(&mut self, now_ms: u64) {
         while let Some((_, at_ms)) = self.order.front()
             && now_ms.saturating_sub(*at_ms) >= self.window_ms
@@ -110,7 +111,7 @@ impl KeyWindow {
         }
     }
 
-    /// Gives memory back after a flood of keys.
+    /// Releases memory after a flood of keys.
     pub(super) fn shrink(&mut self) {
         if self.order.len() < self.order.capacity() / 4 {
             self.order.shrink_to_fit();

@@ -47,7 +47,7 @@ impl LiveRoom {
         if let Some(known) = self.subscribers.iter_mut().find(|known| known.id() == id) {
             *known = subscriber;
         } else {
-            // A room has few subscribers, most have one.
+            // Reserve exactly one: most rooms have one subscriber, and the default growth would allocate four.
             self.subscribers.reserve_exact(1);
             self.subscribers.push(subscriber);
         }
@@ -58,12 +58,12 @@ impl LiveRoom {
         self.touched_ms = now_ms;
     }
 
-    /// The delivery of an event, unless nobody subscribed.
+    /// Returns the delivery of an event, or `None` without subscribers.
     pub(super) fn delivery(&self, event: Arc<Event>, in_flight: OwnedSemaphorePermit) -> Option<Arc<Delivery>> {
         self.has_subscribers().then(|| Delivery::new(event, Some(in_flight)))
     }
 
-    /// Hands an event to every subscriber.
+    /// Delivers an event to every subscriber.
     pub(super) fn deliver(&self, delivery: Arc<Delivery>) {
         let Some((last, others)) = self.subscribers.split_last() else {
             return;
@@ -74,7 +74,7 @@ impl LiveRoom {
         last.deliver(delivery);
     }
 
-    /// Takes the room's next event. Where memory is full, the room gives up its own oldest ones.
+    /// Appends the room's next event. While memory is full, the room gives up its own oldest events.
     pub(super) fn append(&mut self, shared: &Shared, event: Arc<Event>, offset: Offset, now: Now) {
         let before = self.log.weight();
         let names_max = shared.config.last_value_names_max;
@@ -85,7 +85,7 @@ impl LiveRoom {
         self.touched_ms = now.ms;
     }
 
-    /// Drops what is too old, so that a read sees what the limits say.
+    /// Drops expired events, so that a read sees what the limits allow.
     pub(super) fn expire(&mut self, shared: &Shared, now_ms: u64) {
         let before = self.log.weight();
         self.log.trim(now_ms);
@@ -93,14 +93,14 @@ impl LiveRoom {
         shared.reweigh(before, self.log.weight());
     }
 
-    /// Whether nobody would miss the room.
+    /// Reports whether the room can leave memory: unused for `idle_max`, without subscribers and without history.
     pub(super) fn is_idle(&self, idle_max: Duration, now_ms: u64) -> bool {
         let idle = u128::from(now_ms.saturating_sub(self.touched_ms)) >= idle_max.as_millis();
         idle && self.subscribers.is_empty() && self.log.is_empty()
     }
 }
 
-/// The event that a publish becomes.
+/// Builds the event of a publish.
 pub(super) fn ordered(publish: Publish, room: Room, link: Option<Link>, now: Now) -> Arc<Event> {
     Arc::new(Event {
         room,

@@ -1,4 +1,4 @@
-//! One room's history: where it begins, what is kept of it, where it stands. Pure: time is handed in.
+//! One room's history: its beginning, the kept events and the head. Pure: the caller passes the time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::position::Offset;
 pub(super) struct RoomLog {
     limits: Arc<HistoryLimits>,
     head: Head,
-    /// The newest event that the ring does not hold any more. Whoever has seen it can resume.
+    /// The watermark: the newest event that is no longer in the ring. A reader that has seen it can resume.
     trimmed_through: Offset,
-    /// Most rooms are quiet most of the time and pay one word for it.
+    /// Boxed: most rooms are quiet most of the time and pay one word for it.
     past: Option<Box<Past>>,
 }
 
 impl RoomLog {
-    /// A room with nothing in memory, of which only the head is known.
+    /// Creates the log of a room with nothing in memory, of which only the head is known.
     pub(super) fn new(limits: Arc<HistoryLimits>, head: Head) -> Self {
         Self {
             limits,
@@ -37,28 +37,28 @@ impl RoomLog {
         self.head
     }
 
-    /// Everything after this is in it.
+    /// Returns the offset after which every event is kept.
     pub(super) const fn begins(&self) -> Offset {
         self.trimmed_through
     }
 
-    /// Events kept and their payload bytes.
+    /// Returns the number of kept events and their payload bytes.
     pub(super) fn size(&self) -> (usize, usize) {
         let past = self.past.as_deref();
         past.map_or((0, 0), |past| (past.kept.len(), past.kept_bytes))
     }
 
-    /// What the log weighs against the bound over all rooms, in bytes.
+    /// Returns the bytes that count against the bound over all rooms.
     pub(super) fn weight(&self) -> usize {
         self.past.as_deref().map_or(0, Past::weight)
     }
 
-    /// Whether nothing would be lost but the head.
+    /// Reports whether nothing but the head would be lost.
     pub(super) fn is_empty(&self) -> bool {
         self.past.as_deref().is_none_or(Past::is_empty)
     }
 
-    /// Takes the room's next event.
+    /// Appends the room's next event.
     pub(super) fn append(&mut self, event: Arc<Event>, offset: Offset, now_ms: u64, names_max: usize) {
         self.head = Head::Known(offset);
         let last_value = event.retention == Retention::LastValue && names_max > 0;
@@ -74,12 +74,12 @@ impl RoomLog {
         self.trim(now_ms);
     }
 
-    /// Whether the limits allow no event at all, as for rooms whose events are of the moment.
+    /// Reports whether the limits allow no event at all, as for rooms of ephemeral interest.
     fn keeps_nothing(&self) -> bool {
         self.is_empty() && (self.limits.events_max == 0 || self.limits.age_max.is_zero())
     }
 
-    /// Drops what the room's limits do not allow any more. Needed before every read, for the ages.
+    /// Drops the events that the room's limits no longer allow. Needed before every read, for the ages.
     pub(super) fn trim(&mut self, now_ms: u64) {
         let Some(past) = self.past.as_deref_mut() else {
             return;
@@ -91,7 +91,7 @@ impl RoomLog {
         }
     }
 
-    /// Drops last values that are too old.
+    /// Drops expired last values.
     pub(super) fn trim_last_values(&mut self, age_max: Duration, now_ms: u64) {
         let Some(past) = self.past.as_deref_mut() else {
             return;
@@ -121,7 +121,7 @@ impl RoomLog {
         true
     }
 
-    /// Gives memory back that holds nothing.
+    /// Releases memory that holds nothing.
     pub(super) fn shrink(&mut self) {
         if self.is_empty() {
             self.past = None;
@@ -132,7 +132,7 @@ impl RoomLog {
         }
     }
 
-    /// The events after `since`, all of them, or `None`.
+    /// Returns all events after `since`, or `None` when one may be missing or a bound is exceeded.
     pub(super) fn since(&self, since: Offset, bounds: ReadBounds) -> Option<Vec<Arc<Event>>> {
         if since < self.trimmed_through {
             return None;
@@ -148,7 +148,7 @@ impl RoomLog {
         allowed.then(|| missed.map(|kept| Arc::clone(&kept.event)).collect())
     }
 
-    /// A page, oldest first. The first event is in it whatever its size.
+    /// Returns a page, oldest first. The first event is always included, whatever its size.
     pub(super) fn page(&self, page: Page, bounds: ReadBounds) -> HistoryPage {
         let none = VecDeque::new();
         let kept = self.past.as_deref().map_or(&none, |past| &past.kept);

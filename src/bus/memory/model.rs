@@ -1,4 +1,4 @@
-//! Random lives of rooms against a naive model that keeps everything and counts from the end.
+//! Runs random histories of rooms against a naive model that keeps everything and counts from the end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -20,7 +20,7 @@ const NAMES_MAX: usize = 2;
 const VALUE_AGE_MS: u64 = 3000;
 const WINDOW_MS: u64 = 1500;
 
-/// What a publisher expects of the room.
+/// The version that a publisher expects of the room.
 #[derive(Debug, Clone, Copy)]
 enum Expects {
     Anything,
@@ -98,13 +98,13 @@ struct Stored {
 
 type Body = (u8, usize, Retention);
 
-/// A subscriber, and the position of each event it must have seen.
+/// A subscriber, and the position of each event that it must have received.
 type Subscribed = (Arc<Recorder>, Vec<Option<Offset>>);
 
 struct World {
     bus: MemoryBus,
     clock: Arc<AtomicU64>,
-    /// Whether the bus remembers the heads of rooms that left memory.
+    /// The bus remembers the heads of rooms that left memory.
     remembers: bool,
     stored: BTreeMap<u8, Vec<Stored>>,
     keys: HashMap<(u8, u8), (Body, Option<Offset>, u64)>,
@@ -154,7 +154,7 @@ impl World {
         self.events(room).last().map_or(Offset::ZERO, |last| last.offset)
     }
 
-    /// The longest run of newest events that is within every limit.
+    /// Returns the longest run of newest events that is within every limit.
     fn kept(&self, room: u8) -> &[Stored] {
         let (events, now_ms) = (self.events(room), self.now_ms());
         let mut bytes = 0;
@@ -325,7 +325,7 @@ impl World {
         );
     }
 
-    /// From every position there ever was, and from those between them.
+    /// Recovers from every position there ever was, and from those between them.
     async fn check_recovery(&self, room: u8, head: Position) {
         let newest = (0..ROOMS).map(|room| self.head(room)).max().unwrap_or_default();
         let dropped = self.events(room).len() - self.kept(room).len();

@@ -1,4 +1,4 @@
-//! What a room keeps: a ring of events and the last value of each name.
+//! The kept events of a room: a ring of events and the last value of each name.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::bus::history::HistoryLimits;
 use crate::event::Event;
 use crate::position::Offset;
 
-/// What an event costs beside its payload: itself, its name, its place in the ring, allocator overhead. An estimate.
+/// The estimated cost of an event beside its payload: the event, its name, its slot in the ring, allocator overhead.
 const EVENT_BYTES: usize = 256;
 
 /// An event in memory.
@@ -33,7 +33,7 @@ impl Kept {
     }
 }
 
-/// What a room keeps.
+/// The kept events of a room.
 #[derive(Debug, Default)]
 pub(super) struct Past {
     /// Oldest first.
@@ -65,7 +65,7 @@ impl Past {
         Some(oldest)
     }
 
-    /// Whether the oldest event has to go.
+    /// Reports whether the oldest event exceeds a limit.
     pub(super) fn exceeds(&self, limits: &HistoryLimits, now_ms: u64) -> bool {
         self.kept.len() > limits.events_max
             || self.kept_bytes > limits.bytes_max

@@ -1,4 +1,4 @@
-//! What all stripes share: the clock, the one sequence of offsets, and what the bounds over all rooms are counted with.
+//! State shared by all stripes: the clock, the sequence of offsets, and the counters behind the bounds over all rooms.
 
 use std::collections::hash_map::RandomState;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use super::heads::Head;
 use super::keys::Fingerprints;
 use crate::position::{Epoch, Offset, Position};
 
-/// What all stripes share.
+/// State shared by all stripes.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub config: Config,
@@ -17,8 +17,8 @@ pub(super) struct Shared {
     pub clock: Clock,
     pub fingerprints: Fingerprints,
     pub hasher: RandomState,
-    /// The newest offset of any room. Taken and read under the lock of the room's stripe only, so that an offset read
-    /// there is at or after everything in the room and before everything that follows.
+    /// The newest offset of any room. Read and raised only under the lock of the room's stripe. So an offset read there
+    /// is at or after everything in the room and before everything that follows.
     pub sequence: AtomicU64,
     /// Rooms in memory.
     pub rooms: AtomicUsize,
@@ -31,8 +31,8 @@ impl Shared {
         Offset(self.sequence.load(Ordering::Relaxed))
     }
 
-    /// Where a room is said to stand. One that was forgotten gets the newest offset of all: nothing of it comes after
-    /// that, and what follows does.
+    /// Returns the position to report for a head. A forgotten room gets the newest offset of all: none of its events
+    /// lies after that, and later ones will.
     pub(super) fn stands_at(&self, head: Head) -> Position {
         let offset = match head {
             Head::Known(offset) => offset,
@@ -42,8 +42,8 @@ impl Shared {
         Position { epoch, offset }
     }
 
-    /// Whether a publisher that expects the room at `expected` has seen all of it: exactly its head, or, where none is
-    /// known, a position that comes after whatever there was.
+    /// Reports whether a publisher that expects `expected` has seen the whole room. Either it is exactly the head, or,
+    /// where none is known, it lies at or after every event the room can have had.
     pub(super) fn is_current(&self, head: Head, expected: Offset) -> bool {
         match head {
             Head::Known(offset) => expected == offset,

@@ -1,4 +1,4 @@
-//! A share of the rooms behind one lock: what happens in it happens in one order.
+//! A lock stripe: a share of the rooms behind one lock, which makes their order.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -21,10 +21,11 @@ use crate::event::{Publish, Retention};
 use crate::position::{Link, Offset, Position};
 use crate::room::Room;
 
-/// While the bus is full, idle rooms are looked for at most this often.
+/// The minimum pause between searches for idle rooms while the bus is full. Each search visits every room of the stripe
+/// under its lock.
 const EVICTION_PAUSE_MS: u64 = 1000;
 
-/// Every place for a room is taken.
+/// The error of a bus that holds `rooms_max` rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Full;
 
@@ -45,7 +46,7 @@ pub(super) struct Stripe {
 }
 
 impl Stripe {
-    /// One of `count` equal shares of the configured bounds.
+    /// Creates one of `count` equal shares of the configured bounds.
     pub(super) fn share_of(config: &Config, count: usize) -> Self {
         let window_ms = u64::try_from(config.idempotency_window.as_millis()).unwrap_or(u64::MAX);
         Self {
@@ -56,12 +57,12 @@ impl Stripe {
         }
     }
 
-    /// Orders, stores and delivers an event, or answers what its key was used for.
+    /// Orders, stores and delivers an event, or returns the outcome of its idempotency key's first use.
     pub(super) fn publish(&mut self, shared: &Shared, request: Request) -> Result<Published, PublishError> {
         self.order(shared, request, LiveRoom::deliver)
     }
 
-    /// The same for several events of one room. They are handed out together, so that a subscriber is woken once.
+    /// Publishes several events of one room. They are delivered together, so that a subscriber is woken once.
     pub(super) fn publish_run(
         &mut self,
         shared: &Shared,
@@ -89,6 +90,7 @@ impl Stripe {
     ) -> Result<Published, PublishError> {
         let now = shared.clock.now();
         let key = request.key;
+        // The key goes first: a repeated conditional publish is a duplicate, not a version conflict.
         match key.map_or(Seen::Never, |key| self.keys.look_up(key, now.ms)) {
             Seen::Never => {}
             Seen::Before(offset) => return Ok(published(shared, offset, true)),
@@ -151,7 +153,7 @@ impl Stripe {
         Ok(offset)
     }
 
-    /// The room, brought into memory if it is not there.
+    /// Returns the room, loading it into memory if needed.
     fn enter(&mut self, shared: &Shared, room: &Room, room_hash: u64, now: Now) -> Result<&mut LiveRoom, Full> {
         if !self.rooms.contains_key(room) {
             self.make_place(shared, now)?;
@@ -166,7 +168,7 @@ impl Stripe {
             .expect("the room was there or has just been put there"))
     }
 
-    /// Takes one of the places for rooms. Looks for idle rooms first where the table would grow or the bus is full.
+    /// Reserves a slot for a room. Evicts idle rooms first where the table would grow or the bus is full.
     fn make_place(&mut self, shared: &Shared, now: Now) -> Result<(), Full> {
         let full = shared.rooms.load(Ordering::Relaxed) >= shared.config.rooms_max;
         let pause_over = self
@@ -203,7 +205,7 @@ impl Stripe {
             return;
         };
         live.unsubscribe(subscriber_id, shared.clock.now().ms);
-        // Nothing was ever published: there is nothing to come back to.
+        // Nothing was ever published, so there is nothing to resume from.
         if !live.has_subscribers() && live.log.head() == Head::Known(Offset::ZERO) {
             self.rooms.remove(room);
             shared.rooms.fetch_sub(1, Ordering::Relaxed);
@@ -215,7 +217,7 @@ impl Stripe {
         live.map_or_else(|| self.heads.of(room_hash), |live| live.log.head())
     }
 
-    /// The room's log as the limits say it is now, if the room is in memory.
+    /// Returns the room's log within its limits as of now, if the room is in memory.
     pub(super) fn log(&mut self, shared: &Shared, room: &Room) -> Option<&RoomLog> {
         let live = self.rooms.get_mut(room)?;
         live.expire(shared, shared.clock.now().ms);

@@ -1,4 +1,4 @@
-//! The bus's contract, and what this bus promises beyond it.
+//! The bus's contract, and the guarantees of this bus beyond it.
 
 use super::*;
 use crate::bus::conformance::{ALL, Recorder, conformance_suite, event, room, store, text, texts};
@@ -20,7 +20,7 @@ mod contract {
     super::conformance_suite!(super::start);
 }
 
-/// A bus under a clock that only the test moves.
+/// A bus under a manual clock.
 struct Timed {
     bus: MemoryBus,
     clock: Arc<AtomicU64>,
@@ -252,7 +252,7 @@ async fn an_event_larger_than_the_history_is_delivered_and_not_kept() {
     assert!(matches!(bus.recover(&room, head, ALL).await.unwrap(), Recovery::Exact(events) if events.is_empty()));
 }
 
-/// Keeps deliveries, as a shard does that is behind.
+/// A slow consumer: keeps deliveries, as a shard does that lags.
 struct Slow(Mutex<Vec<Arc<Delivery>>>);
 
 impl Subscriber for Slow {
