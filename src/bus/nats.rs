@@ -1,26 +1,30 @@
-//! The bus of many nodes: JetStream orders and stores, its streams republish, and each node listens to the rooms that have
-//! members there.
+//! The bus of many nodes. JetStream orders and stores, its streams republish, and each node subscribes to the rooms
+//! that have members there.
 //!
-//! - **One publish, one stream.** A reliable event is published once, into the stream of its room's partition. The stream's
-//!   sequence is the offset, so offsets are sparse within a room. The stream republishes the event on the room's live
-//!   subject, with its sequence and that of the room's event before it.
-//! - **Republishing is a hint.** What was delivered is known by its sequence, and each event names the one before: the
-//!   *chain* of a room ([`chain`]) sees a gap and has it fetched. What nothing follows is found by a nudge of the publisher
-//!   whose acknowledgement was ambiguous, and by the *sweep*, which asks for the heads of all rooms with members here.
-//! - **Joining.** A subscription is in effect once the stream's leader has refused a publish that stood in line behind it.
-//!   Then the leader is asked where the room stands. Everybody who joins at the same time shares the barrier.
-//! - **Epochs.** Each partition has one. A stream that was made anew or has gone back begins another one before anything
-//!   is answered, and all rooms with members start afresh.
+//! - **One publish, one stream.** A reliable event is published once, into the stream of its room's partition. The
+//!   stream's sequence is the offset, so offsets are sparse within a room. The stream republishes the event on the
+//!   room's live subject, with its sequence and that of the room's previous event.
+//! - **Republishing is a hint** (at-most-once). Delivered events are known by their sequence, and each event names its
+//!   predecessor. So the sequence *chain* of a room ([`chain`]) detects a gap and has it fetched. A lost last event,
+//!   which no later one reveals, is found in two ways: by a nudge of a publisher whose acknowledgement was ambiguous,
+//!   and by the anti-entropy *sweep*, which reads the heads of all rooms with members here.
+//! - **Joining.** A subscription is in effect once the stream's leader has refused a publish queued behind it (a
+//!   barrier). Then the leader is asked for the room's head. Concurrent joins share the barrier (single-flight).
+//! - **Epochs** fence histories. Each partition has one. A stream that was recreated or has gone back begins another
+//!   one before any request is served, and all rooms with members start afresh.
 //!
-//! What the contract of [`crate::bus`] leaves open:
-//! - **Keys** count over all nodes for the streams' window. They are not looked at for ephemeral events. Of an event that
-//!   its room's history has dropped within the window it is not known whether a repeated key stands for the same event; it
-//!   is answered as a duplicate.
-//! - **Rooms without events** stand at the newest sequence of their partition when they are asked for. A publisher may
-//!   expect [`Offset::ZERO`] or any position told of such a room, as long as the stream has removed nothing since.
-//! - **Reads** of a room with members here say what was delivered here; those of other rooms ask the stream's leader.
-//! - **Last values** are kept beside the history before the publish is answered; their time is that of the publisher.
-//! - **Ephemeral events** of one publisher follow its reliable ones that were answered before.
+//! This bus settles what the contract of [`crate::bus`] leaves open:
+//! - **Idempotency keys** count over all nodes for the streams' deduplication window. They are ignored for ephemeral
+//!   events. If the room's history has dropped an event within the window, a repeated key cannot be compared with it;
+//!   the repetition then counts as a duplicate.
+//! - **Rooms without events** have the newest sequence of their partition at the time of the request as head. A
+//!   publisher may expect [`Offset::ZERO`] or any head reported for such a room, as long as the stream has removed
+//!   nothing since.
+//! - **Reads** of a room with members here reflect what was delivered here. Reads of other rooms ask the stream's
+//!   leader.
+//! - **Last values** are stored beside the history before the publish is acknowledged; their time is that of the
+//!   publisher.
+//! - **Ephemeral events** of one publisher follow its reliable ones that were acknowledged before.
 
 mod chain;
 mod config;
@@ -83,35 +87,35 @@ use server::Server;
 use shared::Shared;
 use start::Started;
 
-/// Subscriptions that were made and are not yet read.
+/// The bound of the queue of subscriptions that were made and are not yet read.
 const FEEDS_MAX: usize = 1024;
 
-/// How many sweeps may fail one after the other before the node says so.
+/// The number of consecutive sweeps that may fail before the node reports it.
 const UNCHECKED_SWEEPS_MAX: u32 = 2;
 
-/// The bus over NATS. See the module's documentation for what it promises.
+/// The bus over NATS. The module's documentation states its guarantees.
 pub struct NatsBus {
     shared: Shared,
     added: Mutex<Option<mpsc::Receiver<Feed>>>,
 }
 
-/// What the bus holds at this moment.
+/// A snapshot of what the bus holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// Rooms with members here.
     pub rooms: usize,
     /// Bytes of all histories in memory, bookkeeping included.
     pub history_bytes: usize,
-    /// Events that have come but are not yet taken by every subscriber.
+    /// Events received but not yet released by every subscriber.
     pub in_flight_events: usize,
-    /// Publishes that wait for an answer.
+    /// Publishes that wait for an acknowledgement.
     pub publishes: usize,
     /// Messages on rooms' subjects that no node has written, since the start.
     pub foreign_messages: u64,
 }
 
 impl NatsBus {
-    /// Makes the streams, or brings them into shape, and reads the epochs.
+    /// Creates or updates the streams, and reads the epochs.
     ///
     /// # Errors
     /// [`NatsError::JetStream`] and [`NatsError::Refused`].
@@ -163,7 +167,7 @@ impl NatsBus {
         }))
     }
 
-    /// Reads what comes, repairs what is missing and looks after the streams until `stop`. Nothing is delivered without it.
+    /// Reads the subscriptions, repairs gaps and maintains the streams until `stop`. Nothing is delivered without it.
     ///
     /// # Panics
     /// When it is called twice: a defect of the caller.
@@ -176,7 +180,7 @@ impl NatsBus {
         }
     }
 
-    /// What is held at this moment; for metrics.
+    /// Returns what is held at this moment; for metrics.
     #[must_use]
     pub fn usage(&self) -> Usage {
         let shared = &self.shared;
@@ -190,8 +194,8 @@ impl NatsBus {
         }
     }
 
-    /// Whether every room with members here was looked at lately, and since the connection was last made: nothing is
-    /// missing that this node does not know of.
+    /// Reports whether every room with members here was swept lately, and since the connection was last made. Then this
+    /// node knows of everything that it misses.
     #[must_use]
     pub fn is_checked(&self) -> bool {
         let shared = &self.shared;
@@ -202,8 +206,8 @@ impl NatsBus {
         shared.agreement.holds() && shared.partitions.iter().all(checked)
     }
 
-    /// Why the node should not serve although it hears the cluster: settings that are not the cluster's, or a stream that
-    /// does not heal by itself.
+    /// Returns the reason why the node should not serve although it hears the cluster: settings that differ from the
+    /// cluster's, or a stream that does not heal by itself.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let shared = &self.shared;
@@ -214,6 +218,7 @@ impl NatsBus {
         let joining = Joining::enter(&self.shared, room)?;
         let live = &joining.live;
         live.joined.get_or_try_init(|| self.join(live)).await?;
+        // A new epoch may restart the chain before this lock is taken: there is no head to return then.
         let mut state = live.lock();
         if state.chain.is_joining() {
             return Err(BusUnavailable("the room's history begins anew"));
@@ -221,12 +226,13 @@ impl NatsBus {
         Ok(state.attach(subscriber))
     }
 
-    /// Subscribes to a room in NATS, waits until that is in effect, and finds out where the room stands.
+    /// Subscribes to a room in NATS, waits until that is in effect, and reads the room's head.
     async fn join(&self, live: &Arc<LiveRoom>) -> Result<(), BusUnavailable> {
         let shared = &self.shared;
         if live.lock().feed.is_none() {
             shared.listen(live).await?;
         }
+        // The barrier inside goes after the subscription: events published after the head was read then arrive live.
         let head = shared.head_for_members(live).await?;
         let held = live.lock().chain.held();
         let mut permits = shared.permits(held).await;
@@ -263,6 +269,7 @@ impl NatsBus {
         if let Some(values) = known() {
             return Ok(values);
         }
+        // Single-flight: a caller that waited looks again before it reads.
         let _turn = live.backfill.lock().await;
         if let Some(values) = known() {
             return Ok(values);
@@ -275,7 +282,7 @@ impl NatsBus {
     }
 }
 
-/// A call of `subscribe`: keeps the room while it lasts.
+/// A running call of `subscribe`: keeps the room while it lasts.
 struct Joining<'s> {
     shared: &'s Shared,
     live: Arc<LiveRoom>,
@@ -309,7 +316,7 @@ impl Drop for Joining<'_> {
     }
 }
 
-/// Changes who wants a room, and forgets it when nobody does.
+/// Changes a room's subscribers or joins, and drops the room when neither is left.
 fn leave(shared: &Shared, room: &Room, change: impl FnOnce(&mut live::RoomState)) {
     let mut rooms = shared.partition_of(room).rooms();
     let Some(live) = rooms.get(room).cloned() else {

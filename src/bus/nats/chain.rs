@@ -1,62 +1,62 @@
-//! The chain of one room: what is delivered, what waits, what has to be fetched. Pure; the driver does what it says.
+//! The sequence chain of one room: gap detection, and the order of delivery. Pure; the driver executes its outputs.
 //!
-//! The stream stamps each live event with its sequence and with that of the room's event before it. What was delivered
-//! reaches through `last`. A live event continues exactly if nothing lies between `last` and it: its `prev` is not after
-//! `last`. All else waits until what is missing was fetched, or it is said that it cannot be.
+//! The stream stamps each live event with its sequence and with that of the room's previous event. Everything through
+//! `last` was delivered. A live event continues the chain exactly if nothing lies between `last` and it: its `prev` is
+//! not after `last`. Every other event is held until the gap was fetched, or reported as lost.
 //!
-//! An event whose `prev` lies *before* `last` continues only as long as nothing can have been lost unseen: the room may
-//! have had events that nobody here saw and that the stream has dropped since. So a chain that is *suspect*, because a
-//! connection broke or the stream may be another one, holds everything until it was verified.
+//! An event whose `prev` lies *before* `last` continues the chain only while nothing can have been lost unseen. The
+//! room may have had events that this node never saw and that the stream has dropped since. So a chain that is
+//! *suspect*, because a connection broke or the stream may be another one, holds everything until it was verified.
 
 use std::collections::BTreeMap;
 
-/// What the driver does, in this order.
+/// An instruction to the driver, to be executed in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Output<E> {
-    /// Hands the event to the subscribers.
+    /// Delivers the event to the subscribers.
     Deliver {
         /// Its sequence.
         seq: u64,
-        /// The sequence of the room's event before it.
+        /// The sequence of the room's previous event.
         prev: u64,
         /// The event.
         event: E,
     },
-    /// Tells the subscribers that they start afresh here.
+    /// Reports to the subscribers that they start afresh here.
     Reset {
-        /// Where the room stands.
+        /// The room's head.
         head: u64,
     },
 }
 
-/// What has to be fetched.
+/// A range to fetch from the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fetch {
-    /// Everything after this.
+    /// The exclusive lower bound.
     pub after: u64,
-    /// At least up to this; 0 when only the leader's word is needed.
+    /// The least upper end; 0 when only the leader's confirmation is needed.
     pub want: u64,
-    /// Whether the leader has to say that there is no more.
+    /// The leader has to confirm that there is no more.
     pub verify: bool,
-    /// How often something was suspected when it was asked.
+    /// The number of suspicions at the time of the request.
     pub doubts: u64,
-    /// The newest event that was waiting when it was asked.
+    /// The newest held event at the time of the request.
     pub held: u64,
 }
 
-/// What a fetch came to.
+/// The result of a fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fetched<E> {
-    /// These are exactly the room's next events.
+    /// Exactly the room's next events.
     Exact {
         /// With their sequences, oldest first.
         events: Vec<(u64, E)>,
-        /// The leader has confirmed that no more there were when it was asked.
+        /// The leader confirmed that there were no more at the time of the request.
         confirmed: bool,
     },
-    /// What came after is not known any more.
+    /// The events after the position are not retained any more.
     Broken {
-        /// Where the room stands.
+        /// The room's head.
         head: u64,
     },
 }
@@ -74,7 +74,7 @@ pub(super) struct Chain<E> {
 }
 
 impl<E> Chain<E> {
-    /// A chain that holds what comes until its head is known.
+    /// Creates a chain that holds every event until its head is known.
     pub(super) const fn joining(held_max: usize) -> Self {
         Self {
             joining: true,
@@ -87,7 +87,7 @@ impl<E> Chain<E> {
         }
     }
 
-    /// Through where everything was delivered; 0 while joining.
+    /// Returns the sequence through which everything was delivered; 0 while joining.
     pub(super) const fn last(&self) -> u64 {
         self.last
     }
@@ -100,7 +100,7 @@ impl<E> Chain<E> {
         self.suspect
     }
 
-    /// Whether nothing is known to be missing, and nothing suspected.
+    /// Reports whether no gap is known and none suspected.
     pub(super) fn is_settled(&self) -> bool {
         !self.joining && self.fetch().is_none()
     }
@@ -109,7 +109,7 @@ impl<E> Chain<E> {
         self.held.len()
     }
 
-    /// What has to be fetched now.
+    /// Returns the range that has to be fetched now.
     pub(super) fn fetch(&self) -> Option<Fetch> {
         (!self.joining && (self.suspect || self.want > self.last)).then_some(Fetch {
             after: self.last,
@@ -120,7 +120,7 @@ impl<E> Chain<E> {
         })
     }
 
-    /// The head is known: all before it is not ours to deliver.
+    /// Sets the head. Everything through it is not this chain's to deliver.
     pub(super) fn joined(&mut self, head: u64, out: &mut Vec<Output<E>>) {
         self.joining = false;
         self.suspect = false;
@@ -128,7 +128,7 @@ impl<E> Chain<E> {
         self.drain(out);
     }
 
-    /// A live event came.
+    /// Takes a live event.
     pub(super) fn live(&mut self, seq: u64, prev: u64, event: E, out: &mut Vec<Output<E>>) {
         if !self.joining && seq <= self.last {
             return;
@@ -137,6 +137,7 @@ impl<E> Chain<E> {
             if prev > self.last && !self.joining {
                 self.want = self.want.max(prev);
             }
+            // A suspect chain holds even an event that follows: its predecessor may have been dropped unseen.
             self.hold(seq, prev, event);
             return;
         }
@@ -144,26 +145,26 @@ impl<E> Chain<E> {
         self.drain(out);
     }
 
-    /// Somebody says that the room's head is at least here.
+    /// Takes a hint that the room's head is at least here.
     pub(super) fn told(&mut self, head: u64) {
         if !self.joining && head > self.last {
             self.want = self.want.max(head);
         }
     }
 
-    /// Something may have been missed unseen.
+    /// Marks the chain suspect: something may have been missed unseen.
     pub(super) fn suspect(&mut self) {
         self.suspect = !self.joining;
         self.doubts += 1;
     }
 
-    /// Nothing was missed that a live event or a fetch would not show.
+    /// Clears the suspicion: nothing was missed that a live event or a fetch would not show.
     pub(super) fn verified(&mut self, out: &mut Vec<Output<E>>) {
         self.suspect = false;
         self.drain(out);
     }
 
-    /// What was asked for is here.
+    /// Takes the result of a fetch.
     pub(super) fn fetched(&mut self, asked: Fetch, fetched: Fetched<E>, out: &mut Vec<Output<E>>) {
         match fetched {
             Fetched::Exact { events, confirmed } => {
@@ -176,13 +177,13 @@ impl<E> Chain<E> {
                     if self.want <= asked.want {
                         self.want = 0;
                     }
-                    // What was suspected while the leader was asked stays.
+                    // A suspicion raised after the leader was asked stays.
                     self.suspect &= !(asked.verify && asked.doubts == self.doubts);
                     self.drain(out);
                     self.forget_foreign(asked.held);
                 }
             }
-            // While it was fetched, what was missing has come live.
+            // The gap was filled by live events during the fetch.
             Fetched::Broken { .. } if self.last > asked.after && !self.suspect => {}
             Fetched::Broken { head } => {
                 self.last = head;
@@ -193,13 +194,13 @@ impl<E> Chain<E> {
         self.drain(out);
     }
 
-    /// The history is another one: as at the beginning.
+    /// Restarts the chain: the history is another one.
     pub(super) fn restart(&mut self) {
         *self = Self::joining(self.held_max);
     }
 
-    /// What waited when the leader was asked, follows on what the leader does not know, and so still waits is no event of
-    /// this stream.
+    /// Drops foreign events. An event is foreign to this stream if it was held when the leader was asked, follows one
+    /// that the leader does not know, and is still held.
     fn forget_foreign(&mut self, held: u64) {
         let last = self.last;
         self.held.retain(|seq, (prev, _)| *seq > held || *prev <= last);
@@ -233,7 +234,8 @@ impl<E> Chain<E> {
         }
     }
 
-    /// Keeps the oldest; what does not fit is fetched.
+    /// Holds an event. Beyond the bound the newest is dropped and fetched later, because the oldest are delivered
+    /// first.
     fn hold(&mut self, seq: u64, prev: u64, event: E) {
         self.held.insert(seq, (prev, event));
         if self.held.len() > self.held_max
@@ -250,7 +252,7 @@ mod tests {
 
     use super::*;
 
-    /// What a chain says, with the sequence for the event.
+    /// The outputs of a chain, with the sequence for the event.
     type Said = Vec<Output<u64>>;
 
     fn joined(head: u64) -> Chain<u64> {
@@ -282,7 +284,7 @@ mod tests {
         assert_eq!(live(&mut chain, 7, 5), [deliver(7, 5)]);
         assert_eq!(live(&mut chain, 7, 5), []);
         assert_eq!(live(&mut chain, 4, 0), []);
-        // The room was empty in the stream, or the head was told of a room without events.
+        // The room was empty in the stream, or the head was reported for a room without events.
         assert_eq!(live(&mut chain, 9, 0), [deliver(9, 0)]);
         assert_eq!(chain.fetch(), None);
     }
@@ -365,7 +367,7 @@ mod tests {
         assert_eq!(out, [deliver(7, 5)]);
         chain.suspect();
         let asked = chain.fetch().unwrap();
-        // Suspected again while the leader was asked.
+        // A new suspicion while the leader was asked.
         chain.suspect();
         let exact = Fetched::Exact {
             events: Vec::new(),
@@ -376,8 +378,8 @@ mod tests {
     }
 
     proptest! {
-        /// A room has the events 1 to `count`. They come in any order, some twice, some not; whenever something is to be
-        /// fetched, it is.
+        /// A room has the events 1 to `count`. They arrive in any order, some twice, some never; every range that the
+        /// chain requests is fetched.
         #[test]
         fn whatever_is_lost_doubled_or_reordered_everything_is_delivered_once_and_in_order(
             count in 1_u64..40,

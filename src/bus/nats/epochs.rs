@@ -1,12 +1,14 @@
-//! Epochs: which incarnation of its history a stream is in.
+//! Epochs: fencing of a stream's incarnations.
 //!
-//! A record beside the stream says the epoch, when the stream was made, and a sequence it has had. A node that finds a
-//! stream made at another time, or one that has not come that far, draws a new epoch and writes it by compare-and-set; every
-//! other node takes the epoch that is written. Offsets are never used twice within an epoch.
+//! A record beside the stream holds the epoch, the stream's creation time, and a sequence it has reached. A node may
+//! find a stream of another creation time, or one that has not reached that sequence. It then draws a new epoch and
+//! writes it by compare-and-set; every other node takes the epoch that is written. Offsets are never used twice within
+//! an epoch.
 //!
-//! The record may be lost, or come back from an older store, while nodes run. What a node knows then counts for more: it
-//! writes its own epoch back as long as the stream is the one it knows, and takes no epoch that it has seen end. So nodes
-//! that run go on in one epoch. A node that starts and finds no record asks those that run to write it back first.
+//! The record may be lost, or replaced by an older copy, while nodes run. Then a node's own knowledge takes precedence.
+//! It writes its own epoch back as long as the stream is the one it knows, and takes no epoch that it has seen end. So
+//! running nodes stay in one epoch. A node that starts and finds no record first asks the running nodes to write it
+//! back.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -18,49 +20,50 @@ use crate::nats::records;
 use crate::position::Epoch;
 use crate::proto::node_v1::PartitionEpoch;
 
-/// How often a record is written anew before it is given up for now.
+/// The most attempts to write a record before giving up for now.
 const ATTEMPTS_MAX: usize = 20;
 
-/// What is written, and under which sequence.
+/// The content of a record, and its sequence.
 #[derive(Debug, Clone, Default)]
 struct Record {
     seq: u64,
     written: Option<PartitionEpoch>,
 }
 
-/// What the epoch of a stream is.
+/// The settled epoch of a stream.
 #[derive(Debug, Clone)]
 pub(super) struct Settled {
     pub identity: Identity,
-    /// How the stream is.
+    /// The stream's state.
     pub state: StreamState,
-    /// What this node has written, if anything.
+    /// The record that this node has written, if any.
     pub wrote: Option<Wrote>,
 }
 
-/// What a node has written into a record.
+/// The kind of a record that this node has written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wrote {
     /// The first epoch of a stream.
     First,
-    /// A new epoch: the other nodes have to hear of it.
+    /// A new epoch: the other nodes must be notified.
     New,
-    /// The epoch that it knew.
+    /// The epoch that the node already knew.
     Back,
 }
 
-/// What has to be done so that the record holds.
+/// The action that makes the record valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
-    /// Nothing: it does.
+    /// None: it is valid.
     Take(Epoch),
-    /// This node's own epoch goes on, and has to be written back.
+    /// This node's own epoch continues, and has to be written back.
     WriteBack(Epoch),
-    /// The history begins anew.
+    /// A new epoch: the history starts afresh.
     Draw,
 }
 
-/// Compares the record with the stream, which was looked at afterwards, and with what this node knew before both.
+/// Compares the record with the stream's state, which was read after it, and with this node's knowledge from before
+/// both.
 fn decide(written: Option<&PartitionEpoch>, state: &StreamState, own: Option<&Known>) -> Decision {
     let own_holds = own.is_some_and(|own| own.identity.created == state.created && state.last >= own.highest);
     let own_epoch = own.map(|own| own.identity.epoch);
@@ -82,7 +85,7 @@ fn decide(written: Option<&PartitionEpoch>, state: &StreamState, own: Option<&Kn
     }
 }
 
-/// The epoch of a stream: what is written, what this node knew and writes back, or a new one.
+/// Settles the epoch of a stream: the written one, this node's own, which is written back, or a new one.
 pub(super) async fn settle(
     server: &Server,
     (stream, record): (&str, &str),
@@ -110,7 +113,8 @@ pub(super) async fn settle(
     Err(Silence::Away)
 }
 
-/// The epoch of a stream for a node that starts and knows nothing yet. `ask` asks the running nodes to write lost records back.
+/// Settles the epoch of a stream for a node that starts without knowledge. `ask` asks the running nodes to write lost
+/// records back.
 pub(super) async fn first(
     server: &Server,
     agreement: &Agreement,
@@ -124,7 +128,8 @@ pub(super) async fn first(
     settle(server, (stream, record), None).await
 }
 
-/// Writes how far the stream has come, if no other node has written otherwise since. Returns the epoch that is written.
+/// Raises the record to what the stream has reached, unless another node has changed it since. Returns the epoch that
+/// is written.
 pub(super) async fn raise(server: &Server, of: &Incarnation) -> Result<Option<Epoch>, Silence> {
     let (identity, highest) = (of.identity(), of.highest());
     let found = read(server, &of.record).await?;
@@ -144,12 +149,12 @@ async fn read(server: &Server, record: &str) -> Result<Record, Silence> {
     let found = records::read(&server.context(), &stream, record).await?;
     Ok(found.map_or_else(Record::default, |stored| Record {
         seq: stored.seq,
-        // What cannot be read is as nothing: a new epoch replaces it.
+        // An undecodable record counts as none: a new epoch replaces it.
         written: PartitionEpoch::decode(stored.payload).ok(),
     }))
 }
 
-/// Returns whether it was written; `false` when another node was first.
+/// Writes a record by compare-and-set; `false` when another node was first.
 async fn write(server: &Server, record: &str, over: u64, identity: &Identity, high: u64) -> Result<bool, Silence> {
     let epoch = PartitionEpoch {
         epoch: identity.epoch.bits(),

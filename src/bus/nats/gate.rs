@@ -1,11 +1,12 @@
-//! One question for all who want the answer at the same time.
+//! Single-flight: one request for all concurrent callers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Mutex;
 
-/// Lets one ask, and whoever came before that one asked share the answer. Nobody gets the answer to a question that was
-/// asked before he came: what happened before the call is in the answer.
+/// A single-flight gate. One caller sends the request, and every caller that arrived before it was sent shares the
+/// result. No caller gets the result of a request sent before its call, so everything that happened before the call is
+/// in the result.
 #[derive(Debug)]
 pub(super) struct Gate<T> {
     asked: AtomicU64,
@@ -22,10 +23,10 @@ impl<T> Default for Gate<T> {
 }
 
 impl<T: Clone> Gate<T> {
-    /// The answer to a question that is asked after this call.
+    /// Returns the result of a request that is sent after this call.
     ///
     /// # Cancel safety
-    /// When who asks goes away, the next asks again.
+    /// When the caller that sends the request is dropped, the next one sends its own.
     pub(super) async fn pass(&self, ask: impl AsyncFnOnce() -> T) -> T {
         let before = self.asked.load(Ordering::SeqCst);
         let mut answered = self.answered.lock().await;

@@ -1,4 +1,4 @@
-//! Which incarnation of a stream a node goes by, and how far it knows the stream to have come.
+//! The incarnation of a stream that a node assumes, and the highest sequence that it knows of.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -7,24 +7,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::partition::lock;
 use crate::position::Epoch;
 
-/// How many ended epochs of a stream are remembered. One ends when a stream is lost, which is rare.
+/// The number of ended epochs of a stream that are remembered. An epoch ends when a stream is lost, which is rare.
 const ENDED_MAX: usize = 16;
 
-/// Which history this is.
+/// The identity of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     pub epoch: Epoch,
-    /// When the stream was made, as the server says it.
+    /// The stream's creation time, as the server reports it.
     pub created: String,
 }
 
-/// What a node knows of a stream's epochs.
+/// A node's knowledge of a stream's epochs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Known {
     pub identity: Identity,
     /// The newest sequence that is known to exist.
     pub highest: u64,
-    /// Epochs that this node has seen end. They never come back, whatever a restored record says.
+    /// Epochs that this node has seen end. They stay ended, whatever a restored record says.
     pub ended: VecDeque<Epoch>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Incarnation {
     pub record: String,
     known: Mutex<(Identity, VecDeque<Epoch>)>,
     highest: AtomicU64,
-    /// Held while the epoch is looked at or changed.
+    /// Held while the epoch is read or changed.
     pub renewal: tokio::sync::Mutex<()>,
 }
 
@@ -63,7 +63,7 @@ impl Incarnation {
         self.highest.load(Ordering::SeqCst)
     }
 
-    /// This sequence exists.
+    /// Records that this sequence exists.
     pub(super) fn has(&self, seq: u64) {
         self.highest.fetch_max(seq, Ordering::SeqCst);
     }
@@ -72,7 +72,8 @@ impl Incarnation {
         lock(&self.known).1.contains(&epoch)
     }
 
-    /// Everything that is known. To be asked before the stream is: what is known then, the stream must have.
+    /// Returns everything that is known. Call it before the stream is queried: the stream must have everything known by
+    /// then.
     pub(super) fn known(&self) -> Known {
         let highest = self.highest();
         let (identity, ended) = lock(&self.known).clone();
@@ -83,7 +84,7 @@ impl Incarnation {
         }
     }
 
-    /// Takes another identity. What was known of the stream is not true any more.
+    /// Takes another identity. Earlier knowledge of the stream no longer holds.
     pub(super) fn begin(&self, identity: Identity, last: u64) {
         let mut known = lock(&self.known);
         let before = std::mem::replace(&mut known.0, identity);

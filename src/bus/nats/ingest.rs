@@ -1,4 +1,5 @@
-//! What comes live: one task reads the subscriptions of all rooms with members here, and hands each message to its room.
+//! Reads live messages: one task reads the subscriptions of all rooms with members here, and passes each message to its
+//! room.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::event::{Event, Retention};
 use crate::nats::{Live, Subjects, Subscription};
 use crate::position::Offset;
 
-/// What came for a room.
+/// A message received for a room.
 enum Incoming {
     Reliable {
         seq: u64,
@@ -60,6 +61,7 @@ pub(super) async fn run(shared: &Shared, mut added: mpsc::Receiver<Feed>) {
     let mut feeds = SelectAll::new();
     loop {
         tokio::select! {
+            // New subscriptions first: a busy node must not leave a joining room unread.
             biased;
             feed = added.recv() => match feed {
                 Some(feed) => feeds.push(feed),
@@ -91,8 +93,8 @@ async fn take(shared: &Shared, live: &Arc<LiveRoom>, message: Message) {
         }
         Incoming::Nudge(head) => state.chain.told(head),
         Incoming::Reliable { seq, prev, arrival } => {
-            // An event after none, or after one from before our last, says nothing of what the stream has dropped since
-            // somebody looked: that must not be long ago.
+            // An event may follow none, or one from before our last. It then proves nothing of what the stream has
+            // dropped since the last sweep, which must not be long ago.
             let doubtful = !partition.is_verified_for(shared.connects())
                 || is_another(state.ring.at(Offset(seq)), &arrival.event)
                 || (prev < state.chain.last() && partition.unswept() > shared.trusted_age());
@@ -101,7 +103,7 @@ async fn take(shared: &Shared, live: &Arc<LiveRoom>, message: Message) {
                 partition.doubt();
                 shared.check_wanted.notify_one();
             }
-            // Only this room is concerned: whether an event that was purged before it came was missed is found out.
+            // Concerns this room only: finds out whether an event that was purged before it arrived was missed.
             if prev < state.chain.last() && state.has_lost_its_last(shared.trusted_age(), shared.now()) {
                 state.chain.suspect();
                 alone = true;
@@ -110,16 +112,17 @@ async fn take(shared: &Shared, live: &Arc<LiveRoom>, message: Message) {
             let mut out = Vec::new();
             state.chain.live(seq, prev, arrival, &mut out);
             state.apply(live, out, &mut permits, &shared.keeping);
-            // Not what waits: it may be of a stream that is no more.
+            // Only what was delivered: a held event may belong to a stream that no longer exists.
             partition.has(state.chain.last());
         }
     }
+    // A doubt about the whole partition is verified by the sweep, once for all its rooms.
     if alone || !state.chain.is_suspect() {
         shared.repair_if_needed(live, &mut state);
     }
 }
 
-/// Whether the same number was given to another event: the stream is another one.
+/// Reports whether the same sequence was given to another event: then the stream is another one.
 fn is_another(known: Option<&Arc<Event>>, event: &Event) -> bool {
     known.is_some_and(|known| known.id != event.id)
 }

@@ -1,8 +1,8 @@
-//! Several events together: submitted one behind the other, answered as their acknowledgements come.
+//! Publishes several events together: pipelined submissions, completed as their acknowledgements arrive.
 //!
-//! The events of one room are a lane. They are submitted in their order without waiting for each other. When one has to be
-//! submitted again, the lane stops: those behind it were submitted already, and if one of them was stored, the one before
-//! it must not be stored after it.
+//! The events of one room are a lane. They are submitted in their order without waiting for each other. When one has to
+//! be submitted again, the lane stops. Those behind it were submitted already, and if one of them was stored, the one
+//! before it must not be stored after it.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -15,12 +15,12 @@ use crate::bus::{Parcel, PublishError, Published};
 use crate::event::{Publish, Retention};
 use crate::room::Room;
 
-/// Events of one lane that wait for an answer.
+/// The most events of one lane that wait for an acknowledgement.
 const WINDOW_MAX: usize = 256;
 
 type Outcome = Result<Published, PublishError>;
 
-/// An event of a lane, and which of all it is.
+/// An event of a lane, and its index in the batch.
 struct Item {
     index: usize,
     publish: Publish,
@@ -62,14 +62,14 @@ async fn run(shared: &Shared, items: Vec<Item>) -> Vec<(usize, Outcome)> {
     let mut waiting: VecDeque<Waiting<'_>> = VecDeque::new();
     for Item { index, publish, span } in items {
         if publish.retention == Retention::Ephemeral {
-            // It must not overtake what is before it.
+            // An ephemeral event must not overtake the events before it.
             settle_all(shared, &mut waiting, &mut done).await;
             let passed = Box::pin(publish::pass_on(shared, &publish).instrument(span)).await;
             done.push((index, passed));
             continue;
         }
         if publish.expected.is_some() {
-            // It may take more than one attempt to find out what the room's head is.
+            // It may take several attempts to find out the room's head.
             settle_all(shared, &mut waiting, &mut done).await;
             let outcome = Box::pin(publish::one(shared, publish).instrument(span)).await;
             done.push((index, outcome));
@@ -95,7 +95,7 @@ async fn run(shared: &Shared, items: Vec<Item>) -> Vec<(usize, Outcome)> {
     done
 }
 
-/// Waits for the answers of all that were submitted, and submits again what has to be.
+/// Waits for the acknowledgements of all submitted events, and submits again where needed.
 async fn settle_all(shared: &Shared, waiting: &mut VecDeque<Waiting<'_>>, done: &mut Vec<(usize, Outcome)>) {
     let settling = waiting.drain(..).map(|mut one| async move {
         let settling = publish::settle(shared, &mut one.draft, one.attempt).instrument(one.span.clone());
@@ -108,6 +108,7 @@ async fn settle_all(shared: &Shared, waiting: &mut VecDeque<Waiting<'_>>, done: 
     for (place, (index, mut draft, span, verdict)) in answered.into_iter().enumerate() {
         let outcome = match verdict {
             Verdict::Settled(outcome) => outcome,
+            // A later event of the lane is stored: storing this one now would reverse their order.
             Verdict::Again if last_stored.is_some_and(|last| last > place) => Err(draft.given_up()),
             Verdict::Again => Box::pin(publish::until_settled(shared, &mut draft).instrument(span)).await,
         };

@@ -1,8 +1,8 @@
-//! Last values: the newest event of each name, kept beside the history.
+//! Last values: the newest event of each name, stored beside the history.
 //!
-//! They are in a stream of their own, which may be lost, or come back from an older store, while histories go on. It has an
-//! epoch like a partition, and each value says of which: what an older state of the stream holds would be out of date, and
-//! does not count.
+//! They are in a stream of their own, which may be lost, or replaced by an older copy, while histories continue. It has
+//! an epoch like a partition, and each value names the epoch it was written in. So the values of an older copy are
+//! recognized as out of date and ignored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,18 +21,18 @@ use crate::position::{Epoch, Link, Offset, Position};
 use crate::proto::node_v1::{LastValue, StoredEvent};
 use crate::room::Room;
 
-/// How often a value is written anew because another node wrote one.
+/// The most attempts to write a value that other nodes write at the same time.
 const ATTEMPTS_MAX: usize = 50;
 
-/// How many of a partition's newest events are looked through for values that are stored but not yet kept: their
-/// publishers are between the two.
+/// The number of a partition's newest events that are searched for values stored in the history but not yet here. Their
+/// publishers are between the two writes.
 const LOOK_BACK: u64 = 4096;
 
 /// The stream of last values.
 #[derive(Debug)]
 pub(super) struct ValueStream {
     pub incarnation: Incarnation,
-    /// For which connection it was last looked at.
+    /// The connection number for which the stream was last checked.
     looked_connects: AtomicU64,
 }
 
@@ -45,8 +45,7 @@ impl ValueStream {
     }
 }
 
-/// Looks how the stream is. One that was lost is made anew; one that is another than before, or has gone back, begins a new
-/// epoch.
+/// Checks the stream. A lost one is recreated. One that is another than before, or has gone back, begins a new epoch.
 pub(super) async fn look(shared: &Shared) -> Result<(), Silence> {
     let (own, connects) = (&shared.values.incarnation, shared.connects());
     let known = own.highest();
@@ -65,7 +64,7 @@ pub(super) async fn look(shared: &Shared) -> Result<(), Silence> {
     Ok(())
 }
 
-/// Reads the record of the epoch anew, and raises what it says of the stream.
+/// Reads the record of the epoch, and raises its sequence to what the stream has reached.
 pub(super) async fn follow_epoch(shared: &Shared) -> Result<(), Silence> {
     let own = &shared.values.incarnation;
     if epochs::raise(&shared.server, own).await? != Some(own.epoch()) {
@@ -98,7 +97,7 @@ async fn renew(shared: &Shared) -> Result<(), Silence> {
     let settled = shared.settle(own).await?;
     if settled.identity != own.identity() {
         own.begin(settled.identity, settled.state.last);
-        // What rooms remember is not what other nodes read: all read anew.
+        // The rooms' caches differ from what other nodes read now: all read again.
         for live in shared
             .partitions
             .iter()
@@ -111,7 +110,7 @@ async fn renew(shared: &Shared) -> Result<(), Silence> {
     Ok(())
 }
 
-/// Keeps an event as the last value of its name, unless a newer one is kept.
+/// Stores an event as the last value of its name, unless a newer one is stored.
 pub(super) async fn keep(
     shared: &Shared,
     draft: &Draft<'_>,
@@ -139,7 +138,7 @@ pub(super) async fn keep(
                 own.has(seq);
                 return Ok(());
             }
-            // The stream has gone back: what was written says the wrong epoch.
+            // The stream has gone back: the value was written with the wrong epoch.
             Ok(Kept::At(_)) | Err(Silence::NoStream) => look(shared).await?,
             Ok(Kept::OtherFirst) => {}
             Err(silence) => return Err(silence),
@@ -148,11 +147,11 @@ pub(super) async fn keep(
     Err(Silence::Away)
 }
 
-/// What became of a value.
+/// The outcome of one attempt to store a value.
 enum Kept {
-    /// It is kept, at this sequence.
+    /// Stored, at this sequence.
     At(u64),
-    /// A newer one is.
+    /// A newer value is stored.
     Newer,
     /// Another node wrote one meanwhile.
     OtherFirst,
@@ -177,8 +176,8 @@ async fn attempt(shared: &Shared, subject: &str, value: &LastValue) -> Result<Ke
     Ok(written.map_or(Kept::OtherFirst, Kept::At))
 }
 
-/// The last values of a room, oldest first: those that are kept, and those of the newest events; and through where
-/// everything is among them.
+/// Reads the last values of a room, oldest first: the stored ones, and those among the newest events. Also returns the
+/// offset through which they are complete.
 pub(super) async fn read(shared: &Shared, room: &Room) -> Result<(Vec<Arc<Event>>, Offset), Silence> {
     let server = &shared.server;
     let partition = shared.partition_of(room);
@@ -197,7 +196,7 @@ pub(super) async fn read(shared: &Shared, room: &Room) -> Result<(Vec<Arc<Event>
     let kept = if let Ok(kept) = server.heads(stream, &subjects, 1).await {
         kept
     } else {
-        // A stream that is not there does not answer, as one without a leader.
+        // A missing stream does not respond, like one without a leader.
         look(shared).await?;
         server.heads(stream, &subjects, 1).await?
     };
@@ -209,7 +208,7 @@ pub(super) async fn read(shared: &Shared, room: &Room) -> Result<(Vec<Arc<Event>
     let own = &shared.values.incarnation;
     let is_unknown = |of: Epoch| of != own.epoch() && !own.has_ended(of);
     if kept.iter().any(|kept| is_unknown(Epoch::from_bits(kept.values_epoch))) {
-        // Another node has found out first that the stream is another one.
+        // Another node was first to find that the stream is another one.
         follow_epoch(shared).await?;
     }
     let values_epoch = own.epoch().bits();

@@ -1,4 +1,4 @@
-//! A room with members on this node: its chain, what is kept of it, its subscribers.
+//! A room with members on this node: its chain, its kept events, its subscribers.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -18,7 +18,7 @@ use crate::nats::trace;
 use crate::position::{Epoch, Link, Offset, Position};
 use crate::room::Room;
 
-/// An event that came.
+/// A received event.
 #[derive(Debug)]
 pub(super) struct Arrival {
     pub event: Event,
@@ -33,35 +33,35 @@ pub(super) struct LiveRoom {
     pub limits: Arc<HistoryLimits>,
     /// Set once the subscription is in effect and the head is known.
     pub joined: OnceCell<()>,
-    /// One at a time reads what came before.
+    /// Single-flight: one task at a time reads older events.
     pub backfill: tokio::sync::Mutex<()>,
     state: Mutex<RoomState>,
 }
 
-/// What changes. Everything that happens to the room happens under its lock, deliveries included.
+/// The mutable part of a room. Everything that happens to the room happens under its lock, deliveries included.
 pub(super) struct RoomState {
     pub chain: Chain<Arrival>,
     pub ring: Ring,
     pub values: Values,
     pub epoch: Epoch,
     pub subscribers: Vec<Arc<dyn Subscriber>>,
-    /// Calls of `subscribe` that are under way: the room is not forgotten.
+    /// Running calls of `subscribe`: they keep the room.
     pub joins: usize,
     /// Ends the subscription in NATS.
     pub feed: Option<AbortHandle>,
-    /// Whether it is in line to be repaired.
+    /// The room is queued for repair.
     pub queued: bool,
-    /// The newest sequence of the room that this node was answered.
+    /// The newest sequence of the room that was acknowledged to this node.
     pub acked: u64,
-    /// Through where sweeps have found nothing of the room that was not delivered.
+    /// The watermark through which sweeps have found no undelivered event of the room.
     pub clear: u64,
     /// The number of the sweep at which the ring was last compared with the stream.
     pub compared: u32,
-    /// Whether a live event came since the last sweep.
+    /// A live event arrived since the last sweep.
     pub heard: bool,
-    /// Sweeps in a row that found something that had not come live.
+    /// Consecutive sweeps that found an event which had not arrived live.
     pub behind: u8,
-    /// The chain was restarted: its members have to be told where it goes on.
+    /// The chain was restarted: its members must be notified of the new head.
     pub reset: bool,
 }
 
@@ -97,7 +97,7 @@ impl LiveRoom {
     }
 }
 
-/// What the rooms of a node share when they take events.
+/// The history budget, shared by the rooms of a node.
 #[derive(Debug)]
 pub(super) struct Keeping {
     pub history_bytes_max: usize,
@@ -126,24 +126,24 @@ impl RoomState {
         }
     }
 
-    /// Whether nobody wants the room any more.
+    /// Reports whether the room has neither subscribers nor joins.
     pub(super) const fn is_forgotten(&self) -> bool {
         self.subscribers.is_empty() && self.joins == 0
     }
 
-    /// Whether what is here answers for the room: everything this node knows of was delivered.
+    /// Reports whether the local state may serve reads of the room: everything this node knows of was delivered.
     pub(super) fn is_current(&self) -> bool {
         !self.chain.is_joining() && !self.chain.is_suspect() && self.chain.last() >= self.acked
     }
 
-    /// Whether the last event that was delivered is too young to be gone from the stream. Asked when the stream says of a
-    /// newer one that it follows on an older one: the last was purged.
+    /// Reports whether the last delivered event is too young to have expired from the stream. Checked when the stream
+    /// stamps a newer event with an older predecessor: then the last one was purged.
     pub(super) fn has_lost_its_last(&self, age_max: Duration, now: Timestamp) -> bool {
         let last = self.ring.at(Offset(self.chain.last()));
         last.is_some_and(|last| last.time.age(now) < age_max)
     }
 
-    /// The head is known, at the beginning or after a restart of the history.
+    /// Sets the head, after the first join or a restart of the history.
     pub(super) fn join(
         &mut self,
         live: &LiveRoom,
@@ -158,6 +158,7 @@ impl RoomState {
         self.values = Values::default();
         self.acked = 0;
         self.clear = 0;
+        // The reset goes before the held events, which belong to the new history.
         if std::mem::take(&mut self.reset) {
             self.tell_reset(&live.room, head);
         }
@@ -166,7 +167,7 @@ impl RoomState {
         self.apply(live, out, permits, keeping);
     }
 
-    /// Does what the chain said.
+    /// Executes the outputs of the chain.
     pub(super) fn apply(
         &mut self,
         live: &LiveRoom,
@@ -214,14 +215,14 @@ impl RoomState {
         self.hand_out(event, traceparent, permits);
     }
 
-    /// Keeps within the bound over all rooms; the room gives up its own oldest events.
+    /// Enforces the bound over all rooms; the room gives up its own oldest events.
     pub(super) fn settle_weight(&mut self, before: usize, keeping: &Keeping) {
         let others = keeping.weight.load(Ordering::Relaxed).saturating_sub(before);
         while others + self.ring.weight() > keeping.history_bytes_max && self.ring.give_up_oldest() {}
         keeping.reweigh(before, self.ring.weight());
     }
 
-    /// Hands an event to every subscriber.
+    /// Delivers an event to every subscriber.
     pub(super) fn hand_out(&self, event: Arc<Event>, traceparent: &str, permits: &mut Option<OwnedSemaphorePermit>) {
         let Some((last, others)) = self.subscribers.split_last() else {
             return;

@@ -1,4 +1,4 @@
-//! What a node knows of one partition: its epoch, how far its stream has come, which of its rooms have members here.
+//! A node's knowledge of one partition: its epoch, the highest sequence of its stream, and its rooms with members here.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -13,10 +13,10 @@ use super::server::{Silence, StreamState};
 use crate::position::{Epoch, Offset, Position};
 use crate::room::Room;
 
-/// How far the sweeps have come.
+/// The progress of the sweeps.
 #[derive(Debug, Default)]
 struct Swept {
-    /// Through where the last sweep, and the one before it, knew the stream.
+    /// The stream's sequence as known to the last sweep, and to the one before it.
     through: [u64; 2],
     at: Option<Instant>,
 }
@@ -25,25 +25,25 @@ struct Swept {
 pub(super) struct Partition {
     pub number: u16,
     pub stream: String,
-    /// Its stream's epoch, and how far that has come.
+    /// Its stream's epoch and highest sequence.
     pub incarnation: Incarnation,
-    /// The oldest sequence that was there when the stream was last looked at.
+    /// The oldest sequence in the stream when it was last checked.
     first: AtomicU64,
-    /// How many sequences after that it had removed then.
+    /// The number of sequences removed after that, at the same time.
     removed_count: AtomicU64,
-    /// For which connection it was last checked that nothing was missed.
+    /// The connection number for which it was last verified that nothing was missed.
     verified_connects: AtomicU64,
-    /// Whether a room saw something that must not be.
+    /// A room observed an inconsistency.
     doubted: AtomicBool,
     swept: Mutex<Swept>,
     /// Counts sweeps.
     sweeps: AtomicU32,
     rooms: Mutex<HashMap<Room, Arc<LiveRoom>>>,
-    /// A barrier and then how the stream is.
+    /// Single-flight: a barrier, then the stream's state.
     pub joins: Gate<Result<StreamState, Silence>>,
-    /// How the stream is.
+    /// Single-flight: the stream's state.
     pub states: Gate<Result<StreamState, Silence>>,
-    /// What the stream holds no more.
+    /// Single-flight: the sequences that the stream no longer holds.
     pub removed: Gate<Result<Arc<Removed>, Silence>>,
 }
 
@@ -88,19 +88,20 @@ impl Partition {
         self.incarnation.highest()
     }
 
-    /// This sequence exists.
+    /// Records that this sequence exists.
     pub(super) fn has(&self, seq: u64) {
         self.incarnation.has(seq);
     }
 
-    /// Takes in how the stream is.
+    /// Takes the stream's state.
     pub(super) fn is_in(&self, state: &StreamState) {
         self.has(state.last);
         self.first.fetch_max(state.first, Ordering::SeqCst);
         self.removed_count.store(state.removed, Ordering::SeqCst);
     }
 
-    /// The oldest sequence that the stream held, and how many it had removed after that, when it was last looked at.
+    /// Returns the oldest sequence that the stream held, and how many it had removed after that, when it was last
+    /// checked.
     pub(super) fn removals(&self) -> (u64, u64) {
         (
             self.first.load(Ordering::SeqCst),
@@ -108,7 +109,7 @@ impl Partition {
         )
     }
 
-    /// Takes another epoch. What was known of the stream is not true any more.
+    /// Takes another epoch. Earlier knowledge of the stream no longer holds.
     pub(super) fn begin(&self, identity: Identity, state: &StreamState) {
         self.incarnation.begin(identity, state.last);
         self.first.store(state.first, Ordering::SeqCst);
@@ -146,8 +147,8 @@ impl Partition {
         self.doubted.swap(false, Ordering::SeqCst)
     }
 
-    /// Nothing at or before this has to be asked for. A room whose first member came while the last sweep was under way
-    /// was not part of it, so it is where the sweep before that one was.
+    /// Returns the first sequence that the next sweep has to request. A room whose first member joined during the last
+    /// sweep was not part of it, so the start is where the sweep before that one was.
     pub(super) fn sweep_from(&self) -> u64 {
         lock(&self.swept).through[1] + 1
     }
@@ -160,12 +161,12 @@ impl Partition {
         self.sweeps.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The number of sweeps so far.
+    /// Returns the number of sweeps so far.
     pub(super) fn sweeps(&self) -> u32 {
         self.sweeps.load(Ordering::SeqCst)
     }
 
-    /// How long ago all rooms were last looked at.
+    /// Returns the time since all rooms were last swept.
     pub(super) fn unswept(&self) -> Duration {
         lock(&self.swept).at.map_or(Duration::MAX, |at| at.elapsed())
     }

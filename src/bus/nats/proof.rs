@@ -1,29 +1,29 @@
-//! When what was read of a room is everything that came after a position. Pure.
+//! Completeness proof: decides when a read of a room contains everything after a position. Pure.
 //!
-//! A stream removes a room's older events before its newer ones, whatever the reason: their number, their age, the size of
-//! the stream, a purge. Single events cannot be deleted: the streams deny it. So a run of a room's events is whole after a
-//! position if
+//! A stream removes a room's older events before its newer ones, whatever the reason: their number, their age, the size
+//! of the stream, a purge. Single events cannot be deleted: the streams deny it. So a run of a room's events is whole
+//! after a position if
 //!
 //! - the event at the position was still there once the run had been read, or
 //! - the stream has removed nothing at all, of whatever room, between the position and the first event that is left.
 //!
-//! The limits of this node or of the stream prove nothing: both may have been others when an event went.
+//! The limits of this node or of the stream prove nothing: both may have been others when an event was removed.
 
 use async_nats::jetstream::stream::Info;
 
-/// The sequences that a stream has given and holds no more, by its leader.
+/// The sequences that a stream has assigned and no longer holds, as its leader reports them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Removed {
     /// The oldest sequence it holds.
     first: u64,
-    /// The newest sequence it has given.
+    /// The newest sequence it has assigned.
     last: u64,
-    /// Those between, in order; `None` when they are not known.
+    /// The removed sequences between them, in order; `None` when they are not known.
     between: Option<Vec<u64>>,
 }
 
 impl Removed {
-    /// The removals of a stream in this state. Needs the details, unless nothing between was removed.
+    /// Reads the removals from a stream's state. Needs the details, unless nothing between was removed.
     pub(super) fn of(info: &Info) -> Self {
         let state = &info.state;
         let (first, last) = (state.first_sequence, state.last_sequence);
@@ -34,7 +34,7 @@ impl Removed {
 
     pub(super) fn new(first: u64, last: u64, mut between: Vec<u64>, count: u64) -> Self {
         between.sort_unstable();
-        // A list that is not complete proves nothing.
+        // An incomplete list proves nothing.
         let complete = u64::try_from(between.len()).is_ok_and(|listed| listed == count);
         Self {
             first,
@@ -43,7 +43,8 @@ impl Removed {
         }
     }
 
-    /// Whether a sequence after `after` was removed, below `before` or, without it, at all; `None` when that is not known.
+    /// Reports whether a sequence after `after` was removed, below `before` or, without it, at all; `None` when that is
+    /// not known.
     pub(super) fn any(&self, after: u64, before: Option<u64>) -> Option<bool> {
         let before = before.unwrap_or(self.last.saturating_add(1));
         let from = after.saturating_add(1);
@@ -62,20 +63,20 @@ impl Removed {
     }
 }
 
-/// A room's events from a position on, as they were read, and what proves them.
+/// A room's events from a position on, as they were read, and the evidence for their completeness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Run<E> {
     /// With their sequences, oldest first. Nothing between two of them is missing.
     pub events: Vec<(u64, E)>,
     /// The room's oldest event at or after the position that the leader still had once the events were read.
     pub first: Option<u64>,
-    /// Older ones were read but are left out: there were more than are kept.
+    /// Older ones were read but left out: there were more than are kept.
     pub cut: bool,
 }
 
 impl<E> Run<E> {
-    /// Of what was read while the stream may have removed events: those from the oldest on that is still there. Nothing
-    /// after it was removed meanwhile.
+    /// Builds a run from a read during which the stream may have removed events. It keeps the events from the oldest on
+    /// that is still there; nothing after that was removed meanwhile.
     pub(super) fn settled(mut events: Vec<(u64, E)>, first: Option<u64>, cut: bool) -> Self {
         match first {
             Some(first) => events.retain(|(seq, _)| *seq >= first),
@@ -84,7 +85,7 @@ impl<E> Run<E> {
         Self { events, first, cut }
     }
 
-    /// Whether the event at this position is still there: then nothing after it is missing.
+    /// Reports whether the event at this position is still there: then nothing after it is missing.
     pub(super) fn has(&self, position: u64) -> bool {
         self.first == Some(position) && !self.cut
     }
@@ -109,7 +110,7 @@ mod tests {
             (12, None, Some(false)),
             // Nothing lies between.
             (0, Some(1), Some(false)),
-            // More than the stream had given when it was asked.
+            // Beyond what the stream had assigned when it was queried.
             (9, Some(14), None),
         ] {
             assert_eq!(removed.any(after, before), expected, "({after}, {before:?})");

@@ -1,8 +1,8 @@
-//! The way of one event into the stream.
+//! Publishes one event into the stream.
 //!
-//! Every publish has an identifier that the stream recognizes, of its key or of its own: an attempt that was not answered
-//! is made again under the same one. What an attempt came to is one of three: it is settled; nothing was stored and
-//! another attempt may be made; or nobody knows.
+//! Every publish has an identifier by which the stream deduplicates, derived from its idempotency key or random. An
+//! unacknowledged attempt is repeated under the same identifier. An attempt has one of three outcomes: it is settled;
+//! nothing was stored and another attempt may be made; or the outcome is unknown.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -27,21 +27,21 @@ use crate::nats::Live;
 use crate::position::Offset;
 use crate::proto::node_v1::StoredEvent;
 
-const AWAY: PublishError = PublishError::NotStored("nats does not answer");
+const AWAY: PublishError = PublishError::NotStored("nats unavailable");
 const FULL: PublishError = PublishError::NotStored("the storage of nats is full");
 const REFUSED: PublishError = PublishError::NotStored("nats refused the event");
-const UNANSWERED: PublishError = PublishError::UnknownOutcome("nats did not answer in time");
+const UNANSWERED: PublishError = PublishError::UnknownOutcome("nats acknowledgement timed out");
 
-/// What a last value has around the event, at most: its position, its time and its epoch.
+/// The most bytes that a last value adds around the event: its position, its time and its epoch.
 const LAST_VALUE_BYTES: usize = 64;
 
-/// How long a connection that is away is waited for before anything was handed over.
+/// The time to wait for a lost connection before anything was submitted.
 const AWAY_MAX: Duration = Duration::from_secs(1);
 
-/// Between two attempts.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A publish on its way.
+/// A publish in progress.
 pub(super) struct Draft<'s> {
     pub publish: Publish,
     pub partition: &'s Partition,
@@ -49,27 +49,27 @@ pub(super) struct Draft<'s> {
     subject: String,
     message_id: String,
     payload: Bytes,
-    /// What the stream is to expect; `None` for anything.
+    /// The sequence that the stream is to expect; `None` for any.
     expected: Option<u64>,
     deadline: Instant,
     attempts: u32,
-    /// An attempt was handed over and not answered.
+    /// An attempt was submitted and not acknowledged.
     ambiguous: bool,
     /// The next attempt needs no pause.
     at_once: bool,
 }
 
-/// An attempt that was handed over.
+/// A submitted attempt.
 pub(super) struct Attempt {
     ack: PublishAckFuture,
-    /// The newest sequence that was known before.
+    /// The newest sequence that was known before it.
     known: u64,
     _turn: OwnedSemaphorePermit,
 }
 
-/// What an attempt came to.
+/// The outcome of an attempt.
 pub(super) enum Verdict {
-    /// It is settled.
+    /// The publish is settled.
     Settled(Result<Published, PublishError>),
     /// Another attempt may settle it.
     Again,
@@ -94,12 +94,12 @@ impl<'s> Draft<'s> {
         }
     }
 
-    /// What it came to when no more attempts are made.
+    /// Returns the error when no more attempts are made.
     pub(super) const fn given_up(&self) -> PublishError {
         self.unless_ambiguous(AWAY)
     }
 
-    /// What an attempt was refused for, if that says anything of the attempts before it.
+    /// Returns a refusal of this attempt, unless the outcome of an earlier attempt is unknown.
     const fn unless_ambiguous(&self, refusal: PublishError) -> PublishError {
         if self.ambiguous { UNANSWERED } else { refusal }
     }
@@ -114,7 +114,7 @@ impl<'s> Draft<'s> {
         headers
     }
 
-    /// Refuses what NATS never takes, given the size of its messages.
+    /// Refuses an event that exceeds the maximum message size of NATS.
     fn fits(&self, headers: &HeaderMap, message_bytes_max: usize) -> Result<(), PublishError> {
         let extra = match self.publish.retention {
             Retention::LastValue => LAST_VALUE_BYTES,
@@ -127,7 +127,7 @@ impl<'s> Draft<'s> {
         )
     }
 
-    /// Whether another attempt may be made, after a pause.
+    /// Pauses, and reports whether another attempt may be made.
     pub(super) async fn pause(&mut self) -> bool {
         if std::mem::take(&mut self.at_once) {
             return Instant::now() < self.deadline;
@@ -140,12 +140,12 @@ impl<'s> Draft<'s> {
     }
 }
 
-/// A place among the publishes that wait for an answer, if there is one now.
+/// Takes a permit for an unacknowledged publish, if one is available now.
 pub(super) fn turn_now(shared: &Shared) -> Option<OwnedSemaphorePermit> {
     shared.publishes.clone().try_acquire_owned().ok()
 }
 
-/// Hands an attempt over.
+/// Submits an attempt.
 pub(super) async fn submit(
     shared: &Shared,
     draft: &mut Draft<'_>,
@@ -158,10 +158,11 @@ pub(super) async fn submit(
         Some(turn) => turn,
         None => match timeout_at(draft.deadline, shared.publishes.clone().acquire_owned()).await {
             Ok(Ok(turn)) => turn,
-            Ok(Err(_)) | Err(_) => return Err(PublishError::NotStored("too many publishes wait for nats")),
+            Ok(Err(_)) | Err(_) => return Err(PublishError::NotStored("too many publishes in flight")),
         },
     };
-    // Whoever asks for the first time is told soon that nothing was stored, before his own deadline leaves it open.
+    // On the first attempt nothing was submitted yet. So the caller gets "not stored" early, before its own deadline
+    // leaves the outcome unknown.
     let patience = if draft.attempts == 0 {
         draft.deadline.min(Instant::now() + AWAY_MAX)
     } else {
@@ -172,6 +173,7 @@ pub(super) async fn submit(
     }
     let headers = draft.headers();
     draft.fits(&headers, shared.server.nats.control().client().max_payload())?;
+    // Before submitting: an acknowledgement at or below it shows that the stream has gone back.
     let known = draft.partition.highest();
     let message = jetstream::message::PublishMessage::build()
         .headers(headers)
@@ -194,7 +196,7 @@ pub(super) async fn submit(
     }
 }
 
-/// Waits until the connection stands: what is handed over before would be sent whenever it comes back.
+/// Waits for the connection. A message submitted without one would be sent whenever it is back.
 async fn connected(shared: &Shared) {
     let control = shared.server.nats.control();
     if control.is_connected() {
@@ -209,8 +211,8 @@ async fn connected(shared: &Shared) {
     }
 }
 
-/// Waits for the answer to an attempt, and says what it means. What rarely has to be done is in boxes: hundreds of these
-/// futures wait together, and each is moved about.
+/// Waits for the acknowledgement of an attempt, and judges it. Rare work is boxed: hundreds of these futures wait
+/// together, and each is moved.
 pub(super) async fn settle(shared: &Shared, draft: &mut Draft<'_>, attempt: Attempt) -> Verdict {
     let Attempt { ack, known, _turn } = attempt;
     match timeout_at(draft.deadline, ack.into_future()).await {
@@ -232,16 +234,18 @@ async fn accepted(shared: &Shared, draft: &Draft<'_>, ack: &PublishAck, known: u
             Err(_) => return Verdict::Settled(Err(UNANSWERED)),
         }
     } else if ack.sequence <= known {
-        // The stream has gone back: what it answers now is of another history.
+        // The stream has gone back: the acknowledgement belongs to another history.
         if Box::pin(shared.renew(draft.partition)).await.is_err() {
             return Verdict::Settled(Err(UNANSWERED));
         }
     }
     draft.partition.has(ack.sequence);
+    // Before the acknowledgement is returned: a read here must not miss an event that this node has acknowledged.
     if let Some(live) = draft.partition.room(&draft.publish.room) {
         let mut state = live.lock();
         state.acked = state.acked.max(ack.sequence);
     }
+    // The republished copy may have been lost with the acknowledgement, so the room's nodes get a nudge.
     if ack.duplicate || draft.attempts > 1 {
         Box::pin(shared.nudge(&draft.publish.room, ack.sequence)).await;
     }
@@ -249,7 +253,7 @@ async fn accepted(shared: &Shared, draft: &Draft<'_>, ack: &PublishAck, known: u
     if draft.publish.retention == Retention::LastValue {
         let kept = Box::pin(super::last_values::keep(shared, draft, &draft.stored, position));
         if !matches!(timeout_at(draft.deadline, kept).await, Ok(Ok(()))) {
-            return Verdict::Settled(Err(PublishError::UnknownOutcome("the last value was not kept in time")));
+            return Verdict::Settled(Err(PublishError::UnknownOutcome("last value write timed out")));
         }
     }
     Verdict::Settled(Ok(Published {
@@ -258,7 +262,8 @@ async fn accepted(shared: &Shared, draft: &Draft<'_>, ack: &PublishAck, known: u
     }))
 }
 
-/// Whether what is stored under the identifier was stored by somebody else's publish; `None` when it is another event.
+/// Compares a duplicate with the stored event. Returns whether another publish stored it; `None` when it is another
+/// event.
 async fn compare(shared: &Shared, draft: &Draft<'_>, seq: u64) -> Result<Option<bool>, Silence> {
     if draft.publish.key.is_none() {
         return Ok(Some(false));
@@ -287,15 +292,15 @@ async fn refusal(shared: &Shared, draft: &mut Draft<'_>, refused: &Refused) -> V
                 .source()
                 .and_then(|source| source.downcast_ref::<jetstream::Error>());
             match refused.map(|refused| (refused.error_code(), refused.code())) {
-                // As a cluster says it of what is not yet stored everywhere.
+                // A cluster uses this code for events that are not yet stored by all replicas.
                 Some((ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT, _)) => conflict(shared, draft).await,
-                // The one before is not yet stored everywhere.
+                // The previous message of this identifier is not yet stored by all replicas.
                 Some((ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT, _)) => Verdict::Again,
                 Some((ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM, _)) => {
                     let refusal = too_large(shared, draft).await;
                     Verdict::Settled(Err(draft.unless_ambiguous(refusal)))
                 }
-                // Who makes room again takes longer than a publish may: it is said at once.
+                // Freeing space takes longer than a publish may last: report it at once.
                 Some((
                     ErrorCode::INSUFFICIENT_RESOURCES
                     | ErrorCode::ACCOUNT_RESOURCES_EXCEEDED
@@ -303,9 +308,9 @@ async fn refusal(shared: &Shared, draft: &mut Draft<'_>, refused: &Refused) -> V
                     | ErrorCode::MEMORY_RESOURCES_EXCEEDED,
                     _,
                 )) => Verdict::Settled(Err(draft.unless_ambiguous(FULL))),
-                // A leader could not write it, what the others could is not known; or it could not be read what was refused.
+                // The leader could not write it, but other replicas may have; or the refusal could not be decoded.
                 Some((ErrorCode::STREAM_STORE_FAILED, _)) | None => ambiguous(draft),
-                // Refused for what it is, not for when it came.
+                // Refused for its content, so another attempt is useless.
                 Some((_, 400..=499)) => Verdict::Settled(Err(draft.unless_ambiguous(REFUSED))),
                 Some(_) => Verdict::Again,
             }
@@ -314,7 +319,7 @@ async fn refusal(shared: &Shared, draft: &mut Draft<'_>, refused: &Refused) -> V
     }
 }
 
-/// What a stream refuses whose messages an operator has bounded.
+/// Returns the error for an event that exceeds an operator's bound on the stream's messages.
 async fn too_large(shared: &Shared, draft: &Draft<'_>) -> PublishError {
     let stream = shared.server.context().get_stream(&draft.partition.stream).await;
     let bound = stream.map(|stream| stream.cached_info().config.max_message_size);
@@ -325,7 +330,7 @@ async fn too_large(shared: &Shared, draft: &Draft<'_>) -> PublishError {
     draft.fits(&draft.headers(), bound).err().unwrap_or(REFUSED)
 }
 
-/// Refuses an event whose message has more bytes than may be.
+/// Refuses an event whose message exceeds the bound.
 fn fits(publish: &Publish, message_bytes: usize, message_bytes_max: usize) -> Result<(), PublishError> {
     if message_bytes <= message_bytes_max {
         return Ok(());
@@ -335,7 +340,7 @@ fn fits(publish: &Publish, message_bytes: usize, message_bytes_max: usize) -> Re
     Err(PublishError::TooLarge { bytes_max })
 }
 
-/// The bytes of headers in a message: the version, a line for each, an empty line.
+/// Returns the bytes of headers in a message: the version, a line for each, an empty line.
 fn header_bytes(headers: &HeaderMap) -> usize {
     let line = |name: &str, value: &str| name.len() + value.len() + 4;
     let lines = headers.iter().flat_map(|(name, values)| {
@@ -350,8 +355,8 @@ const fn ambiguous(draft: &mut Draft<'_>) -> Verdict {
     Verdict::Again
 }
 
-/// The room does not stand where it was expected. A room without events stands at 0, and wherever else somebody may have
-/// been told: at any position that all its later events come after.
+/// Handles a room head other than the expected one. A room without events has head 0, and every head that may have been
+/// reported for it: any position that all its later events come after.
 async fn conflict(shared: &Shared, draft: &mut Draft<'_>) -> Verdict {
     let expected = draft.publish.expected.unwrap_or_default().0;
     let (stream, subject) = (&draft.partition.stream, &draft.subject);
@@ -371,8 +376,8 @@ async fn conflict(shared: &Shared, draft: &mut Draft<'_>) -> Verdict {
     let Ok(Ok((state, next, head, none_after))) = timeout_at(draft.deadline, asked).await else {
         return Verdict::Settled(Err(draft.given_up()));
     };
-    // Servers differ in what they look at first, the identifier or the expectation. What was stored as expected before
-    // is the event that follows.
+    // Servers differ in what they check first, the identifier or the expectation. The event that follows the expected
+    // head may be this publish, stored by an earlier attempt.
     if let Some((sequence, Some(id))) = next
         && id == draft.message_id
     {
@@ -390,13 +395,13 @@ async fn conflict(shared: &Shared, draft: &mut Draft<'_>) -> Verdict {
     }
     let current = draft.partition.position(head.map_or(state.last, |stored| stored.seq));
     if current.offset == Offset(expected) {
-        // It came to be while it was asked.
+        // The room reached the expected head during the check.
         return Verdict::Again;
     }
     Verdict::Settled(Err(PublishError::VersionConflict { current }))
 }
 
-/// One event by itself.
+/// Publishes one event by itself.
 pub(super) async fn one(shared: &Shared, publish: Publish) -> Result<Published, PublishError> {
     if publish.retention == Retention::Ephemeral {
         return pass_on(shared, &publish).await;
@@ -405,7 +410,7 @@ pub(super) async fn one(shared: &Shared, publish: Publish) -> Result<Published, 
     until_settled(shared, &mut draft).await
 }
 
-/// Makes attempts until one settles it or the time is over.
+/// Makes attempts until one settles it or the deadline passes.
 pub(super) async fn until_settled(shared: &Shared, draft: &mut Draft<'_>) -> Result<Published, PublishError> {
     loop {
         let attempt = submit(shared, draft, None).await?;
@@ -418,8 +423,8 @@ pub(super) async fn until_settled(shared: &Shared, draft: &mut Draft<'_>) -> Res
     }
 }
 
-/// An ephemeral event: handed over once, to whoever listens. It goes the way of the nudges and subscriptions, so that it
-/// does not overtake what was published and answered before.
+/// Publishes an ephemeral event: sent once, to the current subscribers (at-most-once). It uses the connection of the
+/// nudges and subscriptions, so it does not overtake events acknowledged before.
 pub(super) async fn pass_on(shared: &Shared, publish: &Publish) -> Result<Published, PublishError> {
     if !shared.agreement.holds() {
         return Err(PublishError::NotStored(OTHER_SETTINGS));

@@ -1,9 +1,9 @@
-//! Reads what was: from the ring of a room with members here when it reaches back far enough, else from the stream.
+//! Reads histories: from the ring of a room with members here when it reaches back far enough, else from the stream.
 //!
-//! What is answered is exactly what a room keeps by its limits. That nothing is missing between a position and the first
-//! event read after it has to be proven from the stream ([`super::proof`]); the limits say nothing of what they were
-//! before. A ring knows its events without a gap, but not that an operator has erased some of them: before any is handed
-//! out, and once a sweep at most, the leader is asked whether the stream still has the oldest.
+//! A read returns exactly what a room keeps by its limits. That nothing is missing between a position and the first
+//! event after it must be proven from the stream ([`super::proof`]), because the limits may have been others before. A
+//! ring holds its events without a gap, but does not know of events that an operator has erased. So before it returns
+//! any, and at most once a sweep, the leader is asked whether the stream still has the oldest.
 
 use std::sync::Arc;
 
@@ -20,36 +20,36 @@ use crate::event::Event;
 use crate::position::{Link, Offset, Position};
 use crate::room::Room;
 
-/// What was read of a room, shared by all who asked the same.
+/// A read of a room from the stream, shared by concurrent callers with the same request.
 pub(super) type ColdRead = Result<Arc<Read>, Silence>;
 
-/// What was read of a room.
+/// The result of a read.
 #[derive(Debug)]
 pub(super) struct Read {
-    /// Everything after this is in it.
+    /// Everything after this offset is in it.
     floor: Offset,
-    /// What was at or before this cannot be read any more.
+    /// Events at or before this offset cannot be read any more.
     lost: Offset,
-    /// Whether what was asked for could be proven to be whole.
+    /// The requested range was proven complete.
     proven: bool,
     events: Vec<Arc<Event>>,
     head: Position,
 }
 
-/// What the ring of a room with members here says of the time since a position.
+/// The answer of a room's ring to a read from a position.
 enum Seen<T> {
-    /// Everything is in it; and where the room stands.
+    /// Everything after the position, with the room's head.
     Here(Position, T),
     /// Some of it is lost.
     Lost,
-    /// More has to be read from the stream.
+    /// The rest has to be read from the stream.
     Beyond(Position),
-    /// It cannot answer: it is behind, or the position is not one of its past.
+    /// The ring cannot serve the read: it lags, or the position is not in its past.
     Nothing,
 }
 
 impl Shared {
-    /// See [`crate::bus::Bus::recover`].
+    /// Implements [`crate::bus::Bus::recover`].
     pub(super) async fn recover(
         &self,
         room: &Room,
@@ -66,8 +66,8 @@ impl Shared {
         })
     }
 
-    /// Looks at a ring that holds everything after a position, and says where the room stands; `None` when it is not
-    /// proven that everything is still there.
+    /// Applies `look` to a ring that holds everything after a position, and returns the room's head with it. Returns
+    /// `None` when it is not proven that everything is still there.
     async fn reach<T>(
         &self,
         room: &Room,
@@ -90,7 +90,7 @@ impl Shared {
         Ok((ring.reach(since) == Reach::Here).then(|| (read.head, look(&ring))))
     }
 
-    /// The same with the ring of a room with members here, which is made to reach back far enough first.
+    /// Does the same with the ring of a room with members here, which is first extended far enough back.
     async fn reach_here<T>(
         &self,
         live: &LiveRoom,
@@ -116,6 +116,7 @@ impl Shared {
         if !matches!(seen, Seen::Beyond(_)) {
             return Ok(seen);
         }
+        // Single-flight: a caller that waited finds the ring extended.
         let _turn = live.backfill.lock().await;
         let seen = see();
         let Seen::Beyond(head) = seen else {
@@ -130,9 +131,9 @@ impl Shared {
         Ok(see())
     }
 
-    /// Gives up those events of a room's ring that the stream does not hold any more, if some after `since` are to be
-    /// handed out. Asked once a sweep at most; without an answer they stay, for as long as the node's lease lets it
-    /// answer at all.
+    /// Drops those events of a room's ring that the stream no longer holds, if some after `since` are to be returned.
+    /// Asks the leader at most once a sweep. Without an answer the events stay, for as long as the node's lease permits
+    /// reads at all.
     async fn give_up_erased(&self, live: &LiveRoom, since: Offset) {
         let partition = self.partition(live.partition);
         let sweep = partition.sweeps();
@@ -153,7 +154,7 @@ impl Shared {
         match first {
             Ok(first) if state.epoch == epoch => {
                 let before = state.ring.weight();
-                // What came meanwhile was not asked for.
+                // Later events were not part of the request.
                 let first = first.map_or(newest.0 + 1, |(seq, _)| seq);
                 state.ring.lose_before(Offset(first));
                 self.keeping.reweigh(before, state.ring.weight());
@@ -171,7 +172,7 @@ impl Shared {
 
     fn extend(&self, live: &LiveRoom, read: &Read) {
         let mut state = live.lock();
-        // The two must meet.
+        // The read and the ring must overlap or adjoin.
         let meets = !state.is_forgotten()
             && state.epoch == read.head.epoch
             && read
@@ -186,7 +187,7 @@ impl Shared {
         }
     }
 
-    /// What a room keeps by its limits, of what was read.
+    /// Builds a ring of what the room keeps by its limits, from a read.
     fn ring(&self, room: &Room, read: &Read) -> Ring {
         let limits = self.config.history.limits_of(room);
         let mut ring = Ring::of(limits, read.floor, read.events.clone());
@@ -194,7 +195,7 @@ impl Shared {
         ring
     }
 
-    /// See [`crate::bus::Bus::history`].
+    /// Implements [`crate::bus::Bus::history`].
     pub(super) async fn history(
         &self,
         room: &Room,
@@ -212,13 +213,13 @@ impl Shared {
         Ok(HistoryPage { complete, ..cut })
     }
 
-    /// See [`crate::bus::Bus::stats`].
+    /// Implements [`crate::bus::Bus::stats`].
     pub(super) async fn stats_of(&self, room: &Room) -> Result<HistoryStats, BusUnavailable> {
         let (head, (events, bytes)) = self.whole(room, Ring::size).await?;
         Ok(HistoryStats { head, events, bytes })
     }
 
-    /// Reads something of everything that a room keeps, and where the room stands.
+    /// Applies `look` to everything that a room keeps, and returns the room's head with it.
     async fn whole<T>(&self, room: &Room, look: impl Fn(&Ring) -> T) -> Result<(Position, T), BusUnavailable> {
         let partition = self.partition_of(room);
         let live = partition.room(room);
@@ -237,21 +238,22 @@ impl Shared {
         Ok((read.head, look(&self.ring(room, &read))))
     }
 
-    /// Reads a room from a position on, or all of it. Who asks the same at the same time shares the answer.
+    /// Reads a room from a position on, or all of it. Concurrent callers with the same request share one read
+    /// (single-flight).
     async fn read(&self, partition: &Partition, room: &Room, since: Option<Offset>) -> ColdRead {
         let key = (room.clone(), since.map(|since| since.0));
         let gate = Arc::clone(lock(&self.cold).entry(key.clone()).or_default());
         let read = gate.pass(async || self.read_now(partition, room, since, None).await);
         let read = read.await;
         let mut cold = lock(&self.cold);
-        // The map and this call: nobody else waits.
+        // Two references are the map's and this call's: no other caller waits.
         if cold.get(&key).is_some_and(|known| Arc::ptr_eq(known, &gate)) && Arc::<Gate<_>>::strong_count(&gate) <= 2 {
             cold.remove(&key);
         }
         read
     }
 
-    /// `head` is where the room stands, as far as this node knows; otherwise the leader is asked.
+    /// Reads from the stream. `head` is the room's head as far as this node knows it; without it the leader is asked.
     async fn read_now(
         &self,
         partition: &Partition,
@@ -276,14 +278,14 @@ impl Shared {
         Ok(Arc::new(judge(since, &stand, run, proven)))
     }
 
-    /// Whether a run is everything that came after a position.
+    /// Reports whether a run is proven to be everything after a position.
     async fn is_whole(&self, partition: &Partition, since: Offset, run: &Run<Event>) -> Result<bool, Silence> {
         let whole = run.has(since.0) || (!run.cut && self.is_unbroken(partition, since.0, run.first).await?);
         Ok(whole)
     }
 }
 
-/// What was read after a position, and how its events are linked.
+/// Builds the result of a read: the events after a position, linked into a chain.
 fn judge(since: Option<Offset>, stand: &Stand, run: Run<Event>, proven: bool) -> Read {
     let head = stand.head;
     let asked = since.unwrap_or_default();
@@ -292,7 +294,7 @@ fn judge(since: Option<Offset>, stand: &Stand, run: Run<Event>, proven: bool) ->
     let floor = if proven {
         asked
     } else {
-        // What was before the oldest is not known.
+        // Nothing is known of what was before the oldest event.
         Offset(run.first().map_or(head.offset.0, |(seq, _)| seq - 1))
     };
     let mut prev = floor;
@@ -314,7 +316,7 @@ fn judge(since: Option<Offset>, stand: &Stand, run: Run<Event>, proven: bool) ->
     }
 }
 
-/// What the room's head alone tells of what came after a position.
+/// Answers a read by the room's head alone, where that suffices.
 fn without_a_run(since: Offset, stand: &Stand) -> Option<Read> {
     let Stand {
         head,
@@ -331,6 +333,6 @@ fn without_a_run(since: Offset, stand: &Stand) -> Option<Read> {
     if since.0 > state.last.max(head.offset.0) {
         return Some(read(false));
     }
-    // Older events go before newer ones: had there been any after the position, the head would be one.
+    // A stream removes older events before newer ones: any event after the position would still be the head.
     (since == head.offset || (is_event && since > head.offset)).then(|| read(true))
 }

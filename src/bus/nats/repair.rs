@@ -1,4 +1,4 @@
-//! Repairs rooms: fetches what a chain misses, and finds the place again where a room goes on in a new epoch.
+//! Repairs rooms: fetches the gaps of chains, and finds the head of rooms that continue in a new epoch.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::server::{Keep, Silence};
 use super::shared::Shared;
 use crate::position::Epoch;
 
-/// Pauses while a replica has not yet what the leader has, or the server does not answer.
+/// The pauses while a replica lags behind the leader, or the server does not respond.
 const PAUSES: [Duration; 5] = [
     Duration::from_millis(5),
     Duration::from_millis(20),
@@ -22,7 +22,7 @@ const PAUSES: [Duration; 5] = [
     Duration::from_millis(500),
 ];
 
-/// Repairs one room after the other, several at once.
+/// Repairs queued rooms, several at once.
 pub(super) async fn run(shared: &Shared) {
     let mut under_way = FuturesUnordered::new();
     loop {
@@ -62,7 +62,7 @@ async fn repair(shared: &Shared, live: Arc<LiveRoom>) {
         };
         if progress.is_err() {
             let Some(pause) = pauses.next() else {
-                // The next sweep puts it in line again.
+                // The next sweep queues it again.
                 live.lock().queued = false;
                 return;
             };
@@ -81,7 +81,7 @@ async fn fetch(shared: &Shared, live: &Arc<LiveRoom>, asked: Fetch, epoch: Epoch
     let mut permits = shared.permits(events + held).await;
     let mut state = live.lock();
     if state.epoch != epoch || state.chain.is_joining() {
-        // The history began anew meanwhile.
+        // The history started afresh meanwhile.
         return Ok(());
     }
     let mut out = Vec::new();
@@ -94,7 +94,7 @@ async fn fetch(shared: &Shared, live: &Arc<LiveRoom>, asked: Fetch, epoch: Epoch
     }
 }
 
-/// Reads what comes after, and whether that is all and exactly that.
+/// Reads the events after the request's position, and decides whether they are complete and confirmed.
 async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<Arrival>, Silence> {
     let partition = shared.partition(live.partition);
     let clear = live.lock().clear;
@@ -102,7 +102,7 @@ async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<A
     let run = shared
         .run(partition, &live.room, asked.after, 0, Keep::Oldest { max })
         .await?;
-    // Sweeps have said that nothing came through `clear`.
+    // Sweeps have shown that the room has no undelivered event through `clear`.
     let clear = asked.after.max(clear);
     let since = if run.first.is_some_and(|first| first <= clear) {
         asked.after
@@ -111,7 +111,7 @@ async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<A
     };
     let proven = run.has(asked.after) || shared.is_unbroken(partition, since, run.first).await?;
     let later = run.events.into_iter().filter(|(seq, _)| *seq > asked.after);
-    // What had to be fetched begins a trace of its own: its publisher's may long be over.
+    // A fetched event starts a trace of its own: its publisher's may be long over.
     let arrival = |(seq, event)| {
         let traceparent = String::new();
         (seq, Arrival { event, traceparent })
@@ -125,7 +125,7 @@ async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<A
         });
     }
     let subjects = shared.server.nats.subjects();
-    // Read before the head, so that a room without events stands where all its later ones come after.
+    // Read before the head, so that the position of a room without events precedes all its later ones.
     let known = shared.state(partition).await?.last;
     let head = shared
         .server
@@ -134,7 +134,8 @@ async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<A
     let head = head.map(|stored| stored.seq);
     if !proven {
         let head = head.unwrap_or(known);
-        // Older events go before newer ones: an event that is still there, and not after the position, is the last.
+        // A stream removes older events before newer ones: an event that is still there, and not after the position, is
+        // the last.
         return Ok(if head <= asked.after && events.is_empty() {
             Fetched::Exact {
                 events,
@@ -148,9 +149,9 @@ async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<A
     Ok(Fetched::Exact { events, confirmed })
 }
 
-/// Finds where a room goes on whose history began anew.
+/// Finds the head of a room whose history started afresh.
 async fn go_on(shared: &Shared, live: &Arc<LiveRoom>) -> Result<(), Silence> {
-    // What still waits to be read may be of the history that ended.
+    // The unread messages of the old subscription may belong to the history that ended.
     shared.listen(live).await?;
     let head = shared.head_for_members(live).await?;
     let held = live.lock().chain.held();

@@ -1,8 +1,8 @@
-//! What a node keeps of a room: its newest events, back to a floor. Pure: time is handed in.
+//! The newest events of a room in a node's memory, back to a floor. Pure: the caller passes the time.
 //!
-//! The answers are those of a room that keeps what its limits say: an event is there as long as it and all events after
-//! it fit in number, bytes and age. What the limits dropped is lost; what lies below the floor for another reason is not
-//! here and has to be read from the stream.
+//! The ring serves reads like a room that keeps what its limits allow: an event is kept as long as it and all events
+//! after it fit in number, bytes and age. Events that the limits dropped are lost. Events below the floor for another
+//! reason are read from the stream.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use crate::bus::{HistoryPage, Page, ReadBounds};
 use crate::event::{Event, Timestamp};
 use crate::position::{Link, Offset};
 
-/// What an event costs beside its payload: itself, its name, its place in the ring, allocator overhead. An estimate.
+/// The estimated cost of an event beside its payload: the event, its name, its slot in the ring, allocator overhead.
 const EVENT_BYTES: usize = 256;
 
-/// How far back a ring reaches.
+/// The reach of a ring, relative to a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
     /// Everything after the position is in it.
     Here,
     /// The limits have dropped some, or it was erased.
     Lost,
-    /// What is not in it has to be read from the stream.
+    /// The rest has to be read from the stream.
     Beyond,
 }
 
@@ -32,14 +32,14 @@ pub(super) struct Ring {
     limits: Arc<HistoryLimits>,
     events: VecDeque<Arc<Event>>,
     bytes: usize,
-    /// Everything after this is in the ring.
+    /// The exclusive lower bound: everything after this is in the ring.
     floor: Offset,
-    /// Everything through this the limits have dropped, or the stream has lost.
+    /// The watermark of lost events: the limits dropped, or the stream lost, everything through this.
     lost: Offset,
 }
 
 impl Ring {
-    /// A ring that holds everything after `floor`, which is nothing yet.
+    /// Creates an empty ring that begins after `floor`.
     pub(super) const fn new(limits: Arc<HistoryLimits>, floor: Offset) -> Self {
         Self {
             limits,
@@ -50,7 +50,7 @@ impl Ring {
         }
     }
 
-    /// A ring over what was read from the stream: everything after `floor`.
+    /// Creates a ring from a read of the stream that holds everything after `floor`.
     pub(super) fn of(limits: Arc<HistoryLimits>, floor: Offset, events: Vec<Arc<Event>>) -> Self {
         let mut ring = Self::new(limits, floor);
         for event in events {
@@ -63,17 +63,17 @@ impl Ring {
         self.floor
     }
 
-    /// Events and payload bytes.
+    /// Returns the number of events and their payload bytes.
     pub(super) fn size(&self) -> (usize, usize) {
         (self.events.len(), self.bytes)
     }
 
-    /// What the ring weighs against the bound over all rooms, in bytes.
+    /// Returns the bytes that count against the bound over all rooms.
     pub(super) fn weight(&self) -> usize {
         self.bytes + self.events.len() * EVENT_BYTES
     }
 
-    /// Takes the room's next event.
+    /// Appends the room's next event.
     pub(super) fn push(&mut self, event: Arc<Event>) {
         self.bytes += event.payload.bytes_len();
         self.events.push_back(event);
@@ -82,7 +82,7 @@ impl Ring {
         }
     }
 
-    /// Puts what was read in front: everything after `floor` up to what the ring holds. What was at or before `lost`
+    /// Prepends events read from the stream: everything after `floor` up to the ring's own. Events at or before `lost`
     /// cannot be read any more.
     pub(super) fn extend_back(&mut self, floor: Offset, lost: Offset, events: &[Arc<Event>]) {
         let older = events.iter().filter(|event| event.offset() <= Some(self.floor));
@@ -106,7 +106,7 @@ impl Ring {
         }
     }
 
-    /// Drops what is too old.
+    /// Drops expired events.
     pub(super) fn trim(&mut self, now: Timestamp) {
         while let Some(oldest) = self.events.front()
             && oldest.time.age(now) >= self.limits.age_max
@@ -115,19 +115,19 @@ impl Ring {
         }
     }
 
-    /// The offsets of the oldest and the newest event here.
+    /// Returns the offsets of the oldest and the newest event in the ring.
     pub(super) fn ends(&self) -> Option<(Offset, Offset)> {
         Some((self.events.front()?.offset()?, self.events.back()?.offset()?))
     }
 
-    /// Drops the events before `first`: the stream does not hold them any more.
+    /// Drops the events before `first`: the stream no longer holds them.
     pub(super) fn lose_before(&mut self, first: Offset) {
         while self.events.front().is_some_and(|oldest| oldest.offset() < Some(first)) {
             self.lose();
         }
     }
 
-    /// Gives the oldest event up for its memory; it can be read from the stream. `false` when there is none.
+    /// Drops the oldest event to free memory; it can be read from the stream. `false` when there is none.
     pub(super) fn give_up_oldest(&mut self) -> bool {
         let Some(oldest) = self.pop() else { return false };
         self.floor = oldest;
@@ -150,13 +150,13 @@ impl Ring {
         oldest.offset()
     }
 
-    /// The event at this offset, if it is here.
+    /// Returns the event at this offset, if it is in the ring.
     pub(super) fn at(&self, offset: Offset) -> Option<&Arc<Event>> {
         let index = self.events.partition_point(|event| event.offset() < Some(offset));
         self.events.get(index).filter(|event| event.offset() == Some(offset))
     }
 
-    /// Whether everything after `since` is here.
+    /// Reports whether everything after `since` is in the ring.
     pub(super) fn reach(&self, since: Offset) -> Reach {
         if since < self.lost {
             Reach::Lost
@@ -167,7 +167,7 @@ impl Ring {
         }
     }
 
-    /// The events after `since`, of those that are here; `None` when they are more than the bounds allow.
+    /// Returns the events after `since` that are in the ring; `None` when they exceed the bounds.
     pub(super) fn since(&self, since: Offset, bounds: ReadBounds) -> Option<Vec<Arc<Event>>> {
         let start = self.events.partition_point(|event| event.offset() <= Some(since));
         let missed = self.events.range(start..);
@@ -176,7 +176,7 @@ impl Ring {
         allowed.then(|| missed.cloned().collect())
     }
 
-    /// A page, oldest first.
+    /// Returns a page, oldest first.
     pub(super) fn page(&self, page: Page, bounds: ReadBounds) -> HistoryPage {
         let at_or_before = |offset| self.events.partition_point(|event| event.offset() <= Some(offset));
         let before = |offset| self.events.partition_point(|event| event.offset() < Some(offset));
@@ -192,8 +192,8 @@ impl Ring {
         cut
     }
 
-    /// The stream may have held older events than the oldest one here when that was published, and not any more: it is
-    /// told to follow on the floor.
+    /// Links the ring's oldest event to the floor. The stream may have held an older event when it was published, and
+    /// no longer does.
     fn tell_floor(&self, page: &mut [Arc<Event>]) {
         if let (Some(first), Some(oldest)) = (page.first_mut(), self.events.front())
             && Arc::ptr_eq(first, oldest)
@@ -211,7 +211,7 @@ impl Ring {
         }
     }
 
-    /// Whether everything that the limits keep is here.
+    /// Reports whether everything that the limits keep is in the ring.
     pub(super) fn is_whole(&self) -> bool {
         self.floor <= self.lost
     }

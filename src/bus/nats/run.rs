@@ -1,5 +1,5 @@
-//! Reads a room's events from the stream so that nothing between two of them is missing, and finds out what the stream
-//! has removed.
+//! Reads runs of a room's events from the stream, without a gap between two of them, and finds out what the stream has
+//! removed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,18 +11,19 @@ use super::shared::Shared;
 use crate::event::Event;
 use crate::room::Room;
 
-/// How often a replica is asked again that has not yet what the leader has.
+/// The most reads from a replica that lags behind the leader.
 const ATTEMPTS_MAX: u32 = 6;
 
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A stream that has removed more than this between its first and its last message is not asked which: the list would
-/// weigh half a megabyte and more.
+/// The most removed sequences to list. A stream that has removed more than this between its first and its last message
+/// is not asked which: the list would weigh half a megabyte and more.
 const LISTED_MAX: u64 = 65_536;
 
 impl Shared {
-    /// A room's events from a sequence on, at least up to `want` if the stream has one there. Answered by a replica, and
-    /// then compared with the leader: what is still there then proves that nothing after it was removed meanwhile.
+    /// Reads a room's events from a sequence on, at least up to `want` if the stream has one there. A replica may serve
+    /// the read, which is then compared with the leader: an event that is still there proves that nothing after it was
+    /// removed meanwhile.
     pub(super) async fn run(
         &self,
         partition: &Partition,
@@ -36,6 +37,7 @@ impl Shared {
         for attempt in 0..ATTEMPTS_MAX {
             tokio::time::sleep(PAUSE * attempt).await;
             let read = self.server.events(partition.number, room, from, keep).await?;
+            // The leader goes after the replica: a removal during the read then shows in `first`.
             let first = self.server.next(&partition.stream, &subject, from).await?;
             let first = first.map(|(seq, _)| seq);
             if read.full || first.is_none_or(|first| read.reached >= first.max(want)) {
@@ -45,7 +47,8 @@ impl Shared {
         Err(Silence::Away)
     }
 
-    /// Whether it is proven that a stream has removed nothing after `after`, below `before` or, without it, at all.
+    /// Reports whether it is proven that a stream has removed nothing after `after`, below `before` or, without it, at
+    /// all.
     pub(super) async fn is_unbroken(
         &self,
         partition: &Partition,
@@ -55,8 +58,8 @@ impl Shared {
         Ok(self.any_removed(partition, after, before).await? == Some(false))
     }
 
-    /// Whether a stream has removed something after `after`, below `before` or, without it, at all; `None` when it has
-    /// removed too much to tell.
+    /// Reports whether a stream has removed something after `after`, below `before` or, without it, at all; `None` when
+    /// it has removed too much to list.
     pub(super) async fn any_removed(
         &self,
         partition: &Partition,

@@ -1,20 +1,20 @@
-//! Ephemeral events that were left behind: a server that was stopped may pass on what it was handed over a connection
-//! that its sender has long given up. They come after newer ones of the same publisher, and are dropped.
+//! Filters stale ephemeral events. A server that was suspended may pass on messages of a connection that its sender has
+//! long given up. They arrive after newer ones of the same publisher, and are dropped.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 
 use super::partition::lock;
 
-/// The most senders remembered. When there are more all are forgotten: a late event may come through then, once.
+/// The most senders remembered. Beyond it all are forgotten: a stale event may pass then, once.
 const SENDERS_MAX: usize = 4096;
 
-/// Over which of its connections each sender was last heard.
+/// The newest connection number of each sender.
 #[derive(Debug, Default)]
 pub(super) struct Senders(Mutex<HashMap<u64, u64>>);
 
 impl Senders {
-    /// Whether what was sent over this connection is not late. What comes over one connection comes in order.
+    /// Reports whether a message sent over this connection is not stale. Messages of one connection arrive in order.
     pub(super) fn is_current(&self, sender: u64, connection: u64) -> bool {
         let mut latest = lock(&self.0);
         if let Some(latest) = latest.get_mut(&sender) {

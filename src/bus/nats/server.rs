@@ -1,7 +1,7 @@
-//! What is asked of the server: where a stream and a room stand, and what a stream holds.
+//! Queries of the server: the state of a stream, the head of a room, the content of a stream.
 //!
-//! `head`, `next`, `message`, `state` and `removed` are answered by the stream's leader and say how it is. `events` and
-//! `heads` may be answered by a replica that is behind: who needs to know more compares with the leader.
+//! `head`, `next`, `message`, `state` and `removed` are served by the stream's leader and are current. `events` and
+//! `heads` may be served by a replica that lags: a caller that needs more compares with the leader.
 
 mod batch;
 
@@ -27,20 +27,20 @@ use crate::nats::Nats;
 use crate::nats::records::RecordError;
 pub(super) use batch::{HEADS_MAX, Keep};
 
-/// How long a leader is waited for before it is asked again, the first time; then ever longer.
+/// The timeout of the first query to a leader before it is repeated; it doubles each time.
 const AGAIN_MIN: Duration = Duration::from_millis(200);
 
-/// Why the server did not answer.
+/// The reason why a query failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Silence {
     /// There is no such stream.
-    #[error("nats has lost a stream")]
+    #[error("nats stream lost")]
     NoStream,
-    /// A stream is sealed.
-    #[error("a stream of nats is sealed")]
+    /// The stream is sealed.
+    #[error("nats stream sealed")]
     ReadOnly,
-    /// No answer came in time, or one that says "not now".
-    #[error("nats does not answer")]
+    /// No response arrived in time, or one that says "not now".
+    #[error("nats unavailable")]
     Away,
 }
 
@@ -57,25 +57,25 @@ impl From<RecordError> for Silence {
 impl From<Silence> for BusUnavailable {
     fn from(silence: Silence) -> Self {
         Self(match silence {
-            Silence::NoStream => "nats has lost a stream",
-            Silence::ReadOnly => "a stream of nats is sealed",
-            Silence::Away => "nats does not answer",
+            Silence::NoStream => "nats stream lost",
+            Silence::ReadOnly => "nats stream sealed",
+            Silence::Away => "nats unavailable",
         })
     }
 }
 
-/// How a stream is, by its leader.
+/// The state of a stream, as its leader reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StreamState {
-    /// When it was made.
+    /// The creation time.
     pub created: String,
     /// The oldest sequence it holds.
     pub first: u64,
-    /// The newest sequence it has given.
+    /// The newest sequence it has assigned.
     pub last: u64,
-    /// How many sequences between the two it holds no more.
+    /// The number of sequences between the two that it no longer holds.
     pub removed: u64,
-    /// It takes nothing any more.
+    /// The stream accepts no more messages.
     pub sealed: bool,
 }
 
@@ -100,13 +100,13 @@ pub(super) struct Stored {
     pub payload: Bytes,
 }
 
-/// The way to the server.
+/// The access to the server.
 #[derive(Debug)]
 pub(super) struct Server {
     pub nats: Arc<Nats>,
-    /// `JetStream` over one line of the control connection.
+    /// The `JetStream` context, with the number of the control connection's line that it uses.
     context: Mutex<(u64, Context)>,
-    /// Bounds the reads that are under way.
+    /// Bounds the concurrent reads.
     reads: Semaphore,
 }
 
@@ -120,7 +120,7 @@ impl Server {
         }
     }
 
-    /// `JetStream` over the control connection as it is now. Not to be kept: the link may move.
+    /// Returns the `JetStream` context of the current control connection. Not to be kept: the link may move.
     pub(super) fn context(&self) -> Context {
         let line = self.nats.control().line_number();
         let mut known = lock(&self.context);
@@ -134,7 +134,7 @@ impl Server {
         self.nats.config().request_timeout
     }
 
-    /// Asks again what was not answered: a leader that hands its stream over answers nothing any more, its successor does.
+    /// Repeats an unanswered query. A leader that hands its stream over stops responding; its successor responds.
     async fn again<T>(&self, ask: impl Fn() -> BoxFuture<'static, T>) -> Result<T, Silence> {
         let (until, mut patience) = (Instant::now() + self.patience(), AGAIN_MIN);
         while Instant::now() < until {
@@ -146,12 +146,12 @@ impl Server {
         Err(Silence::Away)
     }
 
-    /// Waits for a turn to read, which ends when the answer is dropped.
+    /// Waits for a read permit, which is released when it is dropped.
     async fn turn(&self) -> Result<SemaphorePermit<'_>, Silence> {
         self.reads.acquire().await.map_err(|_| Silence::Away)
     }
 
-    /// A stream to read a message of, and the turn to do so.
+    /// Opens a stream to read a message of it, with a read permit.
     async fn open(&self, stream: &str) -> Result<(Stream<()>, SemaphorePermit<'_>), Silence> {
         let turn = self.turn().await?;
         match self.context().get_stream_no_info(stream).await {
@@ -160,7 +160,7 @@ impl Server {
         }
     }
 
-    /// How a stream is.
+    /// Returns the state of a stream.
     pub(super) async fn state(&self, stream: &str) -> Result<StreamState, Silence> {
         let ask = || {
             let (context, stream) = (self.context(), stream.to_owned());
@@ -177,7 +177,7 @@ impl Server {
         }
     }
 
-    /// How a stream is, and which sequences it holds no more.
+    /// Returns the state of a stream, with the sequences that it no longer holds.
     pub(super) async fn removed(&self, stream: &str) -> Result<Info, Silence> {
         let ask = || {
             let (context, stream) = (self.context(), stream.to_owned());
@@ -191,7 +191,7 @@ impl Server {
         self.again(ask).await?.ok_or(Silence::Away)
     }
 
-    /// The newest message of a subject.
+    /// Returns the newest message of a subject.
     pub(super) async fn head(&self, stream: &str, subject: &str) -> Result<Option<Stored>, Silence> {
         let (stream, _turn) = self.open(stream).await?;
         match stream.get_last_raw_message_by_subject(subject).await {
@@ -211,7 +211,7 @@ impl Server {
         }
     }
 
-    /// The message at a sequence; `None` when the stream does not hold it any more.
+    /// Returns the message at a sequence; `None` when the stream no longer holds it.
     pub(super) async fn message(&self, stream: &str, seq: u64) -> Result<Option<Bytes>, Silence> {
         let (stream, _turn) = self.open(stream).await?;
         match stream.get_raw_message(seq).await {
@@ -223,7 +223,8 @@ impl Server {
         }
     }
 
-    /// The first message of a subject at or after a sequence, and under which identifier it was published.
+    /// Returns the first message of a subject at or after a sequence: its sequence and the identifier under which it
+    /// was published.
     pub(super) async fn next(
         &self,
         stream: &str,
@@ -244,11 +245,12 @@ impl Server {
         }
     }
 
-    /// Waits until the leader of a partition has seen every subscription that was made on the fan-out connection before:
-    /// a publish that it refuses stands in line behind them on the whole way, and writes nothing.
+    /// Waits until the leader of a partition has seen every subscription made on the fan-out connection before. A
+    /// publish that the leader refuses is queued behind them on the whole way, and writes nothing.
     pub(super) async fn barrier(&self, partition: u16) -> Result<(), Silence> {
         let subject = self.nats.subjects().barrier(partition);
         let mut headers = HeaderMap::new();
+        // No stream of the deployment has this name, so its leader refuses the publish.
         headers.insert(NATS_EXPECTED_STREAM, "-");
         let ask = || {
             let (subject, headers) = (subject.clone(), headers.clone());
@@ -257,7 +259,7 @@ impl Server {
         };
         match self.again(ask).await? {
             Ok(_) => Ok(()),
-            // Without a leader nobody responds; whether there is no stream says `state`.
+            // Without a leader there is no responder. `state` reports whether the stream exists.
             Err(_) => Err(Silence::Away),
         }
     }

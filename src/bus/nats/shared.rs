@@ -1,4 +1,4 @@
-//! What all parts of the bus share.
+//! State shared by all parts of the bus.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -27,12 +27,12 @@ use crate::nats::agreement::Agreement;
 use crate::nats::{NatsError, Subjects};
 use crate::room::Room;
 
-/// Why a node that is set otherwise than the cluster does nothing.
+/// The reason why a node whose settings differ from the cluster's serves nothing.
 pub(super) const REFUSED: &str = "the node's settings differ from the cluster's";
 
 type ColdReads = HashMap<(Room, Option<u64>), Arc<Gate<ColdRead>>>;
 
-/// What all parts of the bus share.
+/// State shared by all parts of the bus.
 pub(super) struct Shared {
     pub config: Config,
     pub lease: Lease,
@@ -42,7 +42,7 @@ pub(super) struct Shared {
     /// The stream of last values.
     pub values: ValueStream,
     pub troubles: Troubles,
-    /// A stream is not there.
+    /// A stream is missing.
     pub is_lost: AtomicBool,
     /// Since they were last reported.
     pub epochs_begun: AtomicU32,
@@ -52,20 +52,20 @@ pub(super) struct Shared {
     pub in_flight: Arc<Semaphore>,
     pub publishes: Arc<Semaphore>,
     pub feeds: mpsc::Sender<Feed>,
-    /// Rooms in line to be repaired, each once.
+    /// Rooms queued for repair, each once.
     pub repairs: Mutex<VecDeque<Arc<LiveRoom>>>,
     pub repair_wanted: Notify,
-    /// The connection or a stream has to be looked at now.
+    /// The connection or a stream has to be checked now.
     pub check_wanted: Notify,
-    /// This bus, as it names itself to others.
+    /// The random number by which this bus identifies itself to other nodes.
     pub sender: u64,
-    /// Who sent ephemeral events, over which connection.
+    /// The newest connection of each sender of ephemeral events.
     pub senders: Senders,
     /// Messages on rooms' subjects that no node has written.
     pub foreign: AtomicU64,
     /// Rooms with members here.
     pub rooms: AtomicUsize,
-    /// Reads of rooms without members here, by what is asked.
+    /// Single-flight reads of rooms without members here, by request.
     pub cold: Mutex<ColdReads>,
 }
 
@@ -78,28 +78,28 @@ impl Shared {
         self.partition(Subjects::partition(room, self.server.nats.config().partitions))
     }
 
-    /// The time by which events are stored, and get old.
+    /// Returns the time by which events are stored and aged.
     pub(super) fn now(&self) -> Timestamp {
         Timestamp(self.server.nats.clock().now_ms())
     }
 
-    /// How often the fan-out connection has been made.
+    /// Returns the number of times the fan-out connection was made.
     pub(super) fn connects(&self) -> u64 {
         self.server.nats.fanout().connects()
     }
 
-    /// What the streams are to keep, by the limits in force.
+    /// Returns the shape of the streams, by the limits in force.
     pub(super) fn shape(&self) -> Shape {
         Shape::in_force(&self.agreement)
     }
 
-    /// How many events of a room the streams are to keep. What they do keep may be less or more: other nodes and operators
-    /// change them, too.
+    /// Returns the number of events of a room that the streams should keep. The real number may be less or more: other
+    /// nodes and operators change the streams, too.
     pub(super) fn retained_max(&self) -> usize {
         self.shape().events_max
     }
 
-    /// For how long nothing that came after a look can have been dropped for its age.
+    /// Returns the time within which no event that followed a sweep can have expired.
     pub(super) fn trusted_age(&self) -> Duration {
         self.shape().age_max / 2
     }
@@ -115,13 +115,13 @@ impl Shared {
         }
     }
 
-    /// So many places among the events in flight, or as many as there are at all.
+    /// Takes in-flight permits for so many events, or for as many as there are at all.
     pub(super) async fn permits(&self, events: usize) -> Option<OwnedSemaphorePermit> {
         let events = u32::try_from(events.min(self.config.in_flight_events_max)).ok()?;
         Arc::clone(&self.in_flight).acquire_many_owned(events).await.ok()
     }
 
-    /// Puts a room in line if something of it is missing.
+    /// Queues a room for repair if it has a gap.
     pub(super) fn repair_if_needed(&self, live: &Arc<LiveRoom>, state: &mut RoomState) {
         let needed = state.chain.fetch().is_some() || (state.chain.is_joining() && state.reset);
         if needed && !state.queued {
@@ -131,13 +131,13 @@ impl Shared {
         }
     }
 
-    /// Subscribes to a room in NATS. What an earlier subscription still has to read is dropped.
+    /// Subscribes to a room in NATS. The unread messages of an earlier subscription are dropped.
     pub(super) async fn listen(&self, live: &Arc<LiveRoom>) -> Result<(), Silence> {
         let subject = self.server.nats.subjects().live(&live.room);
         let subscribed = self.server.nats.fanout().subscribe(subject).await;
         let messages = subscribed.map_err(|_| Silence::Away)?;
         let (feed, abort) = Feed::new(Arc::clone(live), messages);
-        // Ended first, so that nothing ephemeral comes twice.
+        // The old one ends first, so that no ephemeral event is delivered twice.
         if let Some(old) = live.lock().feed.take() {
             old.abort();
         }
@@ -146,7 +146,8 @@ impl Shared {
         Ok(())
     }
 
-    /// How a partition's stream is. A stream that is another one than before, or has gone back, begins a new epoch first.
+    /// Returns the state of a partition's stream. A stream that is another one than before, or has gone back, begins a
+    /// new epoch first.
     pub(super) async fn state(&self, partition: &Partition) -> Result<StreamState, Silence> {
         if !self.agreement.holds() {
             return Err(Silence::Away);
@@ -160,13 +161,13 @@ impl Shared {
         self.renew(partition).await
     }
 
-    /// How a stream is. One that is lost is made again soon, and one that takes nothing is reported.
+    /// Returns the state of a stream. A lost one is queued to be recreated, and a sealed one is reported.
     pub(super) async fn looked_at(&self, stream: &str) -> Result<StreamState, Silence> {
         let state = self.server.state(stream).await;
         match &state {
             Ok(state) if state.sealed => self
                 .troubles
-                .set(stream, "it is sealed: delete it, and it is made anew"),
+                .set(stream, "it is sealed: delete it, and it is recreated"),
             Ok(_) => self.troubles.clear(stream),
             Err(Silence::NoStream) => {
                 self.is_lost.store(true, Ordering::SeqCst);
@@ -177,8 +178,8 @@ impl Shared {
         state
     }
 
-    /// Looks whether the epoch is still the same, and begins the one that holds now. Returns once everything that is
-    /// said from now on is said in it.
+    /// Checks whether the epoch is still the same, and begins the one that holds now. On return, everything reported
+    /// from then on is in that epoch.
     pub(super) async fn renew(&self, partition: &Partition) -> Result<StreamState, Silence> {
         let own = &partition.incarnation;
         let _turn = own.renewal.lock().await;
@@ -189,7 +190,7 @@ impl Shared {
             partition.begin(settled.identity, &settled.state);
             for live in partition.all_rooms() {
                 let mut room = live.lock();
-                // One that is joining for the first time has promised nothing yet.
+                // A room in its first join has reported no position yet.
                 if !room.chain.is_joining() {
                     room.chain.restart();
                     room.reset = true;
@@ -201,7 +202,7 @@ impl Shared {
         Ok(settled.state)
     }
 
-    /// The epoch of a stream that was known before. The others hear of a new one at once.
+    /// Settles the epoch of a stream that was known before. A new one is announced to the other nodes at once.
     pub(super) async fn settle(&self, of: &Incarnation) -> Result<Settled, Silence> {
         let known = of.known();
         let settled = epochs::settle(&self.server, (&of.stream, &of.record), Some(&known)).await?;
@@ -218,7 +219,7 @@ impl Shared {
         Ok(settled)
     }
 
-    /// Makes the streams that are not there, and gives the others the shape that is in force.
+    /// Creates the missing streams, and updates the others to the shape in force.
     pub(super) async fn restore_streams(&self) -> Result<(), NatsError> {
         self.agreement.make_stream().await?;
         let (settings, subjects) = (self.server.nats.config(), self.server.nats.subjects());
@@ -232,7 +233,7 @@ impl Shared {
         Ok(())
     }
 
-    /// A nudge costs little and is only a hint: when it does not arrive, the sweep finds what it would have said.
+    /// Publishes a nudge. It costs little and is only a hint: when it is lost, the sweep finds the same.
     pub(super) async fn nudge(&self, room: &Room, seq: u64) {
         let subject = self.server.nats.subjects().live_of(room, crate::nats::Live::Nudge);
         let client = self.server.nats.control().client();

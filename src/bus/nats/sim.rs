@@ -1,7 +1,7 @@
-//! A simulation of one room's chain: a stream with publishers, a leader that dies before it has republished, a network
-//! that loses, doubles, delays and reorders, a replica that is behind, connections that break for long and for short; other
-//! rooms that push their own events out, limits that are lowered and raised again, an operator who purges the room.
-//! Everything is drawn from a seed; a seed that fails is printed, and the same seed does the same again.
+//! A simulation of one room's chain. It has a stream with publishers, a leader that dies before it has republished, and
+//! a network that loses, doubles, delays and reorders. A replica lags, and connections break for long and for short.
+//! Other rooms push their own events out, limits are lowered and raised again, and an operator purges the room.
+//! Everything is drawn from a seed; a failing seed is printed, and the same seed does the same again.
 
 mod stream;
 
@@ -12,7 +12,7 @@ use super::chain::{Chain, Fetch, Fetched, Output};
 use super::proof::Run;
 use stream::{Room, Stream};
 
-/// Seeds that every run of the tests tries, and those of the long run.
+/// The number of seeds of every test run, and of the long run.
 const SEEDS: u64 = 300;
 const SEEDS_LONG: u64 = 10_000;
 
@@ -21,7 +21,7 @@ const AGE_MAX: u64 = 600;
 const SWEEP_INTERVAL: u64 = 40;
 const HELD_MAX: usize = 6;
 
-/// What is on its way to the node.
+/// A message on its way to the node.
 #[derive(Debug, Clone, Copy)]
 enum Message {
     Live { seq: u64, prev: u64 },
@@ -30,20 +30,20 @@ enum Message {
 
 struct World {
     random: StdRng,
-    /// Whether an operator changes limits and purges the room.
+    /// An operator changes limits and purges the room.
     erasing: bool,
     now: u64,
     stream: Stream,
-    /// What the replica holds that answers reads, and through where it knows the stream.
+    /// The events held by the replica that serves reads, and the newest sequence it knows of.
     replica: Room,
     replica_last: u64,
     on_the_way: Vec<(u64, Message)>,
     chain: Chain<u64>,
-    /// What the member has: everything through here.
+    /// The sequence through which the member has everything.
     through: u64,
-    /// Through where sweeps have found nothing more.
+    /// The watermark through which sweeps have found nothing more.
     clear: u64,
-    /// Through where the last two sweeps knew the stream.
+    /// The newest sequence known to the last two sweeps.
     swept_through: [u64; 2],
     delivered: usize,
     resets: usize,
@@ -161,8 +161,8 @@ impl World {
         }
     }
 
-    /// An operator lowers the limit, raises it again, or purges the room. All of it only while no event is so young that
-    /// neither a sweep nor what comes after it has shown it: that it was there is known to nobody then.
+    /// An operator lowers the limit, raises it again, or purges the room. Only while no event is so young that neither
+    /// a sweep nor a later event has revealed it: no node could know of such an event.
     fn erase(&mut self) {
         match self.random.random_range(0..4) {
             0 => self.stream.limit(Some(3)),
@@ -206,7 +206,7 @@ impl World {
                     if prev < last && self.came(last).is_some_and(|at| at + AGE_MAX / 2 > now) {
                         self.chain.suspect();
                     }
-                    // The connection is another one than was verified.
+                    // The connection is not the one that was verified.
                     if self.verifying.is_some() || (prev < self.chain.last() && !self.is_trusted()) {
                         self.chain.suspect();
                         self.verifying.get_or_insert(now);
@@ -222,7 +222,7 @@ impl World {
         self.now - self.swept_at < AGE_MAX / 2
     }
 
-    /// When an event of the room came; `None` for what is none.
+    /// Returns the tick at which an event of the room was published; `None` for anything else.
     fn came(&self, seq: u64) -> Option<u64> {
         let ledger = &self.stream.ledger;
         let index = ledger.binary_search_by_key(&seq, |(seq, _)| *seq).ok()?;
@@ -244,7 +244,7 @@ impl World {
         }
     }
 
-    /// Who sweeps after a long time suspects everything.
+    /// A sweep after a long pause suspects everything.
     fn sweep(&mut self) {
         if !self.is_trusted() {
             self.chain.suspect();
@@ -328,7 +328,7 @@ impl World {
     }
 }
 
-/// How many events were delivered, and how often the member had to start afresh.
+/// Returns the number of delivered events, and the number of resets.
 fn run(seed: u64, erasing: bool) -> (usize, usize) {
     let mut world = World::new(seed, erasing);
     for _ in 0..TICKS {
@@ -349,7 +349,7 @@ fn run(seed: u64, erasing: bool) -> (usize, usize) {
     (world.delivered, world.resets)
 }
 
-/// How many resets there were.
+/// Returns the number of resets.
 fn run_all(seeds: u64, erasing: bool) -> u64 {
     let (mut delivered, mut resets) = (0, 0);
     for seed in 0..seeds {
@@ -365,7 +365,7 @@ fn run_all(seeds: u64, erasing: bool) -> u64 {
 
 #[test]
 fn every_event_is_delivered_once_and_in_order_or_the_member_starts_afresh() {
-    // Being away for longer than the stream keeps anything is one in a thousand ticks or so.
+    // About one in a thousand ticks the node is away for longer than the stream keeps anything.
     assert!(run_all(SEEDS, false) < 3 * SEEDS);
 }
 

@@ -1,4 +1,4 @@
-//! Where a room stands.
+//! Heads of rooms.
 
 use super::live::LiveRoom;
 use super::partition::Partition;
@@ -7,32 +7,32 @@ use super::shared::Shared;
 use crate::position::{Offset, Position};
 use crate::room::Room;
 
-/// Where a room stands, by its leader.
+/// The head of a room, as its leader reports it.
 #[derive(Debug, Clone)]
 pub(super) struct Stand {
-    /// Its newest event, or what all its later events come after.
+    /// The position of its newest event, or one that precedes all its later events.
     pub head: Position,
-    /// Whether the head is an event.
+    /// The head is an event.
     pub is_event: bool,
-    /// How the stream was before.
+    /// The stream's state before the head was read.
     pub state: StreamState,
 }
 
 impl Shared {
-    /// Where a room stands, by its leader.
+    /// Reads the head of a room from its leader.
     pub(super) async fn stand(&self, partition: &Partition, room: &Room) -> Result<Stand, Silence> {
         let state = partition.states.pass(async || self.state(partition).await).await?;
         self.head_after(partition, room, state).await
     }
 
-    /// The same once every subscription that was made before is in effect.
+    /// Reads the head once every earlier subscription is in effect.
     pub(super) async fn head_for_members(&self, live: &LiveRoom) -> Result<Position, Silence> {
         let partition = self.partition(live.partition);
         let state = self.state_after_barrier(partition).await?;
         Ok(self.head_after(partition, &live.room, state).await?.head)
     }
 
-    /// How a partition's stream is once every subscription that was made before is in effect.
+    /// Reads the state of a partition's stream once every earlier subscription is in effect.
     pub(super) async fn state_after_barrier(&self, partition: &Partition) -> Result<StreamState, Silence> {
         let ask = async || {
             let passed = self.server.barrier(partition.number).await;
@@ -42,7 +42,7 @@ impl Shared {
         partition.joins.pass(ask).await
     }
 
-    /// Where a room with members here stands, which is known.
+    /// Checks the stream of a room with members here, whose head is known.
     pub(super) async fn stand_at(&self, partition: &Partition, head: Position) -> Result<Stand, Silence> {
         let state = partition.states.pass(async || self.state(partition).await).await?;
         let identity = partition.identity();
@@ -57,7 +57,8 @@ impl Shared {
         let identity = partition.identity();
         let subject = self.server.nats.subjects().history(partition.number, room);
         let head = self.server.head(&partition.stream, &subject).await?;
-        // A history that began anew between the two questions has neither the old one's last sequence nor its epoch.
+        // If the history started afresh between the two queries, the head matches neither the old sequences nor the old
+        // epoch.
         if identity.created != state.created || identity != partition.identity() {
             return Err(Silence::Away);
         }

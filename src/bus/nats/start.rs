@@ -1,4 +1,4 @@
-//! What a node does with the streams when it starts, before it answers anything.
+//! Prepares the streams when a node starts, before it serves anything.
 
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::OnceCell;
@@ -10,17 +10,17 @@ use super::streams::{self, Shape};
 use crate::nats::agreement::Agreement;
 use crate::nats::{self, NatsError};
 
-/// Partitions that are looked at at once.
+/// The number of partitions that are checked concurrently.
 const AT_ONCE: usize = 8;
 
-/// The streams as they are then.
+/// The incarnations of the streams at the start.
 pub(super) struct Started {
     pub values: Incarnation,
-    /// In their order.
+    /// In order of their numbers.
     pub partitions: Vec<Incarnation>,
 }
 
-/// Makes the streams, joins the cluster's agreement on their limits, and settles their epochs.
+/// Creates the streams, joins the cluster's agreement on their limits, and settles their epochs.
 pub(super) async fn start(server: &Server, agreement: &Agreement) -> Result<Started, NatsError> {
     let settings = server.nats.config();
     let context = server.nats.jetstream_to_make_streams();
@@ -53,11 +53,11 @@ pub(super) async fn start(server: &Server, agreement: &Agreement) -> Result<Star
     })
 }
 
-/// What a node finds out when it starts.
+/// The context of a start.
 struct Starting<'a> {
     server: &'a Server,
     agreement: &'a Agreement,
-    /// Whether other nodes run, who may have to write records back.
+    /// Other nodes run, which may have to write records back.
     others: OnceCell<bool>,
 }
 
@@ -73,7 +73,7 @@ impl Starting<'_> {
             .await
     }
 
-    /// A stream as it is now.
+    /// Settles the epoch of a stream.
     async fn known(&self, stream: String, record: String) -> Result<(Incarnation, Option<Wrote>), NatsError> {
         let others_run = async || *self.others.get_or_init(|| self.agreement.call()).await;
         let settled = epochs::first(self.server, self.agreement, (&stream, &record), others_run).await;

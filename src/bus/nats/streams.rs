@@ -1,4 +1,4 @@
-//! The streams of a deployment: made at the start, or brought into shape.
+//! The streams of a deployment: created or updated at the start.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::nats::agreement::{Agreement, Digest, Rule, Setting, Value};
 use crate::nats::{self, NatsError, Storage, Subjects};
 use crate::room::RoomPattern;
 
-/// What streams keep beyond the longest history, so that clocks and sweeps need not be exact.
+/// The time that streams keep events beyond the longest history, so that clocks and sweeps need not be exact.
 const AGE_MARGIN: Duration = Duration::from_secs(60);
 
-/// The streams that are made at once.
+/// The number of streams that are created concurrently.
 const AT_ONCE: usize = 8;
 
 const PARTITIONS: &str = "nats.partitions";
@@ -30,11 +30,11 @@ const ROOMS: &str = "history.rooms";
 const VALUES_AGE: &str = "bus.last_value_age_max";
 const VALUE_NAMES: &str = "bus.last_value_names_max";
 
-/// How the number of partitions is changed.
+/// The instruction to change the number of partitions.
 const BEGIN_ANEW: &str = "to change it, end all nodes, delete the stream of records (DEPLOYMENT-m) and start them: every room \
                           begins a new history";
 
-/// How streams come to be kept elsewhere.
+/// The instruction to change the storage.
 const MOVE: &str = "to change it, end all nodes, delete all streams of the deployment and start them: every room begins a new \
                     history";
 
@@ -66,7 +66,7 @@ pub fn shared_settings(nats: &nats::Config, config: &Config) -> Vec<Setting> {
     ]
 }
 
-/// The limits of all rooms in one short text: equal limits have equal texts.
+/// Summarizes the limits of all rooms in one short text: equal limits have equal texts.
 fn summary(history: &HistoryRules) -> String {
     let mut patterns = 0_usize;
     let mut digest = Digest::default();
@@ -83,15 +83,15 @@ fn summary(history: &HistoryRules) -> String {
     format!("{patterns} patterns ({:08x})", digest.value() >> 32)
 }
 
-/// What the streams keep: the limits that are in force in the cluster.
+/// The limits in force in the cluster, which decide what the streams keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shape {
     replicas: usize,
     stream_bytes_max: u64,
     window: Duration,
-    /// Events of a room.
+    /// The most events of a room.
     pub events_max: usize,
-    /// The age of an event.
+    /// The longest age of an event.
     pub age_max: Duration,
     values_age_max: Duration,
 }
@@ -114,7 +114,7 @@ impl Shape {
     }
 }
 
-/// The stream of a partition's histories.
+/// Returns the configuration of a partition's stream of histories.
 fn partition(nats: &nats::Config, subjects: &Subjects, shape: &Shape, number: u16) -> stream::Config {
     let name = subjects.stream_of_partition(number);
     stream::Config {
@@ -132,7 +132,7 @@ fn partition(nats: &nats::Config, subjects: &Subjects, shape: &Shape, number: u1
     }
 }
 
-/// The stream of last values.
+/// Returns the configuration of the stream of last values.
 fn last_values(nats: &nats::Config, subjects: &Subjects, shape: &Shape) -> stream::Config {
     let bytes_max = nats::Config::values_bytes_max(shape.stream_bytes_max);
     stream::Config {
@@ -145,7 +145,7 @@ fn last_values(nats: &nats::Config, subjects: &Subjects, shape: &Shape) -> strea
     }
 }
 
-/// Makes all streams, or gives those there are their shape.
+/// Creates all streams, or updates those that exist.
 pub(super) async fn ensure_all(
     context: &Context,
     nats: &nats::Config,
@@ -158,7 +158,7 @@ pub(super) async fn ensure_all(
     made.try_collect().await
 }
 
-/// Makes the stream of last values, or gives it its shape.
+/// Creates the stream of last values, or updates it.
 pub(super) async fn ensure_last_values(
     context: &Context,
     nats: &nats::Config,

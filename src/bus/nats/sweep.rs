@@ -1,5 +1,5 @@
-//! Finds what came by no other way: asks for the heads of all rooms with members here, looks at the streams after a
-//! connection broke, and follows the epochs.
+//! Anti-entropy: sweeps the heads of all rooms with members here, checks the streams after a connection broke, and
+//! follows the epochs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,22 +16,23 @@ use super::partition::Partition;
 use super::server::{HEADS_MAX, Silence};
 use super::shared::Shared;
 
-/// How often the epochs' records are read, and raised.
+/// The interval between reads of the epochs' records, which are raised then.
 const RECORDS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Between two looks, however much is wrong.
+/// The minimum pause between two sweeps, however much is wrong.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// After a look that failed, the first time; then ever later, up to the usual interval.
+/// The pause after the first failed sweep; it doubles each time, up to the usual interval.
 const AGAIN_MIN: Duration = Duration::from_millis(100);
 
-/// Partitions that are looked at at once.
+/// The number of partitions that are checked concurrently.
 const AT_ONCE: usize = 8;
 
-/// A room that sweeps find behind so often in a row, while nothing comes live, is subscribed anew.
+/// The number of consecutive sweeps that may find a room behind while it receives nothing live. Then the room is
+/// subscribed again.
 const BEHIND_MAX: u8 = 2;
 
-/// Looks at everything again and again until `stop`.
+/// Sweeps until `stop`.
 pub(super) async fn run(shared: &Shared, stop: CancellationToken) {
     let every = shared.server.nats.config().sweep_interval;
     let mut turn = interval(every);
@@ -61,7 +62,7 @@ pub(super) async fn run(shared: &Shared, stop: CancellationToken) {
         if records {
             records_at = Some(Instant::now());
         }
-        // Before the rooms, which are told that all is well once they were looked at.
+        // Before the rooms: clients are notified of the recovery once these were swept.
         let values = look_at_values(shared, records).await;
         let look = |partition| look(shared, partition, records).boxed();
         let looks: Vec<_> = shared.partitions.iter().map(look).collect();
@@ -76,7 +77,7 @@ pub(super) async fn run(shared: &Shared, stop: CancellationToken) {
     }
 }
 
-/// The name under which it is reported that streams cannot be made.
+/// The name under which it is reported that streams cannot be created.
 const STREAMS: &str = "(lost)";
 
 async fn restore(shared: &Shared) {
@@ -91,16 +92,16 @@ async fn restore(shared: &Shared) {
     }
 }
 
-/// Gives the streams the limits that are in force now.
+/// Updates the streams to the limits now in force.
 async fn reshape(shared: &Shared) {
     match shared.restore_streams().await {
         Ok(()) => tracing::info!("stream settings applied"),
-        // The next look finds what is missing; a start of any node does the rest.
+        // The next sweep finds what is missing; a start of any node does the rest.
         Err(error) => tracing::warn!(%error, "stream settings not applied"),
     }
 }
 
-/// Holds everything back: what comes is of streams that are laid out otherwise.
+/// Holds all deliveries: incoming events belong to streams of another layout.
 fn suspend(shared: &Shared) {
     for partition in &shared.partitions {
         partition.doubt();
@@ -110,7 +111,7 @@ fn suspend(shared: &Shared) {
     }
 }
 
-/// Says in one line what happened to epochs, however many partitions it happened to.
+/// Logs epoch changes in one line, however many partitions they concern.
 fn report(shared: &Shared) {
     let begun = shared.epochs_begun.swap(0, Ordering::Relaxed);
     if begun > 0 {
@@ -125,14 +126,14 @@ fn report(shared: &Shared) {
 async fn look_at_values(shared: &Shared, records: bool) -> Result<(), Silence> {
     super::last_values::look(shared).await?;
     if records {
-        // Whether records can be written; what is written there is looked at with each stream.
+        // Checks whether records can be written; their content is checked with each stream.
         shared.looked_at(&shared.server.nats.subjects().stream_of('m')).await?;
         unless_read_only(super::last_values::follow_epoch(shared).await)?;
     }
     Ok(())
 }
 
-/// Rooms go on while the stream of records takes nothing, which is reported elsewhere.
+/// Ignores a read-only stream of records: rooms continue, and it is reported elsewhere.
 fn unless_read_only(followed: Result<(), Silence>) -> Result<(), Silence> {
     match followed {
         Err(Silence::ReadOnly) => Ok(()),
@@ -152,7 +153,7 @@ async fn look(shared: &Shared, partition: &Partition, records: bool) -> Result<(
     } else {
         sweep(shared, partition).await
     };
-    // A sweep that was not answered says nothing; what it would have found waits for the next one.
+    // An unanswered sweep proves nothing; what it would have found is left to the next one.
     if looked == Err(Silence::NoStream) || (looked.is_err() && doubted) {
         partition.doubt();
     }
@@ -167,8 +168,8 @@ async fn follow_epoch(shared: &Shared, partition: &Partition) -> Result<(), Sile
     Ok(())
 }
 
-/// After a connection broke, or something was seen that must not be: nothing is delivered until it is known that nothing
-/// was missed.
+/// Holds all deliveries until it is known that nothing was missed, after a connection broke or an inconsistency was
+/// seen.
 async fn verify(shared: &Shared, partition: &Partition, connects: u64) -> Result<(), Silence> {
     let rooms = partition.all_rooms();
     for live in &rooms {
@@ -178,8 +179,8 @@ async fn verify(shared: &Shared, partition: &Partition, connects: u64) -> Result
     shared.state_after_barrier(partition).await?;
     sweep(shared, partition).await?;
     partition.verified_for(connects);
-    // What the stream has since then, the sweep has found. Where it has removed too much to be listed, it is trusted
-    // that no operator has purged a room meanwhile: the limits leave a room's newest event.
+    // The sweep has found everything that the stream has since then. Where the stream has removed too much to be
+    // listed, it is trusted that no operator purged a room meanwhile: the limits leave a room's newest event.
     let trusted = !rooms.is_empty() && shared.any_removed(partition, known, None).await? != Some(true);
     for live in rooms {
         let held = live.lock().chain.held();
@@ -195,7 +196,7 @@ async fn verify(shared: &Shared, partition: &Partition, connects: u64) -> Result
     Ok(())
 }
 
-/// Asks for the heads of all rooms with members here.
+/// Reads the heads of all rooms with members here.
 async fn sweep(shared: &Shared, partition: &Partition) -> Result<(), Silence> {
     let (at, from) = (Instant::now(), partition.sweep_from());
     let rooms = partition.all_rooms();
@@ -213,7 +214,7 @@ async fn sweep(shared: &Shared, partition: &Partition) -> Result<(), Silence> {
         if state.chain.is_settled() {
             state.clear = state.clear.max(through.unwrap_or(0));
         }
-        // Those whose repair was given up.
+        // Includes rooms whose repair was given up.
         shared.repair_if_needed(live, &mut state);
     }
     Ok(())
@@ -254,7 +255,7 @@ async fn found(shared: &Shared, live: &Arc<LiveRoom>, head: u64) {
         }
     };
     if silent {
-        // Something between here and the stream has forgotten that this room is wanted.
+        // Something on the way from the stream has lost this room's subscription.
         tracing::warn!("room subscription stale, resubscribing");
         match shared.listen(live).await {
             Ok(()) => live.lock().behind = 0,

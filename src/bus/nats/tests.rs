@@ -1,4 +1,4 @@
-//! The conformance suite over a real server, and what only this bus has to do.
+//! The conformance suite over a real server, and the tests of this bus alone.
 
 mod faults;
 mod figures;
@@ -22,7 +22,7 @@ use crate::nats::{self, Nats, NatsError};
 use crate::testing::nats as servers;
 use servers::NatsServer;
 
-/// The settings of a deployment of its own on a server.
+/// Returns the settings of a new deployment on a server.
 fn settings(server: &NatsServer) -> nats::Config {
     nats::Config {
         servers: vec![server.url()],
@@ -40,7 +40,7 @@ fn keeping(limits: HistoryLimits) -> Config {
     }
 }
 
-/// A bus that runs.
+/// A running bus.
 struct Node {
     bus: Arc<NatsBus>,
     _running: DropGuard,
@@ -70,7 +70,7 @@ impl Node {
     }
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !is_so().await {

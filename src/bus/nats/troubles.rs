@@ -1,16 +1,16 @@
-//! What is wrong with streams that does not heal by itself, for health and for one line in the log each.
+//! Faults of streams that do not heal by themselves, for health and for one log line each.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::partition::lock;
 
-/// Streams that cannot be used, and why.
+/// The unusable streams, with the reasons.
 #[derive(Debug, Default)]
 pub(super) struct Troubles(Mutex<BTreeMap<String, String>>);
 
 impl Troubles {
-    /// A stream cannot be used. Logged when it is new.
+    /// Records that a stream is unusable. Logged when it is new.
     pub(super) fn set(&self, stream: &str, why: &str) {
         let mut troubles = lock(&self.0);
         if troubles.get(stream).is_some_and(|known| known == why) {
@@ -20,14 +20,14 @@ impl Troubles {
         troubles.insert(stream.to_owned(), why.to_owned());
     }
 
-    /// A stream can be used.
+    /// Records that a stream is usable.
     pub(super) fn clear(&self, stream: &str) {
         if lock(&self.0).remove(stream).is_some() {
             tracing::info!(stream, "stream usable again");
         }
     }
 
-    /// One of them.
+    /// Returns the first fault.
     pub(super) fn first(&self) -> Option<String> {
         let troubles = lock(&self.0);
         let (stream, why) = troubles.first_key_value()?;

@@ -1,4 +1,4 @@
-//! The last values of a room with members here: those that came live, and under them those that were read.
+//! The cached last values of a room with members here: those received live, and under them those that were read.
 
 use std::sync::Arc;
 
@@ -9,12 +9,13 @@ use crate::position::Offset;
 #[derive(Debug, Default)]
 pub(super) struct Values {
     events: Vec<Arc<Event>>,
-    /// The number of the sweep before they were read; `None` while they were not.
+    /// The number of the sweep before the read; `None` without a read.
     read: Option<u32>,
 }
 
 impl Values {
-    /// What is known, if everything is. What was read before the last sweep may have been erased since; nothing was not.
+    /// Returns the values if they are complete. Values read before the last sweep may have been erased since; an empty
+    /// result cannot have been.
     pub(super) fn whole(&self, sweep: u32) -> Option<&[Arc<Event>]> {
         let whole = self.read.is_some_and(|read| read == sweep || self.events.is_empty());
         whole.then_some(&*self.events)
@@ -24,7 +25,7 @@ impl Values {
         self.events
     }
 
-    /// Takes one that may be newer than what is known of its name.
+    /// Takes a value that may be newer than the cached one of its name.
     pub(super) fn set(&mut self, event: Arc<Event>, names_max: usize) {
         if let Some(known) = self.events.iter().position(|known| known.name == event.name) {
             if self.events[known].offset() >= event.offset() {
@@ -39,7 +40,7 @@ impl Values {
         }
     }
 
-    /// Takes what was read before this sweep ended. Of what was known only that stays which came after `through`.
+    /// Takes a read from before the end of this sweep. Only the cached values after `through` stay.
     pub(super) fn renew(&mut self, read: &[Arc<Event>], through: Offset, sweep: u32, names_max: usize) {
         self.events.retain(|event| event.offset() > Some(through));
         for event in read {

@@ -1,4 +1,4 @@
-//! What is written to NATS and read from it: events in their stored form, sequences and times in headers.
+//! The formats in NATS: events in their stored form, sequences and times in headers.
 
 use async_nats::HeaderMap;
 use async_nats::header::{IntoHeaderName, NATS_TIME_STAMP};
@@ -16,7 +16,7 @@ use crate::proto::node_v1::{EphemeralEvent, LastValue, Retention as WireRetentio
 use crate::room::Room;
 use crate::trace::TRACEPARENT;
 
-/// An event as it is stored.
+/// Returns the stored form of an event.
 pub(super) fn stored(publish: &Publish) -> StoredEvent {
     let payload = match &publish.payload {
         Payload::Json(json) => stored_event::Payload::Json(json.bytes().clone()),
@@ -52,12 +52,12 @@ pub(super) fn stored(publish: &Publish) -> StoredEvent {
     }
 }
 
-/// The event that was stored, without its link; `None` when no node has written it.
+/// Decodes a stored event, without its link; `None` when no node has written it.
 pub(super) fn event(room: &Room, bytes: Bytes, time: Timestamp) -> Option<Event> {
     restore(room, StoredEvent::decode(bytes).ok()?, time)
 }
 
-/// An ephemeral event as it is sent over the sender's connection of this number.
+/// Returns an ephemeral event as it is sent over the sender's connection of this number.
 pub(super) fn ephemeral(publish: &Publish, sender: u64, connection: u64) -> EphemeralEvent {
     EphemeralEvent {
         event: Some(stored(publish)),
@@ -66,19 +66,20 @@ pub(super) fn ephemeral(publish: &Publish, sender: u64, connection: u64) -> Ephe
     }
 }
 
-/// An ephemeral event that came at this time, with its sender and the connection it was sent over; `None` when no node has sent it.
+/// Decodes an ephemeral event received at this time, with its sender and the connection it was sent over; `None` when
+/// no node has sent it.
 pub(super) fn passed_on(room: &Room, bytes: Bytes, time: Timestamp) -> Option<(Event, u64, u64)> {
     let sent = EphemeralEvent::decode(bytes).ok()?;
     let event = restore(room, sent.event?, time)?;
     (event.retention == Retention::Ephemeral).then_some((event, sent.sender, sent.connection))
 }
 
-/// The last value that was stored, without its link.
+/// Decodes a stored last value, without its link.
 pub(super) fn last_value(room: &Room, stored: LastValue) -> Option<Event> {
     restore(room, stored.event?, Timestamp(stored.time_ms))
 }
 
-/// An event restored from its stored form.
+/// Restores an event from its stored form.
 pub(super) fn restore(room: &Room, stored: StoredEvent, time: Timestamp) -> Option<Event> {
     let retention = match stored.retention() {
         WireRetention::Unspecified => return None,
@@ -123,7 +124,7 @@ fn bits(bytes: &[u8]) -> Option<u128> {
     Some(u128::from_be_bytes(bytes.try_into().ok()?))
 }
 
-/// Tells one event under a key from another; the same on every node. 0 when there is no key.
+/// Fingerprints an event under a key, to distinguish it from another; the same on every node. 0 without a key.
 fn fingerprint(publish: &Publish) -> u64 {
     if publish.key.is_none() {
         return 0;
@@ -152,8 +153,9 @@ fn fingerprint(publish: &Publish) -> u64 {
     u64::from_be_bytes(*first).max(1)
 }
 
-/// Under which identifier the stream recognizes a repetition: of the publisher's key in its room, or of this one publish. The window
-/// is the stream's, so the room is part of it; hashed, so that every key has one size and nothing in it is special.
+/// Returns the identifier by which the stream deduplicates: that of the publisher's key in its room, or a random one.
+/// The window is the stream's, so the room is part of it. It is hashed, so that every key has one size and no special
+/// characters.
 pub(super) fn message_id(publish: &Publish) -> String {
     match &publish.key {
         Some(key) => URL_SAFE_NO_PAD.encode(&hash(&[publish.room.key(), b"\0", key.scoped().as_bytes()])[..24]),
@@ -169,7 +171,7 @@ fn hash(parts: &[&[u8]]) -> Vec<u8> {
     context.finish().as_ref().to_vec()
 }
 
-/// The publisher's trace; empty for none.
+/// Returns the publisher's trace; empty for none.
 pub(super) fn traceparent(headers: Option<&HeaderMap>) -> String {
     let found = headers.and_then(|headers| headers.get(TRACEPARENT));
     found.map_or_else(String::new, |value| value.as_str().to_owned())
@@ -183,18 +185,18 @@ pub(super) fn add_trace(headers: &mut HeaderMap) {
     }
 }
 
-/// A number in a header.
+/// Reads a number from a header.
 pub(super) fn number(headers: &HeaderMap, name: impl IntoHeaderName) -> Option<u64> {
     headers.get(name)?.as_str().parse().ok()
 }
 
-/// The time the stream stamped.
+/// Reads the time that the stream stamped.
 pub(super) fn time(headers: &HeaderMap) -> Option<Timestamp> {
     let time = async_nats::datetime::parse_rfc3339(headers.get(NATS_TIME_STAMP)?.as_str()).ok()?;
     timestamp(time)
 }
 
-/// A server's time.
+/// Converts a server's time.
 pub(super) fn timestamp(time: async_nats::datetime::DateTime) -> Option<Timestamp> {
     u64::try_from(time.unix_timestamp_nanos() / 1_000_000)
         .ok()

@@ -1,4 +1,4 @@
-//! Reads in batches (NATS ADR-31), which the client library does not have. A replica that is behind may answer.
+//! Reads in batches (NATS ADR-31), which the client library lacks. A lagging replica may respond.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,12 +21,12 @@ pub(in crate::bus::nats) const HEADS_MAX: usize = 1024;
 const NUM_PENDING: &str = "Nats-Num-Pending";
 const UP_TO_SEQUENCE: &str = "Nats-UpTo-Sequence";
 
-/// Which end of what was read is kept when there is more than `max`.
+/// The end of a read that is kept when there is more than `max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::bus::nats) enum Keep {
-    /// The oldest; nothing more is read then.
+    /// The oldest; the read stops there.
     Oldest { max: usize },
-    /// The newest; everything is read.
+    /// The newest; the read goes to the end.
     Newest { max: usize },
 }
 
@@ -35,7 +35,7 @@ pub(in crate::bus::nats) enum Keep {
 pub(in crate::bus::nats) struct Events {
     /// With their sequences, oldest first.
     pub events: Vec<(u64, Event)>,
-    /// The newest sequence that was read, also of what no node has written.
+    /// The newest sequence that was read, foreign messages included.
     pub reached: u64,
     /// The oldest were left out.
     pub cut: bool,
@@ -47,13 +47,13 @@ pub(in crate::bus::nats) struct Events {
 #[derive(Debug, Default)]
 pub(in crate::bus::nats) struct Heads {
     pub messages: Vec<Stored>,
-    /// Through which sequence the one who answered knew the stream.
+    /// The stream's newest sequence as the responder knew it.
     pub up_to: Option<u64>,
 }
 
 impl Server {
-    /// A room's stored events from `from` on, oldest first; what no node has written is left out. The stream may remove
-    /// events while it is read.
+    /// Reads a room's stored events from `from` on, oldest first, without foreign messages. The stream may remove
+    /// events during the read.
     pub(in crate::bus::nats) async fn events(
         &self,
         partition: u16,
@@ -96,7 +96,7 @@ impl Server {
         Ok(read)
     }
 
-    /// The newest messages of up to [`HEADS_MAX`] subjects, of those that have one at `from` or later.
+    /// Returns the newest messages of up to [`HEADS_MAX`] subjects, of those that have one at `from` or later.
     pub(in crate::bus::nats) async fn heads(
         &self,
         stream: &str,
@@ -112,7 +112,7 @@ impl Server {
         })
     }
 
-    /// One request, and all that comes for it.
+    /// Sends one request and collects its responses.
     async fn direct(&self, stream: &str, request: &serde_json::Value) -> Result<Answer, Silence> {
         let client = self.nats.control().client();
         let inbox = client.new_inbox();

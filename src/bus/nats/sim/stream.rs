@@ -1,11 +1,11 @@
-//! The stream of the simulation: what was published, what is left of it, what an operator makes of it.
+//! The stream of the simulation: its published events, those that are left, and the actions of an operator.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bus::nats::proof::Removed;
 
 const RETAINED_MAX: usize = 12;
-/// What the other rooms keep together.
+/// The most events that the other rooms keep together.
 const OTHERS_MAX: usize = 30;
 
 /// The room's events that a server holds.
@@ -14,12 +14,12 @@ pub(super) type Room = BTreeSet<u64>;
 #[derive(Debug)]
 pub(super) struct Stream {
     pub last: u64,
-    /// What it holds, and since when.
+    /// The stored sequences, with the ticks at which they were stored.
     stored: BTreeMap<u64, u64>,
     pub room: Room,
     others: Room,
     retained_max: usize,
-    /// Every event the room ever had, and when it came.
+    /// Every event the room ever had, with its tick.
     pub ledger: Vec<(u64, u64)>,
 }
 
@@ -39,7 +39,7 @@ impl Stream {
         self.room.last().copied()
     }
 
-    /// Its sequence, and that of the room's event before it.
+    /// Publishes an event. Returns its sequence and that of the room's previous event.
     pub(super) fn publish(&mut self, at: u64, ours: bool) -> (u64, u64) {
         let prev = self.head().unwrap_or(0);
         self.last += 1;
@@ -57,14 +57,14 @@ impl Stream {
         (self.last, prev)
     }
 
-    /// Keeps so many of the room's events, the newest.
+    /// Keeps the newest `keep` events of the room.
     pub(super) fn purge(&mut self, keep: usize) {
         while self.room.len() > keep {
             remove_oldest(&mut self.room, &mut self.stored);
         }
     }
 
-    /// Keeps so many events of the room from now on; `None` for as many as usual.
+    /// Sets the room's bound from now on; `None` restores the usual one.
     pub(super) fn limit(&mut self, retained_max: Option<usize>) {
         self.retained_max = retained_max.unwrap_or(RETAINED_MAX);
         self.purge(self.retained_max);

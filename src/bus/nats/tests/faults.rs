@@ -1,4 +1,4 @@
-//! What happens when something breaks.
+//! Faults of the server, the connection and the streams.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use crate::nats::{self, Live, Storage};
 use crate::position::Position;
 use crate::room::Room;
 
-/// A subscriber that keeps what it was given, resets too.
+/// A subscriber that records its deliveries and resets.
 #[derive(Default)]
 pub(super) struct Log {
     seen: Mutex<Vec<String>>,
@@ -45,7 +45,7 @@ impl Subscriber for Log {
     }
 }
 
-/// A subscriber that holds on to what it is given until it is released, so that nothing more can be handed to it.
+/// A slow consumer: blocks its deliveries until it is released.
 #[derive(Default)]
 struct Slow {
     log: Log,
@@ -90,7 +90,7 @@ async fn alone(change: impl FnOnce(&mut nats::Config)) -> (NatsServer, Node) {
     (server, node)
 }
 
-/// Ends what comes live for a room, as if the server had forgotten that it is wanted.
+/// Ends the live messages of a room, as if the server had lost its subscription.
 fn deafen(node: &Node, room: &Room) {
     let live = node.bus.shared.partition_of(room).room(room).unwrap();
     live.lock().feed.as_ref().unwrap().abort();
@@ -152,8 +152,8 @@ async fn a_nudge_finds_what_did_not_come_live() {
     assert_eq!(texts(&member.wait_for(5).await), ["0", "1", "2", "3", "4"]);
 }
 
-/// The client library drops what comes for a subscription whose queue is full. It tells of it, and nothing else would: no
-/// sweep is due, and the events are stored by a node that has no reason to nudge.
+/// The client library drops messages of a subscription whose queue is full. Only its report reveals the loss: no sweep
+/// is due, and the publishing node has no reason to nudge.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_client_library_drops_for_a_slow_reader_is_fetched() {
     const FLOOD: usize = nats::SUBSCRIPTION_MAX + 1000;
@@ -179,7 +179,7 @@ async fn what_the_client_library_drops_for_a_slow_reader_is_fetched() {
         move || statistics.in_messages.load(Ordering::SeqCst)
     };
     let before = read();
-    // No node writes such a thing: whatever of it is read is counted as foreign.
+    // No node writes such a message: each that is read counts as foreign.
     let nats = &other.bus.shared.server.nats;
     let (client, subject) = (nats.control().client(), nats.subjects().live_of(&room, Live::Nudge));
     for _ in 0..FLOOD {
@@ -358,7 +358,7 @@ async fn a_stream_that_was_made_anew_under_a_standing_connection_is_a_new_epoch(
     let shared = &node.bus.shared;
     let stream = &shared.partition_of(&room).stream;
     shared.server.context().delete_stream(stream).await.unwrap();
-    // The first finds no stream; it is stored once there is one again.
+    // The first attempt finds no stream; the event is stored once there is one again.
     let next = event(&room, "next").stored(&*node.bus).await;
     assert_ne!(next.epoch, head.epoch);
     until("members are told", async || member.resets().len() == 1).await;

@@ -13,14 +13,14 @@ use crate::bus::history::HistoryLimits;
 use crate::bus::{Bus as _, Parcel};
 use crate::event::Envelope;
 
-/// Memory this process has, in KiB.
+/// Returns the resident memory of this process, in KiB.
 fn resident_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Processor time this process has used, in milliseconds.
+/// Returns the processor time used by this process, in milliseconds.
 fn cpu_ms() -> u64 {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();

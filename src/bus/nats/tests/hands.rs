@@ -1,4 +1,4 @@
-//! Hands on the streams: each stream, by whatever an operator can do to it, under two running nodes.
+//! Interventions of an operator: each kind of stream, under each intervention, with two running nodes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::event::Retention;
 use crate::nats;
 use crate::position::Epoch;
 
-/// Whose stream it is.
+/// The kind of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stream {
     /// A partition's histories.
@@ -25,24 +25,24 @@ enum Stream {
     Records,
 }
 
-/// What is done to it.
+/// An intervention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hand {
     Deleted,
-    /// All messages are gone.
+    /// All messages are removed.
     Emptied,
-    /// The messages of one subject are gone.
+    /// The messages of one subject are removed.
     Purged,
-    /// An older state of it is brought back.
+    /// An older copy of it is restored.
     Older,
-    /// It takes nothing any more, for good.
+    /// It accepts nothing more, for good.
     Sealed,
 }
 
 /// A room whose newest value has left the history: it is only in the stream of last values.
 const COLD: &str = "cold";
 
-/// Histories so short that a value is soon kept in the stream of last values alone.
+/// Returns histories so short that a value is soon kept in the stream of last values alone.
 fn limits() -> HistoryLimits {
     HistoryLimits {
         events_max: 2,
@@ -50,7 +50,7 @@ fn limits() -> HistoryLimits {
     }
 }
 
-/// Two nodes, and what is done around them.
+/// Two nodes and their server.
 struct Story {
     server: NatsServer,
     settings: nats::Config,
@@ -84,7 +84,7 @@ impl Story {
         }
     }
 
-    /// The second node; the first one has the members.
+    /// Returns the second node; the first one has the members.
     fn other(&self) -> &Node {
         &self.nodes[1]
     }
@@ -93,7 +93,7 @@ impl Story {
         let room = room(COLD);
         let price = event(&room, value).name("price").retention(Retention::LastValue);
         price.stored(&*self.nodes[0].bus).await;
-        // So that it leaves the history.
+        // Pushes the value out of the history.
         store(&*self.nodes[0].bus, &room, 4).await;
     }
 
@@ -130,7 +130,7 @@ impl Story {
         texts(&values.unwrap())
     }
 
-    /// Both nodes say that nothing is the matter, and a room that none has in memory can be joined at both.
+    /// Checks that both nodes report no fault, and that a room in neither's memory can be joined at both.
     async fn all_is_well(&self) {
         for (number, node) in self.nodes.iter().enumerate() {
             let fresh = room(&format!("nobody was here {number}"));
@@ -146,7 +146,7 @@ impl Story {
         }
     }
 
-    /// The epoch that both nodes tell of a room.
+    /// Returns the epoch that both nodes report for a room.
     async fn epoch(&self) -> Epoch {
         let mut told = None;
         until("both nodes tell one epoch", async || {
@@ -177,7 +177,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What an operator does to a stream heals by itself; the epoch ends exactly where positions could be used twice.
+/// An intervention heals by itself; the epoch ends exactly where positions could be used twice.
 async fn heals(which: Stream, hand: Hand) {
     let story = Story::begin(which).await;
     let member = Arc::new(Log::default());
@@ -209,7 +209,7 @@ async fn heals(which: Stream, hand: Hand) {
     story.all_is_well().await;
     let history_is_lost = which == Stream::History && matches!(hand, Hand::Deleted | Hand::Older);
     assert_eq!(story.epoch().await != before, history_is_lost);
-    // Members who were told of a new history go on from where it stood.
+    // Members that were reset to a new history continue from its head.
     event(&room("r"), "last").stored(&*story.other().bus).await;
     until("it comes to the members", async || {
         member.seen().last().is_some_and(|last| last == "last")
@@ -219,7 +219,7 @@ async fn heals(which: Stream, hand: Hand) {
     if which != Stream::History {
         let expected: &[&str] = if value_is_lost { &[] } else { &["new"] };
         for node in [0, 1] {
-            // A node that has not seen the stream as far as it was hears it from the one that has.
+            // A node that has not seen the stream at its newest learns of it from the one that has.
             until("values are those of the stream", async || {
                 story.last_values(node).await == expected
             })
@@ -230,7 +230,7 @@ async fn heals(which: Stream, hand: Hand) {
     for node in [0, 1] {
         assert_eq!(story.last_values(node).await, ["newest"], "node {node}");
     }
-    // A node that starts afterwards tells the same.
+    // A node that starts afterwards reports the same.
     let late = Node::start(&story.settings, keeping(limits())).await;
     assert_eq!(late.bus.head(&room("r")).await.unwrap().epoch, story.epoch().await);
 }
@@ -259,7 +259,7 @@ healing! {
     older_records_heal: Records, Older;
 }
 
-/// A sealed stream cannot be healed by nodes: they say so, and go on once it is deleted.
+/// Nodes cannot heal a sealed stream: they report it, and continue once it is deleted.
 async fn is_reported(which: Stream) {
     let story = Story::begin(which).await;
     story.value("old").await;
@@ -297,7 +297,7 @@ async fn sealed_records_are_reported() {
     is_reported(Stream::Records).await;
 }
 
-/// Fault 46: of a room there is one epoch, also for a node that starts while the records are lost.
+/// Fault 46: a room has one epoch, also on a node that starts while the records are lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_starts_without_records_takes_the_epochs_of_those_that_run() {
     let story = Story::begin(Stream::Records).await;

@@ -1,7 +1,7 @@
-//! What a stream has lost, for whatever reason, is never answered as recovered: many rooms in few partitions, limits that
-//! change with a restart, purges under running nodes.
+//! Lost events are never reported as recovered, whatever the reason of the loss: many rooms in few partitions, limits
+//! that change with a restart, purges under running nodes.
 //!
-//! Every claim is compared with the publishers' own log of what each room ever had.
+//! Every claim is compared with the publishers' own log of each room.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ fn limit(events_max: usize) -> HistoryLimits {
     }
 }
 
-/// Settings of nodes that notice soon what an operator does.
+/// Returns settings of nodes that soon notice an operator's changes.
 fn attentive(server: &NatsServer, partitions: u16) -> nats::Config {
     nats::Config {
         partitions,
@@ -37,14 +37,15 @@ fn attentive(server: &NatsServer, partitions: u16) -> nats::Config {
     }
 }
 
-/// A room, where it stood before its first event, and all it ever had.
+/// A room, its head before its first event, and all events it ever had.
 struct Ledger {
     room: Room,
     told: Position,
     events: Vec<Position>,
 }
 
-/// Rooms that publish by turns, each told of before its first event; beside each an older event of another room.
+/// Fills rooms that publish by turns. Each room's head is read before its first event; beside each is an older event of
+/// another room.
 async fn filled(node: &Node, rooms: usize, events: usize) -> Vec<Ledger> {
     let mut ledgers = Vec::new();
     for number in 0..rooms {
@@ -68,8 +69,8 @@ impl Ledger {
         offsets.filter(|offset| *offset > since).collect()
     }
 
-    /// Asserts of every position that it is recovered exactly or not at all, and of how many it is. The one before the oldest
-    /// event may be either: it depends on what other rooms have lost.
+    /// Asserts that every position is recovered exactly or not at all, and counts the exact ones. The position before
+    /// the oldest event may be either: it depends on what other rooms have lost.
     async fn recovers(&self, node: &Node, exact: RangeInclusive<usize>) {
         let mut recovered = 0;
         for since in self.events.iter().chain([&self.told]) {
@@ -96,7 +97,7 @@ impl Ledger {
         self.assert_links(&node.bus.history(&self.room, Page::Newest, ALL).await.unwrap().events);
     }
 
-    /// No event claims to follow on a position after which the room has had another one.
+    /// Asserts that no event claims a predecessor older than its real one.
     fn assert_links(&self, events: &[Arc<Event>]) {
         for event in events {
             let link = event.link.unwrap();
@@ -106,7 +107,7 @@ impl Ledger {
     }
 }
 
-/// Keeps so many of a room's events, as `nats stream purge --subject .. --keep ..`.
+/// Keeps so many of a room's events, like `nats stream purge --subject .. --keep ..`.
 async fn purge(node: &Node, room: &Room, keep: u64) {
     let shared = &node.bus.shared;
     let partition = shared.partition_of(room);
@@ -236,7 +237,7 @@ async fn what_was_purged_is_neither_recovered_nor_handed_out(keep: u64) {
     }
 }
 
-/// The links of events of which the newest is not in the ledger.
+/// Asserts the links of events of which the newest is not in the ledger.
 fn ledger_links(ledger: &Ledger, events: &[Arc<Event>]) {
     let known: Vec<_> = events
         .iter()
@@ -266,7 +267,7 @@ async fn members_of_a_room_that_is_purged_get_what_follows() {
     let node = Node::start(&settings, keeping(HistoryLimits::default())).await;
     let ledgers = filled(&node, 3, 4).await;
     for ledger in &ledgers {
-        // A recorder panics when it has to start afresh.
+        // A recorder panics on a reset.
         let member = Recorder::new(0);
         node.bus.subscribe(&ledger.room, member.clone()).await.unwrap();
         store(&*node.bus, &ledger.room, 2).await;

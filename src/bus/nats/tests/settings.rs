@@ -1,4 +1,4 @@
-//! Settings that all nodes of a cluster share: what is refused, what is in force while nodes differ, and afterwards.
+//! Settings shared by all nodes of a cluster: refusals, and the values in force while nodes differ and afterwards.
 
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ async fn a_node_with_other_partitions_or_storage_is_refused_with_both_values() {
     }
 }
 
-/// The first nodes of a cluster that are set differently start at the same time: one of them wins, and the other is told.
+/// Two first nodes with different settings start at the same time: one wins, and the other is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_first_nodes_one_is_followed() {
     let server = NatsServer::start().await;
@@ -81,7 +81,7 @@ async fn of_two_first_nodes_one_is_followed() {
     }
 }
 
-/// Nodes that are set alike and start at the same time are one cluster with one epoch.
+/// Nodes with equal settings that start at the same time are one cluster with one epoch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_first_nodes_agree() {
     let server = NatsServer::start().await;
@@ -94,7 +94,7 @@ async fn two_first_nodes_agree() {
     }
 }
 
-/// What the streams keep, as the server says it.
+/// The limits of the streams, as the server reports them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Kept {
     events: i64,
@@ -118,8 +118,8 @@ async fn kept(server: &NatsServer, deployment: &str) -> Kept {
     }
 }
 
-/// Restarts one node after the other with a changed setting. While they differ the streams keep what the more demanding
-/// nodes promise; afterwards what all say. Everything that is published meanwhile stays.
+/// Restarts one node after the other with a changed setting. While they differ, the streams keep what the more
+/// demanding nodes promise; afterwards what all nodes say. Every event published meanwhile stays.
 async fn rolls(name: &str, change: Change, differs: fn(&Kept, &Kept) -> bool) {
     let server = NatsServer::start().await;
     let (small, small_config) = with(&server, name, |_, _| {});
@@ -141,7 +141,7 @@ async fn rolls(name: &str, change: Change, differs: fn(&Kept, &Kept) -> bool) {
     other = Node::start(&large, large_config.clone()).await;
     assert_eq!(kept(&server, name).await, higher);
 
-    // A node that comes back as it was before does not take anything away.
+    // A node that returns with its old settings does not take anything away.
     let third = Node::start(&small, small_config.clone()).await;
     assert_eq!(kept(&server, name).await, higher);
     drop(third);
@@ -205,8 +205,8 @@ async fn the_age_of_last_values_can_be_changed_rolling() {
     rolls("values", change, |lower, higher| lower.values_age < higher.values_age).await;
 }
 
-/// A node that runs and finds another cluster's settings in the record takes and answers nothing, and goes on when they
-/// are right again.
+/// A running node that finds another cluster's settings in the record accepts and serves nothing, and continues when
+/// they are right again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_node_whose_record_says_otherwise_stands_aside() {
     let server = NatsServer::start().await;

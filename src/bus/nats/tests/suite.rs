@@ -1,4 +1,4 @@
-//! The suite that every bus passes.
+//! The conformance suite over NATS.
 
 use std::mem;
 use std::sync::Arc;
