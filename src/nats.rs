@@ -1,11 +1,11 @@
-//! The connections to NATS, and the names everything has there. Shared by the adapters that speak NATS; it knows no
+//! The connections to NATS, and the names of subjects and streams. Shared by the adapters that use NATS; it knows no
 //! event, no room's content and no member.
 //!
-//! A node has two connections: `fanout` carries what rooms' subscriptions bring and whatever must stand in line behind
-//! them; `control` carries publishes, requests and heartbeats, so that none of these waits behind a flood of events.
-//! Both reconnect by themselves for ever, and leave a server that says it will end before it does (`relocation`): what is
-//! subscribed to by [`Link::subscribe`] goes on. A `publish` that returned `Ok` may be lost with the connection: whoever
-//! needs to know asks for an acknowledgement.
+//! A node has two connections. `fanout` carries the messages of rooms' subscriptions, and whatever must be ordered
+//! behind them. `control` carries publishes, requests and heartbeats, so that a flood of events cannot delay them
+//! (head-of-line blocking). Both reconnect without limit, and leave a server in lame duck mode before it ends
+//! (`relocation`). Subscriptions made by [`Link::subscribe`] survive both. A `publish` that returned `Ok` may be lost
+//! with the connection (at-most-once); a caller that needs certainty requests an acknowledgement.
 
 pub mod agreement;
 mod clock;
@@ -37,16 +37,16 @@ pub use patience::patiently;
 pub use subjects::{Live, Subjects};
 pub use subscription::Subscription;
 
-/// The oldest server that has what is used here: batched direct gets (NATS ADR-31).
+/// The oldest server version with batched direct gets (NATS ADR-31).
 pub const SERVER_VERSION_MIN: (u16, u16) = (2, 11);
 
-/// How long it may take a cluster to make a stream: as long as an election.
+/// The time a cluster may take to create a stream: that of a leader election.
 const STREAM_MADE_WITHIN: Duration = Duration::from_secs(10);
 
-/// Why there is no connection to NATS, or not one that can be used.
+/// The reason why there is no usable connection to NATS.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsError {
-    /// The settings cannot be used.
+    /// The settings are invalid.
     #[error("nats: {0}")]
     Config(String),
     /// No server could be reached, or it refused the credentials.
@@ -54,29 +54,29 @@ pub enum NatsError {
     Connect {
         /// The addresses that were tried.
         servers: String,
-        /// What may have to be changed; empty when that is not known.
+        /// The setting that may have to be changed; empty when that is not known.
         hint: &'static str,
-        /// Why.
+        /// The cause.
         source: async_nats::ConnectError,
     },
     /// The server is too old.
     #[error("nats: the server is version {found}; 2.11 or newer is needed, 2.12.10 or 2.14.2 and newer recommended")]
     Version {
-        /// What it says of itself.
+        /// The version that the server reports.
         found: String,
     },
-    /// JetStream does not answer, or cannot do now what is needed.
+    /// JetStream is unavailable, or cannot do what is needed now.
     #[error("nats: JetStream: {0}")]
     JetStream(String),
-    /// What NATS or the cluster does not allow, with the settings that have to be changed.
+    /// NATS or the cluster refused, with the settings that have to be changed.
     #[error("nats: {0}")]
     Refused(String),
-    /// It was not ready in time.
-    #[error("{last}; it was waited for as nats.start_timeout says, {}", humantime::format_duration(*.waited))]
+    /// NATS was not ready in time.
+    #[error("{last}; not ready within nats.start_timeout ({})", humantime::format_duration(*.waited))]
     NotReady {
-        /// How long.
+        /// The time waited.
         waited: Duration,
-        /// Why the last attempt failed.
+        /// The failure of the last attempt.
         last: Box<NatsError>,
     },
     /// A permission is missing.
@@ -85,12 +85,12 @@ pub enum NatsError {
 }
 
 impl NatsError {
-    /// Returns whether waiting may help: a server that is not there yet, or not ready.
+    /// Reports whether waiting may help: the server is not reachable or not ready yet.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         use async_nats::ConnectErrorKind::{Dns, Io, TimedOut};
         match self {
-            // What there is a hint for is a matter of the configuration.
+            // A failure with a hint is a matter of the configuration.
             Self::Connect { hint, source, .. } => hint.is_empty() && matches!(source.kind(), Dns | Io | TimedOut),
             Self::JetStream(_) => true,
             Self::Config(_) | Self::Version { .. } | Self::Refused(_) | Self::Permission(_) | Self::NotReady { .. } => {
@@ -111,7 +111,7 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Connects twice; refuses a server that is too old, and an account that may not do what a node does.
+    /// Connects twice; refuses a server that is too old, and an account that lacks a permission of a node.
     ///
     /// # Errors
     /// [`NatsError::Config`], [`NatsError::Connect`], [`NatsError::Version`] and [`NatsError::Permission`].
@@ -129,44 +129,44 @@ impl Nats {
         }))
     }
 
-    /// The settings it was made with.
+    /// Returns the settings of the connections.
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
-    /// How subjects and streams are called.
+    /// Returns the names of subjects and streams.
     #[must_use]
     pub const fn subjects(&self) -> &Subjects {
         &self.subjects
     }
 
-    /// The time by NATS. Whoever reads what a server has just stamped sets it.
+    /// Returns the clock of NATS. Every reader of a fresh server timestamp sets it.
     #[must_use]
     pub const fn clock(&self) -> &ServerClock {
         &self.clock
     }
 
-    /// The most bytes of one message, headers included, by the servers this node is connected to.
+    /// Returns the most bytes of one message, headers included, by the servers this node is connected to.
     #[must_use]
     pub fn message_bytes_max(&self) -> usize {
         let (fanout, control) = (self.fanout.client(), self.control.client());
         fanout.max_payload().min(control.max_payload())
     }
 
-    /// The connection of the rooms' subscriptions.
+    /// Returns the connection of the rooms' subscriptions.
     #[must_use]
     pub const fn fanout(&self) -> &Link {
         &self.fanout
     }
 
-    /// The connection of publishes, requests and heartbeats.
+    /// Returns the connection of publishes, requests and heartbeats.
     #[must_use]
     pub const fn control(&self) -> &Link {
         &self.control
     }
 
-    /// JetStream over the control connection as it is now. Not to be kept: the link may move.
+    /// Returns JetStream over the current control connection. Not to be kept: the link may move.
     #[must_use]
     pub fn jetstream(&self) -> async_nats::jetstream::Context {
         let mut context = async_nats::jetstream::new(self.control.client());
@@ -174,7 +174,8 @@ impl Nats {
         context
     }
 
-    /// The same, with more patience: before a cluster answers that a stream is made, its servers have elected a leader for it.
+    /// Returns JetStream with a longer timeout: a cluster acknowledges a new stream only after its servers have elected
+    /// a leader for it.
     #[must_use]
     pub fn jetstream_to_make_streams(&self) -> async_nats::jetstream::Context {
         let mut context = self.jetstream();
@@ -182,7 +183,7 @@ impl Nats {
         context
     }
 
-    /// Ends both connections after what was handed to them is sent, or when `within` has passed.
+    /// Drains both connections: ends them after everything submitted was sent, or when `within` has passed.
     pub async fn close(&self, within: Duration) {
         let (fanout, control) = (self.fanout.client(), self.control.client());
         let both = futures_util::future::join(drain(&fanout), drain(&control));

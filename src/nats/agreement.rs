@@ -1,11 +1,13 @@
-//! The settings that all nodes of a deployment share, stored with it.
+//! The settings shared by all nodes of a deployment, stored with it.
 //!
-//! One record says what the cluster goes by. The first node writes it; every other one compares its own configuration with
-//! it before it serves anything, and again every two seconds. What must be equal and is not, is refused: at the start, and at a
-//! running node, which serves nothing from then on. What may differ is safe in both directions of a rolling change: the larger
-//! limit is in force at once, and goes down when all living nodes say less (see [`Rule`]).
+//! One record holds the cluster's settings. The first node writes it. Every other node compares its own configuration
+//! with it before it serves anything, and again every two seconds. A difference in a setting that must be equal is
+//! refused, at the start and at a running node, which serves nothing from then on. A difference in any other setting is
+//! safe in both directions of a rolling change: the larger limit is in force at once, and is lowered when all living
+//! nodes say less (see [`Rule`]).
 //!
-//! A running node writes the record back when it is lost. A node that starts and finds none therefore asks first who runs.
+//! A running node writes the record back when it is lost. A node that starts and finds none therefore first asks
+//! whether others run.
 
 mod digest;
 mod follow;
@@ -29,43 +31,43 @@ use self::record::{Comparison, Difference, Record};
 use super::records::{self, RecordError};
 use super::{Nats, NatsError, Subscription, streams};
 
-/// How long a node that starts waits for those that run to write records back.
+/// The time that a starting node waits for running ones to write records back.
 const WRITTEN_BACK_WITHIN: Duration = Duration::from_secs(5);
 
-/// Between two looks for a record that is being written back.
+/// The pause between two reads of a record that is being written back.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// How often a record is written anew because another node was first.
+/// The most attempts to write a record while other nodes write it, too.
 const ATTEMPTS_MAX: usize = 20;
 
-/// What the nodes of a deployment have agreed on, and whether this node takes part.
+/// The agreed settings of the deployment, and whether this node conforms to them.
 #[derive(Debug)]
 pub struct Agreement {
     nats: Arc<Nats>,
     own: Vec<Setting>,
     known: Mutex<Known>,
-    /// Whether the node must not serve.
+    /// The node must not serve.
     is_refused: AtomicBool,
-    /// Changes with what is in force.
+    /// Changes with the limits in force.
     revision: watch::Sender<u64>,
-    /// Another node asks for records to be written back.
+    /// Another node has requested lost records.
     called: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     record: Record,
-    /// What was reported last.
+    /// The differences that were last logged.
     reported: Vec<Difference>,
     refused: Option<String>,
     trouble: Option<RecordError>,
-    /// Since when all living nodes are set alike while the record differs.
+    /// The time since which all living nodes have equal settings while the record differs.
     alike_since: Option<Instant>,
 }
 
 impl Agreement {
-    /// Compares the node's settings with the record. Nothing is written before [`Self::commit`]: what the settings ask of NATS may
-    /// turn out not to be possible.
+    /// Compares the node's settings with the record. Nothing is written before [`Self::commit`], because NATS may
+    /// refuse what the settings require.
     ///
     /// # Errors
     /// [`NatsError::Refused`] names every setting that must be equal and is not; [`NatsError::JetStream`].
@@ -89,8 +91,8 @@ impl Agreement {
         Ok(Arc::new(agreement))
     }
 
-    /// Writes the record once the streams have the shape that was in force. Returns `false` when other limits have come into
-    /// force meanwhile: then the streams have to follow, and it is to be called again.
+    /// Writes the record once the streams have the shape in force. Returns `false` when other limits have taken effect
+    /// meanwhile: then the streams have to be updated, and the call repeated.
     ///
     /// # Errors
     /// As [`Self::join`]: of several nodes that start at the same time the first one is followed.
@@ -104,7 +106,7 @@ impl Agreement {
                 return Ok(false);
             }
             if next == record || self.write(seq, &next).await.map_err(unread)? {
-                // Its replicas follow what is in force, which was not known when it was made.
+                // The stream of records follows the replicas in force, which were unknown when it was created.
                 self.shape_stream().await?;
                 return Ok(true);
             }
@@ -122,7 +124,7 @@ impl Agreement {
         Ok(())
     }
 
-    /// The number in force for a setting: of [`Rule::Largest`] never less than the node's own.
+    /// Returns the number in force for a setting: for [`Rule::Largest`] never less than the node's own.
     #[must_use]
     pub fn amount(&self, key: &str) -> u64 {
         let own = self.own.iter().find(|setting| setting.key == key);
@@ -130,13 +132,14 @@ impl Agreement {
         self.lock().record.amount(key).unwrap_or_default().max(own)
     }
 
-    /// Returns whether the node goes by what the cluster has agreed on. If not, it must not take, deliver or answer anything.
+    /// Reports whether the node conforms to the cluster's settings. If not, it must not accept, deliver or serve
+    /// anything.
     #[must_use]
     pub fn holds(&self) -> bool {
         !self.is_refused.load(Ordering::Relaxed)
     }
 
-    /// Why the node should not serve, for logs.
+    /// Returns the reason why the node should not serve, for logs.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let known = self.lock();
@@ -147,28 +150,28 @@ impl Agreement {
             .or_else(|| records.map(|trouble| format!("the stream of records: {trouble}")))
     }
 
-    /// Changes whenever other limits are in force than before.
+    /// Returns a watch that changes whenever the limits in force change.
     #[must_use]
     pub fn revisions(&self) -> watch::Receiver<u64> {
         self.revision.subscribe()
     }
 
-    /// Waits until records may have to be written back or read anew, because another node said so.
+    /// Waits until records may have to be written back or read again, because another node requested it.
     pub async fn called(&self) {
         self.called.notified().await;
     }
 
-    /// A digest of the node's own settings, for its heartbeats.
+    /// Returns a digest of the node's own settings, for its heartbeats.
     #[must_use]
     pub fn digest(&self) -> u64 {
         let mut digest = Digest::default();
-        // Keys in their order in the record, whatever order they were given in.
+        // Keys in the record's order, whatever order they were given in: the digest must be equal on all nodes.
         digest.add(&Record::default().compare(&self.own).next.encode());
         digest.value().max(1)
     }
 
-    /// Hears from now on when another node asks for records. Call it once everything this node knows is settled: from here on
-    /// others rely on it to write records back.
+    /// Subscribes to requests of other nodes for records. Call it once everything this node knows is settled: from then
+    /// on others rely on it to write records back.
     ///
     /// # Errors
     /// [`NatsError::Permission`] when the subscription is refused at once.
@@ -179,17 +182,17 @@ impl Agreement {
         subscribed.map_err(refused)
     }
 
-    /// Asks the nodes that run to write back what they know; `false` when none runs.
+    /// Requests running nodes to write back the records they know; `false` when none runs.
     pub async fn call(&self) -> bool {
         let client = self.nats.control().client();
         match client.request(self.nats.subjects().records(), Bytes::new()).await {
             Err(error) if error.kind() == RequestErrorKind::NoResponders => false,
-            // One that did not answer in time may still do it.
+            // A node that did not respond in time may still write back.
             Ok(_) | Err(_) => true,
         }
     }
 
-    /// Tells the nodes that run to read the records anew. Only a hint: they do so by themselves, later.
+    /// Notifies running nodes to read the records again. Only a hint: they do so by themselves, later.
     pub async fn announce(&self) {
         let client = self.nats.control().client();
         if let Err(error) = client.publish(self.nats.subjects().records(), Bytes::new()).await {
@@ -197,7 +200,7 @@ impl Agreement {
         }
     }
 
-    /// Waits until another node has written a record back, or none does in time.
+    /// Waits until another node has written a record back, or the time is over.
     ///
     /// # Errors
     /// Those of `read`.
@@ -215,7 +218,7 @@ impl Agreement {
         }
     }
 
-    /// Makes the stream of records if it is not there.
+    /// Creates the stream of records if it is missing.
     ///
     /// # Errors
     /// [`NatsError::JetStream`] and [`NatsError::Refused`].
@@ -223,7 +226,7 @@ impl Agreement {
         let context = self.nats.jetstream_to_make_streams();
         match records::read(&context, &self.stream(), &self.subject()).await {
             Err(RecordError::NoStream) => self.shape_stream().await,
-            // What else is wrong shows when it is used.
+            // Any other fault shows when the stream is used.
             _ => Ok(()),
         }
     }
@@ -267,7 +270,7 @@ impl Agreement {
 const REPLICAS: &str = "nats.replicas";
 
 impl Known {
-    /// Logs what differs, each difference once.
+    /// Logs the differences, each once.
     fn report(&mut self, differs: Vec<Difference>) {
         for difference in differs.iter().filter(|difference| !self.reported.contains(difference)) {
             tracing::warn!(%difference, "setting differs from the cluster");

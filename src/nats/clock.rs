@@ -1,17 +1,17 @@
-//! The time by NATS' own clock.
+//! The clock of the NATS servers.
 //!
-//! Ages that concern all nodes, of events and of revocations, count from when a stream stored something. What a node's own
-//! wall clock says of that is worth nothing: it may be an hour off, and may be set at any moment. So a node measures from
-//! what the servers said last, on its monotonic clock.
+//! Ages that concern all nodes, of events and of revocations, count from the time at which a stream stored something. A
+//! node's own wall clock is no measure for them: it may be an hour off, and may be set at any moment. So a node
+//! extrapolates from the last server timestamp on its monotonic clock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// What is known of the servers' clock.
+/// An estimate of the servers' clock.
 #[derive(Debug)]
 pub struct ServerClock {
     origin: Instant,
-    /// Milliseconds since the Unix epoch that the servers' clock stood at, at the origin; 0 while nothing is known.
+    /// The servers' time at the origin, in milliseconds since the Unix epoch; 0 while it is unknown.
     origin_ms: AtomicU64,
 }
 
@@ -25,18 +25,19 @@ impl Default for ServerClock {
 }
 
 impl ServerClock {
-    /// Milliseconds since the Unix epoch, by the servers. By this machine's clock while they have not said anything.
+    /// Returns the servers' time in milliseconds since the Unix epoch. Falls back to this machine's clock until a
+    /// server has reported its time.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         self.at(self.origin.elapsed()).unwrap_or_else(own_ms)
     }
 
-    /// It stands at this much now: a server has just said it.
+    /// Sets the clock to a time that a server has just reported.
     pub fn stands_at(&self, server_ms: u64) {
         self.set(server_ms, self.origin.elapsed());
     }
 
-    /// It has passed this: a server said it, it is not known how long ago.
+    /// Raises the clock to a time that a server reported an unknown time ago.
     pub fn has_passed(&self, server_ms: u64) {
         self.raise(server_ms, self.origin.elapsed());
     }

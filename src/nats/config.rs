@@ -1,4 +1,4 @@
-//! What an operator writes about NATS, read and checked.
+//! An operator's settings for NATS, parsed and validated.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,51 +6,55 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::StorageType;
 
-/// How a node connects to NATS, and what it keeps there. Which settings must be equal on all nodes says [`super::agreement`].
+/// The settings of a node's connections to NATS and of its streams there. [`super::agreement`] defines which must be
+/// equal on all nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The servers, as `nats://host:port` or `tls://host:port`. One is enough to find a cluster's others.
+    /// The servers, as `nats://host:port` or `tls://host:port`. One is enough to find the others of a cluster.
     pub servers: Vec<String>,
     /// Distinguishes deployments that share an account: the first token of all subjects, the beginning of all streams'
     /// names. 1 to 32 of `A-Z a-z 0-9 - _`.
     pub deployment: String,
-    /// How the node shows who it is.
+    /// The node's credentials.
     pub credentials: Credentials,
-    /// How the connection is encrypted.
+    /// The encryption of the connection.
     pub tls: Tls,
-    /// How many streams the rooms are spread over. Fixed when the streams are made: a node with another number is refused. Default 64; recovery of a cold room gets slower with fewer.
+    /// The number of streams that the rooms are spread over. Fixed when the streams are created: a node with another
+    /// number is refused. Default 64; recovery of a cold room gets slower with fewer.
     pub partitions: u16,
-    /// How many servers hold each stream: 1, 3 or 5. Default 1; 3 in a cluster.
+    /// The number of servers that hold each stream: 1, 3 or 5. Default 1; 3 in a cluster.
     pub replicas: usize,
-    /// Where streams are kept. Default file.
+    /// The storage of the streams. Default file.
     pub storage: Storage,
-    /// The most bytes of one partition's stream, a fuse: when it blows, the oldest events of all its rooms go first.
-    /// Default 32 MiB; see [`Config::reserved_bytes`].
+    /// The most bytes of one partition's stream, a safety limit: when it is reached, the oldest events of all its rooms
+    /// are dropped first. Default 32 MiB; see [`Config::reserved_bytes`].
     pub stream_bytes_max: u64,
-    /// How often a connection is probed; it is given up after two unanswered probes. Default 2 s.
+    /// The interval between probes of a connection, which is given up after two unanswered probes (half-open
+    /// detection). Default 2 s.
     pub ping_interval: Duration,
-    /// How long a node that starts waits for a NATS that is not ready. Default 60 s. What does not heal by itself, such as wrong
-    /// credentials, is not waited for.
+    /// The time that a starting node waits for a NATS that is not ready. Default 60 s. A fault that does not heal by
+    /// itself, such as wrong credentials, is reported at once.
     pub start_timeout: Duration,
-    /// How long one request to NATS may take. Default 2 s.
+    /// The timeout of one request to NATS. Default 2 s.
     pub request_timeout: Duration,
-    /// How long a publish may take, all its attempts together. Default 5 s; the caller's deadline may be shorter.
+    /// The timeout of a publish, all its attempts together. Default 5 s; the caller's deadline may be shorter.
     pub publish_timeout: Duration,
     /// The most publishes that wait for an acknowledgement. Default 4,096.
     pub publishes_in_flight_max: usize,
-    /// How often rooms are checked for events that came by no other way. Default 2 s.
+    /// The interval between anti-entropy sweeps of the rooms, which find events that arrived no other way. Default 2 s.
     pub sweep_interval: Duration,
-    /// How long a repeated idempotency key is recognized. Default 2 min; at most half the shortest history.
+    /// The time during which a repeated idempotency key is recognized. Default 2 min; at most half the shortest
+    /// history.
     pub idempotency_window: Duration,
-    /// How long a node that cannot hear NATS goes on delivering. Revoking takes up to this long when a node is silent.
-    /// Default 10 s, longer than the election of a stream's leader (4 to 9 s).
+    /// The time for which a node that cannot hear NATS continues to deliver. A revocation takes up to this long when a
+    /// node is silent. Default 10 s, longer than the election of a stream's leader (4 to 9 s).
     pub lease: Duration,
 }
 
-/// How a node shows NATS who it is.
+/// The credentials of a node towards NATS.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub enum Credentials {
-    /// By nothing, or by a client certificate.
+    /// None, or a client certificate.
     #[default]
     None,
     /// The text of a `.creds` file: a JWT and the seed of its key.
@@ -80,12 +84,12 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// How the connection is encrypted. `tls://` in an address requires it, too.
+/// The encryption of the connection. `tls://` in an address requires it, too.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tls {
-    /// Whether a connection without TLS is refused.
+    /// Refuses a connection without TLS.
     pub required: bool,
-    /// Whether the handshake comes before the server's first word (`handshake_first` there).
+    /// Starts the handshake before the server's first message (`handshake_first` there).
     pub first: bool,
     /// The authorities to trust, in PEM; the system's when not set.
     pub ca_file: Option<PathBuf>,
@@ -93,7 +97,7 @@ pub struct Tls {
     pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
-/// Where a stream is kept.
+/// The storage of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Storage {
     /// On disk: survives a restart of all servers.

@@ -1,4 +1,4 @@
-//! Making a connection.
+//! Establishes connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,14 @@ use crate::url;
 
 use super::{Config, Credentials, Link, NatsError, SERVER_VERSION_MIN, Standing, Subjects};
 
-/// How long one attempt may take.
+/// The timeout of one attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Commands handed to the connection and not yet written.
+/// The most commands submitted to the connection and not yet written.
 const COMMANDS_MAX: usize = 2048;
 
-/// Messages of one subscription that wait to be read; the library drops what comes on top, and our chain notices.
+/// The most unread messages of one subscription. The library drops messages beyond it (slow consumer), and the chain
+/// detects the gap.
 pub const SUBSCRIPTION_MAX: usize = 65_536;
 
 pub(super) async fn link(config: &Config, subjects: &Subjects, name: &'static str) -> Result<Link, NatsError> {
@@ -30,7 +31,7 @@ pub(super) async fn link(config: &Config, subjects: &Subjects, name: &'static st
     Ok(Link::new(name, line, told))
 }
 
-/// A connection to one of these servers. What happens to it is told of the link while it is in use there.
+/// Connects to one of these servers. Events of the connection are reported to the link while it is in use there.
 pub(super) async fn line(
     config: &Config,
     subjects: &Subjects,
@@ -58,7 +59,7 @@ pub(super) async fn line(
     })
 }
 
-/// Why there is no connection, with what may help where the reason does not say it.
+/// Builds the error of a failed connection, with a hint where the cause does not say what to change.
 pub(super) fn failed(config: &Config, source: async_nats::ConnectError) -> NatsError {
     let said = source.to_string();
     let hint = if said.contains("InvalidContentType") {
@@ -116,7 +117,8 @@ pub(super) fn options(config: &Config, subjects: &Subjects, name: &str) -> Resul
     Ok(options)
 }
 
-/// At once, then ever later up to 2 s, each by chance: nodes that lost one server do not come back in step.
+/// Returns the delay before an attempt to reconnect: none, then doubling up to 2 s, each with jitter. Nodes that lost
+/// one server do not return in step (thundering herd).
 fn reconnect_delay(attempts: usize) -> Duration {
     let exponent = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(5);
     let most_ms = (50_u64 << exponent).min(2000);

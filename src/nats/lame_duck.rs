@@ -1,8 +1,9 @@
-//! Leaves a server that has said it will end, before it ends.
+//! Leaves a server in lame duck mode before it ends.
 //!
-//! Such a server takes no new connections and cuts those it has one after the other, later. Who leaves early chooses the
-//! moment, and can be somewhere else before it leaves: [`relocation`]. Where that is not possible the connection is made
-//! anew early: connections go one by one, not all with the others', and what is under way is repeated as after any break.
+//! Such a server accepts no new connections and later cuts those it has, one after the other. A node that leaves early
+//! chooses the moment, and can connect elsewhere before it leaves (make-before-break): [`relocation`]. Where that is
+//! not possible, it reconnects early: connections leave one by one, not together with those of other nodes, and pending
+//! work is repeated as after any break.
 
 use std::time::Duration;
 
@@ -13,10 +14,10 @@ use super::Link;
 use super::nodes::Nodes;
 use super::relocation::{self, HAND_OVER_MAX, Stuck};
 
-/// Nodes, and the connections of one, go at different times within this. Less than any server's grace.
+/// The window over which nodes, and the connections of one, spread their moves. Less than any server's grace.
 const SPREAD: Duration = Duration::from_millis(500);
 
-/// Leaves servers that say so until `stop`.
+/// Leaves servers in lame duck mode until `stop`.
 pub(super) async fn run(nodes: &Nodes, stop: CancellationToken) {
     tokio::select! {
         () = stop.cancelled() => {}
@@ -29,7 +30,7 @@ async fn watch(nodes: &Nodes, link: &Link) {
     let mut standing = link.standing();
     while standing.wait_for(|standing| standing.lame_duck).await.is_ok() {
         sleep(SPREAD.mul_f64(rand::random())).await;
-        // Meanwhile it may have been cut, and made anew elsewhere.
+        // The connection may have been cut and made elsewhere during the delay.
         if !standing.borrow().lame_duck {
             continue;
         }
@@ -53,7 +54,7 @@ async fn watch(nodes: &Nodes, link: &Link) {
     }
 }
 
-/// Makes the connection anew, unless it broke since it had been made so often; returns when it is so.
+/// Forces a reconnect, unless the connection broke since `connects` was read. Returns once it was made again.
 async fn break_early(link: &Link, connects: u64) {
     let mut standing = link.standing();
     if link.connects() == connects && link.is_connected() {

@@ -1,4 +1,4 @@
-//! One connection of a node, and whether it stands. It may be another one of the library's after a move.
+//! One managed connection of a node, and its state. After a move it uses another connection of the library.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,14 +11,14 @@ use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 use super::Subscription;
 use super::subscription::{Move, Registry};
 
-/// Whether a connection stands, and which one it is.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Whether it stands.
+    /// The connection is established.
     pub connected: bool,
-    /// Changes with every event of the connection; a lossy hint, see [`Link::connects`].
+    /// Changes with every event of the connection. A lossy hint; see [`Link::connects`].
     pub events: u64,
-    /// The server has said that it will end soon ("lame duck mode").
+    /// The server has announced that it will end soon ("lame duck mode").
     pub lame_duck: bool,
 }
 
@@ -40,7 +40,7 @@ impl Line {
     }
 }
 
-/// What is told of the line that is in use, whichever that is.
+/// The reported state of the line in use, whichever that is.
 #[derive(Debug)]
 pub(super) struct Told {
     standing: watch::Sender<Standing>,
@@ -63,12 +63,12 @@ impl Told {
         })
     }
 
-    /// A number for the next line; the first one is in use.
+    /// Assigns a number to the next line; the first one is in use.
     pub(super) fn next_line(&self) -> u64 {
         self.lines.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// What happened to a line; says whether that line is in use.
+    /// Takes an event of a line; returns whether that line is in use.
     pub(super) fn tell(&self, line: u64, own: &watch::Sender<Standing>, event: &Event) -> bool {
         own.send_modify(|standing| {
             standing.events += 1;
@@ -103,9 +103,9 @@ impl Told {
 #[derive(Debug, Clone)]
 struct Current {
     line: Arc<Line>,
-    /// How it came to be in use.
+    /// The move that brought it into use.
     moved: Option<Arc<Move>>,
-    /// What is added to the times that the line was made, so that [`Link::connects`] goes on.
+    /// The offset added to the line's own count, so that [`Link::connects`] continues over moves.
     before: u64,
 }
 
@@ -116,7 +116,8 @@ pub struct Link {
     current: watch::Sender<Current>,
     told: Arc<Told>,
     registry: Arc<Registry>,
-    /// Held for writing while the link moves and what is published or subscribed to would get between the connections.
+    /// Held for writing during the last step of a move, while a publish or a subscription would fall between the
+    /// connections.
     order: RwLock<()>,
 }
 
@@ -136,13 +137,13 @@ impl Link {
         }
     }
 
-    /// What it is for.
+    /// Returns the purpose of the link.
     pub(super) const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The connection in use. What it was asked for is answered on it for some time after a move. Whoever publishes what
-    /// must not overtake what it published before asks [`Self::in_order`] instead.
+    /// Returns the connection in use. Its requests are still answered for some time after a move. For a publish that
+    /// must not overtake an earlier one use [`Self::in_order`] instead.
     #[must_use]
     pub fn client(&self) -> Client {
         self.line().client.clone()
@@ -156,8 +157,8 @@ impl Link {
         &self.told
     }
 
-    /// The connection in use, which stays that for as long as this is held. Waits for a move that is about to end: some
-    /// milliseconds, a quarter of a second at the most. To be held until what is published is handed over, no longer.
+    /// Pins the current connection while the guard is held. Waits for a move that is about to end: some milliseconds, a
+    /// quarter of a second at the most. Hold it only until the publish is submitted.
     pub async fn in_order(&self) -> InOrder<'_> {
         let turn = self.order.read().await;
         InOrder {
@@ -166,48 +167,49 @@ impl Link {
         }
     }
 
-    /// Subscribes to a subject, whichever server the link moves to.
+    /// Subscribes to a subject. The subscription survives moves of the link.
     ///
     /// # Errors
-    /// When the connection is closed, or the subject is none.
+    /// When the connection is closed, or the subject is invalid.
     pub async fn subscribe(&self, subject: String) -> Result<Subscription, SubscribeError> {
         let current = self.in_order().await;
         let messages = current.line.client.subscribe(subject.clone()).await?;
         Ok(self.registry.register(&subject, messages, current.line.number))
     }
 
-    /// Whether it stands now and from now on.
+    /// Returns a watch of the connection's state.
     #[must_use]
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.told.standing.subscribe()
     }
 
-    /// Changes with every move.
+    /// Returns a receiver of the link's moves.
     #[must_use]
     pub fn moves(&self) -> Moves {
         Moves(self.current.subscribe())
     }
 
-    /// Whether it stands now, as far as the library knows.
+    /// Reports whether the connection is established, as far as the library knows.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.line().is_connected()
     }
 
-    /// How often it has been made: another number than before says that something may have been missed in between. Exact,
-    /// other than events, of which the library drops some. A move in which nothing was missed does not count.
+    /// Returns the number of times the connection was made. A changed number means that something may have been missed
+    /// in between. It is exact, unlike events, of which the library drops some. A move in which nothing was missed does
+    /// not count.
     #[must_use]
     pub fn connects(&self) -> u64 {
         let current = self.current.borrow();
         current.before.wrapping_add(current.line.connects())
     }
 
-    /// A number of the line in use that no other line of the link has.
+    /// Returns the number of the line in use, unique among the link's lines.
     pub(crate) fn line_number(&self) -> u64 {
         self.current.borrow().line.number
     }
 
-    /// The line in use, if it is this one and every subscription reads it alone.
+    /// Returns the line in use if it is this one and every subscription reads from it alone.
     pub(super) fn settled_line(&self, number: u64) -> Option<Arc<Line>> {
         let current = self.current.borrow();
         let alone = |moved: &Arc<Move>| Arc::strong_count(moved) == 1;
@@ -219,12 +221,12 @@ impl Link {
         &self.registry
     }
 
-    /// Keeps everybody from getting anything between the connections.
+    /// Holds publishes and subscriptions, so that none falls between the connections.
     pub(super) async fn hold(&self) -> RwLockWriteGuard<'_, ()> {
         self.order.write().await
     }
 
-    /// Uses another line from now on. `is_whole` says that nothing is missed. To be called while [`Self::hold`] holds.
+    /// Switches to another line. `is_whole` says that nothing is missed. Call it while [`Self::hold`] holds.
     pub(super) fn change_over(&self, line: &Arc<Line>, its_move: &Arc<Move>, is_whole: bool) {
         let connects = self.connects().wrapping_add(u64::from(!is_whole));
         let current = Current {
@@ -232,6 +234,7 @@ impl Link {
             line: Arc::clone(line),
             moved: Some(Arc::clone(its_move)),
         };
+        // The number goes before the state is taken over: an event in between is then reported, not lost.
         self.told.current.store(line.number, Ordering::SeqCst);
         its_move.settle();
         self.current.send_replace(current);
@@ -240,7 +243,7 @@ impl Link {
     }
 }
 
-/// The connection in use, while nothing gets between it and another one.
+/// A guard that pins the connection in use.
 #[derive(Debug)]
 pub struct InOrder<'a> {
     line: Arc<Line>,
@@ -248,19 +251,19 @@ pub struct InOrder<'a> {
 }
 
 impl InOrder<'_> {
-    /// The connection.
+    /// Returns the connection.
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.line.client
     }
 }
 
-/// Says when a link has moved.
+/// Reports moves of a link.
 #[derive(Debug)]
 pub struct Moves(watch::Receiver<Current>);
 
 impl Moves {
-    /// Waits until the link has moved since the last time this was asked; for ever when the link is gone.
+    /// Waits for the next move of the link; for ever when the link is gone.
     pub async fn next(&mut self) {
         if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;

@@ -1,8 +1,8 @@
-//! The nodes of the deployment: each says once a second that it lives, and is given up when it has been silent for
-//! [`SILENCE_MAX`] or says goodbye.
+//! The nodes of the deployment: failure detection by heartbeats. Each node sends one a second, and is given up when it
+//! has been silent for [`SILENCE_MAX`] or says goodbye.
 //!
-//! A node hears its own heartbeats, too, on both connections: they are how it knows that it can hear at all. While it
-//! cannot, it gives nobody up: it knows nothing of them. Two processes of one name are two nodes.
+//! A node receives its own heartbeats, too, on both connections: they show that it can hear at all. While it cannot, it
+//! gives up no node, because it knows nothing of them. Two processes of one name are two nodes.
 
 mod echo;
 pub(crate) mod roster;
@@ -24,33 +24,33 @@ use self::roster::Roster;
 use super::{Nats, NatsError, Subscription, lame_duck};
 use crate::proto::node_v1::{Heartbeat, HeartbeatHeard};
 
-/// How often a node says that it lives.
+/// The interval between heartbeats of a node.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a node may be silent before the others give it up: three heartbeats and some.
+/// The silence after which a node is given up: three heartbeats and a margin.
 pub const SILENCE_MAX: Duration = Duration::from_millis(3500);
 
-/// How long a node does without its own heartbeats before it holds its connection for dead.
+/// The time without its own heartbeats after which a node takes its connection for dead (half-open).
 pub const ECHO_MAX: Duration = Duration::from_secs(3);
 
-/// Changes kept for a reader that is late.
+/// The most changes kept for a slow reader.
 const CHANGES_MAX: usize = 1024;
 
 /// One process of the deployment.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Node {
-    /// Its name, as an operator gave it.
+    /// The name given by the operator.
     pub id: Arc<str>,
-    /// Drawn when it started.
+    /// A random number drawn at the start.
     pub incarnation: u64,
 }
 
-/// What happened to another node.
+/// A change of another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeChange {
-    /// It lives. Also after it had been given up.
+    /// The node lives. Also after it had been given up.
     Came(Node),
-    /// It has ended, or was silent for [`SILENCE_MAX`].
+    /// The node has ended, or was silent for [`SILENCE_MAX`].
     Went(Node),
 }
 
@@ -68,7 +68,7 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// A node of this name, as a new incarnation. Nobody knows of it before [`Self::run`].
+    /// Creates a node of this name, as a new incarnation. Other nodes do not know it before [`Self::run`].
     #[must_use]
     pub fn new(nats: Arc<Nats>, id: &str) -> Arc<Self> {
         let own = Node {
@@ -90,102 +90,103 @@ impl Nodes {
         &self.nats
     }
 
-    /// This node.
+    /// Returns this node.
     #[must_use]
     pub const fn own(&self) -> &Node {
         &self.own
     }
 
-    /// The others that live.
+    /// Returns the other living nodes.
     #[must_use]
     pub fn live(&self) -> Vec<Node> {
         self.lock().live()
     }
 
-    /// Whether no other one delivers anything: none lives, and none was given up whose lease has not ended.
+    /// Reports whether no other node delivers anything: none lives, and none was given up before its lease has ended.
     #[must_use]
     pub fn is_alone(&self) -> bool {
         self.lock().is_alone(Instant::now())
     }
 
-    /// The others that live, and whether they are all that may deliver. A node that was given up without a goodbye may have
-    /// been stopped or cut off: it may deliver until its lease has ended.
+    /// Returns the other living nodes, and whether they are all that may deliver. A node that was given up without a
+    /// goodbye may have been suspended or cut off: it may deliver until its lease has ended.
     #[must_use]
     pub fn may_deliver(&self) -> (Vec<Node>, bool) {
         let roster = self.lock();
         (roster.live(), roster.hears_all(Instant::now()))
     }
 
-    /// The others that were given up without a goodbye, or were never heard, and whose leases have not ended; see
-    /// [`Self::may_deliver`].
+    /// Returns the other nodes that were given up without a goodbye, or were never heard, and whose leases have not
+    /// ended; see [`Self::may_deliver`].
     #[must_use]
     pub fn unheard(&self) -> Vec<Node> {
         self.lock().unheard(Instant::now()).cloned().collect()
     }
 
-    /// Whether every node that may deliver lives; see [`Self::may_deliver`].
+    /// Reports whether every node that may deliver lives; see [`Self::may_deliver`].
     #[must_use]
     pub fn hears_all(&self) -> bool {
         self.lock().hears_all(Instant::now())
     }
 
-    /// The others that live and have not given their leases back, by incarnation and name.
+    /// Returns the other living nodes that have not released their leases, by incarnation and name.
     #[must_use]
     pub fn unreleased(&self) -> Vec<(u64, Arc<str>)> {
         self.lock().unreleased()
     }
 
-    /// Takes in what the control log says: this node holds a lease for so long from now on.
+    /// Records from the control log that this node holds a lease for so long from now on.
     pub fn lease_taken(&self, node: &Node, left: Duration) {
         self.lock().lease_taken(node, Instant::now() + left);
     }
 
-    /// Takes in that a node has given its lease back: it delivers nothing more.
+    /// Records that a node has released its lease: it delivers nothing more.
     pub fn lease_released(&self, incarnation: u64) {
         self.lock().lease_released(incarnation);
     }
 
-    /// How long ago a node was last heard; `None` for one that is not known or no longer.
+    /// Returns the time since a node was last heard; `None` for one that is unknown or forgotten.
     #[must_use]
     pub fn silent_for(&self, incarnation: u64) -> Option<Duration> {
         self.lock().silent_for(incarnation, Instant::now())
     }
 
-    /// Whether a node is known from its first heartbeat on, which it says before it serves anybody.
+    /// Reports whether a node is known from its first heartbeat on, which it sends before it serves any client.
     #[must_use]
     pub fn has_heard_begin(&self, incarnation: u64) -> bool {
         self.lock().has_heard_begin(incarnation)
     }
 
-    /// What happens to others from now on. A reader that was too late reads [`Self::live`] afresh.
+    /// Returns a receiver of changes of other nodes. A reader that lagged reads [`Self::live`] again.
     #[must_use]
     pub fn changes(&self) -> broadcast::Receiver<NodeChange> {
         self.changes.subscribe()
     }
 
-    /// Whether this node hears its own heartbeats. A change back to `true` says that anything may have been missed.
+    /// Returns a watch of whether this node hears its own heartbeats. A change back to `true` means that anything may
+    /// have been missed.
     #[must_use]
     pub fn hearing(&self) -> watch::Receiver<bool> {
         self.hearing.subscribe()
     }
 
-    /// Tells the others from the next heartbeat on that this node sends its clients away.
+    /// Announces with the next heartbeats that this node is draining.
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Tells the others from the next heartbeat on how this node is set, by the digest of [`super::agreement::Agreement`].
+    /// Announces with the next heartbeats this node's settings, by the digest of [`super::agreement::Agreement`].
     pub fn set_settings(&self, digest: u64) {
         self.settings.store(digest, Ordering::Relaxed);
     }
 
-    /// Returns whether every other node that lives is set alike; `false` while this node hears nobody.
+    /// Reports whether every other living node has equal settings; `false` while this node cannot hear.
     #[must_use]
     pub fn are_set_like(&self, digest: u64) -> bool {
         self.lock().are_set_like(digest, Instant::now())
     }
 
-    /// Starts to listen, and says for the first time that this node lives. Those who live answer at once.
+    /// Subscribes, and sends the first heartbeat. Living nodes respond at once.
     ///
     /// # Errors
     /// [`NatsError::Permission`] when a subscription is refused at once.
@@ -202,12 +203,12 @@ impl Nodes {
         Ok(listening)
     }
 
-    /// Leaves servers that say they will end, until `stop`. To be run beside [`Self::run`], which answers what this asks.
+    /// Leaves servers in lame duck mode, until `stop`. Run it beside [`Self::run`], which answers its roll calls.
     pub async fn leave_lame_ducks(self: Arc<Self>, stop: CancellationToken) {
         lame_duck::run(&self, stop).await;
     }
 
-    /// Says once a second that this node lives, and watches the others, until `stop`; then says goodbye.
+    /// Sends a heartbeat every second, and watches the other nodes, until `stop`; then says goodbye.
     pub async fn run(self: Arc<Self>, mut listening: Listening, stop: CancellationToken) {
         let mut beat = interval(HEARTBEAT_INTERVAL);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -220,7 +221,7 @@ impl Nodes {
                     self.answer_over_control(&message, listening.on_control.line()).await;
                     match self.hear(&message.payload) {
                         Heard::Own => control.heard(),
-                        // It knows nobody yet, and should not have to wait for the next heartbeat.
+                        // The newcomer knows no node yet, and should not have to wait for the next heartbeat.
                         Heard::Newcomer => self.say(false).await,
                         Heard::Other => {}
                     }
@@ -240,7 +241,7 @@ impl Nodes {
             }
         }
         self.say(true).await;
-        // It is the last word: it should not stay in a buffer.
+        // Flush the last message: it must not stay in a buffer.
         let control = self.nats.control().client();
         let _ = timeout(HEARTBEAT_INTERVAL, control.flush()).await;
     }
@@ -292,14 +293,14 @@ impl Nodes {
             NodeChange::Came(node) => tracing::info!(roomcast.node.id = %node.id, "node joined"),
             NodeChange::Went(node) => tracing::info!(roomcast.node.id = %node.id, "node left"),
         }
-        // Nobody may be listening yet.
+        // There may be no receiver yet.
         let _ = self.changes.send(change);
     }
 
     async fn say(&self, leaving: bool) {
-        // It counts even if it is not sent: others see from the number that it was not the first.
+        // Numbered even if it is not sent: other nodes see from the number that a later one was not the first.
         let heartbeat = self.heartbeat(leaving);
-        // While the connection is away the library would only keep it for later.
+        // Without a connection the library would only queue it for later.
         if !self.nats.control().is_connected() {
             return;
         }
@@ -322,8 +323,9 @@ impl Nodes {
         heartbeat.encode_to_vec().into()
     }
 
-    /// Answers a heartbeat that asks for it; see [`HeartbeatHeard`]. Over the line that brought it: only of that one it is
-    /// known that what was subscribed to before is in effect. Who asks, asks again.
+    /// Answers a heartbeat that requests it; see [`HeartbeatHeard`]. The answer uses the line that brought the
+    /// heartbeat: only for that one it is known that earlier subscriptions are in effect. The caller repeats its
+    /// request.
     async fn answer_over_control(&self, heartbeat: &Message, brought_by: u64) {
         if heartbeat.reply.is_some()
             && let Some(line) = self.nats.control().settled_line(brought_by)
@@ -332,7 +334,8 @@ impl Nodes {
         }
     }
 
-    /// Not of a line that is left: of what comes there later, nobody knows whether it is read there or on the new one.
+    /// Answers no heartbeat of a line that is being left: for later messages there it is unknown whether they are read
+    /// there or on the new line.
     async fn answer_over_fanout(&self, heartbeat: &Message, brought_by: u64) {
         if heartbeat.reply.is_some() && self.nats.fanout().settled_line(brought_by).is_some() {
             self.answer(heartbeat, true, &self.nats.control().client()).await;
@@ -356,10 +359,10 @@ impl Nodes {
     }
 }
 
-/// Whose heartbeat it was.
+/// The origin of a heartbeat.
 enum Heard {
     Own,
-    /// Of a node that was not known to live.
+    /// A node that was not known to live.
     Newcomer,
     Other,
 }

@@ -1,4 +1,4 @@
-//! Waiting at the start for a NATS that is not ready yet: not reachable, without a leader, still restoring its streams.
+//! Waits at the start for a NATS that is not ready yet: unreachable, without a leader, or still restoring its streams.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use tokio::time::{Instant, sleep};
 
 use super::NatsError;
 
-/// Between two attempts.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How often it is reported that the node still waits.
+/// The interval between log lines while the node waits.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Attempts something until it succeeds, fails for a reason that does not go away by itself, or `within` has passed.
+/// Repeats an attempt until it succeeds, fails for a reason that does not go away by itself, or `within` has passed.
 ///
 /// # Errors
-/// What the attempt failed with; [`NatsError::NotReady`] when time is over.
+/// The failure of the attempt; [`NatsError::NotReady`] when time is over.
 pub async fn patiently<T>(
     within: Duration,
     mut attempt: impl AsyncFnMut() -> Result<T, NatsError>,
@@ -82,7 +82,7 @@ mod tests {
         let error = patiently::<()>(WITHIN, async || Err(not_ready())).await.unwrap_err();
         assert_eq!(
             error.to_string(),
-            "nats: JetStream: no leader; it was waited for as nats.start_timeout says, 1m"
+            "nats: JetStream: no leader; not ready within nats.start_timeout (1m)"
         );
     }
 }

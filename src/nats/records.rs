@@ -8,17 +8,17 @@ use async_nats::jetstream::{self, Context, ErrorCode};
 use bytes::Bytes;
 use std::error::Error as _;
 
-/// Why a record was not read or written.
+/// The reason why a record was not read or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// There is no such stream.
-    #[error("nats has lost a stream")]
+    /// The stream does not exist.
+    #[error("nats stream lost")]
     NoStream,
     /// The stream is sealed.
-    #[error("a stream of nats is sealed")]
+    #[error("nats stream sealed")]
     ReadOnly,
-    /// No answer came in time, or one that says "not now".
-    #[error("nats does not answer")]
+    /// No response arrived in time, or one that says "not now".
+    #[error("nats unavailable")]
     Away,
 }
 
@@ -27,11 +27,11 @@ pub enum RecordError {
 pub struct Stored {
     /// The sequence of the message.
     pub seq: u64,
-    /// What it says.
+    /// The content.
     pub payload: Bytes,
 }
 
-/// Reads the newest message of a subject, by the stream's leader.
+/// Reads the newest message of a subject from the stream's leader.
 ///
 /// # Errors
 /// [`RecordError::NoStream`] and [`RecordError::Away`].
@@ -53,7 +53,8 @@ pub async fn read(context: &Context, stream: &str, subject: &str) -> Result<Opti
     }
 }
 
-/// Writes a subject's only message by compare-and-set. Returns its sequence; `None` when it is not `over` any more that is there.
+/// Writes a subject's only message by compare-and-set. Returns its sequence; `None` when the current one is no longer
+/// `over`.
 ///
 /// # Errors
 /// Every variant of [`RecordError`]. After [`RecordError::Away`] it may have been written.
@@ -70,7 +71,7 @@ pub async fn put(context: &Context, subject: String, over: u64, payload: Bytes) 
             PublishErrorKind::WrongLastSequence => Ok(None),
             PublishErrorKind::StreamNotFound => Err(RecordError::NoStream),
             _ => match code(&error) {
-                // As a cluster says it of what is not yet stored everywhere.
+                // A cluster uses this code for messages that are not yet stored by all replicas.
                 Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => Ok(None),
                 Some(ErrorCode::STREAM_SEALED) => Err(RecordError::ReadOnly),
                 _ => Err(RecordError::Away),
@@ -79,7 +80,7 @@ pub async fn put(context: &Context, subject: String, over: u64, payload: Bytes) 
     }
 }
 
-/// The code of the server's refusal, if it was one.
+/// Returns the code of the server's refusal, if it was one.
 #[must_use]
 pub fn code(error: &jetstream::context::PublishError) -> Option<ErrorCode> {
     let refused = error.source()?.downcast_ref::<jetstream::Error>()?;

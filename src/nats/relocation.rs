@@ -1,15 +1,16 @@
-//! Moves a link to another server without a break: the new connection is there, and everything is subscribed to on it,
-//! before the old one is left.
+//! Moves a link to another server without a break (make-before-break). The new connection is established and has every
+//! subscription before the old one is left.
 //!
-//! 1. Connect elsewhere, subscribe there to all that is subscribed to here, and call the roll ([`roll_call`]): over the new
-//!    connection, answered over the old one. Now each message comes over the new one, or is here already.
-//! 2. Hold what is to be published or subscribed to, for some milliseconds. Call again, for what was subscribed to
-//!    meanwhile; and over the old connection, so that nothing published there is still under way.
-//! 3. Use the new connection. Every subscription reads on in the old one until nothing is left, then in the new one.
-//! 4. Close the old connection when what was asked over it is answered.
+//! 1. Connect elsewhere, subscribe there to everything that is subscribed to here, and call the roll ([`roll_call`]):
+//!    over the new connection, answered over the old one. Then each message arrives over the new one, or has arrived
+//!    already.
+//! 2. Hold publishes and subscriptions, for some milliseconds. Call again, to cover subscriptions made meanwhile; and
+//!    over the old connection, so that nothing published there is still in transit.
+//! 3. Use the new connection. Every subscription drains the old one, then reads the new one.
+//! 4. Close the old connection when its requests are answered.
 //!
-//! When not all answer in time the link moves all the same, and counts as made anew: whoever looks for what was missed
-//! then does so. When the old connection breaks meanwhile, nothing is moved: it comes back by itself.
+//! When some nodes or streams do not answer in time, the link moves all the same and counts as reconnected, so missed
+//! messages are looked for. When the old connection breaks meanwhile, nothing moves: it reconnects by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,22 +24,22 @@ use super::nodes::Nodes;
 use super::subscription::Move;
 use super::{Link, NatsError, connect, roll_call};
 
-/// How long it may take to come to another server, all that are tried together.
+/// The time to reach another server, over all attempts.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
-/// How long one of them may take.
+/// The time of one attempt.
 const CONNECT_EACH: Duration = Duration::from_secs(1);
 
-/// How long a full queue of commands is waited for.
+/// The time to wait for a full queue of commands.
 pub(super) const HAND_OVER_MAX: Duration = Duration::from_millis(500);
 
-/// How long the first call may take, which nobody waits for.
+/// The time of the first call, during which nothing is held.
 const CALL_MAX: Duration = Duration::from_secs(1);
 
-/// How long the last one may take, which holds publishes and subscriptions.
+/// The time of the last call, which holds publishes and subscriptions.
 const LAST_CALL_MAX: Duration = Duration::from_millis(250);
 
-/// Why a link did not move.
+/// The reason why a link did not move.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Stuck {
     #[error("no other server is known")]
@@ -49,13 +50,13 @@ pub(super) enum Stuck {
     Late,
     #[error("every connection led back to the same server")]
     Same,
-    #[error("what is published takes too long to be handed over")]
+    #[error("publishes pending for too long")]
     Busy,
     #[error("a connection broke meanwhile")]
     Broken,
 }
 
-/// A move that is under way. Withdrawn unless it is settled.
+/// A move in progress. Withdrawn on drop unless it is settled.
 struct UnderWay<'a> {
     link: &'a Link,
     its_move: Arc<Move>,
@@ -69,7 +70,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// Moves to another server. Answers the connection that was left; see [`retire`].
+/// Moves to another server. Returns the connection that was left; see [`retire`].
 pub(super) async fn relocate(nodes: &Nodes, link: &Link) -> Result<Arc<Line>, Stuck> {
     let old = link.line();
     let made = old.connects();
@@ -82,7 +83,7 @@ pub(super) async fn relocate(nodes: &Nodes, link: &Link) -> Result<Arc<Line>, St
     moved.map(|()| old)
 }
 
-/// Changes from the old line to the new one, if both stand all the time.
+/// Switches from the old line to the new one, if both stay established all the time.
 async fn change_over(
     nodes: &Nodes,
     link: &Link,
@@ -94,6 +95,7 @@ async fn change_over(
         its_move: Move::to(new.number),
     };
     subscribe(&under_way, new).await?;
+    // Answered on the old connection: a message is then read there, or arrives on the new one.
     let mut whole = roll_call::is_answered(nodes, &new.client, &old.client, CALL_MAX).await;
     if !stand() {
         return Err(Stuck::Broken);
@@ -116,7 +118,7 @@ async fn change_over(
     Ok(())
 }
 
-/// Closes a connection that was left, after what was asked over it is answered.
+/// Closes a connection that was left, after its requests are answered.
 pub(super) async fn retire(nodes: &Nodes, old: &Line) {
     tokio::time::sleep(nodes.nats().config().request_timeout).await;
     drain(old).await;
@@ -137,7 +139,7 @@ async fn subscribe(under_way: &UnderWay<'_>, new: &Line) -> Result<(), Stuck> {
     }
 }
 
-/// A connection to another server than the one that is to be left; one address may lead to several.
+/// Connects to another server than the one to be left; one address may lead to several.
 async fn elsewhere(nodes: &Nodes, link: &Link, old: &Line) -> Result<Line, Stuck> {
     let servers = known(old).await;
     if servers.len() < 2 {
@@ -169,7 +171,7 @@ fn is_elsewhere(line: &Line, from: &str) -> bool {
     info.server_id != from && !info.lame_duck_mode
 }
 
-/// Where it may go later.
+/// Gives the new connection the whole pool, for later moves.
 async fn remember(line: Line, servers: &[ServerAddr]) -> Result<Line, Stuck> {
     match line.client.set_server_pool(servers).await {
         Ok(()) => Ok(line),
@@ -177,7 +179,8 @@ async fn remember(line: Line, servers: &[ServerAddr]) -> Result<Line, Stuck> {
     }
 }
 
-/// The servers that this connection could go to: not for all nodes in the same order, those that were away last.
+/// Returns the servers that this connection could use: shuffled, so that nodes spread, and those with failed attempts
+/// last.
 async fn known(line: &Line) -> Vec<ServerAddr> {
     let Ok(Ok(mut servers)) = timeout(HAND_OVER_MAX, line.client.server_pool()).await else {
         return Vec::new();

@@ -1,11 +1,12 @@
-//! Finds out whether everything that was sent has arrived, and whether everything that was subscribed to is in effect.
+//! A delivery barrier over the deployment: finds out whether everything sent has arrived, and whether every
+//! subscription is in effect.
 //!
-//! A call goes out over one connection, and the answers come over another one or the same. Every node answers over the
-//! connection it publishes on, once for each of its connections that it hears the call on; and the leader of every stream
-//! answers by refusing a publish. NATS keeps the order between one connection and another. So when all have answered,
-//! - whatever the calling connection had published before has been seen by all nodes' connections and all leaders,
-//! - whatever it had subscribed to before is known where anybody publishes, and
-//! - whatever was published before that has arrived where the answers come.
+//! A call goes out over one connection, and the answers arrive over another one or the same. Every node answers over
+//! the connection it publishes on, once for each of its connections that hears the call. The leader of every stream
+//! answers by refusing a publish. NATS keeps the order between any two connections. So when all have answered,
+//! - all nodes' connections and all leaders have seen everything that the calling connection had published before,
+//! - every earlier subscription of the calling connection is known at each connection that publishes, and
+//! - everything published before that has arrived where the answers arrive.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -21,17 +22,17 @@ use super::Subjects;
 use super::nodes::Nodes;
 use crate::proto::node_v1::HeartbeatHeard;
 
-/// How often those who have not answered are called again: a stream may have no leader, and a subscription for answers
-/// may not be known everywhere when the first call arrives.
+/// The interval after which missing answers are requested again. A stream may have no leader, and a subscription for
+/// answers may not be known everywhere when the first call arrives.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// The last token of the subject to which nodes answer.
+/// The last token of the subject of nodes' answers.
 const NODE: &str = "n";
 
-/// Who has not answered.
+/// The missing answers.
 #[derive(Debug)]
 struct Awaited {
-    /// Nodes, and whether it is their fan-out connection.
+    /// Nodes by incarnation, and whether it is their fan-out connection.
     nodes: HashSet<(u64, bool)>,
     /// Streams, by a subject that only they capture.
     streams: HashSet<String>,
@@ -51,7 +52,7 @@ impl Awaited {
         self.nodes.is_empty() && self.streams.is_empty()
     }
 
-    /// Takes an answer. One with a status is no answer: it says that nobody was there.
+    /// Takes an answer. A message with a status is none: it means that there was no responder.
     fn take(&mut self, inbox: &str, answer: &Message) {
         let token = answer
             .subject
@@ -72,7 +73,7 @@ impl Awaited {
     }
 }
 
-/// Calls over `via` and hears the answers over `at`; `false` when not all have answered within this time.
+/// Calls over `via` and receives the answers over `at`; `false` when some are missing after this time.
 pub(super) async fn is_answered(nodes: &Nodes, via: &Client, at: &Client, within: Duration) -> bool {
     let (until, nats) = (Instant::now() + within, nodes.nats());
     let live = nodes.live().into_iter().map(|node| node.incarnation);
@@ -105,7 +106,7 @@ pub(super) async fn is_answered(nodes: &Nodes, via: &Client, at: &Client, within
 
 async fn call(nodes: &Nodes, via: &Client, inbox: &str, awaited: &Awaited) -> Result<(), async_nats::PublishError> {
     let mut headers = HeaderMap::new();
-    // A stream refuses what is not for it.
+    // A stream refuses a publish that expects another stream.
     headers.insert(NATS_EXPECTED_STREAM, "-");
     for stream in &awaited.streams {
         let reply = format!("{inbox}.{stream}");

@@ -1,7 +1,7 @@
-//! Tries every permission a node needs, over a connection of its own.
+//! Tries every permission that a node needs, over a separate connection.
 //!
-//! A server refuses a publish or a subscription with a word that arrives some time after the call has returned, on no
-//! call at all. So everything is tried at the start, harmlessly, and what was refused is said before anything is served.
+//! A server reports a refused publish or subscription asynchronously, after the call has returned. So every permission
+//! is tried at the start, harmlessly, and a refusal is reported before anything is served.
 
 use async_nats::header::NATS_EXPECTED_STREAM;
 use async_nats::{Client, ConnectOptions, Event, HeaderMap};
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::{Config, NatsError, Subjects, connect};
 
-/// Words of the server that are kept; there are not more permissions.
+/// The most server messages that are kept; there are not more permissions.
 const WORDS_MAX: usize = 64;
 
 /// A token that no room has: rooms have a zero byte in theirs.
@@ -30,7 +30,7 @@ pub(super) async fn run(config: &Config, subjects: &Subjects) -> Result<(), Nats
         .map_err(|source| connect::failed(config, source))?;
     let trying = async {
         let mut refused = try_all(&client, subjects).await;
-        // The last word of a connection is that it is closed; everything else comes before.
+        // The last event of a connection is its end; every refusal arrives before.
         client.drain().await.map_err(failed)?;
         while let Some(word) = words.recv().await {
             match word {
@@ -40,13 +40,11 @@ pub(super) async fn run(config: &Config, subjects: &Subjects) -> Result<(), Nats
         }
         refused
     };
-    // Connecting took its own time; each step here is one round trip.
+    // The connection was established before; each step here is one round trip.
     let patience = config.request_timeout * 3;
-    timeout(patience, trying).await.unwrap_or_else(|_| {
-        Err(NatsError::JetStream(
-            "the test of the permissions had no answer in time".to_owned(),
-        ))
-    })
+    timeout(patience, trying)
+        .await
+        .unwrap_or_else(|_| Err(NatsError::JetStream("permission test timed out".to_owned())))
 }
 
 enum Word {
@@ -62,14 +60,14 @@ fn listen(options: ConnectOptions, told: mpsc::Sender<Word>) -> ConnectOptions {
             _ => None,
         };
         if let Some(word) = word {
-            // More words than fit say nothing new.
+            // Messages beyond the bound add nothing.
             let _ = told.try_send(word);
         }
         async {}
     })
 }
 
-/// What the server's word says is not allowed: `Permissions Violation for Publish to "a.b"`.
+/// Returns the missing permission named by the server: `Permissions Violation for Publish to "a.b"`.
 fn missing(word: &str) -> String {
     let Some((_, rest)) = word.split_once("ermissions Violation for ") else {
         return format!("do everything a node does ({word})");
@@ -83,18 +81,18 @@ fn missing(word: &str) -> String {
 
 async fn try_all(client: &Client, subjects: &Subjects) -> Result<(), NatsError> {
     for pattern in subscribed(subjects) {
-        // Ends with the connection.
+        // The subscription ends with the connection.
         let subscribed = client.subscribe(pattern).await;
         subscribed.map_err(failed)?;
     }
     for subject in published(subjects) {
-        // A stream takes nothing that is meant for another one.
+        // A stream refuses a publish that expects another stream, so nothing is stored.
         let mut headers = HeaderMap::new();
         headers.insert(NATS_EXPECTED_STREAM, "-");
         let tried = client.publish_with_headers(subject, headers, "{}".into()).await;
         tried.map_err(failed)?;
     }
-    // What comes back over the own inbox comes after everything the server had to say to what was sent before.
+    // A message over the own inbox returns after the server's refusals of everything sent before.
     let inbox = client.new_inbox();
     let mut echo = client.subscribe(inbox.clone()).await.map_err(failed)?;
     client.publish(inbox, "".into()).await.map_err(failed)?;
@@ -110,7 +108,7 @@ async fn try_all(client: &Client, subjects: &Subjects) -> Result<(), NatsError> 
 }
 
 fn failed(error: impl std::fmt::Display) -> NatsError {
-    NatsError::JetStream(format!("the permissions could not be tried: {error}"))
+    NatsError::JetStream(format!("permission test failed: {error}"))
 }
 
 fn subscribed(subjects: &Subjects) -> Vec<String> {
@@ -148,7 +146,7 @@ fn published(subjects: &Subjects) -> Vec<String> {
     }
     let read_in_batches = [subjects.stream_of_partition(0), subjects.stream_of('v')];
     all.extend(read_in_batches.map(|stream| format!("$JS.API.DIRECT.GET.{stream}")));
-    // What answers the flow control of the control log is not known before.
+    // The subject for the control log's flow control is not known in advance.
     all.extend([
         format!("$JS.API.CONSUMER.CREATE.{control}"),
         format!("$JS.FC.{control}.PROBE.PROBE"),

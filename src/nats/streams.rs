@@ -1,4 +1,4 @@
-//! Making the streams of a deployment, and naming the setting where NATS refuses to.
+//! Creates the streams of a deployment, and names the setting behind a refusal of NATS.
 
 use std::fmt::Display;
 
@@ -11,20 +11,21 @@ use super::{Config, NatsError, Subjects};
 /// The bound of the stream of records. A record has some 100 bytes, and there is one for each partition.
 const RECORDS_BYTES_MAX: u64 = 4 << 20;
 
-/// The bound of the stream of last values, in bounds of one partition: it holds the values of all rooms.
+/// The bound of the stream of last values, as a multiple of one partition's: it holds the values of all rooms.
 const VALUES_SHARE: u64 = 4;
 
 /// The bound of the control log.
 pub const CONTROL_BYTES_MAX: u64 = 64 << 20;
 
 impl Config {
-    /// The most bytes of the stream of last values, given those of one partition.
+    /// Returns the most bytes of the stream of last values, given those of one partition.
     #[must_use]
     pub const fn values_bytes_max(stream_bytes_max: u64) -> u64 {
         stream_bytes_max.saturating_mul(VALUES_SHARE)
     }
 
-    /// What each server that holds all streams sets aside for them. JetStream reserves a stream's bound when the stream is made.
+    /// Returns the bytes that each server with all streams reserves. JetStream reserves a stream's bound when the
+    /// stream is created.
     #[must_use]
     pub fn reserved_bytes(&self) -> u64 {
         let partitions = self.stream_bytes_max.saturating_mul(self.partitions.into());
@@ -33,7 +34,7 @@ impl Config {
     }
 }
 
-/// The stream of records: epochs and the settings of the cluster.
+/// Returns the configuration of the stream of records: epochs and the settings of the cluster.
 pub(super) fn records(config: &Config, subjects: &Subjects, replicas: usize) -> stream::Config {
     stream::Config {
         max_messages_per_subject: 1,
@@ -43,7 +44,7 @@ pub(super) fn records(config: &Config, subjects: &Subjects, replicas: usize) -> 
     }
 }
 
-/// The shape that all streams of events and records share.
+/// Returns the configuration common to all streams of events and records.
 #[must_use]
 pub fn common(config: &Config, name: String, subject: String) -> stream::Config {
     stream::Config {
@@ -53,6 +54,7 @@ pub fn common(config: &Config, name: String, subject: String) -> stream::Config 
         discard: DiscardPolicy::Old,
         storage: config.storage.into(),
         num_replicas: config.replicas,
+        // Batched direct gets need `allow_direct`; `deny_delete` is what the completeness proof of histories rests on.
         allow_direct: true,
         deny_delete: true,
         max_messages: -1,
@@ -62,19 +64,19 @@ pub fn common(config: &Config, name: String, subject: String) -> stream::Config 
     }
 }
 
-/// A bound in the server's type.
+/// Converts a bound to the server's type.
 #[must_use]
 pub fn bytes(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// Makes a stream, or gives the one there is this shape.
+/// Creates a stream, or updates the existing one to this shape.
 ///
 /// # Errors
 /// [`NatsError::Refused`] where a setting has to be changed, else [`NatsError::JetStream`].
 pub async fn ensure(context: &Context, config: &Config, shape: stream::Config) -> Result<(), NatsError> {
     let name = shape.name.clone();
-    // Looked for first: a server whose storage is reserved to the last refuses to make even a stream that is there.
+    // Looked up first: a server whose storage is fully reserved refuses to create even an existing stream.
     if let Ok(there) = context.get_stream(&name).await {
         return reshape(context, config, &there.cached_info().config, shape).await;
     }
@@ -90,10 +92,10 @@ pub async fn ensure(context: &Context, config: &Config, shape: stream::Config) -
     }
 }
 
-/// Has so many servers hold a stream.
+/// Sets the number of servers that hold a stream.
 ///
 /// # Errors
-/// [`NatsError::JetStream`], also when it is not there.
+/// [`NatsError::JetStream`], also when the stream is missing.
 pub(super) async fn replicate(context: &Context, name: &str, replicas: u64) -> Result<(), NatsError> {
     let there = context
         .get_stream(name)
@@ -136,7 +138,7 @@ async fn reshape(
     updated.map(drop).map_err(|error| refused(config, &name, &error))
 }
 
-/// Returns whether a stream is as it should be, in everything that is set here.
+/// Reports whether a stream matches the shape, in every field set here.
 fn is_shaped(there: &stream::Config, shape: &stream::Config) -> bool {
     let limits = |config: &stream::Config| {
         (
@@ -158,20 +160,20 @@ fn is_shaped(there: &stream::Config, shape: &stream::Config) -> bool {
     limits(there) == limits(shape) && there.subjects == shape.subjects && is_republished
 }
 
-/// A stream that is read-only for good.
+/// Returns the error for a stream that is read-only for good.
 #[must_use]
 pub fn sealed(name: &str) -> NatsError {
     NatsError::Refused(format!(
-        "the stream {name} is sealed and takes nothing any more: delete it, and it is made anew"
+        "the stream {name} is sealed, so it accepts no messages: delete it, and it is recreated"
     ))
 }
 
-/// Returns whether a stream was not made because there is one of this name.
+/// Reports whether a stream was not created because one of this name exists.
 fn exists(error: &CreateStreamError) -> bool {
     matches!(error.kind(), CreateStreamErrorKind::JetStream(refused) if refused.error_code() == ErrorCode::STREAM_NAME_EXIST)
 }
 
-/// Explains why a stream cannot be made, with the settings that have to be changed.
+/// Explains why a stream cannot be created, with the settings that have to be changed.
 #[must_use]
 pub fn refused(config: &Config, name: &str, error: &CreateStreamError) -> NatsError {
     let hint = match error.kind() {
@@ -184,7 +186,7 @@ pub fn refused(config: &Config, name: &str, error: &CreateStreamError) -> NatsEr
     }
 }
 
-/// What an operator can do about a refusal that does not go away by itself.
+/// Returns the remedy for a refusal that does not go away by itself.
 fn hint(config: &Config, refused: &jetstream::Error) -> Option<String> {
     match refused.error_code() {
         ErrorCode::STORAGE_RESOURCES_EXCEEDED
@@ -219,7 +221,7 @@ fn hint(config: &Config, refused: &jetstream::Error) -> Option<String> {
     }
 }
 
-/// A size as it is written in the configuration where that is exact, else with one decimal.
+/// Formats a size as in the configuration where that is exact, else with one decimal.
 #[must_use]
 pub fn size(bytes: u64) -> String {
     const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];

@@ -1,6 +1,6 @@
-//! What everything is called in NATS. A deployment `d` has:
+//! The names of subjects and streams in NATS. A deployment `d` has:
 //!
-//! | subject | what | who publishes |
+//! | subject | content | publisher |
 //! |---|---|---|
 //! | `d.h.P.ROOM` | a room's reliable events, captured by the stream `d-h-P` | nodes |
 //! | `d.l.ROOM.r` | the same, republished by the stream | the stream only |
@@ -9,32 +9,32 @@
 //! | `d.v.ROOM.NAME` | last values, captured by the stream `d-v` | nodes |
 //! | `d.m.P`, `d.m.v` | the epochs of a partition and of the stream of last values, captured by the stream `d-m` | nodes |
 //! | `d.m.settings` | the settings that all nodes share, captured by the stream `d-m` | nodes |
-//! | `d.c.r.ID`, `d.c.u.ID` | a revocation, and that it was taken back; captured by the stream `d-c` | nodes |
-//! | `d.c.l.NODE`, `d.c.s.NODE` | a node's lease, and that it found the log lost; captured by the stream `d-c` | nodes |
+//! | `d.c.r.ID`, `d.c.u.ID` | a revocation, and its withdrawal; captured by the stream `d-c` | nodes |
+//! | `d.c.l.NODE`, `d.c.s.NODE` | a node's lease, and its report of a lost log; captured by the stream `d-c` | nodes |
 //! | `d.p.ROOM` | presence of a room | nodes |
-//! | `d.n.hb` | heartbeats of nodes; one with a reply subject asks for answers | nodes |
+//! | `d.n.hb` | heartbeats of nodes; one with a reply subject requests answers | nodes |
 //! | `d.n.NODE` | to one node, `NODE` its incarnation | nodes |
 //! | `d.n.all` | to all nodes | nodes |
 //! | `d.n.NODE.p`, `d.n.all.p` | about presence, to one node and to all | nodes |
-//! | `d.n.all.r` | how many connections events reach, asked of all nodes | nodes |
-//! | `d.n.records` | "read the records anew, and write back what is lost"; with a reply subject when it is done | nodes |
-//! | `d.n.activity` | who came and went, for those who watch | nodes |
-//! | `d.i.>` | answers | whoever answers |
+//! | `d.n.all.r` | request to all nodes for the number of connections that events reach | nodes |
+//! | `d.n.records` | "read the records again, and write back what is lost"; with a reply subject when it is done | nodes |
+//! | `d.n.activity` | joins and leaves, for watchers | nodes |
+//! | `d.i.>` | replies | the responder |
 //!
 //! A room is one token, tenant and name together: `A-Z a-z 0-9 - _` as they are, every other byte as `=` and two
-//! hexadecimal digits, a zero byte between the two. So two rooms never meet, and no name is a wildcard.
+//! hexadecimal digits, a zero byte between the two. So two rooms never share a token, and no name is a wildcard.
 
 use crate::event::EventName;
 use crate::room::Room;
 
-/// What came on a room's live subject.
+/// The kind of a message on a room's live subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Live {
     /// A reliable event, republished by the stream.
     Reliable,
     /// An ephemeral event.
     Ephemeral,
-    /// The room's head is at least there.
+    /// A hint: the room's head is at least there.
     Nudge,
 }
 
@@ -49,10 +49,10 @@ impl Subjects {
     /// The longest name of a deployment, in bytes.
     pub const DEPLOYMENT_BYTES_MAX: usize = 32;
 
-    /// The names of a deployment, with an inbox of this process's own.
+    /// Creates the names of a deployment, with an inbox of this process alone.
     ///
     /// # Errors
-    /// Why the deployment's name cannot be used.
+    /// The reason why the deployment's name is invalid.
     pub fn new(deployment: &str) -> Result<Self, String> {
         let fits = (1..=Self::DEPLOYMENT_BYTES_MAX).contains(&deployment.len()) && deployment.bytes().all(is_plain);
         if !fits {
@@ -64,20 +64,21 @@ impl Subjects {
         })
     }
 
-    /// The deployment.
+    /// Returns the deployment's name.
     #[must_use]
     pub fn deployment(&self) -> &str {
         &self.deployment
     }
 
-    /// Where answers to this process come.
+    /// Returns the prefix of this process's reply subjects.
     #[must_use]
     pub fn inbox(&self) -> &str {
         &self.inbox
     }
 
-    /// The partition of a room out of `partitions`: FNV-1a of its token with the finalizer of `MurmurHash3`, because alike
-    /// names differ in few bits of FNV-1a alone. A hash of our own, so that every node and every version agrees.
+    /// Returns the partition of a room out of `partitions`: FNV-1a of its token with the finalizer of `MurmurHash3`,
+    /// because similar names differ in few bits of FNV-1a alone. The hash is implemented here, so that every node and
+    /// every version agrees.
     #[must_use]
     pub fn partition(room: &Room, partitions: u16) -> u16 {
         const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
@@ -97,37 +98,37 @@ impl Subjects {
         u16::try_from(hash % u64::from(partitions.max(1))).expect("a remainder is below its divisor")
     }
 
-    /// The subject of a room's reliable events.
+    /// Returns the subject of a room's reliable events.
     #[must_use]
     pub fn history(&self, partition: u16, room: &Room) -> String {
         format!("{}.h.{partition}.{}", self.deployment, token(room))
     }
 
-    /// The subjects of a partition's reliable events, as a pattern.
+    /// Returns the subjects of a partition's reliable events, as a pattern.
     #[must_use]
     pub fn histories(&self, partition: u16) -> String {
         format!("{}.h.{partition}.*", self.deployment)
     }
 
-    /// A subject of a partition's stream that is no room's: what is to be refused is published there.
+    /// Returns a subject of a partition's stream that is no room's, for publishes that are to be refused.
     #[must_use]
     pub fn barrier(&self, partition: u16) -> String {
         format!("{}.h.{partition}.-", self.deployment)
     }
 
-    /// Where a stream republishes to, as a template of [`Self::histories`].
+    /// Returns the republish destination of a stream, as a template of [`Self::histories`].
     #[must_use]
     pub fn republished(&self) -> String {
         format!("{}.l.{{{{wildcard(1)}}}}.r", self.deployment)
     }
 
-    /// Everything live of a room, as a pattern: one subscription.
+    /// Returns the pattern of all live messages of a room: one subscription.
     #[must_use]
     pub fn live(&self, room: &Room) -> String {
         format!("{}.l.{}.*", self.deployment, token(room))
     }
 
-    /// The subject of one kind of live message of a room.
+    /// Returns the subject of one kind of live message of a room.
     #[must_use]
     pub fn live_of(&self, room: &Room, live: Live) -> String {
         let kind = match live {
@@ -138,7 +139,7 @@ impl Subjects {
         format!("{}.l.{}.{kind}", self.deployment, token(room))
     }
 
-    /// What kind of live message came on this subject; `None` for a foreign one.
+    /// Returns the kind of the live messages of this subject; `None` for a foreign one.
     #[must_use]
     pub fn kind_of_live(subject: &str) -> Option<Live> {
         match subject.rsplit_once('.')?.1 {
@@ -149,7 +150,7 @@ impl Subjects {
         }
     }
 
-    /// The subject of the last value of an event name in a room.
+    /// Returns the subject of the last value of an event name in a room.
     #[must_use]
     pub fn last_value(&self, room: &Room, name: &EventName) -> String {
         format!(
@@ -160,110 +161,110 @@ impl Subjects {
         )
     }
 
-    /// The last values of a room, as a pattern.
+    /// Returns the last values of a room, as a pattern.
     #[must_use]
     pub fn last_values(&self, room: &Room) -> String {
         format!("{}.v.{}.*", self.deployment, token(room))
     }
 
-    /// The record of a partition's epoch.
+    /// Returns the record of a partition's epoch.
     #[must_use]
     pub fn epoch(&self, partition: u16) -> String {
         format!("{}.m.{partition}", self.deployment)
     }
 
-    /// The record of the epoch of the stream of last values.
+    /// Returns the record of the epoch of the stream of last values.
     #[must_use]
     pub fn values_epoch(&self) -> String {
         format!("{}.m.v", self.deployment)
     }
 
-    /// The record of the settings that all nodes share.
+    /// Returns the record of the settings that all nodes share.
     #[must_use]
     pub fn settings(&self) -> String {
         format!("{}.m.settings", self.deployment)
     }
 
-    /// Asks nodes to read the records anew, and to write back what is lost.
+    /// Returns the subject that requests nodes to read the records again, and to write back what is lost.
     #[must_use]
     pub fn records(&self) -> String {
         format!("{}.n.records", self.deployment)
     }
 
-    /// What every node must obey, of one kind.
+    /// Returns the subject of the control log's records of one kind, which every node obeys.
     #[must_use]
     pub fn command(&self, kind: &str) -> String {
         format!("{}.c.{kind}", self.deployment)
     }
 
-    /// The presence of a room.
+    /// Returns the subject of a room's presence.
     #[must_use]
     pub fn presence(&self, room: &Room) -> String {
         format!("{}.p.{}", self.deployment, token(room))
     }
 
-    /// About presence, to one node, by its incarnation.
+    /// Returns the subject about presence to one node, by its incarnation.
     #[must_use]
     pub fn presence_of_node(&self, incarnation: u64) -> String {
         format!("{}.p", self.node(incarnation))
     }
 
-    /// About presence, to all nodes.
+    /// Returns the subject about presence to all nodes.
     #[must_use]
     pub fn presence_of_all(&self) -> String {
         format!("{}.p", self.all_nodes())
     }
 
-    /// How many connections events reach, asked of all nodes.
+    /// Returns the subject that requests from all nodes the number of connections that events reach.
     #[must_use]
     pub fn reach_of_all(&self) -> String {
         format!("{}.r", self.all_nodes())
     }
 
-    /// Who came and went, for those who watch.
+    /// Returns the subject of joins and leaves, for watchers.
     #[must_use]
     pub fn activity(&self) -> String {
         format!("{}.n.activity", self.deployment)
     }
 
-    /// Heartbeats of nodes.
+    /// Returns the subject of nodes' heartbeats.
     #[must_use]
     pub fn heartbeats(&self) -> String {
         format!("{}.n.hb", self.deployment)
     }
 
-    /// To all nodes.
+    /// Returns the subject to all nodes.
     #[must_use]
     pub fn all_nodes(&self) -> String {
         format!("{}.n.all", self.deployment)
     }
 
-    /// To one node, by its incarnation.
+    /// Returns the subject to one node, by its incarnation.
     #[must_use]
     pub fn node(&self, incarnation: u64) -> String {
         format!("{}.n.{incarnation:016x}", self.deployment)
     }
 
-    /// All of one letter's subjects, as a pattern.
+    /// Returns the pattern of all subjects of one letter.
     #[must_use]
     pub fn all_of(&self, letter: char) -> String {
         format!("{}.{letter}.>", self.deployment)
     }
 
-    /// The stream of a partition.
+    /// Returns the stream of a partition.
     #[must_use]
     pub fn stream_of_partition(&self, partition: u16) -> String {
         format!("{}-h-{partition}", self.deployment)
     }
 
-    /// The stream of one letter's subjects.
+    /// Returns the stream of one letter's subjects.
     #[must_use]
     pub fn stream_of(&self, letter: char) -> String {
         format!("{}-{letter}", self.deployment)
     }
 }
 
-/// A room as one token of a subject.
+/// Encodes a room as one token of a subject.
 #[must_use]
 pub fn token(room: &Room) -> String {
     encode(room.key())
@@ -273,7 +274,7 @@ const fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
 
-/// A byte that is not plain, as it is written.
+/// Returns the escaped form of a byte that is not plain.
 const fn escaped(byte: u8) -> [u8; 3] {
     const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
     [b'=', DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]]
@@ -298,7 +299,7 @@ mod tests {
     use super::*;
     use crate::room::Tenant;
 
-    /// The room that a token stands for; `None` when no room is written so.
+    /// Returns the room of a token; `None` when no room has this token.
     fn read(token: &str) -> Option<Room> {
         let text = decode(token)?;
         let (tenant, name) = text.split_once('\0')?;

@@ -1,4 +1,4 @@
-//! What is subscribed to over a link, and goes on when the link moves to another server.
+//! Subscriptions of a link that survive its moves to other servers.
 
 mod splice;
 
@@ -19,10 +19,10 @@ use tokio::time::timeout;
 pub(super) use self::splice::Move;
 use self::splice::{Marked, Splice};
 
-/// How long a connection may take to take a subscription.
+/// The time a connection may take to accept a subscription.
 const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Keys of this process, so that nobody can write messages that are taken for others.
+/// Random hash keys of this process, so that no publisher can craft messages that are taken for others.
 static MARKS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Marked for Message {
@@ -31,7 +31,7 @@ impl Marked for Message {
     }
 }
 
-/// The messages of one subject or pattern, in the order in which the connection brings them; see
+/// The messages of one subject or pattern, in the order of the connection; see
 /// [`Link::subscribe`](super::Link::subscribe). Ends with the link.
 pub struct Subscription {
     messages: Splice<Subscriber>,
@@ -41,7 +41,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The number of the line that brought the last message.
+    /// Returns the number of the line that brought the last message.
     pub(super) const fn line(&self) -> u64 {
         self.messages.line()
     }
@@ -75,18 +75,18 @@ impl Drop for Subscription {
     }
 }
 
-/// Where a subscription is offered what it will read next.
+/// The place where a subscription is offered its next legs.
 #[derive(Debug, Default)]
 struct Slot {
     waker: AtomicWaker,
-    /// Legs that were asked for and are not taken yet.
+    /// Legs that were requested and are not taken yet.
     asked: AtomicUsize,
     has_offers: AtomicBool,
-    /// One for each move that is not noticed yet.
+    /// One for each move that the subscription has not noticed yet.
     offers: Mutex<Vec<(Subscriber, Arc<Move>)>>,
 }
 
-/// A leg that is asked for. From when it is until it is taken, or given up, the subscription notes what it reads.
+/// A requested leg. Until it is taken, or given up, the subscription notes what it reads.
 struct Asked<'a> {
     slot: &'a Slot,
     is_open: bool,
@@ -130,7 +130,7 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Makes a subscription of what was subscribed to.
+    /// Registers a subscription.
     pub(super) fn register(self: &Arc<Self>, subject: &str, messages: Subscriber, line: u64) -> Subscription {
         let (slot, number) = (Arc::new(Slot::default()), self.numbers.fetch_add(1, Ordering::Relaxed));
         let registered = Registered {
@@ -147,8 +147,8 @@ impl Registry {
         }
     }
 
-    /// Subscribes over another connection to what was not yet subscribed to in this move, which has a number of its own,
-    /// and offers it. `false` when the connection does not take it.
+    /// Subscribes over another connection to every subject not yet subscribed to in this move, and offers the new legs.
+    /// Each move has its own `number`. `false` when the connection does not accept a subscription.
     pub(super) async fn offer(&self, client: &Client, number: u64, its_move: &Arc<Move>) -> bool {
         for (subject, slot) in self.not_offered_in(number) {
             let asked = Asked::of(&slot);
@@ -172,7 +172,7 @@ impl Registry {
             .collect()
     }
 
-    /// Has every subscription look at what it reads next.
+    /// Wakes every subscription, to look for its next leg.
     pub(super) fn wake_all(&self) {
         for registered in lock(&self.all).values() {
             registered.slot.waker.wake();

@@ -1,4 +1,4 @@
-//! The trace that what is sent to other nodes belongs to, as one text: that of its `traceparent`.
+//! The trace context of messages to other nodes, as one text: that of its `traceparent`.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::trace::TRACEPARENT;
 
-/// The current trace; empty for none.
+/// Returns the current trace; empty for none.
 #[must_use]
 pub fn current() -> String {
     let span = Span::current();

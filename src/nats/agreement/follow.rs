@@ -1,4 +1,4 @@
-//! Following the record while a node runs.
+//! Follows the record while a node runs.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,17 +15,17 @@ use crate::nats::nodes::Nodes;
 use crate::nats::records::RecordError;
 use crate::nats::{NatsError, Subscription, streams};
 
-/// How often the record is compared with the node's own settings.
+/// The interval between comparisons of the record with the node's own settings.
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long all nodes have to say the same before a limit goes down: a node that starts has written the record some time
-/// before it is heard of.
+/// The time all nodes must agree before a limit is lowered. A starting node writes the record some time before its
+/// first heartbeat is received.
 const SETTLED_AFTER: Duration = Duration::from_secs(6);
 
 impl Agreement {
-    /// Compares every two seconds, and whenever another node asks, until `stop`.
+    /// Compares every two seconds, and whenever another node requests it, until `stop`.
     pub async fn run(self: Arc<Self>, calls: Subscription, nodes: Arc<Nodes>, stop: CancellationToken) {
-        // Streams may take their time; who asks is answered meanwhile.
+        // Concurrent, because updating streams may be slow and requests are answered meanwhile.
         tokio::select! {
             () = self.compare(calls, &nodes) => {}
             () = self.follow_replicas() => {}
@@ -49,13 +49,13 @@ impl Agreement {
             }
             if let Some(reply) = reply {
                 let client = self.nats.control().client();
-                // Whoever asked asks again.
+                // A lost reply is harmless: the requesting node repeats its request.
                 let _ = client.publish(reply, Bytes::new()).await;
             }
         }
     }
 
-    /// One look at the record.
+    /// Compares the record once.
     async fn check(&self, nodes: &Nodes) {
         let looked = self.look(nodes).await;
         if looked == Err(RecordError::NoStream)
@@ -104,7 +104,8 @@ impl Agreement {
         Ok(())
     }
 
-    /// Has as many servers hold the stream of records and the control log as hold the others. What fails is tried again.
+    /// Updates the replicas of the stream of records and of the control log to those of the other streams. A failure is
+    /// retried.
     async fn follow_replicas(&self) {
         let mut followed = 0;
         let mut turn = interval(CHECK_INTERVAL);
@@ -128,7 +129,7 @@ impl Agreement {
         streams::replicate(&self.nats.jetstream_to_make_streams(), &control, replicas).await
     }
 
-    /// Serves nothing from now on, or again.
+    /// Stops serving, or resumes it.
     fn refuse(&self, refused: &[Difference]) {
         let mut known = self.lock();
         let why = (!refused.is_empty()).then(|| lines(refused));

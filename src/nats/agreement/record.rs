@@ -1,4 +1,4 @@
-//! The record of a cluster's settings, and what follows from comparing it with a node's own. Pure: it knows no NATS.
+//! The record of a cluster's settings, and its comparison with a node's own. Pure: it knows no NATS.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,11 +8,11 @@ use prost::Message as _;
 use super::setting::{Rule, Setting};
 use crate::proto::node_v1::{ClusterSetting, ClusterSettings};
 
-/// The settings of a cluster by their keys. Entries of keys that this release does not know are kept.
+/// The settings of a cluster by their keys. Entries with keys unknown to this release are kept.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Record(BTreeMap<String, ClusterSetting>);
 
-/// A setting that is set otherwise here than in the cluster.
+/// A setting whose value differs between this node and the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Difference {
     pub key: &'static str,
@@ -21,19 +21,19 @@ pub(super) struct Difference {
     pub rule: Rule,
 }
 
-/// What comparing came to.
+/// The result of a comparison.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Comparison {
-    /// What the record should say; the same as before when there is nothing to write.
+    /// The new content of the record; unchanged when there is nothing to write.
     pub next: Record,
-    /// What differs and may, before the record is written.
+    /// The permitted differences, before the record is written.
     pub differs: Vec<Difference>,
-    /// What differs and must not.
+    /// The differences that are refused.
     pub refused: Vec<Difference>,
 }
 
 impl Record {
-    /// Reads a record. One that cannot be read is as none: the settings of the nodes replace it.
+    /// Decodes a record. An undecodable one counts as none: the settings of the nodes replace it.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let settings = ClusterSettings::decode(bytes).ok()?.settings;
         let entries = settings.into_iter().map(|setting| (setting.key.clone(), setting));
@@ -45,12 +45,12 @@ impl Record {
         ClusterSettings { settings }.encode_to_vec()
     }
 
-    /// The number a key stands for.
+    /// Returns the number of a key.
     pub(super) fn amount(&self, key: &str) -> Option<u64> {
         self.0.get(key).map(|setting| setting.amount)
     }
 
-    /// Compares with a node's own settings: what is larger there, or not there yet, is taken into the record.
+    /// Compares with a node's own settings. The node's larger or missing values are taken into the record.
     pub(super) fn compare(&self, own: &[Setting]) -> Comparison {
         let mut comparison = Comparison {
             next: self.clone(),
@@ -84,7 +84,7 @@ impl Record {
         comparison
     }
 
-    /// The record once every living node is set like this one.
+    /// Returns the record for when every living node is set like this one.
     pub(super) fn settled(&self, own: &[Setting]) -> Self {
         let mut settled = self.clone();
         for setting in own.iter().filter(|setting| !matches!(setting.rule, Rule::Equal(_))) {

@@ -1,23 +1,24 @@
-//! One setting that the nodes of a cluster share.
+//! One setting shared by the nodes of a cluster.
 
 use std::time::Duration;
 
 use crate::nats::streams::size;
 use crate::proto::node_v1 as wire;
 
-/// How a setting may differ between nodes.
+/// The rule for differences of a setting between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// Not at all: events would be lost in silence. A node with another value is refused; how the value can be changed.
+    /// No difference: events would be lost silently. A node with another value is refused. The text says how the value
+    /// is changed.
     Equal(&'static str),
-    /// The largest value is in force while nodes differ, so that no node promises what the streams do not keep. It goes down
-    /// once every living node says less.
+    /// The largest value is in force while nodes differ, so that no node promises more than the streams keep. It is
+    /// lowered once every living node says less.
     Largest,
-    /// Each node goes by its own value, which is safe. A difference is reported.
+    /// Each node uses its own value, which is safe. A difference is reported.
     Own,
 }
 
-/// What a setting is set to.
+/// The value of a setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     /// A number.
@@ -26,29 +27,29 @@ pub enum Value {
     Bytes(u64),
     /// A time.
     Time(Duration),
-    /// Something that can only be equal or different.
+    /// A text that can only be equal or different.
     Text(String),
 }
 
-/// One setting that the nodes of a cluster share.
+/// One setting shared by the nodes of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// The key in the configuration.
     pub key: &'static str,
-    /// What it is set to here.
+    /// The value on this node.
     pub value: Value,
-    /// How it may differ.
+    /// The rule for differences.
     pub rule: Rule,
 }
 
 impl Setting {
-    /// A setting with its rule.
+    /// Creates a setting with its rule.
     #[must_use]
     pub const fn new(key: &'static str, value: Value, rule: Rule) -> Self {
         Self { key, value, rule }
     }
 
-    /// The value as a number, where it is one.
+    /// Returns the value as a number; 0 for a text.
     #[must_use]
     pub fn amount(&self) -> u64 {
         match &self.value {
@@ -67,7 +68,7 @@ impl Setting {
         }
     }
 
-    /// The entry of the record that says this.
+    /// Returns the entry of the record for this setting.
     pub(super) fn written(&self) -> wire::ClusterSetting {
         let rule = match self.rule {
             Rule::Equal(_) => wire::SettingRule::Equal,

@@ -1,11 +1,11 @@
-//! Whether a connection still brings what this node says itself.
+//! Detects half-open connections by the echo of this node's own heartbeats.
 
 use tokio::time::{Instant, timeout};
 
 use super::{ECHO_MAX, HEARTBEAT_INTERVAL};
 use crate::nats::Link;
 
-/// Whether one connection still brings this node's own heartbeats.
+/// The echo state of one connection.
 pub(super) struct Echo<'a> {
     link: &'a Link,
     last: Instant,
@@ -23,7 +23,7 @@ impl<'a> Echo<'a> {
         self.last = Instant::now();
     }
 
-    /// Makes a connection that says it stands and brings nothing anew.
+    /// Forces a reconnect of a connection that counts as established and delivers nothing (half-open).
     pub(super) async fn check(&mut self) {
         if self.last.elapsed() < ECHO_MAX || !self.link.is_connected() {
             return;

@@ -1,4 +1,4 @@
-//! Who lives, from heartbeats and the clock alone. The simulation of presence runs it, too.
+//! The liveness of nodes, from heartbeats and the clock alone. The simulation of presence runs it, too.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::proto::node_v1::Heartbeat;
 /// The most nodes that are remembered, the ended ones included.
 const NODES_MAX: usize = 4096;
 
-/// How long an ended node is remembered, so that a late heartbeat does not bring it back.
+/// The time for which an ended node is remembered (tombstone), so that a late heartbeat does not revive it.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// The nodes known here.
@@ -20,11 +20,11 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 pub(crate) struct Roster {
     own: u64,
     sequence: u64,
-    /// When this node last heard itself, and since when it has heard itself without a break.
+    /// The time this node last heard itself, and the start of the period without a break.
     echo: Instant,
     hearing_since: Instant,
     others: HashMap<u64, Known>,
-    /// By node, its last lease.
+    /// The last lease of each node, by incarnation.
     leases: HashMap<u64, LastLease>,
 }
 
@@ -42,19 +42,19 @@ struct Known {
     settings: u64,
     heard: Instant,
     life: Life,
-    /// It has given its lease back, which it does when it delivers nothing more.
+    /// The node has released its lease, which it does when it delivers nothing more.
     has_released: bool,
-    /// Its first heartbeat was heard: it served nobody before that.
+    /// Its first heartbeat was heard: it served no client before that.
     heard_begin: bool,
 }
 
-/// What a node last said of itself, or did not say.
+/// The last known state of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
     Lives,
-    /// It is silent, and may go on.
+    /// Silent, and may continue.
     GivenUp,
-    /// It has said goodbye.
+    /// Said goodbye.
     Ended,
 }
 
@@ -81,7 +81,7 @@ impl Roster {
         self.sequence
     }
 
-    /// Whether this node has heard itself lately.
+    /// Reports whether this node has heard itself lately.
     pub(crate) fn hears(&self, now: Instant) -> bool {
         now.duration_since(self.echo) < ECHO_MAX
     }
@@ -91,18 +91,19 @@ impl Roster {
         live.map(|known| known.node.clone()).collect()
     }
 
-    /// Whether no other node delivers. Every publish asks: leases are only looked at where nobody lives, which is when there
-    /// are few of them, or none.
+    /// Reports whether no other node delivers. Every publish calls it. Leases are only inspected when no other node
+    /// lives, and then there are few or none.
     pub(crate) fn is_alone(&self, now: Instant) -> bool {
         !self.others.values().any(Known::lives) && self.hears_all(now)
     }
 
-    /// Whether every node that may deliver lives: none was given up, or never heard, before its lease has ended.
+    /// Reports whether every node that may deliver lives: none was given up, or never heard, before its lease has
+    /// ended.
     pub(crate) fn hears_all(&self, now: Instant) -> bool {
         self.unheard(now).next().is_none()
     }
 
-    /// The nodes that may deliver and do not live: given up, or never heard, before their leases have ended.
+    /// Returns the nodes that may deliver and do not live: given up, or never heard, before their leases have ended.
     pub(crate) fn unheard(&self, now: Instant) -> impl Iterator<Item = &Node> {
         let leased = self.leases.values().filter(move |lease| lease.until > now);
         let unheard = leased.filter(|lease| {
@@ -112,7 +113,7 @@ impl Roster {
         unheard.map(|lease| &lease.node)
     }
 
-    /// Takes in that a node holds a lease until then.
+    /// Records that a node holds a lease until then.
     pub(crate) fn lease_taken(&mut self, node: &Node, until: Instant) {
         let has_room = self.leases.len() < NODES_MAX || self.leases.contains_key(&node.incarnation);
         if node.incarnation != self.own && has_room {
@@ -124,7 +125,7 @@ impl Roster {
         }
     }
 
-    /// Takes in that a node has given its lease back.
+    /// Records that a node has released its lease.
     pub(crate) fn lease_released(&mut self, incarnation: u64) {
         self.leases.remove(&incarnation);
         if let Some(known) = self.others.get_mut(&incarnation) {
@@ -142,7 +143,7 @@ impl Roster {
             .collect()
     }
 
-    /// Returns whether every node that lives says this of its settings; `false` while this node hears nobody.
+    /// Reports whether every living node announces these settings; `false` while this node cannot hear.
     pub(crate) fn are_set_like(&self, digest: u64, now: Instant) -> bool {
         let mut live = self.others.values().filter(|known| known.lives());
         self.hears(now) && live.all(|known| known.settings == digest)
@@ -153,7 +154,8 @@ impl Roster {
         Some(now.duration_since(known.heard))
     }
 
-    /// Whether a node is known from its first heartbeat on. Another one has lived unheard, nobody knows how long.
+    /// Reports whether a node is known from its first heartbeat on. Any other node has lived unheard for an unknown
+    /// time.
     pub(crate) fn has_heard_begin(&self, incarnation: u64) -> bool {
         self.others.get(&incarnation).is_some_and(|known| known.heard_begin)
     }
@@ -197,8 +199,8 @@ impl Roster {
         }
     }
 
-    /// Gives up who was silent for too long, as far as this node could hear it: it has heard itself meanwhile. When both
-    /// fell silent together it was NATS.
+    /// Gives up nodes that were silent for too long while this node could hear: it has heard itself meanwhile. When
+    /// both fell silent together, NATS was at fault.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Node> {
         self.leases.retain(|_, lease| lease.until > now);
         if !self.hears(now) {
@@ -246,7 +248,7 @@ mod tests {
         nodes.iter().map(|node| node.incarnation).collect()
     }
 
-    /// A roster and the moment it began at.
+    /// Returns a roster and the time of its creation.
     fn roster() -> (Roster, Instant) {
         let now = Instant::now();
         (Roster::new(OWN, now), now)
@@ -322,7 +324,7 @@ mod tests {
     async fn who_fell_silent_together_with_this_node_is_not_given_up() {
         let (mut roster, start) = roster();
         roster.hear(&heartbeat(OTHER, 1), start);
-        // The other's heartbeat was due next when the server went.
+        // The other node's heartbeat was due next when the server failed.
         roster.hear(&heartbeat(OWN, 1), start + ms(990));
         for later in (1000..60_000).step_by(10) {
             assert!(roster.expire(start + ms(later)).is_empty(), "{later} ms");
@@ -366,7 +368,7 @@ mod tests {
         roster.hear(&goodbye, start);
         assert!(!roster.hears_all(start));
         roster.lease_released(OTHER + 1);
-        // Leases go on until it gives them back, which comes after the goodbye.
+        // A lease lasts until its release, which follows the goodbye.
         roster.lease_taken(&node(OTHER), start + ms(11_000));
         assert!(roster.hears_all(start) && roster.is_alone(start));
     }

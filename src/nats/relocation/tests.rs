@@ -12,18 +12,18 @@ use crate::nats::{Config, Nats, Subjects, Subscription};
 use crate::proto::node_v1::Heartbeat;
 use crate::testing::nats::{NatsCluster, NatsServer};
 
-/// How long a fact may take.
+/// The timeout of a fact.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often links move while everybody publishes.
+/// The number of moves while all peers publish.
 const MOVES: usize = 8;
 
-/// Between two events of a publisher.
+/// The pause between two events of a publisher.
 const PAUSE: Duration = Duration::from_millis(1);
 
 const END: &str = "end";
 
-/// A node as far as it hears and answers others.
+/// A node that hears and answers heartbeats.
 struct Peer {
     nats: Arc<Nats>,
     nodes: Arc<Nodes>,
@@ -48,7 +48,7 @@ impl Peer {
         until("the others to be known", async || self.nodes.live().len() == count).await;
     }
 
-    /// Publishes numbers until it is told to stop, and then the end; how many.
+    /// Publishes numbers until `stop`, and then the end. Returns their count.
     async fn publish(&self, subject: &str, name: &str, stop: &AtomicBool) -> usize {
         let mut count = 0;
         let say = async |text: String| {
@@ -76,7 +76,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     waited.unwrap_or_else(|_| panic!("waited for {what}"));
 }
 
-/// A deployment of its own, with streams of its names.
+/// Starts a deployment, with streams of its names.
 async fn deployment(urls: &str) -> Config {
     let config = Config {
         servers: urls.split(',').map(str::to_owned).collect(),
@@ -105,7 +105,7 @@ fn server_of(link: &Link) -> String {
     link.client().server_info().server_id
 }
 
-/// Moves, and says that nothing is missed.
+/// Moves, and checks that nothing is missed.
 async fn moves(peer: &Peer, link: &Link) {
     let (from, connects) = (server_of(link), link.connects());
     let old = relocate(&peer.nodes, link).await.unwrap();
@@ -114,7 +114,7 @@ async fn moves(peer: &Peer, link: &Link) {
     old.client.drain().await.unwrap();
 }
 
-/// Reads until both publishers have said that it is the end; what each said.
+/// Reads until both publishers have ended, and returns the numbers of each.
 async fn read(mut messages: Subscription) -> [Vec<usize>; 2] {
     let (mut read, mut ends) = ([Vec::new(), Vec::new()], 0);
     while ends < 2 {
@@ -158,7 +158,7 @@ async fn nothing_is_lost_doubled_or_reordered_while_links_move_again_and_again()
         for _ in 0..MOVES {
             moves(&a, a.nats.fanout()).await;
             moves(&b, b.nats.control()).await;
-            // All at once, as when the server ends that all are on.
+            // All at once, as when a server ends that serves them all.
             let both = join(moves(&a, a.nats.control()), moves(&b, b.nats.fanout()));
             let all = join3(moves(&a, a.nats.fanout()), both, moves(&b, b.nats.control()));
             Box::pin(all).await;
@@ -174,7 +174,7 @@ async fn nothing_is_lost_doubled_or_reordered_while_links_move_again_and_again()
     }
 }
 
-/// A node that says that it lives and answers nobody.
+/// Joins a node that sends heartbeats and answers none.
 async fn mute(peer: &Peer) {
     let heartbeat = Heartbeat {
         node_id: "mute".to_owned(),
@@ -203,7 +203,7 @@ async fn a_link_that_moved_before_all_had_answered_counts_as_made_anew() {
     assert_eq!(link.connects(), connects + 1, "something may have been missed");
 }
 
-/// How many connections of this name the cluster has.
+/// Returns the number of the cluster's connections with this name.
 async fn connections(cluster: &NatsCluster, name: &str) -> usize {
     let mut count = 0;
     for server in cluster.servers() {

@@ -1,9 +1,9 @@
-//! Several streams of the same messages read as one, while what brings them is exchanged.
+//! Reads several streams of the same messages as one, while their connection is exchanged.
 //!
 //! A *leg* is the stream over one connection. While a new leg is being prepared both bring messages, each in the order
-//! that it has from its publishers. What is read is the old leg, until the move is settled and nothing more is in it;
-//! then the new one, less what the old one has brought already. So nothing is lost, doubled or reordered, as long as
-//! - whoever settles the move knows that the old leg holds everything that will not come over the new one, and
+//! of its publishers. The old leg is read until the move is settled and the leg is empty; then the new one, without the
+//! messages that the old one has brought already. So nothing is lost, doubled or reordered, as long as
+//! - the move is settled only when the old leg holds everything that will not arrive over the new one, and
 //! - equal messages mean one and the same, or may be doubled as well as read once.
 
 use std::collections::{HashMap, VecDeque};
@@ -19,20 +19,22 @@ use tokio::time::Instant;
 
 use crate::nats::SUBSCRIPTION_MAX;
 
-/// The most messages of an old leg that are remembered, as many as wait in a new one. What comes on top may come twice.
+/// The most messages of an old leg that are remembered, as many as can wait in a new one. Messages beyond it may be
+/// delivered twice.
 const MARKS_MAX: usize = SUBSCRIPTION_MAX;
 
-/// How long after a move a message of the old leg is recognized. No server is that late with what another one had.
+/// The time after a move for which messages of the old leg are remembered. No server lags that far behind another one.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// What tells a message from others.
+/// A message that can be recognized.
 pub(super) trait Marked {
-    /// The same for equal messages, and for no two others that are remembered together.
+    /// Returns a mark that is the same for equal messages, and different for any two others that are remembered
+    /// together.
     fn mark(&self) -> u64;
 }
 
-/// A move of all subscriptions of a connection to another one, and what has become of it. Whoever has gone over lets go of
-/// it.
+/// A move of all subscriptions of a connection to another one, and its state. Each subscription drops its reference
+/// once it has moved.
 #[derive(Debug)]
 pub(in crate::nats) struct Move {
     to: u64,
@@ -44,7 +46,7 @@ impl Move {
     const SETTLED: u8 = 1;
     const WITHDRAWN: u8 = 2;
 
-    /// A move to the line of this number.
+    /// Creates a move to the line of this number.
     pub(in crate::nats) fn to(line: u64) -> Arc<Self> {
         Arc::new(Self {
             to: line,
@@ -52,12 +54,12 @@ impl Move {
         })
     }
 
-    /// What is not read yet of the old leg is everything that the new one will not bring.
+    /// Settles the move: the unread rest of the old leg is everything that the new one will not bring.
     pub(in crate::nats) fn settle(&self) {
         self.state.store(Self::SETTLED, Ordering::SeqCst);
     }
 
-    /// Everything stays as it was; `false` when it is settled already.
+    /// Withdraws the move, which leaves everything as it was; `false` when it is settled already.
     pub(in crate::nats) fn withdraw(&self) -> bool {
         let (under_way, withdrawn) = (Self::UNDER_WAY, Self::WITHDRAWN);
         self.state
@@ -70,7 +72,7 @@ impl Move {
     }
 }
 
-/// How often each of the old leg's messages came.
+/// The count of each of the old leg's messages.
 #[derive(Debug)]
 struct Marks {
     times: HashMap<u64, u32>,
@@ -91,7 +93,8 @@ impl Marks {
         }
     }
 
-    /// Whether it came before. Each time it came counts once: who says the same again later is heard.
+    /// Reports whether the message was read before. Each reading counts once: the same message published again later is
+    /// delivered.
     fn take(&mut self, mark: u64) -> bool {
         let Some(times) = self.times.get_mut(&mark) else {
             return false;
@@ -112,12 +115,12 @@ impl Marks {
 #[derive(Debug)]
 pub(super) struct Splice<S> {
     leg: S,
-    /// The number of the line that the leg is of.
+    /// The number of the leg's line.
     line: u64,
     next: VecDeque<(S, Arc<Move>)>,
-    /// What this leg has brought and the next one may bring, too.
+    /// Messages that this leg has brought and the next one may bring, too.
     noted: Option<Box<Marks>>,
-    /// What the leg before had brought.
+    /// Messages that the previous leg has brought.
     before: Option<Box<Marks>>,
 }
 
@@ -132,26 +135,26 @@ impl<S: Stream<Item: Marked> + Unpin> Splice<S> {
         }
     }
 
-    /// The line that brought what was read last.
+    /// Returns the line that brought the last message.
     pub(super) const fn line(&self) -> u64 {
         self.line
     }
 
-    /// Takes what will be read next, once `its_move` is settled.
+    /// Adds the leg that is read once `its_move` is settled.
     pub(super) fn add(&mut self, leg: S, its_move: Arc<Move>) {
         self.next.push_back((leg, its_move));
     }
 
-    /// The next message. `asked` counts the legs that were asked for and not yet added; it counts one before anything is
-    /// sent for its sake.
+    /// Returns the next message. `asked` counts the legs that were requested and not yet added; it counts one before
+    /// anything is sent for it.
     pub(super) fn poll(&mut self, asked: &AtomicUsize, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
         loop {
             self.next.retain(|(_, its_move)| !its_move.is(Move::WITHDRAWN));
-            // Looked at before the leg: when it was settled then, what is in the leg now is everything.
+            // Read before the leg: if it was settled then, the leg now holds everything.
             let settled = matches!(self.next.front(), Some((_, its_move)) if its_move.is(Move::SETTLED));
             match self.poll_leg(settled, context) {
                 Poll::Ready(Some(message)) => {
-                    // Looked at after the message was taken: a leg that brings it again was asked for before.
+                    // Read after the message was taken: a leg that brings it again was requested before.
                     self.note(&message, asked);
                     if !self.is_double(&message) {
                         return Poll::Ready(Some(message));
@@ -164,7 +167,8 @@ impl<S: Stream<Item: Marked> + Unpin> Splice<S> {
         }
     }
 
-    /// A leg that is to end says that it is empty only when it is, not when this task should let others run.
+    /// Polls the leg without the task's budget when it is about to end: it must be pending only when it is empty, not
+    /// when the task should yield.
     fn poll_leg(&mut self, settled: bool, context: &mut Context<'_>) -> Poll<Option<S::Item>> {
         if !settled {
             return Pin::new(&mut self.leg).poll_next(context);

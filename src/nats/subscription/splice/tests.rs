@@ -6,10 +6,10 @@ use tokio::sync::mpsc;
 
 use super::*;
 
-/// More than a task may read at once before it should let others run.
+/// More messages than a task may read at once before it should yield.
 const MANY: u64 = 1000;
 
-/// What a connection brings.
+/// The messages of a connection.
 #[derive(Debug)]
 struct Leg(mpsc::Receiver<u64>);
 
@@ -27,7 +27,7 @@ impl Marked for u64 {
     }
 }
 
-/// A subscription that is read, and what brings it its messages.
+/// A subscription that is read, and the sender of its messages.
 struct Reader {
     splice: Splice<Leg>,
     asked: AtomicUsize,
@@ -49,7 +49,7 @@ impl Reader {
         self.asked.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Asks for a leg and takes it.
+    /// Requests a leg and takes it.
     fn moves(&mut self) -> (mpsc::Sender<u64>, Arc<Move>) {
         let ((leg, brings), its_move) = (leg(), Move::to(self.splice.line() + 1));
         self.ask();
@@ -162,7 +162,7 @@ fn a_reader_that_missed_two_moves_reads_all_three_legs() {
     one.settle();
     let (third, other) = reader.moves();
     bring(&second, [5]);
-    // The first is on its way out and brings it late.
+    // The first connection is ending and delivers it late.
     bring(&first, [5]);
     bring(&third, [5, 6]);
     other.settle();
@@ -214,14 +214,14 @@ fn what_is_remembered_is_bounded() {
     assert_eq!(marks.times.len(), MARKS_MAX);
 }
 
-/// What publishers do during a move, and when it arrives.
+/// An action of a publisher or of the network during a move.
 #[derive(Debug, Clone)]
 enum Step {
     /// A publisher publishes the next message.
     Publish(usize),
-    /// The new subscription is in effect where this publisher publishes.
+    /// The new subscription takes effect where this publisher publishes.
     InEffect(usize),
-    /// What is on its way arrives over the old (`false`) or the new connection: one message of one publisher.
+    /// One message of one publisher arrives over the old (`false`) or the new connection.
     Arrive(usize, bool),
     /// The subscription is read.
     Read,
@@ -239,14 +239,14 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A network on which each publisher's messages come in order over each connection, and otherwise as it pleases.
+/// A network that keeps each publisher's order over each connection, and no other.
 struct World {
     reader: Reader,
     old: mpsc::Sender<u64>,
     new: mpsc::Sender<u64>,
     published: [u64; PUBLISHERS],
     in_effect: [bool; PUBLISHERS],
-    /// On their way over the old and the new connection.
+    /// In transit over the old and the new connection.
     under_way: [[VecDeque<u64>; PUBLISHERS]; 2],
     read: Vec<u64>,
 }
@@ -281,7 +281,7 @@ impl World {
             Step::Arrive(publisher, over_new) => {
                 let over = if over_new { &self.new } else { &self.old };
                 if let Some(message) = self.under_way[usize::from(over_new)][publisher].pop_front() {
-                    // Nobody reads an old leg any more that has ended.
+                    // An old leg that has ended is not read any more.
                     let _ = over.try_send(message);
                 }
             }
@@ -289,8 +289,8 @@ impl World {
         }
     }
 
-    /// Each publisher's answer to the call has come over the old connection: it came behind everything that was
-    /// published before the new one was in effect.
+    /// Each publisher's answer to the call has arrived over the old connection, behind everything that was published
+    /// before the new one was in effect.
     fn call_is_answered(&mut self) {
         for publisher in 0..PUBLISHERS {
             self.in_effect[publisher] = true;
