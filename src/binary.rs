@@ -1,22 +1,23 @@
-//! Bytes as text: the base64 of payloads, for every door that takes JSON.
+//! Binary payloads as text: base64, for every interface that takes JSON.
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 
-/// RFC 4648 section 4. Padding says nothing that the length does not say, and libraries differ in whether they write it.
+/// RFC 4648 section 4. Padding is optional: the length implies it, and libraries differ in whether they write
+/// it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A text that is not base64.
+/// The error of a text that is not base64.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is not base64: {0}")]
 pub struct NotBase64(#[from] base64::DecodeError);
 
-/// Reads base64, padded or not.
+/// Decodes base64, padded or not.
 ///
 /// # Errors
 /// [`NotBase64`].

@@ -1,8 +1,8 @@
-//! The closed lists of what can go wrong for a caller and of why a connection ends.
+//! The closed lists of errors for callers and of close reasons.
 //!
 //! Edges own the tables from these to gRPC status, close code or `connect_error`; each is an exhaustive `match`.
 
-/// What a caller is told. Says little on purpose; the log carries the cause.
+/// The error that a caller gets. Says little on purpose; the log carries the cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
     /// The command cannot be read.
@@ -29,11 +29,11 @@ pub enum ErrorCode {
     RoomLimit,
     /// The user has as many connections as it may have.
     ConnectionLimit,
-    /// Too often; try again later.
+    /// Rate limit exceeded; try again later.
     RateLimited,
     /// The presence state is larger than its bound.
     PresenceTooLarge,
-    /// The room's head is not where the publisher expected it.
+    /// The room's head is not the one the publisher expected.
     VersionConflict,
     /// The idempotency key was used with another body.
     KeyReused,
@@ -45,11 +45,11 @@ pub enum ErrorCode {
     Timeout,
     /// Not possible now; nothing was stored.
     Unavailable,
-    /// It is not known whether the event was stored; repeat it with its idempotency key.
+    /// The outcome is unknown: the event may be stored; repeat it with its idempotency key.
     UnknownOutcome,
     /// Not offered by this gateway.
     Unsupported,
-    /// A defect of the gateway.
+    /// An internal error of the gateway.
     Internal,
 }
 
@@ -81,7 +81,7 @@ impl ErrorCode {
         Self::Internal,
     ];
 
-    /// Whether the same may work later, without anything else being different.
+    /// Reports whether the same request may succeed later, with nothing else changed.
     #[must_use]
     pub const fn may_repeat(self) -> bool {
         matches!(
@@ -90,7 +90,7 @@ impl ErrorCode {
         )
     }
 
-    /// The machine-readable name, the same on every wire.
+    /// Returns the machine-readable name, the same on every wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -121,8 +121,8 @@ impl ErrorCode {
     }
 }
 
-/// Why a connection ends. The number is the WebSocket close code: RFC 6455 section 7.4.1 where it fits; ours from 4000
-/// to 4499 mean "reconnect", from 4500 to 4999 "do not".
+/// The reason why a connection ends. The number is the WebSocket close code: RFC 6455 section 7.4.1 where it fits.
+/// Codes of the gateway from 4000 to 4499 mean "reconnect", from 4500 to 4999 "do not".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseReason {
     /// The client closed.
@@ -133,7 +133,7 @@ pub enum CloseReason {
     UnsupportedData,
     /// A text message is not UTF-8.
     InvalidUtf8,
-    /// A message came in too many fragments or too slowly.
+    /// A message with too many fragments, or sent too slowly.
     PolicyViolation,
     /// A frame or message is larger than its bound.
     MessageTooBig,
@@ -186,7 +186,7 @@ impl CloseReason {
         Self::Forbidden,
     ];
 
-    /// The WebSocket close code.
+    /// Returns the WebSocket close code.
     #[must_use]
     pub const fn code(self) -> u16 {
         match self {
@@ -211,7 +211,7 @@ impl CloseReason {
         }
     }
 
-    /// The text sent with the close frame, and the value of metrics and logs.
+    /// Returns the text of the close frame, which is also the value in metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -236,7 +236,7 @@ impl CloseReason {
         }
     }
 
-    /// Whether a client should come back by itself.
+    /// Reports whether a client should reconnect by itself.
     #[must_use]
     pub const fn may_reconnect(self) -> bool {
         matches!(self.code(), 4000..=4499)

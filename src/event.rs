@@ -1,4 +1,4 @@
-//! Events: what a publisher says to a room, parsed once.
+//! Events: a publisher's message to a room, parsed once.
 //!
 //! `Publish` (parsed, not yet permitted) becomes an [`Envelope`] (permitted, stamped by the server) and, once the bus
 //! has ordered it, an [`Event`]. None of them knows a wire: every edge has its own types and conversions.
@@ -14,7 +14,7 @@ use crate::json::Json;
 use crate::position::{Link, Offset};
 use crate::room::Room;
 
-/// Why an event name was refused.
+/// The reason why an event name was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EventNameError {
     /// A name has at least one byte.
@@ -39,7 +39,7 @@ impl EventName {
     /// The longest name, in bytes.
     pub const BYTES_MAX: usize = 128;
 
-    /// The names no publisher may use (Socket.IO protocol v5, "Reserved events").
+    /// The names that are reserved, so that no publisher may use them (Socket.IO protocol v5, "Reserved events").
     pub const RESERVED: [&'static str; 7] = [
         "connect",
         "connect_error",
@@ -70,7 +70,7 @@ impl EventName {
         Ok(Self(text.into()))
     }
 
-    /// The name as it was given.
+    /// Returns the name as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -83,17 +83,17 @@ impl fmt::Debug for EventName {
     }
 }
 
-/// What an event carries. Cheap to clone.
+/// The content of an event. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
-    /// A checked JSON text, relayed as it was written.
+    /// A validated JSON text, relayed verbatim.
     Json(Json),
-    /// Bytes the gateway does not look into.
+    /// Opaque bytes.
     Binary(Bytes),
 }
 
 impl Payload {
-    /// The size on the wire, in bytes, before any encoding.
+    /// Returns the size on the wire, in bytes, before any encoding.
     #[must_use]
     pub fn bytes_len(&self) -> usize {
         match self {
@@ -103,20 +103,20 @@ impl Payload {
     }
 }
 
-/// How an event is kept.
+/// The retention of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Retention {
-    /// Delivered to who is there now; has no position and is not kept.
+    /// Delivered to the current members (at-most-once); has no position and is not kept.
     Ephemeral,
-    /// Ordered, acknowledged once stored, kept as the room's history says.
+    /// Ordered, acknowledged once stored, kept within the room's history limits.
     #[default]
     Reliable,
-    /// Reliable, and the newest one of each event name is handed once to whoever joins without a position.
+    /// Reliable. In addition, the newest one of each event name is delivered once to every member that joins without a
+    /// position.
     LastValue,
 }
 
-/// Identifies one publish, over all rooms it went to. A client that is in several of them can tell by it that two
-/// events are one.
+/// Identifies one publish, over all rooms it went to. A client in several of them can deduplicate by it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventId(u128);
 
@@ -127,13 +127,13 @@ impl EventId {
         Self(rand::random())
     }
 
-    /// The identifier with these bits.
+    /// Returns the identifier with these bits.
     #[must_use]
     pub const fn from_bits(bits: u128) -> Self {
         Self(bits)
     }
 
-    /// The identifier's bits.
+    /// Returns the identifier's bits.
     #[must_use]
     pub const fn bits(self) -> u128 {
         self.0
@@ -152,28 +152,28 @@ impl fmt::Debug for EventId {
     }
 }
 
-/// Milliseconds since the Unix epoch, by the clock of whoever ordered the event.
+/// Milliseconds since the Unix epoch, by the clock of the bus that ordered the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The current time; a clock before 1970 reads as 0.
+    /// Returns the current time; a clock before 1970 reads as 0.
     #[must_use]
     pub fn now() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// How long ago `self` was at `now`; zero if it lies in the future.
+    /// Returns the age of `self` at `now`; zero if it lies in the future.
     #[must_use]
     pub const fn age(self, now: Self) -> Duration {
         Duration::from_millis(now.0.saturating_sub(self.0))
     }
 }
 
-/// Makes a repeated publish harmless: within the bus's window the same key of the same publisher for the same room is
-/// stored once. Each user's keys are a space of their own, apart from the one of the backends: a client that guesses a
-/// key must not be able to take it from a backend or from another user.
+/// Makes a repeated publish harmless: within the bus's deduplication window an event with the same key, publisher and
+/// room is stored once. Each user's keys are a namespace of their own, apart from that of the backends: a client that
+/// guesses a key must not be able to take it from a backend or from another user.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(Box<str>);
 
@@ -186,10 +186,10 @@ impl IdempotencyKey {
     /// The longest key, in characters.
     pub const CHARACTERS_MAX: usize = 64;
 
-    /// Ends the publisher in a scoped key. A control character, so it is in no user id and in no key.
+    /// Separates the publisher from the key in a scoped key. A control character, so it is in no user id and in no key.
     const SEPARATOR: char = '\0';
 
-    /// Parses a key that a backend gave.
+    /// Parses a backend's key.
     ///
     /// # Errors
     /// [`IdempotencyKeyError`].
@@ -198,7 +198,7 @@ impl IdempotencyKey {
         Self::scoped_to("", text)
     }
 
-    /// Parses a key that a user's client gave.
+    /// Parses the key of a user's client.
     ///
     /// # Errors
     /// [`IdempotencyKeyError`].
@@ -216,20 +216,20 @@ impl IdempotencyKey {
         }
     }
 
-    /// The key together with its publisher, which identifies it within a room.
+    /// Returns the key together with its publisher, which identifies it within a room.
     #[must_use]
     pub fn scoped(&self) -> &str {
         &self.0
     }
 
-    /// The key as it was given.
+    /// Returns the key as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.split_once(Self::SEPARATOR).map_or("", |(_, key)| key)
     }
 }
 
-/// Members of a room that do not get an event. Cheap to clone; empty without an allocation.
+/// Members of a room that are excluded from an event. Cheap to clone; empty without an allocation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Except(Option<Arc<ExceptList>>);
 
@@ -240,13 +240,13 @@ struct ExceptList {
 }
 
 impl Except {
-    /// Nobody is left out.
+    /// Excludes no member.
     pub const NOBODY: Self = Self(None);
 
-    /// The most connections, and the most users, one event may leave out.
+    /// The most connections, and the most users, that one event may exclude.
     pub const MAX: usize = 100;
 
-    /// Leaves these connections and users out.
+    /// Excludes these connections and users.
     #[must_use]
     pub fn new(connections: Vec<ConnectionId>, users: Vec<UserId>) -> Self {
         if connections.is_empty() && users.is_empty() {
@@ -255,13 +255,13 @@ impl Except {
         Self(Some(Arc::new(ExceptList { connections, users })))
     }
 
-    /// Whether nobody is left out.
+    /// Reports whether no member is excluded.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Whether this member is left out.
+    /// Reports whether this member is excluded.
     #[must_use]
     pub fn covers(&self, connection: ConnectionId, user: &UserId) -> bool {
         self.0
@@ -269,40 +269,40 @@ impl Except {
             .is_some_and(|list| list.connections.contains(&connection) || list.users.contains(user))
     }
 
-    /// The connections left out.
+    /// Returns the excluded connections.
     #[must_use]
     pub fn connections(&self) -> &[ConnectionId] {
         self.0.as_deref().map_or(&[], |list| &list.connections)
     }
 
-    /// The users left out.
+    /// Returns the excluded users.
     #[must_use]
     pub fn users(&self) -> &[UserId] {
         self.0.as_deref().map_or(&[], |list| &list.users)
     }
 }
 
-/// What somebody wants to publish to one room: checked in form, not yet permitted.
+/// A request to publish to one room: valid in form, not yet permitted.
 #[derive(Debug, Clone)]
 pub struct Publish {
     /// The room.
     pub room: Room,
-    /// One identifier for all rooms of one call.
+    /// The identifier, shared by all rooms of one call.
     pub id: EventId,
     /// The event's name.
     pub name: EventName,
-    /// How it is kept.
+    /// The retention.
     pub retention: Retention,
-    /// What it carries.
+    /// The content.
     pub payload: Payload,
-    /// Who acted, as the server knows it; never taken from what a client claims.
+    /// The acting user, as the server knows it; never taken from a client's claim.
     pub actor: Option<UserId>,
-    /// Who does not get it.
+    /// The excluded members.
     pub except: Except,
-    /// Makes a retry harmless.
+    /// The idempotency key, which makes a retry harmless.
     pub key: Option<IdempotencyKey>,
-    /// Publish only if this is the offset of the room's head, as the bus tells it ([`Offset::ZERO`]: no event in it yet).
-    /// Not looked at for [`Retention::Ephemeral`].
+    /// The expected offset of the room's head, as the bus reports it ([`Offset::ZERO`]: no event in it yet). With
+    /// another head nothing is published. Ignored for [`Retention::Ephemeral`].
     pub expected: Option<Offset>,
 }
 
@@ -311,13 +311,13 @@ pub struct Publish {
 pub struct Envelope(pub(crate) Publish);
 
 impl Envelope {
-    /// What is to be published.
+    /// Returns the publish.
     #[must_use]
     pub fn into_inner(self) -> Publish {
         self.0
     }
 
-    /// The room it goes to.
+    /// Returns the room.
     #[must_use]
     pub const fn room(&self) -> &Room {
         &self.0.room
@@ -329,26 +329,26 @@ impl Envelope {
 pub struct Event {
     /// The room.
     pub room: Room,
-    /// The publish it came from.
+    /// The publish that it originates from.
     pub id: EventId,
     /// The event's name.
     pub name: EventName,
-    /// How it is kept.
+    /// The retention.
     pub retention: Retention,
     /// Its link in the room's chain; `None` for [`Retention::Ephemeral`].
     pub link: Option<Link>,
-    /// When it was ordered.
+    /// The time at which it was ordered.
     pub time: Timestamp,
-    /// Who acted, stamped by the server.
+    /// The acting user, stamped by the server.
     pub actor: Option<UserId>,
-    /// Who does not get it, live or from the history.
+    /// The excluded members, live and in the history.
     pub except: Except,
-    /// What it carries.
+    /// The content.
     pub payload: Payload,
 }
 
 impl Event {
-    /// The offset, if the event has a position.
+    /// Returns the offset, if the event has a position.
     #[must_use]
     pub fn offset(&self) -> Option<Offset> {
         self.link.map(|link| link.position.offset)

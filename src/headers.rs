@@ -1,19 +1,19 @@
-//! What HTTP says of header fields in general, for every port that speaks it.
+//! Rules of HTTP for header fields in general, for every port that uses HTTP.
 
 use http::header::{AsHeaderName, HOST};
 use http::uri::Authority;
 use http::{HeaderMap, Version};
 
 /// Reports whether a header that is a list names a token, in any case. Several lines are one list, and blanks and tabs
-/// around its commas count for nothing (RFC 9110 sections 5.3 and 5.6.1).
+/// around its commas are ignored (RFC 9110 sections 5.3 and 5.6.1).
 pub fn list_holds(headers: &HeaderMap, name: impl AsHeaderName, token: &str) -> bool {
     let lines = headers.get_all(name).into_iter();
     let mut elements = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     elements.any(|element| element.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// Reports whether a request says for which host it is, once and readably, as HTTP/1.1 demands (RFC 9112 section 3.2). Two
-/// servers on a request's way may otherwise each believe another one. Later versions have `:authority` for it.
+/// Reports whether a request names its host once and readably, as HTTP/1.1 demands (RFC 9112 section 3.2). Otherwise
+/// two servers on a request's way may each assume another host. Later versions use `:authority` for it.
 #[must_use]
 pub fn names_one_host(version: Version, headers: &HeaderMap) -> bool {
     let mut hosts = headers.get_all(HOST).into_iter();

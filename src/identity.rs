@@ -1,4 +1,4 @@
-//! Who is connected: users, connections, and the identity a token proved.
+//! The identities of clients: users, connections, and the content of a verified token.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -13,7 +13,7 @@ use crate::room::Tenant;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UserId(Arc<str>);
 
-/// The user id is empty, longer than [`UserId::BYTES_MAX`] or holds a control character.
+/// The error for a user id that is empty, longer than [`UserId::BYTES_MAX`] or holds a control character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a user id has 1 to 128 bytes and no control characters")]
 pub struct UserIdError;
@@ -31,7 +31,7 @@ impl UserId {
         if valid { Ok(Self(text.into())) } else { Err(UserIdError) }
     }
 
-    /// The user id as it was given.
+    /// Returns the user id as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -48,7 +48,7 @@ impl fmt::Debug for UserId {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenId(Arc<str>);
 
-/// The token id is empty or longer than [`TokenId::BYTES_MAX`].
+/// The error for a token id that is empty or longer than [`TokenId::BYTES_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a token id has 1 to 256 bytes")]
 pub struct TokenIdError;
@@ -66,7 +66,7 @@ impl TokenId {
         fits.then(|| Self(text.into())).ok_or(TokenIdError)
     }
 
-    /// The text.
+    /// Returns the token id as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -79,16 +79,16 @@ impl fmt::Debug for TokenId {
     }
 }
 
-/// One connection of one user: 96 random bits and the slot it has where it is served, written as 32 hexadecimal digits.
-/// Public within its tenant; it is no credential.
+/// One connection of one user: 96 random bits and the slot on its shard, written as 32 hexadecimal digits. Public
+/// within its tenant; it is no credential.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
-    /// Not zero, so that a value beside an identifier costs no room for saying which of the two it is.
+    /// Not zero, so that an enum of an identifier or another value needs no space for its tag.
     high: NonZeroU64,
     low: u64,
 }
 
-/// The text is not a connection id that any gateway has written.
+/// The error for a text that no gateway has written as a connection id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a connection id is 32 lowercase hexadecimal digits, the first 16 not all zero")]
 pub struct ConnectionIdError;
@@ -103,7 +103,7 @@ impl ConnectionId {
         }
     }
 
-    /// Draws a new identifier for the connection in a slot, by which it is found again without a table.
+    /// Draws a new identifier for the connection in a slot, which is found by it without a table.
     #[must_use]
     pub fn for_slot(slot: u32) -> Self {
         Self {
@@ -112,20 +112,20 @@ impl ConnectionId {
         }
     }
 
-    /// The slot it was drawn for. Whether the connection there is this one has still to be compared.
+    /// Returns the slot that it was drawn for. The caller must still compare the connection there.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are the slot")]
     pub const fn slot(self) -> u32 {
         self.low as u32
     }
 
-    /// The identifier's bits.
+    /// Returns the identifier's bits.
     #[must_use]
     pub fn bits(self) -> u128 {
         u128::from(self.high.get()) << 64 | u128::from(self.low)
     }
 
-    /// The identifier with these bits; `None` when no gateway has drawn it.
+    /// Returns the identifier with these bits; `None` when no gateway has drawn it.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "each half is taken by itself")]
     pub const fn from_bits(bits: u128) -> Option<Self> {
@@ -135,7 +135,7 @@ impl ConnectionId {
         }
     }
 
-    /// Half of it, which is random: enough to tell the connections of a room apart.
+    /// Returns the random half: enough to distinguish the connections of a room.
     #[must_use]
     pub const fn half(self) -> NonZeroU64 {
         self.high
@@ -170,13 +170,13 @@ impl FromStr for ConnectionId {
     }
 }
 
-/// Seconds since the Unix epoch from which a token proves nothing any more: its `exp` (RFC 7519 section 4.1.4) and the
-/// leeway for the issuer's clock.
+/// The time from which a token proves nothing any more, in seconds since the Unix epoch: its `exp` (RFC 7519 section
+/// 4.1.4) plus the leeway for the issuer's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Expiry(pub u64);
 
 impl Expiry {
-    /// How long until then, by the wall clock; zero when it is past.
+    /// Returns the time left, by the wall clock; zero when it is past.
     #[must_use]
     pub fn left(self) -> Duration {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -184,12 +184,12 @@ impl Expiry {
     }
 }
 
-/// All claims of a token, as a JSON object. Kept as text: it is parsed only where a rule asks for it.
+/// All claims of a token, as a JSON object. Kept as text: it is parsed only where a rule needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims(Box<str>);
 
 impl Claims {
-    /// The text of the object.
+    /// Returns the text of the object.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -202,7 +202,7 @@ impl From<Json> for Claims {
     }
 }
 
-/// What a verified token said about its bearer.
+/// The content of a verified token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// The tenant; `default` in a deployment without tenants.
@@ -211,7 +211,7 @@ pub struct Identity {
     pub user: UserId,
     /// All claims of the token.
     pub claims: Claims,
-    /// When the session ends unless a newer token is given.
+    /// The time at which the session ends unless the client presents a newer token.
     pub expiry: Expiry,
 }
 

@@ -1,8 +1,8 @@
-//! Checked JSON text: what may be relayed to clients as it was written.
+//! Validated JSON text that may be relayed to clients verbatim.
 //!
-//! A relay that only checks syntax passes on what breaks its readers: nesting that overflows a stack, lone surrogates,
-//! `__proto__` keys. [`Json::parse`] scans every value once and keeps the text. It evaluates nothing: a number keeps its
-//! digits, whatever its size.
+//! A relay that only checks syntax forwards texts that break their readers: nesting that overflows a stack, lone
+//! surrogates, `__proto__` keys. [`Json::parse`] scans every value once and keeps the text. It evaluates nothing: a
+//! number keeps its digits, whatever its size.
 
 mod fields;
 mod scan;
@@ -18,7 +18,7 @@ use self::scan::Scanner;
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Json(Bytes);
 
-/// Why a JSON text was refused.
+/// The reason why a JSON text was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is not acceptable JSON: {what} at line {line} column {column}")]
 pub struct JsonError {
@@ -33,11 +33,11 @@ impl Json {
     /// The deepest nesting of arrays and objects.
     pub const DEPTH_MAX: usize = 32;
 
-    /// Checks a JSON text (RFC 8259): UTF-8, one value, no lone surrogates, nesting of at most [`Self::DEPTH_MAX`], no
-    /// `__proto__` key at any level.
+    /// Validates a JSON text (RFC 8259): UTF-8, one value, no lone surrogates, nesting of at most [`Self::DEPTH_MAX`],
+    /// no `__proto__` key at any level.
     ///
     /// # Errors
-    /// [`JsonError`] says where and why.
+    /// [`JsonError`] with the place and the reason.
     pub fn parse(text: impl Into<Bytes>) -> Result<Self, JsonError> {
         let text = text.into();
         Scanner::new(&text).text().map_err(|flaw| {
@@ -52,13 +52,13 @@ impl Json {
         Ok(Self(text))
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("only UTF-8 is accepted")
     }
 
-    /// The text's bytes, shared.
+    /// Returns the text's bytes, shared.
     #[must_use]
     pub const fn bytes(&self) -> &Bytes {
         &self.0
@@ -66,7 +66,7 @@ impl Json {
 }
 
 impl From<&serde_json::Value> for Json {
-    /// Keeps a value the gateway itself has built; it is not checked again.
+    /// Serializes a value that the gateway has built; it is not validated again.
     fn from(value: &serde_json::Value) -> Self {
         Self(value.to_string().into())
     }
@@ -226,8 +226,8 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// The same texts are JSON here and to the usual parser, but for what is refused on purpose and for numbers that do
-        /// not fit its types.
+        /// The scanner agrees with the usual parser, except for texts refused on purpose and numbers that do not fit
+        /// its types.
         #[test]
         fn what_is_json_is_what_the_usual_parser_takes(tokens in proptest::collection::vec(proptest::sample::select(vec![
             "{", "}", "[", "]", ",", ":", " ", "\n", "\"", "\"a\"", "\"\\u00e9\"", "\"\\ud83d\\ude00\"", "\\", "\\u", "d83d", "\u{e9}",

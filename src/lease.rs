@@ -1,10 +1,10 @@
-//! The lease: how long a node may go on delivering without having heard what it must obey.
+//! The lease: a fence that bounds how long a node may deliver without having applied the latest revocations.
 //!
-//! Access is withdrawn on all nodes before `Revoke` answers. A node that cannot be asked may not be waited for for ever;
-//! instead each node delivers only while it holds a lease, and holds it only for a bounded time after it last knew that
-//! it had obeyed everything. Once that time has passed, nothing is delivered there until it knows again. Whoever writes
-//! to clients asks [`Lease::holds`] before the first write after any wait: a process that was stopped and goes on does
-//! not know for how long.
+//! Access is withdrawn on all nodes before `Revoke` returns, and a revocation must not wait forever for an unreachable
+//! node. So each node delivers only while it holds a lease. The lease holds for a bounded time after the node last knew
+//! that it had applied everything. When that time has passed, nothing is delivered there until the node knows again.
+//! Every component that writes to clients checks [`Lease::holds`] after any wait and before its first write: a process
+//! that was suspended and resumed does not know for how long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,19 +19,19 @@ pub struct Lease(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     origin: Instant,
-    /// Milliseconds after the origin until which it holds.
+    /// The end of the lease, in milliseconds after the origin.
     until_ms: AtomicU64,
     renewed: Notify,
 }
 
 impl Lease {
-    /// A lease that never lapses: of a node that is alone.
+    /// Creates a lease that never lapses, for a node without peers.
     #[must_use]
     pub fn unlimited() -> Self {
         Self::until_ms(u64::MAX)
     }
 
-    /// A lease that does not hold until it is renewed.
+    /// Creates a lease that does not hold until it is renewed.
     #[must_use]
     pub fn lapsed() -> Self {
         Self::until_ms(0)
@@ -45,30 +45,31 @@ impl Lease {
         }))
     }
 
-    /// Whether it holds now. Costs one look at the clock.
+    /// Reports whether the lease holds now. Costs one reading of the clock.
     #[must_use]
     pub fn holds(&self) -> bool {
         let until_ms = self.0.until_ms.load(Ordering::Acquire);
         until_ms == u64::MAX || millis(self.0.origin.elapsed()) < until_ms
     }
 
-    /// Makes it hold until `length` after `known_at`, the moment up to which everything is known to be obeyed. Never
-    /// shortens it.
+    /// Extends the lease until `length` after `known_at`, the time through which everything is known to be applied.
+    /// Never shortens it.
     pub fn renew(&self, known_at: Instant, length: Duration) {
         let until = known_at.saturating_duration_since(self.0.origin) + length;
         self.0.until_ms.fetch_max(millis(until), Ordering::AcqRel);
         self.0.renewed.notify_waiters();
     }
 
-    /// Makes it lapse now, as if time had passed.
+    /// Lets the lease lapse now, as if time had passed.
     #[cfg(test)]
     pub fn lapse(&self) {
         self.0.until_ms.store(0, Ordering::Release);
     }
 
-    /// Waits until it holds; at once when it does.
+    /// Waits until the lease holds; returns at once when it does.
     pub async fn held(&self) {
         loop {
+            // Before the check: a renewal between the two still wakes this waiter.
             let renewed = self.0.renewed.notified();
             if self.holds() {
                 return;

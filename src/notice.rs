@@ -1,6 +1,6 @@
-//! The notice a backend gives a client: a code word for its program and a text for people.
+//! The notice of a backend to a client: a code word for its program and a text for people.
 
-/// The reason a notice was refused.
+/// The reason why a notice was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NoticeError {
     /// The reason is no code word.
@@ -15,7 +15,7 @@ pub enum NoticeError {
 }
 
 impl NoticeError {
-    /// The field that is at fault, as the contract names it.
+    /// Returns the wrong field, by its name in the contract.
     #[must_use]
     pub const fn field(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl Notice {
     /// The longest message, in bytes.
     pub const MESSAGE_BYTES_MAX: usize = 100;
 
-    /// Parses a notice; an empty text says nothing.
+    /// Parses a notice. Empty texts mean that there is none.
     ///
     /// # Errors
     /// Every variant of [`NoticeError`].
@@ -59,19 +59,19 @@ impl Notice {
         })
     }
 
-    /// The code word; empty for none.
+    /// Returns the code word; empty for none.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
     }
 
-    /// The code word, or `word` where there is none.
+    /// Returns the code word, or `word` where there is none.
     #[must_use]
     pub fn reason_or<'a>(&'a self, word: &'a str) -> &'a str {
         if self.reason.is_empty() { word } else { &self.reason }
     }
 
-    /// The text for people; empty for none.
+    /// Returns the text for people; empty for none.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message

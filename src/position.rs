@@ -1,13 +1,13 @@
-//! Positions: where in a room's history an event stands.
+//! Positions: the places of events in a room's history.
 //!
-//! A position is an epoch and an offset. Within one room and epoch offsets strictly increase but may be sparse; every
-//! event names the offset of the room's previous event, so a reader sees any gap. Positions of two epochs cannot be
-//! compared: a new epoch says that history was lost (a restart of the in-process bus, a recreated stream).
+//! A position is an epoch and an offset. Within one room and epoch offsets strictly increase but may be sparse. Every
+//! event names the offset of the room's previous event, so a reader detects any gap. Positions of two epochs cannot be
+//! compared: a new epoch means that history was lost (a restart of the in-process bus, a recreated stream).
 
 use std::fmt;
 use std::str::FromStr;
 
-/// One incarnation of a bus's history: 64 random bits, written as 16 hexadecimal digits.
+/// One incarnation of a bus's history (a fencing generation): 64 random bits, written as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);
 
@@ -18,13 +18,13 @@ impl Epoch {
         Self(rand::random())
     }
 
-    /// The epoch with these bits.
+    /// Returns the epoch with these bits.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
-    /// The epoch's bits.
+    /// Returns the epoch's bits.
     #[must_use]
     pub const fn bits(self) -> u64 {
         self.0
@@ -43,7 +43,7 @@ impl fmt::Debug for Epoch {
     }
 }
 
-/// The text is not an epoch that any bus has written.
+/// The error for a text that no bus has written as an epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an epoch is 16 lowercase hexadecimal digits")]
 pub struct EpochError;
@@ -60,13 +60,13 @@ impl FromStr for Epoch {
     }
 }
 
-/// The place of an event within its room and epoch. The first event of an epoch has an offset of at least 1; 0 stands
-/// before all events.
+/// The place of an event within its room and epoch. The first event of an epoch has an offset of at least 1; 0 precedes
+/// all events.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Offset(pub u64);
 
 impl Offset {
-    /// Before every event.
+    /// The offset before every event.
     pub const ZERO: Self = Self(0);
 }
 
@@ -82,7 +82,7 @@ impl fmt::Display for Offset {
     }
 }
 
-/// Where a room stands, or where a reader of a room stands.
+/// A place in a room's history: the head of a room, or the progress of a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Position {
     /// The incarnation of the history.
@@ -91,7 +91,7 @@ pub struct Position {
     pub offset: Offset,
 }
 
-/// A link of a room's chain: an event's own position and the offset of the event before it in the room
+/// A link of a room's sequence chain: an event's own position and the offset of the room's previous event
 /// ([`Offset::ZERO`] for the first).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link {

@@ -1,12 +1,12 @@
 //! The generated code of `proto/`: messages, gRPC clients and servers.
 //!
-//! Wire types only, and beside them [`call`] for the adapters that call a backend, and [`time`]. The edges convert them to and from the
-//! vocabulary; nothing below the edges sees them, and nothing here knows the vocabulary.
+//! Wire types only, and beside them [`call`] for the adapters that call a backend, and [`time`]. The edges convert them
+//! to and from the vocabulary; nothing below the edges sees them, and this module does not know the vocabulary.
 
 pub mod call;
 pub mod time;
 
-/// `roomcast.v1`: what backends call.
+/// `roomcast.v1`: the API for backends.
 #[allow(
     missing_docs,
     clippy::all,
@@ -18,7 +18,7 @@ pub mod v1 {
     tonic::include_proto!("roomcast.v1");
 }
 
-/// `roomcast.backend.v1`: what backends implement.
+/// `roomcast.backend.v1`: the services that backends implement.
 pub mod backend {
     /// Nested as the package is: the generated code names `roomcast.v1` relative to it.
     #[allow(
@@ -45,7 +45,7 @@ pub mod client_v1 {
     tonic::include_proto!("roomcast.client.v1");
 }
 
-/// `roomcast.node.v1`: what nodes say to each other.
+/// `roomcast.node.v1`: the messages between nodes.
 #[allow(
     missing_docs,
     clippy::all,

@@ -1,31 +1,30 @@
-//! How often something may happen: a token bucket without a timer, 8 bytes of state, refilled when it is asked; and how often
-//! the log says that it happens.
+//! Rate limits: a token bucket without a timer, 8 bytes of state, refilled on use; and a rate limit for log lines.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How often something may happen: a steady rate and a burst on top of idleness.
+/// A rate limit: a steady rate, and a burst after idleness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// Steady rate, per second. At least 1.
     pub per_second: u32,
-    /// The most that may happen at once. At least 1; more than 4,294,966 count as that many.
+    /// The largest burst. At least 1; more than 4,294,966 count as that many.
     pub burst: u32,
 }
 
-/// One counter under a [`Rate`]. Time is handed in, in milliseconds of any clock that does not run backwards.
+/// One counter under a [`Rate`]. The caller passes the time, in milliseconds of any clock that does not run backwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenBucket {
-    /// Thousandths of a token that have been used up.
+    /// The used part of the burst, in thousandths of a token.
     used_milli: u32,
-    /// The low bits of the clock: a bucket that nobody asked for weeks may refill late, but not too early.
+    /// The low bits of the clock. A bucket that was unused for weeks may refill late, but not too early.
     refilled_ms: u32,
 }
 
 impl TokenBucket {
-    /// A full bucket.
+    /// Creates a full bucket.
     #[must_use]
     pub const fn new(now_ms: u64) -> Self {
         Self {
@@ -37,10 +36,10 @@ impl TokenBucket {
     /// Takes one token.
     ///
     /// # Errors
-    /// How long to wait for the next one when there is none; nothing is taken then.
+    /// The time until the next token when there is none; nothing is taken then.
     pub fn take(&mut self, rate: Rate, now_ms: u64) -> Result<(), Duration> {
         let passed_ms = low(now_ms).wrapping_sub(self.refilled_ms);
-        // More than half of all: somebody else was here with a later time.
+        // More than half the range: another caller was here with a later time.
         if passed_ms <= u32::MAX / 2 {
             let refill = u64::from(passed_ms) * u64::from(rate.per_second);
             self.used_milli = self
@@ -64,10 +63,10 @@ const fn low(ms: u64) -> u32 {
     ms as u32
 }
 
-/// The time between two notices of one kind.
+/// The minimum time between two log lines of one kind.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// One kind of log line that a request may cause: bounded in time, so that a flood of requests is no flood of logs.
+/// A rate limit for one kind of log line that a request may cause, so that a flood of requests does not flood the log.
 #[derive(Debug, Default)]
 pub struct Notice(Mutex<Unlogged>);
 
@@ -78,7 +77,7 @@ struct Unlogged {
 }
 
 impl Notice {
-    /// Counts an occurrence. Returns how many there were since the last notice when another one is due.
+    /// Counts an occurrence. Returns the number since the last log line when another one is due.
     pub fn count(&self) -> Option<u64> {
         let mut unlogged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         unlogged.count += 1;

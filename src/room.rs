@@ -1,8 +1,8 @@
 //! Room names: parsed once, bounded, compared as bytes, tenant-scoped by construction.
 //!
-//! A [`Room`] can only be made from a [`Tenant`] and a checked name, so the room `project:7` of tenant `a`
-//! and the room `project:7` of tenant `b` are two values that never compare equal. Nothing here knows a
-//! wire, a bus or a permission.
+//! A [`Room`] can only be made from a [`Tenant`] and a validated name. So the room `project:7` of tenant `a` and the
+//! room `project:7` of tenant `b` are two values that never compare equal. This module knows no wire, no bus and no
+//! permission.
 
 mod glob;
 mod pattern;
@@ -17,7 +17,7 @@ pub use pattern::{Captures, PatternError, RoomPattern};
 /// unambiguous.
 const SEPARATOR: char = '\0';
 
-/// Why a tenant or a room name was refused.
+/// The reason why a tenant or a room name was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RoomError {
     /// A tenant and a room name have at least one byte.
@@ -46,8 +46,7 @@ fn check(text: &str, bytes_max: usize) -> Result<(), RoomError> {
 
 /// One customer of the backend: the scope of every room, user and history.
 ///
-/// Never empty: a tenant that was forgotten must not pass for one. A deployment without tenants has the one of
-/// [`Tenant::default`].
+/// Never empty: a missing tenant must not pass for one. A deployment without tenants uses [`Tenant::default`].
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tenant(Arc<str>);
 
@@ -67,13 +66,13 @@ impl Tenant {
         Ok(Self(text.into()))
     }
 
-    /// The tenant as it was given.
+    /// Returns the tenant as it was given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether somebody else holds this copy of the name, too.
+    /// Reports whether another clone shares this copy of the name.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1
@@ -81,7 +80,7 @@ impl Tenant {
 }
 
 impl Default for Tenant {
-    /// The tenant `default`.
+    /// Returns the tenant `default`.
     fn default() -> Self {
         Self("default".into())
     }
@@ -113,21 +112,21 @@ impl Room {
         Ok(Self { key: key.into() })
     }
 
-    /// The room of what is about none: an event sent to one connection, a request without a room. No command can name
-    /// it, so it is never joined or published to.
+    /// Returns the room for events and requests that concern no room: an event sent to one connection, a request
+    /// without a room. No command can name it, so it is never joined or published to.
     #[must_use]
     pub fn nameless(tenant: &Tenant) -> Self {
         let key = format!("{}{SEPARATOR}", tenant.0);
         Self { key: key.into() }
     }
 
-    /// Whether this is the [`Self::nameless`] room of its tenant.
+    /// Reports whether this is the [`Self::nameless`] room of its tenant.
     #[must_use]
     pub fn is_nameless(&self) -> bool {
         self.key.ends_with(SEPARATOR)
     }
 
-    /// Whether this is the room of that name in that tenant.
+    /// Reports whether this is the room of that name in that tenant.
     #[must_use]
     pub fn is(&self, tenant: &Tenant, name: &str) -> bool {
         let rest = self.key.strip_prefix(&*tenant.0);
@@ -140,19 +139,19 @@ impl Room {
             .expect("a room is only made with a separator in its key")
     }
 
-    /// The tenant the room belongs to.
+    /// Returns the tenant of the room.
     #[must_use]
     pub fn tenant(&self) -> &str {
         &self.key[..self.separator()]
     }
 
-    /// The room's name, as clients and backends write it.
+    /// Returns the room's name, as clients and backends write it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.key[self.separator() + 1..]
     }
 
-    /// The bytes that identify the room: the tenant, a NUL byte and the name. Injective by construction.
+    /// Returns the bytes that identify the room: the tenant, a NUL byte and the name. Injective by construction.
     #[must_use]
     pub fn key(&self) -> &[u8] {
         self.key.as_bytes()

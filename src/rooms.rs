@@ -1,6 +1,7 @@
-//! What may be done with rooms: the one way to the bus and to presence. Everything here takes a [`Permit`].
+//! Operations on rooms: the only access to the bus and to presence. Every publish and every read of a room takes a
+//! [`Permit`]; [`Rooms::exit`], [`Rooms::presence`] and [`Rooms::rooms_of`] take none.
 //!
-//! Sessions and the gRPC API both come through here; neither has another way to publish or to read.
+//! Sessions and the gRPC API both use it; neither has another way to publish or to read.
 
 mod homes;
 
@@ -22,46 +23,46 @@ use crate::room::{Room, Tenant};
 
 pub use homes::{HomeRoomError, HomeRooms};
 
-/// What a publish came to.
+/// The outcome of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outcome {
-    /// The bus's answer.
+    /// The bus's result.
     pub published: Published,
-    /// How many connections were in the room, those left out not counted. `None` when that is not known: a node that
-    /// lives has not said so in time, or the event is a duplicate and was delivered by another call.
+    /// The number of connections in the room, excluded ones not counted. `None` when it is unknown: a living node has
+    /// not responded in time, or the event is a duplicate that another call delivered.
     pub reached: Option<u32>,
 }
 
 /// One of several events that are published together.
 #[derive(Debug)]
 pub struct Permitted {
-    /// That it may be.
+    /// The permit to publish it.
     pub permit: Permit,
     /// The event.
     pub publish: Publish,
-    /// What it is noted in.
+    /// The span that records it.
     pub span: Span,
 }
 
-/// What a reader asked for in the moment it joins.
+/// The history that a reader requests when it joins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Catchup {
-    /// Nothing: live events, and the last values.
+    /// None: live events, and the last values.
     Live,
-    /// What came after this position.
+    /// The events after this position.
     Since(Position),
     /// The newest events.
     Newest(usize),
 }
 
-/// Where a new member starts.
+/// The start of a new member.
 #[derive(Debug, Clone)]
 pub struct Start {
-    /// The room's head: `replay` is at or before it; what comes after it is live.
+    /// The room's head: `replay` ends at or before it; later events are live.
     pub head: Position,
-    /// What the member gets before it goes live.
+    /// The events that the member receives before it goes live.
     pub replay: Vec<Arc<Event>>,
-    /// Whether `replay` is exactly what was missed since the position asked for.
+    /// `replay` is exactly what was missed since the requested position.
     pub recovered: bool,
 }
 
@@ -73,12 +74,12 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    /// The rooms over these two ports.
+    /// Creates the rooms over these two ports.
     pub fn new(bus: Arc<dyn Bus>, presence: Arc<dyn Presence>) -> Self {
         Self { bus, presence }
     }
 
-    /// The presence port, for members that come and go; who may see it takes a permit at the session.
+    /// Returns the presence port, for joins and leaves of members. The session takes the permit to see presence.
     #[must_use]
     pub fn presence(&self) -> &Arc<dyn Presence> {
         &self.presence
@@ -92,8 +93,8 @@ impl Rooms {
     /// # Panics
     /// When the permit is for another room or event: a defect of the caller.
     pub async fn publish(&self, permit: &Permit, publish: Publish) -> Result<Outcome, PublishError> {
-        // Counted first: somebody may get the event and be gone before the bus has answered. Other nodes count while the
-        // event is published.
+        // Counted before the publish: a member may receive the event and leave before the bus returns. Other nodes
+        // count while the event is published.
         let reach = self.presence.reach(&publish.room, &publish.except);
         let publishing = self.bus.publish(seal(permit, publish));
         let published = publishing.instrument(tracing::debug_span!("bus.publish")).await?;
@@ -105,7 +106,7 @@ impl Rooms {
     /// # Panics
     /// As [`Self::publish`].
     pub async fn publish_all(&self, events: Vec<Permitted>) -> Vec<Result<Outcome, PublishError>> {
-        // Which of the counts is an event's: events that follow each other in a room share one.
+        // Maps each event to its count: consecutive events in a room share one.
         let mut counted = Vec::with_capacity(events.len());
         let mut reaches = Vec::new();
         let mut parcels = Vec::with_capacity(events.len());
@@ -130,11 +131,11 @@ impl Rooms {
             .collect()
     }
 
-    /// Subscribes a shard to a room, and reads where a new member starts. Whatever the shard was delivered since the
-    /// call and stands after [`Start::head`] belongs to the member's live events.
+    /// Subscribes a shard to a room, and reads the start of a new member. Events delivered to the shard since the call
+    /// and after [`Start::head`] are the member's live events.
     ///
     /// # Errors
-    /// [`BusUnavailable`]; the subscription may stand then.
+    /// [`BusUnavailable`]; the subscription may exist then.
     pub async fn enter(
         &self,
         permit: &Permit,
@@ -143,6 +144,7 @@ impl Rooms {
         bounds: ReadBounds,
     ) -> Result<Start, BusUnavailable> {
         let room = permit.room();
+        // The subscription goes before every read: an event between the two would be in neither.
         self.bus.subscribe(room, subscriber).await?;
         if let Catchup::Since(since) = catchup
             && let Recovery::Exact(replay) = self.bus.recover(room, since, bounds).await?
@@ -154,8 +156,8 @@ impl Rooms {
                 recovered: true,
             });
         }
-        // The head is read first: what is ordered after it comes live, so nothing replayed may stand after it, unless
-        // the replay reaches without a gap beyond it.
+        // The head is read before the replay. Later events are live, so no replayed event may lie after the head,
+        // unless the replay reaches beyond it without a gap.
         let head = self.bus.head(room).await?;
         if let Catchup::Newest(count) = catchup {
             let bounds = ReadBounds {
@@ -186,7 +188,7 @@ impl Rooms {
         self.bus.unsubscribe(room, subscriber_id);
     }
 
-    /// Where a room stands.
+    /// Returns a room's head.
     ///
     /// # Errors
     /// [`BusUnavailable`].
@@ -194,7 +196,7 @@ impl Rooms {
         self.bus.head(permit.room()).await
     }
 
-    /// A page of the history, oldest first.
+    /// Returns a page of the history, oldest first.
     ///
     /// # Errors
     /// [`BusUnavailable`].
@@ -207,7 +209,7 @@ impl Rooms {
         self.bus.history(permit.room(), page, bounds).await
     }
 
-    /// What is known of a room's history.
+    /// Returns the head and the size of the room's history.
     ///
     /// # Errors
     /// [`BusUnavailable`].
@@ -215,23 +217,23 @@ impl Rooms {
         self.bus.stats(permit.room()).await
     }
 
-    /// A page of the room's users.
+    /// Returns a page of the room's users.
     pub async fn members(&self, permit: &Permit, after: Option<&UserId>, size: usize) -> RosterPage {
         self.presence.page(permit.room(), after, size).await
     }
 
-    /// How many are in the room, and since when.
+    /// Returns the counts of the room, and since when it has been occupied.
     pub async fn occupancy(&self, permit: &Permit) -> Occupancy {
         self.presence.occupancy(permit.room()).await
     }
 
-    /// The rooms a user is in and how it is shown there. Each still needs a permit before it is shown to a client.
+    /// Returns the rooms of a user and the user's presence in them. Each still needs a permit before a client may see it.
     pub async fn rooms_of(&self, tenant: &Tenant, user: &UserId) -> UserRooms {
         self.presence.rooms_of(tenant, user).await
     }
 }
 
-/// Joins a permit and its event.
+/// Combines a permit and its event.
 fn seal(permit: &Permit, publish: Publish) -> Envelope {
     assert_eq!(permit.room(), &publish.room, "a permit is good for its own room");
     assert!(

@@ -1,15 +1,15 @@
-//! Traces that begin elsewhere, as W3C Trace Context writes them: who calls, by whatever wire, is the parent of the span in
-//! which the call is served.
+//! Traces that begin elsewhere, in the form of W3C Trace Context: the caller, over any wire, is the parent of the span
+//! in which the call is served.
 
 use opentelemetry::global;
 use opentelemetry::propagation::Extractor;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// The name of the value without which there is no trace.
+/// The name of the field without which there is no trace.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// Makes the trace that `carrier` brings the parent of a span. Before the span is entered: afterwards it is too late.
+/// Makes the trace in `carrier` the parent of a span. Call it before the span is entered: afterwards it is too late.
 #[must_use]
 pub fn adopt(span: Span, carrier: &dyn Extractor) -> Span {
     if !span.is_disabled() && carrier.get(TRACEPARENT).is_some() {

@@ -1,8 +1,8 @@
-//! The fields of a JSON object, read one by one as what they are meant to be.
+//! Typed access to the fields of a JSON object.
 //!
-//! For objects that are commands and not content: a number is taken for an integer where it equals one, however it is
-//! written; `null` is a field that is absent; an array is no object; and a field that comes twice is refused, so that no
-//! reader behind or beside us can see another value in the same text.
+//! For objects that are commands and not content. A number is an integer where it equals one, in any notation. `null`
+//! is an absent field. An array is no object. A duplicate field is refused, so that no reader behind or beside this one
+//! can see another value in the same text.
 
 use std::borrow::Cow;
 
@@ -10,28 +10,28 @@ use serde::Deserializer as _;
 use serde::de::{self, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The most fields of one object. No object of ours has as many.
+/// The most fields of one object. No object of the gateway has as many.
 const FIELDS_MAX: usize = 64;
 
-/// Why a text is no object.
+/// The error of a text that is no object.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NoObject(#[from] serde_json::Error);
 
-/// A field that is there and is not what it should be.
+/// A field of the wrong type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("`{field}` must be {wanted}")]
 pub struct WrongField {
-    /// Its name.
+    /// The field's name.
     pub field: &'static str,
-    /// What it should be.
+    /// The expected type.
     pub wanted: &'static str,
 }
 
 /// The fields of one object that have not been taken yet, each with its value as text.
 ///
-/// One that is wrong is taken as absent and remembered ([`Self::wrong`]): so all that are known have been taken when a
-/// reader asks for the others.
+/// A wrong field is taken as absent and remembered ([`Self::wrong`]). So all known fields have been taken when a reader
+/// requests the others.
 #[derive(Debug, Default)]
 pub struct Fields<'t> {
     left: Vec<(Cow<'t, str>, &'t str)>,
@@ -39,7 +39,7 @@ pub struct Fields<'t> {
 }
 
 impl<'t> Fields<'t> {
-    /// Takes an object apart. Its values are known to be JSON then, and not looked into.
+    /// Splits an object into fields. Their values are valid JSON then, and not evaluated.
     ///
     /// # Errors
     /// [`NoObject`] when the text is not one JSON object, or has a field twice.
@@ -49,7 +49,7 @@ impl<'t> Fields<'t> {
         Ok(fields)
     }
 
-    /// The same, adding to those there are: what was read before an error stays.
+    /// Adds the fields of an object to the existing ones. Fields read before an error stay.
     ///
     /// # Errors
     /// [`NoObject`].
@@ -59,40 +59,40 @@ impl<'t> Fields<'t> {
         Ok(reader.end()?)
     }
 
-    /// A value as it is written; `null` is one.
+    /// Takes a value verbatim; `null` is one.
     pub fn value(&mut self, field: &str) -> Option<&'t str> {
         let index = self.left.iter().position(|(name, _)| name == field)?;
         Some(self.left.swap_remove(index).1)
     }
 
-    /// The same, where `null` stands for nothing.
+    /// Takes a value verbatim; `null` counts as absent.
     pub fn present(&mut self, field: &str) -> Option<&'t str> {
         self.value(field).filter(|value| *value != "null")
     }
 
-    /// A text, or none.
+    /// Takes a text, if present.
     pub fn text(&mut self, field: &'static str) -> Option<String> {
         self.take(field, "a text", |value| serde_json::from_str(value).ok())
     }
 
-    /// A flag, or none.
+    /// Takes a flag, if present.
     pub fn flag(&mut self, field: &'static str) -> Option<bool> {
         self.take(field, "true or false", |value| value.parse().ok())
     }
 
-    /// An integer, or none.
+    /// Takes an integer, if present.
     pub fn integer<T: TryFrom<u64>>(&mut self, field: &'static str) -> Option<T> {
         self.take(field, "an integer within its range, and not negative", |value| {
             T::try_from(integer(value)?).ok()
         })
     }
 
-    /// An object, or none.
+    /// Takes an object, if present.
     pub fn object(&mut self, field: &'static str) -> Option<Self> {
         self.take(field, "an object", |value| Self::parse(value).ok())
     }
 
-    /// The elements of an array as they are written; none when it is absent.
+    /// Takes the elements of an array verbatim; empty when it is absent.
     pub fn list(&mut self, field: &'static str) -> Vec<&'t str> {
         let read = |value| {
             let elements: Vec<&'t RawValue> = serde_json::from_str(value).ok()?;
@@ -101,7 +101,7 @@ impl<'t> Fields<'t> {
         self.take(field, "an array", read).unwrap_or_default()
     }
 
-    /// The texts of an array; none when it is absent.
+    /// Takes the texts of an array; empty when it is absent.
     pub fn texts(&mut self, field: &'static str) -> Vec<String> {
         let texts = self.take(field, "an array of texts", |value| serde_json::from_str(value).ok());
         texts.unwrap_or_default()
@@ -120,20 +120,20 @@ impl<'t> Fields<'t> {
         value
     }
 
-    /// The first field that was not what it should be.
+    /// Returns the first field of the wrong type.
     #[must_use]
     pub const fn wrong(&self) -> Option<WrongField> {
         self.wrong
     }
 
-    /// The fields that have not been taken, but for those that are `null`.
+    /// Returns the fields that have not been taken, except those that are `null`.
     pub fn others(&self) -> impl Iterator<Item = (&str, &'t str)> {
         let fields = self.left.iter().map(|(name, value)| (&**name, *value));
         fields.filter(|(_, value)| *value != "null")
     }
 }
 
-/// Puts what it reads into fields.
+/// Collects the fields of an object.
 struct Reader<'f, 't>(&'f mut Fields<'t>);
 
 impl<'t> Visitor<'t> for Reader<'_, 't> {
@@ -159,13 +159,13 @@ impl<'t> Visitor<'t> for Reader<'_, 't> {
     }
 }
 
-/// A name, borrowed where nothing in it is escaped.
+/// A field name, borrowed where nothing in it is escaped.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
 struct Name<'t>(#[serde(borrow)] Cow<'t, str>);
 
-/// The integer that a JSON number is equal to, read exactly: `77`, `77.0` and `7.7e1` are one. `None` for what is not a
-/// number, is negative, has a fraction or is above 64 bits.
+/// Returns the integer that a JSON number is equal to, read exactly: `77`, `77.0` and `7.7e1` are one. `None` for text
+/// that is not a number, is negative, has a fraction or is above 64 bits.
 fn integer(number: &str) -> Option<u64> {
     if let Ok(plain) = number.parse() {
         return number

@@ -1,35 +1,35 @@
-//! One pass over a JSON text by the grammar of RFC 8259. Nothing is evaluated, and nothing recurses.
+//! Scans a JSON text in one pass by the grammar of RFC 8259. Nothing is evaluated, and nothing recurses.
 
 use super::Json;
 
-/// What is wrong, and at which byte.
+/// A violation of the grammar, and its byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flaw {
     pub(super) what: &'static str,
     pub(super) at: usize,
 }
 
-/// The key that reaches the prototype of an object that a careless reader merges it into.
+/// The key that reaches the prototype of an object when a careless reader merges it.
 const PROTO: &[u8] = b"__proto__";
 
-/// Where the scanner is in a text.
+/// The state of the scanner in a text.
 pub(super) struct Scanner<'t> {
     text: &'t [u8],
     at: usize,
-    /// Of each level whether it is an object, the innermost one in the lowest bit.
+    /// One bit per level, set for an object; the innermost level is the lowest bit.
     objects: u64,
     depth: usize,
 }
 
-/// What may follow.
+/// The tokens that may follow.
 enum Next {
     Value,
-    /// A value, or the end of an array that has none.
+    /// A value, or the end of an empty array.
     FirstElement,
-    /// A key, or the end of an object that has none.
+    /// A key, or the end of an empty object.
     FirstKey,
     Key,
-    /// A comma or the end of the innermost level; outside of all, the end of the text.
+    /// A comma or the end of the innermost level; outside all levels, the end of the text.
     After,
 }
 
@@ -47,7 +47,8 @@ impl<'t> Scanner<'t> {
 
     /// Scans the whole text.
     pub(super) fn text(mut self) -> Result<(), Flaw> {
-        // Checked as a whole, which is faster than along with the strings; outside of them only ASCII is accepted anyway.
+        // Validated as a whole, which is faster than along with the strings; outside them only ASCII is accepted
+        // anyway.
         if let Err(error) = std::str::from_utf8(self.text) {
             self.at = error.valid_up_to();
             return Err(self.flaw("invalid UTF-8"));
@@ -156,7 +157,7 @@ impl<'t> Scanner<'t> {
         Ok(())
     }
 
-    /// `-`, an integer without leading zeros, and perhaps a fraction and an exponent.
+    /// Scans `-`, an integer without leading zeros, and an optional fraction and exponent.
     fn number(&mut self) -> Result<(), Flaw> {
         self.skip(|byte| byte == b'-', 1);
         if self.skip(|byte| byte == b'0', 1) == 0 {
@@ -169,7 +170,7 @@ impl<'t> Scanner<'t> {
             self.skip(|byte| matches!(byte, b'+' | b'-'), 1);
             self.digits()?;
         }
-        // A digit behind a leading zero, or a letter, is no part of a number: what follows a value refuses it.
+        // A digit after a leading zero, or a letter, is no part of a number: the check after the value refuses it.
         Ok(())
     }
 
@@ -180,7 +181,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// Skips bytes of a kind; returns how many.
+    /// Skips bytes of a kind; returns their number.
     fn skip(&mut self, is: impl Fn(u8) -> bool, max: usize) -> usize {
         let bytes = self.text[self.at..].iter().take(max);
         let count = bytes.take_while(|byte| is(**byte)).count();
@@ -188,7 +189,7 @@ impl<'t> Scanner<'t> {
         count
     }
 
-    /// A string, up to the byte after its closing quote.
+    /// Scans a string, up to the byte after its closing quote.
     fn string(&mut self) -> Result<(), Flaw> {
         self.at += 1;
         loop {
@@ -216,7 +217,7 @@ impl<'t> Scanner<'t> {
         }
     }
 
-    /// `\uXXXX`, or the two of a surrogate pair.
+    /// Scans `\uXXXX`, or the two of a surrogate pair.
     fn unicode(&mut self) -> Result<(), Flaw> {
         let flaw = self.flaw("a lone surrogate");
         match self.unit()? {
@@ -243,8 +244,8 @@ impl<'t> Scanner<'t> {
     }
 }
 
-/// How many bytes come before the first that a string treats specially: a quote, a backslash, a control character. Most
-/// of a text is in strings, so eight bytes are looked at together.
+/// Returns the number of bytes before the first that a string treats specially: a quote, a backslash, a control
+/// character. Most of a text is in strings, so eight bytes are tested together.
 fn plain_len(bytes: &[u8]) -> usize {
     let (words, _) = bytes.as_chunks::<8>();
     let plain = words.iter().take_while(|word| is_plain(u64::from_ne_bytes(**word)));
@@ -254,7 +255,8 @@ fn plain_len(bytes: &[u8]) -> usize {
     skipped + rest.iter().position(special).unwrap_or(rest.len())
 }
 
-/// Whether none of eight bytes is special. May say no where all are plain: the carry of one byte can reach the next.
+/// Reports whether none of eight bytes is special. May return `false` where all are plain: the carry of one byte can
+/// reach the next.
 const fn is_plain(word: u64) -> bool {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGHS: u64 = ONES << 7;
@@ -272,7 +274,7 @@ fn unit_of(digits: &[u8]) -> Option<u16> {
     })
 }
 
-/// Whether a key, as it is written, is `__proto__`; characters of it may be written as escapes.
+/// Reports whether a key is `__proto__`; its characters may be written as escapes.
 fn is_proto(written: &[u8]) -> bool {
     if written.len() < PROTO.len() || !written.contains(&b'\\') {
         return written == PROTO;

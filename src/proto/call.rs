@@ -1,5 +1,4 @@
-//! What the gateway's own calls to a backend share: a channel that connects when first used, a deadline, a bound on the
-//! answer, and the trace they belong to. Knows no service.
+//! Outgoing calls to a backend: a channel that connects on first use, a deadline, and the trace. Knows no service.
 
 use std::future::Future;
 use std::path::Path;
@@ -15,16 +14,16 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::url;
 
-/// How often an idle-looking connection with calls in flight is probed, so that a dead peer is noticed.
+/// The interval between probes of an idle connection with calls in flight, so that a dead peer is noticed.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 
-/// Why a backend cannot be called at all.
+/// The reason why a backend cannot be called at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
     /// The address is not one of `http://host:port` and `https://host:port`.
     #[error("`{}` is no address of the form http://host:port or https://host:port", url::shown(.0))]
     Address(String),
-    /// The address holds a user or a password, which nothing would send.
+    /// The address holds a user or a password, which would never be sent.
     #[error("the address must not hold a user and a password")]
     Credentials,
     /// The file with the authority's certificate cannot be read.
@@ -32,7 +31,7 @@ pub enum ChannelError {
     Authority {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The certificates cannot be used.
@@ -40,16 +39,16 @@ pub enum ChannelError {
     Tls(#[from] tonic::transport::Error),
 }
 
-/// Why a call gave no answer.
+/// The reason why a call returned no response.
 #[derive(Debug, Clone)]
 pub enum Failure {
-    /// None came in time.
+    /// The deadline passed.
     Timeout,
-    /// The backend, or the way to it, answered with an error.
+    /// The backend, or the way to it, returned an error.
     Status(Status),
 }
 
-/// A backend that is connected to when first called, and again whenever that is needed.
+/// A backend that is connected on the first call, and again whenever needed.
 #[derive(Debug)]
 pub struct Target {
     endpoint: Endpoint,
@@ -57,16 +56,16 @@ pub struct Target {
 }
 
 impl Target {
-    /// Checks an address and reads the certificates.
+    /// Validates an address and reads the certificates.
     ///
     /// # Errors
-    /// Every variant of [`ChannelError`]; whether anybody listens shows only at the first call.
+    /// Every variant of [`ChannelError`]; an unreachable backend shows only at the first call.
     pub fn new(url: &str, authority: Option<&Path>, connect_timeout: Duration) -> Result<Self, ChannelError> {
         let address = || ChannelError::Address(url.to_owned());
         if url::has_credentials(url) {
             return Err(ChannelError::Credentials);
         }
-        // Other forms, of sockets in the file system, are the library's own.
+        // Other forms, for sockets in the file system, are the library's own.
         let uri: http::Uri = url.parse().map_err(|_| address())?;
         let endpoint = Endpoint::from(uri.clone());
         let bare = uri.path() == "/" && uri.query().is_none() && uri.host().is_some();
@@ -83,12 +82,12 @@ impl Target {
         })
     }
 
-    /// The channel to call through, shared by all calls.
+    /// Returns the channel to call through, shared by all calls.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn channel(&self) -> Channel {
-        // Not made in `new`, so that a configuration can be checked where no runtime runs.
+        // Created here and not in `new`, so that a configuration can be validated without a runtime.
         self.channel.get_or_init(|| self.endpoint.connect_lazy()).clone()
     }
 }
@@ -105,7 +104,7 @@ fn tls(authority: Option<&Path>) -> Result<ClientTlsConfig, ChannelError> {
     Ok(config.ca_certificate(Certificate::from_pem(pem)))
 }
 
-/// Makes one call within `deadline`, connecting included. The callee is told the deadline and the current trace.
+/// Makes one call within `deadline`, connecting included. Sends the deadline and the current trace to the callee.
 ///
 /// # Errors
 /// Every variant of [`Failure`].
@@ -133,7 +132,7 @@ struct Metadata<'m>(&'m mut MetadataMap);
 
 impl Injector for Metadata<'_> {
     fn set(&mut self, key: &str, value: String) {
-        // Baggage is never forwarded: it may hold what a client said.
+        // Baggage is never forwarded: it may hold a client's data.
         if key == "baggage" {
             return;
         }

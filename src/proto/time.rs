@@ -1,5 +1,5 @@
-//! The well-known type of durations, read within the bounds that it has by itself. Generated code takes any numbers; what is out
-//! of bounds was written by a client that computes wrongly, and is no duration.
+//! The well-known duration type, read within its own bounds. Generated code accepts any numbers. A value out of bounds
+//! was written by a client that computes wrongly, and is no duration.
 
 use std::time::Duration;
 

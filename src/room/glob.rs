@@ -1,9 +1,9 @@
-//! Globs: `project:*` names every room whose name begins with `project:`. For backends that pick rooms out, where no
-//! variable is wanted; rules use [`super::RoomPattern`].
+//! Globs: `project:*` matches every room whose name begins with `project:`. For backends that select rooms without
+//! variables; rules use [`super::RoomPattern`].
 
 use std::fmt;
 
-/// Why a glob was refused.
+/// The reason why a glob was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GlobError {
     /// A glob has at least one byte.
@@ -15,17 +15,17 @@ pub enum GlobError {
     /// More than [`RoomGlob::STARS_MAX`] stars.
     #[error("holds more than 4 stars")]
     TooManyStars,
-    /// The glob holds a control character, as no room name does.
+    /// The glob holds a control character, which no room name does.
     #[error("contains a control character")]
     ControlCharacter,
 }
 
-/// A room name in which each `*` stands for any run of characters, also none and also with colons.
+/// A room name in which each `*` matches any run of characters, even an empty one or one with colons.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RoomGlob(Box<str>);
 
 impl RoomGlob {
-    /// The most stars: they bound the work of a match.
+    /// The most stars, which bound the work of a match.
     pub const STARS_MAX: usize = 4;
 
     /// Parses a glob.
@@ -48,7 +48,7 @@ impl RoomGlob {
         Ok(Self(text.into()))
     }
 
-    /// Whether a whole room name matches.
+    /// Reports whether a whole room name matches.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         let Some((head, tail)) = self.0.split_once('*') else {
@@ -61,7 +61,7 @@ impl RoomGlob {
         let Some(mut rest) = rest.strip_suffix(last) else {
             return false;
         };
-        // The earliest place of each literal leaves the most room for those after it.
+        // The earliest match of each literal leaves the most text for the later ones, so there is no backtracking.
         for literal in middle.split('*') {
             let Some(at) = rest.find(literal) else {
                 return false;
@@ -71,7 +71,7 @@ impl RoomGlob {
         true
     }
 
-    /// The glob as it was written.
+    /// Returns the glob as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(RoomGlob::parse("a\nb"), Err(GlobError::ControlCharacter));
     }
 
-    /// Matches by trying everything.
+    /// Matches by backtracking over all possibilities.
     fn naive(glob: &[u8], name: &[u8]) -> bool {
         match glob.split_first() {
             None => name.is_empty(),

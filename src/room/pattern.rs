@@ -1,16 +1,17 @@
 //! Room patterns: `tenant:{tenant}:project:{project}` matches a name and captures its variables.
 //!
-//! A variable matches one or more characters other than `:`; `{name*}` at the end matches the rest of the name,
-//! colons included. Matching is linear in the name: a variable ends at the next `:` or at the pattern's literal.
+//! A variable matches one or more characters other than `:`; `{name*}` at the end matches the rest of the name, colons
+//! included. Matching is linear in the name: a variable ends at the next `:` or at the pattern's literal.
 //!
-//! The same text is a template, which makes a name of values ([`RoomPattern::expand`]). A `:` in a value is written `%3A`
-//! and a `%` is written `%25`, and matching reads them back: a value never reaches into the next segment, and different
-//! values make different names ([`RoomPattern::is_injective`]). The rest, being the last, is written as it is.
+//! The same text is a template, which builds a name from values ([`RoomPattern::expand`]). A `:` in a value is escaped
+//! as `%3A` and a `%` as `%25`, and matching unescapes them. So a value never reaches into the next segment, and
+//! different values make different names ([`RoomPattern::is_injective`]). The rest variable, being the last, is not
+//! escaped.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Why a pattern was refused.
+/// The reason why a pattern was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// A `{` without its `}`, or a `}` alone.
@@ -91,13 +92,13 @@ impl RoomPattern {
         rest.is_empty().then_some(captures)
     }
 
-    /// Whether a whole room name matches.
+    /// Reports whether a whole room name matches.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         self.captures(name).is_some()
     }
 
-    /// The names of the pattern's variables, in order.
+    /// Returns the names of the pattern's variables, in order.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Variable(name) | Part::Rest(name) => Some(&**name),
@@ -105,8 +106,8 @@ impl RoomPattern {
         })
     }
 
-    /// Fills the variables in: the name that this pattern matches with these values. `None` when `value` knows one of them
-    /// not, or knows an empty one where the pattern needs a character.
+    /// Expands the template to the name that this pattern matches with these values. `None` when `value` lacks one of
+    /// them, or returns an empty one where the pattern needs a character.
     #[must_use]
     pub fn expand(&self, mut value: impl FnMut(&str) -> Option<String>) -> Option<String> {
         let mut name = String::new();
@@ -123,8 +124,8 @@ impl RoomPattern {
         Some(name)
     }
 
-    /// Whether different values always make different names: two variables have a `:` between them, which no written
-    /// value holds.
+    /// Reports whether different values always make different names: two variables have a `:` between them, which no
+    /// escaped value holds.
     #[must_use]
     pub fn is_injective(&self) -> bool {
         self.parts.windows(3).all(|parts| match parts {
@@ -137,17 +138,17 @@ impl RoomPattern {
         })
     }
 
-    /// The pattern as it was written.
+    /// Returns the pattern as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// A variable takes what stands before the next `:`, or before the literal that follows it in the pattern.
+    /// Returns the end of a variable: before the next `:`, or before the literal that follows it in the pattern.
     fn variable_end(&self, index: usize, rest: &str) -> Option<usize> {
         let segment = rest.find(':').unwrap_or(rest.len());
         let end = match self.parts.get(index + 1) {
-            // As far as the literal reaches, it ends this segment.
+            // The part of the literal before its `:` ends this segment.
             Some(Part::Literal(literal)) => match literal.split_once(':') {
                 Some((head, _)) => rest[..segment].strip_suffix(head)?.len(),
                 None => rest[..segment].rfind(&**literal)?,
@@ -158,7 +159,7 @@ impl RoomPattern {
     }
 }
 
-/// Writes a value so that it stays within its segment.
+/// Escapes a value so that it stays within its segment.
 fn escape(value: &str) -> Cow<'_, str> {
     if value.contains([':', '%']) {
         value.replace('%', "%25").replace(':', "%3A").into()
@@ -167,10 +168,10 @@ fn escape(value: &str) -> Cow<'_, str> {
     }
 }
 
-/// Reads what [`escape`] has written. Any other `%` of a name stands for itself.
+/// Reverses [`escape`]. Any other `%` of a name stays as it is.
 fn unescape(written: &str) -> Cow<'_, str> {
     if written.contains("%3A") || written.contains("%25") {
-        // A `%` that comes of `%25` must not begin another escape, so that is read last.
+        // `%25` goes last: a `%` that it yields must not begin another escape.
         written.replace("%3A", ":").replace("%25", "%").into()
     } else {
         written.into()
@@ -266,7 +267,7 @@ mod tests {
         check("user:{id}", "user:did%3Aexample%3A7", Some(&[("id", "did:example:7")]));
         check("user:{id}", "user:50%25", Some(&[("id", "50%")]));
         check("user:{id}", "user:%253A", Some(&[("id", "%3A")]));
-        // What no template writes stands for itself.
+        // Sequences that no template writes stay as they are.
         check("user:{id}", "user:50%", Some(&[("id", "50%")]));
         check("user:{id}", "user:%3a%41", Some(&[("id", "%3a%41")]));
         check("doc:{rest*}", "doc:a%3Ab:c", Some(&[("rest", "a%3Ab:c")]));

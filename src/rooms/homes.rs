@@ -1,16 +1,16 @@
-//! Home rooms: what a user and a tenant stand for where rooms are meant.
+//! Home rooms: the rooms that represent a user or a tenant.
 
 use crate::room::{RoomPattern, Tenant};
 
-/// The rooms that stand for a user and for a whole tenant, so that a backend can name those instead. Every connection
-/// must be put into them when it opens (the policy's auto-join), else they reach nobody.
+/// The rooms that represent a user and a whole tenant, so that a backend can address those instead. Every connection
+/// must join them when it opens (the policy's auto-join); otherwise they reach no client.
 #[derive(Debug, Clone, Default)]
 pub struct HomeRooms {
     user: Option<RoomPattern>,
     tenant: Option<RoomPattern>,
 }
 
-/// A template of a home room holds a variable that is not known when a backend publishes.
+/// The error of a home room template with a variable that is unknown when a backend publishes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the home room template `{template}` may hold {allowed} only")]
 pub struct HomeRoomError {
@@ -19,7 +19,8 @@ pub struct HomeRoomError {
 }
 
 impl HomeRooms {
-    /// The templates, filled in as those of the policy's auto-join are: `user` may hold `{user}` and `{tenant}`, and must hold `{user}`; `tenant` may hold `{tenant}`.
+    /// Creates the templates, expanded like those of the policy's auto-join: `user` may hold `{user}` and `{tenant}`,
+    /// and must hold `{user}`; `tenant` may hold `{tenant}`.
     ///
     /// # Errors
     /// [`HomeRoomError`].
@@ -45,7 +46,7 @@ impl HomeRooms {
         Ok(Self { user, tenant })
     }
 
-    /// The name of a user's room; `None` when no template is configured.
+    /// Returns the name of a user's room; `None` when no template is configured.
     #[must_use]
     pub fn of_user(&self, tenant: &Tenant, user: &str) -> Option<String> {
         self.user.as_ref()?.expand(|name| match name {
@@ -54,7 +55,7 @@ impl HomeRooms {
         })
     }
 
-    /// The name of a tenant's room; `None` when no template is configured.
+    /// Returns the name of a tenant's room; `None` when no template is configured.
     #[must_use]
     pub fn of_tenant(&self, tenant: &Tenant) -> Option<String> {
         self.tenant.as_ref()?.expand(|_| Some(tenant.as_str().to_owned()))
