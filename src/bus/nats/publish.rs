@@ -30,7 +30,7 @@ use crate::proto::node_v1::StoredEvent;
 const AWAY: PublishError = PublishError::NotStored("nats unavailable");
 const FULL: PublishError = PublishError::NotStored("the storage of nats is full");
 const REFUSED: PublishError = PublishError::NotStored("nats refused the event");
-const UNANSWERED: PublishError = PublishError::UnknownOutcome("nats acknowledgement timed out");
+const UNANSWERED: PublishError = PublishError::UnknownOutcome("nats timed out");
 
 /// The most bytes that a last value adds around the event: its position, its time and its epoch.
 const LAST_VALUE_BYTES: usize = 64;

@@ -89,10 +89,7 @@ async fn a_gateway_says_for_how_long_it_has_waited() {
     server.kill();
     let gateway = Gateway::launch(over(&server.url(), "start_timeout = \"2s\""));
     let log = ends(&gateway, Duration::from_secs(15)).await;
-    assert!(
-        log.contains("not ready within nats.start_timeout (2s)"),
-        "{log}"
-    );
+    assert!(log.contains("not ready within nats.start_timeout (2s)"), "{log}");
 }
 
 #[tokio::test]
