@@ -28,10 +28,10 @@ const CALLS_MAX: u32 = 4096;
 const UNARY_CALLS: u32 = 64;
 const OTHER_CALLS: u32 = 4;
 
-/// How long is published before anything counts.
+/// Publishing time before the measurement starts.
 const WARMUP: Duration = Duration::from_secs(1);
 
-/// How long the member waits for what is under way at the end.
+/// The longest wait of the member for events in flight at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// gRPC publishes into a room of one member: how many per second, and the server's CPU for each
@@ -51,20 +51,20 @@ pub(super) struct Calls {
     /// Events of a batch
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = bounded(1, 100))]
     batch: u32,
-    /// How long each method is measured
+    /// The duration of the measurement of each method
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     duration: Duration,
     /// The size of each payload
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = bounded(Stamp::BYTES_MIN, 65_536))]
     payload_bytes: u32,
-    /// What is kept of the events
+    /// The retention of the events
     #[arg(long, value_enum, default_value_t = Retention::Reliable)]
     retention: Retention,
     #[command(flatten)]
     at: At,
 }
 
-/// What is measured is publishing: a member that reads more slowly than events come must not be closed for it.
+/// Publishing is measured, so a member that reads more slowly than events arrive must not be closed as a slow consumer.
 const SETTINGS: [&str; 2] = ["socket.outbox_bytes_max=2GiB", "socket.outbox_age_max=1h"];
 
 /// Calls under way, on a thread of their own.

@@ -17,10 +17,10 @@ use roomcast::cli::failure::Failure;
 use roomcast::cli::publish::Retention;
 use roomcast::proto::client_v1::Position;
 
-/// How long is joined and left before anything counts.
+/// Time of joining and leaving before the measurement starts.
 const WARMUP: Duration = Duration::from_secs(1);
 
-/// How long nothing may arrive before what is missing counts as lost.
+/// Silence after which missing events count as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Members join and leave rooms, one command after the other: how many per second, and the server's CPU for each
@@ -32,7 +32,7 @@ pub(super) struct Joins {
     /// Rooms
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = bounded(1, 1_000_000))]
     rooms: u32,
-    /// How long
+    /// The duration
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     duration: Duration,
     #[command(flatten)]
@@ -48,7 +48,7 @@ pub(super) struct Resumes {
     /// Events that each misses
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = bounded(0, 300))]
     missed: u32,
-    /// How often they come back
+    /// The number of reconnects
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = bounded(1, 1000))]
     rounds: u32,
     #[command(flatten)]

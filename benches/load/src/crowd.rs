@@ -24,10 +24,10 @@ pub(super) use self::plan::{Plan, RoomsOf, room_name};
 use super::tally::{Faults, Tally};
 use roomcast::cli::failure::Failure;
 
-/// How many members connect at once.
+/// The number of members that connect at the same time.
 const ENTERING_MAX: usize = 64;
 
-/// How long nobody may get any further while members connect.
+/// The longest time without progress while members connect.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The pause before trying again where the server is busy.
@@ -50,7 +50,7 @@ pub(super) struct Crowd {
     buffer: Box<[u8]>,
     /// By their number.
     connections: Vec<Option<Connection>>,
-    /// What those had heard who are gone.
+    /// The tallies of members that have left.
     departed: Vec<(Group, Tally)>,
     /// Members who come back when the server may be less busy.
     waiting: VecDeque<(Instant, u32)>,

@@ -27,7 +27,7 @@ const CALLS_MAX: u32 = 64;
 /// From the last preparation to the first event.
 const LEAD: Duration = Duration::from_millis(50);
 
-/// How long to listen for what comes although everything has come.
+/// The time of listening for surplus events after everything has arrived.
 const LINGER: Duration = Duration::from_millis(250);
 
 /// The first group of members, and here the only one.
@@ -63,13 +63,13 @@ pub(super) struct Fanout {
     /// The size of each payload, which is JSON
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = bounded(Stamp::BYTES_MIN, 65_536))]
     pub(super) payload_bytes: u32,
-    /// What is kept of the events
+    /// The retention of the events
     #[arg(long, value_enum, default_value_t = Retention::Reliable)]
     pub(super) retention: Retention,
-    /// How a gateway is published to; without it a stream for single events and batches for bursts
+    /// The method of publishing to a gateway; by default a stream for single events and batches for bursts
     #[arg(long, value_enum, value_name = "METHOD")]
     pub(super) publish_with: Option<With>,
-    /// How long nothing may arrive before what is missing counts as lost
+    /// Silence after which missing events count as lost
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
     pub(super) patience: Duration,
     #[command(flatten)]
@@ -88,7 +88,7 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
 }
 
 impl Fanout {
-    /// What the bounds of the single arguments leave open.
+    /// Checks combinations of arguments, beyond the bounds of each.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let wrong = |text: &str| Err(Failure::Usage(text.to_owned()));
         if self.rooms > self.members {

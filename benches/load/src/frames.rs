@@ -30,7 +30,7 @@ pub(super) struct Frame<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Broken;
 
-/// What has come of a frame that is not yet whole. Takes memory only then.
+/// The received part of an incomplete frame. Takes memory only then.
 #[derive(Debug, Default)]
 pub(super) struct Remainder(Vec<u8>);
 

@@ -16,13 +16,13 @@ use super::run::{Moment, Run, check_files};
 use super::target::At;
 use roomcast::cli::failure::Failure;
 
-/// How often memory is looked at until it stays as it is.
+/// The interval of memory readings until they are stable.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Memory has settled when this many looks in a row differ by less than 1 in 200.
 const LOOKS: u32 = 4;
 
-/// How long it may take to settle.
+/// The longest time for memory to settle.
 const SETTLE_MAX: Duration = Duration::from_secs(15);
 
 /// Members of a room, by which of a member's rooms it is; further rooms are as the last.
@@ -37,24 +37,24 @@ const KIND: u32 = 1_000_000;
 /// session.heartbeat_interval=5s` makes a gateway ask for signs of life more often.
 #[derive(Debug, Args)]
 pub(super) struct Idle {
-    /// How many members; memory is measured at each step, and the slope between the first and the last
+    /// Numbers of members; memory is measured at each step, and the slope between the first and the last
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_values_t = [5000, 15_000], value_parser = bounded(1, 100_000))]
     members: Vec<u32>,
     /// Rooms of each member
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = bounded(1, 100))]
     rooms_per_member: u32,
-    /// How long heartbeats are watched
+    /// The duration of the heartbeat measurement
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     hold: Duration,
-    /// How long the server is left alone after everybody left: some look only now and then whether there is something to give
-    /// back
+    /// The time after all members have left before memory is read again: some servers release memory only at
+    /// intervals
     #[arg(long, value_name = "TIME", default_value = "40s", value_parser = humantime::parse_duration)]
     alone: Duration,
     #[command(flatten)]
     at: At,
 }
 
-/// What was found at one number of members.
+/// The readings at one number of members.
 struct Step {
     members: u32,
     usage: Option<Usage>,

@@ -1,4 +1,4 @@
-//! How long deliveries took: a histogram of fixed size, so that measuring costs the same whatever the load.
+//! Delivery latency: a histogram of fixed size, so that measuring costs the same whatever the load.
 
 use std::fmt;
 use std::time::Duration;

@@ -167,7 +167,7 @@ impl Output {
 
 /// Something that can be measured.
 trait Measurable: Send + 'static {
-    /// What does not fit together, before anything is started.
+    /// Checks the combination of arguments before anything is started.
     fn check(&self) -> Result<(), Failure>;
     /// One run, on the calling thread, until it is done or stopped.
     fn measure(&self, stop: &Arc<AtomicBool>) -> Result<Outcome, Failure>;

@@ -24,7 +24,7 @@ const BESIDE: u32 = 1;
 /// From the last preparation to the first event.
 const LEAD: Duration = Duration::from_millis(50);
 
-/// How long nothing may arrive before what is missing counts as lost.
+/// Silence after which missing events count as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A small room alone, then the same beside a large one that is being served: latency of both
@@ -42,7 +42,7 @@ pub(super) struct Neighbour {
     /// Events per second in the large room
     #[arg(long, value_name = "N", default_value_t = 2.0, value_parser = rate)]
     large_rate: f64,
-    /// How long each of the two parts takes
+    /// The duration of each of the two parts
     #[arg(long, value_name = "TIME", default_value = "15s", value_parser = humantime::parse_duration)]
     duration: Duration,
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub(super) struct Stalled {
     /// Members, in one room
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = bounded(10, 100_000))]
     members: u32,
-    /// How many of a hundred stop reading
+    /// The percentage of members that stop reading
     #[arg(long, value_name = "PERCENT", default_value_t = 1, value_parser = bounded(1, 90))]
     stalled: u32,
     /// Events per second
@@ -64,7 +64,7 @@ pub(super) struct Stalled {
     /// The size of each payload
     #[arg(long, value_name = "N", default_value_t = 4000, value_parser = bounded(Stamp::BYTES_MIN, 65_536))]
     payload_bytes: u32,
-    /// How long each of the two parts takes
+    /// The duration of each of the two parts
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = humantime::parse_duration)]
     duration: Duration,
     #[command(flatten)]

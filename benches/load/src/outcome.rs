@@ -1,4 +1,4 @@
-//! What a scenario ends with, for a person and for a program.
+//! The result of a scenario, for a person and for a program.
 
 use std::fmt::Write as _;
 
@@ -9,11 +9,11 @@ use super::tally::Faults;
 /// The column where values begin.
 const WIDTH: usize = 36;
 
-/// What a run ends with.
+/// The result of a run.
 pub(super) struct Outcome {
     pub(super) text: String,
     pub(super) json: Value,
-    /// Why it counts as failed.
+    /// The reason why it counts as failed.
     pub(super) complaint: Option<String>,
 }
 

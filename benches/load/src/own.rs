@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::target::undone;
 
-/// How long a server may take to start.
+/// The longest time for the start of a server.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A server of our own. It ends with this value.
@@ -31,7 +31,7 @@ impl Drop for Own {
     }
 }
 
-/// What a gateway or a peer says about itself.
+/// The addresses and tokens that a gateway or a peer prints at its start.
 #[derive(Deserialize)]
 pub(super) struct Welcome {
     pub(super) url: Option<String>,

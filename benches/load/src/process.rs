@@ -1,4 +1,4 @@
-//! What a process has used, as Linux tells it under `/proc`; nothing elsewhere.
+//! Resource usage of a process, as Linux reports it under `/proc`; nothing elsewhere.
 
 use std::fs;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 /// The clock tick of `/proc/PID/stat`: user space sees 100 per second on every architecture.
 const TICK: Duration = Duration::from_millis(10);
 
-/// What a process has used up to now.
+/// The resources that a process has used up to now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Usage {
     /// User and system time of its threads.
@@ -67,7 +67,7 @@ fn cpu(pid: u32) -> Option<Duration> {
     ticks(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Which of the two there is depends on how the kernel was built.
+/// Reads the CPU time in nanoseconds; the kernel's build decides which of the two files exists.
 fn exact(thread: &str) -> Option<Duration> {
     match fs::read_to_string(format!("{thread}/schedstat")) {
         Ok(schedstat) => {

@@ -27,7 +27,7 @@ use roomcast::proto::v1::Retention;
 /// Loads that wait for their turn.
 const LOADS_MAX: usize = 4;
 
-/// What all events of a publisher have in common.
+/// The common properties of all events of a publisher.
 #[derive(Debug, Clone)]
 pub(super) struct Style {
     pub(super) run: String,
@@ -39,7 +39,7 @@ pub(super) struct Style {
     pub(super) lanes: usize,
 }
 
-/// What came of it, up to now.
+/// The outcomes up to now.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) acknowledged: AtomicU64,
@@ -71,7 +71,7 @@ struct Burst {
     due_us: u64,
 }
 
-/// Where bursts go.
+/// The destination of bursts.
 enum Outlet {
     Grpc(Grpc),
     Control(Control),
@@ -110,7 +110,7 @@ impl Publisher {
         let _ = self.loads.send(load);
     }
 
-    /// Whether everything asked for is answered, or nothing more will be.
+    /// Reports whether everything requested is answered, or nothing more will be.
     pub(super) fn is_done(&self) -> bool {
         let counts = &self.counts;
         let all = counts.loads_done.load(Ordering::Acquire) == self.loads_given
@@ -175,7 +175,7 @@ impl Counts {
         self.is_broken.store(true, Ordering::Release);
     }
 
-    /// Why publishing ended before its time.
+    /// Returns the reason why publishing ended early.
     pub(super) fn breakage(&self) -> Option<String> {
         self.is_broken
             .load(Ordering::Acquire)

@@ -1,4 +1,4 @@
-//! What came of a fan-out: a table for a person, one object for a program.
+//! The report of a fan-out: a table for a person, one object for a program.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub(super) struct Timeline {
     pub(super) settled: Moment,
 }
 
-/// What was asked for, and what is counted besides faults.
+/// The requested amounts, and the counts other than faults.
 #[derive(Debug)]
 pub(super) struct Counts {
     pub(super) members: u32,
@@ -64,7 +64,7 @@ pub(super) struct Report {
     pub(super) latency: Latency,
 }
 
-/// What the server used, where it can be known.
+/// The resources used by the server, where they are known.
 struct Costs {
     connecting: Duration,
     delivering: Duration,
@@ -76,7 +76,7 @@ struct Costs {
 }
 
 impl Report {
-    /// Why the run counts as failed.
+    /// Returns the reason why the run counts as failed.
     pub(super) fn complaint(&self) -> Option<String> {
         let refused = self.refused();
         if refused > 0 {
@@ -179,7 +179,7 @@ impl Report {
         })
     }
 
-    /// What each of several nodes, and their nats-server, used for an event; `null` for one gateway alone.
+    /// Returns the usage per event of each of several nodes and of their nats-server; `null` for one gateway alone.
     fn nodes(&self) -> Option<Value> {
         let (begin, end) = (&self.timeline.warmed, &self.timeline.settled);
         let seconds = self.delivering().as_secs_f64();
@@ -193,12 +193,12 @@ impl Report {
         }))
     }
 
-    /// How busy the members' thread was while events came.
+    /// Returns the load of the members' thread during the measurement.
     fn generator_percent(&self) -> Option<f64> {
         self.timeline.settled.thread_percent(&self.timeline.warmed)
     }
 
-    /// What the generator's process used for each delivery, publishing included.
+    /// Returns the generator's CPU time per delivery, publishing included.
     fn generator_cpu_us(&self) -> Option<f64> {
         let used = self.timeline.settled.generator_cpu(&self.timeline.warmed)?;
         Some(micros(used) / float(self.counts.received.max(1)))

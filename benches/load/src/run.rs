@@ -1,4 +1,4 @@
-//! What every scenario begins with: a server, members who may connect to it, and a clock.
+//! The common start of all scenarios: a server, members with credentials for it, and a clock.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -24,7 +24,7 @@ pub(super) struct Run {
     stop: Arc<AtomicBool>,
 }
 
-/// What processes had used at one time.
+/// The resource usage of the processes at one time.
 #[derive(Debug, Clone)]
 pub(super) struct Moment {
     pub(super) at: Instant,
@@ -98,35 +98,35 @@ impl Moment {
         self.at.saturating_duration_since(earlier.at)
     }
 
-    /// What the server ran since then.
+    /// Returns the server's CPU time since then.
     pub(super) fn server_cpu(&self, earlier: &Self) -> Option<Duration> {
         Some(self.server?.cpu.saturating_sub(earlier.server?.cpu))
     }
 
-    /// What each of several nodes ran since then.
+    /// Returns the CPU time of each of several nodes since then.
     pub(super) fn nodes_cpu(&self, earlier: &Self) -> Vec<Duration> {
         let each = self.nodes.iter().zip(&earlier.nodes);
         each.map(|(now, then)| now.cpu.saturating_sub(then.cpu)).collect()
     }
 
-    /// What the nats-server ran since then.
+    /// Returns the nats-server's CPU time since then.
     pub(super) fn nats_cpu(&self, earlier: &Self) -> Option<Duration> {
         Some(self.nats?.cpu.saturating_sub(earlier.nats?.cpu))
     }
 
-    /// What the generator ran since then, publishing included.
+    /// Returns the generator's CPU time since then, publishing included.
     pub(super) fn generator_cpu(&self, earlier: &Self) -> Option<Duration> {
         Some(self.generator?.cpu.saturating_sub(earlier.generator?.cpu))
     }
 
-    /// How busy the members' thread was, in percent of a processor.
+    /// Returns the load of the members' thread, in percent of a processor.
     pub(super) fn thread_percent(&self, earlier: &Self) -> Option<f64> {
         let used = self.thread?.saturating_sub(earlier.thread?).as_secs_f64();
         Some(100.0 * used / self.since(earlier).as_secs_f64().max(f64::EPSILON))
     }
 }
 
-/// Whether this process may open as many files as so many members need.
+/// Checks that this process may open the files that so many members need.
 pub(super) fn check_files(members: u32) -> Result<(), Failure> {
     let needed = u64::from(members) + FILES_BESIDE;
     match files_max() {
@@ -137,7 +137,7 @@ pub(super) fn check_files(members: u32) -> Result<(), Failure> {
     }
 }
 
-/// Where a WebSocket address leads: the address, what to call the host, and the path.
+/// Resolves a WebSocket address into the socket address, the name of the host, and the path.
 fn resolve(url: &str) -> Result<(SocketAddr, String, String), Failure> {
     let wrong = || {
         Failure::Usage(format!(

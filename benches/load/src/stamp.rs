@@ -1,4 +1,4 @@
-//! What each event carries, and how it is found again in whatever a server made of it.
+//! The stamp in each event, and the search for it in any frame of a server.
 
 /// The number of an event in its room, when it was due, and the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub(super) struct Stamp {
     pub(super) room: u32,
 }
 
-/// How a stamp begins, and how it does where its payload travels as text within JSON (Socket.IO).
+/// The first bytes of a stamp, plain and where its payload travels as text within JSON (Socket.IO).
 const PLAIN: &[u8] = b"{\"n\":";
 const ESCAPED: &[u8] = b"{\\\"n\\\":";
 

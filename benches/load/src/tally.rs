@@ -1,8 +1,8 @@
-//! Whether one member got every event exactly once and in order. Knows no socket.
+//! The check that one member got every event exactly once and in order. Knows no socket.
 
 use std::collections::BTreeSet;
 
-/// What one member has received of events numbered from 0. Takes memory only for what is missing.
+/// The events, numbered from 0, that one member has received. Takes memory only for missing ones.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     /// One more than the highest number seen.
@@ -11,7 +11,7 @@ pub(super) struct Tally {
     missing: BTreeSet<u64>,
 }
 
-/// What must not happen, summed over members.
+/// Delivery faults, summed over members.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Faults {
     /// Never came.
@@ -51,12 +51,12 @@ impl Tally {
         }
     }
 
-    /// Whether all of this many have come.
+    /// Reports whether all of this many events have arrived.
     pub(super) fn is_complete(&self, events: u64) -> bool {
         self.next >= events && self.missing.is_empty()
     }
 
-    /// How many of this many events have not come.
+    /// Returns how many of this many events have not arrived.
     pub(super) fn lacking(&self, events: u64) -> u64 {
         events.saturating_sub(self.next) + self.missing.len() as u64
     }

@@ -1,4 +1,4 @@
-//! What is measured: a gateway or a peer of our own, which ends with the run, or somebody's gateway.
+//! The measured server: a gateway or a peer of our own, which ends with the run, or a running gateway.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use roomcast::cli::settings::Overrides;
 use roomcast::cli::token::{TENANT, configured, development, read_secret};
 use roomcast::config::NatsSection;
 
-/// What our own gateway is started with: everybody may join every room and go on in it, and is put into none, and no limit is meant for
-/// a thousand clients behind one address.
+/// The settings of our own gateway: every user may join every room and resume in it, no room is joined automatically, and no
+/// limit is meant for a thousand clients behind one address.
 const SETTINGS: [&str; 10] = [
     "telemetry.log=warn",
     "policy.rules=[{name=\"bench\",room=\"{whole*}\",allow=[\"join\",\"history\"]}]",
@@ -31,10 +31,10 @@ const SETTINGS: [&str; 10] = [
     "grpc.publish_rate.burst=10000000",
 ];
 
-/// Which server is measured, and how members speak to it
+/// The measured server, and the members' protocol
 #[derive(Debug, Clone, Args)]
 pub(super) struct At {
-    /// How members speak; without it JSON to a gateway and plain to a peer
+    /// The members' protocol; by default JSON to a gateway and plain to a peer
     #[arg(long, value_enum)]
     wire: Option<Wire>,
     /// A peer to start and measure instead of a gateway: its program and arguments, separated by spaces
@@ -67,14 +67,14 @@ pub(super) struct At {
     /// Its process, if it runs on this machine, for CPU and memory (Linux)
     #[arg(long, value_name = "PID", requires = "url")]
     pid: Option<u32>,
-    /// How many gateways to start, a process each, over a nats-server; events go to the first, members to the last
+    /// The number of gateways to start, a process each, over a nats-server; events go to the first, members to the last
     #[arg(long, value_name = "COUNT", conflicts_with_all = ["url", "peer"], value_parser = clap::value_parser!(u16).range(1..=16))]
     nodes: Option<u16>,
     #[command(flatten)]
     settings: Overrides,
 }
 
-/// How events come in.
+/// The way events enter the server.
 #[derive(Debug, Clone)]
 pub(super) enum Inlet {
     Grpc(Api),
@@ -101,7 +101,7 @@ pub(super) struct Target {
     /// In whose name the members' tokens are signed.
     pub(super) issuer: Option<IssuerConfig>,
     pub(super) tenant: String,
-    /// Whose CPU time and memory is looked at. Of several nodes the first, which events go to.
+    /// The process whose CPU time and memory is measured: of several nodes the first one, to which events go.
     pub(super) pid: Option<u32>,
     /// The processes of further nodes; members are on the last.
     pub(super) further: Vec<u32>,
@@ -112,7 +112,7 @@ pub(super) struct Target {
 }
 
 impl At {
-    /// What does not fit together.
+    /// Checks the combination of arguments.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let wrong = |text: &str| Err(Failure::Usage(text.to_owned()));
         let native = matches!(self.wire, Some(Wire::Json | Wire::Protobuf));

@@ -20,7 +20,7 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// The first byte of a protobuf frame that is an event: field 14, and no id before it.
 const PROTOBUF_EVENT: u8 = 14 << 3 | 2;
 
-/// How members speak.
+/// The members' protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Wire {
     /// Roomcast's native protocol as JSON
@@ -33,7 +33,7 @@ pub(super) enum Wire {
     Socketio,
 }
 
-/// What a member cares about in a message of the server.
+/// The parts of a server's message that matter to a member.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Heard {
     /// The session is open: rooms can be joined.
@@ -51,7 +51,7 @@ pub(super) enum Heard {
     Other,
 }
 
-/// Where a room was left.
+/// The position at which a room was left.
 pub(super) type Since<'a> = Option<&'a Position>;
 
 impl Wire {

@@ -15,7 +15,7 @@ use super::plan::Plan;
 /// The longest head of an answer to the upgrade.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// How far a member is.
+/// The phase of a member's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Dialing,
@@ -38,14 +38,14 @@ pub(super) struct Connection {
     pub(super) tally: Tally,
     /// Commands of a drill given.
     turns: u32,
-    /// What came of a frame, or of the head of the upgrade's answer.
+    /// The received part of a frame, or of the head of the upgrade's response.
     unread: Remainder,
     head: Vec<u8>,
-    /// What the socket would not take yet.
+    /// Bytes that the socket did not accept yet.
     unsent: Vec<u8>,
 }
 
-/// Why a connection ended.
+/// The reason why a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
     /// The server asks to come back later.

@@ -1,4 +1,4 @@
-//! Where members connect from and to.
+//! Source and target addresses of members.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use mio::net::TcpStream;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// How many members share a source address on the loopback network: fewer than a gateway lets in from one address by
-/// default, and than one address has ports.
+/// The number of members that share a source address on the loopback network: below the gateway's default limit per address,
+/// and below the number of ports of an address.
 const MEMBERS_PER_SOURCE: u32 = 150;
 
 /// Begins to connect.

@@ -1,4 +1,4 @@
-//! What the whole crowd has heard.
+//! The sum of all events that the crowd has received.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,7 +11,7 @@ use super::super::tally::Faults;
 /// Members whose latency is counted together.
 pub(crate) type Group = usize;
 
-/// How many groups there are.
+/// The number of groups.
 pub(crate) const GROUPS: usize = 2;
 
 /// Sums over members.
@@ -23,7 +23,7 @@ pub(crate) struct Ledger {
     pub(super) entering: usize,
     /// Members who have got everything their group is to get.
     pub(crate) complete: usize,
-    /// What that is.
+    /// The number of events that a member of each group expects.
     pub(super) expected: [u64; GROUPS],
     pub(crate) received: u64,
     /// Heartbeats of the server that were answered.
@@ -36,18 +36,18 @@ pub(crate) struct Ledger {
     pub(crate) busy: u64,
     pub(crate) faults: Faults,
     pub(crate) latencies: [Latency; GROUPS],
-    /// Where the last stamp stood in its frame.
+    /// The offset of the last stamp within its frame.
     pub(super) place: usize,
     clock: Instant,
     progress: Option<Arc<Progress>>,
 }
 
-/// How far each room is, for a publisher that keeps a bounded number of events under way.
+/// The progress of each room, for a publisher that bounds its events in flight.
 #[derive(Debug)]
 pub(crate) struct Progress {
     /// Receipts by room, summed over its members.
     received: Box<[AtomicU64]>,
-    /// Who waits for them.
+    /// The thread that waits for progress.
     publisher: OnceLock<Thread>,
 }
 
@@ -103,7 +103,7 @@ impl Ledger {
         self.received = 0;
     }
 
-    /// Whether everybody who is inside has everything.
+    /// Reports whether all connected members have received everything.
     pub(crate) fn all_complete(&self) -> bool {
         self.complete >= self.inside as usize
     }

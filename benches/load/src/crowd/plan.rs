@@ -1,4 +1,4 @@
-//! Who the members are.
+//! The identities of the members.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,13 +13,13 @@ use roomcast::cli::failure::Failure;
 use roomcast::cli::token::{mint, subject};
 use roomcast::proto::client_v1::Position;
 
-/// How long the members' tokens are good for: longer than any run.
+/// The lifetime of the members' tokens: longer than any run.
 const TOKEN_TTL: Duration = Duration::from_secs(3 * 3600);
 
 /// The rooms of a member, by their numbers; the first is the one whose events it counts.
 pub(crate) type RoomsOf = Box<dyn Fn(u32) -> Vec<u32> + Send>;
 
-/// Where members connect, as whom, and into which rooms.
+/// The address, identities and rooms of the members.
 pub(crate) struct Plan {
     pub(crate) wire: Wire,
     pub(crate) address: SocketAddr,
@@ -33,7 +33,7 @@ pub(crate) struct Plan {
     pub(crate) rooms_of: RoomsOf,
     /// Rooms from this number on are the second group.
     pub(crate) second_group: u32,
-    /// Where rooms were left by members who come back.
+    /// The positions at which returning members left their rooms.
     pub(crate) since: HashMap<u32, Position>,
     /// The first event that a member who enters now is to get.
     pub(crate) first_event: u64,

@@ -68,7 +68,7 @@ fn frame(out: &mut Vec<u8>, room: &str, text: &str) {
 }
 
 impl Style {
-    /// What the gateway would write for this event as JSON.
+    /// Returns the JSON that the gateway would write for this event.
     fn event(&self, room: &str, stamp: Stamp) -> String {
         let payload = stamp.payload(self.payload_bytes);
         let time_ms = SystemTime::now()

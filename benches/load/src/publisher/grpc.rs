@@ -39,7 +39,7 @@ const BATCH_MAX: u64 = 100;
 /// Events on their way into a stream: as many as the gateway takes without answering.
 const STREAM_WAITING_MAX: usize = 64;
 
-/// How long connecting and one call may take.
+/// The deadline of connecting, and of one call.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The method a burst is published with.

@@ -1,4 +1,4 @@
-//! When events are due.
+//! The schedule of events.
 
 use std::ops::Range;
 use std::sync::atomic::Ordering;
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::{Burst, Counts};
 use crate::crowd::Progress;
 
-/// How long a thread sleeps at most before it looks again.
+/// The longest sleep of a thread before it checks again.
 const NAP_MAX: Duration = Duration::from_millis(100);
 
-/// How long a publisher that waits for room sleeps at most: whoever makes room wakes it.
+/// The longest sleep of a publisher that is at its bound of events in flight; progress wakes it earlier.
 const STARVED_NAP: Duration = Duration::from_millis(20);
 
 /// Events to publish.
@@ -25,7 +25,7 @@ pub(crate) struct Load {
     pub(crate) pace: Pace,
 }
 
-/// What makes an event due.
+/// The rule that makes an event due.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
     /// Time: from one burst of a room to the next, beginning at an instant.
