@@ -14,6 +14,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What signs its users' tokens.
 pub(crate) const SECRET: &str = "the secret of a gateway in a test";
 
+/// The program, with the usual meaning of SIGHUP: whoever runs the tests may have it ignored (`nohup`), and it would be inherited.
+fn program() -> Command {
+    if !cfg!(target_os = "linux") {
+        return Command::new(env!("CARGO_BIN_EXE_roomcast"));
+    }
+    let mut program = Command::new("env");
+    program.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_roomcast")]);
+    program
+}
+
 /// A running gateway; it ends with this value.
 pub(crate) struct Dev {
     process: Child,
@@ -35,7 +45,7 @@ impl Dev {
 
     /// The same with a log that goes elsewhere.
     pub(crate) fn start_logging_to(log: impl Into<Stdio>, arguments: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+        let mut process = program()
             .args(["dev", "--port", "0", "--grpc-port", "0", "--json"])
             .args(arguments)
             .env("ROOMCAST_DEV_SECRET", SECRET)

@@ -1,9 +1,13 @@
 //! No address that was given to the program takes a password to its output.
 
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use super::{GOOD, roomcast};
+
+/// How long a log line may take, on a machine with other worries.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Stands for a password or a key.
 const SECRET: &str = "canary-7e02";
@@ -110,16 +114,22 @@ fn the_log_of_a_gateway_holds_no_key_of_an_address() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let stderr = BufReader::new(process.stderr.take().unwrap());
+    let (sender, lines) = std::sync::mpsc::sync_channel(64);
+    std::thread::spawn(move || {
+        stderr
+            .lines()
+            .map_while(Result::ok)
+            .try_for_each(|line| sender.send(line))
+    });
     let mut log = String::new();
-    let mut stderr = process.stderr.take().unwrap();
-    let mut part = [0; 4096];
-    while log.matches("keys could not be fetched").count() < 2 || !log.contains("gateway started") {
-        let read = stderr.read(&mut part).unwrap();
-        assert!(read > 0, "it ended: {log}");
-        log += &String::from_utf8_lossy(&part[..read]);
+    while log.matches("key fetch failed").count() < 2 || !log.contains("gateway started") {
+        let line = lines.recv_timeout(PATIENCE);
+        log += &line.unwrap_or_else(|error| panic!("{error} after: {log}"));
+        log.push('\n');
     }
     super::signals::signal(&process, "TERM");
-    stderr.read_to_string(&mut log).unwrap();
+    log.extend(lines.iter().map(|line| line + "\n"));
     let output = process.wait_with_output().unwrap();
     assert!(output.status.success(), "{log}");
     expect_discreet(&output, "stdout");
