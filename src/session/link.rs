@@ -37,6 +37,11 @@ pub trait Link: 'static {
     /// The bytes that are queued.
     fn backlog_bytes(&self) -> usize;
 
+    /// Reports whether the client never sends: its silence is no sign of its end, which the kernel has to notice.
+    fn is_one_way(&self) -> bool {
+        false
+    }
+
     /// Stops or goes on reading commands. Control frames may wait meanwhile, too.
     fn pause(&mut self, paused: bool);
 }

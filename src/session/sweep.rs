@@ -96,10 +96,15 @@ impl<L: Link> Sessions<L> {
         for key in self.spoke(beaten_s) {
             let Some(session) = self.session(key) else { continue };
             // A client whose commands wait here is not read: its silence is ours.
-            if session.seen_s < beaten_s && !session.paused {
+            if session.seen_s < beaten_s && !session.paused && !self.is_one_way(key) {
                 self.doom(key, CloseReason::HeartbeatTimeout);
             }
         }
+    }
+
+    fn is_one_way(&self, key: Key) -> bool {
+        let conn = self.conns.get(key as usize);
+        conn.is_some_and(|conn| conn.link.is_one_way())
     }
 
     fn spoke(&self, second: u32) -> impl Iterator<Item = Key> + use<L> {

@@ -42,6 +42,43 @@ pub trait Framing: fmt::Debug {
 
     /// Lets the time of a half received message start anew with the next bytes: the gateway does not read.
     fn stop_clock(&mut self);
+
+    /// Reports whether the client sends nothing after its request, so that its silence says nothing.
+    fn is_one_way(&self) -> bool {
+        false
+    }
+}
+
+/// The body of a response: the request has said all that the client says.
+///
+/// Each line of the request's opening ([`super::http::HandOver::opening`]) is a message; any byte after it ends the connection.
+#[derive(Debug, Default)]
+struct ResponseBody {
+    has_opened: bool,
+}
+
+impl Framing for ResponseBody {
+    fn feed(&mut self, input: &[u8], _: &Limits, _: u64, on: &mut dyn FnMut(Message<'_>)) -> Result<(), CloseReason> {
+        if std::mem::replace(&mut self.has_opened, true) {
+            return Err(CloseReason::PolicyViolation);
+        }
+        for line in input.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            on(Message::Text(
+                std::str::from_utf8(line).map_err(|_| CloseReason::InvalidUtf8)?,
+            ));
+        }
+        Ok(())
+    }
+
+    fn partial_since_ms(&self) -> Option<u64> {
+        None
+    }
+
+    fn stop_clock(&mut self) {}
+
+    fn is_one_way(&self) -> bool {
+        true
+    }
 }
 
 /// The reading end of one connection. A WebSocket at rest owns one empty pointer.
@@ -60,6 +97,21 @@ impl Default for Carrier {
 }
 
 impl Carrier {
+    /// The body of a response, for a protocol whose clients come by a [`super::http::Route`].
+    #[must_use]
+    pub fn response_body() -> Self {
+        Self::Stream(Box::<ResponseBody>::default())
+    }
+
+    /// Reports whether the client sends nothing after its request.
+    #[must_use]
+    pub fn is_one_way(&self) -> bool {
+        match self {
+            Self::WebSocket(_) => false,
+            Self::Stream(framing) => framing.is_one_way(),
+        }
+    }
+
     /// Takes what the socket gave, which may be changed in place, and calls `on` for each thing that is complete.
     ///
     /// # Errors

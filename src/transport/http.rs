@@ -1,25 +1,46 @@
-//! The client port: HTTP/1.1 up to the upgrade, then the connection goes to a shard.
+//! The client port: a router over HTTP/1.1 with keep-alive, from which a connection may leave for a shard.
 //!
-//! One request per connection: what is not an upgrade gets a short answer and the connection ends. So one deadline over
-//! the whole exchange is enough against every kind of slow client.
+//! A [`Route`] says which methods it answers, which pages may use it, how large a body it takes and for how long; the port
+//! holds every request to that before it calls the handler. Routes are the port's own and those of its protocols
+//! ([`super::protocol::Protocol::routes`]).
+//!
+//! **Hand-over.** A handler answers with a response, or with a session: HTTP writes the head, of a 101 or of a 200, then the
+//! socket goes to a shard, and what follows is the session's frames. A body that a shard writes is chunked by the protocol's
+//! encoder ([`chunked`]), once for all who get it, into the socket or its outbox. So an event stream costs what a WebSocket
+//! costs: no task, no channel, the same bounds. The price is that keep-alive ends there. A body that HTTP went on
+//! writing would need a task, HTTP's buffers and a channel for each connection, and a second bound for slow consumers.
+//!
+//! **Why hyper alone.** Its `Connection` can be taken apart between head and body, with the bytes it has read; `axum::serve` owns it and
+//! gives a connection away only by a 101. What is left for a framework are a handful of exact paths, which need no tree,
+//! and a CORS layer that would answer every `OPTIONS` and refuse no request.
+//!
+//! **Bounds.** Each phase of a connection has an end (`exchange`); it may make 1,000 requests, and only the next after
+//! success; it counts among `handshakes_max` until it leaves for a shard, and rests between requests only while half of
+//! those are free. Pipelined requests are answered in order, each when the answer before has left. What follows an upgrade
+//! is the session's; behind any other session it is refused.
 
 mod accept;
 mod address;
+mod admit;
+mod body;
+pub mod chunked;
+mod connection;
+mod cors;
+mod exchange;
 mod page;
+mod route;
+mod router;
+mod token;
 mod upgrade;
 
-use std::convert::Infallible;
-use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{HeaderValue, Response, StatusCode, header};
 
 pub use accept::{ClientPort, HEAD_BYTES_MIN, serve};
 pub use address::{ForwardedHeader, Network, NetworkError};
+pub use route::{Access, Answer, Call, HandOver, Route};
 
 /// Who may open connections from a browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,15 +59,17 @@ pub struct Config {
     pub origins: Origins,
     /// Whether `?token=` is accepted. Off by default: addresses end up in logs.
     pub token_in_query: bool,
-    /// How long a client may take to send its request, from the first byte on as well as before it.
+    /// The deadline for the head of a request: of the first one from the connection on, of others from their first byte on.
     pub head_timeout: Duration,
+    /// The longest rest between two requests.
+    pub idle_timeout: Duration,
     /// The largest request head, in bytes.
     pub head_bytes_max: usize,
     /// The most header fields.
     pub headers_max: usize,
     /// New connections per second, and at once.
     pub connect_rate: crate::rate::Rate,
-    /// Connections that have not upgraded yet.
+    /// Connections that have no session: before it, and between requests that open none.
     pub handshakes_max: usize,
     /// Proxies that are believed when they name the client.
     pub trusted_proxies: Vec<Network>,
@@ -62,6 +85,7 @@ impl Default for Config {
             origins: Origins::Listed(Vec::new()),
             token_in_query: false,
             head_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(10),
             head_bytes_max: 16 * 1024,
             headers_max: 64,
             connect_rate: crate::rate::Rate {
@@ -76,44 +100,9 @@ impl Default for Config {
     }
 }
 
-type Body = Full<Bytes>;
-
-/// Answers one request. An upgrade leaves its details in `upgrade`.
-async fn answer(
-    port: Arc<ClientPort>,
-    peer: IpAddr,
-    upgrade: Arc<upgrade::Slot>,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    let mut response = match (request.method(), request.uri().path()) {
-        _ if !crate::headers::names_one_host(request.version(), request.headers()) => {
-            text(StatusCode::BAD_REQUEST, "not one readable Host")
-        }
-        (&Method::GET, "/v1/ws") => upgrade::answer(&port, peer, &upgrade, request),
-        (_, "/v1/ws") => allow_get(),
-        (&Method::GET | &Method::HEAD, "/") if port.config().page.is_some() => {
-            page::answer(port.config().page.unwrap_or_default())
-        }
-        _ => text(StatusCode::NOT_FOUND, "not found"),
-    };
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        response
-            .headers_mut()
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(response)
-}
-
-fn allow_get() -> Response<Body> {
-    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "use GET");
-    response
-        .headers_mut()
-        .insert(header::ALLOW, HeaderValue::from_static("GET"));
-    response
-}
-
-fn text(status: StatusCode, body: &'static str) -> Response<Body> {
-    let mut response = Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+/// A short text, as every refusal is.
+pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     response.headers_mut().insert(
         header::CONTENT_TYPE,
@@ -124,7 +113,7 @@ fn text(status: StatusCode, body: &'static str) -> Response<Body> {
 
 /// An answer that tells when to try again: a little later for some than for others, so that they do not all come back at
 /// once.
-fn later(status: StatusCode, body: &'static str) -> Response<Body> {
+fn later(status: StatusCode, body: &'static str) -> Response<Bytes> {
     let seconds = rand::random_range(1u16..=10);
     let mut response = text(status, body);
     response

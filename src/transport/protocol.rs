@@ -1,13 +1,15 @@
 //! The port of protocols: what a kind of client speaks, and the registry of those that a gateway speaks.
 //!
 //! A protocol reads messages and writes frames; it knows no socket and no session state. Adding one is a folder of its own
-//! and one registration ([`Protocols::with`]). It arrives in one of two ways: a WebSocket upgrade that offers its
-//! subprotocol, or a byte stream that its owner hands to [`super::http::ClientPort::adopt`].
+//! and one registration ([`Protocols::with`]). Its clients arrive in one of three ways: by a WebSocket upgrade that offers its
+//! subprotocol, by a [`Route`] of its own on the client port, or by a byte stream that is given to
+//! [`super::http::ClientPort::adopt`].
 
 use std::fmt;
 use std::sync::Arc;
 
 use super::carrier::Carrier;
+use super::http::Route;
 use super::websocket::frame;
 use crate::error::CloseReason;
 use crate::session::{Encoder, Frame, ProtocolId, Refusal, Request};
@@ -55,6 +57,11 @@ pub trait Protocol: Encoder + fmt::Debug {
     /// Whether a WebSocket upgrade may choose it.
     fn is_upgraded_to(&self) -> bool {
         true
+    }
+
+    /// The paths of the client port by which its clients come, beside the upgrade.
+    fn routes(&self) -> Vec<Route> {
+        Vec::new()
     }
 
     /// The last frame of a connection that the gateway ends; `reason` is at most 123 bytes long.
@@ -119,6 +126,15 @@ impl Protocols {
     #[must_use]
     pub fn get(&self, id: ProtocolId) -> &dyn Protocol {
         &*self.0[id.index()]
+    }
+
+    /// The routes of all, each with its protocol.
+    pub(super) fn routes(&self) -> impl Iterator<Item = (Route, ProtocolId)> {
+        let numbered = self.0.iter().enumerate();
+        numbered.flat_map(|(index, protocol)| {
+            let of = move |route| (route, ProtocolId::new(index));
+            protocol.routes().into_iter().map(of)
+        })
     }
 
     /// The encoders, by [`ProtocolId::index`].

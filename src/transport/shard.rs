@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::read::ReadOff;
-use super::carrier::Limits;
+use super::carrier::{Carrier, Limits};
 use super::lingering::{LINGERING_SERIAL, Lingering};
 use super::protocol::Protocols;
 use super::socket::{Shared, Socket, SocketId};
@@ -164,7 +164,8 @@ impl Shard {
             token,
             place,
         } = client;
-        let mut stream = match prepare(stream) {
+        let carrier = self.protocols.get(protocol).carrier();
+        let mut stream = match prepare(stream, &carrier) {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::debug!(%error, "connection lost before registration");
@@ -186,8 +187,7 @@ impl Shard {
             tracing::warn!(%error, "connection registration failed");
             return self.admission.leave(place);
         }
-        let speaks = (protocol, self.protocols.get(protocol).carrier());
-        let socket = Socket::new(id, stream, speaks, place, Rc::clone(&self.shared));
+        let socket = Socket::new(id, stream, (protocol, carrier), place, Rc::clone(&self.shared));
         self.sessions.open(socket, token);
         if !leftover.is_empty() && leftover.len() <= self.buffer.len() {
             self.buffer[..leftover.len()].copy_from_slice(&leftover);
@@ -314,12 +314,20 @@ fn watch(poll: Poll) -> std::io::Result<AsyncFd<Poll>> {
 
 /// Hands a connection over to the shard's own epoll set. Small writes leave at once, and the kernel holds little that
 /// is not sent, so that a peer that does not read is noticed by 148 KiB instead of 4 MiB (measured).
-fn prepare(stream: std::net::TcpStream) -> std::io::Result<mio::net::TcpStream> {
+///
+/// The kernel also looks after a peer that never sends: it ends the connection when a heartbeat is not acknowledged.
+fn prepare(stream: std::net::TcpStream, carrier: &Carrier) -> std::io::Result<mio::net::TcpStream> {
     const NOTSENT_LOWAT_BYTES: u32 = 16 * 1024;
+    /// About what a WebSocket is given to answer a heartbeat, by default.
+    const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
     let socket = socket2::SockRef::from(&stream);
     socket.set_tcp_nodelay(true)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES)?;
+    #[cfg(target_os = "linux")]
+    if carrier.is_one_way() {
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))?;
+    }
     stream.set_nonblocking(true)?;
     Ok(mio::net::TcpStream::from_std(stream))
 }

@@ -163,6 +163,10 @@ impl Link for Socket {
         self.outbox.bytes()
     }
 
+    fn is_one_way(&self) -> bool {
+        self.carrier.is_one_way()
+    }
+
     fn pause(&mut self, paused: bool) {
         self.paused = paused;
         if paused {

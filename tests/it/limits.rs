@@ -3,7 +3,8 @@
 //! | who | does what | where |
 //! |---|---|---|
 //! | a connection | says nothing, says it slowly, says too much before the upgrade | `upgrade` |
-//! | a browser | comes from a foreign page | `upgrade` |
+//! | a browser | comes from a foreign page | `upgrade`, `cors` |
+//! | a connection | keeps its place between requests, sends or reads slowly, too much, or many at once | `http` |
 //! | a user, an address, everybody | opens too many connections | `upgrade` |
 //! | a client | shows no token, a wrong one, an old one, two | `session` |
 //! | a client | breaks RFC 6455, sends too much at once, too slowly, or what cannot be read | `frames` |
@@ -19,8 +20,10 @@
 
 mod abuse;
 mod bounds;
+mod cors;
 mod frames;
 mod grpc;
+mod http;
 mod names;
 mod slow;
 mod upgrade;

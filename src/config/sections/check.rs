@@ -51,9 +51,10 @@ pub(in crate::config) fn check(config: &Config) -> Vec<Problem> {
 }
 
 /// Times that make the gateway useless, or busy, when they are zero.
-fn times(config: &Config) -> [(&'static str, Duration); 9] {
+fn times(config: &Config) -> [(&'static str, Duration); 10] {
     [
         ("client.head_timeout", config.client.head_timeout),
+        ("client.idle_timeout", config.client.idle_timeout),
         ("session.authentication_timeout", config.session.authentication_timeout),
         ("session.heartbeat_interval", config.session.heartbeat_interval),
         ("socket.outbox_age_max", config.socket.outbox_age_max),

@@ -64,9 +64,13 @@ pub struct ClientSection {
     pub trusted_proxies: Vec<String>,
     /// The header in which trusted proxies name the client. Only this one is read: the other may be the client's own.
     pub forwarded_header: ForwardedHeaderName,
-    /// How long a client may take to send its request, from the connection on.
+    /// How long a client may take to send the head of a request: of the first one from the connection on.
     #[serde(with = "Time")]
     pub head_timeout: Duration,
+    /// How long a connection may rest between two HTTP requests. Behind a proxy that reuses connections, longer than the proxy
+    /// keeps them: else it sends a request into one that is being closed, and answers 502.
+    #[serde(with = "Time")]
+    pub idle_timeout: Duration,
     /// The largest request head, at least 8 KiB; a larger one is refused with 431.
     #[serde(with = "Size")]
     pub head_bytes_max: usize,
@@ -75,7 +79,8 @@ pub struct ClientSection {
     /// New connections of the node; one more is refused with 503.
     #[serde(with = "Rated")]
     pub connect_rate: Rate,
-    /// Connections that have not sent their request yet.
+    /// Connections that are no sessions: before their upgrade, and between HTTP requests, for which at most half of them
+    /// are used; one more is refused with 503.
     pub handshakes_max: usize,
 }
 
@@ -108,6 +113,7 @@ impl Default for ClientSection {
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeaderName::XForwardedFor,
             head_timeout: config.head_timeout,
+            idle_timeout: config.idle_timeout,
             head_bytes_max: config.head_bytes_max,
             headers_max: config.headers_max,
             connect_rate: config.connect_rate,
@@ -124,6 +130,7 @@ impl ClientSection {
             origins,
             token_in_query: self.token_in_query,
             head_timeout: self.head_timeout,
+            idle_timeout: self.idle_timeout,
             head_bytes_max: self.head_bytes_max,
             headers_max: self.headers_max,
             connect_rate: self.connect_rate,

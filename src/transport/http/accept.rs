@@ -1,21 +1,18 @@
-//! The accept loop of the client port, and each connection's way through HTTP.
+//! The client port and its accept loop.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::upgrade::{Slot, Upgrading};
-use super::{Config, answer};
+use super::router::Router;
+use super::{Config, connection};
 use crate::admission::{Admission, Place, Refused};
 use crate::rate::{Notice, TokenBucket};
 use crate::session::ProtocolId;
@@ -34,6 +31,7 @@ pub struct ClientPort {
     config: Config,
     admission: Arc<Admission>,
     protocols: Protocols,
+    router: Router,
     shards: Vec<mpsc::Sender<Upgraded>>,
     next_shard: AtomicUsize,
     handshakes: Arc<Semaphore>,
@@ -53,6 +51,9 @@ pub(super) struct Notices {
 
 impl ClientPort {
     /// A port that hands its clients to these shards in turn.
+    ///
+    /// # Panics
+    /// When two routes, of the port or of its protocols, have one path.
     #[must_use]
     pub fn new(
         config: Config,
@@ -61,9 +62,11 @@ impl ClientPort {
         shards: Vec<mpsc::Sender<Upgraded>>,
     ) -> Self {
         let handshakes = Arc::new(Semaphore::new(config.handshakes_max));
+        let router = Router::new(&config, &protocols);
         Self {
             config,
             admission,
+            router,
             protocols,
             shards,
             next_shard: AtomicUsize::new(0),
@@ -80,6 +83,15 @@ impl ClientPort {
 
     pub(super) const fn config(&self) -> &Config {
         &self.config
+    }
+
+    pub(super) const fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// Reports whether at least half of the places for connections without a session are free.
+    pub(super) fn has_many_places(&self) -> bool {
+        self.handshakes.available_permits() >= self.config.handshakes_max.div_ceil(2)
     }
 
     pub(super) fn admit(&self, address: IpAddr) -> Result<Place, Refused> {
@@ -113,7 +125,7 @@ impl ClientPort {
         Ok(())
     }
 
-    async fn hand_over(&self, client: Upgraded) {
+    pub(super) async fn hand_over(&self, client: Upgraded) {
         let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         let place = client.place;
         if self.shards[index].send(client).await.is_err() {
@@ -156,9 +168,9 @@ pub async fn serve(listener: TcpListener, port: Arc<ClientPort>, tasks: TaskTrac
             tasks.spawn(turn_away(stream));
             continue;
         };
-        let port = Arc::clone(&port);
+        let (port, stop) = (Arc::clone(&port), stop.clone());
         tasks.spawn(async move {
-            connection(stream, peer.ip(), &port).await;
+            connection::serve(stream, peer.ip(), &port, &stop).await;
             drop(handshake);
         });
     }
@@ -173,59 +185,4 @@ async fn turn_away(mut stream: TcpStream) {
     );
     // Best effort: a client that is gone needs no answer.
     let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(answer.as_bytes())).await;
-}
-
-async fn connection(stream: TcpStream, peer: IpAddr, port: &Arc<ClientPort>) {
-    let slot = Arc::new(Slot::default());
-    let service = {
-        let (port, slot) = (Arc::clone(port), Arc::clone(&slot));
-        service_fn(move |request| answer(Arc::clone(&port), peer, Arc::clone(&slot), request))
-    };
-    let http = http1::Builder::new()
-        .half_close(false)
-        .max_buf_size(port.config.head_bytes_max.max(HEAD_BYTES_MIN))
-        .max_headers(port.config.headers_max)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    match tokio::time::timeout(port.config.head_timeout, http).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "request failed"),
-        Err(_) => tracing::debug!("request not received in time"),
-    }
-    if let Some(upgrading) = slot.take() {
-        upgrade(upgrading, port).await;
-    }
-}
-
-async fn upgrade(upgrading: Upgrading, port: &ClientPort) {
-    let Upgrading {
-        protocol,
-        token,
-        place,
-        on_upgrade,
-    } = upgrading;
-    match into_parts(on_upgrade).await {
-        Ok((stream, leftover)) => {
-            port.hand_over(Upgraded {
-                stream,
-                leftover,
-                protocol,
-                token,
-                place,
-            })
-            .await;
-        }
-        Err(error) => {
-            tracing::debug!(%error, "connection lost during upgrade");
-            port.dismiss(place);
-        }
-    }
-}
-
-async fn into_parts(on_upgrade: hyper::upgrade::OnUpgrade) -> std::io::Result<(std::net::TcpStream, Vec<u8>)> {
-    let upgraded = on_upgrade.await.map_err(std::io::Error::other)?;
-    let parts = upgraded
-        .downcast::<TokioIo<TcpStream>>()
-        .map_err(|_| std::io::Error::other("the connection is not a TCP stream"))?;
-    Ok((parts.io.into_inner().into_std()?, parts.read_buf.to_vec()))
 }

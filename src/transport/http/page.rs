@@ -5,11 +5,17 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
-use http_body_util::Full;
+
+use super::route::{Answer, Route};
+
+/// The route of the page.
+pub(super) fn route(html: &'static str) -> Route {
+    Route::get("/", move |_| std::future::ready(Answer::Response(answer(html))))
+}
 
 /// The page, under a policy that names its own script and style by their digests (CSP level 3).
-pub(super) fn answer(html: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from_static(html.as_bytes())));
+fn answer(html: &'static str) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(html.as_bytes()));
     let headers = response.headers_mut();
     headers.insert(
         header::CONTENT_TYPE,

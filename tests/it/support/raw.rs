@@ -72,6 +72,24 @@ impl Raw {
         (status.unwrap_or_else(|| panic!("no status: {head}")), head)
     }
 
+    /// So many bytes, as text.
+    pub async fn text(&mut self, count: usize) -> String {
+        let mut text = vec![0; count];
+        within("a body", self.stream.read_exact(&mut text)).await.unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    /// The next chunk of a body (RFC 9112 section 7.1); an empty one ends it.
+    pub async fn chunk(&mut self) -> String {
+        let mut size = String::new();
+        while !size.ends_with("\r\n") {
+            size += &self.text(1).await;
+        }
+        let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
+        let chunk = self.text(size + 2).await;
+        chunk.strip_suffix("\r\n").unwrap().to_owned()
+    }
+
     /// Becomes a WebSocket.
     pub async fn upgrade(&mut self, headers: &[(&str, &str)]) {
         self.send(upgrade(headers).as_bytes()).await;

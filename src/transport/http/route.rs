@@ -1,0 +1,163 @@
+//! Routes: a path of the client port with its methods, access and bounds.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Method, Request, Response};
+
+use super::ClientPort;
+use super::token::token;
+use crate::session::ProtocolId;
+use crate::transport::protocol::Protocols;
+
+/// The deadline of a request unless its route sets another: from its complete head until its answer has left. Enough
+/// for a body over a slow mobile network, and soon over for a client that is slow on purpose.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The pages that may use a route from a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Every page may ask, and none but the gateway's own may read the answer.
+    Public,
+    /// Only pages of [`super::Origins`] may ask. For WebSockets, which browsers do not hold to CORS.
+    Listed,
+    /// Only pages of [`super::Origins`] may ask, and they may read the answer (CORS with credentials).
+    Shared {
+        /// The request headers that they may set beside the safelisted ones, in lower case.
+        headers: &'static [&'static str],
+    },
+}
+
+type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// One path of the client port.
+#[derive(Clone)]
+pub struct Route {
+    pub(super) path: &'static str,
+    pub(super) methods: Vec<Method>,
+    pub(super) access: Access,
+    pub(super) body_bytes_max: usize,
+    pub(super) deadline: Duration,
+    pub(super) handler: Handler,
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route")
+            .field("path", &self.path)
+            .field("methods", &self.methods)
+            .field("access", &self.access)
+            .field("body_bytes_max", &self.body_bytes_max)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Route {
+    /// Answers these methods at exactly this path. Public, and takes no body, until told otherwise.
+    ///
+    /// A `GET` is answered to `HEAD` as well only where `HEAD` is listed.
+    pub fn new<F>(
+        methods: impl IntoIterator<Item = Method>,
+        path: &'static str,
+        handler: impl Fn(Call) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        Self {
+            path,
+            methods: methods.into_iter().collect(),
+            access: Access::Public,
+            body_bytes_max: 0,
+            deadline: DEADLINE,
+            handler: Arc::new(move |call| Box::pin(handler(call))),
+        }
+    }
+
+    /// Answers `GET` and `HEAD`.
+    pub fn get<F>(path: &'static str, handler: impl Fn(Call) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        Self::new([Method::GET, Method::HEAD], path, handler)
+    }
+
+    /// Sets the pages that may use it.
+    #[must_use]
+    pub fn access(self, access: Access) -> Self {
+        Self { access, ..self }
+    }
+
+    /// Takes a body of at most so many bytes. It is read before the handler is called.
+    #[must_use]
+    pub fn body_bytes_max(self, body_bytes_max: usize) -> Self {
+        Self { body_bytes_max, ..self }
+    }
+
+    /// Sets the deadline of a request, from its complete head until its answer has left.
+    #[must_use]
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+}
+
+/// A request for a route, complete with its body.
+#[derive(Debug)]
+pub struct Call {
+    /// The request.
+    pub request: Request<Bytes>,
+    /// The protocol that has brought the route; the default one for the port's own routes.
+    pub protocol: ProtocolId,
+    pub(super) port: Arc<ClientPort>,
+}
+
+impl Call {
+    /// The token, from `Authorization`, the subprotocols or, where that is allowed, the query.
+    #[must_use]
+    pub fn token(&self) -> Option<String> {
+        let in_query = self.port.config().token_in_query;
+        token(self.request.headers(), self.request.uri().query(), in_query)
+    }
+
+    /// The protocols of the gateway.
+    #[must_use]
+    pub fn protocols(&self) -> &Protocols {
+        self.port.protocols()
+    }
+}
+
+/// The answer to a [`Call`].
+#[derive(Debug)]
+pub enum Answer {
+    /// A complete response.
+    Response(Response<Bytes>),
+    /// A session, which writes what follows the head.
+    Session(HandOver),
+}
+
+impl From<Response<Bytes>> for Answer {
+    fn from(response: Response<Bytes>) -> Self {
+        Self::Response(response)
+    }
+}
+
+/// A connection on its way from HTTP to a shard.
+///
+/// HTTP writes the head. Behind a 101 the protocol writes whatever it likes; behind a 200 its frames are chunks of the body
+/// ([`super::chunked`]), and its last one ends it.
+#[derive(Debug)]
+pub struct HandOver {
+    /// The head of the response.
+    pub head: Response<()>,
+    /// The protocol from there on.
+    pub protocol: ProtocolId,
+    /// The token, if the request has one.
+    pub token: Option<String>,
+    /// The first bytes that its carrier gets: the request, as the protocol says it to the session.
+    pub opening: Vec<u8>,
+}

@@ -1,0 +1,66 @@
+//! The token of a request, wherever it stands.
+
+use http::{HeaderMap, header};
+
+/// Announces a token among the subprotocols: `bearer.<token>`. Browsers cannot set headers.
+pub(super) const TOKEN_SUBPROTOCOL: &str = "bearer.";
+
+/// Lists the offered subprotocols, a token included.
+pub(super) fn offered(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let names = lines
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|line| line.split(','))
+        .map(str::trim);
+    names.filter(|name| !name.is_empty())
+}
+
+/// The token, from the header, the subprotocols or, where allowed, the query.
+pub(super) fn token(headers: &HeaderMap, query: Option<&str>, in_query: bool) -> Option<String> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let bearer = bearer
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    if let Some((_, token)) = bearer {
+        return Some(token.trim().to_owned());
+    }
+    if let Some(token) = offered(headers).find_map(|name| name.strip_prefix(TOKEN_SUBPROTOCOL)) {
+        return Some(token.to_owned());
+    }
+    let mut pairs = query.filter(|_| in_query)?.split('&');
+    // Tokens are base64url and dots (RFC 7519): nothing in them is ever percent-encoded.
+    pairs.find_map(|pair| pair.strip_prefix("token=")).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn a_token_is_found_in_header_subprotocol_and_allowed_query() {
+        let from = |pairs: &[(&'static str, &str)], query, allowed| token(&headers(pairs), query, allowed);
+        assert_eq!(
+            from(&[("authorization", "bearer  a.b.c")], None, false).as_deref(),
+            Some("a.b.c")
+        );
+        assert_eq!(
+            from(
+                &[("sec-websocket-protocol", "roomcast.v1.json, bearer.a.b")],
+                None,
+                false
+            )
+            .as_deref(),
+            Some("a.b")
+        );
+        assert_eq!(from(&[], Some("x=1&token=q"), true).as_deref(), Some("q"));
+        assert_eq!(from(&[], Some("token=q"), false), None);
+        assert_eq!(from(&[("authorization", "Basic eA==")], None, true), None);
+    }
+}
