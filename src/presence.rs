@@ -1,18 +1,20 @@
-//! Presence: who is in which room, counted per user over all connections.
+//! Presence: the users in each room, counted over all their connections.
 //!
 //! # Contract
-//! - A user joins a room when the first of its connections enters and leaves when the last one has left (and, where that
-//!   one was lost, the grace period is over); each is shown once.
-//! - Within the grace period a user is still shown, with one connection. Who comes back in it has never left.
-//! - A roster shows everyone who is in the room when it is given. [`Presence::confirm`] says beforehand whether every
-//!   node has been heard; if not, the roster is partial.
-//! - Observers of a room see changes in order, after the roster they were given, each once; changes of a few
-//!   milliseconds come as one, and what cancels out does not come at all. Applied to the roster in order of version they
-//!   give the later rosters.
-//! - A user is told as [joined](Change::joined) only to those who were given their roster before it came. Users that a
-//!   roster left out, because it was partial, are told as [present](Change::present).
-//! - Above a number of users a room is told in counts only, and so it always is to those who ask for [`Detail::Counts`].
+//! - A user joins a room with the first of its connections and leaves with the last. If the last one was lost, the user
+//!   leaves when the grace period ends. Observers see each join and each leave once.
+//! - Within the grace period a user is still shown, with one connection. A user who reconnects within it is not reported
+//!   as having left.
+//! - A roster shows every user in the room at its version. [`Presence::confirm`] reports beforehand whether every node
+//!   has replied; if not, the roster is partial.
+//! - Observers of a room see changes in order, after their roster, each once. Changes within a few milliseconds are
+//!   coalesced, and those that cancel out are dropped. Applied to the roster in order of version, they yield the later
+//!   rosters.
+//! - A user is reported as [joined](Change::joined) only to observers whose roster is older than the join. Users that a
+//!   partial roster omitted are reported as [present](Change::present).
+//! - Above a number of users a room is reported in counts only. An observer of [`Detail::Counts`] always sees counts.
 //!
+//! This module knows no events, no sockets and no permissions.
 //! Nothing here knows events, sockets or permissions.
 
 pub mod memory;
@@ -32,10 +34,10 @@ use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
 use crate::room::{Room, Tenant};
 
-/// How long a roster, a page or a count waits for other nodes.
+/// Deadline of a roster, a page or a count for the replies of other nodes.
 pub const CONFIRM_WITHIN: Duration = Duration::from_millis(250);
 
-/// How long a publish waits for other nodes to say how many connections it reaches.
+/// Deadline of a publish for other nodes' counts of the connections it reaches.
 pub const REACH_WITHIN: Duration = Duration::from_millis(250);
 
 /// One connection of one user, as a member of a room.
@@ -56,11 +58,11 @@ pub struct Present {
     pub state: Option<Json>,
     /// How many connections it has in the room, at least 1.
     pub connections: u32,
-    /// When the user came.
+    /// Time at which the user joined.
     pub since: Timestamp,
 }
 
-/// How many are in a room.
+/// Number of users and connections in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     /// Users.
@@ -69,45 +71,45 @@ pub struct Counts {
     pub connections: u32,
 }
 
-/// How many are in a room, and since when.
+/// Number of users and connections in a room, and the start of its occupancy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Occupancy {
-    /// How many.
+    /// The numbers.
     pub counts: Counts,
-    /// Since when somebody has been there without a break; `None` when nobody is.
+    /// Start of the current unbroken occupancy; `None` when the room is empty.
     pub since: Option<Timestamp>,
-    /// Not every node has been heard: there may be more.
+    /// Set when not every node has been heard: there may be more.
     pub partial: bool,
 }
 
 /// The rooms a user is in.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UserRooms {
-    /// By name, with how the user is shown there.
+    /// Rooms by name, with the user as shown there.
     pub rooms: Vec<(Room, Present)>,
-    /// Not every node has been heard: there may be more.
+    /// Set when not every node has been heard: there may be more.
     pub partial: bool,
 }
 
-/// How much of a room's presence an observer sees.
+/// Level of detail at which an observer sees a room's presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// How many there are.
+    /// Numbers only.
     Counts,
-    /// Who they are.
+    /// The members by name.
     Members,
 }
 
-/// How many connections an event reaches.
+/// Number of connections that an event reaches.
 pub enum Reach {
-    /// Exactly so many.
+    /// The exact number.
     Known(u32),
-    /// The nodes are asked: exactly so many, or `None` when not all of them have answered in time.
+    /// A query to the other nodes is under way. Yields the exact number, or `None` when not all of them reply in time.
     Asked(BoxFuture<'static, Option<u32>>),
 }
 
 impl Reach {
-    /// The number; `None` when it is not known.
+    /// Returns the number; `None` when it is not known.
     pub async fn count(self) -> Option<u32> {
         match self {
             Self::Known(count) => Some(count),
@@ -116,63 +118,63 @@ impl Reach {
     }
 }
 
-/// Who is in a room at one version.
+/// The members of a room at one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Roster {
     /// Increases with every change of the room's presence; at least 1.
     pub version: u64,
-    /// How many there are.
+    /// Numbers of users and connections.
     pub counts: Counts,
-    /// Who they are; `None` where only counts are told.
+    /// The members; `None` where only counts are reported.
     pub members: Option<Vec<Present>>,
-    /// Not every node has been heard: there may be more, who come as [`Change::present`].
+    /// Set when not every node has been heard: there may be more, reported later as [`Change::present`].
     pub partial: bool,
 }
 
-/// How a connection left a room.
+/// The manner in which a connection left a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Departure {
-    /// It was told to go, or asked to: it does not come back by itself.
+    /// The connection left by command, its own or a backend's: it does not reconnect by itself.
     Left,
-    /// It ended; the client may be on its way back.
+    /// The connection ended; the client may reconnect.
     Lost,
 }
 
-/// What changed in a room between two versions.
+/// Difference in a room's presence between two versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The room.
     pub room: Room,
     /// The version after the change.
     pub version: u64,
-    /// The versions it builds on. It is for those who know the room at one of these.
+    /// The versions it builds on. It applies to observers that know the room at one of these.
     pub known: Range<u64>,
-    /// It is for those who see this much.
+    /// The detail it applies to: observers that see this much.
     pub detail: Detail,
-    /// How many there are now.
+    /// The numbers after the change.
     pub counts: Counts,
-    /// Who came; empty when only counts are told.
+    /// Users that joined; empty when only counts are reported.
     pub joined: Vec<Present>,
-    /// Who is there, though not told before: those whom a partial roster left out, and everyone in the first change that
-    /// tells more than counts again. When they came is not known.
+    /// Users that are present but were not reported before: those omitted from a partial roster, and every user in the
+    /// first change that lists names again after counts. Their time of joining is not known.
     pub present: Vec<Present>,
-    /// Whose state or number of connections changed; empty when only counts are told.
+    /// Users whose state or number of connections changed; empty when only counts are reported.
     pub updated: Vec<Present>,
-    /// Who went; empty when only counts are told.
+    /// Users that left; empty when only counts are reported.
     pub left: Vec<UserId>,
-    /// Whether only the counts are told.
+    /// Set when only the counts are reported.
     pub counts_only: bool,
 }
 
 impl Change {
-    /// Whether it names somebody.
+    /// Reports whether the change names any user.
     #[must_use]
     pub const fn lists_users(&self) -> bool {
         let (came, there) = (self.joined.is_empty(), self.present.is_empty());
         !(came && there && self.updated.is_empty() && self.left.is_empty())
     }
 
-    /// The same without one user; `None` when it does not name it.
+    /// Returns the change without one user; `None` when it does not name that user.
     #[must_use]
     pub fn without(&self, user: &UserId) -> Option<Self> {
         let lists = [&self.joined, &self.present, &self.updated];
@@ -189,10 +191,10 @@ impl Change {
     }
 }
 
-/// What a client speaks, by name; empty when a node did not tell.
+/// Name of the client's subprotocol; empty when its node did not report it.
 pub type Protocol = Cow<'static, str>;
 
-/// What a backend that watches is told.
+/// An occurrence reported to backends that watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Activity {
     /// A user's first connection entered a room.
@@ -203,31 +205,31 @@ pub enum Activity {
     Occupied(Room),
     /// The last member left a room.
     Vacated(Room),
-    /// A client connected, and what it speaks: the name of its subprotocol.
+    /// A client connected, with the name of its subprotocol.
     Opened(Tenant, Member, Protocol),
-    /// A client's connection ended, and why.
+    /// A client's connection ended, for this reason.
     Closed(Tenant, Member, CloseReason),
 }
 
 /// A page of the users of a room, by user id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RosterPage {
-    /// How many there are in all.
+    /// Numbers over the whole room.
     pub counts: Counts,
     /// The users of this page.
     pub members: Vec<Present>,
-    /// Where the next page starts: after this user; `None` on the last page.
+    /// The user after which the next page starts; `None` on the last page.
     pub next_after: Option<UserId>,
-    /// Not every node has been heard: there may be more.
+    /// Set when not every node has been heard: there may be more.
     pub partial: bool,
 }
 
-/// Sees the changes of rooms. One per shard of the node.
+/// Receives the changes of rooms. One per shard of the node.
 pub trait Observer: Send + Sync + 'static {
-    /// Distinguishes observers; two observations of one room by one id are one.
+    /// Identifies the observer; two observations of one room by one id are one.
     fn id(&self) -> u16;
 
-    /// Takes a change; the future is the back-pressure.
+    /// Delivers a change; the future is the back-pressure.
     fn observe(&self, change: Arc<Change>) -> BoxFuture<'_, ()>;
 }
 
@@ -239,44 +241,44 @@ pub struct StateTooLarge {
     pub max: usize,
 }
 
-/// Keeps who is where.
+/// Tracks which users are in which rooms.
 pub trait Presence: Send + Sync + 'static {
-    /// Enters a connection into a room, or sets its state there (`None`: no state). The state ends with the connection; of
-    /// several connections of a user the one that set its state last counts.
+    /// Enters a connection into a room, or sets its state there (`None`: no state). The state ends with the connection.
+    /// Of several connections of a user, the latest state set counts.
     ///
     /// # Errors
-    /// [`StateTooLarge`]: nothing has changed then.
+    /// [`StateTooLarge`]: nothing has changed.
     fn enter(&self, room: &Room, member: &Member, state: Option<Json>) -> Result<(), StateTooLarge>;
 
-    /// Takes a connection out of a room. Unknown members are ignored.
+    /// Removes a connection from a room. Unknown members are ignored.
     fn leave(&self, room: &Room, member: &Member, departure: Departure);
 
-    /// Makes sure that this node knows everyone who is in the room now, on whichever node. Returns within
-    /// [`CONFIRM_WITHIN`]: `true`, or `false` when a node that lives has not answered.
+    /// Ensures that this node knows every user now in the room, on every node. Returns within [`CONFIRM_WITHIN`]: `true`,
+    /// or `false` when a live node has not replied.
     fn confirm<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, bool>;
 
-    /// Starts to show the room's changes to an observer; the answer is the roster they build on.
+    /// Begins an observation of the room. Returns the roster that its changes build on.
     fn observe(&self, room: &Room, observer: Arc<dyn Observer>, detail: Detail) -> Roster;
 
-    /// Ends an observation. Changes under way may still arrive.
+    /// Ends an observation. Changes in flight may still arrive.
     fn unobserve(&self, room: &Room, observer_id: u16);
 
-    /// A page of the room's users after `after`, at most `size` of them, over all nodes.
+    /// Returns a page of the room's users after `after`, at most `size` of them, over all nodes.
     fn page<'a>(&'a self, room: &'a Room, after: Option<&'a UserId>, size: usize) -> BoxFuture<'a, RosterPage>;
 
-    /// The rooms a user is in and how it is shown there, over all nodes, by name.
+    /// Returns the rooms of a user, by name, with the user as shown there, over all nodes.
     fn rooms_of<'a>(&'a self, tenant: &'a Tenant, user: &'a UserId) -> BoxFuture<'a, UserRooms>;
 
-    /// How many are in the room and since when, over all nodes.
+    /// Returns the numbers of the room and the start of its occupancy, over all nodes.
     fn occupancy<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Occupancy>;
 
-    /// How many connections an event to the room reaches, when these are left out. Where there are other nodes they are
-    /// asked at once; the answer comes within [`REACH_WITHIN`].
+    /// Returns the number of connections that an event to the room reaches, except those left out. Other nodes are
+    /// queried at once; the result is there within [`REACH_WITHIN`].
     fn reach(&self, room: &Room, except: &Except) -> Reach;
 
-    /// Tells that a client connected or went, for those who watch.
+    /// Reports to watchers that a client connected or disconnected.
     fn announce(&self, activity: Activity);
 
-    /// What happens from now on. A reader that falls behind is told how far ([`broadcast::error::RecvError::Lagged`]).
+    /// Subscribes to all later activity. A slow consumer learns how many it lost ([`broadcast::error::RecvError::Lagged`]).
     fn activity(&self) -> broadcast::Receiver<Activity>;
 }

@@ -1,18 +1,18 @@
-//! The in-process presence: one node knows everybody. With other nodes beside it, it is also where this node keeps what
-//! they have: each user's [`Share`] of each, entered by whoever hears of it.
+//! The in-process presence: the whole state where there is one node. With other nodes, also the store of their state:
+//! each user's [`Share`] of each node, as the replication enters it.
 //!
-//! Rooms are spread over stripes, each behind a lock that is never held over an await. Whoever enters or leaves changes
-//! the room at once; what observers are told is gathered and told by one task ([`MemoryPresence::run`]), which also ends
-//! grace periods. A slow observer holds up the next round, not the others of this one, and meanwhile changes gather.
+//! Rooms are spread over stripes, each behind a lock that is never held over an await. Entering and leaving change the
+//! room at once. One task ([`MemoryPresence::run`]) coalesces the changes, delivers them to observers, and ends grace
+//! periods. A slow observer delays the next round, not the other observers of this one; meanwhile changes coalesce.
 //!
-//! What the contract of [`crate::presence`] leaves open:
-//! - **State** is a connection's and ends with it: what was said last by one that is still there is shown. A user whose last
-//!   connection was lost is shown with its state, which the connection that comes back takes over.
-//! - **Queries** ([`Presence::page`], [`Presence::occupancy`], [`Presence::rooms_of`]) answer what is so now, which observers
-//!   are told within [`Config::flush_interval`].
-//! - **Versions** come from one sequence of the process, so they are sparse within a room. A reader skips a change whose
-//!   version is not above that of its roster.
-//! - **Activity** is told at once, in order per room; leaving after the grace period.
+//! Details that the contract of [`crate::presence`] leaves open:
+//! - **State** belongs to a connection and ends with it: the latest state of a connection that is still there is shown. A
+//!   user whose last connection was lost is shown with its state, which the reconnecting connection takes over.
+//! - **Queries** ([`Presence::page`], [`Presence::occupancy`], [`Presence::rooms_of`]) return the current state. Observers
+//!   see it within [`Config::flush_interval`].
+//! - **Versions** are drawn from one sequence of the process, so they are sparse within a room. A reader skips a change
+//!   whose version is not above that of its roster.
+//! - **Activity** is reported at once, in order per room; a leave after the grace period.
 
 mod attendance;
 mod config;
@@ -57,18 +57,18 @@ use whereabouts::{RoomId, Whereabouts};
 /// Changes for one observer, in order.
 type Letters = Vec<(Arc<dyn Observer>, Arc<Change>)>;
 
-/// The in-process presence. See the module's documentation for what it promises.
+/// The in-process presence. The module's documentation has its contract.
 pub struct MemoryPresence {
     shared: Shared,
     stripes: Box<[Mutex<Stripe>]>,
     hasher: RandomState,
     started: Instant,
-    /// There is something to tell or to end.
+    /// Wakes [`Self::run`]: there is a change to deliver or a grace period to end.
     work: Notify,
 }
 
 impl MemoryPresence {
-    /// Presence of rooms that nobody is in yet.
+    /// Creates a presence without members.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
@@ -86,15 +86,16 @@ impl MemoryPresence {
         }
     }
 
-    /// Tells observers and ends grace periods until `shutdown`. Sleeps while there is nothing to do. Without it observers
-    /// are told nothing and lost users stay.
+    /// Delivers changes to observers and ends grace periods until `shutdown`. Sleeps while there is nothing to do. Without
+    /// it observers receive nothing and lost users stay.
     ///
     /// # Cancel safety
-    /// When dropped, a change under way may have reached some observers only.
+    /// When dropped, a change in flight may have reached only some observers.
     pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         let telling = async {
             loop {
                 self.work.notified().await;
+                // Wait after the wake-up, not before: the interval is what coalesces the changes of many rooms.
                 sleep(self.shared.config.flush_interval).await;
                 if self.flush().await {
                     self.work.notify_one();
@@ -104,13 +105,14 @@ impl MemoryPresence {
         shutdown.run_until_cancelled(telling).await;
     }
 
-    /// Tells what there is to tell. Answers whether something is left for later.
+    /// Delivers the changes that are due. Returns whether something is left for later.
     pub(super) async fn flush(&self) -> bool {
         let now_ms = self.now_ms();
         let (mut told, mut more) = (Vec::new(), false);
         for stripe in &self.stripes {
             more |= lock(stripe).flush(&self.shared, now_ms, &mut told);
         }
+        // Observers in parallel, the changes of each in order: a slow observer delays only the next round.
         join_all(by_observer(told).into_iter().map(hand_over)).await;
         more
     }
@@ -125,7 +127,7 @@ impl MemoryPresence {
         lock(&self.stripes[index])
     }
 
-    /// [`Presence::occupancy`], as far as this node knows.
+    /// Implements [`Presence::occupancy`] from this node's state alone.
     #[must_use]
     pub fn occupancy_now(&self, room: &Room) -> Occupancy {
         self.read(room, |attended| Occupancy {
@@ -135,13 +137,13 @@ impl MemoryPresence {
         })
     }
 
-    /// How many connections of this node an event to the room reaches, when these are left out.
+    /// Returns the number of this node's connections that an event to the room reaches, except those left out.
     #[must_use]
     pub fn reached_now(&self, room: &Room, except: &Except) -> u32 {
         self.read(room, |attended| attended.reached(except))
     }
 
-    /// [`Presence::page`], as far as this node knows.
+    /// Implements [`Presence::page`] from this node's state alone.
     #[must_use]
     pub fn page_now(&self, room: &Room, after: Option<&UserId>, size: usize) -> RosterPage {
         let page = self.read(room, |attended| Some(attended.page(after, size)));
@@ -158,7 +160,7 @@ impl MemoryPresence {
     }
 }
 
-/// Nothing foreign runs under the lock, so a poisoned stripe means a defect here; its state is kept nonetheless.
+/// Locks a stripe. No foreign code runs under the lock, so a poisoned stripe means a defect here; its state is kept.
 fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
     stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,37 +1,37 @@
-//! Presence of many nodes over NATS, without a database: each node owns what its own connections make of it, tells the
-//! others, and shows what all living nodes have.
+//! Presence of many nodes over NATS, without a database: state-based replication. Each node owns the state of its own
+//! connections, replicates it, and shows the merged state of all living nodes.
 //!
-//! What is shown is a [`MemoryPresence`]: observers, grace periods and counts are its. What other nodes have of a user in
-//! a room is entered there as their share.
+//! The merged state is a [`MemoryPresence`], which also owns observers, grace periods and counts. Other nodes' state of a
+//! user in a room is entered there as their share.
 //!
-//! - A node **follows** the rooms it has connections or observers in, and a little longer. Others are told nothing of
-//!   rooms they do not follow.
-//! - An **update** says what a node now has of users, with a version and the one it builds on. A gap is noticed and the
-//!   node is asked for all of its part of the room. A second after a change, and then every 15 to 20 s, a node says where
-//!   it stands (version, number, digest), so that a lost last word is found, too.
-//! - Who starts to follow a room **asks all** who follow it; whatever comes is merged as it comes.
-//! - A **census** makes sure that a room is known completely: every node that lives is asked, and answers behind all it has
-//!   to tell. A roster waits for it, at most [`CONFIRM_WITHIN`]; it is partial when a node did not answer. From such a node
-//!   what comes next is told as present and not as joined, until it has answered a later census. The same goes for one that
-//!   lived unheard when the room was counted. One exception: a user whose only connections are on such a node, and who comes on
-//!   another one as well, is told as joined.
-//! - A **node that has ended** takes its connections with it: each other node sees that by itself. They are lost, not
-//!   left, at the time it was last heard; with the usual grace period of 5 s they are gone 5 s after it ended.
-//! - A node that **was stopped or cut off** says and asks everything anew. What others gave up comes back with it.
+//! - A node **follows** the rooms in which it has connections or observers, and a little longer. It receives nothing of
+//!   rooms that it does not follow.
+//! - An **update** is a node's new state of users, with a version and the version it builds on. A receiver that detects a
+//!   gap asks the node for its whole part of the room. **Anti-entropy**: within a second of a change, then every 20 to 25 s,
+//!   a node announces its stand (version, number, digest), so that a lost last update is detected, too.
+//! - A node that begins to follow a room **asks all** its followers; replies are merged in any order.
+//! - A **census** is a quorum read that makes a room completely known: every living node is asked, and replies behind all
+//!   its updates. A roster waits for it, at most [`CONFIRM_WITHIN`]; it is partial when a node did not reply. Until that
+//!   node has replied to a later census, its users are reported as present, not as joined. The same holds for a node that
+//!   lived unheard when the room was counted. One exception: a user whose only connections are on such a node, and who
+//!   enters on another one as well, is reported as joined.
+//! - A **failed node** takes its connections with it: each other node detects that by itself. They are lost, not left, at
+//!   the time it was last heard; with the usual grace period of 5 s they are gone 5 s after it ended.
+//! - A node that **was stopped or cut off** announces and asks everything anew. State that others gave up returns with it.
 //!
-//! # What is different from one node
+//! # Differences from one node
 //! - [`Presence::page`] and [`Presence::occupancy`] take a census, too, or ask a node that has members in the room to take
-//!   one; [`Presence::rooms_of`] asks every node. What was not answered within [`CONFIRM_WITHIN`] makes them partial.
-//! - [`Presence::reach`] asks every node how many connections it serves. A node that has not answered in time makes the
-//!   number unknown, and is not waited for again before it has.
+//!   one; [`Presence::rooms_of`] asks every node. A reply missing after [`CONFIRM_WITHIN`] makes them partial.
+//! - [`Presence::reach`] asks every node for the number of connections it serves. A node that does not reply in time makes
+//!   the number unknown, and is not awaited again until it has replied.
 //! - A node that was given up without a goodbye may only be stopped or cut off. Until its lease has ended the number is
-//!   unknown, and rosters, pages and counts are partial; nobody waits for it. Its members are shown as gone meanwhile.
-//! - Changes of other nodes are late as messages between nodes are.
-//! - Activity is told at most once: what happened on other nodes comes over NATS, and is lost when a message is. When a
-//!   node ends without a word, watchers are told who left of the rooms that their own node follows.
-//! - A user that comes back within its grace period, but on a node that did not follow the room, comes with a new time
-//!   and without its state. One that comes back on two nodes at once has it on both until each has set its own.
-//! - All who follow a room know all of its members, however many. Only clients are told of large rooms in counts.
+//!   unknown, and rosters, pages and counts are partial; nothing waits for it. Its members are shown as gone meanwhile.
+//! - Changes of other nodes are as late as messages between nodes.
+//! - Activity is at-most-once: other nodes' activity arrives over NATS, and is lost with its message. When a node ends
+//!   without a goodbye, watchers receive the leaves of the rooms that their own node follows.
+//! - A user that reconnects within its grace period, but on a node that did not follow the room, gets a new time and loses
+//!   its state. One that reconnects on two nodes at once has its state on both until each has set its own.
+//! - Every follower of a room knows all of its members, however many. Only clients see large rooms in counts.
 
 mod answers;
 mod book;
@@ -77,10 +77,10 @@ use crate::nats::nodes::Nodes;
 use crate::nats::{Nats, NatsError};
 use crate::room::{Room, Tenant};
 
-/// How long the last words may take.
+/// Deadline of [`NatsPresence::leave_all`].
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
-/// When nodes tell and ask each other.
+/// Timing of the replication protocol. The fields' docs have the reasons.
 const RHYTHM: Rhythm = Rhythm {
     confirm_after: Duration::from_secs(1),
     stand_interval: Duration::from_secs(20),
@@ -93,7 +93,7 @@ const RHYTHM: Rhythm = Rhythm {
     recheck_after: Duration::from_millis(300),
 };
 
-/// Presence of a deployment. See the module's documentation for what it promises.
+/// Presence of a deployment. The module's documentation has its contract.
 #[derive(Debug)]
 pub struct NatsPresence {
     memory: Arc<MemoryPresence>,
@@ -104,23 +104,23 @@ pub struct NatsPresence {
     goodbyes: mpsc::Sender<oneshot::Sender<()>>,
 }
 
-/// What the driver and the callers of the port share.
+/// State shared by the driver and the callers of the port.
 #[derive(Debug, Default)]
 struct Shared {
     touched: Arc<Touched>,
-    /// Something was touched.
+    /// Wakes the driver: the dirty set is not empty.
     work: Notify,
-    /// Somebody has begun to watch.
+    /// Wakes the driver: a watcher has subscribed.
     watched: Notify,
-    /// Rooms that are waited for until they are known completely.
+    /// Rooms that callers wait for until they are known completely.
     confirming: Mutex<Vec<Confirming>>,
-    /// There are some.
+    /// Wakes the driver: [`Self::confirming`] is not empty.
     asked: Notify,
     /// The followed rooms whose subscription is in effect.
     followed: Mutex<HashSet<Room>>,
 }
 
-/// A room, and who is told whether it is known completely.
+/// A room, and the channel for whether it is known completely.
 type Confirming = (Room, oneshot::Sender<bool>);
 
 impl Shared {
@@ -160,7 +160,7 @@ impl Shared {
 }
 
 impl NatsPresence {
-    /// Starts to speak with the other nodes, until `stop`.
+    /// Starts the replication with the other nodes, which runs until `stop`.
     ///
     /// # Errors
     /// [`NatsError::Permission`] when a subscription is refused at once.
@@ -202,13 +202,13 @@ impl NatsPresence {
         }))
     }
 
-    /// Tells the others everything that happened here until now, before this node ends. Returns when it is with NATS, or
-    /// cannot be for 2 s.
+    /// Flushes all changes of this node to the other nodes, before it ends. Returns when NATS has them, or after 2 s
+    /// without success.
     pub async fn leave_all(&self) {
         let (told, done) = oneshot::channel();
         let telling = async {
             if self.goodbyes.send(told).await.is_ok() {
-                // The driver has ended otherwise, and has told it then.
+                // An error means that the driver has ended, and an ending driver flushes by itself.
                 done.await.ok();
             }
         };
@@ -236,7 +236,7 @@ impl Presence for NatsPresence {
                 return true;
             }
             let confirmed = timeout(CONFIRM_WITHIN, self.shared.confirm(room)).await;
-            // The census asks those that live. One that was given up may only be stopped, with its connections open.
+            // A census asks living nodes. One that was given up may only be stopped, with its connections open.
             matches!(confirmed, Ok(Ok(true))) && self.nodes.hears_all()
         })
     }

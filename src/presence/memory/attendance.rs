@@ -1,8 +1,8 @@
-//! One user in one room: its connections, their states, and whether it is on its way back.
+//! One user in one room: its connections, their states, and its grace period.
 //!
-//! A state belongs to the connection that set it and ends with it. The one that was set last, by a connection that is
-//! still there on any node, is shown. Only a user whose last connection was lost keeps its state through the grace period,
-//! for the connection that comes back.
+//! A state belongs to the connection that set it and ends with it. The latest state set by a connection that is still
+//! there, on any node, is shown. Only a user whose last connection was lost keeps its state through the grace period, for
+//! the connection that reconnects.
 
 use super::share::{Share, Stated, newer};
 use crate::event::Timestamp;
@@ -10,7 +10,7 @@ use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
 use crate::presence::Present;
 
-/// A user's connections in a room. One is usual, and takes no more than itself.
+/// A user's connections in a room. The usual case, one connection, takes no more space than itself.
 #[derive(Debug)]
 enum Connections {
     One(ConnectionId),
@@ -19,27 +19,27 @@ enum Connections {
 
 #[derive(Debug)]
 enum Unusual {
-    /// The last one was lost at this time and the grace period is not over.
+    /// The last connection was lost at this time and the grace period is not over.
     Lost {
         at_ms: u64,
     },
     Several(Vec<Own>),
-    /// Some are on other nodes.
+    /// Some of the connections are on other nodes.
     Spread(Spread),
 }
 
-/// A connection of this node, one of several, and the state it has set.
+/// One of several connections on this node, with the state it has set.
 #[derive(Debug)]
 struct Own {
     connection: ConnectionId,
     state: Option<Box<Stated>>,
 }
 
-/// Connections on several nodes, at least one of them another one.
+/// Connections on several nodes, at least one of them another node.
 #[derive(Debug)]
 struct Spread {
     own: Vec<Own>,
-    /// By incarnation.
+    /// Shares of other nodes, by incarnation.
     others: Vec<(u64, Share)>,
 }
 
@@ -53,13 +53,13 @@ impl From<Unusual> for Connections {
 #[derive(Debug)]
 pub(super) struct Attendance {
     connections: Connections,
-    /// The state of the only connection, or of a lost user. Several connections keep their own.
+    /// The state of the only connection, or of a lost user. With several connections, each keeps its own.
     state: Option<Box<Stated>>,
     since: Timestamp,
 }
 
 impl Attendance {
-    /// A user that comes by its first connection.
+    /// Creates the attendance of a user with its first connection.
     pub(super) const fn of(connection: ConnectionId, since: Timestamp) -> Self {
         Self {
             connections: Connections::One(connection),
@@ -68,7 +68,7 @@ impl Attendance {
         }
     }
 
-    /// A user that comes by another node.
+    /// Creates the attendance of a user known from another node.
     pub(super) fn away(node: u64, share: Share) -> Self {
         Self {
             since: share.since,
@@ -92,7 +92,7 @@ impl Attendance {
         }
     }
 
-    /// The connections of this node.
+    /// Returns the connections on this node.
     pub(super) fn connections(&self) -> impl Iterator<Item = ConnectionId> {
         let only = match self.connections {
             Connections::One(only) => Some(only),
@@ -101,7 +101,7 @@ impl Attendance {
         only.into_iter().chain(self.several().iter().map(|own| own.connection))
     }
 
-    /// How many connections of this node there are.
+    /// Returns the number of connections on this node.
     pub(super) fn own_count(&self) -> u32 {
         u32::try_from(self.connections().count()).unwrap_or(u32::MAX)
     }
@@ -116,14 +116,14 @@ impl Attendance {
         }
     }
 
-    /// How many connections there are on all nodes.
+    /// Returns the number of connections on all nodes.
     pub(super) fn count(&self) -> u32 {
         self.others().iter().fold(self.own_count(), |count, (_, share)| {
             count.saturating_add(share.connections)
         })
     }
 
-    /// How many connections a node has of the user; `None`: none.
+    /// Returns the number of a node's connections; `None` when it has none.
     pub(super) fn count_of(&self, node: u64) -> Option<u32> {
         let share = self.others().iter().find(|(known, _)| *known == node);
         share.map(|(_, share)| share.connections)
@@ -133,7 +133,7 @@ impl Attendance {
         self.connections().any(|known| known == connection)
     }
 
-    /// When the last connection was lost, if none has come since.
+    /// Returns the time at which the last connection was lost, while the user is in its grace period.
     pub(super) fn lost_at_ms(&self) -> Option<u64> {
         match &self.connections {
             Connections::Unusual(unusual) => match **unusual {
@@ -144,7 +144,7 @@ impl Attendance {
         }
     }
 
-    /// Adds a connection that is not there. The first one of a lost user takes its state over.
+    /// Adds a new connection. The first one of a lost user takes over its state.
     pub(super) fn add(&mut self, connection: ConnectionId) {
         self.learn_since();
         let own = Own {
@@ -167,7 +167,7 @@ impl Attendance {
         }
     }
 
-    /// Takes a connection off, and the state it has set.
+    /// Removes a connection with the state it has set.
     pub(super) fn take(&mut self, connection: ConnectionId, now_ms: u64) {
         match &mut self.connections {
             Connections::One(only) if *only == connection => self.connections = Unusual::Lost { at_ms: now_ms }.into(),
@@ -184,7 +184,7 @@ impl Attendance {
         }
     }
 
-    /// Has just these connections, at least one and all of this node.
+    /// Keeps exactly these connections, at least one and all of them on this node.
     fn keep(&mut self, mut own: Vec<Own>) {
         match own.pop() {
             Some(last) if own.is_empty() => {
@@ -198,8 +198,8 @@ impl Attendance {
         }
     }
 
-    /// Sets what another node has of the user. Answers whether this node, which has connections of the user too, has
-    /// learned something from it that it has to pass on.
+    /// Sets another node's share of the user. Returns whether this node, if it has connections of the user too, learned
+    /// something that it must replicate.
     pub(super) fn set_share(&mut self, node: u64, share: Share) -> bool {
         let state = self.state.take();
         let mut spread = match std::mem::replace(&mut self.connections, Unusual::Lost { at_ms: 0 }.into()) {
@@ -219,8 +219,9 @@ impl Attendance {
         has_own && self.learn_since()
     }
 
-    /// Takes off what another node had of the user.
+    /// Removes another node's share of the user.
     pub(super) fn take_share(&mut self, node: u64, lost_ms: u64) {
+        // Before the share is removed: a lost user keeps the earliest time that any node knew.
         if self.own_count() == 0 {
             self.learn_since();
         }
@@ -249,7 +250,7 @@ impl Attendance {
         }
     }
 
-    /// Makes the time that all nodes know the one that this node knows. Answers whether that is a new one.
+    /// Adopts the earliest time that any node knows. Returns whether that is new to this node.
     fn learn_since(&mut self) -> bool {
         if self.others().is_empty() {
             return false;
@@ -267,7 +268,7 @@ impl Attendance {
             .unwrap_or(self.since)
     }
 
-    /// The state of this node's connections: the one that was set last.
+    /// Returns the state of this node's connections that was set last.
     fn own_stated(&self) -> Option<&Stated> {
         let several = self.several().iter().map(|own| own.state.as_deref());
         several.fold(self.state.as_deref(), newer)
@@ -278,9 +279,10 @@ impl Attendance {
         others.fold(self.own_stated(), newer)
     }
 
-    /// Sets or clears the state of a connection that is here.
+    /// Sets or clears the state of a connection of this node.
     pub(super) fn set_state(&mut self, connection: ConnectionId, value: Option<Json>, now: Timestamp) {
         let known = self.stated().map(|stated| stated.at);
+        // Above every known state, whatever the clock says: the latest write must win on every node.
         let at = known.map_or(now, |known| now.max(Timestamp(known.0 + 1)));
         let state = value.map(|value| Box::new(Stated { at, value }));
         match &mut self.connections {
@@ -298,7 +300,7 @@ impl Attendance {
         }
     }
 
-    /// What this node has of the user; `None`: no connection.
+    /// Returns this node's share of the user; `None` without a connection.
     pub(super) fn own_share(&self) -> Option<Share> {
         let connections = self.own_count();
         (connections > 0).then(|| Share {
@@ -308,7 +310,7 @@ impl Attendance {
         })
     }
 
-    /// How others see the user.
+    /// Returns the user as shown to others.
     pub(super) fn shown(&self, user: &UserId) -> Present {
         Present {
             user: user.clone(),

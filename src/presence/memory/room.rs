@@ -1,4 +1,4 @@
-//! One room's presence as a pure state machine: who enters, leaves, is lost and given up. Time is handed in.
+//! One room's presence as a pure state machine: users that enter, leave, are lost and given up. Time is an argument.
 
 use super::attendance::Attendance;
 use super::share::{Origin, Share};
@@ -10,39 +10,39 @@ use crate::identity::UserId;
 use crate::json::Json;
 use crate::presence::{Counts, Member, Present, RosterPage};
 
-/// What entering came to.
+/// Outcome of an enter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entered {
     /// The user was not shown before.
     Joined {
-        /// Nobody was.
+        /// Set when the room was empty before.
         occupied: bool,
     },
-    /// A further connection of a user, or the first again of one that was lost.
+    /// A further connection of a user, or the first reconnect of a lost user.
     Connected,
     /// The connection was already there.
     Renewed,
 }
 
-/// What leaving came to.
+/// Outcome of a leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
     /// The connection was not there.
     Unknown,
-    /// The user has others.
+    /// The user has other connections.
     Disconnected,
-    /// It was the user's last one; the grace period begins.
+    /// It was the user's last connection; the grace period begins.
     Lost,
-    /// It was the user's last one.
+    /// It was the user's last connection.
     Gone {
         /// The room.
         room: RoomId,
-        /// Nobody is left.
+        /// Set when the room is empty now.
         vacated: bool,
     },
 }
 
-/// A room somebody is in or observes.
+/// Presence of a room that has members or observers.
 #[derive(Debug)]
 pub(super) struct Attended {
     pub(super) id: RoomId,
@@ -53,9 +53,9 @@ pub(super) struct Attended {
     away: u32,
     /// Users whose last connection was lost.
     lost: u32,
-    /// When the first of those who are there came, with no break since.
+    /// Start of the current unbroken occupancy.
     occupied_since: Timestamp,
-    /// Most rooms have no observer and pay one word for it.
+    /// The observers. Most rooms have none and pay one word for it.
     pub(super) watched: Option<Box<Watched>>,
 }
 
@@ -72,12 +72,12 @@ impl Attended {
         }
     }
 
-    /// Whether nobody would miss the room.
+    /// Reports whether the room has neither users nor observers.
     pub(super) fn is_unused(&self) -> bool {
         self.users.is_empty() && self.watched.is_none()
     }
 
-    /// Counts what is shown: a user that was lost counts with one connection.
+    /// Counts the shown users; a lost user counts with one connection.
     pub(super) fn counts(&self) -> Counts {
         Counts {
             users: u32::try_from(self.users.len()).unwrap_or(u32::MAX),
@@ -85,17 +85,17 @@ impl Attended {
         }
     }
 
-    /// Whether this node has connections in the room, or observers.
+    /// Reports whether this node has connections or observers in the room.
     pub(super) const fn is_own(&self) -> bool {
         self.connections > 0 || self.watched.is_some()
     }
 
-    /// What this node has of a user.
+    /// Returns this node's share of a user.
     pub(super) fn own_share(&self, user: &UserId) -> Option<Share> {
         self.users.find(user)?.own_share()
     }
 
-    /// What this node has in the room, by user.
+    /// Returns this node's shares of the room, by user.
     pub(super) fn own_shares(&self) -> impl Iterator<Item = (UserId, Share)> + '_ {
         let shares = self
             .users
@@ -108,12 +108,13 @@ impl Attended {
         (!self.users.is_empty()).then_some(self.occupied_since)
     }
 
-    /// Somebody has been here since then, another node says.
+    /// Adopts an earlier start of occupancy that another node reports.
     pub(super) fn was_occupied(&mut self, since: Timestamp) {
         self.occupied_since = self.occupied_since.min(since);
     }
 
     pub(super) fn enter(&mut self, member: &Member, state: Option<Json>, now: Timestamp) -> Entered {
+        // Before anything changes: observers receive differences to the state kept here.
         self.before_change(&member.user, true);
         let occupied = self.users.is_empty();
         let Some(attendance) = self.users.find(&member.user) else {
@@ -139,7 +140,7 @@ impl Attended {
         Entered::Connected
     }
 
-    /// `grace`: whether the user is still shown if this was its last connection.
+    /// Removes a connection. With `grace` the user is still shown if this was its last one.
     pub(super) fn leave(&mut self, member: &Member, grace: bool, now_ms: u64) -> Left {
         let Some(attendance) = self.users.find(&member.user) else {
             return Left::Unknown;
@@ -153,8 +154,8 @@ impl Attended {
         self.after_disconnect(&member.user, grace)
     }
 
-    /// Sets what another node has of a user, see [`Origin`]. Answers also whether this node has learned something that it
-    /// has to pass on, see [`Attendance::set_share`].
+    /// Sets another node's share of a user, see [`Origin`]. Also returns whether this node learned something that it must
+    /// replicate, see [`Attendance::set_share`].
     pub(super) fn set_share(&mut self, user: &UserId, origin: Origin, share: Share) -> (Entered, bool) {
         let node = origin.node;
         self.before_change(user, origin.is_news);
@@ -176,7 +177,7 @@ impl Attended {
         (entered, learned)
     }
 
-    /// Takes off what another node had of a user. `grace` as in [`Self::leave`]; it counts from `lost_ms`.
+    /// Removes another node's share of a user. `grace` as in [`Self::leave`]; it counts from `lost_ms`.
     pub(super) fn take_share(&mut self, user: &UserId, node: u64, grace: bool, lost_ms: u64) -> Left {
         let Some(connections) = self.users.find(user).and_then(|attendance| attendance.count_of(node)) else {
             return Left::Unknown;
@@ -203,9 +204,10 @@ impl Attended {
         }
     }
 
-    /// Ends the grace period that began at `lost_ms`, unless the user has come back since. Answers whether the room is
-    /// now empty, if the user is gone.
+    /// Ends the grace period that began at `lost_ms`, unless the user has reconnected since. Returns whether the room is
+    /// now empty; `None` when the user is not gone.
     pub(super) fn give_up(&mut self, user: &UserId, lost_ms: u64) -> Option<bool> {
+        // Another start means a later grace period, which has an entry of its own in the queue.
         if self.users.find(user)?.lost_at_ms() != Some(lost_ms) {
             return None;
         }
@@ -215,8 +217,8 @@ impl Attended {
         Some(self.users.is_empty())
     }
 
-    /// Keeps how the observers know the user, before it becomes different. `is_news`: if it was not known here, it was not
-    /// there.
+    /// Keeps the user as the observers know it, before it changes. With `is_news`, a user that is not known here was not
+    /// in the room.
     fn before_change(&mut self, user: &UserId, is_news: bool) {
         let users = &self.users;
         if let Some(watched) = &mut self.watched {
@@ -230,7 +232,7 @@ impl Attended {
         self.users.find(user).map(|attendance| attendance.shown(user))
     }
 
-    /// How the user is shown, if its last connection was lost.
+    /// Returns the user as shown, if it is in its grace period.
     pub(super) fn shown_lost(&self, user: &UserId) -> Option<Present> {
         let attendance = self.users.find(user)?;
         attendance.lost_at_ms().map(|_| attendance.shown(user))
@@ -250,7 +252,7 @@ impl Attended {
         }
     }
 
-    /// Open connections of this node that `except` does not leave out.
+    /// Counts this node's open connections that `except` does not leave out.
     pub(super) fn reached(&self, except: &Except) -> u32 {
         let by_user = || distinct(except.users()).filter_map(|user| self.users.find(user));
         let left_out: u32 = by_user().map(Attendance::own_count).sum();
@@ -262,7 +264,7 @@ impl Attended {
     }
 }
 
-/// The items of a short list, each once.
+/// Returns the items of a short list, each once.
 fn distinct<T: PartialEq>(items: &[T]) -> impl Iterator<Item = &T> {
     let first = |(index, item): &(usize, &T)| !items[..*index].contains(*item);
     items.iter().enumerate().filter(first).map(|(_, item)| item)

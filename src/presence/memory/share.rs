@@ -1,19 +1,19 @@
-//! What one node has of a user in a room, as other nodes are told of it.
+//! One node's share of a user in a room, as it is replicated to other nodes.
 
 use crate::event::Timestamp;
 use crate::json::Json;
 
-/// What a connection said about its user, and when.
+/// A presence state and the time at which it was set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Stated {
-    /// When. Never before what it replaced, whatever the clock says.
+    /// Time of the write. Never before that of the replaced state, whatever the clock says.
     pub at: Timestamp,
-    /// What.
+    /// The state.
     pub value: Json,
 }
 
 impl Stated {
-    /// Whether this counts and not the other: the newer one, and of two at one time the same one everywhere.
+    /// Reports whether this state wins: the newer one, and among equal times the same one on every node.
     #[must_use]
     pub fn wins_over(&self, other: &Self) -> bool {
         self.rank() > other.rank()
@@ -24,28 +24,28 @@ impl Stated {
     }
 }
 
-/// A user's connections of one node in a room.
+/// One node's connections of a user in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
-    /// How many connections, at least 1.
+    /// Number of connections, at least 1.
     pub connections: u32,
-    /// When the user came to the room, by whichever node.
+    /// Time at which the user joined the room, on whichever node.
     pub since: Timestamp,
-    /// The state that one of them set last, of those that are still there.
+    /// The state set last by one of the connections that are still there.
     pub state: Option<Box<Stated>>,
 }
 
-/// Where a share comes from.
+/// Origin of a share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
     /// The node, by its incarnation.
     pub node: u64,
-    /// Everything the node had before is known here, so a user that is not has just come. Otherwise observers are told
-    /// that it is there, and not that it came.
+    /// Set when everything the node had before is known here, so an unknown user has just joined. Otherwise observers
+    /// learn that it is present, not that it joined.
     pub is_news: bool,
 }
 
-/// The one of two that counts.
+/// Returns the one of two states that counts.
 #[must_use]
 pub fn newer<'s>(one: Option<&'s Stated>, other: Option<&'s Stated>) -> Option<&'s Stated> {
     match (one, other) {

@@ -1,4 +1,4 @@
-//! What other nodes have, beside what this one has: for whoever tells nodes of each other.
+//! The replicated half of the in-process presence: shares of other nodes, and this node's own for them.
 
 use tokio::sync::broadcast;
 
@@ -8,18 +8,18 @@ use crate::identity::UserId;
 use crate::presence::{Activity, Present};
 use crate::room::{Room, Tenant};
 
-/// What this node itself has to do with a room.
+/// This node's part in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Own {
-    /// It has connections there, or observers.
+    /// Set when this node has connections or observers in the room.
     pub is_served: bool,
-    /// Somebody is there since, with no break, on whichever node.
+    /// Start of the current unbroken occupancy, on whichever node.
     pub occupied_since: Option<Timestamp>,
 }
 
 impl MemoryPresence {
-    /// Sets what another node has of a user in a room. Answers whether this node, which has connections of the user there
-    /// too, has learned something about the user that it has to pass on.
+    /// Sets another node's share of a user in a room. Returns whether this node, if it has connections of the user there
+    /// too, learned something about the user that it must replicate.
     pub fn set_share(&self, room: &Room, user: &UserId, origin: Origin, share: Share) -> bool {
         let (told_later, learned) = self.stripe(room).set_share(&self.shared, room, user, origin, share);
         if told_later {
@@ -28,7 +28,7 @@ impl MemoryPresence {
         learned
     }
 
-    /// Takes off what another node had of a user in a room.
+    /// Removes another node's share of a user in a room.
     pub fn take_share(&self, room: &Room, user: &UserId, node: u64, withdrawal: Withdrawal) {
         let now_ms = self.now_ms();
         let mut stripe = self.stripe(room);
@@ -37,26 +37,26 @@ impl MemoryPresence {
         }
     }
 
-    /// Another node says that somebody has been in the room since then with no break.
+    /// Adopts another node's start of occupancy, if it is earlier.
     pub fn was_occupied(&self, room: &Room, since: Timestamp) {
         if let Some(attended) = self.stripe(room).rooms.get_mut(room) {
             attended.was_occupied(since);
         }
     }
 
-    /// What this node has of a user in a room.
+    /// Returns this node's share of a user in a room.
     #[must_use]
     pub fn own_share(&self, room: &Room, user: &UserId) -> Option<Share> {
         self.read(room, |attended| attended.own_share(user))
     }
 
-    /// What this node has in a room, by user.
+    /// Returns this node's shares of a room, by user.
     #[must_use]
     pub fn own_shares(&self, room: &Room) -> Vec<(UserId, Share)> {
         self.read(room, |attended| attended.own_shares().collect())
     }
 
-    /// What this node has to do with a room.
+    /// Returns this node's part in a room.
     #[must_use]
     pub fn own(&self, room: &Room) -> Own {
         self.read(room, |attended| Own {
@@ -65,37 +65,37 @@ impl MemoryPresence {
         })
     }
 
-    /// The rooms this node has a user in, with what it has of it.
+    /// Returns the rooms in which this node has a user, with its share.
     #[must_use]
     pub fn own_rooms_of(&self, tenant: &Tenant, user: &UserId) -> Vec<(Room, Share)> {
         self.find_by(tenant, user, |attended| attended.own_share(user))
     }
 
-    /// What happened by this node's own connections from now on.
+    /// Subscribes to later activity of this node's own connections.
     #[must_use]
     pub fn outgoing(&self) -> broadcast::Receiver<Activity> {
         self.shared.outgoing.subscribe()
     }
 
-    /// Tells this node's watchers what happened on another one.
+    /// Reports another node's activity to this node's watchers.
     pub fn announce_here(&self, activity: Activity) {
-        // Nobody may be watching.
+        // An error means that there is no watcher.
         self.shared.activity.send(activity).ok();
     }
 
-    /// Whether this node has watchers.
+    /// Reports whether this node has watchers.
     #[must_use]
     pub fn is_watched(&self) -> bool {
         self.shared.activity.receiver_count() > 0
     }
 
-    /// [`crate::presence::Presence::rooms_of`], as far as this node knows.
+    /// Implements [`crate::presence::Presence::rooms_of`] from this node's state alone.
     #[must_use]
     pub fn find(&self, tenant: &Tenant, user: &UserId) -> Vec<(Room, Present)> {
         self.find_by(tenant, user, |attended| attended.shown(user))
     }
 
-    /// The rooms in which the user is only shown because it may be on its way back.
+    /// Returns the rooms in which the user is shown only by its grace period.
     #[must_use]
     pub fn find_lost(&self, tenant: &Tenant, user: &UserId) -> Vec<(Room, Present)> {
         self.find_by(tenant, user, |attended| attended.shown_lost(user))
@@ -105,7 +105,7 @@ impl MemoryPresence {
         let rooms = self.shared.whereabouts.rooms_of(tenant.as_str(), user);
         let read = |id: RoomId| {
             let stripe = lock(&self.stripes[Stripe::of(id)]);
-            // The room may be another one by now, and the user one that shares the hash.
+            // The id may have been reused for another room, and another user may share the hash.
             let room = stripe.name(id).filter(|room| room.tenant() == tenant.as_str())?;
             let found = read(stripe.rooms.get(room)?)?;
             Some((room.clone(), found))

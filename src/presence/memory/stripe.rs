@@ -1,4 +1,4 @@
-//! A share of the rooms behind one lock.
+//! A stripe: a part of the rooms behind one lock.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,28 +18,28 @@ use crate::json::Json;
 use crate::presence::{Activity, Change, Departure, Detail, Member, Observer, Roster};
 use crate::room::Room;
 
-/// How many shares there are.
+/// Number of stripes.
 pub(super) const STRIPES: u32 = 64;
 
-/// What all stripes share.
+/// State that all stripes share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub config: Config,
     pub versions: AtomicU64,
     pub whereabouts: Whereabouts,
     pub activity: broadcast::Sender<Activity>,
-    /// What happened here, for other nodes.
+    /// Activity of this node, for other nodes.
     pub outgoing: broadcast::Sender<Activity>,
 }
 
-/// Who has made somebody come or go.
+/// Origin of a join or leave, which decides the watchers that are notified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cause {
     /// A connection of this node.
     Here,
-    /// Another node has told it; it tells its watchers and ours.
+    /// Another node reported it; that node notifies its own watchers.
     Told,
-    /// Another node has ended; nobody else tells our watchers.
+    /// Another node has ended; no other component notifies this node's watchers.
     Ended,
 }
 
@@ -47,7 +47,7 @@ impl Shared {
     pub fn announce(&self, cause: Cause, activity: impl Fn() -> Activity) {
         let told = |to: &broadcast::Sender<Activity>| {
             if to.receiver_count() > 0 {
-                // The last receiver may have gone since.
+                // The last receiver may have been dropped since.
                 to.send(activity()).ok();
             }
         };
@@ -80,7 +80,7 @@ impl Shared {
     }
 }
 
-/// A user whose last connection in a room was lost.
+/// Grace period of a user whose last connection in a room was lost.
 #[derive(Debug)]
 struct Grace {
     lost_ms: u64,
@@ -89,35 +89,35 @@ struct Grace {
     user: UserId,
 }
 
-/// What another node has no longer of a user, and why.
+/// Removal of another node's share of a user, with its cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Withdrawal {
-    /// How the connections left.
+    /// The manner in which the connections left.
     pub departure: Departure,
-    /// Who says so.
+    /// The origin of the removal.
     pub cause: Cause,
-    /// How long ago it was.
+    /// Its age.
     pub ago: Duration,
 }
 
-/// A change and who is to be told of it.
+/// A change and its observers.
 pub(super) type Told = (Arc<Change>, Vec<Arc<dyn Observer>>);
 
-/// A share of the rooms.
+/// A part of the rooms.
 #[derive(Debug)]
 pub(super) struct Stripe {
     pub rooms: HashMap<Room, Attended>,
-    /// By the number of the room in this stripe.
+    /// Room names by the room's slot in this stripe.
     names: Slab<Room>,
     number: u32,
-    /// Oldest first; all wait equally long. One for each connection that was somebody's last one within the grace period.
+    /// Grace periods, oldest first; all are equally long. One for each lost last connection.
     graces: VecDeque<Grace>,
-    /// Observed rooms in which something may have changed.
+    /// Dirty set: observed rooms in which something may have changed.
     queued: Vec<Room>,
 }
 
 impl Stripe {
-    /// No rooms yet: the stripe with this number, of [`STRIPES`].
+    /// Creates the empty stripe with this number, of [`STRIPES`].
     pub(super) fn new(number: u32) -> Self {
         Self {
             rooms: HashMap::new(),
@@ -128,12 +128,12 @@ impl Stripe {
         }
     }
 
-    /// The number of the stripe that a room is in.
+    /// Returns the number of a room's stripe.
     pub(super) const fn of(id: RoomId) -> usize {
         (id.0 % STRIPES) as usize
     }
 
-    /// The name of a room that is attended in this stripe.
+    /// Returns the name of a room that is attended in this stripe.
     pub(super) fn name(&self, id: RoomId) -> Option<&Room> {
         self.names.get(Self::slot(id))
     }
@@ -151,7 +151,7 @@ impl Stripe {
         })
     }
 
-    /// Enters a connection. Answers whether there is something to tell later.
+    /// Enters a connection. Returns whether there is something to deliver later.
     pub(super) fn enter(&mut self, shared: &Shared, room: &Room, member: &Member, state: Option<Json>) -> bool {
         let attended = self.attended(room);
         let id = attended.id;
@@ -161,8 +161,8 @@ impl Stripe {
         self.queue(room)
     }
 
-    /// Sets what another node has of a user. Answers whether there is something to tell later, and whether this node has
-    /// learned something that it has to pass on.
+    /// Sets another node's share of a user. Returns whether there is something to deliver later, and whether this node
+    /// learned something that it must replicate.
     pub(super) fn set_share(
         &mut self,
         shared: &Shared,
@@ -180,7 +180,7 @@ impl Stripe {
         (self.queue(room), learned)
     }
 
-    /// Takes off what another node had of a user. Answers whether there is something to tell or to end later.
+    /// Removes another node's share of a user. Returns whether there is something to deliver or to end later.
     pub(super) fn take_share(
         &mut self,
         shared: &Shared,
@@ -200,7 +200,7 @@ impl Stripe {
         self.after_leave(shared, room, user, left, withdrawal.cause, lost_ms)
     }
 
-    /// Takes a connection out. Answers whether there is something to tell or to end later.
+    /// Removes a connection. Returns whether there is something to deliver or to end later.
     pub(super) fn leave(
         &mut self,
         shared: &Shared,
@@ -245,7 +245,7 @@ impl Stripe {
         told_later || left == Left::Lost
     }
 
-    /// Usually the newest; a node that ended may have been silent for a while.
+    /// Enqueues a grace period in order of its start. Usually the newest; a failed node may have been silent for a while.
     fn begin_grace(&mut self, grace: Grace) {
         let place = self.graces.partition_point(|other| other.lost_ms <= grace.lost_ms);
         self.graces.insert(place, grace);
@@ -269,7 +269,7 @@ impl Stripe {
         }
     }
 
-    /// Ends grace periods and says what observers have to be told now. Answers whether something is left for later.
+    /// Ends grace periods and collects the changes that are due. Returns whether something is left for later.
     pub(super) fn flush(&mut self, shared: &Shared, now_ms: u64, told: &mut Vec<Told>) -> bool {
         self.end_graces(shared, now_ms);
         let mut later = Vec::new();
@@ -310,12 +310,13 @@ impl Stripe {
                 self.forget_unused(&grace.room);
             }
         }
+        // Shrink below a quarter, to twice the rest: a burst of leaves must not keep its memory, nor flap.
         if self.graces.len() < self.graces.capacity() / 4 {
             self.graces.shrink_to(self.graces.len() * 2);
         }
     }
 
-    /// Puts an observed room in line. Answers whether it is observed.
+    /// Marks an observed room dirty. Returns whether it is observed.
     fn queue(&mut self, room: &Room) -> bool {
         let attended = self.rooms.get_mut(room);
         let Some(watched) = attended.and_then(|attended| attended.watched.as_mut()) else {
@@ -332,6 +333,7 @@ impl Stripe {
             if let Some(attended) = self.rooms.remove(room) {
                 self.names.remove(Self::slot(attended.id));
             }
+            // A slab never shrinks by itself.
             if self.names.is_empty() {
                 self.names = Slab::new();
             }

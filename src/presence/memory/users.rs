@@ -1,5 +1,5 @@
-//! The users of one room, by id. Most rooms hold one or a few users, so those are a sorted list that takes only what it
-//! holds; large rooms are a tree, so that entering stays cheap and pages need no sorting.
+//! The users of one room, by id. Most rooms hold one or a few users: a sorted list without spare capacity. Large rooms are
+//! a tree, so entering stays cheap and pages need no sorting.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -14,7 +14,7 @@ use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
 use crate::presence::Member;
 
-/// The most users of a list; a tree goes back to a list below half of it.
+/// The most users of a list. A tree becomes a list again below half of it, so that it does not flap.
 const FEW_MAX: usize = 16;
 
 /// The users of a room.
@@ -28,7 +28,7 @@ pub(super) enum Users {
 #[derive(Debug, Default)]
 pub(super) struct Many {
     users: BTreeMap<UserId, Attendance>,
-    /// A half of each connection, to know without a search whether one is here. Random, so it is its own hash.
+    /// Half of each connection id, to look a connection up without a search. Random, so it is its own hash.
     connections: HashTable<NonZeroU64>,
 }
 
@@ -62,7 +62,7 @@ impl Users {
         }
     }
 
-    /// Whether a connection is here, whoever's it is.
+    /// Reports whether a connection of any user is here.
     pub(super) fn has(&self, connection: ConnectionId) -> bool {
         match self {
             Self::Few(few) => few.iter().any(|(_, attendance)| attendance.has(connection)),
@@ -80,20 +80,20 @@ impl Users {
         }
     }
 
-    /// Sets what another node has of a user who is here. Answers as [`Attendance::set_share`].
+    /// Sets another node's share of a user who is here. Returns the same as [`Attendance::set_share`].
     pub(super) fn set_share(&mut self, user: &UserId, node: u64, share: Share) -> bool {
         let attendance = self.find_mut(user);
         attendance.is_some_and(|attendance| attendance.set_share(node, share))
     }
 
-    /// Takes off what another node had of a user who is here.
+    /// Removes another node's share of a user who is here.
     pub(super) fn take_share(&mut self, user: &UserId, node: u64, lost_ms: u64) {
         if let Some(attendance) = self.find_mut(user) {
             attendance.take_share(node, lost_ms);
         }
     }
 
-    /// Puts a user in who is not there.
+    /// Inserts a new user.
     pub(super) fn insert(&mut self, user: UserId, attendance: Attendance) {
         if let Self::Few(few) = self
             && few.len() >= FEW_MAX
@@ -103,6 +103,7 @@ impl Users {
         match self {
             Self::Few(few) => {
                 let (Ok(index) | Err(index)) = place(few, &user);
+                // Exact: most rooms stay this small, and spare capacity would cost each of them.
                 few.reserve_exact(1);
                 few.insert(index, (user, attendance));
             }
@@ -110,7 +111,7 @@ impl Users {
         }
     }
 
-    /// A further connection of a user who is here, by this one or by none.
+    /// Adds a further connection of a user who is here, with or without connections.
     pub(super) fn connect(&mut self, user: &UserId, connection: ConnectionId) {
         let Some(attendance) = self.find_mut(user) else { return };
         attendance.add(connection);
@@ -119,7 +120,7 @@ impl Users {
         }
     }
 
-    /// A connection that is here ends.
+    /// Removes a connection of a user who is here.
     pub(super) fn disconnect(&mut self, user: &UserId, connection: ConnectionId, now_ms: u64) {
         let Some(attendance) = self.find_mut(user) else { return };
         attendance.take(connection, now_ms);
@@ -149,7 +150,7 @@ impl Users {
         }
     }
 
-    /// The users after `after`, in order.
+    /// Returns the users after `after`, in order.
     pub(super) fn after<'u>(
         &'u self,
         after: Option<&UserId>,
@@ -166,7 +167,7 @@ impl Users {
         }
     }
 
-    /// All users, in order.
+    /// Returns all users, in order.
     pub(super) fn iter(&self) -> Box<dyn Iterator<Item = (&UserId, &Attendance)> + '_> {
         self.after(None)
     }

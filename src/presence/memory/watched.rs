@@ -1,4 +1,4 @@
-//! What the observers of one room know, and what they have to be told next. Pure: time is handed in.
+//! The state that the observers of one room know, and the changes due to them. Pure: time is an argument.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,21 +13,21 @@ use crate::identity::UserId;
 use crate::presence::{Change, Counts, Detail, Observer, Present, Roster};
 use crate::room::Room;
 
-/// The most rosters of different versions between two flushes. Whoever comes later gets the newest of these, and the rest
+/// The most rosters of different versions between two flushes. A later observer gets the newest of these, and the rest
 /// with the next change.
 const BATCHES_MAX: usize = 64;
 
-/// How an observer knows a user that has changed since.
+/// State in which an observer knows a user that has changed since.
 #[derive(Debug, Clone)]
 enum Before {
-    /// Not at all: the user was not there.
+    /// Unknown: the user was not in the room.
     Absent,
-    /// Not at all, though the user may have been there.
+    /// Unknown, though the user may have been in the room.
     Unheard,
     Shown(Present),
 }
 
-/// The users that have changed since this version, as those know them who were given a roster of it.
+/// The users changed since a version, as known to observers with a roster of it.
 #[derive(Debug)]
 struct Batch {
     version: u64,
@@ -43,49 +43,49 @@ impl Batch {
     }
 }
 
-/// How a room is shown to those who see its members.
+/// Form in which observers of members see the room.
 #[derive(Debug)]
 enum View {
-    /// Nobody sees them.
+    /// There is no such observer.
     Unseen,
-    /// By name. Nothing has changed while there is no batch; the first one is for all who came before the second's version.
+    /// By name. Without a batch nothing has changed. The first batch is for all observers older than the second's version.
     Listed(Vec<Batch>),
-    /// In counts, which are these unless observers differ, and not again before this time.
+    /// In counts: these, unless observers differ (`None`), and not again before this time.
     Counted { told: Option<Counts>, not_before_ms: u64 },
 }
 
-/// What those know who see nothing but counts.
+/// State known to the observers that see only counts.
 #[derive(Debug)]
 struct Counting {
-    /// `None`: they differ.
+    /// The counts; `None` when observers differ.
     told: Option<Counts>,
     not_before_ms: u64,
 }
 
-/// An observer, and what it has asked to see.
+/// An observer with the details it has asked for.
 struct Watcher {
     observer: Arc<dyn Observer>,
     members: bool,
     counts: bool,
 }
 
-/// A room's observers and what they have been told.
+/// A room's observers and the state known to them.
 pub(super) struct Watched {
     watchers: Vec<Watcher>,
-    /// Of the last change or roster. Drawn from one sequence of the process, so that a late change of a room that was
-    /// empty for a while is never taken for a new one.
+    /// Version of the last change or roster. Drawn from one sequence of the process, so that a late change of a room that
+    /// was empty for a while is never taken for a new one.
     version: u64,
     view: View,
     counting: Option<Box<Counting>>,
-    /// Whether the room is in line to be told.
+    /// Set while the room is in the dirty set.
     pub(super) queued: bool,
 }
 
-/// What there is to tell.
+/// The changes that are due.
 #[derive(Debug, Default)]
 pub(super) struct Telling {
     pub changes: Vec<Change>,
-    /// There is more, but not yet.
+    /// Set when more will be due later.
     pub is_later: bool,
 }
 
@@ -100,8 +100,8 @@ impl Watched {
         }
     }
 
-    /// Remembers how the observers know a user, unless it has changed before. `is_news`: if they do not, the user was not
-    /// there.
+    /// Keeps the user as the observers know it, unless it has changed before. With `is_news`, a user unknown to them was not
+    /// in the room.
     pub(super) fn keep(&mut self, user: &UserId, is_news: bool, shown: impl FnOnce() -> Option<Present>) {
         let View::Listed(batches) = &mut self.view else { return };
         if batches.is_empty() {
@@ -120,7 +120,7 @@ impl Watched {
         first.before.insert(user.clone(), before);
     }
 
-    /// The observers that a change of this detail is for.
+    /// Returns the observers of a detail.
     pub(super) fn observers(&self, detail: Detail) -> Vec<Arc<dyn Observer>> {
         let sees = |watcher: &&Watcher| match detail {
             Detail::Members => watcher.members,
@@ -154,7 +154,7 @@ impl Watched {
         self.version
     }
 
-    /// The roster of those who see members.
+    /// Returns the roster for observers of members.
     fn roster(&mut self, users: &Users, counts: Counts, listed_max: u32, versions: &AtomicU64) -> Roster {
         if matches!(self.view, View::Unseen) {
             let told = Some(counts);
@@ -176,6 +176,7 @@ impl Watched {
                 }
                 _ => {}
             },
+            // The newcomer knows other counts than the rest: no common value, so the next flush reports to all.
             View::Counted { told, .. } => *told = told.filter(|told| *told == counts),
             View::Unseen => {}
         }
@@ -190,7 +191,7 @@ impl Watched {
         }
     }
 
-    /// The roster of those who see counts.
+    /// Returns the roster for observers of counts.
     fn figures(&mut self, counts: Counts) -> Roster {
         let told = Some(counts);
         let counting = self
@@ -216,7 +217,7 @@ impl fmt::Debug for Watched {
 }
 
 impl Attended {
-    /// Adds or replaces an observer; the answer is what is so now.
+    /// Adds or replaces an observer. Returns the current roster.
     pub(super) fn observe(
         &mut self,
         observer: Arc<dyn Observer>,
@@ -244,7 +245,7 @@ impl Attended {
         }
     }
 
-    /// What the observers have to be told now.
+    /// Returns the changes that are due to the observers.
     pub(super) fn tell(&mut self, room: &Room, now_ms: u64, config: &Config, versions: &AtomicU64) -> Telling {
         let counts = self.counts();
         let mut telling = Telling::default();
@@ -315,7 +316,7 @@ impl Watched {
         }
     }
 
-    /// Each batch becomes a change of its own, for those who came before the next one.
+    /// Turns each batch into a change of its own, for the observers older than the next batch.
     fn tell_batches(
         &mut self,
         users: &Users,
@@ -343,6 +344,7 @@ impl Watched {
                 let is = users.find(&user).map(|there| there.shown(&user));
                 add_difference(&mut change, user, was, is);
             }
+            // Changes that cancel out leave nothing to report.
             if change.lists_users() {
                 sort(&mut change);
                 telling.changes.push(change);
@@ -389,7 +391,7 @@ impl Watched {
     }
 }
 
-/// The users as they were: what has changed since is taken back.
+/// Returns the users as they were, with every later change undone.
 fn as_of(users: &Users, before: &HashMap<UserId, Before>) -> Vec<Present> {
     let unchanged = users.iter().filter(|(user, _)| !before.contains_key(*user));
     let mut shown: Vec<Present> = unchanged.map(|(user, there)| there.shown(user)).collect();

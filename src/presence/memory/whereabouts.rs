@@ -1,6 +1,6 @@
-//! Where users are: the way back from a user to rooms.
+//! The index from a user to its rooms.
 //!
-//! Locked after a room's stripe, never before one.
+//! Lock order: after a room's stripe, never before one.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,19 +11,19 @@ use crate::identity::UserId;
 
 const STRIPES: usize = 64;
 
-/// Names a room somebody is in, among all stripes, for as long as it is attended.
+/// Identifier of a room among all stripes, for as long as it is attended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RoomId(pub u32);
 
-/// That a user is in a room. The user is half a hash of tenant and name, which saves both. Users that share it share their
-/// places; whoever reads them looks into the rooms anyway.
+/// Membership of a user in a room. The user is half a hash of tenant and name, which saves both. Users that share the half
+/// share their places; readers look into the rooms anyway.
 #[derive(Debug)]
 struct Place {
     user: u32,
     room: RoomId,
 }
 
-/// All places of a share of the users, found by the user's hash.
+/// All places of a part of the users, found by the user's hash.
 type Share = HashTable<Place>;
 
 /// The index over all rooms.
@@ -41,13 +41,13 @@ impl Whereabouts {
         }
     }
 
-    /// A user is shown in a room that was not before.
+    /// Records a user that is shown in a room and was not before.
     pub(super) fn joined(&self, tenant: &str, user: &UserId, room: RoomId) {
         let (user, mut share) = self.share(tenant, user);
         share.insert_unique(spread(user), Place { user, room }, |place| spread(place.user));
     }
 
-    /// A user is no longer shown in a room.
+    /// Removes a user that is no longer shown in a room.
     pub(super) fn gone(&self, tenant: &str, user: &UserId, room: RoomId) {
         let (user, mut share) = self.share(tenant, user);
         if let Ok(place) = share.find_entry(spread(user), |place| place.user == user && place.room == room) {
@@ -59,7 +59,7 @@ impl Whereabouts {
         }
     }
 
-    /// The rooms the user may be in, in no order.
+    /// Returns the rooms that the user may be in, unordered.
     pub(super) fn rooms_of(&self, tenant: &str, user: &UserId) -> Vec<RoomId> {
         let (user, share) = self.share(tenant, user);
         let places = share.iter_hash(spread(user));
@@ -72,7 +72,7 @@ impl Whereabouts {
     #[expect(clippy::cast_possible_truncation, reason = "half of it is enough")]
     fn share(&self, tenant: &str, user: &UserId) -> (u32, MutexGuard<'_, Share>) {
         let hash = self.hasher.hash_one((tenant, user));
-        // The other half.
+        // The other half selects the part, so that the half which the table hashes stays evenly distributed.
         let index = usize::try_from(hash >> 32).expect("usize has 64 bits") % STRIPES;
         let share = self.shares[index].lock();
         (hash as u32, share.unwrap_or_else(PoisonError::into_inner))
@@ -84,7 +84,7 @@ impl Whereabouts {
     }
 }
 
-/// A table looks at the lowest and at the highest bits of a hash.
+/// Spreads a half over 64 bits: a hash table looks at the lowest and at the highest bits.
 const fn spread(half: u32) -> u64 {
     (half as u64) << 32 | half as u64
 }

@@ -1,4 +1,4 @@
-//! What this node answers to questions about all nodes.
+//! This node's replies to queries that go to all nodes.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::presence::{Counts, Occupancy};
 use crate::proto::node_v1 as proto;
 use crate::room::{Room, Tenant};
 
-/// Answers from what this node knows.
+/// Replies from this node's state.
 #[derive(Debug)]
 pub(super) struct Answers {
     memory: Arc<MemoryPresence>,
@@ -25,7 +25,7 @@ impl Answers {
         Self { memory, own }
     }
 
-    /// What is answered, in as many messages as it takes.
+    /// Returns the reply, in as many messages as it takes.
     pub(super) fn answer(&self, room: Option<&Room>, tenant: &str, said: &Said) -> Vec<Bytes> {
         let answers = match (said, room) {
             (Said::FiguresRequest(_), Some(room)) => vec![Said::Figures(self.figures(room, false))],
@@ -40,7 +40,7 @@ impl Answers {
         write_figures(self.memory.occupancy_now(room), settled)
     }
 
-    /// Answers with a page. `is_complete`: whether this node knows of everybody in the room.
+    /// Replies with a page. `is_complete`: this node knows every user of the room.
     pub(super) fn page(&self, room: &Room, request: &proto::PresencePageRequest, is_complete: bool) -> Bytes {
         let after = UserId::parse(&request.after).ok();
         let size = usize::try_from(request.size).unwrap_or(usize::MAX);
@@ -49,6 +49,7 @@ impl Answers {
         let all = page.members.len();
         let users = page.members.iter().map(wire::write_present);
         let users: Vec<proto::NodePresent> = users
+            // Bounded in bytes, not only in users: the reply must fit into one NATS message. The asker continues behind it.
             .take_while(|present| {
                 bytes += present.encoded_len() + 8;
                 bytes <= 4 * PART_BYTES
@@ -100,7 +101,7 @@ fn write_figures(occupancy: Occupancy, settled: bool) -> proto::PresenceFigures 
     }
 }
 
-/// Reads figures.
+/// Reads the numbers of a room.
 pub(super) fn read_figures(figures: &proto::PresenceFigures) -> Occupancy {
     Occupancy {
         counts: Counts {

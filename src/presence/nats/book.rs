@@ -1,4 +1,4 @@
-//! What one node has in one room at one version, in hashes: enough to see what changed and whether two agree.
+//! A node's state of one room at one version, as hashes: a digest that shows changes and whether two nodes agree.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use crate::presence::memory::Share;
 pub(super) struct Book {
     pub version: u64,
     entries: BTreeMap<UserId, u64>,
-    /// The sum of the entries.
+    /// Digest: the sum of the entries, so one entry changes it without a walk over the rest.
     digest: u64,
 }
 
 impl Book {
-    /// Sets what the node has of a user. Answers whether that is something else than before.
+    /// Sets the node's state of a user. Returns whether it has changed.
     pub(super) fn set(&mut self, user: &UserId, share: Option<&Share>) -> bool {
         let before = self.entries.get(user).copied();
         let after = share.map(|share| hash(user, share));
@@ -54,7 +54,8 @@ impl Book {
     }
 }
 
-/// The same on every node and in every version: FNV-1a with the finalizer of `MurmurHash3`, over fields of known length.
+/// A hash that is equal on every node and in every release: FNV-1a with the finalizer of `MurmurHash3`, over fields of
+/// known length.
 fn hash(user: &UserId, share: &Share) -> u64 {
     const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0100_0000_01b3;

@@ -1,4 +1,4 @@
-//! The one task that speaks with NATS: what it hears goes to the [`Site`], what that answers is sent.
+//! The one task that speaks with NATS: received messages go to the [`Site`], and its replies are sent.
 
 mod subscriptions;
 mod waiting;
@@ -30,19 +30,19 @@ use crate::presence::memory::MemoryPresence;
 use crate::proto::node_v1::{PresenceMessage, PresencePageRequest, PresenceRecall};
 use crate::room::Room;
 
-/// How long a message may wait until the connection takes it. What is given up is found missing later.
+/// Time for which a message may wait for the connection. A dropped message is detected later, as a gap.
 const SEND_WITHIN: Duration = Duration::from_millis(500);
 
-/// How often it is seen whether somebody still watches, and whether subscriptions are missing.
+/// Interval of the checks for watchers and for missing subscriptions.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long rooms are gathered for a census. Those who join wait for it.
+/// Coalescing time of rooms for one census. Joins wait for it.
 const CENSUS_AFTER: Duration = Duration::from_millis(3);
 
-/// How long a census may take: what waits for it waits a little longer, so that this node decides what was not heard.
+/// Deadline of a census. Its callers wait a little longer, so that this node decides which replies were missing.
 const CENSUS_WITHIN: Duration = Duration::from_millis(225);
 
-/// The same, for another node that waits itself.
+/// Deadline of a census for another node, which is itself waiting.
 const CENSUS_FOR_OTHERS_WITHIN: Duration = Duration::from_millis(150);
 
 /// The most activities of one message.
@@ -60,14 +60,14 @@ pub(super) struct Driver {
     inbox: String,
     started: Instant,
     flush_interval: Duration,
-    /// The others that live, as they were told of last.
+    /// The other living nodes, as last announced.
     live: HashSet<u64>,
     waiting: Waiting,
-    /// What happened here and was not told yet.
+    /// Activity of this node that is not sent yet.
     news: Vec<Activity>,
 }
 
-/// The sources of what a driver does, beside the messages.
+/// Inputs of a driver, beside the messages.
 struct Events {
     changes: broadcast::Receiver<NodeChange>,
     outgoing: broadcast::Receiver<Activity>,
@@ -134,7 +134,7 @@ impl Driver {
                     census_at = Some(Instant::now() + CENSUS_AFTER);
                 }
                 happened = events.outgoing.recv(), if self.news.len() < ACTIVITIES_MAX => {
-                    // What was missed is lost: at most once.
+                    // Lagged activity is lost: at-most-once.
                     self.news.extend(happened.ok());
                     flush_at = flush_at.or(Some(soon));
                 }
@@ -184,7 +184,7 @@ impl Driver {
     fn due_at(&self) -> Instant {
         let next_ms = self.site.replica().next_ms();
         let far = self.started.elapsed() + LOOK_INTERVAL;
-        // One more, because what is left of a millisecond is cut off.
+        // One more, because the fraction of a millisecond is cut off.
         self.started + next_ms.map_or(far, |at_ms| Duration::from_millis(at_ms + 1))
     }
 
@@ -248,7 +248,7 @@ impl Driver {
             Ok(NodeChange::Came(node)) => self.came(node.incarnation).await,
             Ok(NodeChange::Went(node)) => self.went(node.incarnation).await,
             Err(RecvError::Lagged(_)) => self.compare_nodes().await,
-            // The nodes live as long as this, so this does not come.
+            // The node list outlives this task, so the channel never closes. The sleep keeps a defect from spinning.
             Err(RecvError::Closed) => tokio::time::sleep(LOOK_INTERVAL).await,
         }
     }
@@ -276,7 +276,7 @@ impl Driver {
         self.send(outs, None).await;
     }
 
-    /// Counts the rooms that callers of the port wait for.
+    /// Starts a census of the rooms that callers of the port wait for.
     async fn confirm(&mut self) {
         let mut asked: BTreeMap<Room, Vec<oneshot::Sender<bool>>> = BTreeMap::new();
         for (room, told) in self.shared.take_confirming() {
@@ -293,7 +293,7 @@ impl Driver {
         }
     }
 
-    /// A page is asked for of a room that the asking node does not follow.
+    /// Replies to a page request of a node that does not follow the room.
     async fn page_asked(&mut self, room: Room, request: PresencePageRequest, reply: String) {
         if !self.site.replica().follows(&room) {
             let answer = self.answers.page(&room, &request, false);
@@ -335,7 +335,7 @@ impl Driver {
         }
     }
 
-    /// Subscribes to what should be and is not yet, and to activity while somebody watches.
+    /// Retries missing subscriptions, and subscribes to activity while there is a watcher.
     async fn look(&mut self) {
         self.subscriptions.watch(self.memory.is_watched()).await;
         for room in self.subscriptions.retry().await {
@@ -409,7 +409,7 @@ impl Driver {
         }
     }
 
-    /// Sends, if there is a connection: what is not sent is found missing when there is one again.
+    /// Sends, if there is a connection. A message that is not sent is detected as a gap after the reconnect.
     async fn publish(&mut self, subject: String, reply: Option<String>, bytes: Bytes) {
         let control = self.nats.control();
         if !control.is_connected() {
@@ -429,7 +429,7 @@ impl Driver {
     }
 }
 
-/// Whether a message is this node's own, without reading all of it: its first field is who says it.
+/// Reports whether a message is this node's own, without decoding all of it: its first field is the sender.
 fn is_from(payload: &[u8], node: u64) -> bool {
     const FIXED64_FIELD_1: u8 = 0x09;
     payload

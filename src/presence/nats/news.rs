@@ -1,4 +1,4 @@
-//! What happened on a node, as other nodes' watchers are told of it.
+//! Encoding of a node's activity, for other nodes' watchers.
 
 use super::wire::Said;
 use crate::error::CloseReason;
@@ -8,14 +8,14 @@ use crate::proto::node_v1::presence_activity::Kind;
 use crate::proto::node_v1::{PresenceActivities, PresenceActivity};
 use crate::room::{Room, Tenant};
 
-/// Writes what happened.
+/// Writes activity.
 pub(super) fn write(activities: &[Activity]) -> Said {
     Said::Activities(PresenceActivities {
         activities: activities.iter().map(write_one).collect(),
     })
 }
 
-/// Reads what happened; what cannot be read, a newer node's perhaps, is left out.
+/// Reads activity. Unreadable activity, perhaps of a newer release, is skipped.
 pub(super) fn read(activities: &PresenceActivities) -> impl Iterator<Item = Activity> + '_ {
     activities.activities.iter().filter_map(read_one)
 }

@@ -1,4 +1,4 @@
-//! What this node knows of another one's part of a room: merges what comes in any order, any number of times.
+//! This node's replica of another node's part of a room. Merges updates in any order, any number of times.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -7,7 +7,7 @@ use super::update::{Changed, Stand, Update};
 use crate::identity::UserId;
 use crate::presence::Departure;
 
-/// Updates that wait for what comes before them. More are dropped: the node is asked for all of it anyway.
+/// The most updates that wait for their predecessor. More are dropped: the whole part is asked for anyway.
 const HELD_MAX: usize = 32;
 
 /// Another node's part of a room.
@@ -15,20 +15,20 @@ const HELD_MAX: usize = 32;
 pub(super) struct Other {
     pub book: Book,
     held: BTreeMap<u64, Update>,
-    /// The newest version heard of.
+    /// The newest version announced.
     heard_of: u64,
-    /// When the node is to be asked for what is missing here, if something is.
+    /// Time at which the node is asked for the missing part, if something is missing.
     pub ask_at_ms: Option<u64>,
-    /// When it was last known that nothing is missing.
+    /// Time at which the part was last known to be complete.
     pub confirmed_ms: u64,
 }
 
-/// What became of something that was told.
+/// Outcome of merging a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Merged {
-    /// These changes are to be shown; there may be none. Nothing is missing.
+    /// Shows these changes, possibly none. Nothing is missing.
     Current(Vec<Changed>),
-    /// These changes are to be shown, and something is missing.
+    /// Shows these changes. Something is missing.
     Missing(Vec<Changed>),
 }
 
@@ -37,12 +37,12 @@ impl Other {
         let mut shown = Vec::new();
         self.heard_of = self.heard_of.max(update.version);
         if update.previous == 0 {
-            // The same version once more repairs what was not as it should be.
+            // The same version once more repairs a book whose digest differed.
             if update.version >= self.book.version {
                 self.replace(update, &mut shown);
             }
         } else if update.begins && self.book.is_empty() && update.version > self.book.version {
-            // It had nothing and is known to have nothing: whatever came in between is past.
+            // The node had nothing and is known to have nothing: everything in between is past.
             self.replace(update, &mut shown);
         } else if update.version > self.book.version {
             self.hold(update);
@@ -51,18 +51,19 @@ impl Other {
         self.judge(shown, now_ms)
     }
 
-    /// Whether something that was told of has not come.
+    /// Reports whether an announced version is missing.
     pub(super) const fn is_missing(&self) -> bool {
         self.ask_at_ms.is_some()
     }
 
     pub(super) fn stand(&mut self, stand: Stand, now_ms: u64) -> Merged {
         if stand.users == 0 && self.book.is_empty() {
-            // What came and went in between is past. A node that does not follow the room stands at any version.
+            // Everything in between is past. A node that does not follow the room stands at any version.
             self.book.version = self.book.version.max(stand.version);
         }
         let own = self.book.stand(stand.incarnation);
         self.heard_of = self.heard_of.max(stand.version);
+        // Equal versions with unequal digests: the replica is wrong, not late.
         if stand.version == own.version && stand != own {
             return Merged::Missing(Vec::new());
         }
@@ -100,7 +101,7 @@ impl Other {
         }
     }
 
-    /// Takes an update that builds on nothing: who is not named is gone, nobody knows how.
+    /// Applies an update that builds on nothing: users that it does not name are gone, in an unknown manner.
     fn replace(&mut self, update: Update, shown: &mut Vec<Changed>) {
         self.book.version = update.version;
         let named: HashSet<&UserId> = update.changes.iter().map(|one| &one.user).collect();

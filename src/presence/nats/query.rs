@@ -1,4 +1,4 @@
-//! Asking other nodes, for whoever asks this one.
+//! Queries to other nodes on behalf of a caller of this one.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -17,14 +17,14 @@ use crate::presence::{CONFIRM_WITHIN, Present, RosterPage, UserRooms};
 use crate::proto::node_v1 as proto;
 use crate::room::{Room, Tenant};
 
-/// What comes back for one question.
+/// The replies to one query.
 struct Replies {
     subscriber: Subscriber,
     deadline: Instant,
 }
 
 impl Replies {
-    /// The next reply and who gave it; `None` when the time is over.
+    /// Returns the next reply and its sender; `None` after the deadline.
     async fn next(&mut self) -> Option<(u64, Said)> {
         loop {
             let message = timeout_at(self.deadline, self.subscriber.next()).await.ok()??;
@@ -63,14 +63,14 @@ impl NatsPresence {
         timeout_at(deadline, asking).await.ok()?
     }
 
-    /// The other nodes that live, and whether one that was given up may still have members.
+    /// Returns the other living nodes, and whether one that was given up may still have members.
     fn live(&self) -> (HashSet<u64>, bool) {
         let (live, hears_all) = self.nodes.may_deliver();
         (live.iter().map(|node| node.incarnation).collect(), !hears_all)
     }
 
-    /// A page of a room that this node does not follow, and since when the room is occupied: from a node that has members
-    /// there, once that knows everybody. Nobody is there when every node has said so.
+    /// Returns a page of a room that this node does not follow, and the start of its occupancy. A node with members there
+    /// replies, once it knows every user. The room is empty when every node has replied so.
     pub(super) async fn ask_page(
         &self,
         room: &Room,
@@ -111,7 +111,7 @@ impl NatsPresence {
         }
     }
 
-    /// A node that shows members of a room. Takes those out of `awaited` that have answered.
+    /// Returns a node that shows members of a room. Removes the nodes that have replied from `awaited`.
     async fn ask_for_members(&self, room: &Room, awaited: &mut HashSet<u64>, deadline: Instant) -> Option<u64> {
         if awaited.is_empty() {
             return None;
@@ -126,13 +126,15 @@ impl NatsPresence {
             let Said::Figures(figures) = said else { continue };
             awaited.remove(&node);
             if figures.users > 0 {
+                // One such node is enough: it follows the room, so it can take the census.
                 return Some(node);
             }
         }
         None
     }
 
-    /// The rooms a user is in, as all nodes together say. Who is on its way back is known to those who follow the room.
+    /// Returns the rooms of a user, merged over all nodes. Lost users within their grace period are known to a room's
+    /// followers.
     pub(super) async fn ask_places(&self, tenant: &Tenant, user: &UserId) -> UserRooms {
         let mut shares: BTreeMap<Room, Vec<Share>> = BTreeMap::new();
         for (room, share) in self.memory.own_rooms_of(tenant, user) {
@@ -185,7 +187,7 @@ fn read_place(tenant: &Tenant, place: &proto::PresencePlace) -> Option<(Room, Sh
     Some((room, share?))
 }
 
-/// How a user is shown of whom nodes have these shares.
+/// Merges the nodes' shares of a user to the user as shown.
 fn together(user: &UserId, shares: &[Share]) -> Option<Present> {
     let stated = shares.iter().map(|share| share.state.as_deref()).fold(None, newer);
     Some(Present {

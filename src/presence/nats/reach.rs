@@ -1,8 +1,8 @@
-//! How many connections an event reaches, over all nodes: each is asked, and answers from what it serves itself.
+//! The reach of an event: the number of connections over all nodes. Each node is asked, and replies for what it serves.
 //!
-//! Everything that is asked while a question is written goes out together, so the cost is one message for many
-//! publishes. A node that leaves a question unanswered makes numbers unknown, but is waited for once only. One that was given
-//! up without a goodbye makes them unknown until its lease has ended: it may only be stopped, and deliver when it goes on.
+//! Coalescing: requests that arrive while a query is written go out together, so many publishes cost one message. A node
+//! that leaves a query unanswered makes numbers unknown, but is awaited only once. A node that was given up without a
+//! goodbye makes them unknown until its lease has ended: it may only be stopped, and deliver when it resumes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,22 +25,22 @@ use crate::presence::{REACH_WITHIN, Reach};
 use crate::proto::node_v1::{PresenceMessage, PresenceReach, PresenceReachRequest, PresenceReachRoom};
 use crate::room::{Room, Tenant};
 
-/// The most rooms of one question.
+/// The most rooms of one query.
 const ROOMS_MAX: usize = 500;
 
-/// The most questions under way; further ones are gathered meanwhile.
+/// The most queries in flight; further requests coalesce meanwhile.
 const OPEN_MAX: usize = 8;
 
-/// A publish that wants to know.
+/// A request of one publish.
 struct Wanted {
     room: Room,
     except: Except,
-    /// What this node has.
+    /// This node's number.
     own: u32,
     told: oneshot::Sender<Option<u32>>,
 }
 
-/// A question under way.
+/// A query in flight.
 struct Question {
     wanted: Vec<Wanted>,
     sums: Vec<u32>,
@@ -48,7 +48,7 @@ struct Question {
     until: Instant,
 }
 
-/// What the task and those who ask share.
+/// State shared by the task and its callers.
 #[derive(Default)]
 struct Queue {
     waiting: Mutex<Waiting>,
@@ -58,11 +58,11 @@ struct Queue {
 #[derive(Default)]
 struct Waiting {
     wanted: Vec<Wanted>,
-    /// Nodes that live and left a question unanswered.
+    /// Living nodes that left a query unanswered.
     silent: BTreeSet<u64>,
 }
 
-/// Asks the other nodes, and answers them.
+/// Queries the other nodes, and replies to their queries.
 pub(super) struct Reaching {
     nats: Arc<Nats>,
     nodes: Arc<Nodes>,
@@ -70,7 +70,7 @@ pub(super) struct Reaching {
     queue: Queue,
 }
 
-/// What it listens to.
+/// Subscriptions of a [`Reaching`].
 pub(super) struct Listening {
     questions: Subscription,
     answers: Subscription,
@@ -106,7 +106,7 @@ impl Reaching {
         })
     }
 
-    /// How many connections of all nodes an event to the room reaches.
+    /// Returns the number of connections, on all nodes, that an event to the room reaches.
     pub(super) fn reach(&self, room: &Room, except: &Except) -> Reach {
         let own = self.memory.reached_now(room, except);
         if self.nodes.is_alone() {
@@ -130,7 +130,7 @@ impl Reaching {
         self.queue.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks and answers until `stop`.
+    /// Queries and replies until `stop`.
     pub(super) async fn run(self: Arc<Self>, mut listening: Listening, stop: CancellationToken) {
         let mut open: BTreeMap<u64, Question> = BTreeMap::new();
         let mut number = 0;
@@ -151,7 +151,7 @@ impl Reaching {
         }
     }
 
-    /// Asks all that wait, as far as they fit into one message.
+    /// Sends one query for all waiting requests, as far as they fit into one message.
     async fn ask(&self, number: u64) -> Option<Question> {
         let (live, hears_all) = self.nodes.may_deliver();
         let live: BTreeSet<u64> = live.iter().map(|node| node.incarnation).collect();
@@ -182,11 +182,12 @@ impl Reaching {
             sums: wanted.iter().map(|wanted| wanted.own).collect(),
             wanted,
             awaited,
+            // Before the callers' own deadline, so that a late node is marked silent here first.
             until: Instant::now() + REACH_WITHIN.mul_f32(0.9),
         };
         if question.awaited.len() < live.len() || !hears_all {
-            // A silent node may have members, and so may one that was given up. They are asked all the same: the answer of
-            // a silent one makes it one to wait for.
+            // A silent node may have members, and so may one that was given up. They are asked all the same: a reply makes
+            // a silent node one that is awaited again.
             question.tell(false);
             return None;
         }
@@ -210,7 +211,7 @@ impl Reaching {
             Some(self.memory.reached_now(&room, &except))
         };
         let counts: Option<Vec<u32>> = request.rooms.iter().map(count).collect();
-        // What cannot be read is not answered, so it stays unknown.
+        // An unreadable room gets no reply, so its number stays unknown.
         let Some(connections) = counts else { return };
         let said = Said::Reach(PresenceReach {
             number: request.number,
@@ -224,6 +225,7 @@ impl Reaching {
         let Some((node, Said::Reach(answer))) = read(payload) else {
             return;
         };
+        // Also for a late reply: the node is awaited again from the next query on.
         self.lock().silent.remove(&node);
         let Some(question) = open.get_mut(&answer.number) else {
             return;
@@ -273,10 +275,10 @@ impl Reaching {
 }
 
 impl Question {
-    /// Answers all who wait. `is_known`: every node has been heard.
+    /// Completes all requests. `is_known`: every node has replied.
     fn tell(self, is_known: bool) {
         for (wanted, sum) in self.wanted.into_iter().zip(self.sums) {
-            // The publish may have been given up.
+            // The publish may have been dropped.
             wanted.told.send(is_known.then_some(sum)).ok();
         }
     }

@@ -1,5 +1,5 @@
-//! The rooms this node follows: its own part of each, what it knows of other nodes' parts, and what has to be done when.
-//! Pure: time is handed in, and what is to be done is answered.
+//! The replica of the rooms this node follows: its own part of each, its knowledge of other nodes' parts, and the agenda.
+//! Pure: time is an argument, and actions are returned.
 
 mod agenda;
 pub(super) mod census;
@@ -18,60 +18,61 @@ use crate::presence::Departure;
 use crate::presence::memory::{Cause, Origin, Share};
 use crate::room::Room;
 
-/// When what is done.
+/// Timing of the replication protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rhythm {
-    /// After a change, where the node stands is said once more, in case the change was lost.
+    /// Longest delay after a change until this node announces its stand once more, in case the update was lost; at least
+    /// half of it.
     pub confirm_after: Duration,
-    /// And then so often, give or take a quarter.
+    /// Interval of later announcements, lengthened by up to a quarter.
     pub stand_interval: Duration,
-    /// A question that was not answered is repeated.
+    /// Delay until an unanswered request is repeated.
     pub ask_again_after: Duration,
-    /// A node that has said nothing about a room for so long is asked.
+    /// Time without a message about a room after which its node is asked.
     pub silence_max: Duration,
-    /// A room is asked about once more so long after it was first followed, and is then known.
+    /// Delay until a newly followed room is asked about once more. It is known then.
     pub settle_after: Duration,
-    /// How long a room is followed on after nobody is there: users that were lost may come back on another node.
+    /// Time for which an unserved room is still followed: lost users may reconnect on another node.
     pub linger: Duration,
-    /// How long a node is believed that has not been heard to live.
+    /// Time for which an unknown node, without a heartbeat, is believed.
     pub unknown_max: Duration,
-    /// How long a node is not believed that has ended, unless it lives again.
+    /// Tombstone time: for so long an ended node is not believed, unless it lives again.
     pub ended_max: Duration,
-    /// How long after a break everything is said and asked anew: a node that was stopped first learns which of its clients
-    /// are gone.
+    /// Delay after a break until everything is announced and asked anew. A node that was stopped first learns which of its
+    /// clients are gone.
     pub recheck_after: Duration,
 }
 
-/// What is to be done.
+/// A step for the caller to take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Action {
-    /// A node has this of a user.
+    /// Sets a node's share of a user.
     Set(Room, Origin, UserId, Share),
-    /// A node has nothing of a user any more.
+    /// Removes a node's share of a user.
     Withdraw(Room, u64, UserId, Departure, Cause),
-    /// Say this to all who follow the room.
+    /// Sends this to all followers of the room.
     Tell(Room, Body),
-    /// Say this to one node.
+    /// Sends this to one node.
     TellNode(u64, Room, Body),
-    /// Ask a node to say where it stands in all its rooms.
+    /// Asks a node to announce its stand in all its rooms.
     Recall(u64),
-    /// Ask all nodes for their parts of these rooms. Of each the nodes whose part is known up to some version.
+    /// Asks all nodes for their parts of these rooms. Lists for each the nodes whose part is known up to some version.
     Census(u64, Vec<(Room, Vec<u64>)>),
-    /// The census of this number has come to an end for a room: whether it is known completely.
+    /// Ends the census of this number for a room: `true` if the room is known completely.
     Confirmed(Room, u64, bool),
-    /// Nobody has been here for long enough: see whether the room is still to be followed.
+    /// Checks whether the room, unserved for long enough, must still be followed.
     Reconsider(Room),
 }
 
-/// Whether another node lives.
+/// Liveness of another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
     Lives,
-    /// It has spoken, and nobody knows it yet.
+    /// The node has sent a message, but no heartbeat yet.
     Unknown {
         since_ms: u64,
     },
-    /// It has ended; what still comes from it is not believed.
+    /// The node has ended: a tombstone. Its late messages are not believed.
     Ended {
         since_ms: u64,
     },
@@ -81,7 +82,7 @@ enum Life {
 struct Followed {
     own: Book,
     others: BTreeMap<u64, Other>,
-    /// Nodes that may have had more than is known when a roster was given. `None` in a room that was never counted.
+    /// Nodes that may have had more than a roster showed. `None` in a room that was never counted.
     doubts: Option<Vec<Doubt>>,
     stand_at_ms: Option<u64>,
     ask_at_ms: Option<u64>,
@@ -93,7 +94,7 @@ struct Followed {
 pub(super) struct Replica {
     own: u64,
     rhythm: Rhythm,
-    /// The last version that was given out, over all rooms: so a room that is left and followed again goes on above.
+    /// The last version issued, over all rooms, so that a room that is followed again continues above.
     versions: u64,
     rooms: BTreeMap<Room, Followed>,
     agenda: Agenda,
@@ -122,7 +123,7 @@ impl Replica {
         self.rooms.contains_key(room)
     }
 
-    /// Starts to follow a room. Whoever subscribes to it asks at once.
+    /// Begins to follow a room. The first action asks its followers.
     pub(super) fn follow(&mut self, room: &Room, now_ms: u64) -> Vec<Action> {
         let followed = Followed {
             own: Book::default(),
@@ -137,7 +138,7 @@ impl Replica {
         vec![Action::Tell(room.clone(), Body::Ask(Vec::new()))]
     }
 
-    /// Whether this node has connections or observers in a room it follows.
+    /// Records whether this node has connections or observers in a room it follows.
     pub(super) fn serve(&mut self, room: &Room, is_served: bool, now_ms: u64) {
         let linger_ms = millis(self.rhythm.linger);
         if let Some(followed) = self.rooms.get_mut(room) {
@@ -150,7 +151,7 @@ impl Replica {
         }
     }
 
-    /// Follows a room on for as long as if its last member had left now.
+    /// Extends the following of a room, as if its last member had left now.
     pub(super) fn linger(&mut self, room: &Room, now_ms: u64) {
         if let Some(followed) = self.rooms.get_mut(room) {
             followed.leave_at_ms = Some(now_ms + millis(self.rhythm.linger));
@@ -158,7 +159,7 @@ impl Replica {
         }
     }
 
-    /// Stops to follow a room. What others have there is no longer known.
+    /// Ends the following of a room. Other nodes' parts of it are dropped.
     pub(super) fn unfollow(&mut self, room: &Room) -> Vec<Action> {
         self.agenda.remove(room);
         self.censuses.forget(room);
@@ -168,7 +169,7 @@ impl Replica {
         others.flat_map(gone).collect()
     }
 
-    /// This node's users that are not among these.
+    /// Returns this node's users that are not among these.
     pub(super) fn own_missing(&self, room: &Room, there: &[(UserId, Share)]) -> Vec<UserId> {
         let Some(followed) = self.rooms.get(room) else {
             return Vec::new();
@@ -177,7 +178,7 @@ impl Replica {
         followed.own.users().filter(is_missing).cloned().collect()
     }
 
-    /// Takes in what this node has now; `None` when others know that already.
+    /// Records this node's new state. Returns the update; `None` when nothing has changed.
     pub(super) fn own_update(&mut self, room: &Room, changes: Vec<Changed>, now_ms: u64) -> Option<Update> {
         let followed = self.rooms.get_mut(room)?;
         let own = &mut followed.own;
@@ -204,7 +205,7 @@ impl Replica {
         })
     }
 
-    /// Where this node stands in a room. In one that it does not follow it has nothing, at whatever version.
+    /// Returns this node's stand in a room. In a room that it does not follow it has nothing, at whatever version.
     pub(super) fn own_stand(&self, room: &Room) -> Stand {
         let own = self.rooms.get(room).map(|followed| followed.own.stand(self.own));
         own.filter(|stand| stand.version > 0).unwrap_or(Stand {
@@ -215,7 +216,7 @@ impl Replica {
         })
     }
 
-    /// A node lives. `begins`: it has just started.
+    /// Records that a node lives. `begins`: it has just started.
     pub(super) fn came(&mut self, node: u64, begins: bool, now_ms: u64) -> Option<Action> {
         let before = self.lives.insert(node, Life::Lives);
         let has_ended = matches!(before, Some(Life::Ended { .. }));
@@ -224,11 +225,11 @@ impl Replica {
             Some(Life::Unknown { .. }) | None if begins => self.doubt_new(node, now_ms),
             _ => self.doubt_unheard(node, now_ms),
         }
-        // What it has was forgotten here, and it does not know that.
+        // Its parts were dropped here, and it does not know that.
         has_ended.then_some(Action::Recall(node))
     }
 
-    /// A node has ended, or is given up: what it had is lost.
+    /// Records that a node has ended, or was given up: its users are lost.
     pub(super) fn went(&mut self, node: u64, now_ms: u64) -> Vec<Action> {
         self.lives.insert(node, Life::Ended { since_ms: now_ms });
         let mut actions = Vec::new();
@@ -241,7 +242,7 @@ impl Replica {
         actions
     }
 
-    /// Asks all who follow a room, soon.
+    /// Schedules a request to all followers of a room, soon.
     pub(super) fn ask_anew(&mut self, room: &Room, now_ms: u64) {
         if let Some(followed) = self.rooms.get_mut(room) {
             followed.ask_at_ms = Some(now_ms);
@@ -249,14 +250,14 @@ impl Replica {
         }
     }
 
-    /// Says in each room where this node stands, because somebody asked.
+    /// Schedules an announcement of this node's stand in each room, on request.
     pub(super) fn stand_everywhere(&mut self, now_ms: u64) {
         self.everywhere(now_ms, |followed, at_ms| {
             followed.stand_at_ms = (!followed.own.is_empty()).then_some(at_ms);
         });
     }
 
-    /// Asks and says everything anew: this node may have missed anything, and been missed.
+    /// Schedules all requests and announcements anew: messages may have been lost in both directions.
     pub(super) fn recheck(&mut self, now_ms: u64) {
         self.everywhere(now_ms, |followed, at_ms| {
             followed.ask_at_ms = Some(at_ms);
@@ -268,7 +269,7 @@ impl Replica {
         let mut rooms: Vec<Room> = self.rooms.keys().cloned().collect();
         rooms.sort_unstable();
         let from_ms = now_ms + millis(self.rhythm.recheck_after);
-        // A room each half millisecond, so that it is no flood.
+        // Two rooms a millisecond, so that the burst does not flood NATS.
         for (index, room) in rooms.iter().enumerate() {
             if let Some(followed) = self.rooms.get_mut(room) {
                 plan(followed, from_ms + index as u64 / 2);
@@ -277,13 +278,13 @@ impl Replica {
         }
     }
 
-    /// When there is something to do next.
+    /// Returns the time of the next step.
     pub(super) fn next_ms(&self) -> Option<u64> {
         let times = [self.agenda.next_ms(), self.censuses.next_ms()];
         times.into_iter().flatten().min()
     }
 
-    /// What is to be done now. At most some hundred rooms at a time.
+    /// Returns the steps that are due. At most some hundred rooms at a time.
     pub(super) fn due(&mut self, now_ms: u64) -> Vec<Action> {
         let mut actions = self.end_unknown(now_ms);
         self.due_censuses(now_ms, &mut actions);
@@ -326,7 +327,7 @@ impl Replica {
             actions.push(Action::Tell(room.clone(), known));
         }
         if followed.stand_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
-            // That there is nobody is said only once.
+            // An empty part is announced only once.
             followed.stand_at_ms = (!followed.own.is_empty()).then_some(next_stand_ms);
             actions.push(Action::Tell(room.clone(), Body::Stand(own_stand)));
         }
@@ -346,7 +347,7 @@ impl Replica {
         self.agenda.set(room, at_ms);
     }
 
-    /// Between half of a time and all of it: the same for the same room at the same time, else by chance.
+    /// Returns between half of a time and all of it. Deterministic per room and time, so that simulations replay.
     fn jitter(&self, room: &Room, ms: u64, now_ms: u64) -> u64 {
         let key = room.key().iter().fold(self.own ^ now_ms, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -356,7 +357,7 @@ impl Replica {
 }
 
 impl Other {
-    /// When the node is to be asked, unless something comes before.
+    /// Returns the time at which the node is asked, unless a message arrives before.
     fn ask_at_ms(&self, rhythm: &Rhythm) -> Option<u64> {
         let is_silent = || (!self.book.is_empty()).then(|| self.confirmed_ms + millis(rhythm.silence_max));
         self.ask_at_ms.or_else(is_silent)

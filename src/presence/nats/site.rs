@@ -1,5 +1,5 @@
-//! One node: what happens here becomes what others are told, and what they tell becomes what is shown here. Pure: what is
-//! to be sent is answered, and time is handed in.
+//! One node's reconciler: local changes become messages to other nodes, and their messages become shown state. Pure:
+//! messages are returned, and time is an argument.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,39 +11,39 @@ use crate::presence::Departure;
 use crate::presence::memory::{Cause, MemoryPresence, Withdrawal};
 use crate::room::Room;
 
-/// What is to be sent, in this order.
+/// A message to send, or a step to take, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Out {
-    /// Subscribe to the room, before what follows is sent.
+    /// Subscribes to the room, before later messages are sent.
     Follow(Room),
-    /// End the subscription.
+    /// Ends the subscription.
     Unfollow(Room),
-    /// To all who follow the room.
+    /// To all followers of the room.
     Tell(Room, Body),
     /// To one node.
     TellNode(u64, Room, Body),
-    /// To whoever sent what was received.
+    /// To the sender of the received message.
     Answer(Room, Body),
-    /// A request to one node to say where it stands.
+    /// Asks one node to announce its stands.
     Recall(u64),
     /// A census, to all nodes.
     Census(u64, Vec<(Room, Vec<u64>)>),
-    /// To the node that asked for a census, behind all parts: where this node stands.
+    /// To the sender of a census, behind all parts: this node's stands.
     Account(u64, Vec<(Room, Stand)>),
-    /// A census has come to an end for a room: whether it is known completely.
+    /// Ends a census for a room: `true` if the room is known completely.
     Confirmed(Room, u64, bool),
 }
 
-/// Whom a question was for.
+/// The addressee of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// All who follow the room: who has nothing to say is silent.
+    /// All followers of the room: a node with nothing stays silent.
     Everybody,
-    /// This node.
+    /// This node alone.
     Us,
 }
 
-/// One node.
+/// One node's reconciler.
 #[derive(Debug)]
 pub(super) struct Site {
     memory: Arc<MemoryPresence>,
@@ -64,7 +64,7 @@ impl Site {
         &self.replica
     }
 
-    /// Tells what happened here since the last time.
+    /// Returns the updates for local changes since the last flush.
     pub(super) fn flush(&mut self, now_ms: u64) -> Vec<Out> {
         let mut outs = Vec::new();
         for (room, touch) in self.touched.take() {
@@ -73,8 +73,7 @@ impl Site {
         outs
     }
 
-    /// Makes sure that all there is of these rooms is known here; each is confirmed within this time. Answers the number of
-    /// the census, too.
+    /// Starts a census of these rooms; each is confirmed within this time. Also returns the number of the census.
     pub(super) fn confirm(&mut self, rooms: &[Room], within: Duration, now_ms: u64) -> (u64, Vec<Out>) {
         let mut outs = Vec::new();
         for room in rooms {
@@ -83,7 +82,7 @@ impl Site {
             }
             if !self.replica.follows(room) {
                 outs.push(Out::Follow(room.clone()));
-                // Who follows it is asked by the census.
+                // No request to its followers: the census asks them.
                 self.replica.follow(room, now_ms);
                 self.tell_all(room, now_ms, &mut outs);
             }
@@ -96,9 +95,10 @@ impl Site {
         (number, outs)
     }
 
-    /// Answers a census: what this node has in each room, unless its part is known there, and where it stands.
+    /// Replies to a census: this node's part of each room, unless known there, and its stands.
     pub(super) fn counted(&mut self, number: u64, rooms: Vec<(Room, bool)>, now_ms: u64) -> Vec<Out> {
         let (mut outs, mut stands) = (Vec::new(), Vec::new());
+        // Flush first: the stand must cover every change before it.
         for (room, is_known) in rooms {
             if let Some(touch) = self.touched.take_room(&room) {
                 self.flush_room(&room, &touch, now_ms, &mut outs);
@@ -117,7 +117,7 @@ impl Site {
         outs
     }
 
-    /// Everything this node has in a room.
+    /// Returns this node's whole part of a room, as an update that builds on nothing.
     fn whole(&self, room: &Room, changes: Vec<Changed>) -> Update {
         Update {
             version: self.replica.own_stand(room).version,
@@ -132,7 +132,7 @@ impl Site {
         }
     }
 
-    /// Takes in a node's answer to a census.
+    /// Merges a node's reply to a census.
     pub(super) fn account(&mut self, node: u64, number: u64, stands: Vec<(Room, Stand)>, now_ms: u64) -> Vec<Out> {
         let actions = self.replica.account(node, number, stands, now_ms);
         let mut outs = Vec::new();
@@ -174,10 +174,10 @@ impl Site {
         }
     }
 
-    /// Compares all that is here with what others were told. Answers it.
+    /// Sends the difference between the local state and what was replicated. Returns the local state.
     fn tell_all(&mut self, room: &Room, now_ms: u64, outs: &mut Vec<Out>) -> Vec<Changed> {
         let mut here = self.memory.own_shares(room);
-        // The same order in every run, so that a simulated life can be lived again.
+        // The same order in every run, so that a simulation can be replayed by its seed.
         here.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         let missing = self.replica.own_missing(room, &here).into_iter();
         let gone = missing.map(|user| Changed {
@@ -192,7 +192,7 @@ impl Site {
         here
     }
 
-    /// Takes in what a node says of a room.
+    /// Merges a node's message about a room.
     pub(super) fn receive(&mut self, node: u64, room: &Room, body: Body, asked: Asked, now_ms: u64) -> Vec<Out> {
         let mut outs = Vec::new();
         if node == self.replica.own() {
@@ -231,13 +231,13 @@ impl Site {
         outs.push(Out::Answer(room.clone(), body));
     }
 
-    /// A node lives. `begins`: it has just started.
+    /// Records that a node lives. `begins`: it has just started.
     pub(super) fn came(&mut self, node: u64, begins: bool, now_ms: u64) -> Vec<Out> {
         let recall = self.replica.came(node, begins, now_ms);
         recall.map(|_| Out::Recall(node)).into_iter().collect()
     }
 
-    /// A node has ended or was given up, and was last heard so long ago.
+    /// Records that a node has ended or was given up, and was last heard so long ago.
     pub(super) fn went(&mut self, node: u64, ago: Duration, now_ms: u64) -> Vec<Out> {
         let actions = self.replica.went(node, now_ms);
         let mut outs = Vec::new();
@@ -245,22 +245,22 @@ impl Site {
         outs
     }
 
-    /// The subscription to a room has come into effect only now.
+    /// Asks a room's followers: its subscription took effect only now.
     pub(super) fn ask_anew(&mut self, room: &Room, now_ms: u64) {
         self.replica.ask_anew(room, now_ms);
     }
 
-    /// Somebody asks where this node stands.
+    /// Schedules announcements of this node's stands, on another node's request.
     pub(super) fn recalled(&mut self, now_ms: u64) {
         self.replica.stand_everywhere(now_ms);
     }
 
-    /// This node may have missed anything, and been missed.
+    /// Schedules all requests and announcements anew: messages may have been lost in both directions.
     pub(super) fn recheck(&mut self, now_ms: u64) {
         self.replica.recheck(now_ms);
     }
 
-    /// What is due by now.
+    /// Returns the messages that are due.
     pub(super) fn due(&mut self, now_ms: u64) -> Vec<Out> {
         let actions = self.replica.due(now_ms);
         let mut outs = Vec::new();

@@ -1,4 +1,4 @@
-//! Where something happened here that others have not been told of yet.
+//! The dirty set: rooms with local changes that are not replicated yet.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,24 +7,24 @@ use crate::identity::UserId;
 use crate::presence::Departure;
 use crate::room::Room;
 
-/// The most users of one room that are remembered by name; above, all of the room is looked through.
+/// The most users of one room that are remembered by name. Above, the whole room is compared.
 const USERS_MAX: usize = 4096;
 
-/// What happened in a room.
+/// The local changes of a room.
 #[derive(Debug)]
 pub(super) enum Touch {
-    /// To these users. How one left, if it has.
+    /// These users changed. The value is the manner of leaving, if the user has left.
     Users(BTreeMap<UserId, Departure>),
-    /// To too many to say.
+    /// Too many users changed to list them.
     Many,
 }
 
-/// The rooms where something happened. Never larger than what is there, so it needs no bound but that of a room.
+/// The dirty set. Never larger than the rooms themselves, so it needs no bound of its own.
 #[derive(Debug, Default)]
 pub(super) struct Touched(Mutex<BTreeMap<Room, Touch>>);
 
 impl Touched {
-    /// Something happened in a room, and to a user, if one is named.
+    /// Marks a room as dirty, and a user in it, if one is named.
     pub(super) fn add(&self, room: &Room, user: Option<(&UserId, Departure)>) {
         let mut rooms = self.lock();
         let touch = match rooms.get_mut(room) {

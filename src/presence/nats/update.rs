@@ -1,33 +1,33 @@
-//! What nodes tell each other of a room: plain values, see `wire` for how they are written.
+//! Messages between nodes about a room, as plain values. `wire` encodes them.
 
 use crate::event::Timestamp;
 use crate::identity::UserId;
 use crate::presence::Departure;
 use crate::presence::memory::Share;
 
-/// One user, as a node has it now.
+/// A node's current state of one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Changed {
     pub user: UserId,
-    /// What the node has of it, or how the last of it left.
+    /// The node's share, or the manner in which its last connection left.
     pub now: Result<Share, Departure>,
 }
 
-/// What a node's part of a room became.
+/// A change of a node's part of a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Update {
     /// Increases with every update of the node, over all rooms.
     pub version: u64,
-    /// The version of the room's part that this builds on; 0: on nothing, so whoever is not named is not there.
+    /// The version of the room's part that this builds on. 0: on nothing, so users that are not named are not there.
     pub previous: u64,
     pub changes: Vec<Changed>,
-    /// Since when somebody is there, if it is known.
+    /// Start of the current unbroken occupancy, if known.
     pub occupied_since: Option<Timestamp>,
-    /// The node had nobody there before: those it names have come with this update.
+    /// The node had no user there before: those it names joined with this update.
     pub begins: bool,
 }
 
-/// Where a node's part of a room stands.
+/// The announced version of a node's part of a room, with its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stand {
     pub incarnation: u64,
@@ -36,11 +36,11 @@ pub(super) struct Stand {
     pub digest: u64,
 }
 
-/// What is said about a room.
+/// A message about a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Body {
     Update(Update),
     Stand(Stand),
-    /// Asks for what is not known so.
+    /// Asks for every part that differs from these stands.
     Ask(Vec<Stand>),
 }

@@ -1,4 +1,4 @@
-//! How nodes write what they tell each other.
+//! Encoding of the messages between nodes.
 
 use std::collections::HashMap;
 
@@ -16,17 +16,17 @@ use crate::room::{Room, Tenant};
 
 pub(super) use proto::presence_message::Body as Said;
 
-/// How many bytes of users one message carries, about; NATS takes 1 MiB by default.
+/// Bytes of users in one message, about; NATS takes 1 MiB by default.
 pub(super) const PART_BYTES: usize = 192 * 1024;
 
-/// Updates of which parts are awaited. When there are more something is wrong, and all are given up: whoever misses one
-/// asks for it anyway.
+/// The most updates with outstanding parts. More mean a fault, and all are dropped: the gap is detected and asked for
+/// anyway.
 const PARTIAL_MAX: usize = 256;
 
 /// The most parts of an update: 200 MB.
 const PARTS_MAX: u32 = 1024;
 
-/// Writes what a node says; the room is named where the subject does not.
+/// Writes a node's message. The room is named where the subject does not name it.
 pub(super) fn write(node: u64, tenant: &str, room: &str, said: Said) -> Bytes {
     let message = proto::PresenceMessage {
         incarnation: node,
@@ -37,7 +37,7 @@ pub(super) fn write(node: u64, tenant: &str, room: &str, said: Said) -> Bytes {
     message.encode_to_vec().into()
 }
 
-/// Writes what is said of a room, in as many messages as it takes.
+/// Writes a message about a room, in as many parts as it takes.
 pub(super) fn write_body(node: u64, room: Option<&Room>, body: Body, part_bytes: usize) -> Vec<Bytes> {
     let (tenant, name) = room.map_or(("", ""), |room| (room.tenant(), room.name()));
     let said = match body {
@@ -50,7 +50,7 @@ pub(super) fn write_body(node: u64, room: Option<&Room>, body: Body, part_bytes:
     said.into_iter().map(|said| write(node, tenant, name, said)).collect()
 }
 
-/// The room a message names.
+/// Returns the room that a message names.
 pub(super) fn room_of(message: &proto::PresenceMessage) -> Option<Room> {
     parse_room(&message.tenant, &message.room)
 }
@@ -94,7 +94,7 @@ fn write_changed(changed: &Changed) -> proto::NodePresent {
     }
 }
 
-/// Writes what a node has of a user.
+/// Writes a node's share of a user.
 pub(super) fn write_share(user: &UserId, share: &Share) -> proto::NodePresent {
     proto::NodePresent {
         user_id: user.as_str().to_owned(),
@@ -110,7 +110,7 @@ pub(super) fn write_share(user: &UserId, share: &Share) -> proto::NodePresent {
     }
 }
 
-/// Reads what a node has of a user; `None` for nothing any more.
+/// Reads a node's share of a user; `None` in place of a share that is removed.
 pub(super) fn read_share(present: &proto::NodePresent) -> Option<(UserId, Option<Share>)> {
     let user = UserId::parse(&present.user_id).ok()?;
     let value = match &present.state {
@@ -126,7 +126,7 @@ pub(super) fn read_share(present: &proto::NodePresent) -> Option<(UserId, Option
     Some((user, share))
 }
 
-/// Writes how a user is shown.
+/// Writes a user as shown.
 pub(super) fn write_present(present: &Present) -> proto::NodePresent {
     proto::NodePresent {
         user_id: present.user.as_str().to_owned(),
@@ -141,7 +141,7 @@ pub(super) fn write_present(present: &Present) -> proto::NodePresent {
     }
 }
 
-/// Reads how a user is shown.
+/// Reads a user as shown.
 pub(super) fn read_present(present: &proto::NodePresent) -> Option<Present> {
     let state = match &present.state {
         empty if empty.is_empty() => None,
@@ -186,7 +186,7 @@ pub(super) fn write_census(number: u64, rooms: &[(Room, Vec<u64>)]) -> Said {
     })
 }
 
-/// Reads the rooms of a census, and which of them this node's part is known of.
+/// Reads the rooms of a census, each with whether this node's part is known there.
 pub(super) fn read_census(census: &proto::PresenceCensus, own: u64) -> Vec<(Room, bool)> {
     let rooms = census.rooms.iter();
     rooms
@@ -194,7 +194,7 @@ pub(super) fn read_census(census: &proto::PresenceCensus, own: u64) -> Vec<(Room
         .collect()
 }
 
-/// Writes the end of an answer to a census.
+/// Writes the end of a reply to a census.
 pub(super) fn write_account(number: u64, stands: &[(Room, Stand)]) -> Said {
     let room = |(room, stand): &(Room, Stand)| proto::PresenceAccountRoom {
         tenant: room.tenant().to_owned(),
@@ -207,7 +207,7 @@ pub(super) fn write_account(number: u64, stands: &[(Room, Stand)]) -> Said {
     })
 }
 
-/// Reads where a node stands that ends its answer.
+/// Reads the stands at the end of a reply to a census.
 pub(super) fn read_account(account: &proto::PresenceAccount) -> Vec<(Room, Stand)> {
     let rooms = account.rooms.iter();
     rooms
@@ -219,20 +219,20 @@ fn parse_room(tenant: &str, name: &str) -> Option<Room> {
     Room::parse(&Tenant::parse(tenant).ok()?, name).ok()
 }
 
-/// An update that comes in parts: the node, the room, the version and the one before it.
+/// An update in parts: the node, the room, the version and the previous one.
 type Split = (u64, Room, u64, u64);
 
-/// The parts that have come.
+/// The parts received so far.
 type Parts = Vec<Option<Vec<Changed>>>;
 
-/// Reads what is said of rooms, and joins parts.
+/// Reads messages about rooms, and joins parts.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     partial: HashMap<Split, Parts>,
 }
 
 impl Reader {
-    /// What is said of a room; `None` when it is something else, foreign or not complete yet.
+    /// Reads a message about a room; `None` when it is something else, foreign or not complete yet.
     pub(super) fn read(&mut self, node: u64, room: &Room, said: Said) -> Option<Body> {
         match said {
             Said::Update(update) => self.update(node, room, &update).map(Body::Update),

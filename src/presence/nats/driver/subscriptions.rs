@@ -1,4 +1,4 @@
-//! What a node listens to: its own subjects, and the rooms it follows.
+//! Subscriptions of a node: its own subjects, and the rooms it follows.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,28 +13,28 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::nats::{Nats, NatsError, Subscription};
 use crate::room::Room;
 
-/// How long the connection may take to accept a subscription.
+/// Time for which the connection may take to accept a subscription.
 const SUBSCRIBE_WITHIN: Duration = Duration::from_millis(500);
 
-/// The most rooms that are tried again together.
+/// The most rooms that are retried together.
 const RETRIES_MAX: usize = 200;
 
-/// Where a message came from.
+/// Origin of a message.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
     /// The subject of a room.
     Room(Room),
-    /// A subject of this node, or of all.
+    /// A subject of this node, or of all nodes.
     Direct,
 }
 
 pub(super) struct Subscriptions {
     nats: Arc<Nats>,
     messages: SelectAll<BoxStream<'static, (Source, Message)>>,
-    /// Each subscription ends with its guard.
+    /// Subscribed rooms. Each subscription ends with its guard.
     rooms: HashMap<Room, DropGuard>,
     activity: Option<DropGuard>,
-    /// Rooms that could not be subscribed to.
+    /// Rooms whose subscription failed.
     missing: HashSet<Room>,
 }
 
@@ -49,12 +49,12 @@ impl Subscriptions {
         }
     }
 
-    /// The next message. Pending for ever while nothing is listened to.
+    /// Returns the next message. Pends for ever without a subscription.
     pub(super) async fn next(&mut self) -> Option<(Source, Message)> {
         self.messages.next().await
     }
 
-    /// Listens to a subject for as long as the node runs.
+    /// Subscribes to a subject for as long as the node runs.
     pub(super) async fn add(&mut self, source: Source, subject: String) -> Result<(), NatsError> {
         let Some(subscriber) = self.subscribe(subject.clone()).await else {
             return Err(NatsError::Permission(format!("subscribe to {subject}")));
@@ -64,7 +64,7 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Listens to a room; when that is not possible now, [`Self::retry`] tries again.
+    /// Subscribes to a room. When that fails, [`Self::retry`] tries again.
     pub(super) async fn follow(&mut self, room: &Room) -> bool {
         let subject = self.nats.subjects().presence(room);
         let Some(guard) = self.listen(Source::Room(room.clone()), subject).await else {
@@ -81,7 +81,7 @@ impl Subscriptions {
         self.rooms.remove(room);
     }
 
-    /// Listens to activity, or no longer.
+    /// Subscribes to activity, or ends that subscription.
     pub(super) async fn watch(&mut self, is_watched: bool) {
         if !is_watched {
             self.activity = None;
@@ -91,12 +91,13 @@ impl Subscriptions {
         }
     }
 
-    /// Tries again what failed. Answers the rooms that are listened to now.
+    /// Retries failed subscriptions. Returns the rooms that are now subscribed.
     pub(super) async fn retry(&mut self) -> Vec<Room> {
         let mut followed = Vec::new();
         let missing: Vec<Room> = self.missing.iter().take(RETRIES_MAX).cloned().collect();
         for room in missing {
             if !self.follow(&room).await {
+                // The connection accepts none at the moment; the rest waits for the next round.
                 break;
             }
             followed.push(room);

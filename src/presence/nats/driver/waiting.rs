@@ -1,4 +1,4 @@
-//! Who waits for a room to be known completely.
+//! Requests that wait until a room is known completely.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use tokio::sync::oneshot;
 use crate::proto::node_v1::PresencePageRequest;
 use crate::room::Room;
 
-/// One that waits.
+/// A waiting request.
 #[derive(Debug)]
 pub(super) enum Waiter {
     /// A caller of the port.
     Caller(oneshot::Sender<bool>),
-    /// Another node, for a page, at this subject.
+    /// Another node's page request, and its reply subject.
     Page(String, PresencePageRequest),
 }
 
-/// Those that wait, by census and room.
+/// Waiting requests by census and room.
 #[derive(Debug, Default)]
 pub(super) struct Waiting(BTreeMap<(u64, Room), Vec<Waiter>>);
 
@@ -25,7 +25,7 @@ impl Waiting {
         self.0.entry((census, room)).or_default().push(waiter);
     }
 
-    /// Takes those out that wait for a room of a census.
+    /// Takes the requests that wait for a room of a census.
     pub(super) fn take(&mut self, census: u64, room: Room) -> Vec<Waiter> {
         self.0.remove(&(census, room)).unwrap_or_default()
     }

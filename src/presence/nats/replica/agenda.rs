@@ -1,13 +1,13 @@
-//! When which room is looked at next.
+//! The agenda: rooms by the time of their next step.
 
 use std::collections::{BTreeSet, HashMap};
 
 use crate::room::Room;
 
-/// The most rooms that are looked at together.
+/// The most rooms of one pass, so that messages are read between passes.
 const DUE_MAX: usize = 500;
 
-/// Rooms by the time at which there is something to do.
+/// Rooms by the time of their next step.
 #[derive(Debug, Default)]
 pub(super) struct Agenda {
     by_time: BTreeSet<(u64, Room)>,
@@ -15,7 +15,7 @@ pub(super) struct Agenda {
 }
 
 impl Agenda {
-    /// Sets when a room is looked at next; `None`: not by itself.
+    /// Sets the time of a room's next step; `None`: no step.
     pub(super) fn set(&mut self, room: &Room, at_ms: Option<u64>) {
         if self.by_room.get(room).copied() == at_ms {
             return;
@@ -37,7 +37,7 @@ impl Agenda {
         self.by_time.first().map(|(at_ms, _)| *at_ms)
     }
 
-    /// Takes out the rooms that are due.
+    /// Takes the rooms that are due.
     pub(super) fn due(&mut self, now_ms: u64) -> Vec<Room> {
         let mut due = Vec::new();
         while due.len() < DUE_MAX && self.next_ms().is_some_and(|at_ms| at_ms <= now_ms) {

@@ -1,5 +1,5 @@
-//! Censuses: every living node is asked for its part of rooms, so that this one knows them completely. And doubts: of
-//! which nodes it is not known what they had before they are heard next.
+//! Censuses: quorum reads over all living nodes, after which this node knows rooms completely. And doubts: nodes whose
+//! earlier state of a room stays unknown until they reply.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -8,39 +8,39 @@ use super::{Action, Followed, Life, Replica, millis};
 use crate::presence::nats::update::Stand;
 use crate::room::Room;
 
-/// Rooms whose census left doubts are counted again so often.
+/// Interval at which rooms whose census left doubts are counted again.
 const RECOUNT_INTERVAL_MS: u64 = 1000;
 
-/// How long a recount is answered.
+/// Deadline of a recount.
 const RECOUNT_WITHIN: Duration = Duration::from_millis(225);
 
 /// The most rooms of one census: so many names fit into a message.
 pub(in crate::presence::nats) const CENSUS_ROOMS_MAX: usize = 256;
 
-/// What an account says is behind is asked for after this long: usually it is on its way.
+/// Delay until a version that an account announces, but that is missing here, is asked for. Usually it is in flight.
 pub(super) const ON_ITS_WAY_MS: u64 = 50;
 
-/// How much later than it could serve its first client the first heartbeat of a node comes, at the most.
+/// The longest time between a node's first served client and its first heartbeat.
 const BEGIN_LATE_MS: u64 = 1000;
 
-/// A node that may have had more in a room than was told when a roster was given.
+/// A node that may have had more in a room than a roster showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Doubt {
     node: u64,
-    /// The first census whose answer ends the doubt.
+    /// The first census whose reply ends the doubt.
     census: u64,
-    /// The version at which it ends; `None` while the census is not answered.
+    /// The version at which it ends; `None` until the census has a reply.
     version: Option<u64>,
 }
 
-/// A question to all nodes that is not answered by all of them.
+/// A census that not all nodes have replied to.
 #[derive(Debug)]
 struct Census {
     number: u64,
-    /// Those that are not confirmed yet.
+    /// Rooms that are not confirmed yet.
     rooms: BTreeSet<Room>,
     awaited: BTreeSet<u64>,
-    /// A node that lives is not waited for.
+    /// Set when a living node is not awaited.
     is_partial: bool,
     until_ms: u64,
 }
@@ -50,12 +50,12 @@ struct Census {
 pub(super) struct Censuses {
     issued: u64,
     open: Vec<Census>,
-    /// Nodes that live and left a census unanswered. They are not waited for until they are heard again.
+    /// Living nodes that left a census unanswered. They are not awaited until they are heard again.
     silent: BTreeSet<u64>,
-    /// Rooms that are to be counted again.
+    /// Dirty set: rooms to be counted again.
     doubtful: BTreeSet<Room>,
     recount_at_ms: u64,
-    /// The rooms that were counted lately, and when. Oldest first.
+    /// Rooms counted lately, with the time. Oldest first.
     recent: VecDeque<(u64, Room)>,
 }
 
@@ -84,7 +84,7 @@ impl Censuses {
 }
 
 impl Followed {
-    /// Whether a node may have had more in the room than is known. Of a room that was never counted, any.
+    /// Reports whether a node may have had more in the room than is known. True for any node before the first count.
     pub(super) fn doubts(&self, node: u64) -> bool {
         let Some(doubts) = &self.doubts else { return true };
         doubts.iter().any(|doubt| doubt.node == node)
@@ -100,7 +100,7 @@ impl Followed {
         });
     }
 
-    /// Ends the doubts of a node that has answered and is known as far as it answered.
+    /// Ends the doubts of a node that has replied and is known up to its reply.
     pub(super) fn resolve(&mut self, node: u64) {
         let version = self.others.get(&node).map_or(0, |other| other.book.version);
         if let Some(doubts) = &mut self.doubts {
@@ -109,7 +109,7 @@ impl Followed {
         }
     }
 
-    /// A node has answered a census; it stood at this version.
+    /// Records a node's reply to a census, at this version.
     fn answered(&mut self, node: u64, census: u64, version: u64) {
         for doubt in self.doubts.iter_mut().flatten() {
             if doubt.node == node && doubt.census <= census {
@@ -119,7 +119,7 @@ impl Followed {
         self.resolve(node);
     }
 
-    /// Whether something that one of these nodes has told of is missing.
+    /// Reports whether an announced version of one of these nodes is missing.
     fn is_missing(&self, is_meant: impl Fn(&u64) -> bool) -> bool {
         let meant = self.others.iter().filter(|(node, _)| is_meant(node));
         meant.into_iter().any(|(_, other)| other.is_missing())
@@ -127,8 +127,8 @@ impl Followed {
 }
 
 impl Replica {
-    /// Asks all living nodes for their parts of rooms that are followed. Each room is confirmed when all have answered, or
-    /// after `within`. Answers the census's number too.
+    /// Asks all living nodes for their parts of followed rooms. Each room is confirmed when all have replied, or after
+    /// `within`. Also returns the census's number.
     pub(in crate::presence::nats) fn census(
         &mut self,
         rooms: &[Room],
@@ -171,11 +171,12 @@ impl Replica {
             awaited: live.into_iter().filter(|node| !silent.contains(node)).collect(),
             until_ms: now_ms + millis(within),
         });
+        // At once where no node is awaited.
         self.confirm(None, now_ms, &mut actions);
         (number, actions)
     }
 
-    /// Takes in that a node has answered a census, and where it stands in rooms.
+    /// Merges a node's reply to a census: its stands in rooms.
     pub(in crate::presence::nats) fn account(
         &mut self,
         node: u64,
@@ -199,7 +200,7 @@ impl Replica {
         }
         if let Some(census) = self.censuses.open.iter_mut().find(|census| census.number == number) {
             census.awaited.remove(&node);
-            // What is not named is empty.
+            // Unnamed rooms are empty.
             for room in &census.rooms {
                 versions.entry(room.clone()).or_insert(0);
             }
@@ -213,7 +214,7 @@ impl Replica {
         actions
     }
 
-    /// Confirms the rooms, or the one, of censuses that all have answered and of which nothing is missing.
+    /// Confirms rooms, or only one, of censuses that have all replies and of which nothing is missing.
     pub(super) fn confirm(&mut self, only: Option<&Room>, now_ms: u64, actions: &mut Vec<Action>) {
         let Censuses { open, silent, .. } = &mut self.censuses;
         let mut left_doubts = Vec::new();
@@ -238,7 +239,7 @@ impl Replica {
         }
     }
 
-    /// Gives up what was not answered in time, and counts anew what was left in doubt.
+    /// Ends censuses whose deadline has passed, and recounts rooms with doubts.
     pub(super) fn due_censuses(&mut self, now_ms: u64, actions: &mut Vec<Action>) {
         let is_over = |census: &mut Census| census.until_ms <= now_ms;
         let over: Vec<Census> = self.censuses.open.extract_if(.., is_over).collect();
@@ -261,7 +262,7 @@ impl Replica {
             let rooms = self.take_doubtful();
             if !rooms.is_empty() {
                 let (_, counted) = self.census(&rooms, RECOUNT_WITHIN, now_ms);
-                // Nobody waits for these.
+                // No caller waits for a recount.
                 actions.extend(
                     counted
                         .into_iter()
@@ -284,16 +285,15 @@ impl Replica {
         rooms
     }
 
-    /// A node that was not known to live, or was given up, lives: what it had all along is not known, and no census waited
-    /// for it.
+    /// Doubts a node that was unknown or given up and lives: its earlier state is unknown, and no census awaited it.
     pub(super) fn doubt_unheard(&mut self, node: u64, now_ms: u64) {
         let counted = self.rooms.iter().filter(|(_, followed)| followed.doubts.is_some());
         let counted: Vec<Room> = counted.map(|(room, _)| room.clone()).collect();
         self.doubt_in(counted, node, now_ms);
     }
 
-    /// A node has just started. It had nothing in rooms that were counted before; of those that were counted lately that
-    /// is not certain, since its first heartbeat was under way.
+    /// Doubts a node that has just started, in rooms counted lately: its first heartbeat was in flight. In rooms counted
+    /// before it had nothing.
     pub(super) fn doubt_new(&mut self, node: u64, now_ms: u64) {
         self.censuses.forget_old_counts(now_ms);
         let counted = self.censuses.recent.iter().map(|(_, room)| room.clone());
@@ -304,7 +304,7 @@ impl Replica {
     fn doubt_in(&mut self, counted: impl IntoIterator<Item = Room>, node: u64, now_ms: u64) {
         let next = self.censuses.issued + 1;
         for room in counted {
-            // It may have been left since.
+            // The room may have been left since.
             if let Some(followed) = self.rooms.get_mut(&room) {
                 followed.doubt(node, next);
                 self.censuses.doubt_again(room, now_ms);
@@ -312,7 +312,7 @@ impl Replica {
         }
     }
 
-    /// A node that has ended is not waited for, and has nothing.
+    /// Drops an ended node from all censuses and doubts: it has nothing.
     pub(super) fn forget_census_of(&mut self, node: u64, now_ms: u64, actions: &mut Vec<Action>) {
         self.censuses.silent.remove(&node);
         for census in &mut self.censuses.open {

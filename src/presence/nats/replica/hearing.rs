@@ -1,4 +1,4 @@
-//! Taking in what other nodes say of rooms, and judging whether it is news.
+//! Merging of other nodes' messages, and the judgement whether they are news.
 
 use super::census::ON_ITS_WAY_MS;
 use super::{Action, Life, Replica, ask, millis};
@@ -7,18 +7,18 @@ use crate::presence::nats::other::{Merged, Other};
 use crate::presence::nats::update::{Changed, Stand, Update};
 use crate::room::Room;
 
-/// What is heard, beside what it says of users.
+/// Properties of a message, beside its users.
 #[derive(Debug, Clone, Copy)]
 struct Heard {
-    /// That the node has nothing.
+    /// The node has nothing.
     is_nothing: bool,
-    /// That it had nothing before.
+    /// The node had nothing before.
     begins: bool,
     is_patient: bool,
 }
 
 impl Replica {
-    /// Takes in what another node says of its part of a room.
+    /// Merges another node's update of its part of a room.
     pub(in crate::presence::nats) fn update(
         &mut self,
         room: &Room,
@@ -34,12 +34,12 @@ impl Replica {
         self.hear(room, node, heard, now_ms, |other| other.update(update, now_ms))
     }
 
-    /// Takes in where another node says it stands.
+    /// Merges another node's stand.
     pub(in crate::presence::nats) fn stand(&mut self, room: &Room, stand: Stand, now_ms: u64) -> Vec<Action> {
         self.hear_stand(room, stand, false, now_ms)
     }
 
-    /// `is_patient`: what is missing is probably on its way, and asked for a little later.
+    /// Merges a stand. `is_patient`: a missing version is probably in flight, and is asked for a little later.
     pub(super) fn hear_stand(&mut self, room: &Room, stand: Stand, is_patient: bool, now_ms: u64) -> Vec<Action> {
         let heard = Heard {
             is_nothing: stand.users == 0,
@@ -62,6 +62,7 @@ impl Replica {
             return Vec::new();
         };
         let life = self.lives.entry(node).or_insert(Life::Unknown { since_ms: now_ms });
+        // An empty part needs no entry, and an ended node is fenced by its tombstone.
         if matches!(life, Life::Ended { .. }) || heard.is_nothing && !followed.others.contains_key(&node) {
             return Vec::new();
         }
