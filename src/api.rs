@@ -1,5 +1,5 @@
-//! The gRPC edge: the services of `roomcast.v1` for backends, with health, reflection and gRPC-Web beside them, and a
-//! mirror of the plainest calls as HTTP with JSON on the same port (see [`mod@http`]).
+//! The gRPC edge: the services of `roomcast.v1` for backends, with health, reflection and gRPC-Web beside them. A mirror of
+//! the plainest calls as HTTP with JSON stands on the same port (see [`mod@http`]).
 //!
 //! Here wire types become vocabulary and errors become statuses. A call passes the gate (credential, deadline), then its
 //! method; what a method does to rooms it does through [`Rooms`] with a permit, what it does to connections through
@@ -54,7 +54,7 @@ pub use health::Health;
 pub use listener::tls::TlsError;
 pub(crate) use starting::serve as serve_while_starting;
 
-/// What the methods work on.
+/// Dependencies of the methods.
 pub struct Context {
     /// The rooms of the gateway.
     pub rooms: Rooms,
@@ -62,17 +62,17 @@ pub struct Context {
     pub cluster: Cluster,
     /// Who decides for clients.
     pub policy: Arc<dyn Policy>,
-    /// Who may call.
+    /// The credentials that are accepted.
     pub credentials: Credentials,
-    /// The rooms that stand for a user and for a tenant.
+    /// The home rooms of users and tenants.
     pub home_rooms: HomeRooms,
-    /// Whether the node serves.
+    /// The node's readiness.
     pub health: Health,
-    /// The tenants that are connected, where their absence is reported.
+    /// The connected tenants, where the absence of one is reported.
     pub tenants: Option<Tenants>,
 }
 
-/// What all methods share.
+/// State shared by all methods.
 struct Shared {
     context: Context,
     config: Config,
@@ -80,7 +80,7 @@ struct Shared {
     unread: unread::Unread,
 }
 
-/// Serves the API until `shutdown`, then as long as calls go on, at most [`Config::drain_max`]. Streams end with
+/// Serves the API until `shutdown`, then until all calls have ended, at most [`Config::drain_max`]. Streams end with
 /// `UNAVAILABLE` (`DRAINING`) at once.
 ///
 /// # Errors
@@ -123,7 +123,7 @@ impl Shared {
     }
 }
 
-/// Everything that is spoken on the listener.
+/// Builds the service of the listener.
 fn service(
     shared: &Arc<Shared>,
 ) -> impl Service<::http::Request<Body>, Response = ::http::Response<Body>, Error = std::convert::Infallible, Future: Send>
@@ -135,6 +135,7 @@ fn service(
         .option_layer(cors(&shared.config))
         .layer(http::MirrorLayer::new(shared))
         .layer(GrpcWebLayer::new());
+    // The gate stands inside the layers: a gRPC-Web call is translated to gRPC before its credential is checked.
     let front = front::FrontLayer {
         gate: gate::GateLayer(shared.clone()),
         others,
@@ -143,7 +144,7 @@ fn service(
 }
 
 fn routes(shared: &Arc<Shared>) -> tonic::service::Routes {
-    /// A service that takes what all of them take.
+    /// Builds a server with the bounds that all services share.
     macro_rules! bounded {
         ($server:ident, $service:expr) => {
             $server::new($service)
@@ -174,7 +175,8 @@ fn routes(shared: &Arc<Shared>) -> tonic::service::Routes {
     routes.routes().prepare()
 }
 
-/// Reflection of what this listener serves; what backends implement is in the descriptors, but not in the list.
+/// Configures reflection of this listener's services. The descriptors also have the services that backends implement, but
+/// the list does not.
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(crate::proto::FILE_DESCRIPTOR_SET)
@@ -188,7 +190,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .with_service_name("grpc.health.v1.Health")
 }
 
-/// Lets browsers of the listed origins call gRPC-Web; `None` lets none.
+/// Allows gRPC-Web to browsers of the listed origins; `None` allows none.
 fn cors(config: &Config) -> Option<CorsLayer> {
     use ::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
     let header = HeaderName::from_static;
@@ -214,9 +216,9 @@ fn cors(config: &Config) -> Option<CorsLayer> {
     })
 }
 
-/// Who calls, as the gate has found out.
+/// Returns the caller that the gate has authenticated.
 fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
     let caller = request.extensions().get::<Arc<Caller>>().cloned();
-    // Fails closed: no method runs for nobody, whatever becomes of the layers.
+    // Fails closed: without a caller no method runs, whatever becomes of the layers.
     caller.ok_or_else(|| status::Refusal::Unauthenticated("the call carries no credential").into())
 }

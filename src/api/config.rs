@@ -18,7 +18,7 @@ pub struct Tls {
     pub certificate_pem: Vec<u8>,
     /// Its private key.
     pub key_pem: Vec<u8>,
-    /// Who signs client certificates; `None` when none is asked for. A client may come without one and show a token.
+    /// The CA that signs client certificates; `None` requests none. A client without one may still present a token.
     pub client_ca_pem: Option<Vec<u8>>,
 }
 
@@ -43,37 +43,37 @@ pub struct Config {
     pub deadline_default: Option<Duration>,
     /// The longest time between TCP accept and a whole HTTP/2 preface or TLS client hello.
     pub first_bytes_timeout: Duration,
-    /// How often the listener asks an idle connection for a sign of life.
+    /// Interval at which the listener pings an idle connection.
     pub keepalive_interval: Duration,
-    /// How long it waits for the answer.
+    /// Time for which it waits for the pong.
     pub keepalive_timeout: Duration,
-    /// Calls of one connection at once.
+    /// The most concurrent calls of one connection.
     pub streams_max: u32,
-    /// Open connections: those whose first bytes have come.
+    /// The most open connections: those whose first bytes have arrived.
     pub connections_max: usize,
-    /// Open connections from one address.
+    /// The most open connections from one address.
     pub connections_per_address_max: usize,
-    /// Connections whose first bytes have not come yet.
+    /// The most connections whose first bytes have not arrived yet.
     pub handshakes_max: usize,
-    /// Connections from one address whose first bytes have not come yet.
+    /// The most connections from one address whose first bytes have not arrived yet.
     pub handshakes_per_address_max: usize,
-    /// Bytes of answers that one connection may have unread; calls whose answers may be large wait for more room.
+    /// The most reply bytes that one connection may leave unread. Calls with large replies wait for room.
     pub unread_bytes_per_connection_max: usize,
-    /// The same of all connections.
+    /// The most unread reply bytes of all connections.
     pub unread_bytes_max: usize,
     /// The largest header list of one request, in bytes.
     pub header_bytes_max: u32,
-    /// Unanswered events of one `PublishStream`.
+    /// The most unacknowledged events of one `PublishStream`.
     pub in_flight_max: usize,
-    /// How often one service may publish, unless its credential says otherwise. Each target of an event counts.
+    /// Publish rate of one service, unless its credential has its own. Each target of an event counts.
     pub publish_rate: Rate,
-    /// The largest room whose members are listed, in users; of a larger one only counts are told.
+    /// The largest room whose members are listed, in users. A larger one is reported in counts only.
     pub members_listed_max: u32,
-    /// Origins that browsers may call gRPC-Web from, exactly as they send them. Empty for none.
+    /// Origins from which browsers may call gRPC-Web, exactly as they send them. Empty for none.
     pub web_origins: Vec<HeaderValue>,
-    /// TLS, or plain text.
+    /// TLS settings; `None` for plain text.
     pub tls: Option<Tls>,
-    /// How long calls may go on after the shutdown began.
+    /// Time for which calls may continue after the shutdown began.
     pub drain_max: Duration,
 }
 
@@ -108,27 +108,27 @@ impl Default for Config {
     }
 }
 
-/// Settings with which the listener does not start.
+/// Settings that keep the listener from starting.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// No credential is configured, so nobody could be told from anybody.
+    /// No credential is configured, so no caller could be identified.
     #[error("the gRPC listener on {0} has no authentication: configure tokens, JWT or client certificates")]
     NoAuthentication(SocketAddr),
-    /// Everybody is let in, and more than this machine can reach the listener.
+    /// Every caller is accepted, and more than this machine can reach the listener.
     #[error("the gRPC listener on {0} lets everybody in, which is for `dev` on a loopback address only")]
     OpenToOthers(SocketAddr),
-    /// Client certificates grant something, but none is asked for.
+    /// Client certificates are credentials, but none is requested.
     #[error("client certificates are configured as credentials, but the gRPC listener has no client CA")]
     NoClientCa,
     /// The certificates cannot be used.
     #[error("{0}")]
     Tls(String),
-    /// One answer would not have room.
+    /// The bound is smaller than one reply.
     #[error("`{name}` must be at least {bytes_min} bytes, what one answer may take")]
     LessThanAnAnswer {
         /// The setting.
         name: &'static str,
-        /// What one answer may take.
+        /// The largest size of one reply.
         bytes_min: usize,
     },
     /// A bound of zero refuses everything.

@@ -1,5 +1,5 @@
-//! Between the wire types of `roomcast.v1` and the vocabulary: arguments are parsed here, once, with the field's path in
-//! every refusal.
+//! Conversion between the wire types of `roomcast.v1` and the vocabulary. Arguments are parsed here, once, with the
+//! field's path in every refusal.
 
 use bytes::Bytes;
 use prost_types::Timestamp as WireTime;
@@ -16,16 +16,16 @@ use crate::room::{Room, Tenant};
 /// The largest offset a JSON reader keeps exact.
 const OFFSET_MAX: u64 = (1 << 53) - 1;
 
-/// The most characters of an epoch that is looked at. No bus writes as many.
+/// The most characters of an epoch that are parsed. No bus writes as many.
 const EPOCH_CHARS_MAX: usize = 64;
 
 /// The most features one call may require.
 const REQUIRED_FEATURES_MAX: usize = 32;
 
-/// The most characters of an unknown feature's name that are told back.
+/// The most characters of an unknown feature's name that are echoed.
 const FEATURE_CHARS_MAX: usize = 64;
 
-/// Parses a tenant; an empty one is refused, never guessed.
+/// Parses a tenant. An empty one is refused, never guessed.
 pub(super) fn tenant(text: &str) -> Result<Tenant, Refusal> {
     if text.is_empty() {
         return Err(Refusal::invalid(Invalid::Tenant, "tenant", "is required"));
@@ -48,13 +48,13 @@ pub(super) fn connection(field: &str, text: &str) -> Result<ConnectionId, Refusa
     text.parse().map_err(|error| Refusal::field(field, error))
 }
 
-/// Parses what a client is told.
+/// Parses a notice to a client.
 pub(super) fn notice(reason: &str, message: &str) -> Result<Notice, Refusal> {
     Notice::parse(reason, message).map_err(|error| Refusal::field(error.field(), error))
 }
 
-/// Refuses a call that requires a feature, by its name: there is none yet. What narrows a call must not be skipped by a
-/// node that does not know it.
+/// Refuses a call that requires a feature, by its name: no feature exists yet. A node must not skip a restriction that it
+/// does not know.
 pub(super) fn required(features: &[String]) -> Result<(), Refusal> {
     if features.len() > REQUIRED_FEATURES_MAX {
         let why = format_args!("has more than {REQUIRED_FEATURES_MAX} entries");
@@ -92,7 +92,7 @@ pub(super) fn payload_in(payload: Option<v1::Payload>, bytes_max: usize) -> Resu
     }
 }
 
-/// Parses a retention; unspecified means reliable.
+/// Parses a retention. Unspecified means reliable.
 pub(super) fn retention_in(retention: i32) -> Result<Retention, Refusal> {
     match v1::Retention::try_from(retention) {
         Ok(v1::Retention::Unspecified | v1::Retention::Reliable) => Ok(Retention::Reliable),
@@ -110,21 +110,21 @@ pub(super) fn offset(field: &str, offset: u64) -> Result<Offset, Refusal> {
     Ok(Offset(offset))
 }
 
-/// Which epoch a caller means.
+/// The epoch that a caller claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClaimedEpoch {
-    /// It does not say.
+    /// None is claimed.
     Any,
-    /// This one.
+    /// This epoch.
     Of(Epoch),
-    /// One that no bus has written.
+    /// An epoch that no bus has written.
     Unknown,
 }
 
-/// What a caller knows of a position.
+/// A position as claimed by a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Claim {
-    /// The epoch it means.
+    /// The claimed epoch.
     pub(super) epoch: ClaimedEpoch,
     /// The offset.
     pub(super) offset: Offset,
@@ -146,7 +146,7 @@ impl Claim {
         Ok(Self { epoch, offset })
     }
 
-    /// Whether the room is in the epoch the caller means.
+    /// Reports whether the room is in the claimed epoch.
     pub(super) fn same_epoch(&self, head: Position) -> bool {
         match self.epoch {
             ClaimedEpoch::Any => true,

@@ -1,9 +1,8 @@
-//! Who calls: backend services by static token, by JWT or by client certificate.
+//! Authentication of backend services: by static token, by JWT or by client certificate.
 //!
-//! A credential grants scopes and tenants; what it grants becomes a
-//! [`Service`](crate::policy::Service), which the permits come from. Tokens are
-//! kept as SHA-256 digests. A client's token is no credential here: a service token needs the claims `scope` and
-//! `tenants`.
+//! A credential grants scopes and tenants. The grant becomes a [`Service`](crate::policy::Service), which issues the
+//! permits. Tokens are kept as SHA-256 digests. A client's token is no credential here: a service token needs the claims
+//! `scope` and `tenants`.
 
 mod caller;
 mod grant;
@@ -26,12 +25,12 @@ use crate::auth::Authenticator;
 pub use caller::Caller;
 pub use grant::{Grant, Scope, TokenDigest};
 
-/// The longest token that is looked at, in bytes.
+/// The longest token that is checked, in bytes.
 const TOKEN_BYTES_MAX: usize = 8 << 10;
 
 type Tokens = Arc<[(TokenDigest, Arc<Caller>)]>;
 
-/// What the listener accepts as proof of who calls.
+/// The credentials that the listener accepts.
 #[derive(Default)]
 pub struct Credentials {
     tokens: RwLock<Tokens>,
@@ -42,13 +41,13 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// No credential yet.
+    /// Creates an empty set.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Lets everybody in with every scope in every tenant. For `dev` on loopback.
+    /// Accepts every caller with every scope in every tenant. For `dev` on loopback.
     #[must_use]
     pub fn everybody() -> Self {
         let mut credentials = Self::none();
@@ -86,7 +85,7 @@ impl Credentials {
         self
     }
 
-    /// Accepts these static tokens from now on, and no others. Calls under way go on.
+    /// Replaces the static tokens. Calls in flight continue.
     pub fn replace_tokens(&self, tokens: impl IntoIterator<Item = (TokenDigest, Grant)>) {
         let tokens = tokens.into_iter().map(|(digest, grant)| (digest, self.caller(&grant)));
         let tokens: Tokens = tokens.collect();
@@ -100,28 +99,28 @@ impl Credentials {
         }
     }
 
-    /// Whether nobody would be let in.
+    /// Reports whether no caller could be accepted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.everybody.is_none() && self.jwt.is_none() && self.certificates.is_empty() && self.tokens().is_empty()
     }
 
-    /// Whether a call without a credential is let in.
+    /// Reports whether a call without a credential is accepted.
     #[must_use]
     pub const fn lets_everybody_in(&self) -> bool {
         self.everybody.is_some()
     }
 
-    /// Whether client certificates grant something.
+    /// Reports whether client certificates are credentials.
     #[must_use]
     pub fn has_certificates(&self) -> bool {
         !self.certificates.is_empty()
     }
 
-    /// Who calls: by the token if there is one, else by the certificate.
+    /// Authenticates a call: by its token if it has one, else by the certificate.
     ///
     /// # Errors
-    /// [`Refusal::Unauthenticated`], and [`Refusal::NotStored`] when the keys cannot be had.
+    /// [`Refusal::Unauthenticated`], and [`Refusal::NotStored`] when the keys are unavailable.
     pub async fn authenticate(
         &self,
         headers: &HeaderMap,
@@ -140,7 +139,7 @@ impl Credentials {
 
     async fn by_token(&self, token: &str) -> Result<Arc<Caller>, Refusal> {
         let digest = TokenDigest::of(token);
-        // Every digest is looked at, so that the time tells nothing about which one matched.
+        // Every digest is compared, so that the time does not reveal which one matched.
         let tokens = self.tokens();
         let mut found = None;
         for (known, caller) in tokens.iter() {
@@ -157,7 +156,7 @@ impl Credentials {
         }
     }
 
-    /// RFC 9525 section 2: the common name is not looked at.
+    /// Finds the caller of a certificate. The common name is ignored (RFC 9525 section 2).
     fn by_certificate(&self, certificate: &CertificateDer<'static>) -> Option<Arc<Caller>> {
         let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
         let mut names = certificate.valid_dns_names().chain(certificate.valid_uri_names());
@@ -184,14 +183,14 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// The bearer token (RFC 6750 section 2.1); the scheme's case does not matter.
+/// Returns the bearer token (RFC 6750 section 2.1). The scheme's case does not matter.
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let malformed = Refusal::Unauthenticated("the authorization is not a bearer token");
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = match (values.next(), values.next()) {
         (None, _) => return Ok(None),
         (Some(value), None) => value,
-        // A proxy may have looked at the other one.
+        // A proxy may have checked the other one.
         (Some(_), Some(_)) => return Err(malformed),
     };
     let Ok(text) = value.to_str() else {

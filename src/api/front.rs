@@ -1,5 +1,5 @@
-//! Where a request goes: gRPC straight to the gate, and whatever else there is (browsers, the HTTP mirror) through the
-//! layers that understand it. Most calls are gRPC, and each layer less is a boxed body less.
+//! The first branch of a request: gRPC goes straight to the gate, all else (browsers, the HTTP mirror) through its layers.
+//! Most calls are gRPC, and each layer less is a boxed body less.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use super::gate::{self, Gate, GateLayer};
 use super::protocol::Protocol;
 use super::unread;
 
-/// Puts the gate before the methods, and `L` before the gate for what is not plain gRPC.
+/// Puts the gate before the methods, and `L` before the gate for requests that are not plain gRPC.
 #[derive(Clone)]
 pub(super) struct FrontLayer<L> {
     /// The gate.
     pub(super) gate: GateLayer,
-    /// What else there is.
+    /// Layers of all other requests.
     pub(super) others: L,
 }
 
@@ -36,7 +36,7 @@ impl<L: Layer<Gate>> Layer<Routes> for FrontLayer<L> {
     }
 }
 
-/// Stands before everything.
+/// The outermost service.
 pub(super) struct Front<O> {
     grpc: Gate,
     /// Shared: tonic clones the whole service for every call, and these are rarely wanted.
@@ -52,7 +52,7 @@ impl<O> Clone for Front<O> {
     }
 }
 
-/// Counts the answer as unread. Outside of everything else, because only what leaves here is what is held.
+/// Counts a reply as unread. Outside of everything else, because only what leaves here occupies memory.
 fn counted(call: impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static) -> Answer {
     Box::pin(async move {
         let Ok(response) = call.await;

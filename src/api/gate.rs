@@ -1,6 +1,6 @@
-//! What every call passes before its method: the credential, the deadline, and the drain.
+//! The gate: credential, deadline and drain, checked for every call before its method.
 //!
-//! Refusals that tonic or another library makes by itself leave here with the same details as ours.
+//! Refusals that tonic or another library makes by itself leave here with the same details as the gateway's own.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -25,10 +25,10 @@ use super::single;
 use super::status::{Invalid, Refusal};
 use super::unread::{ANSWER_BYTES_MAX, Allowance};
 
-/// How much earlier than the caller the gateway gives up at most, so that the caller still hears why.
+/// The most by which the gateway's deadline precedes the caller's, so that the caller still receives the refusal.
 const DEADLINE_MARGIN_MAX: Duration = Duration::from_millis(50);
 
-/// Makes gates.
+/// Builds gates.
 #[derive(Clone)]
 pub(super) struct GateLayer(pub(super) Arc<Shared>);
 
@@ -60,7 +60,7 @@ impl Service<Request<Body>> for Gate {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        // The clone that was made ready has to be the one that is called.
+        // The clone that returned ready must be the one that is called (`tower::Service`).
         let unready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, unready);
         let shared = self.shared.clone();
@@ -118,18 +118,18 @@ impl Service<Request<Body>> for Gate {
     }
 }
 
-/// What the gate asks of a method.
+/// Requirements of the gate for a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Nothing: probes have no credential.
+    /// None: probes have no credential.
     Health,
-    /// A credential, and a share of what its connection may have unread: descriptors are large, and a library holds them.
+    /// A credential, and a share of its connection's unread bytes: descriptors are large, and a library holds them.
     Reflection,
     /// A credential.
     Stream,
     /// A credential and a deadline.
     Unary {
-        /// Its answer may be large, so it needs an allowance.
+        /// Set when its reply may be large, so it needs an allowance.
         is_large: bool,
     },
 }
@@ -157,7 +157,7 @@ pub(super) fn is_large(path: &str) -> bool {
 }
 
 impl Shared {
-    /// Who calls, unless the node shuts down.
+    /// Authenticates a call, unless the node is draining.
     pub(super) async fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Arc<Caller>, Refusal> {
         if self.draining.is_cancelled() {
             return Err(Refusal::Draining);
@@ -171,7 +171,7 @@ impl Shared {
         Ok(caller)
     }
 
-    /// Waits until what is unread leaves room for a large answer to a call that may take so long.
+    /// Waits until unread bytes leave room for a large reply. The call may take this long.
     pub(super) async fn allowance(
         &self,
         extensions: &Extensions,
@@ -181,7 +181,7 @@ impl Shared {
         self.unread.allowance(connection, Instant::now() + allowed).await
     }
 
-    /// How long a unary call may take.
+    /// Returns the time that a unary call may take.
     fn time_allowed(&self, headers: &HeaderMap) -> Result<Duration, Refusal> {
         let mut values = headers.get_all("grpc-timeout").iter();
         let wanted = match (values.next(), values.next()) {
@@ -198,7 +198,7 @@ impl Shared {
         let allowed = wanted
             .or(self.config.deadline_default)
             .ok_or(Refusal::DeadlineRequired)?;
-        // A timer of no length may fire before the call has begun or after it has ended.
+        // A zero timer may fire before the call has begun or after it has ended.
         if allowed.is_zero() {
             return Err(Refusal::DeadlineExceeded);
         }
@@ -225,7 +225,7 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     })
 }
 
-/// Gives a refusal that a library made by itself a reason. Ours carry details; theirs do not.
+/// Adds a reason to a refusal that a library made by itself. The gateway's own carry details; a library's do not.
 fn dress(response: Response<Body>) -> Response<Body> {
     match undressed(response.headers()) {
         Some(refusal) => Status::from(refusal).into_http(),
@@ -233,14 +233,14 @@ fn dress(response: Response<Body>) -> Response<Body> {
     }
 }
 
-/// The same for a refusal that comes after the headers. `share` is held until the answer has ended.
+/// Does the same for a refusal in the trailers. `share` is held until the reply has ended.
 fn dress_trailers(response: Response<Body>, share: Option<OwnedSemaphorePermit>) -> Response<Body> {
     response.map(|body| {
         Body::new(body.map_frame(move |frame| match frame.into_trailers() {
             Ok(trailers) => Frame::trailers(match undressed(&trailers) {
                 Some(refusal) => {
                     let mut dressed = HeaderMap::new();
-                    // No refusal of ours holds what is no header value.
+                    // No refusal contains bytes that a header value cannot hold.
                     let written = Status::from(refusal).add_header(&mut dressed);
                     written.map_or(trailers, |()| dressed)
                 }
@@ -254,7 +254,7 @@ fn dress_trailers(response: Response<Body>, share: Option<OwnedSemaphorePermit>)
     })
 }
 
-/// Which of our refusals headers or trailers stand for that carry a status without details.
+/// Maps headers or trailers with a status, but without details, to a refusal.
 fn undressed(headers: &HeaderMap) -> Option<Refusal> {
     if !headers.contains_key("grpc-status") || headers.contains_key("grpc-status-details-bin") {
         return None;
@@ -263,7 +263,7 @@ fn undressed(headers: &HeaderMap) -> Option<Refusal> {
     (status.code() != Code::Ok).then(|| reason_of(&status))
 }
 
-/// Which of our refusals one of a library is.
+/// Maps a library's status to a refusal.
 pub(super) fn reason_of(status: &Status) -> Refusal {
     let undecodable = |why: &str| Refusal::invalid(Invalid::Undecodable, "", why);
     match status.code() {

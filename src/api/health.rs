@@ -1,4 +1,4 @@
-//! `grpc.health.v1.Health`: whether this node can serve, for probes and load balancers.
+//! `grpc.health.v1.Health`: the node's readiness, for probes and load balancers.
 
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
@@ -15,14 +15,14 @@ const SERVICES: [&str; 7] = [
     "roomcast.v1.WatchService",
 ];
 
-/// Tells whether the node serves. Cheap to clone; all clones are one.
+/// Reports the node's readiness. Cheap to clone; all clones are one.
 #[derive(Debug, Clone)]
 pub struct Health {
     reporter: HealthReporter,
 }
 
 impl Health {
-    /// A node that does not serve yet.
+    /// Creates the state of a node that does not serve yet.
     pub async fn new() -> Self {
         let health = Self {
             reporter: HealthReporter::new(),
@@ -31,7 +31,7 @@ impl Health {
         health
     }
 
-    /// Says from now on whether the node serves: not while the bus is away, and not while it drains.
+    /// Sets the readiness: not while the bus is away, and not while the node drains.
     pub async fn set_serving(&self, serving: bool) {
         let status = if serving {
             ServingStatus::Serving

@@ -1,4 +1,4 @@
-//! The plainest calls as HTTP with JSON, for whoever has curl and no gRPC.
+//! The plainest calls as HTTP with JSON, for callers with curl and without gRPC.
 //!
 //! - `POST /v1/publish`: the fields of `PublishRequest`, with `payload` as the JSON value itself (or `payloadBase64`)
 //! - `GET /v1/rooms/{room}/members?tenant=..`: `ListMembers`
@@ -7,8 +7,8 @@
 //! - `GET /v1/revocations?tenant=..`: `ListRevocations`
 //!
 //! On the port of gRPC, with the same credentials, limits and refusals: `{"code", "reason", "message"}`, and `field`,
-//! `head` (a version conflict) and the header `retry-after` where they apply. Names are those of the proto3 JSON mapping; offsets are numbers, which are exact below
-//! 2^53.
+//! `head` (a version conflict) and the header `retry-after` where they apply. Names are those of the proto3 JSON mapping;
+//! offsets are numbers, which are exact below 2^53.
 
 mod access;
 mod object;
@@ -41,7 +41,7 @@ use super::status::{Invalid, Refusal};
 use crate::json::Fields;
 use crate::proto::v1;
 
-/// Sends what is for the mirror to it, and everything else on to gRPC; refuses pages of other origins.
+/// Routes the mirror's paths to it, and all else to gRPC. Refuses pages of other origins.
 #[derive(Clone)]
 pub(super) struct MirrorLayer {
     routes: Router,
@@ -105,7 +105,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        // Only browsers send an origin. A page elsewhere must not even cause an effect whose answer it could not read.
+        // Only browsers send an origin. A foreign page must not even cause an effect whose reply it could not read.
         let origin = request.headers().get(ORIGIN);
         if origin.is_some_and(|origin| !self.origins.contains(origin)) {
             let mut forbidden = http::Response::new(Body::empty());
@@ -123,7 +123,7 @@ where
     }
 }
 
-/// The credential and the deadline of every call.
+/// Checks the credential and the deadline of every call.
 async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     match shared.admit(request.headers(), request.extensions()).await {
         Ok(caller) => request.extensions_mut().insert(caller),
@@ -151,13 +151,13 @@ async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Ne
     }
 }
 
-/// Reports whether a path's answer may be large.
+/// Reports whether a path's reply may be large.
 fn is_large(path: &str) -> bool {
     path.ends_with("/members") || path == "/v1/revocations"
 }
 
-/// Reports whether each `%` of an address begins an encoded byte (RFC 3986 section 2.1). One that does not would be taken
-/// for itself, by us and perhaps not by a proxy before us.
+/// Reports whether each `%` of an address begins an encoded byte (RFC 3986 section 2.1). Any other would be taken
+/// literally, here and perhaps not by a proxy in front.
 fn is_encoded(uri: &http::Uri) -> bool {
     let address = uri.path_and_query().map_or("", |address| address.as_str()).as_bytes();
     let mut escapes = address.split(|byte| *byte == b'%').skip(1);
@@ -208,7 +208,7 @@ async fn stats(
     Ok(Json(response.into()))
 }
 
-/// Reads the JSON object of a body by `take`, which takes every field that is known.
+/// Reads the JSON object of a body by `take`, which takes every known field.
 fn body<T>(
     body: Result<Bytes, BytesRejection>,
     take: impl FnOnce(&mut Fields<'_>) -> Result<T, Refusal>,
@@ -222,7 +222,7 @@ fn body<T>(
 }
 
 fn room(path: Result<Path<String>, PathRejection>) -> Result<String, Refusal> {
-    // Nothing else can be wrong: the route has one part that varies, and it is a text.
+    // No other error is possible: the route has one variable part, and it is a text.
     let Path(room) = path.map_err(|_| Refusal::invalid(Invalid::Room, "room", "is not UTF-8"))?;
     Ok(room)
 }
@@ -235,12 +235,12 @@ async fn nothing() -> http::Response<Body> {
     refused(StatusCode::NOT_FOUND, Refusal::Unimplemented("path"))
 }
 
-/// The router adds which methods there are.
+/// Refuses the method. The router adds the `allow` header.
 async fn no_method() -> http::Response<Body> {
     refused(StatusCode::METHOD_NOT_ALLOWED, Refusal::Unimplemented("http method"))
 }
 
-/// A refusal with a status of its own, for what HTTP itself has a word for.
+/// Builds a refusal with an HTTP status of its own, where HTTP has a more precise one.
 pub(super) fn refused(status: StatusCode, refusal: Refusal) -> http::Response<Body> {
     let mut response = refusal.into_response().map(Body::new);
     *response.status_mut() = status;
@@ -259,7 +259,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// The HTTP status of a gRPC code, as google/rpc/code.proto maps them.
+/// Maps a gRPC code to an HTTP status, by google/rpc/code.proto.
 const fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,

@@ -1,8 +1,8 @@
-//! Accepted connections on their way to HTTP/2: bounded in number, closed when they stay silent or their TLS handshake takes
-//! too long, and served until they end.
+//! Accepted connections on their way to HTTP/2: bounded in number, and closed when they stay silent or their TLS handshake
+//! takes too long.
 //!
-//! Served here and not by tonic's own server, which puts a deadline of its own around every call: whichever of two timers for
-//! the same moment fires first would decide what the caller is told.
+//! They are not served by tonic's own server, which puts a deadline of its own around every call. Two timers for the same
+//! moment would race for the caller's status.
 
 mod connection;
 mod guarded;
@@ -33,10 +33,10 @@ use super::config::Config;
 
 pub(super) use self::connection::Connection;
 
-/// How long accepting rests after the system refused it (no descriptors, no memory).
+/// Pause after a failed accept (no descriptors, no memory).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
-/// What the connections of a listener share.
+/// State shared by the connections of a listener.
 struct Port<S> {
     http: auto::Builder<TokioExecutor>,
     tls: Option<Acceptor>,
@@ -47,7 +47,7 @@ struct Port<S> {
     service: S,
 }
 
-/// Serves the connections of a listener until `draining`, then as long as calls go on, at most [`Config::drain_max`].
+/// Serves the connections of a listener until `draining`, then until all calls have ended, at most [`Config::drain_max`].
 pub(super) async fn serve<S>(
     listener: TcpListener,
     tls: Option<Acceptor>,
@@ -68,12 +68,12 @@ pub(super) async fn serve<S>(
         service,
     });
     let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
-    // Whatever becomes of this future, no connection outlives it.
+    // No connection outlives this future, even when it is dropped.
     let _end = end.clone().drop_guard();
     while let Some((stream, address)) = draining.run_until_cancelled(accept(&listener)).await {
         let place = match port.places.begin(address) {
             Ok(place) => place,
-            // Its end says enough: before the first bytes it is not known what is spoken.
+            // The close is reply enough: before the first bytes the protocol is not known.
             Err(full) => {
                 port.places.note(full);
                 continue;
@@ -98,7 +98,7 @@ fn http(config: &Config) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(Some(config.keepalive_interval))
         .keep_alive_timeout(config.keepalive_timeout)
         .max_header_list_size(config.header_bytes_max);
-    // With a timer, a request head has 30 s.
+    // hyper's limit of 30 s for a request head needs a timer.
     builder.http1().timer(TokioTimer::new());
     builder
 }
@@ -123,7 +123,7 @@ where
     async fn connection(&self, stream: TcpStream, place: Place) {
         // A call is small: waiting to fill a packet costs more than it saves.
         let _ = stream.set_nodelay(true);
-        // A peer that fails here is no caller yet; there is nobody to tell.
+        // A peer that fails here is no caller yet, so there is no reply.
         let Some(socket) = self.shake_hands(stream).await else {
             return;
         };

@@ -1,4 +1,4 @@
-//! Page tokens: opaque to the caller, good only for the query that gave them, and for every node.
+//! Page tokens: opaque to the caller, valid on every node, and only for the query that issued them.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine as _;
@@ -6,20 +6,20 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::status::{Invalid, Refusal};
 
-/// The first byte of a token; changes with what the rest means.
+/// The first byte of a token. Changes with the token's layout.
 const VERSION: u8 = 1;
 
-/// How many bytes of the query's digest a token carries.
+/// Bytes of the query's digest in a token.
 const QUERY_BYTES: usize = 8;
 
-/// The longest token that is looked at, in characters.
+/// The longest token that is parsed, in characters.
 const TOKEN_MAX: usize = 1024;
 
-/// A query whose pages are asked for.
+/// Digest of a query with pages.
 pub(super) struct Query([u8; QUERY_BYTES]);
 
 impl Query {
-    /// The query of these fields, in this order. What only sizes a page is not one of them.
+    /// Digests the fields of a query, in this order. The page size is not one of them.
     pub(super) fn of(fields: &[&[u8]]) -> Self {
         let mut context = Context::new(&SHA256);
         for field in fields {
@@ -32,7 +32,7 @@ impl Query {
         Self(query)
     }
 
-    /// The token of the page that goes on at `cursor`.
+    /// Returns the token of the page that continues at `cursor`.
     pub(super) fn token(&self, cursor: &[u8]) -> String {
         let mut bytes = Vec::with_capacity(1 + QUERY_BYTES + cursor.len());
         bytes.push(VERSION);
@@ -41,7 +41,7 @@ impl Query {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Where a token goes on; `None` for the first page. `read` understands what [`Self::token`] was given.
+    /// Returns the cursor of a token; `None` for the first page. `read` parses the argument of [`Self::token`].
     pub(super) fn cursor<T>(&self, token: &str, read: impl FnOnce(&[u8]) -> Option<T>) -> Result<Option<T>, Refusal> {
         if token.is_empty() {
             return Ok(None);
@@ -59,7 +59,7 @@ impl Query {
     }
 }
 
-/// The size of a page: 0 means 100, and more than `max` is handled as `max`. Negative is refused (AIP-158).
+/// Returns the size of a page: 0 means 100, and more than `max` means `max`. Negative is refused (AIP-158).
 pub(super) fn size(asked: i32, max: usize) -> Result<usize, Refusal> {
     match usize::try_from(asked) {
         Ok(0) => Ok(100.min(max)),

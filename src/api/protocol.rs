@@ -1,6 +1,6 @@
-//! What a request speaks, by its head alone: gRPC, gRPC-Web, the HTTP mirror, or nothing that is spoken here.
+//! The protocol of a request, by its head alone: gRPC, gRPC-Web, the HTTP mirror, or one that is not served here.
 //!
-//! What is not gRPC must not be carried out as if it were: its caller would take the answer for something else.
+//! A request of another protocol must not be executed as gRPC: its caller would misread the reply.
 
 use http::header::{ALLOW, CONTENT_TYPE, HeaderName, ORIGIN};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -10,7 +10,7 @@ use super::http::refused;
 use super::status::Refusal;
 use crate::headers::names_one_host;
 
-/// Asks for permission before a browser's call (WHATWG Fetch, "CORS-preflight request").
+/// Header of a browser's preflight (WHATWG Fetch, "CORS-preflight request").
 const PREFLIGHT: HeaderName = HeaderName::from_static("access-control-request-method");
 
 /// The content types of gRPC-Web, as tonic-web reads them.
@@ -21,20 +21,20 @@ const GRPC_WEB: [&[u8]; 4] = [
     b"application/grpc-web-text+proto",
 ];
 
-/// The answer to what is not spoken here.
+/// The reply to a protocol that is not served here.
 type Refused = Box<Response<Body>>;
 
-/// What a request speaks.
+/// The protocol of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     /// gRPC, not from a browser.
     Grpc,
-    /// What passes the layers for browsers and the mirror: gRPC-Web, gRPC from a browser, the mirror's paths, preflights.
+    /// Requests for the layers of browsers and the mirror: gRPC-Web, gRPC from a browser, the mirror's paths, preflights.
     Other,
 }
 
 impl Protocol {
-    /// What a request speaks; the answer to it where that is nothing that is spoken here.
+    /// Returns the protocol of a request, or the reply when it is not served here.
     pub(super) fn of<B>(request: &Request<B>) -> Result<Self, Refused> {
         let (headers, path, method) = (request.headers(), request.uri().path(), request.method());
         if !names_one_host(request.version(), headers) {
@@ -69,7 +69,7 @@ fn unsupported(status: StatusCode, feature: &'static str) -> Response<Body> {
     refused(status, Refusal::Unimplemented(feature))
 }
 
-/// What a content type says of the body.
+/// Protocol of the body, by its content type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Grpc,
@@ -78,8 +78,8 @@ enum Kind {
 }
 
 impl Kind {
-    /// gRPC over HTTP/2, "Requests": `application/grpc`, the encoding after `+`, parameters after `;`. Only protobuf is an
-    /// encoding here.
+    /// Parses `application/grpc`, the encoding after `+`, parameters after `;` (gRPC over HTTP/2, "Requests"). The only
+    /// encoding here is protobuf.
     fn of(headers: &HeaderMap) -> Self {
         let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         if GRPC_WEB.contains(&kind) {

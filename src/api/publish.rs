@@ -1,4 +1,4 @@
-//! `PublishService`: from a request to the bus, once per distinct room.
+//! `PublishService`: publishes each request to the bus, once per distinct room.
 
 mod draft;
 mod many;
@@ -71,7 +71,7 @@ impl PublishService for Publisher {
 }
 
 impl Shared {
-    /// Publishes the events in their order; one that fails does not stop the next.
+    /// Publishes the events in order. A failed event does not stop the next.
     async fn publish_batch(
         &self,
         caller: &Arc<Caller>,
@@ -115,12 +115,13 @@ impl Shared {
         Ok(v1::PublishResponse { results })
     }
 
-    /// What may be checked without asking anybody.
+    /// Checks everything that needs no other component.
     fn draft(&self, caller: &Caller, request: v1::PublishRequest, recent: &mut Recent) -> Result<Draft, Refusal> {
         caller.check_scope(Scope::Publish)?;
         let draft = Draft::parse(request, &self.context.home_rooms, self.config.payload_bytes_max, recent)?;
         caller.check(Scope::Publish, draft.tenant.as_str())?;
         self.report_absent(&draft.tenant);
+        // After the tenant was checked: a refused call costs no rate.
         caller.spend(draft.targets.len(), self.config.publish_rate)?;
         Ok(draft)
     }
@@ -143,7 +144,7 @@ impl Shared {
                 Destination::Room(index) => result(&draft.rooms[index], outcomes[index]),
                 Destination::Connection(connection) => match found.iter().find(|(own, _)| *own == connection) {
                     Some((_, place)) => self.send(draft, connection, *place, id).await?,
-                    // Named as a target, and left out: nobody is reached.
+                    // A target that is also excluded: nothing is reached.
                     None => v1::PublishResult {
                         reached: Some(0),
                         ..v1::PublishResult::default()
@@ -155,7 +156,7 @@ impl Shared {
         Ok(v1::PublishResponse { results })
     }
 
-    /// Every connection that is a target exists in the tenant; the answer is where those are that are not excluded.
+    /// Checks that every target connection exists in the tenant. Returns the places of those that are not excluded.
     async fn expect_connections(&self, draft: &Draft) -> Result<Vec<(ConnectionId, Place)>, Refusal> {
         let mut found = Vec::new();
         for target in &draft.targets {
@@ -171,8 +172,8 @@ impl Shared {
         Ok(found)
     }
 
-    /// Publishes to every distinct room at once. Storing is not atomic: when a room fails, the others may carry the
-    /// event, and the refusal says in how many of them it certainly is.
+    /// Publishes to every distinct room at once. Storing is not atomic: when a room fails, others may have the event. The
+    /// refusal has the number of rooms that certainly have it.
     async fn publish_rooms(&self, caller: &Caller, draft: &Draft, id: EventId) -> Result<Vec<Outcome>, Refusal> {
         let action = Action::Publish(draft.name.clone());
         let permits = draft
@@ -181,6 +182,7 @@ impl Shared {
             .map(|room| caller.service.permit(room.clone(), action.clone()));
         let permits: Vec<Permit> = permits.collect::<Result<_, _>>()?;
         if let ([permit], Some(claim)) = (&*permits, draft.expected) {
+            // Before anything is stored: the bus compares offsets only.
             self.expect_epoch(permit, claim).await?;
         }
         let publishes = permits.iter().map(|permit| async {
@@ -191,7 +193,7 @@ impl Shared {
         all_or_first_refusal(join_all(publishes).await)
     }
 
-    /// The bus compares offsets only; of another epoch they mean nothing.
+    /// Compares the epoch. The bus compares offsets only, and those of another epoch mean nothing.
     async fn expect_epoch(&self, permit: &Permit, claim: Claim) -> Result<(), Refusal> {
         if claim.epoch == ClaimedEpoch::Any {
             return Ok(());
@@ -204,7 +206,7 @@ impl Shared {
         Err(Refusal::VersionConflict { room, head })
     }
 
-    /// Hands the event to one connection. It was there a moment ago; if it has gone since, nobody is reached.
+    /// Sends the event to one connection. It was there a moment ago; if it has ended since, the reach is 0.
     async fn send(
         &self,
         draft: &Draft,
@@ -236,7 +238,7 @@ impl Shared {
     }
 }
 
-/// The outcomes, or the refusal of the first room that failed, told what the others came to.
+/// Returns the outcomes, or the first room's refusal, with the number of rooms that stored the event.
 fn all_or_first_refusal(outcomes: Vec<Result<Outcome, Refusal>>) -> Result<Vec<Outcome>, Refusal> {
     let stored = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
     let stored = u32::try_from(stored).unwrap_or(u32::MAX);
@@ -247,7 +249,7 @@ fn all_or_first_refusal(outcomes: Vec<Result<Outcome, Refusal>>) -> Result<Vec<O
     collected.map_err(|refusal| match refusal {
         Refusal::KeyReused { room, .. } => Refusal::KeyReused { room, stored },
         Refusal::UnknownOutcome { why, .. } => Refusal::UnknownOutcome { why, stored },
-        // "Nothing was done" is true only if nothing was done in any room.
+        // "Nothing was done" is true only if no room stored the event.
         Refusal::NotStored(why) if stored > 0 || unknown => Refusal::UnknownOutcome { why, stored },
         other => other,
     })

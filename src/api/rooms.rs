@@ -1,5 +1,5 @@
-//! `RoomService`, `UserService`, `ConnectionService` and `AccessService`: members and what rooms keep, and the orders that
-//! move connections.
+//! `RoomService`, `UserService`, `ConnectionService` and `AccessService`: queries of rooms and members, and orders to
+//! connections.
 
 mod explain;
 mod history;
@@ -22,11 +22,11 @@ use crate::proto::v1::connection_service_server::ConnectionService;
 use crate::proto::v1::room_service_server::RoomService;
 use crate::proto::v1::user_service_server::UserService;
 
-/// Serves the unary services but `PublishService`.
+/// Serves all unary services except `PublishService`.
 #[derive(Clone)]
 pub(super) struct Steward(pub(super) Arc<Shared>);
 
-/// Every method of a service: who calls, the span, then the method of [`Shared`] of the same name.
+/// Implements a service: caller, span, then the method of the same name of [`Shared`].
 macro_rules! methods {
     ($service:ident: $($method:ident: $request:ident -> $response:ident;)*) => {
         #[tonic::async_trait]
@@ -67,7 +67,7 @@ methods! { AccessService:
     explain: ExplainRequest -> ExplainResponse;
 }
 
-/// The permit of a service for one room, scope and tenant checked first so that each is refused by its own reason.
+/// Returns the permit for one room. Scope and tenant are checked first, so that each has its own refusal.
 fn permit(caller: &Caller, scope: Scope, tenant: &str, room: &str, action: Action) -> Result<Permit, Refusal> {
     caller.check_scope(scope)?;
     let tenant = convert::tenant(tenant)?;

@@ -1,8 +1,8 @@
-//! Requests of methods that take one message.
+//! Cardinality check of methods that take one message.
 //!
-//! tonic reads the first message and throws the others away; the method is carried out although its caller meant something
-//! else. gRPC has a status for that ("Status codes and their use in gRPC", request cardinality violation): UNIMPLEMENTED.
-//! The body is watched on its way to tonic, which calls no method before it has seen the body's end.
+//! tonic reads the first message and drops any other, so a method would run although its caller meant something else. gRPC
+//! has a status for that ("Status codes and their use in gRPC", request cardinality violation): UNIMPLEMENTED. The body is
+//! checked on its way to tonic, which calls no method before it has seen the body's end.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -56,8 +56,8 @@ impl hyper::body::Body for Single {
     }
 }
 
-/// Where a body stands in its first message: a flag, four bytes of length, and so many bytes (gRPC over HTTP/2,
-/// "Length-Prefixed-Message"). Neither is judged here.
+/// Parser state in a body's first message: a flag, four bytes of length, and so many bytes (gRPC over HTTP/2,
+/// "Length-Prefixed-Message"). Neither is validated here.
 #[derive(Debug, Default)]
 struct Message {
     prefix_bytes: u8,
@@ -67,7 +67,7 @@ struct Message {
 impl Message {
     const PREFIX_BYTES: u8 = 5;
 
-    /// Goes on by what has come. Reports whether something follows the message's end.
+    /// Consumes received bytes. Reports whether any follow the message's end.
     fn ends_within(&mut self, mut bytes: &[u8]) -> bool {
         while let [byte, rest @ ..] = bytes
             && self.prefix_bytes < Self::PREFIX_BYTES

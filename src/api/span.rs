@@ -9,7 +9,7 @@ use super::credentials::Caller;
 use crate::proto::v1;
 use crate::trace;
 
-/// The span of one published event.
+/// Opens the span of one published event.
 pub(super) fn publish(metadata: &MetadataMap, caller: &Caller) -> Span {
     let span = tracing::info_span!(
         "api.publish",
@@ -21,7 +21,7 @@ pub(super) fn publish(metadata: &MetadataMap, caller: &Caller) -> Span {
     trace::adopt(span, &Metadata(metadata))
 }
 
-/// The span of a batch.
+/// Opens the span of a batch.
 pub(super) fn publish_batch(metadata: &MetadataMap, caller: &Caller) -> Span {
     let span = tracing::info_span!(
         "api.publish_batch",
@@ -31,7 +31,7 @@ pub(super) fn publish_batch(metadata: &MetadataMap, caller: &Caller) -> Span {
     trace::adopt(span, &Metadata(metadata))
 }
 
-/// The span of a unary call to any service but `PublishService`.
+/// Opens the span of a unary call to any service but `PublishService`.
 pub(super) fn room(metadata: &MetadataMap, caller: &Caller, method: &'static str) -> Span {
     let span = tracing::info_span!(
         "api.room",
@@ -42,7 +42,7 @@ pub(super) fn room(metadata: &MetadataMap, caller: &Caller, method: &'static str
     trace::adopt(span, &Metadata(metadata))
 }
 
-/// Notes what a publish came to in its span.
+/// Records a publish's results in its span.
 pub(super) fn record_publish(results: &[v1::PublishResult]) {
     let span = Span::current();
     if !span.is_disabled() {

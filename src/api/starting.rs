@@ -1,4 +1,4 @@
-//! The gRPC port of a node that does not serve yet: health says so, and everything else is unavailable.
+//! The gRPC port of a node that does not serve yet: health reports it, and every other call is unavailable.
 
 use axum::response::IntoResponse as _;
 use http::header::CONTENT_TYPE;
@@ -16,7 +16,7 @@ use super::status::Refusal;
 
 const STARTING: Refusal = Refusal::NotStored("the node is starting");
 
-/// Answers until `started`.
+/// Serves until `started`.
 pub(crate) async fn serve(listener: TcpListener, config: Config, health: Health, started: CancellationToken) {
     // Unusable certificates are reported by the port that follows.
     let Ok(tls) = config.tls.as_ref().map(Acceptor::new).transpose() else {

@@ -1,7 +1,7 @@
-//! Why a call is refused, and the one table from that to a gRPC status.
+//! Refusals of calls, and the one table from a refusal to a gRPC status.
 //!
-//! Every status carries a `google.rpc.ErrorInfo` of domain `roomcast`; `docs/grpc.md` lists the reasons. What is refused
-//! below a method (an unknown one, a message that does not decode) is dressed the same way by the gate.
+//! Every status carries a `google.rpc.ErrorInfo` of domain `roomcast`; `docs/grpc.md` lists the reasons. The gate gives a
+//! refusal below a method (an unknown method, an undecodable message) the same form.
 
 mod details;
 mod invalid;
@@ -24,23 +24,23 @@ pub use invalid::Invalid;
 /// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "roomcast";
 
-/// When a caller may come back after the bus was away: longer than a broker's failover takes to begin, short enough to
-/// be noticed as recovery.
+/// Delay before a retry after the bus was unavailable: longer than a broker's failover takes to begin, short enough to be
+/// noticed as recovery.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Why a call is refused.
+/// Reason of a refused call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Refusal {
-    /// An argument is not acceptable.
+    /// An argument is invalid.
     Invalid {
-        /// What kind.
+        /// The kind of argument.
         kind: Invalid,
         /// The path of the field, such as `targets[2].room`.
         field: String,
-        /// What is wrong with it.
+        /// The violated rule.
         why: String,
     },
-    /// A unary call came without a deadline.
+    /// A unary call without a deadline.
     DeadlineRequired,
     /// No credential, or not a valid one.
     Unauthenticated(&'static str),
@@ -56,73 +56,73 @@ pub enum Refusal {
     ServiceNotFound,
     /// The tenant has no such revocation in force.
     RevocationNotFound,
-    /// There are as many revocations as there may be.
+    /// The bound of revocations is reached.
     RevocationLimit(String),
     /// The idempotency key was used in this room with another event.
     KeyReused {
         /// The room.
         room: Room,
-        /// How many other rooms of the call carry the event all the same.
+        /// Number of other rooms of the call that carry the event all the same.
         stored: u32,
     },
-    /// The room is not where the publisher expected it.
+    /// The room's head is not the one the publisher expected.
     VersionConflict {
         /// The room.
         room: Room,
-        /// Where it is.
+        /// The room's head.
         head: Position,
     },
-    /// Not everything that was asked for is kept.
+    /// A requested position is no longer retained.
     PositionNotRetained {
         /// The room.
         room: Room,
         /// The oldest event still kept.
         oldest: Option<Position>,
-        /// Where the room is.
+        /// The room's head.
         head: Position,
     },
     /// The target needs a home room, and no template for it is configured.
     NoHomeRoom(&'static str),
-    /// A connection is in as many rooms as it may be.
+    /// The connection has reached its bound of rooms.
     RoomLimit,
-    /// The user's access to the room was withdrawn.
+    /// The user's access to the room is revoked.
     AccessRevoked,
-    /// The service calls more often than it may.
+    /// The service exceeds its rate.
     RateLimited {
         /// The service.
         service: Arc<str>,
-        /// When the next call may pass.
+        /// Time until the next call may pass.
         retry_after: Duration,
     },
     /// A message is larger than its bound.
     MessageTooLarge,
-    /// The reader of a stream is too far behind.
+    /// The reader of a stream is too slow.
     SlowConsumer,
-    /// The bus did not take it; nothing was done.
+    /// The bus did not accept it; nothing was done.
     NotStored(&'static str),
-    /// It may have been done.
+    /// The outcome is unknown: it may have been done.
     UnknownOutcome {
-        /// Why it is not known.
+        /// The cause.
         why: &'static str,
-        /// In how many rooms of the call it certainly was.
+        /// Number of rooms of the call that certainly stored the event.
         stored: u32,
     },
-    /// The node shuts down; nothing was done.
+    /// The node is draining; nothing was done.
     Draining,
     /// The deadline passed.
     DeadlineExceeded,
-    /// The caller has given the call up.
+    /// The caller cancelled the call.
     Cancelled,
-    /// Not offered.
+    /// The feature is not implemented.
     Unimplemented(&'static str),
     /// The call requires a feature that this node does not know; nothing was done.
     UnsupportedFeature(String),
-    /// A defect of the gateway.
+    /// An internal error: a defect of the gateway.
     Internal,
 }
 
 impl Refusal {
-    /// An argument is not acceptable.
+    /// Builds the refusal of an argument.
     #[expect(clippy::needless_pass_by_value, reason = "callers hand in the error they were given")]
     pub fn invalid(kind: Invalid, field: impl Into<String>, why: impl ToString) -> Self {
         Self::Invalid {
@@ -132,12 +132,12 @@ impl Refusal {
         }
     }
 
-    /// Another field than those with a reason of their own is not acceptable.
+    /// Builds the refusal of a field without a reason of its own.
     pub fn field(field: impl Into<String>, why: impl ToString) -> Self {
         Self::invalid(Invalid::Field, field, why)
     }
 
-    /// The same refusal of a message that stands in the field `path` of the call's own.
+    /// Prefixes the field with `path`, for a message within a message.
     #[must_use]
     pub fn within(self, path: &str) -> Self {
         match self {
@@ -150,7 +150,7 @@ impl Refusal {
         }
     }
 
-    /// The bus refused to publish to `room`.
+    /// Converts the bus's refusal to publish to `room`.
     #[must_use]
     pub fn publish(error: &PublishError, room: Room) -> Self {
         match error {
@@ -162,7 +162,7 @@ impl Refusal {
         }
     }
 
-    /// The table: status code and reason.
+    /// Returns the row of the table: status code and reason.
     const fn row(&self) -> (Code, &'static str) {
         match self {
             Self::Invalid { kind, .. } => (Code::InvalidArgument, kind.reason()),
@@ -194,19 +194,19 @@ impl Refusal {
         }
     }
 
-    /// The status code.
+    /// Returns the status code.
     #[must_use]
     pub const fn code(&self) -> Code {
         self.row().0
     }
 
-    /// The stable reason.
+    /// Returns the stable reason.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         self.row().1
     }
 
-    /// For a developer to read.
+    /// Returns the text for a developer.
     #[must_use]
     pub fn message(&self) -> String {
         match self {
@@ -231,17 +231,17 @@ impl Refusal {
             Self::MessageTooLarge => "the message is larger than the limit".into(),
             Self::SlowConsumer => "the reader is too far behind".into(),
             Self::NotStored(why) => format!("nothing was done: {why}"),
-            Self::UnknownOutcome { why, .. } => format!("perhaps it was done: {why}"),
+            Self::UnknownOutcome { why, .. } => format!("outcome unknown: {why}"),
             Self::Draining => "the node shuts down; nothing was done".into(),
-            Self::DeadlineExceeded => "the deadline passed; perhaps it was done".into(),
-            Self::Cancelled => "the call was given up".into(),
+            Self::DeadlineExceeded => "the deadline passed; outcome unknown".into(),
+            Self::Cancelled => "the call was cancelled".into(),
             Self::Unimplemented(feature) => format!("`{feature}` is not offered"),
             Self::UnsupportedFeature(feature) => format!("the required feature `{feature}` is not known"),
-            Self::Internal => "a defect of the gateway".into(),
+            Self::Internal => "internal error".into(),
         }
     }
 
-    /// How long to wait before the same call may succeed.
+    /// Returns the delay after which the same call may succeed.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -303,7 +303,7 @@ impl From<JoinRefusal> for Refusal {
 }
 
 impl From<Denied> for Refusal {
-    /// Scope and tenant are checked before; whatever the policy still refuses a service is the tenant's.
+    /// Converts a denial. Scope and tenant are checked before, so any other denial of a service is the tenant's.
     fn from(_: Denied) -> Self {
         Self::TenantForbidden
     }

@@ -1,9 +1,9 @@
-//! Answers that their caller has not read yet: bounded for each connection and in all, and not for ever.
+//! Unread replies: bounded for each connection and in all, and in time.
 //!
-//! HTTP/2 lets a caller ask without reading (a window of zero), and so does TCP. A call whose answer may be large waits until
-//! what its connection, and all of them, have unread leaves room for the largest answer; once the answer is there only its
-//! own bytes count, for as long as anything holds them: the bound rides in the bytes. What is unread a while after the
-//! call's deadline ends its connection: a caller that is well has given the call up by itself then.
+//! HTTP/2 lets a caller send requests without reading (a window of zero), and so does TCP. A call whose reply may be large
+//! waits until the unread bytes of its connection, and of all, leave room for the largest reply. Then only the reply's own
+//! bytes count, for as long as anything holds them: the permits ride in the bytes. A reply that is unread a while after the
+//! call's deadline ends its connection: a healthy caller has ended the call by itself then.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,14 +24,14 @@ use tonic::body::Body;
 use super::listener::Connection;
 use super::status::Refusal;
 
-/// The room that a call needs whose answer may be large: pages have at most 1 MiB of content, and what is around it less
-/// than as much again.
+/// Room reserved for a large reply: pages have at most 1 MiB of content, and the rest of a reply is less than as much
+/// again.
 pub(super) const ANSWER_BYTES_MAX: u32 = 2 << 20;
 
-/// How long after its deadline an answer may be unread: a caller's own end of the call is on its way for a while.
+/// Time after its deadline for which a reply may be unread: the caller's own cancellation may be in flight.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The unread answers of a listener.
+/// The unread replies of a listener.
 #[derive(Debug)]
 pub(super) struct Unread {
     all: Arc<Semaphore>,
@@ -40,10 +40,10 @@ pub(super) struct Unread {
     tasks: TaskTracker,
 }
 
-/// What one answer may take of both bounds.
+/// One reply's share of both bounds.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    /// Of the connection, and of all.
+    /// Permits of the connection, and of all.
     permits: Mutex<[OwnedSemaphorePermit; 2]>,
     connection: Arc<Connection>,
     deadline: Instant,
@@ -60,13 +60,13 @@ impl Unread {
         }
     }
 
-    /// Waits for the allowance of an answer to a call that ends at `deadline`.
+    /// Waits for the allowance of a reply to a call that ends at `deadline`.
     pub(super) async fn allowance(
         &self,
         connection: &Arc<Connection>,
         deadline: Instant,
     ) -> Result<Arc<Allowance>, Refusal> {
-        // The connection's own first: one that reads nothing waits for itself, and holds no room that others wait for.
+        // The connection's own first: one that does not read waits for itself, and holds no permits that others need.
         let own = Arc::clone(connection.unread())
             .acquire_many_owned(ANSWER_BYTES_MAX)
             .await;
@@ -82,7 +82,7 @@ impl Unread {
         }))
     }
 
-    /// The bytes that are unread or may become so.
+    /// Returns the bytes that are unread or may become so.
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes_max - self.all.available_permits()
@@ -90,7 +90,7 @@ impl Unread {
 }
 
 impl Allowance {
-    /// Gives back what an answer of this size does not need.
+    /// Releases the permits that a reply of this size does not need.
     fn shrink(&self, bytes: usize) {
         let mut permits = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
         for permit in permits.iter_mut() {
@@ -99,7 +99,7 @@ impl Allowance {
     }
 }
 
-/// The bytes of an answer, with what they take of the bounds.
+/// The bytes of a reply, with their permits.
 struct Held {
     bytes: Bytes,
     _allowance: Arc<Allowance>,
@@ -112,7 +112,7 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// Counts an answer as unread until its last byte is gone, if it has an allowance.
+/// Counts a reply as unread until its last byte is dropped, if it has an allowance.
 pub(super) async fn count(mut response: Response<Body>) -> Response<Body> {
     let Some(allowance) = response.extensions_mut().remove::<Arc<Allowance>>() else {
         return response;
@@ -156,7 +156,7 @@ fn hold(bytes: Bytes, allowance: Arc<Allowance>) -> Bytes {
     })
 }
 
-/// An answer that is complete.
+/// A complete reply.
 struct Answer {
     content: Option<Bytes>,
     trailers: Option<HeaderMap>,

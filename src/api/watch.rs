@@ -1,7 +1,7 @@
-//! `WatchService`: who comes and goes, live.
+//! `WatchService`: joins, leaves and connections, live.
 //!
-//! Nothing is queued per watch: what happens is kept once for all of them, and a reader that falls behind it is ended.
-//! Resuming (`cursor`) and starting from what is so now (`snapshot`) are not offered yet.
+//! Nothing is queued per watch: activity is kept once for all, and a slow consumer is ended. Resuming (`cursor`) and
+//! starting from the current state (`snapshot`) are not offered yet.
 
 use std::collections::HashSet;
 use std::pin::Pin;
@@ -39,7 +39,7 @@ impl WatchService for Watcher {
     async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let caller = caller(&request)?;
         let filter = Filter::parse(caller, request.get_ref())?;
-        // Subscribed before `started` is told: what happens after it is not missed.
+        // Subscribed before `started` is sent: no later activity is missed.
         let activity = self.0.context.rooms.presence().activity();
         let started = stream::once(std::future::ready(Ok(response(
             "",
@@ -54,7 +54,7 @@ impl WatchService for Watcher {
     }
 }
 
-/// What happens from now on, until the reader is too far behind.
+/// Streams activity until the reader is too slow.
 fn live(filter: Filter, activity: Receiver<Activity>) -> impl Stream<Item = Told> + Send {
     stream::unfold(Some((filter, activity)), |state| async move {
         let (filter, mut activity) = state?;
@@ -72,7 +72,7 @@ fn live(filter: Filter, activity: Receiver<Activity>) -> impl Stream<Item = Told
     })
 }
 
-/// What one watch is told of.
+/// Filter of one watch.
 struct Filter {
     caller: Arc<Caller>,
     tenants: Option<HashSet<Tenant>>,
@@ -103,7 +103,7 @@ impl Filter {
         })
     }
 
-    /// What the caller is told of an activity, if anything.
+    /// Returns the message for an activity, if it passes the filter.
     fn tell(&self, activity: &Activity) -> Option<v1::WatchResponse> {
         use v1::WatchKind as Kind;
         match activity {

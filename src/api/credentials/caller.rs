@@ -1,4 +1,4 @@
-//! An authenticated service, and how often it may publish.
+//! An authenticated service and its publish rate.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use crate::rate::{Rate, TokenBucket};
 /// An authenticated service, as the handlers see it.
 #[derive(Debug)]
 pub struct Caller {
-    /// What it may do in rooms.
+    /// Its rights in rooms.
     pub service: Service,
     watch: bool,
     rate: Option<Rate>,
@@ -22,7 +22,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The service a credential stands for.
+    /// Creates the caller of a credential.
     pub(super) fn new(grant: &Grant, bucket: Arc<Mutex<TokenBucket>>) -> Self {
         let may = |scope| grant.scopes.contains(&scope);
         let tenants = |tenants: &Vec<String>| tenants.iter().map(|tenant| tenant.as_str().into()).collect();
@@ -71,7 +71,7 @@ impl Caller {
         }
     }
 
-    /// Counts `count` publishes against the service's rate.
+    /// Takes `count` publishes from the service's token bucket.
     ///
     /// # Errors
     /// [`Refusal::RateLimited`].
@@ -89,22 +89,22 @@ impl Caller {
     }
 }
 
-/// Milliseconds of a clock that does not run backwards.
+/// Returns milliseconds of a monotonic clock.
 fn clock_ms() -> u64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     let passed: Duration = START.get_or_init(Instant::now).elapsed();
     u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The buckets of services, by name: a new token of a service does not come with a new bucket.
+/// Token buckets of services, by name: a new token of a service does not bring a new bucket.
 #[derive(Debug, Default)]
 pub(super) struct Buckets(Mutex<HashMap<Box<str>, Arc<Mutex<TokenBucket>>>>);
 
 impl Buckets {
-    /// Unused buckets are dropped above this many.
+    /// Above this many, unused buckets are dropped.
     const KEPT_MAX: usize = 1024;
 
-    /// The bucket of a service.
+    /// Returns the bucket of a service.
     pub(super) fn of(&self, name: &str) -> Arc<Mutex<TokenBucket>> {
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= Self::KEPT_MAX {

@@ -1,4 +1,4 @@
-//! What a credential grants, and how a token is kept.
+//! Grants of credentials, and digests of tokens.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::rate::Rate;
 
-/// What a credential may allow.
+/// A right that a credential may grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Publish events.
@@ -16,7 +16,7 @@ pub enum Scope {
     Read,
     /// Join, remove, disconnect and revoke.
     Manage,
-    /// Watch who comes and goes.
+    /// Watch joins, leaves and connections.
     Watch,
 }
 
@@ -24,7 +24,7 @@ impl Scope {
     /// Every scope.
     pub const ALL: [Self; 4] = [Self::Publish, Self::Read, Self::Manage, Self::Watch];
 
-    /// The scope's name in settings, claims and errors.
+    /// Returns the scope's name in settings, claims and errors.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -35,23 +35,23 @@ impl Scope {
         }
     }
 
-    /// The scope of this name.
+    /// Returns the scope of this name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == name)
     }
 }
 
-/// What a credential grants.
+/// The rights of a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// The service's name, for logs, rates and the permits' rule.
     pub name: String,
-    /// What it may do.
+    /// The granted scopes.
     pub scopes: Vec<Scope>,
-    /// For which tenants; `None` for all.
+    /// The tenants; `None` for all.
     pub tenants: Option<Vec<String>>,
-    /// How often it may publish; `None` for the listener's default.
+    /// The publish rate; `None` for the listener's default.
     pub publish_rate: Option<Rate>,
 }
 
@@ -60,7 +60,7 @@ pub struct Grant {
 pub struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
-    /// The digest of a token.
+    /// Computes the digest of a token.
     #[must_use]
     pub fn of(token: &str) -> Self {
         let mut bytes = [0; 32];
@@ -81,7 +81,7 @@ impl TokenDigest {
         Some(Self(bytes))
     }
 
-    /// Whether they are the same; takes as long either way.
+    /// Compares in constant time.
     pub(super) fn same(&self, other: &Self) -> bool {
         verify_slices_are_equal(&self.0, &other.0).is_ok()
     }

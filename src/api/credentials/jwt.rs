@@ -1,4 +1,4 @@
-//! JWTs as credentials of services: verified, then known by their digest for a minute, or until they expire.
+//! JWTs as credentials of services: verified, then cached by digest for a minute, or until they expire.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +12,10 @@ use crate::api::status::Refusal;
 use crate::auth::{AuthError, Authenticator};
 use crate::identity::{Expiry, Identity};
 
-/// Verified tokens kept; with more, those that came before are verified again.
+/// The most verified tokens in the cache. At this number lapsed ones are dropped, and all if that is not enough.
 const KNOWN_MAX: usize = 1024;
 
-/// How long a verified token is known: a key that is taken back works at most this long, whatever the wall clock does.
+/// Longest age of a cached token: a revoked key works at most this long, whatever the wall clock does.
 const KNOWN_MAX_AGE: Duration = Duration::from_secs(60);
 
 /// Verifies JWTs of services.
@@ -24,7 +24,7 @@ pub(super) struct JwtTokens {
     known: Mutex<HashMap<TokenDigest, Known>>,
 }
 
-/// A token that was verified.
+/// A verified token.
 struct Known {
     caller: Arc<Caller>,
     expiry: Expiry,
@@ -37,7 +37,7 @@ impl Known {
     }
 }
 
-/// The claims a service token has and a client's token has not.
+/// Claims that a service token has and a client's token does not have.
 #[derive(serde::Deserialize)]
 struct Claims {
     scope: String,
@@ -57,7 +57,7 @@ impl JwtTokens {
         self.verifier.keep_keys_fresh(stop).await;
     }
 
-    /// Who carries the token.
+    /// Verifies a token and returns its service.
     pub(super) async fn verify(
         &self,
         digest: TokenDigest,
@@ -114,7 +114,7 @@ fn now() -> Expiry {
     Expiry(since_epoch.as_secs())
 }
 
-/// What the claims grant; `None` for a token that is not a service's.
+/// Returns the grant of the claims; `None` for a token that is not a service's.
 fn grant(identity: &Identity) -> Option<Grant> {
     let claims: Claims = serde_json::from_str(identity.claims.as_str()).ok()?;
     let scopes: Vec<_> = claims.scope.split(' ').filter_map(Scope::parse).collect();

@@ -1,4 +1,4 @@
-//! Withdrawing access and giving it back, as JSON over HTTP.
+//! Revoking access and restoring it, as JSON over HTTP.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use crate::api::status::Refusal;
 use crate::json::Fields;
 use crate::proto::v1;
 
-/// Reads the body of `POST /v1/revoke`: times and durations as the proto3 JSON mapping writes them. What the fields hold is
-/// checked where that is.
+/// Reads the body of `POST /v1/revoke`, with times and durations in the proto3 JSON mapping. The fields' contents are
+/// checked by the shared method.
 fn read_revoke(from: &mut Fields<'_>) -> Result<v1::RevokeRequest, Refusal> {
     use v1::revoke_request::{Scope, Subject};
     let subjects = [
@@ -63,7 +63,7 @@ fn read<T: std::str::FromStr>(field: &str, text: Option<String>) -> Result<Optio
     text.map(parse).transpose()
 }
 
-/// The answer to a revocation.
+/// The reply to a revocation.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Revoked {
@@ -88,7 +88,7 @@ pub(super) async fn revoke(
     }))
 }
 
-/// The answer to a restoration.
+/// The reply to a restoration.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Restored {

@@ -3,11 +3,11 @@
 use crate::api::status::{Invalid, Refusal};
 use crate::json::Fields;
 
-/// The most characters of an unknown field's name that are repeated.
+/// The most characters of an unknown field's name that are echoed.
 const NAME_CHARS_MAX: usize = 64;
 
-/// Reads one object by `take`, which takes every field that is known. A field beside those refuses it before anything else
-/// does: it may say that the others mean something else.
+/// Reads one object by `take`, which takes every known field. An unknown field is refused before any other error: it may
+/// change the meaning of the known ones.
 pub(super) fn read<T>(text: &str, take: impl FnOnce(&mut Fields<'_>) -> Result<T, Refusal>) -> Result<T, Refusal> {
     if !text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{') {
         return Err(undecodable("", "must be a JSON object"));
@@ -24,7 +24,7 @@ pub(super) fn read<T>(text: &str, take: impl FnOnce(&mut Fields<'_>) -> Result<T
     }
 }
 
-/// The same for the object in the field `path`.
+/// Reads the object in the field `path` in the same way.
 pub(super) fn read_in<T>(
     path: &str,
     text: &str,
@@ -45,12 +45,12 @@ pub(super) fn optional<T>(
     from.present(field).map(|text| read_in(field, text, take)).transpose()
 }
 
-/// The same for an object without fields.
+/// Reads an object without fields in the same way.
 pub(super) fn empty(from: &mut Fields<'_>, field: &str) -> Result<Option<()>, Refusal> {
     optional(from, field, |_| Ok(()))
 }
 
-/// A text, empty where it is absent.
+/// Reads a text, empty where it is absent.
 pub(super) fn text(from: &mut Fields<'_>, field: &'static str) -> String {
     from.text(field).unwrap_or_default()
 }

@@ -7,9 +7,9 @@ use crate::json::Fields;
 use crate::proto::v1;
 use crate::proto::v1::target::Target;
 
-/// Reads the message it stands for; what the fields hold is checked where that is.
+/// Reads the message of the body. The fields' contents are checked by the shared method.
 pub(super) fn read(from: &mut Fields<'_>) -> Result<v1::PublishRequest, Refusal> {
-    // All are taken before the first error is told: what is left over then is not known.
+    // All are taken before the first error is returned: every field left then is unknown.
     let (payload, targets) = (payload(from), from.list("targets"));
     let (retention, expected_head) = (retention(from), object::optional(from, "expectedHead", position));
     let request = v1::PublishRequest {
@@ -33,8 +33,7 @@ pub(super) fn read(from: &mut Fields<'_>) -> Result<v1::PublishRequest, Refusal>
     })
 }
 
-/// `payload`, as it is written, so that numbers keep their digits, and with `null` as a value like any other; or
-/// `payloadBase64`.
+/// Reads `payload` verbatim, so that numbers keep their digits and `null` is a value like any other; or `payloadBase64`.
 fn payload(from: &mut Fields<'_>) -> Result<Option<v1::Payload>, Refusal> {
     use v1::payload::Content;
     let content = match (from.value("payload"), from.text("payloadBase64")) {
@@ -52,7 +51,7 @@ fn payload(from: &mut Fields<'_>) -> Result<Option<v1::Payload>, Refusal> {
     Ok(Some(v1::Payload { content: Some(content) }))
 }
 
-/// One target; none where it names nothing, which is told with the others that are refused.
+/// Reads one target. An empty one is kept, and refused later together with the other invalid targets.
 fn target(from: &mut Fields<'_>) -> Result<v1::Target, Refusal> {
     let everyone = object::empty(from, "everyone");
     let given = [
@@ -70,7 +69,7 @@ fn target(from: &mut Fields<'_>) -> Result<v1::Target, Refusal> {
 
 fn position(from: &mut Fields<'_>) -> Result<v1::Position, Refusal> {
     let (epoch, offset) = (text(from, "epoch"), from.integer("offset"));
-    // Zero, which the mapping would take for it, expects an empty room.
+    // No default: zero, which the mapping would put in its place, expects an empty room.
     let offset = offset.ok_or_else(|| Refusal::field("offset", "is required"))?;
     Ok(v1::Position { epoch, offset })
 }

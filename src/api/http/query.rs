@@ -1,4 +1,4 @@
-//! The query of an address.
+//! Query strings.
 
 use std::borrow::Cow;
 
@@ -6,14 +6,15 @@ use crate::api::status::{Invalid, Refusal};
 
 /// The parameters of a query that have not been taken yet.
 ///
-/// What is wrong is taken as absent and remembered, as with the fields of an object: an unknown parameter is told first.
+/// An invalid parameter is taken as absent and remembered, like a field of an object: an unknown parameter is reported
+/// first.
 pub(super) struct Query<'q> {
     left: Vec<(Cow<'q, str>, String)>,
     wrong: Option<Refusal>,
 }
 
 impl<'q> Query<'q> {
-    /// Reads a query by `take`, which takes every parameter that is known.
+    /// Reads a query by `take`, which takes every known parameter.
     pub(super) fn read<T>(query: Option<&'q str>, take: impl FnOnce(&mut Self) -> T) -> Result<T, Refusal> {
         let mut parameters = Self {
             left: Vec::new(),
@@ -36,17 +37,17 @@ impl<'q> Query<'q> {
         parameters.wrong.map_or(Ok(taken), Err)
     }
 
-    /// A text, empty where it is absent.
+    /// Takes a text, empty where it is absent.
     pub(super) fn text(&mut self, name: &'static str) -> String {
         self.value(name).unwrap_or_default()
     }
 
-    /// An integer, 0 where it is absent.
+    /// Takes an integer, 0 where it is absent.
     pub(super) fn integer(&mut self, name: &'static str) -> i32 {
         self.parsed(name, "must be an integer within its range")
     }
 
-    /// A flag, false where it is absent.
+    /// Takes a flag, false where it is absent.
     pub(super) fn flag(&mut self, name: &'static str) -> bool {
         self.parsed(name, "must be true or false")
     }
@@ -61,7 +62,7 @@ impl<'q> Query<'q> {
         })
     }
 
-    /// A parameter, by its name in JSON or by that of the proto file, but not by both.
+    /// Takes a parameter by its name in JSON or by that of the proto file, but not by both.
     fn value(&mut self, name: &'static str) -> Option<String> {
         let mut take = |name: &str| {
             let index = self.left.iter().position(|(known, _)| *known == name)?;
@@ -83,7 +84,7 @@ impl<'q> Query<'q> {
     }
 }
 
-/// `page_size` of `pageSize`.
+/// Converts `pageSize` to `page_size`.
 fn snake_case(name: &str) -> String {
     let mut snake = String::with_capacity(name.len() + 2);
     for letter in name.chars() {
@@ -95,8 +96,8 @@ fn snake_case(name: &str) -> String {
     snake
 }
 
-/// Decodes a part of `application/x-www-form-urlencoded`, whose escapes are known to be whole. `None` where that is not
-/// UTF-8: what would be put in its place is another value.
+/// Decodes a part of `application/x-www-form-urlencoded`, whose escapes are known to be whole. `None` where it is not UTF-8:
+/// a replacement character would be another value.
 fn decoded(part: &str) -> Option<Cow<'_, str>> {
     if !part.contains(['%', '+']) {
         return Some(Cow::Borrowed(part));

@@ -1,4 +1,4 @@
-//! The JSON of the HTTP mirror's answers, from the messages of gRPC.
+//! The JSON of the HTTP mirror's replies, converted from the messages of gRPC.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -12,7 +12,7 @@ struct Position {
     offset: u64,
 }
 
-/// The answer to a publish.
+/// The reply to a publish.
 #[derive(Serialize)]
 pub(super) struct Published {
     results: Vec<PublishedTo>,
@@ -68,7 +68,7 @@ pub(super) struct Roster {
 struct Member {
     user_id: String,
     connection_count: u32,
-    /// As the client set it; it was checked then.
+    /// The text that the client set; it was validated then.
     state: Option<Box<RawValue>>,
     /// Milliseconds since the Unix epoch.
     join_time_ms: i64,
@@ -95,7 +95,7 @@ impl From<v1::ListMembersResponse> for Roster {
     }
 }
 
-/// A room in figures.
+/// Numbers of a room.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Stats {
@@ -154,7 +154,7 @@ impl From<&Refusal> for Error {
     }
 }
 
-/// The code as google/rpc/code.proto writes it.
+/// Returns the code's name in google/rpc/code.proto.
 const fn name(code: tonic::Code) -> &'static str {
     use tonic::Code;
     match code {

@@ -1,4 +1,4 @@
-//! One accepted connection, as the calls that come over it see it.
+//! One accepted connection, as its calls see it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,9 +12,9 @@ use super::places::{Full, Place, Places};
 /// One accepted connection.
 #[derive(Debug)]
 pub(in crate::api) struct Connection {
-    /// What its peer has shown, its own certificate first; verified by the handshake.
+    /// The peer's certificate chain, its own certificate first; verified by the handshake.
     certificates: Option<Arc<[CertificateDer<'static>]>>,
-    /// The bytes of its answers that may be unread.
+    /// Permits for unread reply bytes.
     unread: Arc<Semaphore>,
     is_proven: AtomicBool,
     place: Mutex<Option<Place>>,
@@ -36,7 +36,7 @@ impl Connection {
         }
     }
 
-    /// Counts the connection among those that are open.
+    /// Counts the connection as open.
     pub(super) fn open(self: &Arc<Self>, places: &Arc<Places>) -> Result<(), Full> {
         let beginning = self.lock().take();
         let Some(beginning) = beginning else {
@@ -47,19 +47,19 @@ impl Connection {
         Ok(())
     }
 
-    /// The certificates that the peer has shown.
+    /// Returns the peer's certificates.
     pub(in crate::api) fn certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.certificates.as_deref()
     }
 
-    /// The bytes of its answers that may be unread.
+    /// Returns the permits for unread reply bytes.
     pub(in crate::api) const fn unread(&self) -> &Arc<Semaphore> {
         &self.unread
     }
 
-    /// Notes that a valid credential has come over it.
+    /// Records that a call had a valid credential.
     pub(in crate::api) fn prove(&self) {
-        // Looked at first: all calls of a connection would else write to one cache line.
+        // Read first: otherwise all calls of a connection would write to one cache line.
         if !self.is_proven() {
             self.is_proven.store(true, Ordering::Relaxed);
         }
@@ -69,15 +69,15 @@ impl Connection {
         self.is_proven.load(Ordering::Relaxed)
     }
 
-    /// Ends the connection, whatever is under way, and gives its place back.
+    /// Ends the connection with all its calls, and releases its place.
     pub(in crate::api) fn end(&self) {
         self.end.cancel();
-        // Dropped after the lock: giving a place back takes another one.
+        // Dropped after the lock is released: releasing a place takes another lock.
         let place = self.lock().take();
         drop(place);
     }
 
-    /// Returns when the connection is to be ended.
+    /// Completes when the connection must end.
     pub(super) fn ended(&self) -> WaitForCancellationFuture<'_> {
         self.end.cancelled()
     }

@@ -1,4 +1,4 @@
-//! A connection's socket, which has to say something before its time is over.
+//! A connection's socket with a deadline for its first bytes.
 
 use std::io;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 use super::connection::Connection;
 use super::places::Places;
 
-/// What has to arrive in time: the length of the HTTP/2 preface (RFC 9113 section 3.4).
+/// Bytes that must arrive in time: the length of the HTTP/2 preface (RFC 9113 section 3.4).
 const FIRST_BYTES: usize = 24;
 
 /// A socket, with TLS or without.
@@ -25,7 +25,7 @@ pub(super) enum Socket {
 }
 
 impl Socket {
-    /// The certificates of the peer, its own first.
+    /// Returns the peer's certificates, its own first.
     pub(super) fn certificates(&self) -> Option<Arc<[CertificateDer<'static>]>> {
         match self {
             Self::Plain(_) => None,
@@ -34,7 +34,7 @@ impl Socket {
     }
 }
 
-/// A connection that has to say something before its time is over; then it counts as open.
+/// A connection with a deadline for its first bytes. Then it counts as open.
 pub(super) struct Guarded {
     socket: Socket,
     silence: Option<Silence>,
@@ -66,7 +66,7 @@ impl Guarded {
     }
 }
 
-/// Calls a method of whichever socket it is.
+/// Calls a method of either socket.
 macro_rules! socket {
     ($self:ident.$method:ident($($argument:expr),*)) => {
         match &mut $self.socket {
@@ -83,6 +83,7 @@ impl AsyncRead for Guarded {
         let Some(silence) = &mut self.silence else {
             return read;
         };
+        // Only while nothing is readable: bytes that arrived in time must not lose against the timer.
         if read.is_pending() {
             return silence
                 .over

@@ -1,7 +1,7 @@
-//! How many connections the listener has, beginning and open, in all and per address.
+//! Connection counts of the listener: beginning and open, in all and per address.
 //!
-//! A connection begins when it is accepted and is open once its first bytes have come, TLS included. The two are counted
-//! apart: connections that stay silent take no place from those that speak.
+//! A connection begins when it is accepted and is open once its first bytes have arrived, TLS included. The two stages are
+//! counted apart, so silent connections take no place from those that speak.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ pub(super) struct Places {
     beginning: Bounds,
     open: Bounds,
     counts: Mutex<Counts>,
-    /// Connections that were closed because there are too many.
+    /// Rate-limited notice of connections closed for lack of a place.
     full: Notice,
 }
 
@@ -31,18 +31,18 @@ struct Bounds {
 struct Counts {
     beginning: Taken,
     open: Taken,
-    /// Open connections over which no valid credential has come, the oldest first; some may have ended or shown one since.
+    /// Open connections without a valid credential, the oldest first. Some may have ended or been proven since.
     unproven: VecDeque<Weak<Connection>>,
 }
 
-/// The places that are taken in one of the two stages.
+/// The places taken in one of the two stages.
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// A connection's place, given back when this is dropped.
+/// A connection's place, released on drop.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
@@ -50,12 +50,12 @@ pub(super) struct Place {
     is_open: bool,
 }
 
-/// Why there is no place.
+/// The bound that is exhausted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
-    /// The address has as many connections as it may have.
+    /// The connections of the address.
     Address,
-    /// The listener has as many as it may have.
+    /// The connections of the listener.
     Listener,
 }
 
@@ -75,14 +75,14 @@ impl Places {
         })
     }
 
-    /// Logs that a connection was closed, now and then.
+    /// Logs closed connections, at a limited rate.
     pub(super) fn note(&self, full: Full) {
         if let Some(count) = self.full.count() {
             tracing::warn!(count, ?full, "connection limit reached, connection closed");
         }
     }
 
-    /// Takes a place for a connection that begins.
+    /// Takes a place for a beginning connection.
     pub(super) fn begin(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
         let address = address.to_canonical();
         self.lock().beginning.take(address, self.beginning)?;
@@ -93,8 +93,8 @@ impl Places {
         })
     }
 
-    /// Moves a connection from those that begin to those that are open. While the listener is full, the oldest connection
-    /// without a valid credential makes way: callers come first.
+    /// Moves a connection from beginning to open. While the listener is full, the oldest connection without a valid
+    /// credential is evicted: callers have priority.
     pub(super) fn open(self: &Arc<Self>, connection: &Arc<Connection>, beginning: Place) -> Result<Place, Full> {
         let address = beginning.address;
         drop(beginning);
@@ -112,7 +112,7 @@ impl Places {
                 Err(Full::Address) => return Err(Full::Address),
                 Err(Full::Listener) => {
                     let oldest = counts.oldest_unproven().ok_or(Full::Listener)?;
-                    // Its place is counted out under the same lock.
+                    // Ending it takes the same lock, to release its place.
                     drop(counts);
                     oldest.end();
                 }
@@ -127,7 +127,7 @@ impl Places {
 
 impl Counts {
     fn enlist(&mut self, connection: &Arc<Connection>, max: usize) {
-        // Those that ended or showed a credential are swept out before the list outgrows the connections.
+        // Swept before the list outgrows the connections: most entries have ended or been proven.
         if self.unproven.len() >= 2 * max.max(32) {
             self.unproven
                 .retain(|other| other.upgrade().is_some_and(|other| !other.is_proven()));

@@ -13,15 +13,15 @@ use tokio_rustls::server::TlsStream;
 
 use crate::api::config::Tls;
 
-/// The TLS settings cannot be used.
+/// TLS settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A certificate or key is not PEM.
     #[error("the {what} cannot be read: {source}")]
     Pem {
-        /// Which of them.
+        /// The part that is not PEM.
         what: &'static str,
-        /// Why.
+        /// The cause.
         source: pem::Error,
     },
     /// The certificate and the key do not fit, or the client CA is not acceptable.
@@ -37,7 +37,7 @@ pub enum TlsError {
 pub(in crate::api) struct Acceptor(TlsAcceptor);
 
 impl Acceptor {
-    /// Accepts by these settings.
+    /// Builds an acceptor from these settings.
     pub(in crate::api) fn new(tls: &Tls) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
@@ -48,7 +48,7 @@ impl Acceptor {
                 for root in certificates("client CA", ca)? {
                     roots.add(root)?;
                 }
-                // Who has no certificate may still show a token; the gate decides.
+                // A client without a certificate may still present a token; the gate decides.
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
                 builder.with_client_cert_verifier(verifier.allow_unauthenticated().build()?)
             }
@@ -60,7 +60,7 @@ impl Acceptor {
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 
-    /// Shakes hands.
+    /// Performs the handshake.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         self.0.accept(stream).await
     }

@@ -1,4 +1,4 @@
-//! A publish request, parsed once: distinct rooms, and for each target where it goes.
+//! A publish request, parsed once: distinct rooms, and the destination of each target.
 
 use crate::api::convert::{self, Claim, ClaimedEpoch};
 use crate::api::status::{Invalid, Refusal};
@@ -12,7 +12,7 @@ use crate::rooms::HomeRooms;
 /// The most targets of one event.
 const TARGETS_MAX: usize = 100;
 
-/// Where one target's event goes.
+/// Destination of one target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Destination {
     /// To the room at this index of [`Draft::rooms`].
@@ -21,11 +21,11 @@ pub(super) enum Destination {
     Connection(ConnectionId),
 }
 
-/// A publish request whose every field was accepted.
+/// A publish request with valid fields.
 #[derive(Debug)]
 pub(super) struct Draft {
     pub(super) tenant: Tenant,
-    /// The distinct rooms, in the order in which the targets name them first.
+    /// The distinct rooms, in the order of the targets.
     pub(super) rooms: Vec<Room>,
     /// One for each target.
     pub(super) targets: Vec<Destination>,
@@ -80,13 +80,13 @@ impl Draft {
         })
     }
 
-    /// Whether it goes to one room, and nobody but the bus has to be asked.
+    /// Reports whether it goes to one room and needs no component but the bus.
     pub(super) fn needs_only_the_bus(&self) -> bool {
         let any_epoch = self.expected.is_none_or(|claim| claim.epoch == ClaimedEpoch::Any);
         any_epoch && matches!((&*self.targets, &*self.rooms), ([Destination::Room(_)], [_]))
     }
 
-    /// What is published to the one room there is.
+    /// Converts the draft to the publish of its only room.
     pub(super) fn into_publish(mut self, id: EventId) -> Publish {
         Publish {
             room: self.rooms.swap_remove(0),
@@ -101,7 +101,7 @@ impl Draft {
         }
     }
 
-    /// What is published to one of the rooms.
+    /// Returns the publish of one of the rooms.
     pub(super) fn publish(&self, room: &Room, id: EventId) -> Publish {
         Publish {
             room: room.clone(),
@@ -117,7 +117,7 @@ impl Draft {
     }
 }
 
-/// What the event before named. Events that come together often name the same, and then share it.
+/// Parse cache: the values of the preceding event. Adjacent events often name the same, and then share it.
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     tenant: Option<Tenant>,
@@ -151,7 +151,7 @@ impl Recent {
     }
 }
 
-/// Resolves the targets. Two that are the same are refused; two that merely come to the same room share it.
+/// Resolves the targets. Equal targets are refused; different targets that resolve to one room share it.
 fn destinations(
     tenant: &Tenant,
     targets: &[v1::Target],

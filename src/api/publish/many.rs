@@ -1,7 +1,7 @@
-//! Several events at once: those that go to one room each are handed to the bus together.
+//! Several events at once. Those for one room each are passed to the bus together.
 //!
-//! What an event asks for is parsed as soon as it has arrived, and its answer made when it is sent: between the two only
-//! what is needed is kept, so that memory is used again at once.
+//! An event is parsed on arrival, and its reply is built when it is sent. In between only the necessary parts are kept,
+//! so that memory is reused at once.
 
 use futures_util::future::join_all;
 use tracing::{Instrument as _, Span};
@@ -19,19 +19,19 @@ use crate::rooms::{Outcome, Permitted};
 
 type Answer = Result<v1::PublishResponse, Refusal>;
 
-/// One of several events, as far as it can be looked at without asking anybody.
+/// One of several events, checked as far as no other component is needed.
 pub(super) enum Parsed {
-    /// It needs only the bus.
+    /// Needs only the bus.
     Ready(Permitted),
-    /// It needs more: a connection, several rooms, an epoch that has to be compared.
+    /// Needs more: a connection, several rooms, or the comparison of an epoch.
     Special(Span, Draft),
-    /// It is refused.
+    /// The event is refused.
     Refused(Refusal),
 }
 
-/// What became of one of several events.
+/// Outcome of one of several events.
 pub(super) enum Done {
-    /// The bus took it.
+    /// The bus accepted it.
     Published(Room, Outcome, Span),
     /// Anything else.
     Answered(Answer),
@@ -57,8 +57,7 @@ impl Shared {
         }
     }
 
-    /// Publishes events in their order; one that fails does not stop the next. What becomes of each is answered in the
-    /// same order.
+    /// Publishes events in order. A failed event does not stop the next. Returns the outcomes in the same order.
     pub(super) async fn publish_many(
         &self,
         caller: &Caller,
@@ -68,7 +67,7 @@ impl Shared {
         let mut run = Vec::with_capacity(events.len());
         let mut specials = Vec::new();
         for event in events {
-            // Each of the three waits until those before it are done, so that answers are in order, too.
+            // Each kind waits for the kinds before it, so that outcomes are in order, too.
             if !matches!(event, Parsed::Ready(_)) {
                 self.publish_run(&mut run, &mut done).await;
             }
@@ -100,7 +99,7 @@ impl Shared {
         }));
     }
 
-    /// They may wait, so they are on the way at once, in turn where they go to the same room.
+    /// Publishes special events concurrently, because they may wait. Those of the same room take turns.
     async fn publish_specials(&self, caller: &Caller, specials: &mut Vec<(Span, Draft)>, done: &mut Vec<Done>) {
         if specials.is_empty() {
             return;
@@ -118,7 +117,7 @@ impl Shared {
 }
 
 impl Done {
-    /// The answer for the caller.
+    /// Builds the reply.
     pub(super) fn answer(self) -> Answer {
         match self {
             Self::Published(room, outcome, span) => {
@@ -131,7 +130,7 @@ impl Done {
     }
 }
 
-/// The permit for an event that needs only the bus, and what is published with it.
+/// Returns the permit of an event that needs only the bus, and its publish.
 pub(super) fn permitted(caller: &Caller, draft: Draft) -> Result<(Permit, Publish), Refusal> {
     let publish = draft.into_publish(EventId::random());
     let action = Action::Publish(publish.name.clone());

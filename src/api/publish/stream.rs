@@ -1,7 +1,7 @@
-//! `PublishStream`: events in the order sent. What has arrived together is published together, up to a bound.
+//! `PublishStream`: events in the order sent. Events that arrived together are published together, up to a bound.
 //!
-//! Everything is driven by who reads the answers: nothing is read while the bound of unanswered events is reached, and
-//! nothing goes on once the caller has gone.
+//! The reader of the replies drives everything (back-pressure). Nothing is read while the bound of unacknowledged events is
+//! reached, and nothing continues once the caller has gone.
 
 use std::sync::Arc;
 
@@ -22,13 +22,13 @@ const REQUEST: &str = "request";
 
 type Answer = Result<v1::PublishStreamResponse, Status>;
 
-/// What an answer refers to: the sequence, and the field in which the event stood.
+/// Reference of a reply: the sequence, and the field of the event.
 struct Asked {
     sequence: u64,
     path: Option<&'static str>,
 }
 
-/// The answers to a stream of events.
+/// Returns the replies to a stream of events.
 pub(super) fn answers(
     shared: Arc<Shared>,
     caller: Arc<Caller>,
@@ -39,7 +39,7 @@ pub(super) fn answers(
     let draining = shared.draining.clone();
     let drained = shared.draining.clone();
     let requests = requests.take_until(async move { draining.cancelled().await });
-    // When the requests ended because the node shuts down, the caller is told so after what it is owed.
+    // A drain ends the requests; the caller learns of it after all replies that are due.
     let ending = stream::once(async move {
         if drained.is_cancelled() {
             Some(Err(Status::from(Refusal::Draining)))
@@ -67,7 +67,7 @@ pub(super) fn answers(
         .chain(ending.filter_map(std::future::ready))
 }
 
-/// Publishes what has arrived together. The answers are made one by one, as they are read.
+/// Publishes events that arrived together. Each reply is built when it is read.
 async fn publish(
     shared: Arc<Shared>,
     caller: Arc<Caller>,
@@ -82,7 +82,7 @@ async fn publish(
                 asked.push(ask);
                 events.push(event);
             }
-            // Nothing follows: the stream of requests ends with it.
+            // The last item: the stream of requests ends with an error.
             Err(status) => broken = Some(Err(status)),
         }
     }

@@ -1,4 +1,4 @@
-//! Whose turn it is: of the events of one call that are on the way at once, those of one room go one after another.
+//! Turns: of one call's concurrent events, those of one room are published one after another.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,18 +8,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::room::Room;
 
-/// Up to this many rooms none is forgotten.
+/// Below this many rooms no turn is dropped.
 const KEPT_MIN: usize = 256;
 
-/// The turns of one stream. Whoever asks first goes first, in every room alike, so that two events with several rooms
-/// cannot wait for each other.
+/// The turns of one stream, first come first served in every room alike. So two events with several rooms cannot
+/// deadlock.
 #[derive(Debug, Default)]
 pub(super) struct Turns(Mutex<Rooms>);
 
 #[derive(Debug, Default)]
 struct Rooms {
     turns: HashMap<Room, Arc<Semaphore>>,
-    /// How many there were when those nobody waits for were last forgotten.
+    /// Number of turns left by the last sweep.
     left: usize,
 }
 
@@ -36,7 +36,7 @@ impl Turns {
 
     fn of(&self, room: &Room) -> Arc<Semaphore> {
         let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Doubling before the next time keeps the work per event constant, however many rooms are in use.
+        // Doubling between sweeps keeps the cost per event constant, however many rooms are in use.
         if rooms.turns.len() >= KEPT_MIN.max(2 * rooms.left) {
             rooms.turns.retain(|_, turn| Arc::strong_count(turn) > 1);
             rooms.left = rooms.turns.len();

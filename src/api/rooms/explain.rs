@@ -1,4 +1,4 @@
-//! What the policy would decide, and by which rule.
+//! Explains the policy's decision and the rule behind it.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::room::{Room, Tenant};
 /// The largest claims, in bytes.
 const CLAIMS_BYTES_MAX: usize = 8 << 10;
 
-/// What decided when no rule did.
+/// Name of the decision when no rule matched.
 const DEFAULT_RULE: &str = "default";
 
 impl Shared {
@@ -99,7 +99,7 @@ impl Shared {
     }
 }
 
-/// Who a token with these claims would be for; the user is its subject (RFC 7519 section 4.1.2).
+/// Builds the identity of a token with these claims; the user is its subject (RFC 7519 section 4.1.2).
 fn with_claims(tenant: Tenant, text: &str) -> Result<Identity, Refusal> {
     let wrong = |why: String| Refusal::field("claims_json", why);
     if text.len() > CLAIMS_BYTES_MAX {

@@ -1,6 +1,6 @@
 //! Pages of a room's history, in both directions, never with a gap.
 //!
-//! The bus says of each page whether everything after its beginning is kept, and whether a bound has cut it.
+//! With each page the bus reports whether everything after its beginning is kept, and whether a bound has cut it.
 
 use std::sync::Arc;
 
@@ -79,7 +79,7 @@ fn query(permit: &Permit, newest_first: bool, request: &v1::ListHistoryRequest) 
     ])
 }
 
-/// Events in the order asked for, and where the next page goes on.
+/// Events in the requested order, and the cursor of the next page.
 type Found = (Vec<Arc<Event>>, Option<Offset>);
 
 struct Reader<'a> {
@@ -90,7 +90,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Everything after `after` and before `before`, from old to new.
+    /// Returns everything after `after` and before `before`, from old to new.
     async fn oldest_first(&self, after: Option<Offset>, before: Option<Offset>) -> Result<Found, Refusal> {
         let HistoryPage { mut events, more, .. } = match after {
             Some(after) => self.after(after, self.bounds).await?,
@@ -102,7 +102,7 @@ impl Reader<'_> {
         let next = events.last().and_then(|event| event.offset()).filter(|_| goes_on);
         match (next, before) {
             (Some(next), Some(before)) => {
-                // The events that remain may all stand after the end.
+                // The remaining events may all be past the end; an empty page must not follow.
                 let following = self.page(Page::After(next), self.bounds.with_events_max(1)).await?;
                 let within = following
                     .events
@@ -114,23 +114,23 @@ impl Reader<'_> {
         }
     }
 
-    /// Everything before `before` and after `after`, from new to old.
+    /// Returns everything before `before` and after `after`, from new to old.
     async fn newest_first(&self, after: Option<Offset>, before: Option<Offset>) -> Result<Found, Refusal> {
         if let Some(after) = after {
-            // The page itself cannot show whether its far end is complete.
+            // Checked apart: the page itself cannot show whether its far end is complete.
             self.after(after, self.bounds.with_events_max(1)).await?;
         }
         let page = before.map_or(Page::Newest, Page::Before);
         let HistoryPage { mut events, more, .. } = self.page(page, self.bounds).await?;
         events.retain(|event| after.is_none_or(|after| event.offset() > Some(after)));
-        // With more to come, the first event names one that is kept.
+        // With more to follow, the first event's predecessor is kept.
         let first = events.first().and_then(|event| event.link).filter(|_| more);
         let next = first.filter(|link| after.is_none_or(|after| link.prev > after));
         events.reverse();
         Ok((events, next.map(|link| link.position.offset)))
     }
 
-    /// The events after an offset; refused when one of them is no longer kept.
+    /// Returns the events after an offset; refused when one of them is no longer kept.
     async fn after(&self, after: Offset, bounds: ReadBounds) -> Result<HistoryPage, Refusal> {
         let page = self.page(Page::After(after), bounds).await?;
         if page.complete {
@@ -159,7 +159,7 @@ impl Reader<'_> {
         })
     }
 
-    /// The offset of a position in `field`, which must be of the room's epoch.
+    /// Returns the offset of a position in `field`, which must be of the room's epoch.
     async fn offset(&self, field: &str, position: Option<&v1::Position>) -> Result<Option<Offset>, Refusal> {
         let Some(position) = position else {
             return Ok(None);
@@ -176,7 +176,7 @@ impl Reader<'_> {
         format!("{}{}", self.head.epoch, offset).into_bytes()
     }
 
-    /// Reads [`Self::cursor_bytes`]. A token of another epoch is none this query has given.
+    /// Reads [`Self::cursor_bytes`]. A token of another epoch is not one of this query.
     fn resume(&self, bytes: &[u8]) -> Option<Offset> {
         let text = std::str::from_utf8(bytes).ok()?;
         let offset = text.strip_prefix(&*self.head.epoch.to_string())?;

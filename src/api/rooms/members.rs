@@ -1,4 +1,4 @@
-//! Who is in a room, which rooms a user is in, and a room in figures.
+//! Queries: members of a room, rooms of a user, numbers of a room.
 
 use super::permit;
 use crate::api::credentials::{Caller, Scope};

@@ -1,4 +1,4 @@
-//! Joining, removing and disconnecting connections, as a backend's decision.
+//! Joins, removals and disconnects of connections, by order of a backend.
 
 use super::permit;
 use crate::api::credentials::{Caller, Scope};
@@ -33,6 +33,7 @@ impl Shared {
         if let (0, Some(refused)) = (joined.connections, joined.refused) {
             return Err(refused.into());
         }
+        // Read after the join: every event behind this head reaches the new members.
         let head = self.context.rooms.head(&permit).await?;
         Ok(v1::JoinRoomResponse {
             joined_connection_count: joined.connections,

@@ -1,4 +1,4 @@
-//! Withdrawing access, giving it back, and what is withdrawn.
+//! Revoking access, restoring it, and listing revocations.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 const PAGE_MAX: usize = 1000;
 
 impl Shared {
-    /// Returns when no node can deliver anything of it any more, however long that takes; the gate holds the deadline.
+    /// Returns when no node can deliver anything revoked, however long that takes; the gate holds the deadline.
     pub(in crate::api) async fn revoke(
         &self,
         caller: &Caller,
@@ -47,7 +47,7 @@ impl Shared {
         })
     }
 
-    /// Returns when no node refuses anything because of it any more.
+    /// Returns when no node refuses anything because of the revocation.
     pub(in crate::api) async fn restore(
         &self,
         caller: &Caller,
@@ -134,7 +134,7 @@ fn issued_before(time: &prost_types::Timestamp) -> Result<Timestamp, Refusal> {
     let seconds = u64::try_from(time.seconds).map_err(|_| refusal())?;
     let nanos = u64::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
     let ms = seconds.checked_mul(1000);
-    // Rounded up: what was issued within that millisecond was issued before.
+    // Rounded up: a token issued within that millisecond was issued before.
     let ms = ms.and_then(|ms| ms.checked_add(nanos?.div_ceil(1_000_000)));
     ms.map(Timestamp).ok_or_else(refusal)
 }

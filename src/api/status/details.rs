@@ -57,7 +57,7 @@ impl Refusal {
         }
     }
 
-    /// The details, `ErrorInfo` first.
+    /// Returns the details, `ErrorInfo` first.
     fn details(&self) -> Vec<Any> {
         let metadata = self.metadata().into_iter();
         let info = pb::ErrorInfo {
@@ -70,7 +70,7 @@ impl Refusal {
         details
     }
 
-    /// The refusal of one item of a batch or stream.
+    /// Returns the refusal of one item of a batch or stream.
     #[must_use]
     pub fn item(&self) -> v1::ItemStatus {
         v1::ItemStatus {

@@ -1,6 +1,6 @@
-//! What can be wrong with an argument.
+//! Kinds of invalid arguments.
 
-/// What is wrong with an argument.
+/// Kind of an invalid argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invalid {
     /// The tenant.
@@ -21,7 +21,7 @@ pub enum Invalid {
     PageToken,
     /// Another field.
     Field,
-    /// More events than one call may hold.
+    /// More events than a call may hold.
     BatchTooLarge,
     /// The message does not decode.
     Undecodable,
@@ -44,7 +44,7 @@ impl Invalid {
         Self::Undecodable,
     ];
 
-    /// The stable reason.
+    /// Returns the stable reason.
     pub(super) const fn reason(self) -> &'static str {
         match self {
             Self::Tenant => "INVALID_TENANT",
