@@ -18,30 +18,30 @@ pub use config::{Algorithm, AuthConfigError, ClaimsConfig, Config, IssuerConfig,
 pub use issue::{IssueError, TokenIssuer};
 pub use jwt::JwtAuthenticator;
 
-/// Why a token proves nothing.
+/// Reason why a token is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// The token is not one of ours: malformed, wrongly signed, for somebody else, or without a required claim.
+    /// The token is malformed, wrongly signed, for another audience, or lacks a required claim.
     #[error("the token is not valid: {0}")]
     Invalid(&'static str),
     /// The token was valid until its `exp` and the leeway.
     #[error("the token has expired")]
     Expired,
-    /// The keys to check it with cannot be had now.
+    /// The keys to verify it are unavailable.
     #[error("the keys cannot be had: {0}")]
     Unavailable(&'static str),
 }
 
 /// Verifies tokens.
 pub trait Authenticator: Send + Sync + 'static {
-    /// Verifies one token. An identity whose [`expiry`](Identity::expiry) has passed is never returned: this is the one
-    /// place where a token's age is judged, and the expiry is the moment at which the answer changes.
+    /// Verifies one token. An identity whose [`expiry`](Identity::expiry) has passed is never returned. This is the one
+    /// place where a token's age is checked, and the expiry is the moment at which the result changes.
     ///
     /// # Errors
-    /// Every variant of [`AuthError`]; a failure to decide is an error, never an identity.
+    /// Every variant of [`AuthError`]. A failure to decide is an error, never an identity.
     fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Identity, AuthError>>;
 
-    /// Keeps the keys that issuers publish up to date until `stop`. Without it running, their tokens are refused as
+    /// Keeps the issuers' published keys fresh until `stop`. Without it their tokens are refused as
     /// [`AuthError::Unavailable`]. Returns at once where there are no such keys.
     fn keep_keys_fresh(&self, stop: CancellationToken) -> BoxFuture<'_, ()> {
         drop(stop);

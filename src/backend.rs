@@ -1,6 +1,6 @@
-//! The application behind the gateway: sees client events before anyone else does, and answers requests.
+//! The application behind the gateway: validates client events before they are published, and replies to requests.
 //!
-//! Fails closed: an answer that does not come in time is a refusal. Nothing here knows sockets or the bus.
+//! Fails closed: a reply that is late is a refusal. This module knows no sockets and no bus.
 
 mod config;
 mod grpc;
@@ -14,120 +14,120 @@ use crate::room::Room;
 pub use config::Config;
 pub use grpc::{BackendConfigError, GrpcBackend};
 
-/// Something a client said that a backend is to see.
+/// A client's event or request, for a backend.
 #[derive(Debug, Clone)]
 pub struct ClientEvent {
-    /// Who said it.
+    /// The client's identity.
     pub identity: std::sync::Arc<Identity>,
-    /// Over which connection.
+    /// Its connection.
     pub connection: ConnectionId,
-    /// To which room; a request may have none.
+    /// The room; a request may have none.
     pub room: Option<Room>,
     /// The event's or request's name.
     pub name: EventName,
-    /// What it carries.
+    /// The payload.
     pub payload: Payload,
-    /// How it is to be kept; a request is ephemeral.
+    /// The retention; a request is ephemeral.
     pub retention: Retention,
     /// The client's idempotency key, if it gave one.
     pub key: Option<IdempotencyKey>,
 }
 
-/// What becomes of a client's event.
+/// A backend's verdict on a client's event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is published, with what the backend changed.
+    /// Publishes it, with the backend's changes.
     Publish {
         /// Another name, if the backend chose one.
         name: Option<EventName>,
         /// Another payload, if the backend rewrote it.
         payload: Option<Payload>,
-        /// Whether the sender gets it too, if the backend decided so.
+        /// Whether the sender receives it too, if the backend decided so.
         echo: Option<bool>,
     },
-    /// The backend took it; it is not published.
+    /// The backend handled it; it is not published.
     Handled(Handled),
-    /// It is refused.
+    /// Refuses it.
     Deny(Denial),
 }
 
-/// What a backend says that took an event.
+/// A backend's reply to an event it handled.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Handled {
-    /// Told to the sender.
+    /// The reply to the sender.
     pub reply: Option<Payload>,
-    /// Published in the backend's name, in this order; at most [`Self::EMIT_MAX`].
+    /// Events to publish in the backend's name, in this order; at most [`Self::EMIT_MAX`].
     pub emit: Vec<Emit>,
 }
 
 impl Handled {
-    /// The most events one event gives rise to.
+    /// The most events that one event may emit.
     pub const EMIT_MAX: usize = 16;
 }
 
-/// An event that a backend publishes in the course of a client's.
+/// An event that a backend publishes while it handles a client's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emit {
-    /// Where it goes, inside the client's tenant; at least one.
+    /// The targets, inside the client's tenant; at least one.
     pub targets: Vec<EmitTarget>,
     /// The event's name.
     pub name: EventName,
-    /// What it carries.
+    /// The payload.
     pub payload: Payload,
-    /// How it is kept; ephemeral if a target is a connection.
+    /// The retention; ephemeral if a target is a connection.
     pub retention: Retention,
     /// Whether the sending connection is left out.
     pub exclude_sender: bool,
 }
 
-/// Where an emitted event goes.
+/// Target of an emitted event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EmitTarget {
     /// To a room.
     Room(Room),
-    /// To a user, by the user's own room.
+    /// To a user, by the user's home room.
     User(UserId),
-    /// To everybody in the tenant, by the tenant's own room.
+    /// To every client of the tenant, by the tenant's home room.
     Everyone,
     /// To one connection.
     Connection(ConnectionId),
 }
 
-/// A backend's refusal, which the client reads.
+/// A backend's refusal, for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// For its program: the backend's own word.
+    /// The reason for programs: the backend's own word.
     pub reason: String,
-    /// For people.
+    /// The text for people.
     pub message: String,
 }
 
-/// Why no answer came.
+/// Reason why a call has no reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
     /// No backend is configured for it.
     #[error("no backend is configured")]
     None,
-    /// It did not answer in time.
+    /// The backend did not reply in time.
     #[error("the backend did not answer in time")]
     Timeout,
-    /// It cannot be reached, or answered junk.
+    /// The backend is unreachable, or its reply is invalid.
     #[error("the backend is not available: {0}")]
     Unavailable(String),
-    /// It refused; the client reads the denial.
+    /// The backend refused; the client receives the denial.
     #[error("the backend refused: {}", .0.reason)]
     Refused(Denial),
 }
 
 /// The application's side of client events.
 pub trait Backend: Send + Sync + 'static {
-    /// Shows a client's event to the backend before it is published.
+    /// Submits a client's event to the backend before it is published.
     ///
     /// # Errors
-    /// Every variant of [`BackendError`]; the event is not published then.
+    /// Every variant of [`BackendError`]; the event is not published.
     fn validate(&self, event: ClientEvent) -> BoxFuture<'_, Result<Verdict, BackendError>>;
 
-    /// Asks the backend for an answer to a client's request.
+    /// Sends a client's request to the backend and returns the reply.
     ///
     /// # Errors
     /// Every variant of [`BackendError`].

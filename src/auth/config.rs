@@ -1,4 +1,4 @@
-//! What an operator writes about tokens, and what can be wrong with it.
+//! Configuration of tokens, and its errors.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Whose tokens are taken, and how they are checked.
+/// Issuers of accepted tokens, and the checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Auth")]
 pub struct Config {
-    /// The issuers. A token is checked with the settings and keys of the one its `iss` names.
+    /// The issuers. The one named by a token's `iss` decides the settings and keys.
     pub issuers: Vec<IssuerConfig>,
     /// The longest token, in bytes (default 8,192).
     pub token_bytes_max: usize,
@@ -21,8 +21,8 @@ pub struct Config {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub leeway: Duration,
-    /// The longest time from now to a token's `exp` (default 1 year, at most 100). A token that lives longer is
-    /// refused: often its `exp` counts milliseconds.
+    /// The longest time from now to a token's `exp` (default 1 year, at most 100). A longer one is refused: often its `exp`
+    /// counts milliseconds.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub lifetime_max: Duration,
@@ -39,7 +39,7 @@ impl Default for Config {
     }
 }
 
-/// One issuer: its name, its keys (`keys` or `jwks`, not both), and what its claims mean.
+/// One issuer: its name, its keys (`keys` or `jwks`, not both), and the meaning of its claims.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IssuerConfig {
@@ -47,17 +47,17 @@ pub struct IssuerConfig {
     pub issuer: String,
     /// The accepted values of `aud`; one of the token's must be among them.
     pub audiences: Vec<String>,
-    /// Takes tokens that say nothing or something else in `iss`, for development. Only with a single issuer.
+    /// Accepts tokens without an `iss` or with any other, for development. Only with a single issuer.
     pub issuer_unchecked: bool,
-    /// Takes tokens for any audience, for development.
+    /// Accepts tokens for any audience, for development.
     pub audience_unchecked: bool,
     /// The accepted algorithms. When empty: those of `keys`, or RS256, ES256 and `EdDSA` with `jwks`.
     pub algorithms: Vec<Algorithm>,
-    /// Keys given here.
+    /// Keys configured here.
     pub keys: Vec<KeyConfig>,
     /// Keys fetched from the issuer.
     pub jwks: Option<JwksConfig>,
-    /// Which claims name the user and the tenant.
+    /// The claims that name the user and the tenant.
     pub claims: ClaimsConfig,
 }
 
@@ -82,15 +82,15 @@ pub enum Algorithm {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeyConfig {
-    /// The key's name. A token has to name it exactly; without one here, only tokens without one match.
+    /// The key's name. A token must name it exactly; without a name here, only tokens without one match.
     #[serde(default)]
     pub kid: Option<String>,
-    /// The only algorithm the key is used for.
+    /// The only algorithm the key may be used for.
     pub algorithm: Algorithm,
     /// The secret itself, at least 32 bytes.
     #[serde(default)]
     pub secret: Option<Secret>,
-    /// A file with the secret; a line end at its end is not part of it.
+    /// A file with the secret; a trailing line end is not part of it.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
     /// The public key in PEM.
@@ -101,38 +101,38 @@ pub struct KeyConfig {
     pub public_key_file: Option<PathBuf>,
 }
 
-/// Keys that the issuer publishes (RFC 7517). The address is fixed: nothing of a token ever goes into it.
+/// Keys that the issuer publishes (RFC 7517). The address is fixed: nothing of a token ever becomes part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JwksConfig {
     /// The address of the key set: `https`, or `http` to a loopback address. Redirects are not followed.
     pub url: String,
-    /// How long one fetch may take (default 2 s).
+    /// Deadline of one fetch (default 2 s).
     #[serde(default = "two_seconds", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub timeout: Duration,
     /// The largest key set, in bytes (default 65,536).
     #[serde(default = "sixty_four_kib")]
     pub bytes_max: usize,
-    /// The most keys in it (default 100).
+    /// The most keys in the set (default 100).
     #[serde(default = "hundred")]
     pub keys_max: usize,
-    /// How often a token with an unknown key may cause a fetch (default once in 30 s).
+    /// The shortest time between two fetches for tokens with an unknown key (default 30 s).
     #[serde(default = "thirty_seconds", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub refetch_interval: Duration,
-    /// How often keys are fetched anyway (default every 10 min); a withdrawn key is trusted this much longer.
+    /// Interval of regular fetches (default 10 min). A withdrawn key is trusted this much longer.
     #[serde(default = "ten_minutes", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub refresh_interval: Duration,
-    /// How long the last good keys are used when fetching fails (default 24 h); then every token is refused.
+    /// Time for which the last good keys are used while fetches fail (default 24 h). Then every token is refused.
     #[serde(default = "one_day", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub keep: Duration,
 }
 
 impl JwksConfig {
-    /// The defaults for a key set at `url`.
+    /// Returns the defaults for a key set at `url`.
     #[must_use]
     pub fn at(url: impl Into<String>) -> Self {
         Self {
@@ -171,7 +171,7 @@ const fn hundred() -> usize {
     100
 }
 
-/// Which claims say who it is. Each must be a string or an integer.
+/// The claims that identify the client. Each must be a string or an integer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClaimsConfig {
@@ -193,28 +193,28 @@ impl Default for ClaimsConfig {
     }
 }
 
-/// A text that is shown nowhere.
+/// A text that is never shown.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes a secret.
+    /// Wraps a secret.
     #[must_use]
     pub const fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The secret itself, for whoever computes with it.
+    /// Returns the secret itself.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Reads a secret from a file, without the line end at its end.
+    /// Reads a secret from a file, without a trailing line end.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// Any error of the file system.
     pub fn read(path: &Path) -> std::io::Result<Self> {
         let text = std::fs::read_to_string(path)?;
         Ok(Self(text.trim_end_matches(['\r', '\n']).to_owned()))
@@ -233,7 +233,7 @@ impl Serialize for Secret {
     }
 }
 
-/// What is wrong with the configuration of an issuer. The text is for whoever wrote it and repeats no secret.
+/// An error in the configuration of an issuer. The text is for the operator and repeats no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthConfigError {
     /// The longest lifetime of a token is out of bounds.
@@ -242,19 +242,19 @@ pub enum AuthConfigError {
     /// A setting is missing or contradicts another.
     #[error("issuer \"{issuer}\": {detail}")]
     Issuer {
-        /// Which issuer.
+        /// The issuer.
         issuer: String,
-        /// What.
+        /// The error.
         detail: String,
     },
     /// A key cannot be used.
     #[error("issuer \"{issuer}\", key {key}: {detail}")]
     Key {
-        /// Which issuer.
+        /// The issuer.
         issuer: String,
-        /// Which key: its `kid`, or its place from 1.
+        /// The key: its `kid`, or its number from 1.
         key: String,
-        /// Why.
+        /// The cause.
         detail: String,
     },
 }

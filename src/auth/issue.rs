@@ -1,4 +1,4 @@
-//! Signs tokens: for `dev`, for `roomcast token` and for tests. A gateway in production needs no key that signs.
+//! Signing of tokens: for `dev`, for `roomcast token` and for tests. A gateway in production needs no signing key.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::config::{Algorithm, IssuerConfig, KeyConfig, Secret};
 
-/// Why a token could not be signed.
+/// Reason why a token is not signed.
 #[derive(Debug, thiserror::Error)]
 pub enum IssueError {
     /// The key does not fit its algorithm.
@@ -29,10 +29,10 @@ pub struct TokenIssuer {
 }
 
 impl TokenIssuer {
-    /// Signs with HS256 and the first such key of a configured issuer, so that the gateway takes the tokens.
+    /// Signs with HS256 and the first such key of a configured issuer, so that the gateway accepts the tokens.
     ///
     /// # Errors
-    /// [`IssueError::Key`] when the issuer has none, or its secret cannot be had.
+    /// [`IssueError::Key`] when the issuer has none, or its secret is unavailable.
     pub fn of(config: &IssuerConfig) -> Result<Self, IssueError> {
         let mut keys = config.keys.iter();
         let key = keys
@@ -62,14 +62,14 @@ impl TokenIssuer {
     /// Signs with `EdDSA` and a private key in PEM (PKCS #8), in the name of a configured issuer.
     ///
     /// # Errors
-    /// [`IssueError::Key`] when it is no such key.
+    /// [`IssueError::Key`] for any other key.
     pub fn ed25519(config: &IssuerConfig, kid: Option<String>, private_key: &Secret) -> Result<Self, IssueError> {
         let key = EncodingKey::from_ed_pem(private_key.expose().as_bytes())
             .map_err(|error| IssueError::Key(error.to_string()))?;
         Ok(Self::new(config, jsonwebtoken::Algorithm::EdDSA, kid, key))
     }
 
-    /// A key for development, drawn now and kept nowhere, and the settings that take its tokens.
+    /// Generates a key for development, kept nowhere, and the settings that accept its tokens.
     #[must_use]
     pub fn for_development() -> (Self, IssuerConfig) {
         let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
@@ -91,8 +91,8 @@ impl TokenIssuer {
         (Self::new(&config, jsonwebtoken::Algorithm::HS256, kid, signing), config)
     }
 
-    /// Signs a token that names this user and ends after `ttl`. `claims` are put in as they are; `sub`, `iss`, `aud`,
-    /// `iat` and `exp` among them win over ours.
+    /// Signs a token for this user that expires after `ttl`. `claims` are added verbatim, and win over the generated
+    /// `sub`, `iss`, `aud`, `iat` and `exp`.
     ///
     /// # Errors
     /// [`IssueError::Sign`].

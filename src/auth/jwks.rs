@@ -1,8 +1,8 @@
 //! Keys that an issuer publishes (RFC 7517), fetched from one fixed address.
 //!
-//! One task per issuer fetches ([`Jwks::keep_fresh`]); whoever needs a key only waits for it. So there is one fetch in
-//! flight at most, a caller that goes away cancels none, and a flood of unknown key names costs one fetch in 30 s. Each
-//! issuer has keys of its own: equal names at two issuers are two keys.
+//! One task per issuer fetches ([`Jwks::keep_fresh`]); callers only wait for it (single-flight). So at most one fetch is in
+//! flight, a dropped caller cancels none, and a flood of unknown key names costs one fetch in 30 s. Each issuer has its own
+//! keys: equal names at two issuers are two keys.
 
 mod fetch;
 mod published;
@@ -23,7 +23,7 @@ use super::config::{Algorithm, AuthConfigError, JwksConfig};
 use super::keys::{Key, KeyRing, NO_SUCH_KEY, SameName};
 use crate::url;
 
-/// The first pause after a failed fetch; doubled up to the refetch interval.
+/// The first pause after a failed fetch. Doubled up to the refetch interval.
 const RETRY_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// The published keys of one issuer.
@@ -33,7 +33,7 @@ pub(super) struct Jwks {
     issuer: Box<str>,
     fetcher: Fetcher,
     known: RwLock<Option<Known>>,
-    /// The keys of the last set that were left out: each is logged when it appears, not at every fetch.
+    /// Unused keys of the last set: each is logged when it appears, not at every fetch.
     left_out: Mutex<HashSet<LeftOut>>,
     progress: watch::Sender<Progress>,
     wanted: Notify,
@@ -45,13 +45,13 @@ struct Known {
     fetched: Instant,
 }
 
-/// Where the fetching task is.
+/// Progress of the fetching task.
 #[derive(Debug, Clone, Copy, Default)]
 struct Progress {
     fetching: bool,
-    /// When the last fetch began; `None` before the first.
+    /// Start of the last fetch; `None` before the first.
     begun: Option<Instant>,
-    /// How many fetches have ended, well or not.
+    /// Number of finished fetches, successful or not.
     ended: u64,
 }
 
@@ -74,10 +74,10 @@ impl Jwks {
         }))
     }
 
-    /// The keys of that name and algorithm. Waits for a fetch when there are none and a fetch may be made.
+    /// Returns the keys of that name and algorithm. Waits for a fetch when there are none and one is allowed.
     ///
     /// # Cancel safety
-    /// Cancels no fetch.
+    /// Dropping the future cancels no fetch.
     pub(super) async fn find(&self, kid: &str, algorithm: Algorithm) -> Result<SameName, AuthError> {
         match self.look(kid, algorithm) {
             Ok(keys) => Ok(keys),
@@ -99,7 +99,7 @@ impl Jwks {
         known.keys.find(Some(kid), algorithm).ok_or(NO_SUCH_KEY)
     }
 
-    /// Waits for the fetch that is due or in flight; `false` when there is none to wait for.
+    /// Waits for the fetch that is due or in flight; `false` when there is none.
     async fn ask_for_fetch(&self) -> bool {
         let mut progress = self.progress.subscribe();
         let now = *progress.borrow_and_update();
@@ -108,7 +108,7 @@ impl Jwks {
         }
         self.wanted.notify_one();
         let ended = progress.wait_for(|later| later.ended > now.ended);
-        // The fetch itself is bounded; this bounds the wait when nobody fetches.
+        // The fetch itself is bounded; this bounds the wait when the task does not run.
         matches!(timeout(self.config.timeout * 2, ended).await, Ok(Ok(_)))
     }
 
@@ -117,7 +117,7 @@ impl Jwks {
         begun.is_none_or(|begun| begun.elapsed() >= self.config.refetch_interval)
     }
 
-    /// Returns when somebody wants a fetch that is due.
+    /// Returns when a caller wants a fetch and one is due.
     async fn wanted_and_due(&self) {
         loop {
             self.wanted.notified().await;
@@ -127,7 +127,7 @@ impl Jwks {
         }
     }
 
-    /// Fetches now, regularly, and when asked, until `stop`.
+    /// Fetches now, regularly, and on demand, until `stop`.
     pub(super) async fn keep_fresh(&self, stop: &CancellationToken) {
         let mut retry = RETRY_INTERVAL_MIN;
         loop {
@@ -151,7 +151,7 @@ impl Jwks {
         }
     }
 
-    /// Fetches once; the last good keys stay when that fails.
+    /// Fetches once. The last good keys stay when that fails.
     async fn fetch(&self) -> bool {
         self.progress.send_modify(|progress| {
             progress.fetching = true;
@@ -184,7 +184,7 @@ impl Jwks {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(Known { keys, fetched });
     }
 
-    /// Logs which keys are not used, and why. The names are the issuer's words, so they are escaped.
+    /// Logs unused keys with the reason. The names are the issuer's text, so they are escaped.
     fn log_left_out(&self, now: HashSet<LeftOut>) {
         let mut before = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
         for LeftOut { key, why, is_usual } in now.difference(&before) {

@@ -1,7 +1,7 @@
 //! JSON Web Tokens (RFC 7519) of one or several issuers.
 //!
-//! Every field of the validation is set here; nothing is left to a default of the library. A token chooses among what is
-//! configured and never brings anything along: no key, no address, no algorithm.
+//! Every field of the validation is set here; no default of the library applies. A token selects among configured values
+//! and never contributes one: no key, no address, no algorithm.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::identity::{Identity, UserId};
 use crate::json::Json;
 use crate::room::Tenant;
 
-/// What `lifetime_max` may be. The upper bound keeps every moment a client is told of, in milliseconds, below 2^53.
+/// Bounds of `lifetime_max`. The upper one keeps every time that clients receive, in milliseconds, below 2^53.
 const LIFETIMES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(100 * 31_557_600);
 
 /// Verifies tokens of the configured issuers.
@@ -79,7 +79,7 @@ impl JwtAuthenticator {
         issuer.identity(&claims)
     }
 
-    /// The issuer whose keys and settings apply. What the token says is not believed yet, it only chooses.
+    /// Selects the issuer whose keys and settings apply. The token is not trusted yet; it only selects.
     fn issuer_of(&self, token: &str) -> Result<&Issuer, AuthError> {
         #[derive(Deserialize)]
         struct Claimed {
@@ -100,7 +100,7 @@ impl Authenticator for JwtAuthenticator {
         Box::pin(self.verify(token))
     }
 
-    /// Fetches published keys, now, regularly, and when a token names an unknown one.
+    /// Fetches published keys now, regularly, and when a token names an unknown one.
     fn keep_keys_fresh(&self, stop: CancellationToken) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             let published = self.issuers.iter().filter_map(|issuer| match &issuer.keys {
@@ -206,7 +206,7 @@ impl Issuer {
     }
 }
 
-/// Headers by which a token would choose its own key (RFC 7515 section 4.1), or that we would have to understand.
+/// Refuses headers by which a token would choose its own key (RFC 7515 section 4.1), or that are not supported.
 const fn refuse_brought_along(header: &Header) -> Result<(), AuthError> {
     if header.jku.is_some() || header.jwk.is_some() || header.x5u.is_some() || header.x5c.is_some() {
         return Err(AuthError::Invalid("it brings its own key"));
@@ -266,7 +266,7 @@ fn accepted_algorithms(config: &IssuerConfig) -> Vec<Algorithm> {
     config.keys.iter().map(|key| key.algorithm).collect()
 }
 
-/// Settings that contradict each other, in words.
+/// Checks that the settings agree. The error is for the operator.
 fn check_settings(config: &IssuerConfig, all: &Config) -> Result<(), String> {
     let refuse = |detail: &str| Err(detail.to_owned());
     if config.issuer_unchecked && all.issuers.len() > 1 {

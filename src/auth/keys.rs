@@ -1,4 +1,4 @@
-//! Keys that verify tokens. A key is used for one algorithm only, whatever a token says.
+//! Keys that verify tokens. A key is used for one algorithm only, whatever a token names.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use super::jwks::Jwks;
 /// The shortest secret for HS256, in bytes (RFC 7518 section 3.2).
 const SECRET_BYTES_MIN: usize = 32;
 
-/// The bytes of an uncompressed point on P-256.
+/// Bytes of an uncompressed point on P-256.
 const P256_POINT_BYTES: usize = 65;
 
-/// The most keys of one name and algorithm. A token is tried with each: more would multiply the work of a forged one.
+/// The most keys of one name and algorithm. A token is tried with each, so more would multiply the cost of a forged one.
 const SAME_NAME_MAX: usize = 4;
 
 /// One key.
@@ -28,14 +28,14 @@ pub(super) struct Key {
 /// The keys of one issuer.
 #[derive(Debug)]
 pub(super) enum Keys {
-    /// As they were configured.
+    /// Keys from the configuration.
     Fixed(KeyRing),
-    /// As the issuer publishes them.
+    /// Keys that the issuer publishes.
     Published(Arc<Jwks>),
 }
 
 impl Keys {
-    /// The keys of the name and for the algorithm that a token names, at least one.
+    /// Returns the keys of a token's name and algorithm, at least one.
     pub(super) async fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<SameName, AuthError> {
         match self {
             Self::Fixed(keys) => keys.find(kid, algorithm).ok_or(NO_SUCH_KEY),
@@ -47,19 +47,19 @@ impl Keys {
     }
 }
 
-/// No key of the issuer has the name and the algorithm of the token.
+/// The refusal of a token whose name and algorithm match no key.
 pub(super) const NO_SUCH_KEY: AuthError = AuthError::Invalid("no key of that name and algorithm");
 
 /// The keys of one name and algorithm.
 pub(super) type SameName = Arc<[DecodingKey]>;
 
-/// Keys by name and algorithm. A name alone is not unique: RFC 7517 section 4.5 lets keys of different types share one,
-/// and issuers publish two of one type while they rotate them.
+/// Keys by name and algorithm. A name alone is not unique: RFC 7517 section 4.5 allows keys of different types to share
+/// one, and issuers publish two of one type during a rotation.
 #[derive(Debug, Default)]
 pub(super) struct KeyRing(Vec<(Option<Box<str>>, Algorithm, SameName)>);
 
 impl KeyRing {
-    /// Takes keys, up to [`SAME_NAME_MAX`] of one name and algorithm; returns those beyond.
+    /// Groups keys, up to [`SAME_NAME_MAX`] of one name and algorithm. Returns those beyond.
     pub(super) fn new(keys: impl IntoIterator<Item = Key>) -> (Self, Vec<Key>) {
         let mut groups: Vec<(Option<Box<str>>, Algorithm, Vec<DecodingKey>)> = Vec::new();
         let mut beyond = Vec::new();
@@ -78,7 +78,7 @@ impl KeyRing {
         (Self(groups.collect()), beyond)
     }
 
-    /// The keys of a name and an algorithm.
+    /// Returns the keys of a name and an algorithm.
     pub(super) fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<SameName> {
         let found = self
             .0
@@ -87,13 +87,13 @@ impl KeyRing {
         found.map(|(_, _, keys)| Arc::clone(keys))
     }
 
-    /// How many names and algorithms there are keys for.
+    /// Returns the number of pairs of name and algorithm.
     pub(super) const fn len(&self) -> usize {
         self.0.len()
     }
 }
 
-/// Reads the keys of an issuer that are configured.
+/// Reads the configured keys of an issuer.
 pub(super) fn fixed(issuer: &IssuerConfig) -> Result<KeyRing, AuthConfigError> {
     let mut keys: Vec<Key> = Vec::new();
     for (index, config) in issuer.keys.iter().enumerate() {
@@ -116,7 +116,7 @@ pub(super) fn fixed(issuer: &IssuerConfig) -> Result<KeyRing, AuthConfigError> {
         }
         keys.push(key);
     }
-    // No two share a name and an algorithm, so none is left over.
+    // No two share a name and an algorithm, so none is beyond the bound.
     Ok(KeyRing::new(keys).0)
 }
 

@@ -1,4 +1,4 @@
-//! What an operator writes about the application behind the gateway.
+//! Configuration of the application behind the gateway.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,31 +6,31 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Where client events and requests go. Whatever goes wrong is a refusal.
+/// The service that receives client events and requests. Every failure is a refusal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Backend")]
 pub struct Config {
-    /// Where the application's `ClientEventService` listens, as `http://host:port` or `https://host:port`. Connected to
-    /// when first needed.
+    /// Address of the application's `ClientEventService`, as `http://host:port` or `https://host:port`. Connected on first
+    /// use.
     pub url: String,
     /// For `https`: the certificate of the authority to trust, in PEM. The system's authorities when not set.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
-    /// How long an answer may take, connecting included (default 2 s).
+    /// Deadline of a call, connecting included (default 2 s).
     #[serde(default = "default_timeout", with = "humantime_serde")]
     #[schemars(with = "String")]
     pub timeout: Duration,
-    /// The largest answer, in bytes (default 65,536).
+    /// The largest reply, in bytes (default 65,536).
     #[serde(default = "default_answer_bytes_max")]
     pub answer_bytes_max: usize,
-    /// The most calls in flight at once (default 1,000); more are refused at once.
+    /// The most calls in flight (default 1,000). More are refused at once.
     #[serde(default = "default_in_flight_max")]
     pub in_flight_max: usize,
 }
 
 impl Config {
-    /// The defaults for an application at `url`.
+    /// Returns the defaults for an application at `url`.
     #[must_use]
     pub fn at(url: impl Into<String>) -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! The application as a gRPC service that the gateway calls (`roomcast.backend.v1.ClientEventService`).
 //!
-//! Fails closed: no answer in time, an error or junk is never taken for consent. What the backend says in an error
-//! status stays in the log; the client reads only what the backend put into a denial for it.
+//! Fails closed: a late reply, an error or an invalid reply is never taken for consent. The text of an error status stays in
+//! the log; the client receives only the backend's denial.
 
 mod emit;
 
@@ -23,7 +23,7 @@ use crate::proto::call::{self, ChannelError, Failure, Target};
 use crate::proto::v1;
 use crate::room::{Room, Tenant};
 
-/// The longest message of a denial, in characters; a longer one is cut.
+/// The longest message of a denial, in characters. A longer one is truncated.
 const MESSAGE_CHARS_MAX: usize = 256;
 
 /// The reason of a denial that gives none, or none that is a word.
@@ -32,7 +32,7 @@ const DENIED: &str = "denied";
 /// The message of a denial that gives none.
 const REFUSED: &str = "the backend refused";
 
-/// What is wrong with the configuration of a backend.
+/// An error in the configuration of a backend.
 #[derive(Debug, thiserror::Error)]
 #[error("backend: {0}")]
 pub struct BackendConfigError(#[from] ChannelError);
@@ -46,7 +46,7 @@ pub struct GrpcBackend {
 }
 
 impl GrpcBackend {
-    /// A backend that is connected to when first called.
+    /// Creates a backend that is connected on the first call.
     ///
     /// # Errors
     /// [`BackendConfigError`] when the address or the certificate cannot be used.
@@ -160,7 +160,7 @@ fn junk(what: &str) -> BackendError {
     BackendError::Unavailable(what.to_owned())
 }
 
-/// A denial a client may read.
+/// Converts a denial to what a client may read.
 fn denial(denial: wire::Denial) -> Denial {
     let message: String = denial.message.chars().take(MESSAGE_CHARS_MAX).collect();
     Denial {

@@ -14,7 +14,7 @@ use super::published::{self, LeftOut};
 use crate::auth::config::JwksConfig;
 use crate::auth::keys::Key;
 
-/// Why no key set came.
+/// Reason why a fetch has no result.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
     #[error("no answer in time")]
@@ -63,7 +63,7 @@ impl Fetcher {
         })
     }
 
-    /// Fetches the key set: the keys, and those that were left out.
+    /// Fetches the key set. Returns the keys and the unused ones.
     pub(super) async fn fetch(&self) -> Result<(Vec<Key>, Vec<LeftOut>), FetchError> {
         timeout(self.config.timeout, self.get())
             .await

@@ -1,7 +1,7 @@
-//! One key of a key set (RFC 7517), read as generously as is safe.
+//! Parsing of one key of a key set (RFC 7517), as tolerant as is safe.
 //!
 //! Issuers write moduli with a leading zero (RFC 7518 section 6.3.1.1 forbids it), coordinates without one, and base64 with
-//! padding or in the other alphabet. Each means one number only, so it is taken. What is not taken comes with a reason.
+//! padding or in the other alphabet. Each has only one meaning, so it is accepted. A refused key has a reason.
 
 use std::collections::HashSet;
 
@@ -15,10 +15,10 @@ use serde::Deserialize;
 use crate::auth::config::Algorithm;
 use crate::auth::keys::Key;
 
-/// The bits of an RSA modulus: fewer are weak, more are refused by the cryptography.
+/// Bits of an RSA modulus: fewer are weak, and more are refused by the cryptography.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
 
-/// The bytes of a coordinate on P-256.
+/// Bytes of a coordinate on P-256.
 const P256_COORDINATE_BYTES: usize = 32;
 
 /// The most characters of a key's name in a log.
@@ -31,10 +31,10 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// A key that is not used.
+/// An unused key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct LeftOut {
-    /// Its name, or its place in the set from 1.
+    /// Its name, or its number in the set from 1.
     pub(super) key: String,
     /// The reason.
     pub(super) why: &'static str,
@@ -42,7 +42,7 @@ pub(super) struct LeftOut {
     pub(super) is_usual: bool,
 }
 
-/// Why a key is not used.
+/// Reason why a key is unused.
 enum Reason {
     /// It signs no tokens of ours, or adds nothing.
     NotNeeded(&'static str),
@@ -66,7 +66,7 @@ struct Jwk {
     y: Option<String>,
 }
 
-/// Reads the keys of a set. A key that cannot be used does not take the others with it.
+/// Reads the keys of a set. An unusable key does not affect the others.
 pub(super) fn read(set: &[serde_json::Value]) -> (Vec<Key>, Vec<LeftOut>) {
     let (mut keys, mut left_out) = (Vec::new(), Vec::new());
     let mut seen = HashSet::new();
@@ -91,7 +91,7 @@ pub(super) fn read(set: &[serde_json::Value]) -> (Vec<Key>, Vec<LeftOut>) {
     (keys, left_out)
 }
 
-/// A key beyond those of its name that are tried.
+/// Reports a key beyond the bound of its name.
 pub(super) fn beyond(key: &Key) -> LeftOut {
     LeftOut {
         key: key.kid.as_deref().map(short).unwrap_or_default(),
@@ -198,14 +198,14 @@ fn usable(algorithm: &'static dyn VerificationAlgorithm, key: &[u8], why: &'stat
         .map_err(|_| Reason::Unusable(why))
 }
 
-/// The bytes of a member in base64, of either alphabet.
+/// Decodes base64, of either alphabet.
 fn decode(member: Option<&str>, why: &'static str) -> Result<Vec<u8>, Reason> {
     let member = member.ok_or(Reason::Unusable(why))?.trim();
     let url_safe = member.replace('+', "-").replace('/', "_");
     BASE64.decode(url_safe).map_err(|_| Reason::Unusable(why))
 }
 
-/// The bytes of a number, without leading zeros.
+/// Decodes a number, without leading zeros.
 fn number(member: Option<&str>, why: &'static str) -> Result<Vec<u8>, Reason> {
     let mut bytes = decode(member, why)?;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();

@@ -1,4 +1,4 @@
-//! The events a backend emits, parsed whole: one that is not acceptable makes the answer junk, and nothing of it is done.
+//! Events emitted by a backend, parsed as a whole: one invalid event invalidates the reply, and none is published.
 
 use super::{junk, payload_from};
 use crate::backend::{BackendError, Emit, EmitTarget, Handled};
