@@ -1,8 +1,8 @@
 //! The configuration: one tree of settings, read from a file, the environment and the command line.
 //!
 //! Only this module reads files and environment variables. Each section is the plain `Config` of the component it
-//! configures; where such a type is not serde's business, a mirror in `sections` says how it is written. Defaults are
-//! the components' own. A key nobody knows is an error, and so is every value that cannot work.
+//! configures. Where that type is free of serde, a mirror in `sections` defines its form. Defaults are the components'
+//! own. An unknown key is an error, and so is every value that cannot work.
 
 mod extract;
 mod files;
@@ -47,22 +47,22 @@ pub struct Config {
     pub client: ClientSection,
     /// The port for backends: gRPC, gRPC-Web and the HTTP mirror.
     pub grpc: GrpcSection,
-    /// Tokens of clients: whose are taken and how they are checked. Without an issuer nobody can connect.
+    /// Tokens of clients: the accepted issuers and the checks. Without an issuer no client can connect.
     pub auth: auth::Config,
-    /// Permission: rules, conditions for connecting, and rooms everybody is put into. The default allows nothing.
+    /// Permissions: rules, conditions for connecting, and rooms that every client joins. The default allows nothing.
     pub policy: policy::Config,
-    /// The application that validates what clients publish and answers their requests.
+    /// The application that validates client events and replies to client requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend: Option<backend::Config>,
-    /// How many connections the node serves. One more is refused with 503 or 429, or closed with 4504.
+    /// Limits on connections. One more is refused with 503 or 429, or closed with 4504.
     #[serde(with = "sections::Connections")]
     pub connections: admission::Config,
-    /// What one client may do, and how often.
+    /// Limits and rates of one client.
     #[serde(with = "sections::Session")]
     pub session: session::Config,
-    /// What one socket may hold.
+    /// Limits of one socket.
     pub socket: SocketSection,
-    /// How much of its past a room keeps, for resuming and history queries.
+    /// Retention of a room's events, for resuming and history queries.
     pub history: HistorySection,
     /// The in-process bus: the bounds of all rooms together.
     #[serde(with = "sections::MemoryBus")]
@@ -70,7 +70,7 @@ pub struct Config {
     /// The NATS cluster that makes several nodes one gateway. Without it a node is alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsSection>,
-    /// Who is in a room, and how it is told.
+    /// Presence of rooms, and its form.
     #[serde(with = "sections::MemoryPresence")]
     pub presence: presence::Config,
     /// Logs and traces.
@@ -81,17 +81,17 @@ impl Config {
     /// Reads all sources and checks each value.
     ///
     /// # Errors
-    /// Every variant of [`ConfigError`]; everything that is wrong is in it.
+    /// Every variant of [`ConfigError`], with all problems.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let (config, problems) = Self::read(sources)?;
         config.unless(problems)
     }
 
-    /// The same, and everything else that a gateway would refuse to start with, short of starting one: secrets, keys,
-    /// rules, credentials.
+    /// Reads all sources and checks everything that would keep a gateway from starting, short of starting one: secrets,
+    /// keys, rules, credentials.
     ///
     /// # Errors
-    /// Every variant of [`ConfigError`]; everything that is wrong is in it.
+    /// Every variant of [`ConfigError`], with all problems.
     pub fn check(sources: &Sources) -> Result<Self, ConfigError> {
         let (config, mut problems) = Self::read(sources)?;
         add(&mut problems, config.unusable());
@@ -116,7 +116,7 @@ impl Config {
         }
     }
 
-    /// The gateway's parts: reads the secrets and certificates named here. `dev` for what `roomcast dev` may do.
+    /// Builds the gateway's configuration: reads the secrets and certificates named here. `dev` as in `roomcast dev`.
     ///
     /// # Errors
     /// [`ConfigError::Wrong`].
@@ -161,7 +161,7 @@ impl Config {
         })
     }
 
-    /// Problems of settings that can be read and would not work.
+    /// Returns the problems of settings that can be read but do not work.
     fn unusable(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         problems.extend(self.wrong_issuers());
@@ -182,7 +182,7 @@ impl Config {
         problems
     }
 
-    /// Each issuer by itself, since the first that is wrong hides the others; then all together.
+    /// Checks each issuer by itself, since the first error hides the others; then all together.
     fn wrong_issuers(&self) -> Vec<Problem> {
         let alone = |(at, issuer): (usize, &auth::IssuerConfig)| {
             let config = auth::Config {
@@ -200,7 +200,7 @@ impl Config {
         together.map(|error| Problem::new("auth", error)).into_iter().collect()
     }
 
-    /// Each rule, condition and template by itself, for the same reason; then all together.
+    /// Checks each rule, condition and template by itself, for the same reason; then all together.
     fn wrong_rules(&self) -> Vec<Problem> {
         let (config, none) = (&self.policy, policy::Config::default());
         let none = || policy::Config {
@@ -222,7 +222,7 @@ impl Config {
         });
         let alone = rules.chain(conditions).chain(templates).filter_map(|(key, alone)| {
             let error = RulePolicy::new(&alone).err();
-            // It tells a rule by its number among all.
+            // This error names a rule by its number among all, so it is reported for all below.
             let error = error.filter(|error| !matches!(error, PolicyError::RuleName { .. }))?;
             Some(Problem::new(key, error))
         });
@@ -247,7 +247,7 @@ impl Config {
     }
 }
 
-/// Adds what is not about a key that is known to be wrong.
+/// Adds the problems of keys that have none yet.
 fn add(problems: &mut Vec<Problem>, others: Vec<Problem>) {
     let reported = problems.clone();
     let is_new = |other: &Problem| !reported.iter().any(|known| known.covers(&other.key));

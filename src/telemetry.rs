@@ -1,8 +1,8 @@
-//! Logs and traces of the process: their form, and where they go.
+//! Logs and traces of the process: their form, and their destinations.
 //!
-//! Everything below only uses `tracing`. Logs go to standard error, readable on a terminal and as JSON otherwise, by a
-//! thread of their own. Spans go to an OTLP collector when an endpoint is set; nothing is kept or sent when none is. No
-//! span or log line carries a token, a payload or an address.
+//! Lower layers only use `tracing`. Logs go to standard error, readable on a terminal and as JSON otherwise, by a thread of
+//! their own. Spans go to an OTLP collector when an endpoint is set; otherwise none is kept or sent. No span and no log line
+//! carries a token, a payload or an address.
 
 mod config;
 mod log_writer;
@@ -37,16 +37,16 @@ use crate::url;
 /// messages. A dependency that is new is covered, too.
 const FOREIGN_LEVEL_MAX: Level = Level::INFO;
 
-/// How long the spans of the last moments may take to reach the collector when the process ends.
+/// Time for which the last spans may take to reach the collector when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most time for the last log lines to be written when the process ends.
+/// Time for which the last log lines may take to be written when the process ends.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why telemetry cannot start.
+/// Reason why telemetry does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The log filter cannot be read.
+    /// The log filter cannot be parsed.
     #[error("is no log filter: {0}")]
     Filter(#[from] ParseError),
     /// The collector's address is none, or holds what nothing would send.
@@ -55,7 +55,7 @@ pub enum TelemetryError {
     /// The collector's address cannot be used.
     #[error("telemetry.otlp_endpoint: {0}")]
     Exporter(#[from] ExporterBuildError),
-    /// The thread that writes the log cannot be started.
+    /// The log's thread cannot be started.
     #[error("cannot start the log's thread: {0}")]
     Thread(std::io::Error),
     /// Another part of this process has already installed a subscriber.
@@ -74,7 +74,7 @@ impl Telemetry {
     /// Starts logs and traces for the whole process. Needs a running tokio runtime when an OTLP endpoint is set.
     ///
     /// # Errors
-    /// Every variant of [`TelemetryError`]; nothing runs then.
+    /// Every variant of [`TelemetryError`]; nothing is running.
     pub fn start(config: &Config) -> Result<Self, TelemetryError> {
         let spans = config
             .otlp_endpoint
@@ -95,10 +95,10 @@ impl Telemetry {
         Ok(Self { spans, log })
     }
 
-    /// Sends and writes what is left. Waits at most 5 s for the collector, and 1 s for the reader of the log.
+    /// Flushes spans and log lines. Waits at most 5 s for the collector, and 1 s for the reader of the log.
     pub async fn shutdown(mut self) {
         let Some(provider) = self.spans.take() else { return };
-        // The SDK waits by blocking its thread, and its exporter needs the runtime to go on meanwhile.
+        // The SDK blocks its thread, while its exporter needs the runtime.
         let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
         if !matches!(flushed, Ok(Ok(()))) {
             tracing::warn!("last spans not exported");
@@ -108,13 +108,13 @@ impl Telemetry {
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        // What is left when this is over is lost: an end that waits for a stuck reader is none.
+        // Lines left after this are lost: a shutdown must not hang on a stuck reader.
         let _ = self.log.flush(LOG_FLUSH_TIMEOUT);
     }
 }
 
-/// Has panics logged like everything else. The hook of the standard library writes to standard error by itself, and so
-/// blocks the thread that panics when that is a full pipe.
+/// Routes panics to the log. The standard library's hook writes to standard error by itself, and so blocks the panicking
+/// thread when that is a full pipe.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -127,7 +127,7 @@ pub fn log_panics() {
     }));
 }
 
-/// Checks what [`Telemetry::start`] would refuse, without starting anything.
+/// Checks the settings that [`Telemetry::start`] would refuse, without starting anything.
 ///
 /// # Errors
 /// [`TelemetryError::Filter`] and [`TelemetryError::Endpoint`].
@@ -154,14 +154,14 @@ fn check_endpoint(endpoint: &str) -> Result<(), TelemetryError> {
 }
 
 fn log_filter(config: &Config) -> Result<EnvFilter, TelemetryError> {
-    // Built from the text alone: `EnvFilter`'s other constructors read RUST_LOG behind the configuration's back.
+    // Built from the text alone: `EnvFilter`'s other constructors read RUST_LOG, which is not a setting of the gateway.
     Ok(EnvFilter::builder().parse(&config.log)?)
 }
 
-/// Lets this crate's own lines through, and of others those that are coarse enough.
+/// Passes this crate's own lines, and those of other crates that are coarse enough.
 fn own_or_coarse<S>() -> impl tracing_subscriber::layer::Filter<S> {
     let filter = filter_fn(|metadata| is_own(metadata.target()) || *metadata.level() <= FOREIGN_LEVEL_MAX);
-    // Without the hint, the combined filter would ask for each event of every level.
+    // Without the hint, the combined filter would be asked for each event of every level.
     filter.with_max_level_hint(LevelFilter::TRACE)
 }
 
@@ -203,7 +203,7 @@ fn traces<S>(provider: &SdkTracerProvider) -> impl Layer<S> + use<S>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
-    // Only our own spans: those of h2, hyper and tonic would report the exporter's own calls, each causing the next.
+    // Only the gateway's own spans: those of h2, hyper and tonic would report the exporter's calls, each causing the next.
     let ours = filter_fn(|metadata| {
         let level_max = if metadata.is_span() { Level::DEBUG } else { Level::INFO };
         is_own(metadata.target()) && *metadata.level() <= level_max

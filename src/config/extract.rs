@@ -1,7 +1,7 @@
-//! Reads the merged settings, and goes on behind what cannot be read: everything that is wrong is found at once.
+//! Reading of the merged settings that continues behind errors, so that all problems are reported at once.
 //!
-//! Reading stops at the first error. So the value it stopped at is replaced by one that can be read, and reading begins
-//! anew, until it succeeds. What is read then is good for further checks, not for service.
+//! Deserialization stops at the first error. So the value it stopped at is replaced by a readable one, and it starts anew,
+//! until it succeeds. The result is good for further checks, not for service.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use serde::Deserialize;
 use super::Config;
 use super::problem::{ConfigError, Problem};
 
-/// Bounds the loop; far more than a file has mistakes.
+/// Bounds the loop; far more than the mistakes of a file.
 const REPLACEMENTS_MAX: usize = 1_000;
 
-/// The settings as far as they can be read, and what is wrong with the rest.
+/// Returns the settings as far as they can be read, and the problems of the rest.
 pub(super) fn extract(settings: &Figment) -> Result<(Config, Vec<Problem>), ConfigError> {
     let mut profiles = settings.data()?;
     let root = profiles.remove(&Profile::Default).unwrap_or_default();
@@ -51,14 +51,14 @@ impl Reader<'_> {
         if let Kind::MissingField(name) = &error.kind {
             path.push(name.to_string());
         }
-        // A replacement may lack something itself.
+        // A replacement may have an error itself, which is not the operator's.
         if !self.problems.iter().any(|known| known.covers(&path.join("."))) {
             self.problems.push(Problem::of_reading(error, self.origin(&path)));
         }
         self.replace(&path, &error.kind);
     }
 
-    /// Puts something else at this key, another thing each time, the default first; its parent goes when nothing helps.
+    /// Replaces the value at this key, differently each time, the default first. As a last resort it replaces the parent.
     fn replace(&mut self, path: &[String], why: &Kind) {
         let Some((key, parent)) = path.split_last() else {
             self.root = Value::from(Dict::new());
@@ -91,7 +91,7 @@ impl Reader<'_> {
                 keys.insert(key.clone(), if number == 1 { text } else { list });
                 true
             }
-            // Elements keep their places, by which they are named.
+            // Elements keep their indices, by which they are named.
             (Some(Value::Array(_, elements)), why, 0 | 1) => {
                 let element = key.parse().ok().and_then(|index: usize| elements.get_mut(index));
                 let other = match why {
@@ -108,7 +108,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The source of this key, or else of the table it belongs in.
+    /// Returns the source of this key, or else of its table.
     fn origin(&self, path: &[String]) -> Option<String> {
         let mut tag = None;
         let mut value = Some(&self.root);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::auth::Secret;
 
-/// Why a secret or a certificate cannot be had.
+/// Reason why a secret or a certificate is unavailable.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// Both the value and the file are given.
@@ -15,7 +15,7 @@ pub enum FileError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// The file holds nothing.
@@ -23,7 +23,7 @@ pub enum FileError {
     Empty(PathBuf),
 }
 
-/// The secret itself, or what its `_file` twin holds.
+/// Returns the secret itself, or the content of its `_file` twin.
 pub(super) fn secret(value: Option<&Secret>, file: Option<&Path>) -> Result<Option<Secret>, FileError> {
     match (value, file) {
         (Some(_), Some(_)) => Err(FileError::Twice),
@@ -39,7 +39,7 @@ pub(super) fn secret(value: Option<&Secret>, file: Option<&Path>) -> Result<Opti
     }
 }
 
-/// The bytes of a file.
+/// Reads a file.
 pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, FileError> {
     std::fs::read(path).map_err(|source| unreadable(path, source))
 }

@@ -5,15 +5,15 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::url;
 
-/// An origin, `scheme://host[:port]`, spelled as a browser spells it: only so is it ever equal to what one sends.
+/// An origin, `scheme://host[:port]`, in the spelling of browsers: only that is ever equal to a sent one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin(String);
 
-/// The text is no origin, or no browser spells it so.
+/// A text that is no origin, or not in the spelling of browsers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OriginError {
     text: String,
-    /// The spelling of browsers, where it can be told.
+    /// The spelling of browsers, where it is known.
     meant: Option<String>,
 }
 
@@ -28,7 +28,7 @@ impl fmt::Display for OriginError {
 }
 
 impl Origin {
-    /// Takes an origin that browsers may send (RFC 6454 section 6.2, and "ASCII serialization" in WHATWG HTML).
+    /// Parses an origin that browsers may send (RFC 6454 section 6.2, and "ASCII serialization" in WHATWG HTML).
     pub(super) fn parse(text: &str) -> Result<Self, OriginError> {
         match canonical(text) {
             Some(canonical) if canonical == text => Ok(Self(canonical)),
@@ -44,7 +44,7 @@ impl Origin {
     }
 }
 
-/// The origin of an address, in lower case and without a port that goes without saying.
+/// Returns the origin of an address, in lower case and without a default port.
 fn canonical(text: &str) -> Option<String> {
     let text = text.trim().to_ascii_lowercase();
     let (scheme, rest) = text.split_once("://")?;

@@ -1,16 +1,16 @@
-//! What can be wrong with a configuration, in one line each that names the key and where it was set.
+//! Problems of a configuration, one line each, with the key and its origin.
 //!
-//! No line repeats a value that cannot be read: it may be a secret that was put in the wrong place.
+//! No line repeats an unreadable value: it may be a misplaced secret.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use figment::error::{Actual, Kind};
 
-/// Names that are further apart than this are not taken for each other (1 is equal; strsim's Jaro-Winkler).
+/// The least similarity of two names that are suggested for each other (1 is equal; strsim's Jaro-Winkler).
 const ALIKE_MIN: f64 = 0.8;
 
-/// Why there is no configuration.
+/// Reason why there is no configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -18,27 +18,27 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// Something in it is not right.
+    /// At least one setting is wrong.
     #[error("{}", Lines(.0))]
     Wrong(Vec<Problem>),
 }
 
-/// One thing that is not right.
+/// One wrong setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it was set: a file, a variable or a flag; `None` where several settings do not fit together.
+    /// Its origin: a file, a variable or a flag; `None` where several settings contradict each other.
     pub origin: Option<String>,
     /// The key, with dots; empty when the whole file cannot be read.
     pub key: String,
-    /// What is wrong, and what would be right.
+    /// The error, and the remedy.
     pub message: String,
 }
 
 impl Problem {
-    /// A problem of a key whose value was readable.
+    /// Reports a problem of a readable value.
     pub(super) fn new(key: impl Into<String>, message: impl fmt::Display) -> Self {
         Self {
             origin: None,
@@ -47,7 +47,7 @@ impl Problem {
         }
     }
 
-    /// A file that is not TOML. The TOML reader would quote the line, which may hold a secret.
+    /// Reports a file that is not TOML. The TOML reader would quote the line, which may contain a secret.
     pub(super) fn of_syntax(file: &str, text: &str, error: &toml::de::Error) -> Self {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
@@ -60,11 +60,11 @@ impl Problem {
         }
     }
 
-    /// A value that cannot be read, or a key that does not exist.
+    /// Reports an unreadable value, or an unknown key.
     pub(super) fn of_reading(error: &figment::Error, origin: Option<String>) -> Self {
         let mut path = error.path.clone();
         let message = match &error.kind {
-            // Its path ends with the unknown name itself.
+            // The path ends with the unknown name itself.
             Kind::UnknownField(name, known) => unknown(name, known, &path[..path.len().saturating_sub(1)]),
             Kind::MissingField(name) => {
                 path.push(name.to_string());
@@ -94,14 +94,14 @@ impl Problem {
     }
 }
 
-/// So that one problem can be all that is wrong.
+/// Lets a single problem stand for a list of problems.
 impl From<Problem> for Vec<Problem> {
     fn from(problem: Problem) -> Self {
         vec![problem]
     }
 }
 
-/// All values, or everything that is wrong with any of them.
+/// Returns all values, or all problems.
 pub(super) fn all<T>(results: impl IntoIterator<Item = Result<T, Problem>>) -> Result<Vec<T>, Vec<Problem>> {
     let (mut values, mut problems) = (Vec::new(), Vec::new());
     for result in results {
@@ -113,7 +113,7 @@ pub(super) fn all<T>(results: impl IntoIterator<Item = Result<T, Problem>>) -> R
     if problems.is_empty() { Ok(values) } else { Err(problems) }
 }
 
-/// Two values, or everything that is wrong with either.
+/// Returns two values, or the problems of both.
 pub(super) fn both<A, B>(
     first: Result<A, impl Into<Vec<Problem>>>,
     second: Result<B, impl Into<Vec<Problem>>>,
@@ -167,7 +167,7 @@ impl From<figment::Error> for ConfigError {
     }
 }
 
-/// The expected value, in the words of a TOML file.
+/// Describes the expected type in terms of TOML.
 fn wanted(expected: &str) -> &str {
     match expected {
         "u8" => "a whole number from 0 to 255",
@@ -186,7 +186,7 @@ fn wanted(expected: &str) -> &str {
     }
 }
 
-/// The kind of a value, without the value.
+/// Describes the type of a value, without the value.
 fn given(actual: &Actual) -> &'static str {
     match actual {
         Actual::Bool(_) => "true or false",

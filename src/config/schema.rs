@@ -1,14 +1,14 @@
-//! The JSON Schema of the file, made from the sections and their comments.
+//! The JSON Schema of the file, generated from the sections and their comments.
 //!
-//! A type's name is its place among the definitions, so the components' types, which are all called `Config`, are given
-//! names of their own.
+//! A type's name is its key among the definitions. The components' types are all called `Config`, so each has a schema name
+//! of its own.
 
 use serde_json::{Map, Value};
 
 use super::Config;
 
 impl Config {
-    /// A JSON Schema of the configuration file, with the defaults.
+    /// Returns a JSON Schema of the configuration file, with the defaults.
     ///
     /// # Panics
     /// Never: the defaults hold only what JSON can express.
@@ -33,8 +33,8 @@ impl Config {
     }
 }
 
-/// Puts the defaults in. A mirror has none of its own, and so calls each of its keys required, which the merged
-/// configuration never misses.
+/// Adds the defaults. A mirror has no defaults of its own, so its schema requires each key, which the merged
+/// configuration never lacks.
 fn fill(definition: &mut Value, defaults: &Map<String, Value>) {
     if let Some(definition) = definition.as_object_mut() {
         definition.remove("required");

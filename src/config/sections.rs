@@ -1,7 +1,7 @@
-//! How the components' settings are written, section by section.
+//! The form of the components' settings, section by section.
 //!
 //! A mirror repeats a component's `Config` field by field for serde, so that components stay free of it; the compiler
-//! holds the two together. A section of its own stands where several components are set together.
+//! checks that the two agree. Several components that are set together have a section of their own.
 
 mod check;
 mod client;

@@ -1,6 +1,6 @@
-//! Where settings come from: a file, the environment, the command line; each later one wins.
+//! Sources of settings: a file, the environment, the command line; each later one wins.
 //!
-//! This is the only place of the crate that reads the process environment.
+//! This is the only module of the crate that reads the process environment.
 
 use std::path::{Path, PathBuf};
 
@@ -11,14 +11,14 @@ use figment::{Figment, Metadata, Profile, Provider};
 use super::Config;
 use super::problem::{ConfigError, Problem};
 
-/// The prefix of our environment variables.
+/// The prefix of the gateway's environment variables.
 const PREFIX: &str = "ROOMCAST_";
 
 /// Separates the levels of a key in a variable's name. Two underscores, because a Kubernetes Service named `roomcast`
 /// injects `ROOMCAST_PORT=tcp://..`, which is no setting.
 const LEVEL: &str = "__";
 
-/// The variables of the OpenTelemetry specification that have a key of ours.
+/// Variables of the OpenTelemetry specification, with their keys.
 const STANDARD: [(&str, &str); 2] = [
     ("OTEL_EXPORTER_OTLP_ENDPOINT", "telemetry.otlp_endpoint"),
     ("OTEL_SERVICE_NAME", "telemetry.service_name"),
@@ -29,14 +29,14 @@ const STANDARD: [(&str, &str); 2] = [
 pub struct Sources {
     /// A TOML file.
     pub file: Option<PathBuf>,
-    /// Environment variables; those that are no settings are ignored.
+    /// Environment variables; any other is ignored.
     pub environment: Vec<(String, String)>,
     /// `key=value` pairs of the command line, keys with dots.
     pub overrides: Vec<(String, String)>,
 }
 
 impl Sources {
-    /// A file, if one is named, and the variables of this process.
+    /// Collects the file, if one is named, and the variables of this process.
     #[must_use]
     pub fn of_process(file: Option<PathBuf>, overrides: Vec<(String, String)>) -> Self {
         Self {
@@ -46,7 +46,7 @@ impl Sources {
         }
     }
 
-    /// What each key is set to, with its origin, over the defaults.
+    /// Merges the sources over the defaults; each value keeps its origin.
     pub(super) fn merged(&self) -> Result<Figment, ConfigError> {
         let mut settings = Figment::from(Serialized::defaults(Config::default()));
         if let Some(path) = &self.file {
@@ -58,7 +58,7 @@ impl Sources {
             let toml = Toml::string(&text);
             settings = settings.merge(File { name, toml });
         }
-        // Other people's variables first: ours are meant for this program.
+        // Standard variables first: the gateway's own are more specific.
         for (name, key) in STANDARD {
             if let Some(value) = self.variable(name) {
                 settings = settings.merge(Setting::new(
@@ -79,7 +79,7 @@ impl Sources {
         Ok(settings)
     }
 
-    /// The machine's name as the environment tells it, which in Kubernetes is the pod's; else one drawn by lot.
+    /// Returns the machine's name from the environment, which in Kubernetes is the pod's; else a random one.
     pub(super) fn host_name(&self) -> String {
         self.variable("HOSTNAME")
             .map_or_else(|| format!("node-{:08x}", rand::random::<u32>()), ToOwned::to_owned)
@@ -99,13 +99,13 @@ impl Sources {
     reason = "this is the one place that reads the environment"
 )]
 fn environment() -> Vec<(String, String)> {
-    // A variable that is not UTF-8 cannot be one of ours.
+    // A variable that is not UTF-8 cannot be the gateway's.
     let texts =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     texts.collect()
 }
 
-/// `ROOMCAST_CLIENT__LISTEN` is `client.listen`; anything without a level is no setting.
+/// Converts `ROOMCAST_CLIENT__LISTEN` to `client.listen`; a name without a level is no setting.
 fn key_of(name: &str) -> Option<String> {
     let key = name.strip_prefix(PREFIX)?;
     key.contains(LEVEL)
@@ -119,7 +119,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     })
 }
 
-/// The file, named in errors as the caller named it.
+/// The file, named in errors as on the command line.
 struct File {
     name: String,
     toml: figment::providers::Data<Toml>,
@@ -135,7 +135,7 @@ impl Provider for File {
     }
 }
 
-/// One key with a value written as text, read as TOML would be: `true`, `5`, `["a"]`, and any other text as itself.
+/// One key with a value written as text, parsed as TOML would be: `true`, `5`, `["a"]`, and any other text as itself.
 struct Setting {
     origin: String,
     key: String,

@@ -1,7 +1,7 @@
-//! How values are written that serde or TOML have no word for: sizes, times and rates.
+//! Notations of values for which serde or TOML have none: sizes, times and rates.
 //!
-//! Each is a type that stands for the way of writing, used as `#[serde(with = "..")]` on a plain field; components keep
-//! their plain types.
+//! Each is a type that stands for the notation, used as `#[serde(with = "..")]` on a plain field. So components keep their
+//! plain types.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -107,7 +107,7 @@ impl JsonSchema for Time {
     }
 }
 
-/// How often something may happen.
+/// A token bucket's rate.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Rate", deny_unknown_fields)]
 pub(super) struct Rated {
@@ -117,12 +117,12 @@ pub(super) struct Rated {
     burst: u32,
 }
 
-/// A rate that may be left out; `remote` types cannot be inside an `Option`.
+/// An optional rate; `remote` types cannot be inside an `Option`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct RateSetting(#[serde(with = "Rated")] pub Rate);
 
-/// How much is read at once.
+/// Bounds of one read.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "ReadBounds", deny_unknown_fields)]
 pub(super) struct Bounded {

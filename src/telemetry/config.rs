@@ -1,4 +1,4 @@
-//! What an operator may say about logs and traces.
+//! Configuration of logs and traces.
 
 use std::collections::BTreeMap;
 
@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 #[schemars(rename = "Telemetry")]
 pub struct Config {
-    /// Which log lines are written: a level (`info`), or levels by module (`warn,roomcast=info,roomcast::transport=debug`). Other
+    /// Filter of log lines: a level (`info`), or levels by module (`warn,roomcast=info,roomcast::transport=debug`). Other
     /// libraries' lines at INFO are left out by default.
     pub log: String,
-    /// How log lines look: `auto` is `pretty` on a terminal and `json` otherwise.
+    /// Form of log lines: `auto` is `pretty` on a terminal and `json` otherwise.
     pub log_format: LogFormat,
-    /// Where spans are sent by OTLP over gRPC, for example `http://localhost:4317`. None are made when it is not set. The
-    /// variable `OTEL_EXPORTER_OTLP_ENDPOINT` sets it too.
+    /// Destination of spans by OTLP over gRPC, for example `http://localhost:4317`. Not set: no spans. The variable
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` sets it too.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_endpoint: Option<String>,
-    /// The share of traces that is recorded when the caller has not decided, from 0 to 1.
+    /// Share of traces that is recorded when the caller has not decided, from 0 to 1.
     pub sample_ratio: f64,
-    /// The name this service has in traces. The variable `OTEL_SERVICE_NAME` sets it too.
+    /// Name of this service in traces. The variable `OTEL_SERVICE_NAME` sets it too.
     pub service_name: String,
     /// Further attributes of the resource, such as `deployment.environment.name`.
     pub resource_attributes: BTreeMap<String, String>,
@@ -40,7 +40,7 @@ impl Default for Config {
     }
 }
 
-/// How log lines look.
+/// Form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {

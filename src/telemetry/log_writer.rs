@@ -1,8 +1,8 @@
 //! The bounded, non-blocking writer of log lines.
 //!
-//! A thread of its own writes them out. The threads that serve only append to a queue in memory: a pipe whose reader has
-//! stopped holds up the log, not the gateway. Lines that find the queue full are dropped and counted, and the count is
-//! written where they are missing.
+//! A thread of its own writes them. The serving threads only append to a queue in memory, so a pipe whose reader has
+//! stopped blocks the log, not the gateway. Lines that find the queue full are dropped and counted, and the count is
+//! written in their place.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,13 +12,13 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The most bytes of lines that wait. As much again may be on its way out.
+/// The most queued bytes of lines. As many again may be in the thread's hands.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
 
-/// Larger buffers are given back after a burst.
+/// Larger buffers are freed after a burst.
 const BUFFER_BYTES_KEPT: usize = 64 << 10;
 
-/// The pause before another attempt at an output that was made non-blocking by another process that shares it.
+/// Pause before a retry on an output that another process, which shares it, has made non-blocking.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Appends lines to the queue; one `write` is one line. Clones share the queue.
@@ -28,16 +28,16 @@ pub(super) struct LogWriter(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// Notified when there is something to write, and when everything has been written.
+    /// Notified when lines are queued, and when all have been written.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     lines: Vec<u8>,
-    /// Lines that found no room since the queue was last taken.
+    /// Number of lines that found no room since the queue was last taken.
     dropped: u64,
-    /// Set while the thread writes lines that it took.
+    /// Set while the thread writes lines that it has taken.
     writing: bool,
 }
 
@@ -48,7 +48,7 @@ impl Queue {
 }
 
 impl LogWriter {
-    /// Starts the thread that writes to `output`; `json` is the form of the line about dropped lines.
+    /// Starts the thread that writes to `output`. `json` is the form of the notice about dropped lines.
     pub(super) fn start(output: impl Write + Send + 'static, json: bool) -> io::Result<Self> {
         let writer = Self::default();
         let queue = writer.clone();
@@ -58,7 +58,7 @@ impl LogWriter {
         Ok(writer)
     }
 
-    /// Waits until everything queued has been written, at most this long. Returns whether it has.
+    /// Waits until every queued line has been written, at most this long. Returns whether it has.
     pub(super) fn flush(&self, wait_max: Duration) -> bool {
         let busy = |queue: &mut Queue| queue.writing || !queue.is_empty();
         let waited = self.0.changed.wait_timeout_while(self.queue(), wait_max, busy);
@@ -67,7 +67,7 @@ impl LogWriter {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        // Nothing panics under this lock, and a log must go on anyway.
+        // No code panics under this lock, and the log must continue anyway.
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,7 +88,7 @@ impl LogWriter {
             let dropped = self.take(&mut lines);
             write(&mut output, &lines);
             if dropped > 0 {
-                // Behind the lines that filled the queue: this is the place of those that are missing.
+                // Behind the lines that filled the queue: the dropped ones belong here.
                 write(&mut output, notice(dropped, json).as_bytes());
             }
             lines.clear();
@@ -96,7 +96,7 @@ impl LogWriter {
         }
     }
 
-    /// Waits for lines and takes them; returns how many are missing after them.
+    /// Waits for lines and takes them. Returns the number dropped behind them.
     fn take(&self, lines: &mut Vec<u8>) -> u64 {
         let mut queue = self.queue();
         queue.writing = false;
@@ -110,7 +110,7 @@ impl LogWriter {
 }
 
 impl Write for LogWriter {
-    /// Never fails: a line that cannot be logged has nowhere to be reported.
+    /// Never fails: a failed log line has nowhere to be reported.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.append(line);
         Ok(line.len())
@@ -129,7 +129,7 @@ impl<'a> MakeWriter<'a> for LogWriter {
     }
 }
 
-/// Writes all of it, unless the output is gone.
+/// Writes all lines, unless the output is gone.
 fn write(output: &mut impl Write, mut lines: &[u8]) {
     while !lines.is_empty() {
         match output.write(lines) {
@@ -147,7 +147,7 @@ fn pause() {
     thread::sleep(RETRY_PAUSE);
 }
 
-/// A line as the formatters of `tracing_subscriber` would write it. Not an event: a filter could take it away.
+/// Formats a line like `tracing_subscriber`. Not an event: a filter could remove it.
 fn notice(dropped: u64, json: bool) -> String {
     const MESSAGE: &str = "log lines dropped";
     let time = humantime::format_rfc3339_micros(SystemTime::now());

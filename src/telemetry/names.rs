@@ -1,6 +1,6 @@
-//! The names that appear in traces, in one place. `docs/telemetry.md` says what each means; a test compares the two.
+//! The names that appear in traces, in one place. `docs/telemetry.md` defines each; a test compares the two.
 //!
-//! Span and field names inside `tracing` macros are literals there, because the macros want them so, and are listed here.
+//! Span and field names inside `tracing` macros are literals there, as the macros require, and are listed here.
 
 /// The version of the OpenTelemetry semantic conventions the attribute names are taken from.
 pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.37.0";

@@ -1,4 +1,4 @@
-//! What serde cannot see: values out of range.
+//! Range checks that serde cannot express.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use super::NatsSection;
 use crate::config::{Config, Problem};
 use crate::telemetry::{self, TelemetryError};
 
-/// What a stored event has around its payload, at most.
+/// The most bytes of a stored event around its payload.
 const ENVELOPE_BYTES_MAX: usize = 16 << 10;
 
-/// What is wrong with values that could be read.
+/// Returns the problems of values that could be read.
 pub(in crate::config) fn check(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Err(error) = telemetry::check(&config.telemetry) {
@@ -23,7 +23,7 @@ pub(in crate::config) fn check(config: &Config) -> Vec<Problem> {
         problems.push(Problem::new("telemetry.sample_ratio", "is not between 0 and 1"));
     }
     let largest = config.grpc.payload_bytes_max.max(config.session.payload_bytes_max);
-    // A stream that holds less than one event would take it and drop it at once.
+    // A stream that holds less than one event would accept it and drop it at once.
     if config
         .nats
         .as_ref()
@@ -66,7 +66,7 @@ fn times(config: &Config) -> [(&'static str, Duration); 10] {
     ]
 }
 
-/// The same, where there is NATS.
+/// The same times of NATS.
 fn nats_times(nats: &NatsSection) -> [(&'static str, Duration); 6] {
     [
         ("nats.ping_interval", nats.ping_interval),
@@ -78,7 +78,7 @@ fn nats_times(nats: &NatsSection) -> [(&'static str, Duration); 6] {
     ]
 }
 
-/// Bounds that let nothing through when they are zero.
+/// Bounds that refuse everything when they are zero.
 fn numbers(config: &Config) -> [(&'static str, usize); 23] {
     let session = &config.session;
     let rate = |number: u32| number as usize;

@@ -17,11 +17,11 @@ use crate::transport::http::{self, ForwardedHeader, Network, Origins};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NodeSection {
-    /// This node's name in answers and logs. Empty: the host's name, which in Kubernetes is the pod's.
+    /// Name of the node in replies and logs. Empty: the host's name, which in Kubernetes is the pod's.
     pub id: String,
     /// Threads that serve clients. 0: one for each processor.
     pub shards: usize,
-    /// Over how long a time clients are sent away when the process is asked to end.
+    /// Time over which clients are disconnected when the process drains.
     #[serde(with = "Time")]
     pub drain_window: Duration,
 }
@@ -37,7 +37,7 @@ impl Default for NodeSection {
 }
 
 impl NodeSection {
-    /// The number of shards there will be.
+    /// Returns the number of shards.
     #[must_use]
     pub fn shards(&self) -> usize {
         match self.shards {
@@ -54,15 +54,15 @@ pub struct ClientSection {
     /// The address and port.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
-    /// The pages that may connect, exactly as browsers send it: `https://app.example.com`. `["*"]` lets every page in.
-    /// Programs that send no `Origin` are let through.
+    /// Origins of pages that may connect, exactly as browsers send them: `https://app.example.com`. `["*"]` accepts every
+    /// page. Programs that send no `Origin` are accepted.
     pub origins: Vec<String>,
-    /// Whether the token may come as `?token=`. Addresses end up in the logs of proxies.
+    /// Accepts the token as `?token=`. Addresses end up in the logs of proxies.
     pub token_in_query: bool,
-    /// Proxies that are believed when they name the client, as addresses or ranges: `10.0.0.0/8`. A client that such a
-    /// proxy names in a way that cannot be read is refused with 400.
+    /// Proxies that are trusted to name the client, as addresses or ranges: `10.0.0.0/8`. A client whose name by such a
+    /// proxy cannot be parsed is refused with 400.
     pub trusted_proxies: Vec<String>,
-    /// The header in which trusted proxies name the client. Only this one is read: the other may be the client's own.
+    /// The header in which trusted proxies name the client. Only this one is read: any other may be the client's own.
     pub forwarded_header: ForwardedHeaderName,
     /// How long a client may take to send the head of a request: of the first one from the connection on.
     #[serde(with = "Time")]
@@ -74,9 +74,9 @@ pub struct ClientSection {
     /// The largest request head, at least 8 KiB; a larger one is refused with 431.
     #[serde(with = "Size")]
     pub head_bytes_max: usize,
-    /// The most header fields; then it is refused with 431.
+    /// The most header fields; more are refused with 431.
     pub headers_max: usize,
-    /// New connections of the node; one more is refused with 503.
+    /// Rate of new connections of the node; one more is refused with 503.
     #[serde(with = "Rated")]
     pub connect_rate: Rate,
     /// Connections that are no sessions: before their upgrade, and between HTTP requests, for which at most half of them
@@ -141,7 +141,7 @@ impl ClientSection {
         })
     }
 
-    /// The smallest buffer for a head is the HTTP library's: a smaller bound would be raised to it without a word.
+    /// Checks the head's bound. The HTTP library's smallest buffer is the least: a smaller bound would be raised silently.
     fn check_head(&self) -> Result<(), Problem> {
         if self.head_bytes_max < http::HEAD_BYTES_MIN {
             return Err(Problem::new("client.head_bytes_max", "must be at least 8 KiB"));

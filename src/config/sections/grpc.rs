@@ -1,4 +1,4 @@
-//! `[grpc]`: the port for backends, and who may call it.
+//! `[grpc]`: the port for backends, and its callers.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -26,23 +26,23 @@ pub struct GrpcSection {
     /// The address and port.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
-    /// Who may call. Without a service and without `jwt` the gateway does not start.
+    /// Services that may call. Without a service and without `jwt` the gateway does not start.
     pub services: Vec<ServiceSection>,
-    /// Takes JWTs of services: tokens with the claims `scope` (names separated by spaces) and `tenants` (an array, or
+    /// Accepts JWTs of services: tokens with the claims `scope` (names separated by spaces) and `tenants` (an array, or
     /// `["*"]`). Written like `[auth]`; not the issuer of your users.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwt: Option<auth::Config>,
     /// Certificates; plain text without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSection>,
-    /// The room that stands for a user as the target of a publish, for example `user:{user}`. Clients have to be in it:
+    /// Home room of a user: the room that receives a publish to the user, for example `user:{user}`. Clients must be in it:
     /// see `policy.auto_join`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_room: Option<String>,
-    /// The room that stands for everyone of a tenant, for example `tenant:{tenant}`.
+    /// Home room of a tenant: the room that receives a publish to everyone, for example `tenant:{tenant}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant_room: Option<String>,
-    /// Origins that browsers may call gRPC-Web from, exactly as they send them.
+    /// Origins from which browsers may call gRPC-Web, exactly as they send them.
     pub web_origins: Vec<String>,
     /// The largest message, also after decompression.
     #[serde(with = "Size")]
@@ -53,46 +53,46 @@ pub struct GrpcSection {
     /// The longest time one unary call may take; a longer deadline is shortened to it.
     #[serde(with = "Time")]
     pub deadline_max: Duration,
-    /// The deadline of a unary call that came without one. Not set: such a call is refused.
+    /// Deadline of a unary call without one. Not set: such a call is refused.
     #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
     #[schemars(with = "Option<Time>")]
     pub deadline_default: Option<Duration>,
     /// The longest time from the connection to a whole HTTP/2 preface or TLS hello.
     #[serde(with = "Time")]
     pub first_bytes_timeout: Duration,
-    /// How often an idle connection is asked for a sign of life.
+    /// Interval of pings on an idle connection.
     #[serde(with = "Time")]
     pub keepalive_interval: Duration,
-    /// How long the answer may take.
+    /// Deadline of the pong.
     #[serde(with = "Time")]
     pub keepalive_timeout: Duration,
-    /// Calls of one connection at once.
+    /// The most concurrent calls of one connection.
     pub streams_max: u32,
-    /// Open connections. When there are so many, a new one takes the place of the oldest over which no valid credential has
-    /// come; where there is none, it is closed.
+    /// The most open connections. One more evicts the oldest connection without a valid credential; where there is none, it
+    /// is closed.
     pub connections_max: usize,
-    /// Open connections from one address; one more is closed.
+    /// The most open connections from one address; one more is closed.
     pub connections_per_address_max: usize,
-    /// Connections that have not sent a whole HTTP/2 preface or TLS hello yet; one more is closed.
+    /// The most connections without a whole HTTP/2 preface or TLS hello yet; one more is closed.
     pub handshakes_max: usize,
-    /// Such connections from one address; one more is closed.
+    /// The most such connections from one address; one more is closed.
     pub handshakes_per_address_max: usize,
-    /// Bytes of answers that one connection has not read yet. A call whose answer may be large (pages, batches) waits until 2
-    /// MiB are free.
+    /// The most reply bytes that one connection may leave unread. A call whose reply may be large (pages, batches) waits
+    /// until 2 MiB are free.
     #[serde(with = "Size")]
     pub unread_bytes_per_connection_max: usize,
-    /// The same of all connections together.
+    /// The most unread reply bytes of all connections together.
     #[serde(with = "Size")]
     pub unread_bytes_max: usize,
     /// The largest header list of one request.
     #[serde(with = "Size")]
     pub header_bytes_max: usize,
-    /// Unanswered events of one `PublishStream`; then it is not read on.
+    /// The most unacknowledged events of one `PublishStream`; at this number it is not read.
     pub in_flight_max: usize,
-    /// How often one service may publish, unless its own entry says otherwise. Each target of an event counts.
+    /// Publish rate of one service, unless its own entry has another. Each target of an event counts.
     #[serde(with = "Rated")]
     pub publish_rate: Rate,
-    /// How long calls may go on after the process was asked to end.
+    /// Time for which calls may continue after the process began to drain.
     #[serde(with = "Time")]
     pub drain_max: Duration,
 }
@@ -105,7 +105,7 @@ pub struct TlsSection {
     pub certificate_file: PathBuf,
     /// Its private key.
     pub key_file: PathBuf,
-    /// Who signs client certificates. Not set: none are asked for.
+    /// The CA that signs client certificates. Not set: none are requested.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_ca_file: Option<PathBuf>,
 }
@@ -144,7 +144,7 @@ impl Default for GrpcSection {
 }
 
 impl GrpcSection {
-    /// `presence.listed_max` is set from its own section.
+    /// Builds the listener's configuration. `presence.listed_max` is set from its own section.
     pub(in crate::config) fn port(&self) -> Result<api::Config, Vec<Problem>> {
         let tls = self.tls.as_ref().map(TlsSection::read).transpose();
         let (web_origins, tls) = both(self.web_origins(), tls)?;
@@ -181,7 +181,7 @@ impl GrpcSection {
         let user = pattern("grpc.user_room", &self.user_room);
         let tenant = pattern("grpc.tenant_room", &self.tenant_room);
         let (user, tenant) = both(user, tenant)?;
-        // One after the other, so that the key is the one that is wrong.
+        // One after the other, so that the reported key is the wrong one.
         HomeRooms::new(user.clone(), None).map_err(|error| Problem::new("grpc.user_room", error))?;
         Ok(HomeRooms::new(user, tenant).map_err(|error| Problem::new("grpc.tenant_room", error))?)
     }

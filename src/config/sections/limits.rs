@@ -1,4 +1,4 @@
-//! `[connections]`, `[session]` and `[socket]`: what clients may do.
+//! `[connections]`, `[session]` and `[socket]`: limits of clients.
 
 use std::time::Duration;
 
@@ -13,52 +13,51 @@ use crate::session::{self, outbox};
 use crate::transport::shard::{self, ControlConfig};
 use crate::transport::websocket::frame::Limits;
 
-/// How many connections the node serves. One more is refused with 503 or 429, or closed with 4504 where it belongs to a
-/// user.
+/// Limits on connections. One more is refused with 503 or 429, or closed with 4504 where the limit is a user's.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "admission::Config", deny_unknown_fields)]
 #[schemars(rename = "Connections")]
 pub(in crate::config) struct Connections {
-    /// All connections of the node. Each costs about 5 KiB, most of it the kernel's, and one file descriptor.
+    /// The most connections of the node. Each costs about 5 KiB, most of it the kernel's, and one file descriptor.
     connections_max: usize,
-    /// Connections of one user of one tenant.
+    /// The most connections of one user of one tenant.
     per_user_max: u32,
-    /// Connections from one address.
+    /// The most connections from one address.
     per_address_max: u32,
 }
 
-/// What one client may do, and how often.
+/// Limits and rates of one client.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "session::Config", deny_unknown_fields)]
 #[schemars(rename = "Session")]
 pub(in crate::config) struct Session {
-    /// How long a client may take to authenticate; then it is closed with 4501.
+    /// Deadline of a client's authentication; then it is closed with 4501.
     #[serde(with = "Time")]
     authentication_timeout: Duration,
-    /// How often the server gives a sign of life and expects one.
+    /// Interval at which the server sends a heartbeat and expects one.
     #[serde(with = "Time")]
     heartbeat_interval: Duration,
-    /// How much longer than the interval a client may be silent; then it is closed with 4003.
+    /// Time beyond the interval for which a client may be silent; then it is closed with 4003.
     #[serde(with = "Time")]
     heartbeat_grace: Duration,
-    /// How long before its token ends a session is told.
+    /// Time before the token's expiry at which a session is warned.
     #[serde(with = "Time")]
     expiry_notice: Duration,
     /// The most rooms of one connection.
     rooms_max: usize,
-    /// How often a connection joins or leaves.
+    /// Rate of a connection's joins and leaves.
     #[serde(with = "Rated")]
     join_rate: Rate,
-    /// How often a connection publishes, asks a backend, sets its state or queries.
+    /// Rate of a connection's publishes, backend requests, presence states and queries.
     #[serde(with = "Rated")]
     publish_rate: Rate,
-    /// How many refusals for the rate a connection gets within a heartbeat interval before it is closed with 4005.
+    /// The most rate refusals of a connection within a heartbeat interval; then it is closed with 4005.
     rate_strikes_max: u8,
-    /// The most commands that wait while one is carried out; then no more are read.
+    /// The most commands that wait while one is executed; at this number no more are read.
     commands_waiting_max: usize,
-    /// The most requests to a backend under way at once.
+    /// The most concurrent requests to a backend.
     asks_max: u8,
-    /// How many messages that cannot be read a connection may send within a heartbeat interval; then it is closed with 4500.
+    /// The most unreadable messages of a connection within a heartbeat interval; then it is closed with 4500.
     malformed_max: u8,
     /// The largest payload of an event that a client publishes.
     #[serde(with = "Size")]
@@ -69,19 +68,19 @@ pub(in crate::config) struct Session {
     /// `presence.listed_max` holds for both.
     #[serde(skip)]
     listed_max: usize,
-    /// The most that one resume, one rewind or one page of history holds.
+    /// Bounds of one resume, one rewind or one page of history.
     #[serde(with = "Bounded")]
     replay: ReadBounds,
 }
 
-/// What one socket may hold.
+/// Limits of one socket.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SocketSection {
-    /// The most that waits for a client that reads slowly; beyond it, it is closed with 4002 and may resume.
+    /// The most bytes queued for a slow consumer; beyond, it is closed with 4002 and may resume.
     #[serde(with = "Size")]
     pub outbox_bytes_max: usize,
-    /// The longest an event waits for a client that reads slowly; then the same.
+    /// The longest time an event is queued for a slow consumer; then the same.
     #[serde(with = "Time")]
     pub outbox_age_max: Duration,
     /// The largest message of a client, over all its fragments; then it is closed with 1009.

@@ -11,16 +11,16 @@ use crate::config::values::{Size, Time};
 use crate::config::{Problem, files};
 use crate::nats::{Config, Credentials, Storage, Subjects, Tls};
 
-/// The NATS cluster that makes several nodes one gateway. Without this section a node is alone. `docs/nats.md` says what the
-/// account needs, and which settings must be equal on all nodes: the others can be changed node by node.
+/// The NATS cluster that makes several nodes one gateway. Without this section a node is alone. `docs/nats.md` lists the
+/// account's requirements, and the settings that must be equal on all nodes; any other can be changed node by node.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsSection {
-    /// The servers, as `nats://host:port` or `tls://host:port`. One is enough to find a cluster's others.
+    /// The servers, as `nats://host:port` or `tls://host:port`. One is enough to discover a cluster's others.
     pub servers: Vec<String>,
     /// Distinguishes deployments that share an account. 1 to 32 of `A-Z a-z 0-9 - _`.
     pub deployment: String,
-    /// A file as `nsc` writes it: a JWT and the seed of its key. At most one way of showing who the node is may be given.
+    /// A file as `nsc` writes it: a JWT and the seed of its key. At most one kind of credential may be given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub creds_file: Option<PathBuf>,
     /// A file with the seed of an nkey (`SU..`).
@@ -35,53 +35,54 @@ pub struct NatsSection {
     /// A file with a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
-    /// How the connection is encrypted. `tls://` in an address is enough for a server with a public certificate.
+    /// Encryption of the connection. `tls://` in an address is enough for a server with a public certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<NatsTlsSection>,
-    /// How many streams the rooms are spread over, fixed with the first start: a node with another number is refused. More make
-    /// reading the history of a room that no node has in memory faster, and cost the servers some memory and
+    /// Number of streams that the rooms are spread over, fixed by the first start: a node with another number is refused.
+    /// More make reading the history of a room that no node has in memory faster, and cost the servers some memory and
     /// `stream_bytes_max` of storage each.
     pub partitions: u16,
-    /// How many servers hold each stream: 1, 3 or 5. With 1, a server that is away takes its rooms with it.
+    /// Number of servers that hold each stream: 1, 3 or 5. With 1, a failed server takes its rooms with it.
     pub replicas: usize,
-    /// Whether streams are kept on disk (`file`) or not (`memory`).
+    /// Storage of streams: on disk (`file`) or in memory (`memory`).
     pub storage: StorageSetting,
-    /// The most bytes of one partition's stream, a fuse: when it blows, the oldest events of all its rooms go first. NATS sets
-    /// this aside for each partition, and four times as much for last values: 2.2 GiB in all by default.
+    /// The most bytes of one partition's stream, as a fuse: beyond, the oldest events of all its rooms are dropped first.
+    /// NATS reserves this for each partition, and four times as much for last values: 2.2 GiB in all by default.
     #[serde(with = "Size")]
     pub stream_bytes_max: usize,
-    /// How often each connection is probed. It is given up after two unanswered probes.
+    /// Interval of probes on each connection. A connection is given up after two unanswered probes.
     #[serde(with = "Time")]
     pub ping_interval: Duration,
-    /// How long a node that starts waits for a NATS that is not ready: not reachable, without JetStream, without a leader. Health says
-    /// `NOT_SERVING` meanwhile. Wrong credentials, missing permissions and too old a server are not waited for.
+    /// Time for which a starting node waits for a NATS that is not ready: unreachable, without JetStream, without a leader.
+    /// Health reports `NOT_SERVING` meanwhile. Wrong credentials, missing permissions and too old a server fail at once.
     #[serde(with = "Time")]
     pub start_timeout: Duration,
-    /// How long one request to NATS may take.
+    /// Deadline of one request to NATS.
     #[serde(with = "Time")]
     pub request_timeout: Duration,
-    /// How long a publish may take, all its attempts together. A caller's deadline may be shorter.
+    /// Deadline of a publish, all its attempts together. A caller's deadline may be shorter.
     #[serde(with = "Time")]
     pub publish_timeout: Duration,
     /// The most publishes that wait for an acknowledgement; one more waits for its turn.
     pub publishes_in_flight_max: usize,
-    /// How often rooms with members are checked for events that came by no other way.
+    /// Interval of the anti-entropy sweep: rooms with members are checked for events that did not arrive.
     #[serde(with = "Time")]
     pub sweep_interval: Duration,
-    /// How long a repeated idempotency key is recognized. A key costs the servers about 215 bytes.
+    /// Time for which a repeated idempotency key is recognized. A key costs the servers about 215 bytes.
     #[serde(with = "Time")]
     pub idempotency_window: Duration,
-    /// How long a node that cannot hear NATS goes on delivering what it has. Revoking takes up to this long when that node
-    /// is silent; each node says its own length, so it can be changed node by node. Shorter than an election of a stream's leader (4 to 9 s) and an election interrupts deliveries.
+    /// Lease: the time for which a node that does not hear NATS may still deliver its events. A revocation takes up to this
+    /// long when that node is silent. Each node announces its own, so it can be changed node by node. If it is shorter than
+    /// an election of a stream's leader (4 to 9 s), an election interrupts deliveries.
     #[serde(with = "Time")]
     pub lease: Duration,
 }
 
-/// How the connections to NATS are encrypted.
+/// Encryption of the connections to NATS.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsTlsSection {
-    /// Whether the handshake comes before the server's first word, as its `handshake_first` says.
+    /// Starts the TLS handshake before the server's first message, as its `handshake_first` demands.
     pub first: bool,
     /// The authorities to trust, in PEM; the system's when not set.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,7 +95,7 @@ pub struct NatsTlsSection {
     pub key_file: Option<PathBuf>,
 }
 
-/// Where streams are kept.
+/// Storage of streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StorageSetting {
@@ -176,7 +177,7 @@ impl NatsSection {
                 "is not between 1 and 1024",
             ),
         ];
-        // A server's address is shown in errors and by `print`.
+        // A server's address appears in errors and in `print`.
         let servers = self.servers.iter().enumerate().map(|(at, server)| {
             unless(
                 !server.contains('@'),
@@ -233,7 +234,7 @@ impl NatsSection {
             ("key_file", section.key_file.as_ref()),
         ];
         for (key, path) in files {
-            // The NATS library reads them itself, and says less when it cannot.
+            // The NATS library reads them itself, with poorer errors.
             if let Some(path) = path {
                 files::bytes(path).map_err(|error| Problem::new(format!("nats.tls.{key}"), error))?;
             }

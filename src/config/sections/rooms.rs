@@ -1,4 +1,4 @@
-//! `[history]`, `[bus]` and `[presence]`: what is kept of rooms.
+//! `[history]`, `[bus]` and `[presence]`: retention and presence of rooms.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::config::values::{Size, Time};
 use crate::presence::memory as presence;
 use crate::room::RoomPattern;
 
-/// How much of its past a room keeps, for resuming and history queries. The first bound that is reached drops the oldest
+/// Retention of a room's events, for resuming and history queries. The first bound that is reached drops the oldest
 /// events.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HistorySection {
-    /// The most events of a room. 0 keeps nothing: nobody can resume then.
+    /// The most events of a room. 0 keeps nothing: no client can resume.
     pub events_max: usize,
     /// The longest time an event is kept. Zero keeps nothing.
     #[serde(with = "Time")]
@@ -26,15 +26,15 @@ pub struct HistorySection {
     /// The most payload bytes of a room. An event larger than this is not kept.
     #[serde(with = "Size")]
     pub bytes_max: usize,
-    /// Other bounds for some rooms; the first that matches holds.
+    /// Other bounds for some rooms; the first match applies.
     pub rooms: Vec<HistoryOfRooms>,
 }
 
-/// The history of the rooms that match a pattern. What is left out is as in `[history]`.
+/// The history of the rooms that match a pattern. Omitted bounds are those of `[history]`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HistoryOfRooms {
-    /// Which rooms, as a pattern: `project:{id}`, `doc:{path*}`.
+    /// The rooms, as a pattern: `project:{id}`, `doc:{path*}`.
     pub room: String,
     /// The most events of a room.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,7 +48,7 @@ pub struct HistoryOfRooms {
     pub bytes_max: Option<SizeSetting>,
 }
 
-/// A size that may be left out.
+/// An optional size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct SizeSetting(#[serde(with = "Size")] pub usize);
@@ -96,41 +96,41 @@ impl HistorySection {
 #[serde(remote = "bus::Config", deny_unknown_fields)]
 #[schemars(rename = "MemoryBus")]
 pub(in crate::config) struct MemoryBus {
-    /// `[history]` says it.
+    /// `[history]` sets it.
     #[serde(skip)]
     history: HistoryRules,
-    /// The most bytes all histories and last values take together, bookkeeping included (256 per event). When it is used
-    /// up, a room that publishes gives up its own oldest events; nobody else's are touched.
+    /// The most bytes of all histories and last values together, bookkeeping included (256 per event). When it is used up,
+    /// a room that publishes drops its own oldest events; no other room's are touched.
     #[serde(with = "Size")]
     history_bytes_max: usize,
-    /// The most event names of a room whose last value is kept; the one published longest ago goes first.
+    /// The most event names of a room whose last value is kept; the one published longest ago is dropped first.
     last_value_names_max: usize,
     /// The longest time a last value is kept. A room with last values stays in memory.
     #[serde(with = "Time")]
     last_value_age_max: Duration,
-    /// How long a repeated idempotency key is recognized.
+    /// Time for which a repeated idempotency key is recognized.
     #[serde(with = "Time")]
     idempotency_window: Duration,
-    /// The most idempotency keys remembered at once, about 110 bytes each; beyond that the oldest are forgotten.
+    /// The most remembered idempotency keys, about 110 bytes each; beyond, the oldest are dropped.
     idempotency_keys_max: usize,
-    /// The most events that are published but not yet taken by every shard: bounds the memory of their queues.
+    /// The most published events that not every shard has taken yet: bounds the memory of their queues.
     in_flight_events_max: usize,
-    /// How long a publish waits while that many are in flight, before it is refused.
+    /// Time for which a publish waits while that many are in flight, before it is refused.
     #[serde(with = "Time")]
     in_flight_wait_max: Duration,
-    /// The most rooms with members, history or a recent event, about 200 bytes each; beyond that new rooms are refused.
+    /// The most rooms with members, history or a recent event, about 200 bytes each; beyond, new rooms are refused.
     rooms_max: usize,
-    /// How long a room stays in memory after its last use once its history has expired.
+    /// Time for which a room stays in memory after its last use once its history has expired.
     #[serde(with = "Time")]
     room_idle_max: Duration,
     /// The most rooms whose head is remembered after they left memory, about 20 bytes each.
     forgotten_rooms_max: usize,
-    /// How often expired events, keys and rooms are looked for.
+    /// Interval of the sweep for expired events, keys and rooms.
     #[serde(with = "Time")]
     sweep_interval: Duration,
 }
 
-/// Who is in a room, and how it is told.
+/// Presence of rooms, and its form.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "presence::Config", deny_unknown_fields)]
 #[schemars(rename = "MemoryPresence")]
@@ -138,22 +138,22 @@ pub(in crate::config) struct MemoryPresence {
     /// The largest state of a user in a room, as JSON.
     #[serde(with = "Size")]
     state_bytes_max: usize,
-    /// The most users of a room that are told by name; a larger room is told in counts.
+    /// The most users of a room that are listed by name; a larger room is reported in counts.
     listed_max: u32,
-    /// How long a user whose last connection was lost is still shown: a page that reloads does not blink. Zero shows it
-    /// at once.
+    /// Grace period of a user whose last connection was lost: a page that reloads does not blink. Zero reports the loss at
+    /// once.
     #[serde(with = "Time")]
     leave_grace: Duration,
-    /// How long changes are gathered before they are told. Longer saves frames, shorter feels faster.
+    /// Time for which changes are coalesced before they are sent. Longer saves frames, shorter feels faster.
     #[serde(with = "Time")]
     flush_interval: Duration,
-    /// The shortest time between two changes of a room that is told in counts.
+    /// The shortest time between two changes of a room that is reported in counts.
     #[serde(with = "Time")]
     counts_interval: Duration,
     /// The shortest time between two changes for clients that asked for counts only; `counts_interval` holds for rooms
-    /// that are told in counts.
+    /// that are reported in counts.
     #[serde(with = "Time")]
     counts_coalesce_interval: Duration,
-    /// The most activities kept for a `Watch` that reads slowly, about 100 bytes each. At least 1.
+    /// The most activities kept for a slow `Watch`, about 100 bytes each. At least 1.
     activity_capacity: usize,
 }

@@ -1,4 +1,4 @@
-//! `[[grpc.services]]`: the backends that may call, and what each may do.
+//! `[[grpc.services]]`: the backends that may call, and their rights.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::config::{Problem, files};
 
 use super::grpc::GrpcSection;
 
-/// A service's token must not be guessable: 128 bits need 22 characters of base64.
+/// The shortest token: it must not be guessable, and 128 bits need 22 characters of base64.
 const TOKEN_BYTES_MIN: usize = 22;
 
-/// One backend service. It shows a token (`token`, `token_file` or `token_sha256`) or a client certificate.
+/// One backend service. It presents a token (`token`, `token_file` or `token_sha256`) or a client certificate.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceSection {
@@ -26,26 +26,26 @@ pub struct ServiceSection {
     /// The token itself, at least 22 bytes. Better in a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
-    /// A file with the token; a line end at its end is not part of it.
+    /// A file with the token; a trailing line end is not part of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
     /// The SHA-256 digest of the token as 64 hexadecimal digits, so that it need not be here at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_sha256: Option<String>,
-    /// A DNS name or URI of the client certificate it shows; needs `grpc.tls.client_ca_file`.
+    /// A DNS name or URI of its client certificate; needs `grpc.tls.client_ca_file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
-    /// What it may do.
+    /// The granted scopes.
     pub scopes: Vec<ScopeName>,
-    /// For which tenants. Not set: for all.
+    /// The tenants. Not set: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tenants: Option<Vec<String>>,
-    /// How often it may publish. Not set: as `grpc.publish_rate`.
+    /// Its publish rate. Not set: as `grpc.publish_rate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish_rate: Option<RateSetting>,
 }
 
-/// What a service may do.
+/// A right of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ScopeName {
@@ -55,7 +55,7 @@ pub enum ScopeName {
     Read,
     /// Join, remove, disconnect and revoke.
     Manage,
-    /// Watch who comes and goes.
+    /// Watch joins, leaves and connections.
     Watch,
 }
 
@@ -92,7 +92,7 @@ fn problem(at: usize, key: &str, why: impl std::fmt::Display) -> Problem {
 }
 
 impl ServiceSection {
-    /// The digest of its token, unless a certificate is all that it shows.
+    /// Returns the digest of its token, unless it presents only a certificate.
     fn shown(&self, at: usize) -> Result<Option<TokenDigest>, Problem> {
         let digest = self.digest().map_err(|(key, why)| problem(at, key, why))?;
         if digest.is_none() && self.certificate.is_none() {
