@@ -1,7 +1,7 @@
-//! The command line: what a person types, and the one line and exit code that answer when it does not work.
+//! The command line: commands with one result, one line per failure, and an exit code.
 //!
-//! Results go to standard output, everything else to standard error. The modules that are public are what the load generator
-//! (`benches/load`) shares.
+//! Results go to standard output, everything else to standard error. The public modules are shared with the load generator
+//! (`benches/load`).
 
 mod check;
 mod dev;
@@ -33,9 +33,9 @@ struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the answer is no: a configuration that is wrong, a refused event, a denied action
+  1  refused: a wrong configuration, a refused event, a denied action
   2  the command line cannot be read
-  3  it could not be done: nobody answers, a file cannot be read, an address is taken";
+  3  failed: no reply, an unreadable file, an address in use";
 
 #[derive(Debug, Subcommand)]
 enum Command {

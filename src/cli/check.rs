@@ -1,4 +1,4 @@
-//! `check`, `print` and `schema`: everything about a configuration short of running it.
+//! `check`, `print` and `schema`: commands on a configuration that do not run it.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `dev`: a gateway to try things with, on this machine alone.
+//! `dev`: a gateway for development, on this machine alone.
 
 mod broker;
 mod policy;
@@ -24,13 +24,13 @@ use crate::auth::{IssuerConfig, Secret};
 use crate::config::{Config, NatsSection, ScopeName, ServiceSection};
 use crate::gateway::Gateway;
 
-/// The page that is served at `/`.
+/// The page served at `/`.
 const PAGE: &str = include_str!("../../assets/dev.html");
 
-/// The users that tokens are printed for.
+/// The users for whom tokens are printed.
 const USERS: [&str; 2] = ["ada", "bob"];
 
-/// How long the printed tokens are good for: a working day.
+/// Lifetime of the printed tokens: a working day.
 const TOKEN_TTL: Duration = Duration::from_secs(12 * 3600);
 
 /// Run a gateway for development: in-process bus, tokens and a page to try it, on this machine only
@@ -73,7 +73,7 @@ pub(super) struct Dev {
     settings: Settings,
 }
 
-/// What a development gateway trusts.
+/// The keys that a development gateway trusts.
 struct Keys {
     issuer: IssuerConfig,
     service_token: String,
@@ -107,7 +107,7 @@ impl Dev {
         } else {
             welcome.to_string()
         };
-        // This thread serves by now, and must not wait for a reader.
+        // In a thread: this one serves by now, and must not block on a reader.
         std::thread::spawn(move || writeln!(std::io::stdout(), "{said}"));
         serve::until_asked(signals, gateways, telemetry).await;
         Ok(())
@@ -131,7 +131,7 @@ impl Dev {
         Ok((broker, gateways))
     }
 
-    /// The settings of one of the nodes.
+    /// Returns the settings of one node.
     fn node(&self, base: &Config, number: u16, nats: Option<&str>) -> Config {
         let mut config = base.clone();
         let next = |port: u16| if port == 0 { 0 } else { port.saturating_add(number) };
@@ -141,7 +141,7 @@ impl Dev {
             config.node.id = self.node_id(&base.node.id, number);
             let section = config.nats.get_or_insert_with(|| NatsSection {
                 deployment: "dev".to_owned(),
-                // Quick to make.
+                // Few streams are created quickly.
                 partitions: 4,
                 ..NatsSection::default()
             });
@@ -150,7 +150,7 @@ impl Dev {
         config
     }
 
-    /// Another one than those of other processes at the same server.
+    /// Returns a node id that differs from those of other processes at the same server.
     fn node_id(&self, given: &str, number: u16) -> String {
         match (given, &self.nats) {
             ("", None) => format!("dev-{number}"),
@@ -167,22 +167,22 @@ impl Dev {
         };
         Ok(Keys {
             issuer: development(secret),
-            // The prefix keeps it from looking like a flag where it is pasted.
+            // The prefix keeps it from looking like a flag when it is pasted.
             service_token: format!("dev_{}", random()),
         })
     }
 
-    /// The settings, with what makes it a development gateway.
+    /// Loads the settings and adds those of a development gateway.
     fn config(&self, keys: &Keys) -> Result<Config, Failure> {
         let mut config = self.settings.load()?;
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         config.client.listen = loopback(self.port);
         config.grpc.listen = loopback(self.grpc_port);
-        // Pages of a frontend's own development server; without a token they get nowhere.
+        // For pages of a frontend's own development server; without a token they have no access.
         config.client.origins = vec!["*".to_owned()];
         config.auth.issuers.push(keys.issuer.clone());
         config.grpc.services.push(keys.service());
-        // Who tries a call by hand rarely thinks of a deadline.
+        // Calls by hand rarely set a deadline.
         config.grpc.deadline_default.get_or_insert(Duration::from_secs(10));
         if config.policy.rules.is_empty() {
             policy::open(&mut config);

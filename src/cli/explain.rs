@@ -1,4 +1,4 @@
-//! `explain`: asks the policy of a configuration file, without a gateway.
+//! `explain`: evaluates the policy of a configuration file, without a gateway.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::json::Json;
 use crate::policy::{Action, Explanation, Policy, Question, RulePolicy};
 use crate::room::{Room, Tenant};
 
-/// Ask the rules of a configuration who may do what, and which rule says so: exit code 0 allowed, 1 denied
+/// Evaluate the rules of a configuration and name the deciding rule: exit code 0 allowed, 1 denied
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  roomcast explain --config roomcast.toml --claims '{\"sub\":\"ada\",\"projects\":[\"7\"]}' join project:7"
@@ -26,10 +26,10 @@ pub(super) struct Explain {
     /// The claims, as JSON, as if a token with them had been verified
     #[arg(long, value_name = "JSON")]
     claims: String,
-    /// The tenant; otherwise what the claims of the first issuer say
+    /// The tenant; otherwise that of the claims of the first issuer
     #[arg(long, value_name = "ID")]
     tenant: Option<String>,
-    /// What for
+    /// The action
     #[arg(value_enum)]
     action: ActionArgument,
     /// The room; a request may go without one
@@ -41,7 +41,7 @@ pub(super) struct Explain {
     /// The method, for request
     #[arg(long, value_name = "NAME", required_if_eq("action", "request"))]
     method: Option<String>,
-    /// Print the answer as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }

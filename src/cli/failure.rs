@@ -1,4 +1,4 @@
-//! How a command ends when it does not end well.
+//! Failures of commands, and their exit codes.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -8,30 +8,30 @@ use std::time::Duration;
 
 use crate::config::ConfigError;
 
-/// The most time for the last line to be written.
+/// Time for which the last line may take to be written.
 const WRITE_MAX: Duration = Duration::from_secs(1);
 
-/// Why a command did not do what it was asked. The numbers are documented in `roomcast --help`.
+/// Reason why a command failed. The exit codes are documented in `roomcast --help`.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The answer is no. Already said where the text is empty.
+    /// Refused. Already reported where the text is empty.
     #[error("{0}")]
     No(String),
-    /// The arguments do not fit together.
+    /// The arguments contradict each other.
     #[error("{0}")]
     Usage(String),
-    /// Nobody answers, or the machine refuses.
+    /// No reply, or an error of the system.
     #[error("{0}")]
     Undone(String),
 }
 
 impl Failure {
-    /// Says it in one line on standard error and gives the exit code.
+    /// Prints one line on standard error and returns the exit code.
     #[must_use]
     pub fn report(&self) -> ExitCode {
         let text = self.to_string();
         if !text.is_empty() {
-            // A full pipe must not hold up the end; the exit code says the same.
+            // A full pipe must not block the end; the exit code says the same.
             let (sender, written) = sync_channel(1);
             thread::spawn(move || {
                 let _ = writeln!(std::io::stderr(), "roomcast: {text}");
@@ -56,14 +56,14 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// An error with its causes in one line: the outermost alone often says only "transport error".
+/// Formats an error with its causes in one line: the outermost alone often says only "transport error".
 #[must_use]
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let next = error.to_string();
-        // Libraries tend to repeat their cause in their own words.
+        // Libraries tend to repeat the text of their cause.
         if !text.contains(&next) {
             text.push_str(": ");
             text.push_str(&next);

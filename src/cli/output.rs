@@ -5,8 +5,7 @@ use std::io::{ErrorKind, Write as _};
 
 use super::failure::Failure;
 
-/// Prints one result and a line break. A reader that has gone away (`roomcast schema | head`) ends the program without a
-/// word.
+/// Prints one result and a line break. A closed pipe (`roomcast schema | head`) ends the program silently.
 ///
 /// # Errors
 /// [`Failure::Undone`] when standard output cannot be written to.

@@ -1,4 +1,4 @@
-//! `publish`: one event through the gRPC API, as a backend would.
+//! `publish`: publishes one event through the gRPC API, as a backend would.
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -39,27 +39,27 @@ pub(super) struct Publish {
     /// The event's name
     #[arg(long, value_name = "NAME")]
     event: String,
-    /// What it carries: JSON, or @FILE
+    /// The payload: JSON, or @FILE
     #[arg(long, value_name = "JSON", default_value = "null")]
     data: String,
-    /// What is kept of it
+    /// The retention
     #[arg(long, value_enum, default_value_t = Retention::Reliable)]
     retention: Retention,
     /// The idempotency key: repeating the command with it does no harm
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// Publish only if the room is here: an OFFSET, or EPOCH/OFFSET
+    /// Publish only if the room's head is here: an OFFSET, or EPOCH/OFFSET
     #[arg(long, value_name = "POSITION", value_parser = expected)]
     expect: Option<Position>,
-    /// The user on whose behalf
+    /// The user on whose behalf it is published
     #[arg(long, value_name = "ID")]
     actor: Option<String>,
-    /// Print the answer as JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Where the gRPC API is, and who asks.
+/// Address of the gRPC API, and the caller's credential.
 #[derive(Debug, Args)]
 pub(super) struct Api {
     /// The gateway's gRPC address
@@ -76,25 +76,25 @@ pub(super) struct Api {
     /// A file that holds the service token
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     token_file: Option<PathBuf>,
-    /// How long the answer may take
+    /// Deadline of the call
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
 
-/// What is kept of an event, as an argument.
+/// Retention of an event, as an argument.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum Retention {
-    /// To who is there now; no position, not kept
+    /// For the current members; no position, not kept
     Ephemeral,
     /// Ordered, kept, recovered after a reconnect
     Reliable,
-    /// Reliable, and the newest one is handed to who joins later
+    /// Reliable, and the newest one is delivered to later members
     #[value(name = "last_value")]
     LastValue,
 }
 
 impl Retention {
-    /// As it is written on the command line.
+    /// Returns its name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -160,7 +160,7 @@ impl Publish {
                 .map_err(|error| Failure::Undone(format!("cannot read {path}: {error}")))?,
             None => self.data.clone(),
         };
-        // The gateway would refuse it too; here the mistake of a shell's quoting is told with its place.
+        // The gateway would refuse it too; here the error has its place, which helps with a shell's quoting.
         serde_json::from_str::<serde::de::IgnoredAny>(&text)
             .map_err(|error| Failure::Usage(format!("--data is not JSON: {error}")))?;
         Ok(text)
@@ -173,7 +173,7 @@ impl Api {
         channel(&self.url, self.timeout)
     }
 
-    /// A status in one line. One without a reason comes from this side, or from something that is no gateway.
+    /// Formats a status in one line. One without a reason is from this side, or from a server that is no gateway.
     fn refusal(&self, status: &Status) -> Failure {
         if status.get_error_details().error_info().is_some() {
             return refusal(status);
@@ -189,7 +189,7 @@ impl Api {
                 unreached(Cause::Silent(self.timeout))
             ),
             (Some(error), _) => unreached(Cause::of(error, self.timeout)).to_string(),
-            // What HTTP answers where no gRPC is.
+            // Statuses of an HTTP server without gRPC.
             (None, Code::Unknown | Code::Internal | Code::Unimplemented | Code::Unavailable) => {
                 unreached(Cause::OtherProtocol).to_string()
             }
@@ -197,7 +197,7 @@ impl Api {
         })
     }
 
-    /// The call with its deadline and its credential.
+    /// Builds the call with its deadline and its credential.
     fn call<T>(&self, message: T) -> Result<Request<T>, Failure> {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout);
@@ -211,10 +211,10 @@ impl Api {
     }
 }
 
-/// A channel to the gRPC API that connects when it is first used.
+/// Returns a channel to the gRPC API that connects on first use.
 ///
 /// # Errors
-/// [`Failure::Usage`] when the URL is none.
+/// [`Failure::Usage`] when the URL is invalid.
 pub fn channel(url: &str, timeout: Duration) -> Result<Channel, Failure> {
     let wrong =
         |error: tonic::transport::Error| Failure::Usage(format!("{}: {}", crate::url::shown(url), chain(&error)));
@@ -226,7 +226,7 @@ pub fn channel(url: &str, timeout: Duration) -> Result<Channel, Failure> {
     Ok(endpoint.connect_timeout(timeout).connect_lazy())
 }
 
-/// The value of `authorization` for a service token.
+/// Returns the value of `authorization` for a service token.
 ///
 /// # Errors
 /// [`Failure::Usage`] when the token has characters that no token has.
@@ -247,7 +247,7 @@ fn expected(text: &str) -> Result<Position, String> {
     })
 }
 
-/// The status in one line: its stable reason first, since that is what the documentation lists.
+/// Formats the status in one line: its stable reason first, which the documentation lists.
 fn refusal(status: &Status) -> Failure {
     let details = status.get_error_details();
     let reason = details.error_info().map(|info| info.reason.clone());
@@ -267,7 +267,7 @@ fn refusal(status: &Status) -> Failure {
     }
 }
 
-/// Where the room is, if the refusal says so.
+/// Returns the room's head, if the refusal has it.
 fn head(status: &Status) -> Option<Position> {
     let rich = tonic_types::pb::Status::decode(status.details()).ok()?;
     let conflict = rich

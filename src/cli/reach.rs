@@ -1,6 +1,6 @@
-//! Why a gateway was not reached, in the words of the person who typed its address.
+//! Reasons why a gateway was not reached, for the person who typed its address.
 //!
-//! Libraries say it in words for their developers, several layers of them. What is found below them is one of few things.
+//! Libraries describe them for their developers, in several layers. The causes below are few.
 
 use std::error::Error;
 use std::fmt;
@@ -19,7 +19,7 @@ pub(super) enum Port {
 }
 
 impl Port {
-    /// The protocol that is spoken there.
+    /// Returns the protocol of the port.
     const fn protocol(self) -> &'static str {
         match self {
             Self::Grpc => "gRPC",
@@ -27,7 +27,7 @@ impl Port {
         }
     }
 
-    /// The likely mistake.
+    /// Returns advice for the likely mistake.
     const fn advice(self) -> &'static str {
         match self {
             Self::Grpc => "--url needs the port for backends (grpc.listen, usually 50051), not the one for clients",
@@ -42,7 +42,7 @@ impl Port {
         }
     }
 
-    /// Checks what can be seen of an address.
+    /// Checks the form of an address.
     pub(super) fn check(self, url: &str) -> Result<(), String> {
         let [plain, encrypted] = self.schemes();
         match url.split_once("://") {
@@ -55,7 +55,7 @@ impl Port {
     }
 }
 
-/// An attempt that got no answer a gateway would give.
+/// An attempt without the reply of a gateway.
 #[derive(Debug)]
 pub(super) struct Unreached<'a> {
     pub(super) url: &'a str,
@@ -63,25 +63,25 @@ pub(super) struct Unreached<'a> {
     pub(super) cause: Cause,
 }
 
-/// The obstacle.
+/// The cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Cause {
-    /// Nothing listens there.
+    /// Connection refused.
     Refused,
     /// The name has no address.
     NoSuchHost,
-    /// No answer for this long.
+    /// No reply for this long.
     Silent(Duration),
-    /// The system would not connect, for this reason.
+    /// The system could not connect, for this reason.
     System(String),
-    /// TLS was spoken to a port without, or the certificate is not trusted.
+    /// The port has no TLS, or the certificate is not trusted.
     Tls(String),
-    /// Something else is spoken there.
+    /// The server uses another protocol.
     OtherProtocol,
 }
 
 impl Cause {
-    /// Looks through the layers of an error; `patience` is how long an answer could take.
+    /// Finds the cause in the layers of an error. `patience` is the deadline of the reply.
     pub(super) fn of(error: &(dyn Error + 'static), patience: Duration) -> Self {
         let mut cause = Self::OtherProtocol;
         let mut layer = Some(error);
@@ -110,7 +110,7 @@ impl Cause {
     }
 }
 
-/// The TLS error that this layer is. An IO error is no layer around what it holds: its source is the source of that.
+/// Returns the TLS error of this layer. An IO error is no layer around its content: its source is the content's source.
 fn tls<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e rustls::Error> {
     let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     let held = held.and_then(|held| held.downcast_ref());

@@ -1,4 +1,4 @@
-//! `serve`: the gateway in service, until the process is asked to end.
+//! `serve`: runs the gateway until the process is asked to end.
 
 use std::net::SocketAddr;
 
@@ -15,9 +15,9 @@ use crate::telemetry::{self, Telemetry};
 
 /// Serve clients and backends until SIGTERM or SIGINT
 ///
-/// The signal makes the gateway send its clients away, spread over the drain window, answer what is under way and end
-/// with 0. A second signal ends it at once. SIGHUP, SIGUSR1 and SIGUSR2 are logged and do nothing: settings are read at
-/// the start only.
+/// The signal drains the gateway: clients are disconnected over the drain window, calls in flight are completed, and the
+/// process ends with 0. A second signal ends it at once. SIGHUP, SIGUSR1 and SIGUSR2 are logged and ignored: settings are
+/// read at the start only.
 #[derive(Debug, Args)]
 pub(super) struct Serve {
     #[command(flatten)]
@@ -31,7 +31,7 @@ impl Serve {
         let mut signals = Signals::listen(Hangup::Ignore)?;
         let listeners = listen(&config).await?;
         let starting = start(config.gateway(false)?, listeners);
-        // A start may wait for NATS.
+        // The start may wait for NATS.
         let gateway = tokio::select! {
             started = starting => started?,
             () = signals.asked() => {
@@ -85,15 +85,14 @@ pub(super) async fn until_asked(mut signals: Signals, gateways: Vec<Gateway>, te
 /// The meaning of SIGHUP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hangup {
-    /// A service: tools send it to have files opened or settings read anew, and neither is needed here.
+    /// In a service: tools send it to reopen files or reread settings, and neither is needed here.
     Ignore,
-    /// A program in a terminal: the terminal was closed.
+    /// In a program at a terminal: the terminal was closed.
     End,
 }
 
-/// The signals that would kill a process that does not listen for them. Listened for before the gateway can be
-/// known to run. SIGQUIT is left alone: it is there to end a process at once, with a core dump. The Rust runtime ignores
-/// SIGPIPE.
+/// Handlers of the signals that would kill a process without one. Installed before the gateway can be known to run.
+/// SIGQUIT has none: it ends a process at once, with a core dump. The Rust runtime ignores SIGPIPE.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -103,12 +102,12 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Installs the handlers.
     ///
     /// # Errors
     /// [`Failure::Undone`] when the system refuses a handler.
     pub fn listen(on_hangup: Hangup) -> Result<Self, Failure> {
-        // Looked at before listening: `nohup` has it ignored, and means it.
+        // Read before the handler is installed: `nohup` has SIGHUP ignored, which must stay so.
         let on_hangup = if hangup_is_ignored() { Hangup::Ignore } else { on_hangup };
         let listen =
             |kind| signal(kind).map_err(|error| Failure::Undone(format!("cannot listen for signals: {error}")));
@@ -124,7 +123,7 @@ impl Signals {
         })
     }
 
-    /// Waits until the process is asked to end.
+    /// Waits for a signal to end.
     pub async fn asked(&mut self) {
         loop {
             let [user1, user2] = &mut self.user;

@@ -16,7 +16,7 @@ pub(super) struct Settings {
     pub overrides: Overrides,
 }
 
-// No doc comment: clap would take it for the help of the command.
+// No doc comment: clap would show it as the help of the command.
 #[allow(missing_docs, reason = "clap would print it")]
 #[derive(Debug, Clone, Args)]
 pub struct Overrides {

@@ -1,6 +1,6 @@
 //! `tail`: follows rooms over the native WebSocket protocol, in its protobuf form, as a client would.
 //!
-//! Once connected it comes back by itself, asks for what it missed, and says whether it got it.
+//! Once connected it reconnects by itself, resumes, and reports whether the missed events were recovered.
 
 mod connection;
 mod follow;
@@ -25,7 +25,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// Follow rooms and print their events, one line each
 ///
 /// Events go to standard output, everything else to standard error; with --json everything is one JSON object per line
-/// on standard output. After a lost connection it resumes where it was and says whether everything missed came.
+/// on standard output. After a lost connection it resumes and reports whether every missed event was recovered.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  roomcast tail project:7 --token-file ada.token --rewind 10")]
 pub(super) struct Tail {
@@ -52,7 +52,7 @@ pub(super) struct Tail {
     /// Begin with this many of the newest events
     #[arg(long, value_name = "N", default_value_t = 0)]
     rewind: u32,
-    /// Print who comes and goes as well
+    /// Print joins and leaves as well
     #[arg(long)]
     presence: bool,
     /// Print one JSON object per line
@@ -66,16 +66,16 @@ pub(super) struct Tail {
     no_reconnect: bool,
 }
 
-/// What one run follows and how far it has got.
+/// Progress of one run.
 #[derive(Debug)]
 struct Run {
     url: String,
     rooms: Vec<Room>,
     presence: bool,
-    /// Events still to be printed before it ends by itself.
+    /// Number of events still to print before it ends by itself.
     left: Option<u64>,
     printer: Printer,
-    /// Whether there has been a session at all.
+    /// Set once there has been a session.
     connected: bool,
     /// Attempts since the last session, for the pause before the next.
     attempts: u32,
@@ -104,7 +104,7 @@ impl Tail {
                 Ended::Refused(text) => return Err(Failure::No(text)),
                 Ended::Lost { reason, wait } => (reason, wait),
             };
-            // An address nobody has ever answered at is more likely wrong than restarting.
+            // An address that never replied is more likely wrong than restarting.
             if self.no_reconnect || !run.connected {
                 return Err(Failure::Undone(reason));
             }
@@ -132,7 +132,8 @@ impl Tail {
     }
 }
 
-/// Doubles from half a second; half of it is random, so that many followers do not come back in step.
+/// Returns the pause before an attempt. It doubles from half a second; half of it is jitter, so that many followers do not
+/// reconnect in step (thundering herd).
 fn backoff(attempts: u32) -> Duration {
     let full = Duration::from_millis(500)
         .saturating_mul(1 << attempts.min(10))

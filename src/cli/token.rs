@@ -12,18 +12,18 @@ use super::settings::pair;
 use crate::auth::{Algorithm, ClaimsConfig, IssuerConfig, KeyConfig, Secret, TokenIssuer};
 use crate::config::{Config, Sources};
 
-/// The tenant of commands and development tokens that name none. The documents' examples use it, too.
+/// The default tenant of commands and development tokens. The documents' examples use it, too.
 pub const TENANT: &str = "default";
 
-/// The issuer, the audience and the tenant's claim of development tokens, unless a configuration says otherwise.
+/// Issuer, audience and tenant claim of development tokens, unless a configuration has others.
 const ISSUER: &str = "roomcast-dev";
 const AUDIENCE: &str = "roomcast";
 const TENANT_CLAIM: &str = "tenant_id";
 
 /// Mint a user's token for development, signed with a shared secret (HS256), and print it
 ///
-/// With the secret that `roomcast dev` was started with, the token opens a session there; with --config it is signed with
-/// the first HS256 key of that configuration. In production tokens come from your identity provider.
+/// With the secret of a running `roomcast dev` the token opens a session there; with --config it is signed with the first
+/// HS256 key of that configuration. In production tokens come from your identity provider.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("key").required(true))]
 pub(super) struct Token {
@@ -36,7 +36,7 @@ pub(super) struct Token {
     /// A further claim; VALUE is JSON, or text when it is not; may be repeated
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = pair)]
     claims: Vec<(String, String)>,
-    /// How long it is good for, for example 15m or 8h
+    /// The token's lifetime, for example 15m or 8h
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     ttl: Duration,
     /// A file that holds the secret
@@ -55,12 +55,12 @@ impl Token {
         let issuer = self.issuer()?;
         let claims = self.claims.into_iter().map(|(name, text)| (name, value(text)));
         let mut claims: Map<_, _> = claims.collect();
-        // After the free ones, so that `--claim sub=..` cannot contradict `--user`.
+        // After the free claims, so that `--claim sub=..` cannot contradict `--user`.
         claims.extend(subject(&issuer.claims, &self.user, &self.tenant));
         print(mint(&issuer, &self.user, self.ttl, claims)?)
     }
 
-    /// Whose name it is signed in. The first HS256 key of the configuration, if one is named.
+    /// Returns the signing issuer: that of the configuration with the first HS256 key, if one is named.
     fn issuer(&self) -> Result<IssuerConfig, Failure> {
         if let Some(path) = &self.config {
             return configured(path);
@@ -74,7 +74,7 @@ impl Token {
     }
 }
 
-/// The first issuer of a configuration that has an HS256 key.
+/// Returns the first issuer of a configuration that has an HS256 key.
 ///
 /// # Errors
 /// [`Failure`] when the file cannot be read or has no such issuer.
@@ -85,7 +85,7 @@ pub fn configured(path: &Path) -> Result<IssuerConfig, Failure> {
     found.ok_or_else(|| Failure::No(format!("{}: no issuer has an HS256 key", path.display())))
 }
 
-/// The issuer of development tokens, with this secret.
+/// Returns the issuer of development tokens, with this secret.
 #[must_use]
 pub fn development(secret: String) -> IssuerConfig {
     IssuerConfig {
@@ -107,7 +107,7 @@ pub fn development(secret: String) -> IssuerConfig {
     }
 }
 
-/// The claims by which this issuer says who somebody is.
+/// Returns the claims by which this issuer identifies a user.
 #[must_use]
 pub fn subject(names: &ClaimsConfig, user: &str, tenant: &str) -> Map<String, Value> {
     let tenant = names.tenant.iter().map(|name| (name.clone(), json!(tenant)));
@@ -117,13 +117,13 @@ pub fn subject(names: &ClaimsConfig, user: &str, tenant: &str) -> Map<String, Va
 /// Signs a token as this issuer would.
 ///
 /// # Errors
-/// [`Failure::No`] when the issuer has no key to sign with.
+/// [`Failure::No`] when the issuer has no signing key.
 pub fn mint(issuer: &IssuerConfig, user: &str, ttl: Duration, claims: Map<String, Value>) -> Result<String, Failure> {
     let signed = TokenIssuer::of(issuer).and_then(|issuer| issuer.issue(user, ttl, claims));
     signed.map_err(|error| Failure::No(error.to_string()))
 }
 
-/// What a secret's file holds, without the line break at its end.
+/// Reads a secret's file, without a trailing line break.
 ///
 /// # Errors
 /// [`Failure::Undone`] when the file cannot be read or is empty.

@@ -1,4 +1,4 @@
-//! A nats-server for several development nodes: started, and ended, with them.
+//! A nats-server for several development nodes, started and ended with them.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::cli::failure::Failure;
 
-/// Where `make setup` puts it, from the root of a checkout.
+/// Its path after `make setup`, from the root of a checkout.
 const INSTALLED: &str = ".tools/nats/bin/nats-server";
 
-/// How long it may take to start.
+/// Deadline of its start.
 const START_MAX: Duration = Duration::from_secs(15);
 
-/// Ends the server when the pipe to its stdin closes, however the gateway ended.
+/// Shell script that ends the server when the pipe to its stdin closes, however the gateway ended.
 const GUARD: &str = r#"exec 3<&0; "$@" 3<&- </dev/null & server=$!; (read -r _ <&3; kill "$server") & wait "$server""#;
 
 /// A running nats-server. Ends with this value, or with the process.
@@ -28,7 +28,7 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    /// Starts the named program, else what is found.
+    /// Starts the named program, else the one that is found.
     pub(super) async fn start(named: Option<&Path>) -> Result<Self, Failure> {
         let program = find(named)?;
         let folder = std::env::temp_dir().join(format!("roomcast-dev-{:016x}", rand::random::<u64>()));
@@ -46,7 +46,7 @@ impl Broker {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Ctrl-C is for the gateways first: they still need it to say goodbye.
+            // A group of its own keeps Ctrl-C from it: the gateways still need it for their goodbye.
             .process_group(0)
             .spawn()
             .map_err(|error| Failure::Undone(format!("cannot start {}: {error}", program.display())))?;
@@ -64,12 +64,12 @@ impl Broker {
         &self.url
     }
 
-    /// The server's process, by which its CPU time and memory can be looked at.
+    /// Returns the server's process id, for its CPU time and memory.
     pub(super) const fn pid(&self) -> Option<u32> {
         self.pid
     }
 
-    /// The server writes a file with its addresses once it listens.
+    /// Waits for the file with its addresses, which the server writes once it listens.
     async fn until_started(&self, program: &Path) -> Result<(String, Option<u32>), Failure> {
         let until = Instant::now() + START_MAX;
         while Instant::now() < until {
@@ -83,7 +83,7 @@ impl Broker {
         Err(Failure::Undone(format!("{} did not start: {last}", program.display())))
     }
 
-    /// The file is called for the program and its process: `nats-server_1234.ports`.
+    /// Reads the file, which is named after the program and its process: `nats-server_1234.ports`.
     fn address(&self) -> Option<(String, Option<u32>)> {
         let mut files = std::fs::read_dir(&self.folder).ok()?.flatten().map(|file| file.path());
         let path = files.find(|path| path.extension().is_some_and(|extension| extension == "ports"))?;
@@ -98,7 +98,7 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         drop(self.guard.stdin.take());
-        // It has nothing else to do than to end.
+        // The guard only waits for the server, so this ends soon.
         let _ = self.guard.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }

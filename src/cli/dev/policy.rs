@@ -1,4 +1,4 @@
-//! Who may do what in a development gateway: almost everybody everything, with one refusal of each kind to try.
+//! Permissions of a development gateway: almost everything is allowed, with one refusal of each kind to try.
 
 use crate::config::Config;
 use crate::policy::{ActionName, RuleConfig};
@@ -11,7 +11,7 @@ const EVERYTHING: [ActionName; 5] = [
     ActionName::Request,
 ];
 
-/// Opens the rooms, puts everybody into the rooms of their user and tenant, and tells backends their names.
+/// Opens the rooms, adds the home rooms of user and tenant to every connection, and configures their names for backends.
 pub(super) fn open(config: &mut Config) {
     config.policy.rules = vec![
         rule("own-room", "user:{id}", "room.id == user.id"),

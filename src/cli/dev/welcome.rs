@@ -1,25 +1,25 @@
-//! What `dev` says once it runs: for a person to paste from, or for a program to read.
+//! The welcome text of `dev`: for a person to paste from, or for a program to parse.
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use serde_json::{Map, Value, json};
 
-/// Where one gateway listens.
+/// Addresses of one gateway.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Address {
     pub(super) client: SocketAddr,
     pub(super) grpc: SocketAddr,
 }
 
-/// A running development gateway, as its user needs to know it.
+/// A running development gateway, as shown to its user.
 #[derive(Debug)]
 pub(super) struct Welcome {
     /// At least one.
     pub(super) nodes: Vec<Address>,
     /// The NATS server of the nodes.
     pub(super) nats: Option<String>,
-    /// Its process, if it was started with them.
+    /// Its process id, if it was started with them.
     pub(super) nats_pid: Option<u32>,
     pub(super) tenant: &'static str,
     pub(super) users: Vec<(&'static str, String)>,
@@ -27,7 +27,7 @@ pub(super) struct Welcome {
 }
 
 impl Welcome {
-    /// One object; keys are only ever added.
+    /// Returns one object. Keys are only ever added.
     pub(super) fn as_json(&self) -> Value {
         let each = |make: &dyn Fn(&str) -> String| {
             let entries = self
@@ -55,12 +55,12 @@ impl Welcome {
         self.nodes.first().expect("there is at least one node")
     }
 
-    /// Another one than the first, where there are several: what is tried shall go through all of them.
+    /// Returns another node than the first, where there are several: the examples then use all of them.
     fn last(&self) -> &Address {
         self.nodes.last().expect("there is at least one node")
     }
 
-    /// The token travels in the fragment, which browsers keep to themselves.
+    /// Returns the page's address. The token is in the fragment, which browsers do not send.
     fn page(&self, token: &str) -> String {
         format!("http://{}/#token={token}", self.first().client)
     }
@@ -136,7 +136,7 @@ impl fmt::Display for Welcome {
     }
 }
 
-/// How this program was found, so that the lines above can be pasted: relative to here where that is shorter.
+/// Returns the path of this program, so that the lines above can be pasted: relative to here where that is shorter.
 fn program() -> String {
     let Ok(path) = std::env::current_exe() else {
         return "roomcast".to_owned();

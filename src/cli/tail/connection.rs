@@ -27,23 +27,23 @@ use crate::url::shown;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// How long connecting, and the answer to the first command, may take.
+/// Deadline of connecting, and of the reply to the first command.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much longer than the announced heartbeat the server may be silent.
+/// Time beyond the announced heartbeat for which the server may be silent.
 const HEARTBEAT_GRACE: Duration = Duration::from_secs(8);
 
-/// The id of the first command; the join of the n-th room follows it by n + 1.
+/// Id of the first command. The join of the n-th room has this id plus n + 1.
 const CONNECT_ID: u32 = 1;
 
-/// Why a connection ended.
+/// Reason why a connection ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// Everything asked for was printed.
+    /// Every requested event was printed.
     Enough,
-    /// The gateway said no, and would say it again.
+    /// The gateway refused, and would refuse again.
     Refused(String),
-    /// It may work again, after `wait` where the gateway asked for that.
+    /// A retry may succeed, after `wait` where the gateway asked for that.
     Lost { reason: String, wait: Option<Duration> },
 }
 
@@ -56,7 +56,7 @@ impl Ended {
     }
 }
 
-/// Connects and follows until something ends it.
+/// Connects and follows the rooms until the connection ends.
 pub(super) async fn run(run: &mut Run, token: &str) -> Ended {
     let socket = match timeout(CONNECT_TIMEOUT, open(&run.url)).await {
         Ok(Ok(socket)) => socket,
@@ -86,7 +86,7 @@ async fn open(url: &str) -> Result<Socket, Ended> {
     }
 }
 
-/// An HTTP answer instead of a WebSocket. A gateway that is full, and a proxy without one, are worth another attempt.
+/// Classifies an HTTP reply in place of a WebSocket. A full gateway, and a proxy without a gateway, are worth a retry.
 fn answered(url: &str, status: StatusCode) -> Ended {
     let answer = format!("{} answered {status}", shown(url));
     match status {
@@ -113,7 +113,7 @@ struct Connection<'r> {
     socket: Socket,
     run: &'r mut Run,
     silence_max: Duration,
-    /// When the gateway wants to see us again.
+    /// Time after which the gateway wants a reconnect.
     advice: Option<Duration>,
 }
 
@@ -142,14 +142,14 @@ impl Connection<'_> {
         sent.map_err(|error| self.broken(&error))
     }
 
-    /// The next frame; pings only show that the gateway lives.
+    /// Returns the next frame. Pings only show that the gateway lives.
     async fn next(&mut self) -> Result<ServerFrame, Ended> {
         loop {
             let message = match timeout(self.silence_max, self.socket.next()).await {
                 Ok(Some(Ok(message))) => message,
                 Ok(Some(Err(error))) => return Err(self.broken(&error)),
                 Ok(None) => return Err(self.closed(None)),
-                Err(_) => return Err(Ended::lost("the gateway has fallen silent")),
+                Err(_) => return Err(Ended::lost("no heartbeat from the gateway")),
             };
             match message {
                 Message::Binary(bytes) => {
@@ -198,7 +198,7 @@ impl Connection<'_> {
                 self.notice("", text)
             }
             Push::SessionExpiring(_) => self.notice("", "the token expires soon"),
-            // The rest answers commands that are not sent here, or is newer than this program.
+            // Replies to commands that are not sent here, or messages newer than this program.
             _ => Ok(()),
         }
     }
@@ -235,7 +235,7 @@ impl Connection<'_> {
 
     fn event(&mut self, event: &Event) -> Result<(), Ended> {
         let Some(index) = self.index(&event.room) else {
-            // A room the server put this user into by itself.
+            // A room that the server joined for this user.
             return Ok(());
         };
         let gap = self.run.rooms[index].event(event);
@@ -309,7 +309,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Codes from 4500 on mean that coming back does not help (docs/protocol.md).
+    /// Classifies a close. Codes from 4500 on mean that a reconnect does not help (docs/protocol.md).
     fn closed(&self, frame: Option<CloseFrame>) -> Ended {
         let Some(frame) = frame else {
             return Ended::Lost {

@@ -1,17 +1,17 @@
-//! One followed room: where its reader stands, and whether anything is missing. Knows no socket.
+//! One followed room: its reader's position, and gap detection. Knows no socket.
 
 use crate::proto::client_v1::{Event, Join, Joined, Passed, Position, PresenceMode};
 
-/// A room and how far it has been read.
+/// A room and its reader's progress.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Room {
     pub(super) name: String,
-    /// What has been seen, and so what the next join asks to go on from.
+    /// The last position seen, from which the next join resumes.
     seen: Option<Position>,
     rewind: u32,
 }
 
-/// Events between two that were received are missing.
+/// A gap between two received events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gap {
     /// The offset seen last.
@@ -29,7 +29,7 @@ impl Room {
         }
     }
 
-    /// How to join from here.
+    /// Returns the join that continues from here.
     pub(super) fn join(&self, presence: bool) -> Join {
         Join {
             room: self.name.clone(),
@@ -44,20 +44,20 @@ impl Room {
         }
     }
 
-    /// Whether the next join asks for what was missed.
+    /// Reports whether the next join resumes.
     pub(super) fn resumes(&self) -> bool {
         self.seen.is_some()
     }
 
-    /// Takes the answer to a join. When nothing was recovered, reading starts at the head; what is replayed up to there
-    /// is not part of the chain.
+    /// Records the reply to a join. When nothing was recovered, reading starts at the head; events replayed up to there are
+    /// not part of the chain.
     pub(super) fn joined(&mut self, joined: &Joined) {
         if !joined.recovered {
             self.seen.clone_from(&joined.head);
         }
     }
 
-    /// Continuity is lost: the next join starts afresh.
+    /// Forgets the position after lost continuity: the next join starts anew.
     pub(super) fn forget(&mut self) {
         self.seen = None;
         self.rewind = 0;
@@ -71,14 +71,14 @@ impl Room {
         self.link(&passed.epoch, passed.offset, passed.previous_offset)
     }
 
-    /// Goes on to an event of the room's chain.
+    /// Advances to an event of the room's chain.
     fn link(&mut self, epoch: &str, offset: u64, previous: u64) -> Option<Gap> {
         let seen = self.seen.as_mut()?;
-        // Ephemeral events have no place; those at or before the place were replayed on purpose.
+        // Ephemeral events have no position; those at or before the position were replayed on purpose.
         if offset == 0 || (seen.epoch == epoch && offset <= seen.offset) {
             return None;
         }
-        // The first event of a room that was joined without one names none before it.
+        // The first event of a room that was joined without one has no predecessor.
         let gap = (seen.epoch != epoch || seen.offset < previous).then_some(Gap {
             after: seen.offset,
             up_to: previous,

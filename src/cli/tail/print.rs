@@ -1,4 +1,4 @@
-//! What `tail` shows, as a line for a person or as a JSON object.
+//! Output of `tail`, as a line for a person or as a JSON object.
 
 use std::fmt;
 use std::io::Write;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::follow::Gap;
 use crate::proto::client_v1::{Event, Joined, Payload, PresenceDelta, Retention, payload};
 
-/// One thing to show.
+/// One line of output.
 #[derive(Debug)]
 pub(super) enum Line<'a> {
     Connected { user: &'a str, connection: &'a str },
@@ -33,7 +33,7 @@ impl Printer {
         Self { json }
     }
 
-    /// Writes a line. A reader of ours that has gone away (`tail | head`) ends the program without a word.
+    /// Writes a line. A closed pipe (`tail | head`) ends the program silently.
     pub(super) fn show(&self, line: &Line<'_>) {
         let written = match (self.json, line) {
             (true, _) => writeln!(std::io::stdout(), "{}", line.as_json()),
@@ -86,7 +86,7 @@ fn event_json(event: &Event) -> String {
     let content = event.payload.as_ref().and_then(|payload| payload.content.as_ref());
     let (key, content) = match content {
         Some(payload::Content::Binary(bytes)) => ("binary", format!("\"{}\"", STANDARD.encode(bytes))),
-        // As it was written, so that numbers keep their digits; line breaks are blanks between its parts.
+        // Verbatim, so that numbers keep their digits; line breaks are blanks between its parts.
         Some(payload::Content::Json(text)) => ("payload", text.replace(['\n', '\r'], " ")),
         None => ("payload", "null".to_owned()),
     };
@@ -186,7 +186,7 @@ fn presence_text(f: &mut fmt::Formatter<'_>, delta: &PresenceDelta) -> fmt::Resu
     write!(f, " ({} here)", delta.member_count)
 }
 
-/// Foreign text on one line, without what a terminal would obey.
+/// Foreign text on one line, without characters that a terminal would obey.
 struct Shown<'a>(&'a str);
 
 impl fmt::Display for Shown<'_> {
