@@ -1,6 +1,6 @@
-//! How many connections the node serves, in all, per user and per address.
+//! Limits on the node's connections, in all, per user and per address.
 //!
-//! Users and addresses are kept as 64-bit hashes under a key of this process: 12 bytes each, and a collision, which an
+//! Users and addresses are kept as 64-bit hashes under a key of this process: 12 bytes each. A collision, which an
 //! outsider cannot provoke, only makes two users share a limit.
 
 use std::collections::{HashMap, HashSet};
@@ -13,11 +13,11 @@ use crate::identity::Identity;
 /// The node's limits on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// All connections of the node.
+    /// The most connections of the node.
     pub connections_max: usize,
-    /// Connections of one user of one tenant.
+    /// The most connections of one user of one tenant.
     pub per_user_max: u32,
-    /// Connections from one address.
+    /// The most connections from one address.
     pub per_address_max: u32,
 }
 
@@ -31,21 +31,21 @@ impl Default for Config {
     }
 }
 
-/// Why a connection is not admitted.
+/// Reason why a connection is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The node serves as many connections as it may.
+    /// The node's limit is reached.
     #[error("the node is full")]
     NodeFull,
-    /// The address has as many connections as it may have.
+    /// The address's limit is reached.
     #[error("too many connections from this address")]
     AddressFull,
-    /// The user has as many connections as it may have.
+    /// The user's limit is reached.
     #[error("too many connections of this user")]
     UserFull,
 }
 
-/// A connection's place among those of its address, to be given back when it ends.
+/// A connection's place among those of its address, to be released when it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a place that is not given back stays taken"]
 pub struct Place(u64);
@@ -66,15 +66,15 @@ pub struct Admission {
     tenants: Option<Tenants>,
 }
 
-/// Connections by tenant, for `dev` alone: its log reports publishes to tenants without connections. Nodes
-/// of one process share it.
+/// Connections by tenant, for `dev` alone: its log reports publishes to tenants without connections. Nodes of one process
+/// share it.
 #[derive(Debug, Clone, Default)]
 pub struct Tenants(Arc<Mutex<TenantCounts>>);
 
 #[derive(Debug, Default)]
 struct TenantCounts {
     connections: HashMap<Box<str>, u32>,
-    /// Tenants that were reported as absent since they were last connected.
+    /// Tenants reported as absent since their last connection.
     reported: HashSet<Box<str>>,
 }
 
@@ -82,7 +82,7 @@ struct TenantCounts {
 const REPORTED_MAX: usize = 100;
 
 impl Tenants {
-    /// Returns true when this tenant has no connections, once until it has some.
+    /// Returns true when this tenant has no connections: once, until it has some again.
     #[must_use]
     pub fn reports_absent(&self, tenant: &str) -> bool {
         let mut counts = self.lock();
@@ -107,7 +107,7 @@ impl Tenants {
 }
 
 impl Admission {
-    /// Counts under these limits.
+    /// Creates the counts under these limits.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
@@ -116,7 +116,7 @@ impl Admission {
         }
     }
 
-    /// The same, counting tenants as well.
+    /// Counts tenants as well.
     #[must_use]
     pub fn with_tenants(self, tenants: Option<Tenants>) -> Self {
         Self { tenants, ..self }
@@ -125,7 +125,7 @@ impl Admission {
     /// Counts a connection from `address` in.
     ///
     /// # Errors
-    /// [`Refused::NodeFull`] and [`Refused::AddressFull`]; nothing is counted then.
+    /// [`Refused::NodeFull`] and [`Refused::AddressFull`]; nothing is counted.
     pub fn enter(&self, address: IpAddr) -> Result<Place, Refused> {
         let mut counts = self.lock();
         if counts.connections >= self.config.connections_max {
@@ -139,7 +139,7 @@ impl Admission {
         Ok(place)
     }
 
-    /// Counts a connection that [`Self::enter`] has counted out again.
+    /// Releases a place of [`Self::enter`].
     pub fn leave(&self, place: Place) {
         let mut counts = self.lock();
         counts.connections = counts.connections.saturating_sub(1);
@@ -149,7 +149,7 @@ impl Admission {
     /// Counts a connection as one of this user.
     ///
     /// # Errors
-    /// [`Refused::UserFull`]; nothing is counted then.
+    /// [`Refused::UserFull`]; nothing is counted.
     pub fn identify(&self, identity: &Identity) -> Result<(), Refused> {
         let key = self.user_key(identity);
         if !take(&mut self.lock().users, key, self.config.per_user_max) {
@@ -161,7 +161,7 @@ impl Admission {
         Ok(())
     }
 
-    /// Counts a connection that [`Self::identify`] has counted out again.
+    /// Releases a connection counted by [`Self::identify`].
     pub fn forget(&self, identity: &Identity) {
         let key = self.user_key(identity);
         give(&mut self.lock().users, key);
@@ -170,7 +170,7 @@ impl Admission {
         }
     }
 
-    /// How many connections the node serves now.
+    /// Returns the number of connections now.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.lock().connections

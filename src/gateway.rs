@@ -1,6 +1,6 @@
-//! The gateway: chooses the adapters, starts the shards and the listeners, and takes them down again in order.
+//! The gateway: chooses the adapters, starts the shards and the listeners, and shuts them down in order.
 //!
-//! The only place that knows which bus, which presence and which authenticator there is.
+//! The only module that knows the adapters of bus, presence and authentication.
 
 mod adapters;
 mod backplane;
@@ -37,22 +37,22 @@ use crate::transport::http::{self as client_port, ClientPort};
 use crate::transport::protocol::Protocols;
 use crate::transport::shard;
 
-/// What a gateway is made of.
+/// Configuration of a gateway.
 #[derive(Debug)]
 pub struct Config {
-    /// This node's name, as `Revoke` answers it.
+    /// The node's name, as in the reply of `Revoke`.
     pub node_id: String,
     /// Threads that serve clients.
     pub shards: usize,
-    /// How many connections the node serves.
+    /// Limits on the node's connections.
     pub connections: admission::Config,
-    /// What a client may do.
+    /// Limits of a client.
     pub session: session::Config,
-    /// What a socket may hold.
+    /// Limits of a socket.
     pub sockets: shard::Config,
     /// The port for clients.
     pub client: client_port::Config,
-    /// What clients may speak.
+    /// The protocols that clients may use.
     pub protocols: Protocols,
     /// The in-process bus and its histories.
     pub bus: memory_bus::Config,
@@ -68,11 +68,11 @@ pub struct Config {
     pub backend: Option<backend::Config>,
     /// The port for backends.
     pub api: api::Config,
-    /// Who may call it.
+    /// The credentials of its callers.
     pub credentials: Credentials,
-    /// The rooms that stand for a user and for a tenant.
+    /// The home rooms of users and tenants.
     pub home_rooms: HomeRooms,
-    /// Over how long a time clients are sent away when the gateway shuts down.
+    /// Drain window: time over which clients are disconnected at shutdown.
     pub drain_window: Duration,
     /// Set for `roomcast dev`, which may run without credentials on loopback, and reports publishes to absent tenants.
     pub dev: Option<Tenants>,
@@ -87,19 +87,19 @@ pub struct Listeners {
     pub grpc: TcpListener,
 }
 
-/// Why a gateway does not start.
+/// Reason why a gateway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The keys for client tokens cannot be used.
+    /// The keys for client tokens are unusable.
     #[error("auth: {0}")]
     Auth(#[from] auth::AuthConfigError),
-    /// A rule cannot be used.
+    /// A rule is unusable.
     #[error("policy: {0}")]
     Policy(#[from] policy::PolicyError),
-    /// The application's address cannot be used.
+    /// The application's address is unusable.
     #[error(transparent)]
     Backend(#[from] backend::BackendConfigError),
-    /// The gRPC listener may not start like this.
+    /// The gRPC listener's settings are refused.
     #[error("grpc: {0}")]
     Api(#[from] api::ConfigError),
     /// NATS cannot be reached or used.
@@ -110,7 +110,7 @@ pub enum StartError {
     Io(#[from] io::Error),
 }
 
-/// A gateway that runs.
+/// A running gateway.
 pub struct Gateway {
     client_address: SocketAddr,
     grpc_address: SocketAddr,
@@ -131,19 +131,19 @@ impl Gateway {
     /// Starts a gateway.
     ///
     /// # Errors
-    /// Every variant of [`StartError`]; nothing is left running then.
+    /// Every variant of [`StartError`]; nothing is left running.
     pub async fn start(config: Config, listeners: Listeners) -> Result<Self, StartError> {
         let (client_address, grpc_address) = (listeners.client.local_addr()?, listeners.grpc.local_addr()?);
         config
             .api
             .validate(grpc_address, config.dev.is_some(), &config.credentials)?;
         let (accepting, serving, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        // Ends what has been started when something after it fails.
+        // Stops everything started so far when a later step fails.
         let unless_started = serving.clone().drop_guard();
         let health = Health::new().await;
         let waiting = serving.child_token();
         if config.nats.is_some() {
-            // NATS may take its time; probes are told meanwhile.
+            // NATS may be slow to become ready; probes get replies meanwhile.
             let port = twin(&listeners.grpc)?;
             let answering = api::serve_while_starting(port, config.api.clone(), health.clone(), waiting.clone());
             tasks.spawn(answering);
@@ -152,11 +152,13 @@ impl Gateway {
         let admission = Arc::new(Admission::new(config.connections).with_tenants(config.dev.clone()));
         let services = adapters.services(&config, &admission);
         let started = threads::start(&config, &services, &serving)?;
+        // Shards before the cluster: its first orders must find mailboxes.
         let shards = Shards::new(started.mailboxes);
         let peers = adapters.peers(&config, &shards, &tasks, &serving).await?;
         let cluster = Cluster::new(shards.clone(), Arc::clone(&peers));
         services.application.reaches(cluster.clone());
         waiting.cancel();
+        // Only now: load balancers send clients once a probe sees this.
         health.set_serving(true).await;
         if let Some(backplane) = adapters.backplane(&shards, &health) {
             tasks.spawn(backplane.watch(accepting.clone()));
@@ -211,41 +213,43 @@ impl Gateway {
         })
     }
 
-    /// Where clients connect.
+    /// Returns the address for clients.
     #[must_use]
     pub const fn client_address(&self) -> SocketAddr {
         self.client_address
     }
 
-    /// Where backends call.
+    /// Returns the address for backends.
     #[must_use]
     pub const fn grpc_address(&self) -> SocketAddr {
         self.grpc_address
     }
 
-    /// The way in for connections that do not come over the client port's HTTP.
+    /// Returns the entry for connections that do not use the client port's HTTP.
     #[must_use]
     pub const fn client_port(&self) -> &Arc<ClientPort> {
         &self.port
     }
 
-    /// How many clients are connected.
+    /// Returns the number of connected clients.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.admission.connections()
     }
 
-    /// What the in-process bus holds; `None` over NATS.
+    /// Returns the usage of the in-process bus; `None` over NATS.
     #[must_use]
     pub fn bus_usage(&self) -> Option<memory_bus::Usage> {
         self.engine.usage()
     }
 
-    /// Sends clients away, spread over the drain window, answers what is under way, and stops. Takes at most the window
-    /// and a few seconds.
+    /// Drains: disconnects clients over the drain window, completes calls in flight, and stops. Takes at most the window and
+    /// a few seconds.
     pub async fn shutdown(self) {
+        // For clients and tasks that end late, each.
         const GRACE: Duration = Duration::from_secs(5);
         tracing::info!(connections = self.connections(), "draining");
+        // No new clients first, and probes say so before any client is told to go elsewhere.
         self.accepting.cancel();
         self.health.set_serving(false).await;
         self.engine.drain();
@@ -262,6 +266,7 @@ impl Gateway {
                 );
             }
         }
+        // Behind the last client: its leave must still be replicated.
         self.engine.leave().await;
         self.serving.cancel();
         self.tasks.close();
@@ -288,7 +293,7 @@ impl fmt::Debug for Gateway {
     }
 }
 
-/// A second handle of a listener: whichever accepts gets the next connection.
+/// Duplicates a listener's handle: either handle may accept the next connection.
 fn twin(listener: &TcpListener) -> io::Result<TcpListener> {
     let descriptor = listener.as_fd().try_clone_to_owned()?;
     TcpListener::from_std(descriptor.into())

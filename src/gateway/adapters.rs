@@ -29,10 +29,10 @@ use crate::presence::nats::NatsPresence;
 use crate::rooms::Rooms;
 use crate::session::{Application, Services};
 
-/// How long the connections to NATS may take to send their last words.
+/// Time for which the NATS connections may flush before they close.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
-/// How long the answers to a node's first heartbeat are waited for.
+/// Time for the replies to a node's first heartbeat.
 const INTRODUCTION: Duration = Duration::from_millis(200);
 
 /// The adapters of the ports.
@@ -44,14 +44,14 @@ pub(super) struct Adapters {
     engine: Engine,
 }
 
-/// What orders events and keeps presence.
+/// The adapters that order events and keep presence.
 pub(super) enum Engine {
-    /// This process.
+    /// In this process.
     Alone {
         bus: Arc<MemoryBus>,
         presence: Arc<MemoryPresence>,
     },
-    /// NATS.
+    /// Over NATS.
     Nats {
         nats: Arc<Nats>,
         nodes: Arc<Nodes>,
@@ -61,7 +61,7 @@ pub(super) enum Engine {
 }
 
 impl Adapters {
-    /// Makes them. What they do by themselves they do on `tasks` until `stop`.
+    /// Creates the adapters. Their own work runs on `tasks` until `stop`.
     pub(super) async fn choose(
         config: &Config,
         tasks: &TaskTracker,
@@ -74,12 +74,12 @@ impl Adapters {
         let auth = Arc::new(JwtAuthenticator::new(&config.auth)?);
         let policy = Arc::new(RulePolicy::new(&config.policy)?);
         let lease = match config.nats {
-            // It is renewed for the first time once everything to obey is known.
+            // Renewed for the first time once every revocation is known.
             Some(_) => Lease::lapsed(),
             None => Lease::unlimited(),
         };
         let engine = match &config.nats {
-            // Boxed, so that whoever starts a gateway does not carry it about.
+            // Boxed, so that the future of a start stays small.
             Some(nats) => Box::pin(Engine::over_nats(config, nats, &lease, tasks, stop)).await?,
             None => Engine::alone(config, tasks, stop),
         };
@@ -94,7 +94,7 @@ impl Adapters {
         })
     }
 
-    /// What sessions are given.
+    /// Returns the services for sessions.
     pub(super) fn services(&self, config: &Config, admission: &Arc<Admission>) -> Services {
         let (bus, presence) = self.engine.ports();
         Services {
@@ -132,13 +132,13 @@ impl Adapters {
         let peers = cluster::nats::start(own, cluster::Config::default(), tasks, stop.clone()).await?;
         let listening = nodes.listen().await?;
         tasks.spawn(nodes.run(listening, stop.clone()));
-        // Who lives answers the first heartbeat at once; an order that comes before would not reach it.
+        // Living nodes reply to the first heartbeat at once; an earlier order would not reach them.
         tokio::time::sleep(INTRODUCTION).await;
         peers.join(tasks, stop.clone()).await?;
         Ok(peers)
     }
 
-    /// What watches the cluster, if there is one.
+    /// Returns the watcher of the cluster, if there is one.
     pub(super) fn backplane(&self, shards: &Shards, health: &Health) -> Option<Backplane> {
         let Engine::Nats { nats, nodes, bus, .. } = &self.engine else {
             return None;
@@ -221,7 +221,7 @@ impl Engine {
         }
     }
 
-    /// What the in-process bus holds; `None` over NATS.
+    /// Returns the usage of the in-process bus; `None` over NATS.
     pub(super) fn usage(&self) -> Option<Usage> {
         match self {
             Self::Alone { bus, .. } => Some(bus.usage()),
@@ -229,21 +229,21 @@ impl Engine {
         }
     }
 
-    /// Tells the others that this node sends its clients away.
+    /// Announces to the peers that this node drains.
     pub(super) fn drain(&self) {
         if let Self::Nats { nodes, .. } = self {
             nodes.set_draining();
         }
     }
 
-    /// Tells the others what has become of this node's clients, once they are gone.
+    /// Replicates the departure of this node's clients, once they are gone.
     pub(super) async fn leave(&self) {
         if let Self::Nats { presence, .. } = self {
             presence.leave_all().await;
         }
     }
 
-    /// The last words, after everything else has ended.
+    /// Flushes and closes the connections, after everything else has ended.
     pub(super) async fn close(&self) {
         if let Self::Nats { nats, .. } = self {
             nats.close(CLOSE_MAX).await;

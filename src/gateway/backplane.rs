@@ -1,4 +1,4 @@
-//! Tells clients and probes whether the cluster behind this node can be heard.
+//! Watches the cluster behind this node, and reports its state to clients and probes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::lease::Lease;
 use crate::nats::Nats;
 use crate::nats::nodes::Nodes;
 
-/// How often the lease is looked at: it lapses by itself, without a word.
+/// Interval at which the lease is checked: it lapses without a notification.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How long a connection may be away before anybody is told: one that moves from a server to another is back before.
+/// Time for which a connection may be down before it is reported: one that moves to another server is back earlier.
 const TOLERANCE: Duration = Duration::from_millis(500);
 
-/// What says whether the node can do its work.
+/// The components that decide whether the node can do its work.
 pub(super) struct Backplane {
     pub nats: Arc<Nats>,
     pub nodes: Arc<Nodes>,
@@ -29,16 +29,16 @@ pub(super) struct Backplane {
     pub health: Health,
 }
 
-/// What was told last.
+/// The state last reported.
 struct Told {
     serving: bool,
     degraded: bool,
 }
 
 impl Backplane {
-    /// While both connections stand, the node hears itself and holds its lease, and the bus has no trouble of its own, it is
-    /// healthy; when that ends, health says `NOT_SERVING` and clients are told `degraded`. Clients are told that all is well again once every room was looked
-    /// at; and that it is not, too, while some of the streams do not answer. Until `stop`.
+    /// Watches until `stop`. The node is healthy while both connections stand, it hears itself, its lease holds, and the bus
+    /// has no trouble. Otherwise health reports `NOT_SERVING` and clients receive `degraded`. `degraded` ends once every room
+    /// was checked. It also begins while some streams do not reply.
     pub(super) async fn watch(self, stop: CancellationToken) {
         let (mut control, mut fanout) = (self.nats.control().standing(), self.nats.fanout().standing());
         let mut hearing = self.nodes.hearing();

@@ -1,8 +1,8 @@
-//! Gives memory back to the kernel after a wave of clients has left.
+//! Returns memory to the kernel after a wave of clients has left.
 //!
-//! What a client leaves behind is free, but lies between what others still use, and glibc gives back by itself only what
-//! lies at the end of its heap: after 15,000 connections had left, 31 of 31 MB stayed resident, and 20 after this
-//! (decision 3). With another C library this does nothing.
+//! A client's memory is free then, but lies between allocations still in use. glibc returns by itself only the end of its
+//! heap: after 15,000 connections had left, 31 of 31 MB stayed resident, and 20 after this (decision 3). With another C
+//! library this does nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 
-/// How often the number of connections is looked at.
+/// Interval at which the number of connections is checked.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Fewer that have left are not worth it.
+/// The fewest departed connections that are worth it.
 const LEFT_MIN: usize = 1024;
 
-/// How many looks in a row memory is given back after a wave: users are shown for a while after their connections
-/// are lost, and what the wave held is free only then.
+/// Number of consecutive checks after a wave that return memory: users are shown for a while after their connections are
+/// lost, and only then is the wave's memory free.
 const TIMES: u32 = 6;
 
 /// Watches the connections until `stop`.
@@ -43,16 +43,16 @@ pub(super) async fn run(admission: Arc<Admission>, stop: CancellationToken) {
     stop.run_until_cancelled(watching).await;
 }
 
-/// Whether so many have left that it is worth going through the heap.
+/// Detects departures large enough to be worth a walk through the heap.
 #[derive(Debug, Default)]
 struct Wave {
-    /// The most connections since memory was last given back.
+    /// The most connections since memory was last returned.
     peak: usize,
     times: u32,
 }
 
 impl Wave {
-    /// Takes what is counted at one look.
+    /// Records the count of one check. Returns whether memory should be returned.
     fn has_passed(&mut self, connections: usize) -> bool {
         self.peak = self.peak.max(connections);
         if self.peak - connections >= LEFT_MIN.max(self.peak / 4) {
@@ -64,7 +64,7 @@ impl Wave {
     }
 }
 
-/// Answers whether the C library gave anything back.
+/// Returns whether the C library returned anything.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn give_back() -> bool {
     #[expect(unsafe_code, reason = "the only call of C of this crate; glibc has no other way")]

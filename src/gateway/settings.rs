@@ -5,7 +5,7 @@ use crate::bus::nats as bus;
 use crate::nats::agreement::{Rule, Setting, Value};
 use crate::nats::{self, Nats, NatsError};
 
-/// What the bus needs to be equal or large enough, and what clients would notice as a difference between nodes.
+/// Returns the settings that the bus needs equal or large enough, and those whose difference clients would notice.
 pub(super) fn shared(config: &Config, cluster: &nats::Config, bus: &bus::Config) -> Vec<Setting> {
     let bytes = |number: usize| Value::Bytes(u64::try_from(number).unwrap_or(u64::MAX));
     let presence = &config.presence;
@@ -23,16 +23,16 @@ pub(super) fn shared(config: &Config, cluster: &nats::Config, bus: &bus::Config)
     settings
 }
 
-/// What an event has around its payload, at most: names, receivers that are left out, headers.
+/// The most bytes of an event around its payload: names, excluded receivers, headers.
 const ENVELOPE_BYTES_MAX: usize = 16 << 10;
 
-/// What nodes need among themselves.
+/// The smallest message size that nodes need among themselves.
 const MESSAGE_BYTES_MIN: usize = 32 << 10;
 
-/// Compares what may be published with what NATS takes. Events between the two are refused as too large, one by one.
+/// Compares the largest event with NATS's limit. Events between the two are refused as too large, one by one.
 ///
 /// # Errors
-/// [`NatsError::Refused`] where nodes could not even talk to each other.
+/// [`NatsError::Refused`] where nodes could not even exchange messages.
 pub(super) fn compare_limits(config: &Config, nats: &Nats) -> Result<(), NatsError> {
     let message_bytes_max = nats.message_bytes_max();
     let size = |bytes: usize| nats::streams::size(u64::try_from(bytes).unwrap_or(u64::MAX));

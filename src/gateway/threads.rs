@@ -1,4 +1,4 @@
-//! The shards' threads, and what the rest of the gateway reaches them by.
+//! The shards' threads, and their handles for the rest of the gateway.
 
 use std::io;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::session::{Post, Services};
 use crate::transport::protocol::Protocols;
 use crate::transport::shard::{self, Shard};
 
-/// Clients on their way from the accept loop to a shard, at most.
+/// The most clients queued from the accept loop to a shard.
 const UPGRADED_MAX: usize = 256;
 
-/// Orders on their way to a shard, at most.
+/// The most orders queued to a shard.
 const ORDERS_MAX: usize = 1024;
 
-/// The shards, as the rest of the gateway reaches them.
+/// The shards' handles.
 pub(super) struct Started {
     pub threads: Vec<JoinHandle<()>>,
     pub mailboxes: Vec<Arc<Mailbox>>,
@@ -54,7 +54,7 @@ pub(super) fn start(config: &Config, services: &Services, stop: &CancellationTok
     })
 }
 
-/// What a shard's thread is given.
+/// The parts that a shard's thread owns.
 struct ShardThread {
     index: u16,
     config: shard::Config,

@@ -35,6 +35,7 @@ impl HomeRooms {
         {
             return Err(refuse(template, "{user}, which it must hold, and {tenant}"));
         }
+        // Two users must never share a room.
         if let Some(template) = user.as_ref().filter(|template| !template.is_injective()) {
             return Err(refuse(template, "variables with a `:` between them"));
         }
