@@ -1,4 +1,4 @@
-//! Items of one room that are handed out together, with the bytes that members share.
+//! Fan-out batches: items of one room that are delivered together, with the bytes that members share.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,17 +9,17 @@ use super::local::Item;
 use crate::event::Event;
 use crate::position::Offset;
 
-/// Up to [`Batch::ITEMS_MAX`] items, the oldest first. A member gets those from some index on.
+/// Up to [`Batch::ITEMS_MAX`] items, the oldest first. A member receives those from some index on.
 #[derive(Debug, Default)]
 pub struct Batch {
     items: Vec<Item>,
     bytes: usize,
-    /// From this index on every member gets the same bytes: only events, and nobody left out of one.
+    /// From this index on every member receives the same bytes: only events, none of which excludes a member.
     uniform_from: usize,
     joints: RefCell<Vec<Joint>>,
 }
 
-/// The bytes of all items from an index on, in one format.
+/// The encoded bytes of all items from an index on, in one format.
 #[derive(Debug)]
 struct Joint {
     from: usize,
@@ -31,17 +31,17 @@ impl Batch {
     /// The most items of one batch.
     pub const ITEMS_MAX: usize = 64;
 
-    /// The payload bytes after which a batch takes no further item.
+    /// The payload bytes after which a batch accepts no further item.
     const BYTES_FULL: usize = 32 * 1024;
 
-    /// The items, in order.
+    /// Returns the items, in order.
     #[must_use]
     pub fn items(&self) -> &[Item] {
         &self.items
     }
 
-    /// The batch with as many more items of the line it was begun from as fit; `None` when it would stay as it is. Events
-    /// up to `start_max` are not for every member.
+    /// Returns the batch extended by further items of its line, as many as fit; `None` when there are none. Events up to
+    /// `start_max` are not for every member.
     #[must_use]
     pub fn extended(&self, line: &VecDeque<Item>, start_max: Offset) -> Option<Self> {
         if self.items.len() == line.len() || self.is_full() {
@@ -81,7 +81,8 @@ impl Batch {
         }
     }
 
-    /// The bytes of all items from an index on in one, where every member gets the same; `None` where members differ.
+    /// Returns the bytes of all items from an index on, joined, where every member receives the same; `None` where members
+    /// differ.
     pub fn joint(&self, from: usize, format: usize, encode: impl Fn(&Event) -> Bytes) -> Option<Bytes> {
         if from < self.uniform_from {
             return None;
@@ -119,7 +120,7 @@ impl Batch {
         joint.freeze()
     }
 
-    /// Counts the members that were handed these items, for each event's span.
+    /// Counts the members that received these items, for each event's span.
     pub fn handed_to(&self, from: impl Iterator<Item = usize>) {
         let mut begun = [0; Self::ITEMS_MAX];
         for index in from {

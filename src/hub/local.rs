@@ -1,7 +1,7 @@
 //! The rooms of one shard: their members, and the fan-out in chunks. Pure state, no IO.
 //!
-//! What is in line for the members of one room is handed out by [`room`]. Rooms with something to hand out take turns, so a
-//! large room does not delay small ones.
+//! [`room`] delivers a room's queued items to its members. Rooms with queued items take turns (fair queueing), so a large
+//! room does not cause head-of-line blocking for small ones.
 
 mod room;
 
@@ -31,31 +31,31 @@ impl RoomKey {
     }
 }
 
-/// Something handed to the members of a room, in order.
+/// An item for the members of a room, in order.
 #[derive(Debug, Clone)]
 pub enum Item {
     /// An event.
     Event(Arc<Delivery>),
     /// A change of presence, for members that asked for it.
     Presence(Arc<Change>),
-    /// The room goes on afresh at this position.
+    /// The room restarts at this position.
     Reset(Position),
 }
 
-/// The most members served before other work gets its turn. Measured: with 64 a small room beside a broadcast waits
-/// 4 ms, with 1,024 it waits 20 ms; fewer gain nothing.
+/// The most members served before other work gets its turn. Measured: with 64 a small room beside a broadcast waits 4 ms,
+/// with 1,024 it waits 20 ms; fewer gain nothing.
 pub const CHUNK: usize = 64;
 
-/// One member of the current chunk: which items of the batch it gets.
+/// One member of the current chunk, with the first item it receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Target {
     /// The member.
     pub key: Key,
-    /// It gets the items from this index on.
+    /// Index of its first item.
     pub from: usize,
 }
 
-/// A chunk: up to [`CHUNK`] members of a room and what they get.
+/// A chunk: up to [`CHUNK`] members of a room and their items.
 #[derive(Debug)]
 pub struct Chunk {
     /// The room.
@@ -71,25 +71,25 @@ pub struct Entered {
     pub room: RoomKey,
     /// The member's slot in the room.
     pub slot: u32,
-    /// What it gets on top of everything up to the head it starts from.
+    /// Its items on top of everything up to the head it starts from.
     pub held: Vec<Item>,
 }
 
-/// A slot that changed its index because another one left.
+/// A slot that changed its index because another member left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moved {
-    /// Whose slot.
+    /// The member.
     pub key: Key,
     /// The new index.
     pub slot: u32,
 }
 
-/// Why a joining member cannot become one.
+/// Reason why a joining connection does not become a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotEntered {
-    /// The join was called off meanwhile.
+    /// The join was aborted meanwhile.
     Aborted,
-    /// More arrived meanwhile than is held.
+    /// More items arrived meanwhile than are held.
     Overflowed,
 }
 
@@ -103,46 +103,46 @@ pub struct Local {
 }
 
 impl Local {
-    /// The slot of a room this shard has members of, or is joining members to.
+    /// Returns the slot of a room that has members, or joining connections, on this shard.
     #[must_use]
     pub fn find(&self, room: &Room) -> Option<RoomKey> {
         self.names.get(room).copied()
     }
 
-    /// The room in a slot.
+    /// Returns the room in a slot.
     #[must_use]
     pub fn room(&self, room: RoomKey) -> &Room {
         &self.rooms[room.index()].room
     }
 
-    /// How many items wait in a room.
+    /// Returns the number of items queued in a room.
     #[must_use]
     pub fn in_line(&self, room: &Room) -> usize {
         self.find(room).map_or(0, |room| self.rooms[room.index()].in_line())
     }
 
-    /// The members of a room.
+    /// Returns the members of a room.
     #[must_use]
     pub fn members(&self, room: RoomKey) -> Vec<Key> {
         self.rooms[room.index()].members().collect()
     }
 
-    /// Whether there are no rooms.
+    /// Reports whether there are no rooms.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rooms.is_empty()
     }
 
-    /// Starts to hold a room's items for a connection; `None` when it is joining already.
+    /// Begins to hold a room's items for a connection; `None` when it is joining already.
     pub fn begin_join(&mut self, room: &Room, key: Key) -> Option<RoomKey> {
         let slot = self.find(room).unwrap_or_else(|| self.insert(room));
         self.rooms[slot.index()].begin_join(key).then_some(slot)
     }
 
-    /// Makes a joining connection a member; answers its slot and what it gets on top of everything up to `head`.
+    /// Makes a joining connection a member. Returns its slot and its items on top of everything up to `head`.
     ///
     /// # Errors
-    /// Every variant of [`NotEntered`]; the connection is neither joining nor a member then.
+    /// Every variant of [`NotEntered`]; the connection is neither joining nor a member.
     pub fn finish_join(&mut self, room: &Room, key: Key, head: Position) -> Result<Entered, NotEntered> {
         let room_key = self.find(room).ok_or(NotEntered::Aborted)?;
         let local = &mut self.rooms[room_key.index()];
@@ -158,13 +158,13 @@ impl Local {
         })
     }
 
-    /// What is in line for a member and was not handed to it yet; it counts as handed with this. Answers it with where the
-    /// member stands then.
+    /// Takes the queued items the member has not received and marks them delivered. Also returns the member's position
+    /// behind them.
     pub fn catch_up(&mut self, room: RoomKey, slot: u32) -> (Vec<Item>, Option<Position>) {
         self.rooms[room.index()].catch_up(slot)
     }
 
-    /// Calls a join off; answers whether there was one.
+    /// Aborts a join. Returns whether there was one.
     pub fn abort_join(&mut self, room: &Room, key: Key) -> bool {
         let Some(room_key) = self.find(room) else { return false };
         let aborted = self.rooms[room_key.index()].end_join(key).is_some();
@@ -172,24 +172,24 @@ impl Local {
         aborted
     }
 
-    /// Takes a member out; answers whose slot moved into its place.
+    /// Removes a member. Returns the member whose slot moved into its place.
     pub fn leave(&mut self, room: RoomKey, slot: u32) -> Option<Moved> {
         let moved = self.rooms[room.index()].leave(slot);
         self.remove_if_idle(room);
         moved
     }
 
-    /// The rooms that nobody of this shard has been in since the last call: their subscriptions may end.
+    /// Takes the rooms left empty on this shard since the last call: their subscriptions may end.
     pub fn vacated(&mut self) -> Vec<Room> {
         std::mem::take(&mut self.vacated)
     }
 
-    /// Counts observers of a room's presence up or down; answers whether the shard now starts or ends observing.
+    /// Adds or removes an observer of a room's presence. Returns whether the shard's observation begins or ends with it.
     pub fn observing(&mut self, room: RoomKey, more: bool) -> bool {
         self.rooms[room.index()].observing(more)
     }
 
-    /// Puts an item in line for a room's members. Items of rooms without members here are dropped.
+    /// Queues an item for a room's members. Items of rooms without members here are dropped.
     pub fn enqueue(&mut self, room: &Room, item: Item) {
         let Some(room_key) = self.find(room) else { return };
         let local = &mut self.rooms[room_key.index()];
@@ -199,13 +199,13 @@ impl Local {
         }
     }
 
-    /// Whether there is something to hand out.
+    /// Reports whether items are queued.
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.active.is_empty()
     }
 
-    /// The next chunk. Fills `targets` with its members; `None` when there is nothing to hand out.
+    /// Returns the next chunk and fills `targets` with its members; `None` when nothing is queued.
     pub fn next_chunk(&mut self, targets: &mut Vec<Target>) -> Option<Chunk> {
         targets.clear();
         while let Some(room) = self.active.pop_front() {
@@ -213,6 +213,7 @@ impl Local {
             let batch = local.serve_chunk(targets);
             local.active = local.in_line() > 0;
             if local.active {
+                // Back to the end of the line: one chunk a turn, whatever is left.
                 self.active.push_back(room);
             }
             if let Some(batch) = batch {

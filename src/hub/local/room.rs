@@ -1,7 +1,7 @@
-//! One room: its members, those on their way in, and what is in line for them.
+//! One room: its members, its joining connections, and its queued items.
 //!
-//! Every item gets a turn number; a member's slot remembers the last turn it was given, so members may come and go, and
-//! slots move, between two chunks of one fan-out, and still each member gets each item exactly once.
+//! Every item has a turn number, and a member's slot stores the last turn it received. So members may join and leave, and
+//! slots may move, between two chunks of one fan-out, and still each member receives each item exactly once.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -11,10 +11,10 @@ use crate::hub::batch::Batch;
 use crate::position::{Offset, Position};
 use crate::room::Room;
 
-/// The most members looked at for one chunk: most of them may have been given everything already.
+/// The most members inspected for one chunk: most of them may have received everything already.
 const LOOKED_AT_MAX: usize = 4096;
 
-/// The most items that wait for one joining member. More, and the join fails for the client to repeat.
+/// The most items held for one joining connection. With more, the join fails, and the client may repeat it.
 pub(super) const HELD_MAX: usize = 4096;
 
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ struct Slot {
     turn: u32,
 }
 
-/// A member on its way in: what arrives meanwhile is held for it.
+/// A joining connection, with the items held for it.
 #[derive(Debug)]
 pub(super) struct Joining {
     key: Key,
@@ -40,7 +40,7 @@ impl Joining {
         }
     }
 
-    /// What it gets on top of everything up to `head`; `None` when more has come than is held.
+    /// Returns its items on top of everything up to `head`; `None` when more arrived than are held.
     pub(super) fn held_after(self, head: Offset) -> Option<Vec<Item>> {
         if self.overflowed {
             return None;
@@ -57,13 +57,13 @@ impl Joining {
 
 /// A pass over the members: those at `0..cursor` are still to be served.
 ///
-/// What comes while it is under way is for the members that are still to be served as well, so that they get it in the same
-/// write; the others get it in the next pass.
+/// Items that arrive during a pass are also for the members still to be served, in the same write (coalescing). The other
+/// members receive them in the next pass.
 #[derive(Debug)]
 struct Pass {
     /// The front of the line.
     batch: Rc<Batch>,
-    /// How many items of it everybody has been given when the pass ends.
+    /// Number of its items that every member has received when the pass ends.
     due: usize,
     cursor: usize,
 }
@@ -71,18 +71,18 @@ struct Pass {
 #[derive(Debug)]
 pub(super) struct LocalRoom {
     pub(super) room: Room,
-    /// Whether it waits for its turn among the rooms.
+    /// Set while the room waits for its turn among the rooms.
     pub(super) active: bool,
     members: Vec<Slot>,
     joining: Vec<Joining>,
-    /// The items that not everybody has been given. The last one has the turn `turn`.
+    /// Items that not every member has received. The last one has the turn `turn`.
     line: VecDeque<Item>,
     turn: u32,
     pass: Option<Pass>,
     observing: u32,
-    /// The newest head a member has started from. Events up to it may still arrive, late, and are not for that member.
+    /// The newest head that a member started from. Events up to it may still arrive, late, and are not for that member.
     start_max: Offset,
-    /// Where the room stands for members that have been given everything in line.
+    /// The room's position for members that have received every queued item.
     last: Option<Position>,
 }
 
@@ -102,7 +102,7 @@ impl LocalRoom {
         }
     }
 
-    /// Whether nobody is in it or on the way in.
+    /// Reports whether it has neither members nor joining connections.
     pub(super) const fn is_idle(&self) -> bool {
         self.members.is_empty() && self.joining.is_empty()
     }
@@ -111,12 +111,12 @@ impl LocalRoom {
         self.members.iter().map(|slot| slot.key)
     }
 
-    /// How many items wait.
+    /// Returns the number of queued items.
     pub(super) fn in_line(&self) -> usize {
         self.line.len()
     }
 
-    /// Starts to hold items for a connection; `false` when it is joining already.
+    /// Begins to hold items for a connection; `false` when it is joining already.
     pub(super) fn begin_join(&mut self, key: Key) -> bool {
         if self.joining.iter().any(|other| other.key == key) {
             return false;
@@ -129,7 +129,7 @@ impl LocalRoom {
         true
     }
 
-    /// Holds nothing more for a connection.
+    /// Ends the holding of items for a connection.
     pub(super) fn end_join(&mut self, key: Key) -> Option<Joining> {
         let index = self.joining.iter().position(|other| other.key == key)?;
         let taken = self.joining.swap_remove(index);
@@ -139,7 +139,7 @@ impl LocalRoom {
         Some(taken)
     }
 
-    /// Makes a connection a member that starts from `head`; answers its slot.
+    /// Makes a connection a member that starts from `head`. Returns its slot.
     pub(super) fn admit(&mut self, key: Key, head: Position) -> u32 {
         let slot = u32::try_from(self.members.len()).expect("a shard has fewer than 2^32 connections");
         self.members.push(Slot { key, turn: self.turn });
@@ -148,8 +148,8 @@ impl LocalRoom {
         slot
     }
 
-    /// What is in line for a member and was not handed to it yet; it counts as handed with this. Answers it with where the
-    /// member stands then.
+    /// Takes the queued items the member has not received and marks them delivered. Also returns the member's position
+    /// behind them.
     pub(super) fn catch_up(&mut self, slot: u32) -> (Vec<Item>, Option<Position>) {
         let turn = std::mem::replace(&mut self.members[slot as usize].turn, self.turn);
         let due = self.turn.wrapping_sub(turn) as usize;
@@ -157,7 +157,7 @@ impl LocalRoom {
         (self.line.iter().skip(had).cloned().collect(), self.last)
     }
 
-    /// Takes a member out; answers whose slot moved into its place.
+    /// Removes a member. Returns the member whose slot moved into its place.
     pub(super) fn leave(&mut self, slot: u32) -> Option<Moved> {
         self.members.swap_remove(slot as usize);
         let moved = self
@@ -165,7 +165,7 @@ impl LocalRoom {
             .get(slot as usize)
             .map(|other| Moved { key: other.key, slot });
         if self.members.is_empty() {
-            // Nobody is left to get what is in line; turns go on for those who are joining.
+            // No member is left for the queued items; turns continue for joining connections.
             (self.line, self.pass, self.members) = (VecDeque::new(), None, Vec::new());
         } else if self.members.capacity() > 64 && self.members.len() * 4 < self.members.capacity() {
             self.members.shrink_to(self.members.len() * 2);
@@ -173,7 +173,7 @@ impl LocalRoom {
         moved
     }
 
-    /// Counts observers of presence up or down; answers whether the first has come or the last has gone.
+    /// Adds or removes an observer of presence. Returns whether it was the first or the last.
     pub(super) const fn observing(&mut self, more: bool) -> bool {
         if more {
             self.observing += 1;
@@ -184,7 +184,7 @@ impl LocalRoom {
         }
     }
 
-    /// Puts an item in line; answers whether there are members to get it.
+    /// Queues an item. Returns whether there are members for it.
     pub(super) fn enqueue(&mut self, item: Item) -> bool {
         if !matches!(item, Item::Presence(_)) {
             self.joining.iter_mut().for_each(|joining| joining.hold(&item));
@@ -215,7 +215,7 @@ impl LocalRoom {
         }
     }
 
-    /// Names up to [`CHUNK`] members of the pass under way, or of a new one. `None` when nothing is in line.
+    /// Selects up to [`CHUNK`] members of the current pass, or of a new one. `None` when nothing is queued.
     pub(super) fn serve_chunk(&mut self, targets: &mut Vec<Target>) -> Option<Rc<Batch>> {
         if self.line.is_empty() {
             return None;
@@ -225,7 +225,7 @@ impl LocalRoom {
         let items = pass.batch.items().len();
         let first_turn = self.turn.wrapping_sub(count(self.line.len())).wrapping_add(1);
         let last_turn = first_turn.wrapping_add(count(items)).wrapping_sub(1);
-        // Members leave by swapping the last one into their place: going down, none is passed over.
+        // A member leaves by swapping the last one into its place: going down, none is skipped.
         let end = pass.cursor.min(self.members.len());
         pass.cursor = end.saturating_sub(LOOKED_AT_MAX);
         for (index, slot) in self.members[..end].iter_mut().enumerate().rev().take(LOOKED_AT_MAX) {
@@ -275,7 +275,8 @@ fn count(items: usize) -> u32 {
     u32::try_from(items).expect("the bus bounds the events in flight")
 }
 
-/// How many items of a batch that starts at `first` a member has had, if its last turn was `turn`. Turns wrap around.
+/// Returns the number of items of a batch, which starts at `first`, that a member whose last turn was `turn` has received.
+/// Turns wrap around.
 const fn already_given(turn: u32, first: u32) -> usize {
     let given = turn.wrapping_sub(first).wrapping_add(1);
     if given > u32::MAX / 2 { 0 } else { given as usize }
