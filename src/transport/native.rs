@@ -1,13 +1,14 @@
-//! The native protocol: what `proto/roomcast/client/v1/client.proto` says, as JSON text and as protobuf.
+//! The native protocol of `proto/roomcast/client/v1/client.proto`, as JSON text and as protobuf.
 //!
-//! Each encoding is a [`Protocol`]: it decodes a message of a client into a [`Request`] and writes complete WebSocket frames. Both say the same. They differ in one thing: JSON refuses a field it does not know and names it,
-//! because there it is mostly misspelt; protobuf skips it, because there it is a newer schema.
+//! Each encoding is a [`Protocol`]: it decodes a client's message into a [`Request`] and writes complete WebSocket frames.
+//! Both are equivalent, with one difference. JSON refuses an unknown field and names it, because there it is mostly
+//! misspelt; protobuf skips it, because there it belongs to a newer schema.
 //!
-//! A message that is no command is one of three: **malformed**, when it cannot be read; **invalid**, when it says something
-//! that is not acceptable; **unsupported**, when it is a command, or has a field, of another version. Only the first can
-//! come of a broken client alone, and only that counts against it.
+//! A message that is no command has one of three flaws. It is **malformed** when it cannot be parsed, **invalid** when a
+//! value is not acceptable, and **unsupported** when it is a command, or has a field, of another version. Only a broken
+//! client sends the first, and only that counts against it.
 //!
-//! Knows no socket and no session state. Names stay text; sizes of whole messages are the frame reader's matter.
+//! This module knows no socket and no session state. Names stay text; the frame reader bounds the size of messages.
 
 mod content;
 mod error_code;
@@ -31,21 +32,21 @@ pub fn protocols() -> Protocols {
     Protocols::new(both)
 }
 
-/// Why a message of a client is no command.
+/// Reason why a client's message is no command.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct DecodeError {
-    /// The id of the command, as far as it could be read; 0 if not.
+    /// The id of the command, as far as it could be parsed; 0 if not.
     pub id: u32,
-    /// [`ErrorCode::Malformed`] if the message could not be read; [`ErrorCode::InvalidArgument`] if it could but says
-    /// something that is not acceptable; [`ErrorCode::Unsupported`] if it is a command of another version.
+    /// [`ErrorCode::Malformed`] if the message cannot be parsed; [`ErrorCode::InvalidArgument`] if a value is not
+    /// acceptable; [`ErrorCode::Unsupported`] if it is a command of another version.
     pub code: ErrorCode,
-    /// For a developer to read; at most [`Self::MESSAGE_BYTES_MAX`] bytes.
+    /// The text for a developer; at most [`Self::MESSAGE_BYTES_MAX`] bytes.
     pub message: String,
 }
 
 impl DecodeError {
-    /// The longest message, in bytes: it may quote what the client sent.
+    /// The longest message, in bytes: it may quote the client's text.
     pub const MESSAGE_BYTES_MAX: usize = 200;
 
     fn new(id: u32, flaw: Flaw) -> Self {
@@ -54,7 +55,7 @@ impl DecodeError {
         Self { id, code, message }
     }
 
-    /// What the client is told.
+    /// Returns the refusal for the client.
     #[must_use]
     pub fn refusal(&self) -> Refusal {
         Refusal::new(self.code, self.message.clone())
@@ -79,7 +80,7 @@ impl From<WrongField> for Flaw {
     }
 }
 
-/// What is wrong with a message, without its id.
+/// Flaw of a message, without its id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Flaw {
     code: ErrorCode,
@@ -109,7 +110,7 @@ impl Flaw {
     }
 }
 
-/// Puts the number of a request to its command. Without a number nothing can be answered, whatever else is wrong.
+/// Adds the id of a request to its command. Without an id no reply is possible, whatever else is wrong.
 fn request(id: u32, command: Result<crate::session::Command, Flaw>) -> Result<Request, DecodeError> {
     match command {
         Err(flaw) if id != 0 || flaw.code == ErrorCode::Malformed => Err(DecodeError::new(id, flaw)),

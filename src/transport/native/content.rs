@@ -11,22 +11,22 @@ use crate::json::Json;
 use crate::position::{Offset, Position};
 use crate::session::{FEATURES, HistoryFrom, PresenceMode, RoomChange, Since};
 
-/// The most rooms a client may ask to resume while it connects.
+/// The most rooms that a client may resume while it connects.
 const RESUME_MAX: usize = 32;
 
 /// The most names of features in one command.
 const FEATURES_MAX: usize = 32;
 
-/// The most characters of a feature's name; of a required one, that are told back.
+/// The most characters of a feature's name. Of an unknown required one, also the most that are echoed.
 const FEATURE_CHARACTERS_MAX: usize = 64;
 
 /// The most characters of a client's name that are kept, for the log.
 const CLIENT_CHARACTERS_MAX: usize = 64;
 
-/// What a client that is to reconnect elsewhere is told.
+/// Text for a client that must reconnect elsewhere.
 pub(super) const DRAINING: &str = "the node shuts down";
 
-/// Reads a position. What no bus has written is an answer of its own, not an error.
+/// Parses a position. An epoch that no bus has written is a case of its own, not an error.
 pub(super) fn since(epoch: &str, offset: u64) -> Since {
     epoch.parse().map_or(Since::Unreadable, |epoch| {
         Since::At(Position {
@@ -36,18 +36,18 @@ pub(super) fn since(epoch: &str, offset: u64) -> Since {
     })
 }
 
-/// Checks a JSON value that is relayed as it was written.
+/// Checks a JSON value that is relayed verbatim.
 pub(super) fn json(field: &str, text: impl Into<Bytes>) -> Result<Json, Flaw> {
     Json::parse(text).map_err(|error| Flaw::invalid(format!("{field} {error}")))
 }
 
-/// Checks what a client says about itself; `null` says nothing.
+/// Checks a client's presence state; `null` is none.
 pub(super) fn state(text: Option<impl Into<Bytes>>) -> Result<Option<Json>, Flaw> {
     let state = text.map(|text| json("the state", text)).transpose()?;
     Ok(state.filter(|state| state.as_str().trim_ascii() != "null"))
 }
 
-/// Checks how many rooms are to be resumed.
+/// Checks the number of rooms to resume.
 pub(super) fn resume(rooms: Vec<(String, Since)>) -> Result<Vec<(String, Since)>, Flaw> {
     if rooms.len() > RESUME_MAX {
         return Err(Flaw::invalid("more than 32 rooms to resume"));
@@ -55,7 +55,7 @@ pub(super) fn resume(rooms: Vec<(String, Since)>) -> Result<Vec<(String, Since)>
     Ok(rooms)
 }
 
-/// Cuts the client's name to what is kept.
+/// Truncates the client's name to the kept length.
 pub(super) fn client(name: String) -> String {
     match name.char_indices().nth(CLIENT_CHARACTERS_MAX) {
         Some((end, _)) => name[..end].to_owned(),
@@ -63,7 +63,7 @@ pub(super) fn client(name: String) -> String {
     }
 }
 
-/// Checks the names of what a client can do.
+/// Checks the names of a client's features.
 pub(super) fn features(features: Vec<String>) -> Result<Vec<String>, Flaw> {
     let too_long = |feature: &String| feature.chars().nth(FEATURE_CHARACTERS_MAX).is_some();
     if features.len() > FEATURES_MAX || features.iter().any(too_long) {
@@ -74,8 +74,8 @@ pub(super) fn features(features: Vec<String>) -> Result<Vec<String>, Flaw> {
     Ok(features)
 }
 
-/// Refuses a command that requires a feature that is not known, by its name. What narrows a command must not be skipped by
-/// a server that does not know it.
+/// Refuses a command that requires an unknown feature, by its name. A server must not skip a restriction that it does not
+/// know.
 pub(super) fn required(required: &[String]) -> Result<(), Flaw> {
     if required.len() > FEATURES_MAX {
         return Err(Flaw::invalid("more than 32 required features"));
@@ -90,7 +90,7 @@ pub(super) fn required(required: &[String]) -> Result<(), Flaw> {
     }
 }
 
-/// Reads a presence mode by its word; empty says nothing.
+/// Parses a presence mode; empty is none.
 pub(super) fn presence_mode(word: &str) -> Result<PresenceMode, Flaw> {
     match word {
         "" | "none" => Ok(PresenceMode::None),
@@ -101,7 +101,7 @@ pub(super) fn presence_mode(word: &str) -> Result<PresenceMode, Flaw> {
     }
 }
 
-/// Which part of a history is asked for.
+/// Returns the requested part of a history.
 pub(super) fn history_from(after: Option<Since>, before: Option<Since>) -> Result<HistoryFrom, Flaw> {
     match (after, before) {
         (None, None) => Ok(HistoryFrom::Newest),
@@ -111,7 +111,7 @@ pub(super) fn history_from(after: Option<Since>, before: Option<Since>) -> Resul
     }
 }
 
-/// The word for a retention.
+/// Returns the word for a retention.
 pub(super) const fn retention_word(retention: Retention) -> &'static str {
     match retention {
         Retention::Ephemeral => "ephemeral",
@@ -120,7 +120,7 @@ pub(super) const fn retention_word(retention: Retention) -> &'static str {
     }
 }
 
-/// The word for what moved a client.
+/// Returns the word for the cause of a membership change.
 pub(super) const fn change_word(change: RoomChange) -> &'static str {
     match change {
         RoomChange::Backend => "backend",
@@ -130,17 +130,17 @@ pub(super) const fn change_word(change: RoomChange) -> &'static str {
     }
 }
 
-/// A duration in whole milliseconds; one that is not zero does not become zero.
+/// Returns a duration in whole milliseconds. One that is not zero stays above zero.
 pub(super) fn millis(duration: Duration) -> u32 {
     let millis = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     if duration.is_zero() { 0 } else { millis.max(1) }
 }
 
-/// The first number that JSON does not carry exactly.
+/// The first integer that JSON readers do not keep exact.
 const INEXACT: u64 = 1 << 53;
 
-/// When a session ends, in milliseconds since the Unix epoch. A moment that JSON does not carry exactly is 0, never: in
-/// both encodings, so that they say the same.
+/// Returns the end of a session, in milliseconds since the Unix epoch. A time that JSON does not carry exactly is 0, which
+/// means never: in both encodings, so that they are equivalent.
 pub(super) fn expires_at_ms(expiry: Expiry) -> u64 {
     let millis = expiry.0.checked_mul(1_000);
     millis.filter(|millis| *millis < INEXACT).unwrap_or(0)

@@ -1,9 +1,9 @@
-//! What kind of refusal an error is to a client.
+//! The kind of a refusal on the wire.
 
 use crate::error::ErrorCode;
 use crate::proto::client_v1::ErrorCode as Kind;
 
-/// The kind on the wire; the reason beside it says which error it is.
+/// Returns the kind on the wire; the reason beside it has the precise error.
 pub(super) const fn kind(code: ErrorCode) -> Kind {
     match code {
         ErrorCode::Malformed
@@ -25,7 +25,7 @@ pub(super) const fn kind(code: ErrorCode) -> Kind {
     }
 }
 
-/// The kind as a word.
+/// Returns the kind as a word.
 pub(super) const fn word(kind: Kind) -> &'static str {
     match kind {
         Kind::Unspecified => "",

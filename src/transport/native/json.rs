@@ -11,7 +11,7 @@ use crate::transport::websocket::frame::{FrameWriter, ping};
 
 pub use decode::decode;
 
-/// JSON in text messages; what a client gets that asks for no subprotocol.
+/// JSON in text messages; the default of a client that asks for no subprotocol.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct JsonProtocol;
 

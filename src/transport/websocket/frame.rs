@@ -1,16 +1,15 @@
 //! WebSocket frames (RFC 6455 section 5) of a server, without IO.
 //!
-//! [`Reader`] takes bytes as a socket gave them and calls back with complete messages; the functions write the server's
-//! frames, which are not masked and therefore the same for all who get them. Neither knows a socket, a clock or what
-//! messages mean.
+//! [`Reader`] takes bytes as a socket delivered them and calls back with complete messages. The functions write the
+//! server's frames, which are not masked and therefore the same for all receivers. Neither knows a socket, a clock or the
+//! meaning of messages.
 //!
 //! # Contract
-//! - A frame that is in the input whole is unmasked and handed out in place; nothing is allocated for it. Only what is
-//!   half received is kept, in a box that goes away with the last byte: a connection at rest owns one empty pointer.
-//! - Sizes are judged by the header, before anything is kept, and memory follows the bytes that came, not the length
-//!   that was promised.
-//! - Text is checked as it comes: the first octet that cannot be UTF-8 ends the connection, wherever frames or reads
-//!   are cut.
+//! - A frame that is whole in the input is unmasked and delivered in place, without an allocation. Only half received data
+//!   is kept, in a box that is freed with the last byte: a connection at rest owns one empty pointer.
+//! - Sizes are checked by the header, before anything is kept. Memory follows the bytes received, not the announced length.
+//! - Text is checked on arrival: the first octet that cannot be UTF-8 ends the connection, wherever frames or reads are
+//!   cut.
 //! - No extensions: all reserved bits are refused, so there is no compression to bomb with.
 
 mod mask;
@@ -23,7 +22,7 @@ use std::time::Duration;
 pub use reader::Reader;
 pub use writer::{FrameWriter, binary_frame, close, close_without_code, ping, pong, text_frame};
 
-/// What one connection may have half received.
+/// Limits of half received data of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The longest message, over all its fragments, in bytes.
@@ -44,7 +43,7 @@ impl Default for Limits {
     }
 }
 
-/// What a client sent, complete.
+/// A complete message or control frame of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Incoming<'a> {
     /// A text message.
@@ -53,13 +52,13 @@ pub enum Incoming<'a> {
     Binary(&'a [u8]),
     /// A ping; its payload, at most 125 bytes, belongs into the pong.
     Ping(&'a [u8]),
-    /// A pong, whatever it carries.
+    /// A pong, with any payload.
     Pong,
-    /// The client closes. Nothing after it counts; the answer is a close frame, unless one was sent before.
+    /// The client closes. Nothing after it counts; the reply is a close frame, unless one was sent before.
     Close(CloseFrame),
 }
 
-/// A close frame of the client; its reason text is checked to be UTF-8 and dropped.
+/// A client's close frame. Its reason text is checked to be UTF-8 and dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CloseFrame {
     /// The close code, one that may be sent (RFC 6455 section 7.4); `None` when the frame was empty.

@@ -1,8 +1,8 @@
-//! Commands of a client from JSON.
+//! Decodes a client's commands from JSON.
 //!
-//! The envelope is read strictly: a field that is unknown or comes twice is an error, so that no reader behind or beside
-//! us can see another command in the same text. What is relayed, payloads and states, is kept as it was written and
-//! checked by [`crate::json::Json`].
+//! The envelope is parsed strictly: an unknown or repeated field is an error. So no reader behind or beside the gateway can
+//! see another command in the same text. Relayed values, payloads and states, are kept verbatim and checked by
+//! [`crate::json::Json`].
 
 use bytes::Bytes;
 
@@ -12,13 +12,13 @@ use crate::json::Fields;
 use crate::session::{Command, JoinOptions, Request, Since};
 use crate::transport::native::{DecodeError, Flaw, content, request};
 
-/// Takes the fields of one command.
+/// Parser of one command's fields.
 type Reader = fn(&mut Fields<'_>) -> Result<Command, Flaw>;
 
-/// Reads one command.
+/// Decodes one command.
 ///
 /// # Errors
-/// [`DecodeError`], with the id of the command wherever it came before the error.
+/// [`DecodeError`], with the id of the command wherever it precedes the error.
 pub fn decode(text: &str) -> Result<Request, DecodeError> {
     let mut frame = Fields::default();
     let read = frame.read(text);
@@ -29,7 +29,7 @@ pub fn decode(text: &str) -> Result<Request, DecodeError> {
     }
 }
 
-/// Reads the one command of a frame.
+/// Decodes the one command of a frame.
 fn command(frame: &Fields<'_>) -> Result<Command, Flaw> {
     let (mut command, mut unknown) = (None, None);
     for (name, value) in frame.others() {
@@ -57,8 +57,8 @@ fn command(frame: &Fields<'_>) -> Result<Command, Flaw> {
     command
 }
 
-/// Ends an object of which everything that is known was taken. What is not known comes first: it may say that what is
-/// known means something else.
+/// Ends an object after its known fields were taken. An unknown field is refused first: it may change the meaning of the
+/// known ones.
 fn finish(fields: &Fields<'_>, whose: &str) -> Result<(), Flaw> {
     if let Some((name, _)) = fields.others().next() {
         return Err(Flaw::unsupported(format!(
@@ -101,7 +101,7 @@ fn reader(name: &str) -> Option<Reader> {
     })
 }
 
-/// A text, empty where it is absent.
+/// Takes a text, empty where it is absent.
 fn text(from: &mut Fields<'_>, field: &'static str) -> String {
     from.text(field).unwrap_or_default()
 }
@@ -177,7 +177,7 @@ fn history_query(from: &mut Fields<'_>) -> Result<Command, Flaw> {
     })
 }
 
-/// A position as a client gives it: any JSON value, because one that is not ours is an answer and not an error.
+/// Parses a client's position from any JSON value, because a foreign one is a case of its own and not an error.
 fn since(value: &str) -> Since {
     let Ok(mut at) = Fields::parse(value) else {
         return Since::Unreadable;
@@ -193,7 +193,7 @@ fn bytes(value: &str) -> Bytes {
     Bytes::copy_from_slice(value.as_bytes())
 }
 
-/// `payload`, where `null` is a value like any other, or `binary`.
+/// Takes `payload`, where `null` is a value like any other, or `binary`.
 fn payload(from: &mut Fields<'_>) -> Result<Payload, Flaw> {
     match (from.value("payload"), from.text("binary")) {
         (Some(value), None) => content::json("the payload", bytes(value)).map(Payload::Json),

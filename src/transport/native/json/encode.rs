@@ -1,4 +1,4 @@
-//! Messages of the server as JSON.
+//! Encodes the server's messages as JSON.
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
@@ -13,13 +13,13 @@ use crate::room::Room;
 use crate::session::{HistoryPage, Joined, Message, Refusal};
 use crate::transport::native::{content, error_code};
 
-/// What most messages fit into, in bytes.
+/// Size that most messages fit into, in bytes.
 pub(super) const MESSAGE_BYTES_USUAL: usize = 256;
 
-/// What the fields of an event's frame take, without the texts a publisher chose.
+/// Size of an event's frame without the texts of its publisher.
 const EVENT_BYTES_FIXED: usize = 300;
 
-/// About how many bytes an event's frame will have; too much rather than too little.
+/// Estimates the size of an event's frame; rather too much than too little, which would cost a reallocation.
 pub(super) fn event_bytes(event: &Event) -> usize {
     let payload = match &event.payload {
         Payload::Json(json) => json.bytes().len(),

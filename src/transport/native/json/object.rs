@@ -1,14 +1,14 @@
-//! Writes JSON objects straight into bytes. Fields with their zero value are left out, as the mapping says.
+//! Writes JSON objects straight into bytes. Fields with their zero value are omitted, as the mapping demands.
 
 use std::fmt::Display;
 use std::io::Write;
 
 use crate::json::Json;
 
-/// Why writing cannot fail.
+/// Reason why writing cannot fail.
 const IN_MEMORY: &str = "writing text and numbers to memory cannot fail";
 
-/// An object under way.
+/// An object in the course of being written.
 pub(super) struct Object<'o> {
     out: &'o mut Vec<u8>,
     is_empty: bool,
@@ -22,7 +22,7 @@ impl Object<'_> {
         out.push(b'}');
     }
 
-    /// A field whose value the caller appends. Keys are ours and need no escaping.
+    /// Begins a field whose value the caller appends. Keys are constants and need no escaping.
     fn key(&mut self, key: &'static str) -> &mut Vec<u8> {
         if !self.is_empty {
             self.out.push(b',');
@@ -40,7 +40,7 @@ impl Object<'_> {
         }
     }
 
-    /// A value whose text has nothing to escape, such as an id or base64.
+    /// Writes a value without characters to escape, such as an id or base64.
     pub(super) fn plain(&mut self, key: &'static str, value: impl Display) {
         write!(self.key(key), "\"{value}\"").expect(IN_MEMORY);
     }
@@ -52,7 +52,7 @@ impl Object<'_> {
         }
     }
 
-    /// A number whose zero is said, too: it is not the same as nothing.
+    /// Writes a number, also zero: it differs from absence.
     pub(super) fn exactly(&mut self, key: &'static str, value: impl Into<u64>) {
         serde_json::to_writer(self.key(key), &value.into()).expect(IN_MEMORY);
     }
@@ -63,7 +63,7 @@ impl Object<'_> {
         }
     }
 
-    /// A value as it was written by whoever sent it.
+    /// Writes a value verbatim.
     pub(super) fn json(&mut self, key: &'static str, value: &Json) {
         self.key(key).extend_from_slice(value.bytes());
     }
@@ -93,7 +93,7 @@ impl Object<'_> {
     }
 }
 
-/// A string, escaped where it must be.
+/// Writes a string, escaped where necessary.
 pub(super) fn text(out: &mut Vec<u8>, value: &str) {
     serde_json::to_writer(out, value).expect(IN_MEMORY);
 }

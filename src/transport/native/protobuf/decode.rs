@@ -1,4 +1,4 @@
-//! Commands of a client from protobuf.
+//! Decodes a client's commands from protobuf.
 
 use prost::Message as _;
 use prost::encoding::{self, DecodeContext};
@@ -8,7 +8,7 @@ use crate::proto::client_v1::{self as wire, client_frame, history_query, payload
 use crate::session::{Command, JoinOptions, PresenceMode, Request, Since};
 use crate::transport::native::{DecodeError, Flaw, content, request};
 
-/// Reads one command. Fields this version does not know are skipped, but for one that stands where the command should.
+/// Decodes one command. Unknown fields are skipped, except one in place of the command.
 ///
 /// # Errors
 /// [`DecodeError`]; its id is 0 if the bytes are no frame.
@@ -21,7 +21,7 @@ pub fn decode(bytes: &[u8]) -> Result<Request, DecodeError> {
     )
 }
 
-/// Tells a command of another version from none: the generated types drop what they do not know.
+/// Distinguishes a command of another version from none: the generated types drop unknown fields.
 fn no_command(mut frame: &[u8]) -> Flaw {
     const ID: u32 = 1;
     while let Ok((field, kind)) = encoding::decode_key(&mut frame) {
@@ -101,7 +101,7 @@ fn since(position: &wire::Position) -> Since {
     content::since(&position.epoch, position.offset)
 }
 
-/// A room without a position is one whose position cannot be read.
+/// Converts a room to resume. A room without a position has an unreadable one.
 fn resume(at: wire::RoomPosition) -> (String, Since) {
     (at.room, at.position.as_ref().map_or(Since::Unreadable, since))
 }

@@ -1,4 +1,4 @@
-//! Messages of the server as protobuf, by the generated types.
+//! Encodes the server's messages as protobuf, by the generated types.
 
 use crate::error::CloseReason;
 use crate::event::{Event, Payload, Retention, Timestamp};

@@ -1,4 +1,4 @@
-//! Events as protobuf, written straight into their frame: generated types would first copy every field.
+//! Encodes events as protobuf, straight into their frame: generated types would first copy every field.
 
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
@@ -7,18 +7,18 @@ use crate::proto::client_v1 as wire;
 use crate::session::Frame;
 use crate::transport::websocket::frame::FrameWriter;
 
-/// Numbers of fields in `client.proto`.
+/// Field numbers of `client.proto`.
 const SERVER_FRAME_EVENT: u32 = 14;
 const SERVER_FRAME_PASSED: u32 = 22;
 const PAYLOAD_JSON: u32 = 1;
 const PAYLOAD_BINARY: u32 = 2;
 
-/// One field; those with their zero value are left out.
+/// One field. Fields with their zero value are omitted.
 #[derive(Clone, Copy)]
 enum Field<'a> {
     Number(u32, u64),
     Bytes(u32, &'a [u8]),
-    /// A payload, whose content is told even when it is empty.
+    /// A payload, whose content is present even when it is empty.
     Payload(u32, &'a Payload),
 }
 
@@ -52,7 +52,7 @@ impl Field<'_> {
     }
 }
 
-/// The length of a field of so many bytes, with its key and length.
+/// Returns the length of a field of so many bytes, with its key and length.
 fn delimited_len(tag: u32, bytes: usize) -> usize {
     key_len(tag) + encoded_len_varint(bytes as u64) + bytes
 }
@@ -63,7 +63,7 @@ fn delimited(tag: u32, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// A `ServerFrame` without an id and with this message.
+/// Builds a `ServerFrame` without an id and with this message.
 fn push(tag: u32, fields: &[Field<'_>]) -> Frame {
     let len = fields.iter().map(|field| field.encoded_len()).sum();
     let mut frame = FrameWriter::with_capacity(delimited_len(tag, len));
@@ -108,7 +108,7 @@ pub(super) fn passed(event: &Event) -> Frame {
     )
 }
 
-/// The epoch of an event's position; empty for an ephemeral one.
+/// Returns the epoch of an event's position; empty for an ephemeral one.
 fn epoch(event: &Event) -> String {
     event
         .link

@@ -1,11 +1,11 @@
 //! Masking (RFC 6455 section 5.3).
 
-/// The four bytes a client's payload is masked with, and how far they were used.
+/// The masking key of a client's payload, rotated to the next byte.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mask(u32);
 
 impl Mask {
-    /// Starts at the first byte of a payload.
+    /// Creates the mask at the first byte of a payload.
     pub(super) const fn new(key: [u8; 4]) -> Self {
         Self(u32::from_be_bytes(key))
     }
@@ -14,7 +14,7 @@ impl Mask {
     pub(super) fn apply(&mut self, bytes: &mut [u8]) {
         let half = u64::from(self.0);
         let key = (half << 32) | half;
-        // Eight bytes at a time; the compiler makes wider steps of it where the machine has them.
+        // Eight bytes at a time; the compiler vectorizes it where the machine can.
         let (words, tail) = bytes.as_chunks_mut::<8>();
         for word in words {
             *word = (u64::from_be_bytes(*word) ^ key).to_be_bytes();
@@ -22,7 +22,7 @@ impl Mask {
         for (byte, key) in tail.iter_mut().zip(key.to_be_bytes()) {
             *byte ^= key;
         }
-        // Only the tail moves the key: eight bytes are two whole turns of it.
+        // Only the tail rotates the key: eight bytes are two whole turns of it.
         let moved = u32::try_from(tail.len() % 4).expect("less than 4");
         self.0 = self.0.rotate_left(8 * moved);
     }

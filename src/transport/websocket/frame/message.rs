@@ -2,21 +2,21 @@
 
 use crate::error::CloseReason;
 
-/// What a message is made of.
+/// Type of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MessageKind {
     Text,
     Binary,
 }
 
-/// The part of a message that has come.
+/// The received part of a message.
 #[derive(Debug)]
 pub(super) struct Message {
     pub(super) kind: MessageKind,
     pub(super) bytes: Vec<u8>,
     /// Frames begun, the first one included.
     pub(super) fragments: u32,
-    /// Of a text: how many bytes are known to be whole characters.
+    /// Of a text: number of bytes known to be whole characters.
     characters_end: usize,
 }
 
@@ -30,7 +30,7 @@ impl Message {
         }
     }
 
-    /// Adds what came next, and refuses the first octet of a text that cannot be UTF-8.
+    /// Appends received bytes, and refuses the first octet of a text that cannot be UTF-8.
     pub(super) fn append(&mut self, part: &[u8]) -> Result<(), CloseReason> {
         self.bytes.extend_from_slice(part);
         if self.kind == MessageKind::Binary {
@@ -38,7 +38,7 @@ impl Message {
         }
         match std::str::from_utf8(&self.bytes[self.characters_end..]) {
             Ok(_) => self.characters_end = self.bytes.len(),
-            // A character that is cut, but right so far: the rest of it may come.
+            // A cut character, valid so far: the rest of it may follow.
             Err(error) if error.error_len().is_none() => self.characters_end += error.valid_up_to(),
             Err(_) => return Err(CloseReason::InvalidUtf8),
         }

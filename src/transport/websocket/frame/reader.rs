@@ -18,16 +18,16 @@ const HEAD_BYTES_MAX: usize = 14;
 /// The longest payload of a control frame, in bytes (RFC 6455 section 5.5).
 const CONTROL_BYTES_MAX: usize = 125;
 
-/// Whoever takes what was read; `Break` ends the reading.
+/// Receiver of messages; `Break` ends the reading.
 type Sink<'s> = &'s mut dyn FnMut(Incoming<'_>) -> ControlFlow<()>;
 
-/// One connection's reading end. Empty, and a single pointer, while nothing is half received.
+/// The reading end of one connection. Empty, and a single pointer, while nothing is half received.
 #[derive(Debug, Default)]
 pub struct Reader {
     partial: Option<Box<Partial>>,
 }
 
-/// What is half received: of a frame's header, of a control frame, of a message.
+/// Half received data: of a frame's header, of a control frame, of a message.
 #[derive(Debug)]
 struct Partial {
     since_ms: Option<u64>,
@@ -38,7 +38,7 @@ struct Partial {
     message: Option<Message>,
 }
 
-/// A frame whose header has been read.
+/// A frame whose header is complete.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
     opcode: OpCode,
@@ -48,11 +48,11 @@ struct Frame {
     remaining: usize,
 }
 
-/// What the socket gave and is not read yet.
+/// Received bytes that are not read yet.
 struct Input<'i>(&'i mut [u8]);
 
 impl<'i> Input<'i> {
-    /// The next bytes, as many as are there.
+    /// Takes the next bytes, as many as are there.
     fn take(&mut self, bytes_max: usize) -> &'i mut [u8] {
         let here = bytes_max.min(self.0.len());
         let (taken, rest) = mem::take(&mut self.0).split_at_mut(here);
@@ -62,14 +62,14 @@ impl<'i> Input<'i> {
 }
 
 impl Reader {
-    /// Takes what the socket gave, which is unmasked in place, and calls `on` for each complete message or control frame,
-    /// in order. `now_ms` is any clock that does not go back.
+    /// Reads received bytes, which are unmasked in place, and calls `on` for each complete message or control frame, in
+    /// order. `now_ms` is any monotonic clock.
     ///
-    /// After a close frame, and after `on` answered `Break`, the rest of the input is dropped; nothing should be fed
-    /// then, nor after an error.
+    /// After a close frame, and after `on` returned `Break`, the rest of the input is dropped. Nothing should be fed then,
+    /// nor after an error.
     ///
     /// # Errors
-    /// Why the connection has to be closed: [`CloseReason::ProtocolError`], [`CloseReason::InvalidUtf8`],
+    /// The reason to close the connection: [`CloseReason::ProtocolError`], [`CloseReason::InvalidUtf8`],
     /// [`CloseReason::MessageTooBig`], or [`CloseReason::PolicyViolation`] for too many fragments and too slow messages.
     pub fn feed(&mut self, input: &mut [u8], limits: &Limits, now_ms: u64, on: Sink<'_>) -> Result<(), CloseReason> {
         self.check_duration(limits, now_ms)?;
@@ -90,14 +90,14 @@ impl Reader {
         Ok(())
     }
 
-    /// Since when something is half received, by the clock of [`Self::feed`]; `None` at rest and after
-    /// [`Self::stop_clock`]. For whoever closes connections that then fall silent.
+    /// Returns the start of half received data, by the clock of [`Self::feed`]; `None` at rest and after
+    /// [`Self::stop_clock`]. Serves to close connections that fall silent halfway.
     #[must_use]
     pub fn partial_since_ms(&self) -> Option<u64> {
         self.partial.as_ref().and_then(|partial| partial.since_ms)
     }
 
-    /// What is half received is not late while it is we who do not read: its time starts anew with the next bytes.
+    /// Stops the clock of half received data while the gateway itself does not read. It restarts with the next bytes.
     pub fn stop_clock(&mut self) {
         if let Some(partial) = &mut self.partial {
             partial.since_ms = None;
@@ -115,7 +115,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The frame the next bytes belong to; `None` when the input is used up.
+    /// Returns the frame of the next bytes; `None` when the input is used up.
     fn next_frame(
         &mut self,
         input: &mut Input<'_>,
@@ -136,7 +136,7 @@ impl Reader {
         Ok(Some(frame))
     }
 
-    /// Reads a header, of which a part may have come before; keeps what is there if it is not whole.
+    /// Reads a header, of which a part may have been received before. Keeps an incomplete one.
     fn read_head(&mut self, input: &mut Input<'_>, now_ms: u64) -> Result<Option<Frame>, CloseReason> {
         let kept = self.partial.as_ref().map_or(0, |partial| partial.head_len);
         if kept == 0
@@ -154,7 +154,7 @@ impl Reader {
         Ok(parsed.map(|(frame, _)| frame))
     }
 
-    /// Refuses a frame that may not come now, or that makes its message too long, before any of it is kept.
+    /// Refuses a frame that is not allowed now, or that makes its message too long, before any of it is kept.
     fn admit(&mut self, frame: &Frame, limits: &Limits) -> Result<(), CloseReason> {
         let message = self.partial.as_mut().and_then(|partial| partial.message.as_mut());
         let (bytes, fragments) = match (frame.opcode, message) {
@@ -236,7 +236,7 @@ impl Reader {
         self.partial.get_or_insert_with(|| Box::new(Partial::new(now_ms)))
     }
 
-    /// Lets go of the box once no message is under way. Only between frames.
+    /// Frees the box unless a message is incomplete. Only between frames.
     fn rest_if_idle(&mut self) {
         self.partial.take_if(|partial| partial.message.is_none());
     }
@@ -256,7 +256,7 @@ impl Partial {
 }
 
 impl Frame {
-    /// Reads a header and checks what can be told from it alone. Answers its length, or `None` when it is not whole.
+    /// Parses a header and checks what it alone shows. Also returns its length; `None` when it is incomplete.
     fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, CloseReason> {
         let mut cursor = Cursor::new(bytes);
         let Some((head, payload_bytes)) = FrameHeader::parse(&mut cursor).map_err(|_| CloseReason::ProtocolError)?
@@ -268,7 +268,7 @@ impl Frame {
         let Some(mask) = head.mask else {
             return Err(CloseReason::ProtocolError);
         };
-        // Lengths have one form (section 5.2), and the longest one leaves its highest bit free.
+        // Lengths have one form (section 5.2), and the longest leaves its highest bit free.
         if head.rsv1 || head.rsv2 || head.rsv3 || head_bytes as u64 != cursor.position() || payload_bytes >> 63 != 0 {
             return Err(CloseReason::ProtocolError);
         }
@@ -323,7 +323,7 @@ fn close_frame(payload: &[u8]) -> Result<CloseFrame, CloseReason> {
     Ok(CloseFrame { code: Some(code) })
 }
 
-/// Whether a close frame may carry the code (RFC 6455 section 7.4 and the IANA registry built on it).
+/// Reports whether a close frame may carry the code (RFC 6455 section 7.4 and the IANA registry built on it).
 const fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

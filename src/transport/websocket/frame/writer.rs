@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::transport::prefix;
 
-/// The first byte of a frame (RFC 6455 section 5.2): FIN and the opcode.
+/// First byte of a frame (RFC 6455 section 5.2): FIN and the opcode.
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
@@ -17,12 +17,12 @@ const HEAD_BYTES_MAX: usize = 10;
 /// The longest payload of a control frame, in bytes (RFC 6455 section 5.5).
 const CONTROL_BYTES_MAX: usize = 125;
 
-/// Writes one data frame without copying its body: room for the header is kept in front.
+/// Writes one data frame without copying its body: room for the header is reserved in front.
 #[derive(Debug)]
 pub struct FrameWriter(Vec<u8>);
 
 impl FrameWriter {
-    /// Starts a frame whose body is expected to have this many bytes.
+    /// Begins a frame whose body is expected to have this many bytes.
     #[must_use]
     pub fn with_capacity(body_bytes: usize) -> Self {
         let mut frame = Vec::with_capacity(HEAD_BYTES_MAX + body_bytes);
@@ -30,18 +30,18 @@ impl FrameWriter {
         Self(frame)
     }
 
-    /// Where the body is to be appended; what is there already must stay.
+    /// Returns the buffer to which the body is appended. Its present content must stay.
     pub const fn body(&mut self) -> &mut Vec<u8> {
         &mut self.0
     }
 
-    /// The frame, as a text message.
+    /// Finishes the frame as a text message.
     #[must_use]
     pub fn text(self) -> Bytes {
         self.finish(TEXT)
     }
 
-    /// The frame, as a binary message.
+    /// Finishes the frame as a binary message.
     #[must_use]
     pub fn binary(self) -> Bytes {
         self.finish(BINARY)
@@ -55,7 +55,7 @@ impl FrameWriter {
     }
 }
 
-/// The header of a frame, and how many bytes of it count.
+/// Returns the header of a frame, and the number of its bytes.
 fn head(first: u8, body_bytes: usize) -> ([u8; HEAD_BYTES_MAX], usize) {
     let mut head = [0; HEAD_BYTES_MAX];
     head[0] = first;
@@ -84,31 +84,31 @@ fn frame(first: u8, body: &[u8]) -> Bytes {
     writer.finish(first)
 }
 
-/// A text message.
+/// Builds a text message.
 #[must_use]
 pub fn text_frame(body: &str) -> Bytes {
     frame(TEXT, body.as_bytes())
 }
 
-/// A binary message.
+/// Builds a binary message.
 #[must_use]
 pub fn binary_frame(body: &[u8]) -> Bytes {
     frame(BINARY, body)
 }
 
-/// A ping without a payload.
+/// Builds a ping without a payload.
 #[must_use]
 pub const fn ping() -> Bytes {
     Bytes::from_static(&[PING, 0])
 }
 
-/// A pong that carries what the ping did; cut after 125 bytes.
+/// Builds a pong with the payload of the ping, truncated after 125 bytes.
 #[must_use]
 pub fn pong(payload: &[u8]) -> Bytes {
     frame(PONG, &payload[..payload.len().min(CONTROL_BYTES_MAX)])
 }
 
-/// A close frame with a code and a text, which is cut to what a control frame can hold.
+/// Builds a close frame with a code and a text, which is truncated to what a control frame can hold.
 #[must_use]
 pub fn close(code: u16, reason: &str) -> Bytes {
     let mut body = code.to_be_bytes().to_vec();
@@ -116,7 +116,7 @@ pub fn close(code: u16, reason: &str) -> Bytes {
     frame(CLOSE, &body)
 }
 
-/// A close frame without a code: the answer to one.
+/// Builds a close frame without a code: the reply to one.
 #[must_use]
 pub const fn close_without_code() -> Bytes {
     Bytes::from_static(&[CLOSE, 0])
