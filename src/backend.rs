@@ -42,7 +42,7 @@ pub enum Verdict {
         name: Option<EventName>,
         /// Another payload, if the backend rewrote it.
         payload: Option<Payload>,
-        /// Whether the sender receives it too, if the backend decided so.
+        /// Delivery to the sender too, if the backend decided it.
         echo: Option<bool>,
     },
     /// The backend handled it; it is not published.
@@ -76,7 +76,7 @@ pub struct Emit {
     pub payload: Payload,
     /// The retention; ephemeral if a target is a connection.
     pub retention: Retention,
-    /// Whether the sending connection is left out.
+    /// Leaves the sending connection out.
     pub exclude_sender: bool,
 }
 

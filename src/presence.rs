@@ -56,7 +56,7 @@ pub struct Present {
     pub user: UserId,
     /// The presence state: the one set last by a connection that is still there.
     pub state: Option<Json>,
-    /// How many connections it has in the room, at least 1.
+    /// Number of its connections in the room, at least 1.
     pub connections: u32,
     /// Time at which the user joined.
     pub since: Timestamp,

@@ -46,7 +46,7 @@ pub(super) struct Dev {
     /// The port for backends (gRPC and HTTP); 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 50051)]
     grpc_port: u16,
-    /// How many gateways, over a nats-server; each further one listens on the next ports. Without it one, and no NATS
+    /// Number of gateways, over a nats-server; each further one listens on the next ports. Without it one, and no NATS
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=16))]
     nodes: Option<u16>,
     /// The nats-server to start; otherwise the one on the PATH, else the one `make setup` has installed here
