@@ -235,7 +235,7 @@ impl Config {
         problems
     }
 
-    /// The settings as a TOML file that sets the same; secrets are left out, those in addresses too.
+    /// Returns the settings as an equivalent TOML file, without secrets, also of addresses.
     ///
     /// # Panics
     /// Never: every section is a table of values TOML knows.

@@ -16,8 +16,8 @@ pub struct Config {
     pub issuers: Vec<IssuerConfig>,
     /// The longest token, in bytes (default 8,192).
     pub token_bytes_max: usize,
-    /// How far the issuer's clock may be off when `exp`, `nbf` and `iat` are checked (default 10 s; whole seconds). A
-    /// session ends at `exp` and the leeway.
+    /// Tolerance for the issuer's clock in the checks of `exp`, `nbf` and `iat` (default 10 s; whole seconds). A session
+    /// ends at `exp` and the leeway.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub leeway: Duration,

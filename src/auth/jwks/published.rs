@@ -38,15 +38,15 @@ pub(super) struct LeftOut {
     pub(super) key: String,
     /// The reason.
     pub(super) why: &'static str,
-    /// Nothing is wrong with it: it is meant for something else, as sets often hold, or is there already.
+    /// Set for a key with another purpose, as sets often hold, or a repeated one: not an error.
     pub(super) is_usual: bool,
 }
 
 /// Reason why a key is unused.
 enum Reason {
-    /// It signs no tokens of ours, or adds nothing.
+    /// Its purpose is not the signing of tokens, or it adds nothing.
     NotNeeded(&'static str),
-    /// It should, and cannot.
+    /// Its purpose is, but it is unusable.
     Unusable(&'static str),
 }
 
