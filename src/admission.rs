@@ -52,6 +52,7 @@ pub struct Place(u64);
 
 #[derive(Debug, Default)]
 struct Counts {
+    config: Config,
     connections: usize,
     users: HashMap<u64, u32>,
     addresses: HashMap<u64, u32>,
@@ -60,7 +61,6 @@ struct Counts {
 /// Counts the node's connections.
 #[derive(Debug, Default)]
 pub struct Admission {
-    config: Config,
     keys: RandomState,
     counts: Mutex<Counts>,
     tenants: Option<Tenants>,
@@ -110,13 +110,22 @@ impl Admission {
     /// Creates the counts under these limits.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self {
+        let counts = Counts {
             config,
+            ..Counts::default()
+        };
+        Self {
+            counts: Mutex::new(counts),
             ..Self::default()
         }
     }
 
-    /// Counts tenants as well.
+    /// Replaces the limits. They hold for whoever connects from here on; nobody who is connected is sent away by them.
+    pub fn limit(&self, config: Config) {
+        self.lock().config = config;
+    }
+
+    /// The same, counting tenants as well.
     #[must_use]
     pub fn with_tenants(self, tenants: Option<Tenants>) -> Self {
         Self { tenants, ..self }
@@ -128,11 +137,12 @@ impl Admission {
     /// [`Refused::NodeFull`] and [`Refused::AddressFull`]; nothing is counted.
     pub fn enter(&self, address: IpAddr) -> Result<Place, Refused> {
         let mut counts = self.lock();
-        if counts.connections >= self.config.connections_max {
+        let config = counts.config;
+        if counts.connections >= config.connections_max {
             return Err(Refused::NodeFull);
         }
         let place = Place(self.keys.hash_one(address));
-        if !take(&mut counts.addresses, place.0, self.config.per_address_max) {
+        if !take(&mut counts.addresses, place.0, config.per_address_max) {
             return Err(Refused::AddressFull);
         }
         counts.connections += 1;
@@ -152,8 +162,12 @@ impl Admission {
     /// [`Refused::UserFull`]; nothing is counted.
     pub fn identify(&self, identity: &Identity) -> Result<(), Refused> {
         let key = self.user_key(identity);
-        if !take(&mut self.lock().users, key, self.config.per_user_max) {
-            return Err(Refused::UserFull);
+        {
+            let mut counts = self.lock();
+            let max = counts.config.per_user_max;
+            if !take(&mut counts.users, key, max) {
+                return Err(Refused::UserFull);
+            }
         }
         if let Some(tenants) = &self.tenants {
             tenants.enter(identity.tenant.as_str());
@@ -236,6 +250,23 @@ mod tests {
         assert!(!tenants.reports_absent("acme"), "one is still connected");
         tenants.leave("acme");
         assert!(tenants.reports_absent("acme"));
+    }
+
+    #[test]
+    fn lower_limits_hold_for_newcomers_and_end_nothing() {
+        let admission = Admission::new(Config::default());
+        let address = "10.0.0.1".parse().unwrap();
+        let places = [admission.enter(address).unwrap(), admission.enter(address).unwrap()];
+        admission.limit(Config {
+            per_address_max: 1,
+            ..Config::default()
+        });
+        assert_eq!(admission.connections(), 2);
+        assert_eq!(admission.enter(address), Err(Refused::AddressFull));
+        admission.leave(places[0]);
+        assert_eq!(admission.enter(address), Err(Refused::AddressFull));
+        admission.leave(places[1]);
+        assert!(admission.enter(address).is_ok());
     }
 
     #[test]

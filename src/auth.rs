@@ -2,6 +2,7 @@
 //!
 //! The port knows no connection and no room. A token is a secret: no implementation logs it, and no error repeats it.
 
+mod authenticator;
 mod config;
 mod issue;
 mod jwks;
@@ -14,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::identity::Identity;
 
+pub use authenticator::{JwtAuthenticator, Prepared};
 pub use config::{Algorithm, AuthConfigError, ClaimsConfig, Config, IssuerConfig, JwksConfig, KeyConfig, Secret};
 pub use issue::{IssueError, TokenIssuer};
-pub use jwt::JwtAuthenticator;
 
 /// Reason why a token is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -41,8 +42,8 @@ pub trait Authenticator: Send + Sync + 'static {
     /// Every variant of [`AuthError`]. A failure to decide is an error, never an identity.
     fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Identity, AuthError>>;
 
-    /// Keeps the issuers' published keys fresh until `stop`. Without it their tokens are refused as
-    /// [`AuthError::Unavailable`]. Returns at once where there are no such keys.
+    /// Keeps the keys that issuers publish up to date until `stop`. Without it running, their tokens are refused as
+    /// [`AuthError::Unavailable`].
     fn keep_keys_fresh(&self, stop: CancellationToken) -> BoxFuture<'_, ()> {
         drop(stop);
         Box::pin(std::future::ready(()))

@@ -74,7 +74,12 @@ impl Jwks {
         }))
     }
 
-    /// Returns the keys of that name and algorithm. Waits for a fetch when there are none and one is allowed.
+    /// Returns whether it is of this issuer and has these settings.
+    pub(super) fn is_configured_as(&self, issuer: &str, config: &JwksConfig) -> bool {
+        *self.issuer == *issuer && self.config == *config
+    }
+
+    /// The keys of that name and algorithm. Waits for a fetch when there are none and a fetch may be made.
     ///
     /// # Cancel safety
     /// Dropping the future cancels no fetch.

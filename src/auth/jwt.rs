@@ -3,20 +3,19 @@
 //! Every field of the validation is set here; no default of the library applies. A token selects among configured values
 //! and never contributes one: no key, no address, no algorithm.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{DecodingKey, Header, Validation};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use tokio_util::sync::CancellationToken;
 
 use super::config::{Algorithm, AuthConfigError, ClaimsConfig, Config, IssuerConfig};
 use super::jwks::Jwks;
 use super::keys::{self, Keys};
-use super::{AuthError, Authenticator, registered};
+use super::{AuthError, registered};
 use crate::identity::{Identity, UserId};
 use crate::json::Json;
 use crate::room::Tenant;
@@ -24,9 +23,9 @@ use crate::room::Tenant;
 /// Bounds of `lifetime_max`. The upper one keeps every time that clients receive, in milliseconds, below 2^53.
 const LIFETIMES: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(100 * 31_557_600);
 
-/// Verifies tokens of the configured issuers.
+/// Issuers, their settings and their keys. Nothing in it changes but keys that are fetched.
 #[derive(Debug)]
-pub struct JwtAuthenticator {
+pub(super) struct Issuers {
     issuers: Vec<Issuer>,
     token_bytes_max: usize,
 }
@@ -43,19 +42,16 @@ struct Issuer {
     lifetime_max: Duration,
 }
 
-impl JwtAuthenticator {
-    /// Reads keys and checks the settings. Published keys are fetched by
-    /// [`keep_keys_fresh`](Authenticator::keep_keys_fresh).
-    ///
-    /// # Errors
-    /// [`AuthConfigError`] names the issuer and the key.
-    pub fn new(config: &Config) -> Result<Self, AuthConfigError> {
+impl Issuers {
+    /// Reads keys and checks the settings; key sets of `current` are used on where theirs are the same.
+    pub(super) fn read(config: &Config, current: Option<&Self>) -> Result<Self, AuthConfigError> {
         if !LIFETIMES.contains(&config.lifetime_max) {
             return Err(AuthConfigError::LifetimeMax);
         }
+        let fetched: Vec<&Arc<Jwks>> = current.into_iter().flat_map(Self::published).collect();
         let issuers = config.issuers.iter();
         let issuers: Vec<Issuer> = issuers
-            .map(|issuer| Issuer::new(issuer, config))
+            .map(|issuer| Issuer::new(issuer, config, &fetched))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             issuers,
@@ -63,7 +59,14 @@ impl JwtAuthenticator {
         })
     }
 
-    async fn verify(&self, token: &str) -> Result<Identity, AuthError> {
+    pub(super) fn published(&self) -> impl Iterator<Item = &Arc<Jwks>> {
+        self.issuers.iter().filter_map(|issuer| match &issuer.keys {
+            Keys::Published(jwks) => Some(jwks),
+            Keys::Fixed(_) => None,
+        })
+    }
+
+    pub(super) async fn verify(&self, token: &str) -> Result<Identity, AuthError> {
         if token.len() > self.token_bytes_max {
             return Err(AuthError::Invalid("it is too long"));
         }
@@ -95,31 +98,19 @@ impl JwtAuthenticator {
     }
 }
 
-impl Authenticator for JwtAuthenticator {
-    fn authenticate<'a>(&'a self, token: &'a str) -> BoxFuture<'a, Result<Identity, AuthError>> {
-        Box::pin(self.verify(token))
-    }
-
-    /// Fetches published keys now, regularly, and when a token names an unknown one.
-    fn keep_keys_fresh(&self, stop: CancellationToken) -> BoxFuture<'_, ()> {
-        Box::pin(async move {
-            let published = self.issuers.iter().filter_map(|issuer| match &issuer.keys {
-                Keys::Published(jwks) => Some(jwks),
-                Keys::Fixed(_) => None,
-            });
-            join_all(published.map(|jwks| jwks.keep_fresh(&stop))).await;
-        })
-    }
-}
-
 impl Issuer {
-    fn new(config: &IssuerConfig, all: &Config) -> Result<Self, AuthConfigError> {
+    fn new(config: &IssuerConfig, all: &Config, fetched: &[&Arc<Jwks>]) -> Result<Self, AuthConfigError> {
         check_settings(config, all).map_err(|detail| AuthConfigError::Issuer {
             issuer: config.issuer.clone(),
             detail,
         })?;
         let keys = match &config.jwks {
-            Some(jwks) => Keys::Published(Jwks::new(&config.issuer, jwks)?),
+            Some(jwks) => Keys::Published(
+                match fetched.iter().find(|one| one.is_configured_as(&config.issuer, jwks)) {
+                    Some(same) => Arc::clone(same),
+                    None => Jwks::new(&config.issuer, jwks)?,
+                },
+            ),
             None => Keys::Fixed(keys::fixed(config)?),
         };
         Ok(Self {

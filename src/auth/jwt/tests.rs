@@ -6,7 +6,7 @@ use jsonwebtoken::{EncodingKey, get_current_timestamp};
 use serde_json::json;
 
 use super::*;
-use crate::auth::{KeyConfig, Secret, TokenIssuer};
+use crate::auth::{Authenticator as _, JwtAuthenticator, KeyConfig, Secret, TokenIssuer};
 
 const HEADER: &str = r#"{"alg":"HS256","kid":"hs"}"#;
 const SECRET: &str = "a secret of more than thirty-two bytes";
