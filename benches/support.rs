@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use roomcast::admission::{self, Admission, Place};
@@ -113,7 +114,7 @@ impl Shard {
             application: Arc::new(Application::new(Arc::new(NoBackend), HomeRooms::default())),
             admission: Arc::clone(&admission),
             encoders: native::protocols().encoders(),
-            config: Arc::new(Config::default()),
+            config: Arc::new(ArcSwap::from_pointee(Config::default())),
         };
         Self {
             sessions: Sessions::new(services, Post { mailbox, letters }),

@@ -3,6 +3,7 @@
 //! The only module that knows the adapters of bus, presence and authentication.
 
 mod adapters;
+mod apply;
 mod backplane;
 mod reclaim;
 mod settings;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::adapters::{Adapters, Engine};
+use self::apply::Swappable;
 use crate::admission::{self, Admission, Tenants};
 use crate::api::{self, Context, Credentials, Health};
 use crate::auth;
@@ -37,7 +39,9 @@ use crate::transport::http::{self as client_port, ClientPort};
 use crate::transport::protocol::Protocols;
 use crate::transport::shard;
 
-/// Configuration of a gateway.
+pub use apply::{Applied, ApplyError, Settings};
+
+/// What a gateway is made of.
 #[derive(Debug)]
 pub struct Config {
     /// The node's name, as in the reply of `Revoke`.
@@ -120,6 +124,7 @@ pub struct Gateway {
     engine: Engine,
     peers: Arc<dyn Peers>,
     shards: Shards,
+    swappable: Swappable,
     health: Health,
     accepting: CancellationToken,
     serving: CancellationToken,
@@ -151,6 +156,7 @@ impl Gateway {
         let adapters = Adapters::choose(&config, &tasks, &serving).await?;
         let admission = Arc::new(Admission::new(config.connections).with_tenants(config.dev.clone()));
         let services = adapters.services(&config, &admission);
+        let swappable = adapters.swappable(&config, &services);
         let started = threads::start(&config, &services, &serving)?;
         // Shards before the cluster: its first orders must find mailboxes.
         let shards = Shards::new(started.mailboxes);
@@ -205,6 +211,7 @@ impl Gateway {
             engine: adapters.into_engine(),
             peers,
             shards,
+            swappable,
             health,
             accepting,
             serving,

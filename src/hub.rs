@@ -41,6 +41,9 @@ pub enum ShardMessage {
     /// Takes sessions out of rooms, with a notice for their clients. Answered with the number of memberships that ended, once
     /// nothing later can reach them there.
     Revoke(Arc<Revocation>, Notice, oneshot::Sender<u32>),
+    /// Ends the memberships that the rules in force do not allow. Answered with their number, once every session was looked
+    /// at.
+    Recheck(oneshot::Sender<u32>),
     /// Something that has happened; it has no answer.
     Signal(Signal),
 }

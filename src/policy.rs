@@ -14,6 +14,7 @@ mod revocation;
 mod revocations;
 mod rule;
 mod rules;
+mod ruleset;
 mod variables;
 
 use std::fmt;
@@ -27,12 +28,12 @@ use crate::identity::{ConnectionId, Expiry, Identity};
 use crate::room::{Room, Tenant};
 
 pub use config::{ActionName, AuthorizerConfig, Config, ConnectConfig, PolicyError, RuleConfig};
-pub use permit::{Permit, Service, Terms};
+pub use permit::{Edition, Permit, Service, Terms};
 pub use revocation::{
     Bearer, Revocation, RevocationEntry, RevocationId, RevocationIdError, RevocationScope, RevocationSubject,
 };
 pub use revocations::{RevocationEffect, RevocationLimit, RevocationState, Revocations};
-pub use rules::RulePolicy;
+pub use rules::{Prepared, RulePolicy};
 
 /// What a client wants to do in a room. Whatever a command does is one of these: the session asks before it acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,4 +174,13 @@ pub trait Policy: Send + Sync + 'static {
     /// # Errors
     /// [`Denied`] when a template needs a claim that the identity has not, or makes a name that is no room.
     fn auto_join(&self, bearer: Bearer<'_>) -> Result<Vec<Permit>, Denied>;
+
+    /// The edition of the rules in force.
+    fn edition(&self) -> Edition;
+
+    /// Returns whether rules made the permit that are in force no longer. Whoever admits by an older permit asks again: the
+    /// recheck of memberships that follows a swap may have passed already.
+    fn is_outdated(&self, permit: &Permit) -> bool {
+        permit.edition().is_some_and(|edition| edition != self.edition())
+    }
 }

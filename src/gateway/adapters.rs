@@ -1,11 +1,13 @@
 //! The adapters of the ports: alone with everything in this process, or one of several nodes over NATS.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::apply::{Settings, Swappable};
 use super::backplane::Backplane;
 use super::{Config, StartError, settings};
 use crate::admission::Admission;
@@ -105,7 +107,18 @@ impl Adapters {
             lease: self.lease.clone(),
             admission: Arc::clone(admission),
             encoders: config.protocols.encoders(),
-            config: Arc::new(config.session.clone()),
+            config: Arc::new(ArcSwap::from_pointee(config.session.clone())),
+        }
+    }
+
+    /// What may be swapped while the gateway runs.
+    pub(super) fn swappable(&self, config: &Config, services: &Services) -> Swappable {
+        Swappable {
+            auth: Arc::clone(&self.auth),
+            policy: Arc::clone(&self.policy),
+            session: Arc::clone(&services.config),
+            admission: Arc::clone(&services.admission),
+            in_force: Mutex::new(Settings::of(config)),
         }
     }
 

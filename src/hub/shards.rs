@@ -58,6 +58,14 @@ impl Shards {
         Ok(memberships.into_iter().sum())
     }
 
+    /// Ends the memberships that the rules in force do not allow; returns how many. Swap the policy's rules first.
+    ///
+    /// # Errors
+    /// [`ShardsGone`].
+    pub async fn recheck(&self) -> Result<u32, ShardsGone> {
+        Ok(self.ask(ShardMessage::Recheck).await?.into_iter().sum())
+    }
+
     /// Sends a signal to every shard.
     ///
     /// # Errors

@@ -76,6 +76,11 @@ impl Authorizer {
         })
     }
 
+    /// Returns whether it was made of these settings.
+    pub(super) fn is_configured_as(&self, settings: &AuthorizerConfig) -> bool {
+        self.config == *settings
+    }
+
     /// Asks about a question.
     pub(super) async fn decide(&self, question: &Question) -> Answer {
         let (action, event) = match &question.action {

@@ -1,5 +1,6 @@
 //! The proof that something was allowed.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::{Action, Denied};
@@ -17,6 +18,19 @@ pub struct Terms {
     pub state: Option<Json>,
 }
 
+/// The number of the rules in force: each swap begins the next edition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edition(NonZeroU64);
+
+impl Edition {
+    /// The edition that a policy starts with.
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
+
+    pub(super) const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
 /// Proof that one action in one room was allowed. Cannot be made outside of `policy`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permit {
@@ -24,6 +38,7 @@ pub struct Permit {
     action: Action,
     rule: Arc<str>,
     validated: bool,
+    edition: Option<Edition>,
     terms: Terms,
 }
 
@@ -35,8 +50,24 @@ impl Permit {
             action,
             rule,
             validated,
+            edition: None,
             terms: Terms::default(),
         }
+    }
+
+    /// The same, as a decision of the rules of this edition.
+    pub(super) fn by(self, edition: Edition) -> Self {
+        Self {
+            edition: Some(edition),
+            ..self
+        }
+    }
+
+    /// The edition of the rules that granted it; `None` where a backend did, by its own right or as the authorizer of
+    /// connections.
+    #[must_use]
+    pub const fn edition(&self) -> Option<Edition> {
+        self.edition
     }
 
     /// The same, under these terms.

@@ -58,8 +58,8 @@ pub enum RevocationState {
 /// The revocations of all tenants.
 #[derive(Debug)]
 pub struct Revocations {
-    all_max: usize,
-    per_tenant_max: usize,
+    all_max: AtomicUsize,
+    per_tenant_max: AtomicUsize,
     /// How many are in force; most of the time none, and then nothing else is looked at.
     in_force: AtomicUsize,
     register: RwLock<Register>,
@@ -68,11 +68,17 @@ pub struct Revocations {
 impl Revocations {
     pub(super) fn new(all_max: usize, per_tenant_max: usize) -> Self {
         Self {
-            all_max,
-            per_tenant_max,
+            all_max: AtomicUsize::new(all_max),
+            per_tenant_max: AtomicUsize::new(per_tenant_max),
             in_force: AtomicUsize::new(0),
             register: RwLock::new(Register::default()),
         }
+    }
+
+    /// Replaces the limits. Lower ones hold for the next revocation and end none.
+    pub(super) fn limit(&self, all_max: usize, per_tenant_max: usize) {
+        self.all_max.store(all_max, Ordering::Relaxed);
+        self.per_tenant_max.store(per_tenant_max, Ordering::Relaxed);
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Register> {

@@ -1,38 +1,41 @@
 //! The policy of a running gateway: revocations, then rules, then the authorizer where a rule asks it.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value};
 
-use super::authorizer::{Answer, Authorizer};
-use super::auto_join::Template;
-use super::check::Scope;
-use super::claims::{Claims, KeptClaims};
+use super::authorizer::Answer;
+use super::claims::KeptClaims;
 use super::config::{Config, PolicyError};
-use super::expression::Expression;
+use super::permit::Edition;
 use super::rule::{Opinion, Rule};
-use super::variables::Variables;
+use super::ruleset::{RuleSet, denied};
 use super::{
     Action, Admitted, Bearer, Denied, Explanation, Permit, Policy, Question, RevocationEffect, RevocationEntry,
-    RevocationId, Revocations, Terms,
+    RevocationId, Revocations,
 };
 use crate::event::Timestamp;
 use crate::identity::{ConnectionId, Identity};
 use crate::room::{Room, RoomError, Tenant};
 
-/// Rules as an operator wrote them, compiled.
+/// Rules, and the revocations that stand above them. The rules are replaced as a whole; revocations are not touched by it.
 #[derive(Debug)]
 pub struct RulePolicy {
-    rules: Vec<Rule>,
-    connect: Vec<Expression>,
-    auto_join: Vec<Template>,
-    authorizer: Option<Authorizer>,
-    connect_authorizer: bool,
+    in_force: ArcSwap<RuleSet>,
+    /// Taken by whoever replaces the rules, so that editions are stored in their order.
+    swapping: Mutex<()>,
     revocations: Revocations,
     claims: KeptClaims,
+}
+
+/// Rules that were compiled to take the place of those in force; see [`RulePolicy::prepare`].
+#[derive(Debug)]
+pub struct Prepared {
+    rules: RuleSet,
+    revocations_max: usize,
+    revocations_per_tenant_max: usize,
 }
 
 /// The rules looked at and what each said, where somebody wants to know.
@@ -44,37 +47,61 @@ impl RulePolicy {
     /// # Errors
     /// Every variant of [`PolicyError`]; the text names the rule and shows the place.
     pub fn new(config: &Config) -> Result<Self, PolicyError> {
-        check_names(config)?;
-        check_authorizer(config)?;
-        let connect = config.connect.when.iter();
-        let templates = config.auto_join.iter();
         Ok(Self {
-            rules: config.rules.iter().map(Rule::compile).collect::<Result<_, _>>()?,
-            connect: connect.map(|source| condition(source)).collect::<Result<_, _>>()?,
-            auto_join: templates.map(|text| Template::parse(text)).collect::<Result<_, _>>()?,
-            authorizer: config.authorizer.as_ref().map(Authorizer::new).transpose()?,
-            connect_authorizer: config.connect.authorizer,
+            in_force: ArcSwap::from_pointee(RuleSet::compile(config, None)?),
+            swapping: Mutex::default(),
             revocations: Revocations::new(config.revocations_max, config.revocations_per_tenant_max),
             claims: KeptClaims::default(),
         })
     }
 
+    /// Compiles and checks rules that may take the place of those in force. An authorizer whose settings are unchanged stays,
+    /// with the answers it keeps; another one begins with none.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn prepare(&self, config: &Config) -> Result<Prepared, PolicyError> {
+        let current = self.in_force.load();
+        Ok(Prepared {
+            rules: RuleSet::compile(config, current.authorizer.as_ref())?,
+            revocations_max: config.revocations_max,
+            revocations_per_tenant_max: config.revocations_per_tenant_max,
+        })
+    }
+
+    /// Puts rules in force. Every question from here on is decided by them; one that is being decided ends with a permit of
+    /// the edition before. Lower limits of revocations hold for the next one and end none.
+    pub fn swap(&self, prepared: Prepared) -> Edition {
+        let Prepared {
+            mut rules,
+            revocations_max,
+            revocations_per_tenant_max,
+        } = prepared;
+        let _turn = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        let edition = self.in_force.load().edition.next();
+        rules.edition = edition;
+        self.revocations.limit(revocations_max, revocations_per_tenant_max);
+        self.in_force.store(Arc::new(rules));
+        edition
+    }
+
     async fn decide(&self, question: &Question, mut trace: Trace<'_>) -> Result<Permit, Denied> {
+        let in_force = self.in_force.load_full();
         self.refuse_outright(question)?;
-        let mut refusal = match self.allow_outright(question) {
+        let mut refusal = match self.allow_outright(&in_force, question) {
             Some(permit) => return Ok(permit),
             None => denied(None, "no rule allows it"),
         };
         let claims = self.claims.of(&question.identity);
-        for rule in &self.rules {
-            let (opinion, terms) = self.opinion(rule, question, &claims).await;
+        for rule in &in_force.rules {
+            let (opinion, terms) = in_force.opinion(rule, question, &claims).await;
             if let Some(trace) = trace.as_deref_mut() {
                 trace.push((rule.name.clone(), rule.explain(&opinion, question, &claims)));
             }
             if opinion == Opinion::Allows {
                 // Something may have been revoked while the authorizer was asked.
                 self.refuse_outright(question)?;
-                return Ok(grant(question, rule).under(terms));
+                return Ok(grant(question, rule).by(in_force.edition).under(terms));
             }
             if opinion.is_noteworthy() && !refusal.undecided {
                 refusal = Denied {
@@ -86,26 +113,17 @@ impl RulePolicy {
         Err(refusal)
     }
 
-    /// What the rule says, and the authorizer where the rule asks it, with the terms of a yes.
-    async fn opinion(&self, rule: &Rule, question: &Question, claims: &Claims<'_>) -> (Opinion, Terms) {
-        let opinion = rule.consider(question, claims);
-        match &self.authorizer {
-            Some(authorizer) if rule.authorizer && opinion == Opinion::Allows => {
-                match authorizer.decide(question).await {
-                    Answer::Allow(_, terms) => (Opinion::Allows, terms),
-                    Answer::Deny(reason) => (Opinion::Refused(reason), Terms::default()),
-                    Answer::Undecided(reason) => (Opinion::Undecided(reason), Terms::default()),
-                }
-            }
-            _ => (opinion, Terms::default()),
-        }
+    /// Rooms everybody is put into may be joined, too: after a reconnect, or when a new token is checked.
+    fn allow_outright(&self, rules: &RuleSet, question: &Question) -> Option<Permit> {
+        let joins = question.action == Action::Join && !rules.auto_join.is_empty();
+        let permits = joins.then(|| self.home_permits(rules, question.bearer()).ok())??;
+        permits.into_iter().find(|permit| *permit.room() == question.room)
     }
 
-    /// Rooms everybody is put into may be joined, too: after a reconnect, or when a new token is checked.
-    fn allow_outright(&self, question: &Question) -> Option<Permit> {
-        let joins = question.action == Action::Join && !self.auto_join.is_empty();
-        let permits = joins.then(|| self.auto_join(question.bearer()).ok())??;
-        permits.into_iter().find(|permit| *permit.room() == question.room)
+    fn home_permits(&self, rules: &RuleSet, bearer: Bearer<'_>) -> Result<Vec<Permit>, Denied> {
+        let mut permits = rules.home_permits(bearer.identity)?;
+        permits.retain(|permit| !self.is_revoked(bearer, permit.room()));
+        Ok(permits)
     }
 
     /// What no rule can allow: another tenant's room, and what was revoked.
@@ -117,22 +135,6 @@ impl RulePolicy {
         if let Some(id) = self.revocations.covering(question.bearer(), &question.room) {
             let reason = format!("access was revoked, by revocation {id}");
             return Err(denied(Some(&"revocation".into()), &reason));
-        }
-        Ok(())
-    }
-
-    fn admit_by_claims(&self, identity: &Identity) -> Result<(), Denied> {
-        let claims = Claims::default();
-        let variables = Variables::new(identity, &claims, None);
-        for condition in &self.connect {
-            match condition.holds(&variables) {
-                Ok(true) => {}
-                Ok(false) => {
-                    let reason = format!("a condition for connecting is false: `{}`", condition.source());
-                    return Err(denied(Some(&"connect".into()), &reason));
-                }
-                Err(why) => return Err(denied(Some(&"connect".into()), &why)),
-            }
         }
         Ok(())
     }
@@ -168,9 +170,10 @@ impl Policy for RulePolicy {
         connection: ConnectionId,
     ) -> BoxFuture<'a, Result<Admitted, Denied>> {
         Box::pin(async move {
-            self.admit_by_claims(identity)?;
-            match &self.authorizer {
-                Some(authorizer) if self.connect_authorizer => {
+            let in_force = self.in_force.load_full();
+            in_force.admit_by_claims(identity)?;
+            match &in_force.authorizer {
+                Some(authorizer) if in_force.connect_authorizer => {
                     let answer = authorizer.admit(identity, connection).await;
                     let bearer = Bearer { identity, connection };
                     self.admitted(bearer, answer)
@@ -203,7 +206,8 @@ impl Policy for RulePolicy {
 
     fn revoke(&self, entry: &Arc<RevocationEntry>, left: Duration) -> RevocationEffect {
         let effect = self.revocations.revoke(entry, left);
-        if let Some(authorizer) = &self.authorizer {
+        // Looked up after the revocation is in force: an authorizer that comes later is asked about nothing it covers.
+        if let Some(authorizer) = &self.in_force.load().authorizer {
             authorizer.forget(&entry.revocation);
         }
         effect
@@ -218,20 +222,11 @@ impl Policy for RulePolicy {
     }
 
     fn auto_join(&self, bearer: Bearer<'_>) -> Result<Vec<Permit>, Denied> {
-        if self.auto_join.is_empty() {
-            return Ok(Vec::new());
-        }
-        let identity = bearer.identity;
-        let claims: Map<String, Value> = serde_json::from_str(identity.claims.as_str())
-            .map_err(|_| denied(Some(&"auto_join".into()), "the claims are not an object"))?;
-        let mut permits = Vec::with_capacity(self.auto_join.len());
-        for template in &self.auto_join {
-            let permit = template.permit(identity, &claims)?;
-            if !self.is_revoked(bearer, permit.room()) {
-                permits.push(permit);
-            }
-        }
-        Ok(permits)
+        self.home_permits(&self.in_force.load(), bearer)
+    }
+
+    fn edition(&self) -> Edition {
+        self.in_force.load().edition
     }
 }
 
@@ -242,14 +237,6 @@ fn home_rooms(identity: &Identity, names: &[String], by: &Arc<str>) -> Result<Ve
     rooms.map(|room| room.map(permit)).collect()
 }
 
-fn denied(rule: Option<&Arc<str>>, reason: &str) -> Denied {
-    Denied {
-        rule: rule.cloned(),
-        reason: reason.into(),
-        undecided: false,
-    }
-}
-
 fn grant(question: &Question, rule: &Rule) -> Permit {
     let validated = rule.validate && matches!(question.action, Action::Publish(_));
     Permit::grant(
@@ -258,38 +245,6 @@ fn grant(question: &Question, rule: &Rule) -> Permit {
         rule.name.clone(),
         validated,
     )
-}
-
-fn condition(source: &str) -> Result<Expression, PolicyError> {
-    Expression::compile(source, &Scope::default()).map_err(|detail| PolicyError::Expression {
-        place: "connect, when".to_owned(),
-        detail,
-    })
-}
-
-fn check_authorizer(config: &Config) -> Result<(), PolicyError> {
-    let asking = config.rules.iter().find(|rule| rule.authorizer);
-    if config.authorizer.is_some() || (asking.is_none() && !config.connect.authorizer) {
-        return Ok(());
-    }
-    Err(PolicyError::Contradiction {
-        place: asking.map_or_else(|| "connect".to_owned(), |rule| format!("rule \"{}\"", rule.name)),
-        detail: "it asks the authorizer, and none is configured".to_owned(),
-    })
-}
-
-fn check_names(config: &Config) -> Result<(), PolicyError> {
-    let mut names = HashSet::new();
-    for (index, rule) in config.rules.iter().enumerate() {
-        let what = match (rule.name.trim().is_empty(), names.insert(rule.name.as_str())) {
-            (true, _) => "no",
-            (false, false) => "another rule's",
-            (false, true) => continue,
-        };
-        let number = index + 1;
-        return Err(PolicyError::RuleName { number, what });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ pub(super) async fn emit(services: &Services, occasion: &Occasion<'_>, emitted: 
 }
 
 fn draft(services: &Services, occasion: &Occasion<'_>, index: usize, emit: Emit) -> Result<Draft, Refusal> {
-    if emit.payload.bytes_len() > services.config.payload_bytes_max {
+    if emit.payload.bytes_len() > services.config.load().payload_bytes_max {
         return Err(junk("its payload is too large"));
     }
     let backend = Service {

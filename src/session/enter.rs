@@ -4,17 +4,16 @@
 //! is read, then the member gets the start's replay, what was held after it, and everything live.
 
 use std::num::NonZeroU64;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::future::join;
 
+use super::entry::{Cause, Entering, Entry, Found};
 use super::link::{Kind, Link};
 use super::sessions::{Services, Sessions, Ticket};
 use super::start::{forbidden, unavailable};
-use super::state::Membership;
-use super::tally::Tally;
-use super::{JoinOptions, Joined, Message, PresenceMode, Refusal, RoomChange, Since};
+use super::state::{Membership, Right};
+use super::{JoinOptions, Joined, Message, PresenceMode, Refusal};
 use crate::bus::{BusUnavailable, Subscriber};
 use crate::event::Event;
 use crate::hub::JoinRefusal;
@@ -23,66 +22,7 @@ use crate::policy::{Action, Permit, Question};
 use crate::position::Position;
 use crate::presence::{Observer, Roster};
 use crate::room::Room;
-use crate::rooms::{Catchup, Start};
-
-/// One room a session is to enter.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub permit: Permit,
-    pub options: JoinOptions,
-    /// Whether the client may read the room's history; `None` when that is still to be asked.
-    pub may_read_history: Option<bool>,
-    /// Not by the client's own right.
-    pub granted: bool,
-}
-
-impl Entry {
-    pub fn granted(permit: Permit) -> Self {
-        Self {
-            permit,
-            options: JoinOptions::default(),
-            may_read_history: None,
-            granted: true,
-        }
-    }
-
-    /// Whether a client that is in the room already asks for nothing of the past.
-    pub const fn is_change_only(&self) -> bool {
-        self.options.since.is_none() && self.options.rewind == 0
-    }
-
-    fn catchup(&self) -> Catchup {
-        match (self.options.since, self.options.rewind) {
-            (Some(Since::At(position)), _) if self.may_read_history == Some(true) => Catchup::Since(position),
-            (None, rewind @ 1..) if self.may_read_history == Some(true) => Catchup::Newest(rewind as usize),
-            _ => Catchup::Live,
-        }
-    }
-}
-
-/// What rooms are entered for, and so what the client is told.
-#[derive(Debug)]
-pub(super) enum Cause {
-    /// The session opens; the reply to the connect command names the rooms.
-    Opening(u32),
-    /// The client's command with this id.
-    Command(u32),
-    /// The server's doing.
-    Server {
-        change: RoomChange,
-        ends_command: bool,
-        tally: Option<Rc<Tally>>,
-    },
-}
-
-/// What was found out for a room that is to be entered.
-struct Found {
-    start: Result<Start, BusUnavailable>,
-    /// Whether everyone who is there is known to this node.
-    confirmed: bool,
-}
-
-type Entering = Vec<(Entry, Found)>;
+use crate::rooms::Start;
 
 impl<L: Link> Sessions<L> {
     /// Starts to enter rooms; goes on in [`Self::entered`].
@@ -125,25 +65,34 @@ impl<L: Link> Sessions<L> {
                     entry.may_read_history = Some(services.policy.authorize(question).await.is_ok());
                 }
                 let catchup = entry.catchup();
-                let bounds = services.config.replay;
+                let bounds = services.config.load().replay;
                 let start = services
                     .rooms
                     .enter(&entry.permit, Arc::clone(&subscriber), catchup, bounds);
                 let confirming = confirm(&services, entry.permit.room(), &entry.options);
                 let (start, confirmed) = join(start, confirming).await;
+                let start = start.map_err(|BusUnavailable(_)| unavailable());
                 entering.push((entry, Found { start, confirmed }));
             }
             move |sessions: &mut Self| sessions.entered(ticket, entering, cause)
         });
     }
 
-    fn entered(&mut self, ticket: Ticket, entering: Entering, cause: Cause) {
+    pub(super) fn entered(&mut self, ticket: Ticket, entering: Entering, cause: Cause) {
         if self.alive(ticket).is_none() {
             // The client has gone; so may have the last who wanted these rooms.
             for (entry, _) in entering {
                 self.exit_if_unused(entry.permit.room());
             }
             return;
+        }
+        // The recheck that follows a swap of the rules may have passed this session already.
+        let outdated = |entry: &Entry| self.services.policy.is_outdated(&entry.permit);
+        if entering
+            .iter()
+            .any(|(entry, found)| found.start.is_ok() && outdated(entry))
+        {
+            return self.permit_again(ticket, entering, cause);
         }
         let (mut joined, leased) = (Vec::with_capacity(entering.len()), self.may_deliver());
         for (entry, Found { start, confirmed }) in entering {
@@ -152,7 +101,8 @@ impl<L: Link> Sessions<L> {
                 // The permit may be older than a revocation, and than the token: asked again at the last moment.
                 _ if self.is_revoked(ticket.key, &room) => Err(forbidden()),
                 Ok(start) if leased => self.become_member(ticket, entry, start, confirmed),
-                Ok(_) | Err(BusUnavailable(_)) => Err(unavailable()),
+                Ok(_) => Err(unavailable()),
+                Err(refusal) => Err(refusal),
             };
             self.forget_joining(ticket.key, &room);
             if outcome.is_err() {
@@ -230,18 +180,14 @@ impl<L: Link> Sessions<L> {
         start: Start,
         confirmed: bool,
     ) -> Result<Arrival, Refusal> {
-        let Entry {
-            permit,
-            options,
-            granted,
-            ..
-        } = entry;
+        let right = entry.right();
+        let Entry { permit, options, .. } = entry;
         let room = permit.room();
         // Joined again: the old membership makes way, without a leave that others would see.
-        let was_granted = self.step_aside(ticket.key, room);
+        let was = self.step_aside(ticket.key, room);
         let mode = options.presence;
         let entered = self.local.finish_join(room, ticket.key, start.head).map_err(|_| {
-            if was_granted.is_some() {
+            if was.is_some() {
                 self.leave_presence(ticket.key, room);
             }
             unavailable()
@@ -253,10 +199,10 @@ impl<L: Link> Sessions<L> {
             start: start.head.offset,
             presence: roster.as_ref().and_then(|roster| NonZeroU64::new(roster.version)),
             mode,
-            granted: granted || was_granted == Some(true),
+            right: right.max(was.unwrap_or(right)),
         };
         // What a backend granted it also ends; the client's own right has nothing to do with it.
-        let expires = permit.terms().expires.filter(|_| !membership.granted);
+        let expires = permit.terms().expires.filter(|_| membership.right == Right::Own);
         self.conns[ticket.key as usize].session.add_membership(membership);
         self.keep_until(ticket.key, room, expires);
         let joined = Joined {
@@ -304,7 +250,7 @@ impl<L: Link> Sessions<L> {
     }
 
     /// Ends the membership of a client that is about to enter the room anew, after it has got what is in line for it.
-    fn step_aside(&mut self, key: Key, room: &Room) -> Option<bool> {
+    fn step_aside(&mut self, key: Key, room: &Room) -> Option<Right> {
         self.hand_line(key, room);
         self.detach(key, room)
     }

@@ -73,7 +73,7 @@ impl<L: Link> Sessions<L> {
     /// Whether events wait to be handed out.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.local.has_work() && !self.lapsed
+        (self.local.has_work() && !self.lapsed) || self.rechecking.has_work()
     }
 
     /// Hands events to about [`CHUNK`] members, of one large room or of several small ones. Not without the lease, which is

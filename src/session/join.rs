@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use tracing::Instrument;
 
-use super::enter::{Cause, Entry, confirm};
+use super::enter::confirm;
+use super::entry::{Cause, Entry};
 use super::link::Link;
 use super::sessions::{Services, Sessions, Ticket};
 use super::start::{forbidden, not_open, unavailable};
+use super::state::Right;
 use super::{JoinOptions, Joined, Message, PresenceMode, Refusal, RoomChange};
 use crate::error::{CloseReason, ErrorCode};
 use crate::hub::local::Key;
+use crate::identity::Identity;
 use crate::policy::{Action, Denied, Question};
 use crate::room::Room;
 
@@ -19,7 +22,7 @@ impl<L: Link> Sessions<L> {
     /// The join command: asks for the permits, then enters.
     pub(super) fn join(&mut self, key: Key, id: u32, room: &str, options: JoinOptions) -> Result<(), Refusal> {
         let room = self.room(key, room)?;
-        let config = &self.services.config;
+        let config = self.services.config.load();
         if options
             .state
             .as_ref()
@@ -35,7 +38,12 @@ impl<L: Link> Sessions<L> {
         self.check_room_limit(key, &room)?;
         let identity = self.identity(key).ok_or_else(not_open)?;
         let Some(ticket) = self.begin(key) else { return Ok(()) };
-        let connection = self.conns[key as usize].session.connection;
+        self.ask_to_enter(ticket, id, identity, room, options);
+        Ok(())
+    }
+
+    fn ask_to_enter(&mut self, ticket: Ticket, id: u32, identity: Arc<Identity>, room: Room, options: JoinOptions) {
+        let connection = self.conns[ticket.key as usize].session.connection;
         let services = self.services.clone();
         self.run(
             async move {
@@ -50,11 +58,17 @@ impl<L: Link> Sessions<L> {
             }
             .instrument(tracing::debug_span!("session.join")),
         );
-        Ok(())
+    }
+
+    /// Asks once more for what older rules permitted.
+    fn permit_anew(&mut self, ticket: Ticket, id: u32, entry: Entry) {
+        if let Some(identity) = self.identity(ticket.key) {
+            self.ask_to_enter(ticket, id, identity, entry.permit.room().clone(), entry.options);
+        }
     }
 
     pub(super) fn check_room_limit(&mut self, key: Key, room: &Room) -> Result<(), Refusal> {
-        let max = self.services.config.rooms_max;
+        let max = self.services.config.load().rooms_max;
         let known = self.local.find(room);
         let Some(session) = self.session(key) else {
             return Ok(());
@@ -101,6 +115,9 @@ impl<L: Link> Sessions<L> {
         if self.alive(ticket).is_none() {
             return;
         }
+        if self.services.policy.is_outdated(&entry.permit) {
+            return self.permit_anew(ticket, id, entry);
+        }
         let outcome = if self.is_revoked(ticket.key, entry.permit.room()) {
             Err(forbidden())
         } else if self.may_deliver() {
@@ -129,7 +146,7 @@ impl<L: Link> Sessions<L> {
         {
             membership.presence = roster.as_ref().and_then(|roster| NonZeroU64::new(roster.version));
             membership.mode = mode;
-            let expires = expires.filter(|_| !membership.granted);
+            let expires = expires.filter(|_| membership.right == Right::Own);
             self.keep_until(ticket.key, &room, expires);
         }
         Ok(Joined {
@@ -143,7 +160,7 @@ impl<L: Link> Sessions<L> {
 }
 
 impl<L: Link> Sessions<L> {
-    /// A new token does not allow the presence of a room any more: the member stays, and sees nothing more of it. It is told
+    /// A new token, or new rules, do not allow the presence of a room any more: the member stays, and sees nothing more of it. It is told
     /// as if the server had joined it without presence; nothing of the stream is lost or repeated.
     pub(super) fn hide_presence(&mut self, key: Key, room: &Room) {
         let Some(room_key) = self.local.find(room) else { return };
@@ -174,7 +191,7 @@ impl<L: Link> Sessions<L> {
     }
 }
 
-async fn permit_entry(
+pub(super) async fn permit_entry(
     services: &Services,
     ask: impl Fn(Action) -> Question,
     options: JoinOptions,

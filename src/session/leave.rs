@@ -2,6 +2,7 @@
 
 use super::link::Link;
 use super::sessions::Sessions;
+use super::state::Right;
 use super::{Message, Refusal};
 use crate::hub::local::{Key, RoomKey};
 use crate::presence::Departure;
@@ -25,9 +26,25 @@ impl<L: Link> Sessions<L> {
     pub(super) fn rooms_joined_by_right(&self, key: Key) -> Vec<Room> {
         let memberships = self.conns[key as usize].session.memberships.iter();
         memberships
-            .filter(|membership| !membership.granted)
+            .filter(|membership| membership.right == Right::Own)
             .map(|own| self.local.room(own.room).clone())
             .collect()
+    }
+
+    /// The rooms the client is in by what rules allow, its own right or a template.
+    pub(super) fn rooms_by_rules(&self, key: Key) -> Vec<Room> {
+        let memberships = self.conns[key as usize].session.memberships.iter();
+        memberships
+            .filter(|membership| membership.right != Right::Backend)
+            .map(|own| self.local.room(own.room).clone())
+            .collect()
+    }
+
+    /// Returns the right by which the client is in a room, if it is.
+    pub(super) fn right(&self, key: Key, room: &Room) -> Option<Right> {
+        let room = self.local.find(room)?;
+        let membership = self.conns.get(key as usize)?.session.membership(room)?;
+        Some(membership.right)
     }
 
     /// The rooms whose presence a client sees.
@@ -75,8 +92,8 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    /// Ends a membership on this shard; presence is not told. Answers whether it was granted, if there was one.
-    pub(super) fn detach(&mut self, key: Key, room: &Room) -> Option<bool> {
+    /// Ends a membership on this shard; presence is not told. Answers by what right it was, if there was one.
+    pub(super) fn detach(&mut self, key: Key, room: &Room) -> Option<Right> {
         let room_key = self.local.find(room)?;
         self.unobserve(key, room_key, room);
         let memberships = &mut self.conns[key as usize].session.memberships;
@@ -88,7 +105,7 @@ impl<L: Link> Sessions<L> {
             *memberships = Vec::new();
         }
         self.take_out(room_key, membership.slot);
-        Some(membership.granted)
+        Some(membership.right)
     }
 
     /// Shows a member no more changes of the room's presence.

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::enter::{Cause, Entry};
+use super::entry::{Cause, Entry};
 use super::link::Link;
+use super::recheck::{Judged, Undecided, judge};
 use super::sessions::{Due, Services, Sessions, Ticket};
 use super::start::forbidden;
 use super::state::Phase;
@@ -15,7 +16,7 @@ use crate::event::Timestamp;
 use crate::hub::local::Key;
 use crate::identity::{ConnectionId, Expiry, Identity};
 use crate::notice::Notice;
-use crate::policy::{Action, Bearer, Permit, Question};
+use crate::policy::{Bearer, Edition, Permit};
 use crate::presence::Activity;
 use crate::room::Room;
 
@@ -50,10 +51,10 @@ struct Renewed {
     identity: Arc<Identity>,
     /// The rooms it is put into.
     home: Vec<Permit>,
-    /// The rooms it has joined, each with its permit if it may stay.
-    judged: Vec<(Room, Option<Permit>)>,
-    /// The rooms whose presence it sees and may not see any longer.
-    hidden: Vec<Room>,
+    /// What becomes of the rooms it has joined.
+    judged: Judged,
+    /// The rules that said so, or older ones.
+    edition: Edition,
 }
 
 impl<L: Link> Sessions<L> {
@@ -121,7 +122,7 @@ impl<L: Link> Sessions<L> {
             connection: self.conns.get(key as usize)?.session.connection,
             user: identity.user.clone(),
             expiry: identity.expiry,
-            heartbeat: self.services.config.heartbeat_interval,
+            heartbeat: self.services.config.load().heartbeat_interval,
             time: Timestamp::now(),
             rooms,
             features: FEATURES,
@@ -139,9 +140,10 @@ impl<L: Link> Sessions<L> {
         let (joined, seen) = (self.rooms_joined_by_right(key), self.rooms_seen(key));
         let services = self.services.clone();
         self.run(async move {
+            let edition = services.policy.edition();
             let refreshed = match verify(&services, &token, connection).await {
                 Ok(opened) if opened.identity.user == old.user && opened.identity.tenant == old.tenant => {
-                    judge_again(&services, opened, connection, joined, seen).await
+                    judge_again(&services, opened, connection, (joined, seen), edition).await
                 }
                 Ok(_) => Err(forbidden()),
                 Err(error) => Err(error.refusal),
@@ -151,18 +153,27 @@ impl<L: Link> Sessions<L> {
     }
 
     fn refreshed(&mut self, ticket: Ticket, id: u32, refreshed: Result<Renewed, Refusal>) {
-        let Some(session) = self.alive(ticket) else { return };
+        if self.alive(ticket).is_none() {
+            return;
+        }
         let Renewed {
             identity,
             home,
             judged,
-            hidden,
+            edition,
         } = match refreshed {
             Ok(renewed) => renewed,
             Err(refusal) => {
                 self.refuse(ticket.key, id, refusal);
                 return self.done(ticket);
             }
+        };
+        if edition != self.services.policy.edition() {
+            // The recheck of the new rules may have looked at the old token.
+            self.rechecking.look_again(ticket);
+        }
+        let Some(session) = self.session(ticket.key) else {
+            return;
         };
         let expiry = identity.expiry;
         let old = session.identity().cloned();
@@ -178,7 +189,7 @@ impl<L: Link> Sessions<L> {
         let revoked = revoked.filter(|room| self.is_revoked(ticket.key, room)).collect();
         self.end_memberships(ticket.key, revoked, &Notice::default());
         self.end_vacated();
-        for (room, permit) in judged {
+        for (room, permit) in judged.joined {
             if let Some(permit) = permit {
                 self.keep_until(ticket.key, &room, permit.terms().expires);
             } else if self.leave_room(ticket.key, &room) {
@@ -192,7 +203,7 @@ impl<L: Link> Sessions<L> {
                 );
             }
         }
-        for room in hidden {
+        for room in judged.hidden {
             self.hide_presence(ticket.key, &room);
         }
         let (kept, new): (Vec<_>, Vec<_>) = home
@@ -221,7 +232,7 @@ impl<L: Link> Sessions<L> {
     /// Sets the timers of the notice and the end, once the end is near: a client that stays for a day must not leave a
     /// timer for a day behind when it goes. Each is for one token: those of one that was replaced do nothing.
     pub(super) fn schedule_expiry(&mut self, ticket: Ticket, expiry: Expiry) {
-        let config = &self.services.config;
+        let config = self.services.config.load();
         let (left, notice) = (until(expiry), config.expiry_notice);
         let near = notice + config.heartbeat_interval * 2;
         if let Some(session) = self.session(ticket.key) {
@@ -235,7 +246,7 @@ impl<L: Link> Sessions<L> {
     }
 
     pub(super) fn expiry_notice_due(&mut self, ticket: Ticket, expiry: Expiry) {
-        let is_near = until(expiry) <= self.services.config.expiry_notice + Duration::from_secs(1);
+        let is_near = until(expiry) <= self.services.config.load().expiry_notice + Duration::from_secs(1);
         // If it is not, the clock was set back: the end will set both timers again.
         if is_near && self.is_token_of(ticket, expiry) {
             self.push(ticket.key, &Message::Expiring { expiry });
@@ -333,40 +344,28 @@ async fn judge_again(
     services: &Services,
     opened: Opened,
     connection: ConnectionId,
-    joined: Vec<Room>,
-    seen: Vec<Room>,
+    (joined, seen): (Vec<Room>, Vec<Room>),
+    edition: Edition,
 ) -> Result<Renewed, Refusal> {
     let Opened { identity, rooms: home } = opened;
     let identity = Arc::new(identity);
-    let ask = async |room: &Room, action| {
-        let question = Question {
-            identity: Arc::clone(&identity),
-            connection,
-            room: room.clone(),
-            action,
-        };
-        match services.policy.authorize(question).await {
-            Ok(permit) => Ok(Some(permit)),
-            Err(denied) if denied.undecided => Err(super::start::unavailable()),
-            Err(_) => Ok(None),
-        }
-    };
-    let mut judged = Vec::with_capacity(joined.len());
     let by_right = joined.into_iter();
-    for room in by_right.filter(|room| home.iter().all(|home| home.room() != room)) {
-        let permit = ask(&room, Action::Join).await?;
-        judged.push((room, permit));
-    }
-    let mut hidden = Vec::new();
-    for room in seen {
-        if ask(&room, Action::Presence).await?.is_none() {
-            hidden.push(room);
-        }
+    let by_right = by_right.filter(|room| home.iter().all(|home| home.room() != room));
+    let judged = judge(
+        services,
+        &identity,
+        connection,
+        (by_right.collect(), seen),
+        Undecided::Ends,
+    )
+    .await;
+    if judged.undecided {
+        return Err(super::start::unavailable());
     }
     Ok(Renewed {
         identity,
         home,
         judged,
-        hidden,
+        edition,
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::enter::{Cause, Entry};
+use super::entry::{Cause, Entry};
 use super::link::{Kind, Link};
 use super::sessions::{Due, Sessions};
 use super::tally::Tally;
@@ -28,6 +28,7 @@ impl<L: Link> Sessions<L> {
                 // The asker may have gone.
                 let _ = reply.send(memberships);
             }
+            ShardMessage::Recheck(reply) => self.recheck(reply),
             ShardMessage::Signal(Signal::Presence(change)) => self.presence_changed(change),
             ShardMessage::Signal(Signal::Degraded(active)) => self.tell_degraded(active),
             ShardMessage::Signal(Signal::Drain(window)) => self.drain(window),

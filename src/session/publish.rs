@@ -71,7 +71,7 @@ impl<L: Link> Sessions<L> {
         };
         let name = event_name(method)?;
         self.check_payload(&payload)?;
-        let (Some(ticket), max) = (self.ticket(key), self.services.config.asks_max) else {
+        let (Some(ticket), max) = (self.ticket(key), self.services.config.load().asks_max) else {
             return Ok(());
         };
         let Some(session) = self.session(key) else {

@@ -46,7 +46,7 @@ impl Asker {
 impl<L: Link> Sessions<L> {
     pub(super) fn query_presence(&mut self, key: Key, id: u32, room: &str) -> Result<(), Refusal> {
         let room = self.room(key, room)?;
-        let listed_max = self.services.config.listed_max;
+        let listed_max = self.services.config.load().listed_max;
         self.query(key, id, Some(room.clone()), move |asker| async move {
             let permit = asker.permit(&room, Action::Presence).await?;
             let page = asker.services.rooms.members(&permit, None, listed_max).await;
@@ -97,7 +97,7 @@ impl<L: Link> Sessions<L> {
         limit: u32,
     ) -> Result<(), Refusal> {
         let room = self.room(key, room)?;
-        let bounds = self.services.config.replay;
+        let bounds = self.services.config.load().replay;
         let wanted = if limit == 0 { PAGE_DEFAULT } else { limit as usize };
         let bounds = ReadBounds {
             events_max: wanted.min(bounds.events_max),

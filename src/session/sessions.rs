@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use arc_swap::ArcSwap;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -19,6 +20,7 @@ use super::emit::Application;
 use super::expiring::Expiring;
 use super::index::Index;
 use super::link::Link;
+use super::recheck::Rechecking;
 use super::state::{Phase, Session};
 use super::tenants::Tenants;
 use super::{Command, Config, Encoder, Frame, Refusal, Request};
@@ -51,8 +53,8 @@ pub struct Services {
     pub admission: Arc<Admission>,
     /// The writing halves of the protocols, by [`super::ProtocolId::index`].
     pub encoders: Arc<[Arc<dyn Encoder>]>,
-    /// The bounds.
-    pub config: Arc<Config>,
+    /// The bounds. Each is looked at when it is needed, so other ones hold for what comes next.
+    pub config: Arc<ArcSwap<Config>>,
 }
 
 /// The shard's place in the hub: what the bus and the API reach it by, and its own end of that.
@@ -130,6 +132,7 @@ pub struct Sessions<L> {
     generation: u32,
     pub(super) targets: Vec<Target>,
     pub(super) encoded_change: Vec<Option<(Arc<Change>, Frame)>>,
+    pub(super) rechecking: Rechecking,
     clock: Instant,
 }
 
@@ -162,6 +165,7 @@ impl<L: Link> Sessions<L> {
             generation: 0,
             targets: Vec::new(),
             encoded_change,
+            rechecking: Rechecking::default(),
             clock: Instant::now(),
         }
     }
@@ -231,7 +235,7 @@ impl<L: Link> Sessions<L> {
             let command = Command::Refused(refusal);
             return self.command(key, Request { id, command });
         }
-        let max = self.services.config.malformed_max;
+        let max = self.services.config.load().malformed_max;
         let Some(session) = self.session(key) else { return };
         let malformed = &mut session.conduct.malformed;
         *malformed = malformed.saturating_add(1);

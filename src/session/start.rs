@@ -88,7 +88,7 @@ impl<L: Link> Sessions<L> {
 
     /// Counts a command against its rate. A client that does not heed the refusals is closed.
     fn take_rate(&mut self, key: Key, command: &Command) -> Result<(), Refusal> {
-        let (now_ms, config) = (self.now_ms(), self.services.config.clone());
+        let (now_ms, config) = (self.now_ms(), self.services.config.load_full());
         let Some(session) = self.session(key) else {
             return Ok(());
         };
@@ -114,7 +114,7 @@ impl<L: Link> Sessions<L> {
     }
 
     pub(super) fn check_payload(&self, payload: &Payload) -> Result<(), Refusal> {
-        let max = self.services.config.payload_bytes_max;
+        let max = self.services.config.load().payload_bytes_max;
         if payload.bytes_len() <= max {
             return Ok(());
         }

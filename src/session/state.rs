@@ -25,8 +25,20 @@ pub(super) struct Membership {
     pub presence: Option<NonZeroU64>,
     /// What it is told of those who are there.
     pub mode: PresenceMode,
-    /// A backend or a template put it in: the client's own right to join is not asked for again.
-    pub granted: bool,
+    /// The right by which it is in the room.
+    pub right: Right,
+}
+
+/// The right by which a client is in a room. A later one covers an earlier one: a room that a client joins which a backend has put it
+/// into is still one by the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Right {
+    /// It joined by its own right: asked for again for another token and by other rules.
+    Own,
+    /// A template put it in: asked for again by other rules only.
+    Template,
+    /// A backend put it in, or the authorizer when it connected: not asked for again.
+    Backend,
 }
 
 /// What only a busy client needs. Gone as soon as there is nothing in it.

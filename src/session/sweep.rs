@@ -14,6 +14,7 @@ impl<L: Link> Sessions<L> {
         self.check_newcomers();
         self.fire_timers();
         self.end_expired();
+        self.recheck_undecided();
         let now_s = self.now_s();
         while self.swept_s < now_s {
             self.swept_s += 1;
@@ -36,7 +37,8 @@ impl<L: Link> Sessions<L> {
 
     /// Closes who has shown no token in time.
     fn check_newcomers(&mut self) {
-        let timeout_ms = u64::try_from(self.services.config.authentication_timeout.as_millis()).unwrap_or(u64::MAX);
+        let timeout_ms =
+            u64::try_from(self.services.config.load().authentication_timeout.as_millis()).unwrap_or(u64::MAX);
         let now_ms = self.now_ms();
         while let Some((since_ms, ticket)) = self.newcomers.front().copied()
             && now_ms.saturating_sub(since_ms) >= timeout_ms
@@ -89,7 +91,7 @@ impl<L: Link> Sessions<L> {
 
     /// Ends the connections that were given a sign of life one grace ago and have given none since.
     fn check_beats(&mut self, second: u32) {
-        let grace_s = seconds(self.services.config.heartbeat_grace);
+        let grace_s = seconds(self.services.config.load().heartbeat_grace);
         let Some(beaten_s) = second.checked_sub(grace_s) else {
             return;
         };
@@ -108,7 +110,7 @@ impl<L: Link> Sessions<L> {
     }
 
     fn spoke(&self, second: u32) -> impl Iterator<Item = Key> + use<L> {
-        let spokes = seconds(self.services.config.heartbeat_interval);
+        let spokes = seconds(self.services.config.load().heartbeat_interval);
         let end = Key::try_from(self.conns.capacity()).unwrap_or(Key::MAX);
         (second % spokes..end).step_by(spokes as usize)
     }

@@ -1,3 +1,4 @@
+mod recheck;
 mod shard;
 
 use std::time::Duration;

@@ -12,7 +12,7 @@ const BACKLOG_BYTES_MAX: usize = 64 * 1024;
 impl<L: Link> Sessions<L> {
     /// Carries a command out, or puts it in line.
     pub fn command(&mut self, key: Key, request: Request) {
-        let waiting_max = self.services.config.commands_waiting_max;
+        let waiting_max = self.services.config.load().commands_waiting_max;
         let Some(conn) = self.conns.get_mut(key as usize) else {
             return;
         };

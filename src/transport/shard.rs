@@ -144,6 +144,7 @@ impl Shard {
             }
             self.sessions.take_inbound();
             self.sessions.fan_out();
+            self.sessions.recheck_some();
             if self.withheld {
                 self.flush_withheld();
             }

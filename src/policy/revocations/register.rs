@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::time::Instant;
 
@@ -135,13 +136,13 @@ impl Register {
     pub(super) fn check_limits(&self, bounds: &Revocations, revocation: &Revocation) -> Result<(), RevocationLimit> {
         let of_tenant = self.by_tenant.get(&revocation.tenant);
         let of_tenant = of_tenant.map_or(0, |tenant| tenant.in_force);
-        if of_tenant >= bounds.per_tenant_max {
+        if of_tenant >= bounds.per_tenant_max.load(Ordering::Relaxed) {
             return Err(RevocationLimit::Tenant(of_tenant));
         }
         if self.naming(&revocation.subject).len() >= PER_SUBJECT_MAX {
             return Err(RevocationLimit::Subject(PER_SUBJECT_MAX));
         }
-        if self.in_force >= bounds.all_max {
+        if self.in_force >= bounds.all_max.load(Ordering::Relaxed) {
             return Err(RevocationLimit::All(self.in_force));
         }
         Ok(())

@@ -1,3 +1,5 @@
+mod swap;
+
 use std::sync::Arc;
 use std::time::Duration;
 

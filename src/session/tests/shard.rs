@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
@@ -19,8 +21,8 @@ use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::lease::Lease;
 use crate::policy::{
-    Action, Admitted, Bearer, Denied, Explanation, Permit, Policy, Question, RevocationEffect, RevocationEntry,
-    RevocationId, Revocations, RulePolicy, Service,
+    Action, Admitted, Bearer, Denied, Edition, Explanation, Permit, Policy, Question, RevocationEffect,
+    RevocationEntry, RevocationId, Revocations, RulePolicy, Service,
 };
 use crate::presence::memory::{self as memory_presence, MemoryPresence};
 use crate::presence::{Change, Counts, Detail};
@@ -107,6 +109,7 @@ impl Authenticator for ByName {
 pub struct Gate {
     pub inner: RulePolicy,
     is_open: watch::Sender<bool>,
+    is_undecided: AtomicBool,
 }
 
 impl Gate {
@@ -116,6 +119,22 @@ impl Gate {
 
     pub fn open(&self) {
         self.is_open.send_replace(true);
+    }
+
+    /// Whether there are decisions.
+    pub fn decides(&self, decides: bool) {
+        self.is_undecided.store(!decides, Ordering::SeqCst);
+    }
+
+    /// Puts other rules in force: these rooms may be joined, and their presence seen where `sees`; templates as given.
+    pub fn swap(&self, rooms: &[&str], sees: bool, auto_join: &[&str]) {
+        let allow: &[&str] = if sees { &["join", "presence"] } else { &["join"] };
+        let rules = rooms
+            .iter()
+            .map(|room| serde_json::json!({"name": room, "room": room, "allow": allow}));
+        let config = serde_json::json!({"rules": rules.collect::<Vec<_>>(), "auto_join": auto_join});
+        let prepared = self.inner.prepare(&serde_json::from_value(config).unwrap());
+        self.inner.swap(prepared.unwrap());
     }
 }
 
@@ -127,7 +146,15 @@ impl Policy for Gate {
     /// Decides first and waits then: the answer is an old one.
     fn authorize(&self, question: Question) -> BoxFuture<'_, Result<Permit, Denied>> {
         Box::pin(async move {
-            let answer = self.inner.authorize(question).await;
+            let answer = if self.is_undecided.load(Ordering::SeqCst) {
+                Err(Denied {
+                    rule: None,
+                    reason: "nobody knows".into(),
+                    undecided: true,
+                })
+            } else {
+                self.inner.authorize(question).await
+            };
             self.is_open.subscribe().wait_for(|is_open| *is_open).await.unwrap();
             answer
         })
@@ -151,6 +178,10 @@ impl Policy for Gate {
 
     fn auto_join(&self, bearer: Bearer<'_>) -> Result<Vec<Permit>, Denied> {
         self.inner.auto_join(bearer)
+    }
+
+    fn edition(&self) -> Edition {
+        self.inner.edition()
     }
 }
 
@@ -176,6 +207,7 @@ impl Shard {
         let policy = Arc::new(Gate {
             inner: RulePolicy::new(&serde_json::from_value(rules).unwrap()).unwrap(),
             is_open: watch::channel(true).0,
+            is_undecided: AtomicBool::new(false),
         });
         let bus = memory_bus::Config::default();
         let (mailbox, letters) = Mailbox::open(0, bus.in_flight_events_max, 8192);
@@ -191,10 +223,10 @@ impl Shard {
             lease: lease.clone(),
             admission: Arc::clone(&admission),
             encoders: Arc::new([Arc::new(JsonProtocol)]),
-            config: Arc::new(Config {
+            config: Arc::new(ArcSwap::from_pointee(Config {
                 rooms_max: 3,
                 ..Config::default()
-            }),
+            })),
         };
         let post = Post {
             mailbox: Arc::clone(&mailbox),
@@ -273,6 +305,13 @@ impl Shard {
         self.drive();
     }
 
+    /// Sends a message, and begins with it.
+    pub async fn begin(&mut self, message: ShardMessage) {
+        assert!(self.mailbox.send(message).await);
+        let happening = self.sessions.next().await;
+        self.sessions.handle(happening);
+    }
+
     pub async fn message(&mut self, message: ShardMessage) {
         assert!(self.mailbox.send(message).await);
         self.drive();
@@ -289,6 +328,7 @@ impl Shard {
             self.sessions.take_inbound();
             while self.sessions.has_work() {
                 self.sessions.fan_out();
+                self.sessions.recheck_some();
             }
             if is_done {
                 return;

@@ -14,7 +14,7 @@ use roomcast::admission;
 use roomcast::api::{self, Credentials, Grant, Scope, TokenDigest};
 use roomcast::auth::{self, Algorithm, ClaimsConfig, IssuerConfig, KeyConfig, Secret};
 use roomcast::bus::memory;
-use roomcast::gateway::{Config, Gateway, Listeners};
+use roomcast::gateway::{Applied, ApplyError, Config, Gateway, Listeners, Settings as Swappable};
 use roomcast::nats;
 use roomcast::policy::{self, ActionName, RuleConfig};
 use roomcast::presence;
@@ -111,6 +111,25 @@ impl Node {
 
     fn gateway(&self) -> &Gateway {
         self.gateways.first().expect("the node has not finished")
+    }
+
+    /// Gives each gateway other settings while it runs; what that came to, on all of them together.
+    ///
+    /// # Errors
+    /// What the first says that refuses.
+    pub async fn apply(&self, change: impl Fn(&mut Swappable)) -> Result<Applied, ApplyError> {
+        let mut all = Applied {
+            changed: Vec::new(),
+            ended: 0,
+        };
+        for gateway in &self.gateways {
+            let mut settings = gateway.settings();
+            change(&mut settings);
+            let applied = within("settings to be applied", gateway.apply(settings)).await?;
+            all.changed = applied.changed;
+            all.ended += applied.ended;
+        }
+        Ok(all)
     }
 
     /// Where the next client connects.
@@ -256,6 +275,16 @@ pub struct OneOf<'n> {
 impl OneOf<'_> {
     fn gateway(&self) -> &Gateway {
         &self.node.gateways[self.number]
+    }
+
+    /// Gives it other settings while it runs.
+    ///
+    /// # Errors
+    /// What it refuses.
+    pub async fn apply(&self, change: impl Fn(&mut Swappable)) -> Result<Applied, ApplyError> {
+        let mut settings = self.gateway().settings();
+        change(&mut settings);
+        within("settings to be applied", self.gateway().apply(settings)).await
     }
 
     /// How somebody opens a WebSocket to it.

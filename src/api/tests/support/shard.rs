@@ -85,7 +85,7 @@ impl FakeShard {
                 self.note(format!("revoke {:?} {}", revocation.scope, said(&notice)));
                 reply.send(3).unwrap();
             }
-            ShardMessage::Signal(_) => {}
+            ShardMessage::Recheck(_) | ShardMessage::Signal(_) => {}
         }
     }
 

@@ -280,7 +280,7 @@ impl FakeShard {
                 let hit = self.count(&Audience::User(revocation.tenant.clone(), user.clone()));
                 reply.send(hit).map_err(drop)
             }
-            ShardMessage::Signal(_) => Ok(()),
+            ShardMessage::Recheck(_) | ShardMessage::Signal(_) => Ok(()),
         };
     }
 
