@@ -88,7 +88,7 @@ async fn rules_are_swapped_and_memberships_rechecked(encoding: Encoding) {
 }
 
 async fn rules_are_swapped_on_each_of_two_nodes(encoding: Encoding) {
-    over_nats(async move {
+    over_nats(Box::pin(async move {
         let node = Node::start(encoding).await;
         let backend = node.backend();
         let (one, other) = (node.of_several(0), node.of_several(1));
@@ -109,7 +109,7 @@ async fn rules_are_swapped_on_each_of_two_nodes(encoding: Encoding) {
         ada.expect_nothing_before("end").await;
         ben.expect_nothing_before("end").await;
         node.finish().await;
-    })
+    }))
     .await;
 }
 
