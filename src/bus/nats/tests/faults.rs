@@ -26,7 +26,7 @@ impl Log {
         self.seen.lock().unwrap().clone()
     }
 
-    fn resets(&self) -> Vec<Position> {
+    pub(super) fn resets(&self) -> Vec<Position> {
         self.resets.lock().unwrap().clone()
     }
 }
