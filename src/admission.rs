@@ -120,7 +120,7 @@ impl Admission {
         }
     }
 
-    /// Replaces the limits. They hold for whoever connects from here on; nobody who is connected is sent away by them.
+    /// Replaces the limits. They apply to new connections; existing connections stay open.
     pub fn limit(&self, config: Config) {
         self.lock().config = config;
     }

@@ -121,3 +121,14 @@ fn later(status: StatusCode, body: &'static str) -> Response<Bytes> {
         .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     response
 }
+
+#[cfg(test)]
+mod testing {
+    use http::HeaderMap;
+
+    /// Builds header fields, one line each.
+    pub(super) fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let field = |(name, value): &(&'static str, &str)| (name.parse().unwrap(), value.parse().unwrap());
+        pairs.iter().map(field).collect()
+    }
+}

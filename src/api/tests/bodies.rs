@@ -6,7 +6,7 @@ use super::http::call;
 use super::support::{Api, ROOT, json as payload};
 use crate::proto::v1;
 
-/// What no message may say: words of the parser's language, not of the contract's.
+/// Words of the parser that no message may contain.
 const INTERNALS: [&str; 9] = [
     "struct ",
     "enum",
@@ -19,7 +19,7 @@ const INTERNALS: [&str; 9] = [
     "digit found",
 ];
 
-/// What kind of value a field takes.
+/// The kind of value that a field takes.
 #[derive(Clone, Copy)]
 enum Kind {
     Text,

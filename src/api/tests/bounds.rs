@@ -31,7 +31,7 @@ fn head(epoch: String, offset: u64) -> v1::Position {
     v1::Position { epoch, offset }
 }
 
-/// What a publish is to be told; nothing where it is accepted.
+/// The expected refusal of a publish; empty if it is accepted.
 type Told = Option<(&'static str, &'static str)>;
 
 /// A bound: its size, what it makes of a request that has `n` of it, and what is told within it and above it.

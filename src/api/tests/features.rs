@@ -102,7 +102,7 @@ async fn an_unknown_feature_refuses_one_item_of_a_batch_and_of_a_stream() {
     assert!(matches!(next, Some(StreamOutcome::Response(_))));
 }
 
-/// What narrows may also come as a new kind of target, which is read as none.
+/// A filter may also be a new kind of target, which decodes as none.
 #[tokio::test]
 async fn an_unknown_kind_of_target_is_refused() {
     let api = Api::start().await;

@@ -106,7 +106,7 @@ impl Reader {
     }
 }
 
-/// Where an answer that may be large is asked for.
+/// The door at which the large answer is requested.
 #[derive(Debug, Clone, Copy)]
 enum Door {
     Grpc,

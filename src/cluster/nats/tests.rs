@@ -191,12 +191,7 @@ async fn a_node_cut_off_may_deliver_until_its_lease_ends_and_one_that_ends_may_n
     a.sees(2).await;
     c.end().await;
     proxy.freeze_both();
-    within("both to be given up", async {
-        while !a.lives_alone() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    a.is_left_alone().await;
     // Asked in this order: what holds afterwards has held before.
     let hears_all = a.hears_all();
     assert!(

@@ -95,13 +95,7 @@ fn vary(route: &Route, headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .collect()
-    }
+    use crate::transport::http::testing::headers;
 
     #[test]
     fn only_whole_origins_are_allowed() {

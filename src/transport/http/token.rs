@@ -35,13 +35,7 @@ pub(super) fn token(headers: &HeaderMap, query: Option<&str>, in_query: bool) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .collect()
-    }
+    use crate::transport::http::testing::headers;
 
     #[test]
     fn a_token_is_found_in_header_subprotocol_and_allowed_query() {

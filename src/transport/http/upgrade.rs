@@ -113,13 +113,7 @@ fn subprotocol(protocols: &Protocols, headers: &HeaderMap) -> Result<Option<Prot
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
-            .collect()
-    }
+    use crate::transport::http::testing::headers;
 
     #[test]
     fn the_first_known_subprotocol_is_spoken() {

@@ -63,7 +63,7 @@ fn a_key_that_stands_in_the_set_twice_is_used_once() {
     assert!(left_out[0].why.contains("twice"));
 }
 
-/// What was logged.
+/// The captured log lines.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

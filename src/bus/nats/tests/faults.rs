@@ -271,7 +271,7 @@ async fn an_older_snapshot_is_a_new_epoch_and_no_offset_is_used_twice() {
 }
 
 /// Copies a folder and all below it.
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -1,11 +1,11 @@
 //! Interventions of an operator: each kind of stream, under each intervention, with two running nodes.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_nats::jetstream;
 
-use super::faults::Log;
+use super::faults::{Log, copy};
 use super::servers::NatsServer;
 use super::{Node, keeping, settings, until};
 use crate::bus::PublishError;
@@ -160,20 +160,6 @@ impl Story {
         })
         .await;
         told.unwrap()
-    }
-}
-
-/// Copies a folder and all below it.
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
 

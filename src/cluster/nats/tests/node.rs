@@ -167,9 +167,14 @@ impl Member {
         hears(&self.nodes, others).await;
     }
 
-    /// Whether it has given all others up.
-    pub fn lives_alone(&self) -> bool {
-        self.nodes.live().is_empty()
+    /// Waits until it has given all other nodes up.
+    pub async fn is_left_alone(&self) {
+        within("the others to be given up", async {
+            while !self.nodes.live().is_empty() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
     }
 
     /// Whether every other node that may deliver lives.

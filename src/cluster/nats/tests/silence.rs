@@ -27,12 +27,7 @@ async fn an_order_names_a_node_given_up_until_its_lease_ends() {
     let found = a.cluster.find(&there).await.unwrap().unwrap();
     c.end().await;
     proxy.freeze_both();
-    within("both to be given up", async {
-        while !a.lives_alone() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    a.is_left_alone().await;
     // Only of `b` it is to be feared that it goes on: `c` has said goodbye.
     let silent = || ClusterError::Silent(vec!["b".into()]);
     let greet = there.clone().order(Verb::Send(greeting()));
