@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use roomcast::hub::local::Key;
+use roomcast::shard::Key;
 use serde::Deserialize;
 use support::{Encoding, Shard};
 use tokio_util::sync::CancellationToken;

@@ -19,16 +19,15 @@ use roomcast::bus::memory::{self as memory_bus, MemoryBus};
 use roomcast::error::CloseReason;
 use roomcast::event::{EventId, EventName, Except, Payload, Publish, Retention};
 use roomcast::hub::Mailbox;
-use roomcast::hub::local::Key;
 use roomcast::json::Json;
 use roomcast::policy::{self, Action, ActionName, Permit, RuleConfig, RulePolicy, Service};
 use roomcast::presence::memory::{self as memory_presence, MemoryPresence};
 use roomcast::room::{Room, Tenant};
 use roomcast::rooms::{HomeRooms, Rooms};
 use roomcast::session::link::{Kind, Link, SendError};
-use roomcast::session::{
-    Application, Command, Config, JoinOptions, Post, PresenceMode, ProtocolId, Request, Services, Sessions,
-};
+use roomcast::session::{Command, Config, JoinOptions, PresenceMode, ProtocolId, Request};
+use roomcast::shard::Key;
+use roomcast::shard::{Application, Post, Services, Sessions};
 use roomcast::transport::native;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;

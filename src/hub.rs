@@ -3,8 +3,6 @@
 //! A shard is one thread with the connections it serves. The bus delivers into each shard's [`Mailbox`]; a backend's
 //! orders (join, disconnect, revoke) reach connections through [`Shards`]. The hub knows no socket, no codec and no token.
 
-pub mod batch;
-pub mod local;
 mod order;
 mod shards;
 

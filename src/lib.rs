@@ -8,8 +8,8 @@
 //!    [`headers`] and [`trace`]
 //! 1. [`nats`]: connections that several adapters share
 //! 2. ports and their adapters: [`auth`], [`policy`], [`bus`], [`presence`], [`backend`]
-//! 3. [`hub`], [`admission`], [`rooms`] and [`cluster`]
-//! 4. [`session`]
+//! 3. [`hub`], [`admission`], [`rooms`], [`cluster`] and [`session`]
+//! 4. [`shard`]
 //! 5. edges: [`transport`], [`api`]
 //! 6. composition: [`config`], [`telemetry`], [`gateway`], [`cli`]
 
@@ -42,6 +42,8 @@ pub mod hub;
 pub mod rooms;
 
 pub mod session;
+
+pub mod shard;
 
 pub mod api;
 pub mod transport;

@@ -1,52 +1,25 @@
-//! One client's life, as commands it sends and messages it is told. Knows no socket, no encoding and no bus.
+//! One client's session, as the commands it sends and the messages it is told: the contract between the protocols and the
+//! shards. Knows no socket and no encoding.
 
-mod close;
 mod command;
 mod config;
-mod emit;
-mod enter;
-mod entry;
-mod expiring;
-mod fanout;
 mod features;
-mod index;
-mod join;
-mod leave;
 pub mod link;
 mod message;
-mod open;
-mod orders;
-pub mod outbox;
-mod publish;
-mod query;
-mod recheck;
-mod send;
-mod sessions;
-mod start;
-mod state;
-mod sweep;
-mod tally;
-mod tenants;
-#[cfg(test)]
-mod tests;
-mod turns;
 
 use bytes::Bytes;
 
 use crate::event::Event;
 
-pub use close::Closed;
 pub use command::{Command, HistoryFrom, JoinOptions, PresenceMode, Request, Since};
 pub use config::Config;
-pub use emit::Application;
 pub use features::FEATURES;
 pub use message::{HistoryPage, Joined, Message, Refusal, RoomChange};
-pub use sessions::{Happening, Post, Services, Sessions};
 
 /// A message as it goes to the transport: complete with the transport's framing, shared by all who get it.
 pub type Frame = Bytes;
 
-/// The protocol of a connection: its place in the gateway's registry, in [`Services::encoders`], and the slot of its frames
+/// The protocol of a connection: its place in the gateway's registry, in `shard::Services::encoders`, and the slot of its frames
 /// in [`crate::bus::Delivery::frame`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProtocolId(u8);

@@ -6,6 +6,7 @@ pub mod carrier;
 pub mod http;
 mod lingering;
 pub mod native;
+pub mod outbox;
 pub mod protocol;
 pub mod shard;
 mod socket;

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use roomcast::event::Retention;
-use roomcast::hub::local::Key;
+use roomcast::shard::Key;
 use roomcast::transport::native::{json, protobuf};
 use roomcast::transport::websocket::frame::{Incoming, Limits, Reader};
 

@@ -29,7 +29,7 @@ use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::nats::NatsPresence;
 use crate::rooms::Rooms;
-use crate::session::{Application, Services};
+use crate::shard::{Application, Services};
 
 /// Time for which the NATS connections may flush before they close.
 const CLOSE_MAX: Duration = Duration::from_secs(2);

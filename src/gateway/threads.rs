@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Config;
 use crate::hub::Mailbox;
-use crate::session::{Post, Services};
+use crate::shard::{Post, Services};
 use crate::transport::protocol::Protocols;
 use crate::transport::shard::{self, Shard};
 

@@ -15,11 +15,11 @@ use mio::{Interest, Registry};
 use slab::Slab;
 
 use super::carrier::close_answer;
+use super::outbox::Outbox;
 use super::protocol::Protocol;
 use super::socket::{Socket, SocketId};
 use crate::error::CloseReason;
-use crate::session::Closed;
-use crate::session::outbox::Outbox;
+use crate::shard::Closed;
 
 /// The most ended connections that are given time to go.
 const LINGERING_MAX: usize = 4096;
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::session::Frame;
     use crate::session::link::Kind;
-    use crate::session::outbox;
+    use crate::transport::outbox;
 
     /// A connection whose peer has not read anything: its kernel takes no more, and a frame is half written.
     fn unread() -> (std::net::TcpStream, End, Vec<u8>) {

@@ -19,13 +19,14 @@ use tokio_util::sync::CancellationToken;
 use self::read::ReadOff;
 use super::carrier::{Carrier, Limits};
 use super::lingering::{LINGERING_SERIAL, Lingering};
+use super::outbox;
 use super::protocol::Protocols;
 use super::socket::{Shared, Socket, SocketId};
 use crate::admission::{Admission, Place};
 use crate::error::CloseReason;
+use crate::session::ProtocolId;
 use crate::session::link::Link;
-use crate::session::outbox;
-use crate::session::{Post, ProtocolId, Services, Sessions};
+use crate::shard::{Post, Services, Sessions};
 
 /// The bounds of a shard's sockets.
 #[derive(Debug, Clone, Default)]

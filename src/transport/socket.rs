@@ -7,10 +7,10 @@ use std::rc::Rc;
 use mio::net::TcpStream;
 
 use super::carrier::{Carrier, Limits};
+use super::outbox::{self, Outbox};
 use super::websocket::frame::CloseFrame;
 use crate::admission::Place;
 use crate::session::link::{Kind, Link, SendError};
-use crate::session::outbox::{self, Outbox};
 use crate::session::{Frame, ProtocolId};
 
 /// What the sockets of a shard share.

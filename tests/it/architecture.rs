@@ -174,11 +174,11 @@ fn every_module_keeps_to_the_layers() {
 fn what_breaks_a_layer_is_found() {
     let table = table();
     for (path, code) in [
-        ("session/x", "use crate::transport::socket;"),
+        ("shard/x", "use crate::transport::socket;"),
         ("transport/x", "use crate::api::convert;"),
         ("transport/http/x", "use crate::presence::Change;"),
         ("session/x", "let status = tonic::Status::ok();"),
-        ("session/x", "pub use crate::hub::Order;"),
+        ("shard/x", "pub use crate::hub::Order;"),
         ("room/x", "use tokio::sync::Mutex;"),
         ("unheard_of", ""),
     ] {
@@ -188,7 +188,7 @@ fn what_breaks_a_layer_is_found() {
         ("transport/native/x", "use crate::presence::Change;"),
         ("cluster/x", "use crate::hub::Order;"),
         ("cli/x", "use crate::config::Config;"),
-        ("session/x", "use crate::hub::{Order, Audience};"),
+        ("shard/x", "use crate::hub::{Order, Audience};"),
     ] {
         assert_eq!(faults(&table, path, code), [""; 0], "{path}: {code}");
     }

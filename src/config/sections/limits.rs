@@ -9,7 +9,8 @@ use crate::admission;
 use crate::bus::ReadBounds;
 use crate::config::values::{Bounded, Rated, Size, Time};
 use crate::rate::Rate;
-use crate::session::{self, outbox};
+use crate::session;
+use crate::transport::outbox;
 use crate::transport::shard::{self, ControlConfig};
 use crate::transport::websocket::frame::Limits;
 

@@ -129,7 +129,7 @@ fn the_limits_are_the_defaults() {
         transport::websocket::frame::Limits::default(),
     );
     let (outbox, control) = (
-        session::outbox::Config::default(),
+        transport::outbox::Config::default(),
         transport::shard::ControlConfig::default(),
     );
     let admission = admission::Config::default();

@@ -1,0 +1,234 @@
+//! The clients of one shard: their connections and sessions by slot, and who is found by which name.
+
+mod index;
+mod state;
+mod tenants;
+mod write;
+
+use std::sync::Arc;
+
+use slab::Slab;
+use tokio::time::Instant;
+
+use self::index::Index;
+use self::tenants::Tenants;
+use crate::error::CloseReason;
+use crate::identity::{ConnectionId, Identity, TokenId, UserId};
+use crate::room::Tenant;
+use crate::session::Encoder;
+use crate::session::link::Link;
+
+pub(super) use self::state::{Membership, Phase, Right, Session};
+
+/// A connection's slot in its shard.
+pub type Key = u32;
+
+/// Names a session for as long as it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    pub key: Key,
+    pub generation: u32,
+}
+
+/// A connection and its session.
+pub(super) struct Client<L> {
+    pub link: L,
+    pub session: Session,
+}
+
+/// A session that is to end.
+#[derive(Debug)]
+pub(super) struct Doomed {
+    pub ticket: Ticket,
+    pub reason: CloseReason,
+    /// The word of a backend; empty for none.
+    pub why: Box<str>,
+}
+
+/// All clients of the shard.
+pub(super) struct Clients<L> {
+    slots: Slab<Client<L>>,
+    generation: u32,
+    /// By tenant and user.
+    users: Index,
+    /// By the id of the token, those whose token has one.
+    tokens: Index,
+    tenants: Tenants,
+    doomed: Vec<Doomed>,
+    encoders: Arc<[Arc<dyn Encoder>]>,
+    clock: Instant,
+}
+
+impl<L: Link> Clients<L> {
+    /// No clients yet. Encoders by [`crate::session::ProtocolId::index`].
+    pub fn new(encoders: Arc<[Arc<dyn Encoder>]>) -> Self {
+        Self {
+            slots: Slab::new(),
+            generation: 0,
+            users: Index::default(),
+            tokens: Index::default(),
+            tenants: Tenants::default(),
+            doomed: Vec::new(),
+            encoders,
+            clock: Instant::now(),
+        }
+    }
+
+    /// Milliseconds of the shard's clock.
+    pub fn now_ms(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Seconds of the shard's clock.
+    pub fn now_s(&self) -> u32 {
+        u32::try_from(self.clock.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// The slot the next client gets.
+    pub fn next_key(&self) -> Key {
+        Key::try_from(self.slots.vacant_key()).expect("a shard has fewer than 2^32 connections")
+    }
+
+    /// Opens a session for a connection.
+    pub fn open(&mut self, link: L) -> Ticket {
+        self.generation = self.generation.wrapping_add(1);
+        let (key, generation) = (self.next_key(), self.generation);
+        let session = Session::new(ConnectionId::for_slot(key), generation, self.now_ms());
+        self.slots.insert(Client { link, session });
+        Ticket { key, generation }
+    }
+
+    pub fn client(&mut self, key: Key) -> Option<&mut Client<L>> {
+        self.slots.get_mut(key as usize)
+    }
+
+    pub fn session(&self, key: Key) -> Option<&Session> {
+        self.slots.get(key as usize).map(|client| &client.session)
+    }
+
+    pub fn session_mut(&mut self, key: Key) -> Option<&mut Session> {
+        self.client(key).map(|client| &mut client.session)
+    }
+
+    pub fn link(&self, key: Key) -> Option<&L> {
+        self.slots.get(key as usize).map(|client| &client.link)
+    }
+
+    /// The connections of all clients.
+    pub fn links(&self) -> impl Iterator<Item = &L> {
+        self.slots.iter().map(|(_, client)| &client.link)
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = Key> {
+        self.slots.iter().filter_map(|(key, _)| Key::try_from(key).ok())
+    }
+
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The end of the slots, of which some may be empty.
+    pub fn end(&self) -> Key {
+        Key::try_from(self.slots.capacity()).unwrap_or(Key::MAX)
+    }
+
+    /// The session a ticket names, unless it has gone or is about to.
+    pub fn alive(&mut self, ticket: Ticket) -> Option<&mut Session> {
+        let session = self.session_mut(ticket.key)?;
+        (session.generation == ticket.generation && !session.is_doomed()).then_some(session)
+    }
+
+    pub fn ticket(&self, key: Key) -> Option<Ticket> {
+        let generation = self.session(key)?.generation;
+        Some(Ticket { key, generation })
+    }
+
+    /// The identity of an open session.
+    pub fn identity(&self, key: Key) -> Option<Arc<Identity>> {
+        match &self.session(key)?.phase {
+            Phase::Open(identity) => Some(Arc::clone(identity)),
+            Phase::Anonymous | Phase::Authenticating | Phase::Doomed(_) => None,
+        }
+    }
+
+    /// Replaces the identity's tenant by the copy that all sessions share.
+    pub fn share_tenant(&mut self, identity: &mut Identity) {
+        identity.tenant = self.tenants.shared(identity.tenant.clone());
+    }
+
+    /// Makes a session be found by its user and its token.
+    pub fn index(&mut self, key: Key, identity: &Identity) {
+        self.users.insert(&(&identity.tenant, &identity.user), key);
+        if let Some(token) = TokenId::of(identity) {
+            self.tokens.insert(&token, key);
+        }
+    }
+
+    /// Undoes [`Self::index`].
+    pub fn unindex(&mut self, key: Key, identity: &Identity) {
+        self.users.remove(&(&identity.tenant, &identity.user), key);
+        if let Some(token) = TokenId::of(identity) {
+            self.tokens.remove(&token, key);
+        }
+    }
+
+    /// The sessions of a user.
+    pub fn of_user(&self, tenant: &Tenant, user: &UserId) -> Vec<Key> {
+        let is_of_user = |key: &Key| {
+            let identity = self.session(*key).and_then(Session::identity);
+            identity.is_some_and(|identity| identity.tenant == *tenant && identity.user == *user)
+        };
+        self.users.candidates(&(tenant, user)).filter(is_of_user).collect()
+    }
+
+    /// The session of a connection.
+    pub fn of_connection(&self, tenant: &Tenant, connection: ConnectionId) -> Option<Key> {
+        let key = connection.slot();
+        let is_it = self
+            .session(key)
+            .is_some_and(|session| session.connection == connection);
+        let is_open = self.identity(key).is_some_and(|identity| identity.tenant == *tenant);
+        (is_it && is_open).then_some(key)
+    }
+
+    /// The sessions whose token has this id, and perhaps others.
+    pub fn of_token(&self, token: &TokenId) -> Vec<Key> {
+        self.tokens.candidates(token).collect()
+    }
+
+    /// Has a session closed: it does nothing more, and is taken out when its transport asks who has ended.
+    pub fn doom(&mut self, key: Key, reason: CloseReason) {
+        self.doom_saying(key, reason, "");
+    }
+
+    /// The same, with a word of a backend; empty for none.
+    pub fn doom_saying(&mut self, key: Key, reason: CloseReason, why: &str) {
+        let Some(session) = self.session_mut(key) else { return };
+        if session.is_doomed() {
+            return;
+        }
+        session.phase = Phase::Doomed(session.identity().cloned());
+        let generation = session.generation;
+        let ticket = Ticket { key, generation };
+        let why = why.into();
+        self.doomed.push(Doomed { ticket, reason, why });
+    }
+
+    /// Those doomed since the last call.
+    pub fn take_doomed(&mut self) -> Vec<Doomed> {
+        std::mem::take(&mut self.doomed)
+    }
+
+    /// Takes a client out, whom nobody finds by name any longer.
+    pub fn remove(&mut self, key: Key) -> Client<L> {
+        let client = self.slots.remove(key as usize);
+        if let Some(identity) = client.session.identity().cloned() {
+            self.unindex(key, &identity);
+        }
+        if self.slots.is_empty() {
+            // Memory goes back after a wave of clients has left.
+            self.slots.shrink_to_fit();
+        }
+        client
+    }
+}

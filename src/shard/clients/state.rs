@@ -1,0 +1,229 @@
+//! What is kept of one client. At rest: an identity, its memberships, and nothing that is not used.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use crate::identity::{ConnectionId, Identity};
+use crate::position::Offset;
+use crate::presence::Member;
+use crate::rate::TokenBucket;
+use crate::room::Room;
+use crate::session::{PresenceMode, Request};
+use crate::shard::local::RoomKey;
+
+/// A room the client is in.
+#[derive(Debug)]
+pub(in crate::shard) struct Membership {
+    /// The room's slot in the shard.
+    pub room: RoomKey,
+    /// The member's slot in the room.
+    pub slot: u32,
+    /// The head it started from: events up to it, arriving late, are not for this member.
+    pub start: Offset,
+    /// The version of the roster it was given, if it sees presence; only later changes are for it.
+    pub presence: Option<NonZeroU64>,
+    /// What it is told of those who are there.
+    pub mode: PresenceMode,
+    /// The right by which it is in the room.
+    pub right: Right,
+}
+
+/// The right by which a client is in a room. A later one covers an earlier one: a room that a client joins which a backend has put it
+/// into is still one by the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::shard) enum Right {
+    /// It joined by its own right: asked for again for another token and by other rules.
+    Own,
+    /// A template put it in: asked for again by other rules only.
+    Template,
+    /// A backend put it in, or the authorizer when it connected: not asked for again.
+    Backend,
+}
+
+/// What only a busy client needs. Gone as soon as there is nothing in it.
+#[derive(Debug, Default)]
+struct Pending {
+    /// Commands that wait for the one under way.
+    waiting: VecDeque<Request>,
+    /// Rooms it is being joined to.
+    joining: Vec<Room>,
+}
+
+/// What a client has done lately that is bounded.
+#[derive(Debug)]
+pub(in crate::shard) struct Conduct {
+    pub join_rate: TokenBucket,
+    pub publish_rate: TokenBucket,
+    /// Requests to a backend under way.
+    pub asks: u8,
+    /// Messages that could not be read since the last heartbeat.
+    pub malformed: u8,
+    /// Refusals for the rate since then.
+    pub strikes: u8,
+}
+
+impl Conduct {
+    const fn new(now_ms: u64) -> Self {
+        Self {
+            join_rate: TokenBucket::new(now_ms),
+            publish_rate: TokenBucket::new(now_ms),
+            asks: 0,
+            malformed: 0,
+            strikes: 0,
+        }
+    }
+}
+
+/// Where a session is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::shard) enum Phase {
+    /// Nobody yet.
+    Anonymous,
+    /// A token is being verified.
+    Authenticating,
+    /// Open, for this identity.
+    Open(Arc<Identity>),
+    /// About to be closed: nothing more is sent or done.
+    Doomed(Option<Arc<Identity>>),
+}
+
+/// One client.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, not the states of one thing"
+)]
+pub(in crate::shard) struct Session {
+    pub connection: ConnectionId,
+    /// Tells apart the sessions that had the same slot.
+    pub generation: u32,
+    /// When the client last gave a sign of life, in seconds of the shard's clock.
+    pub seen_s: u32,
+    /// A command is being carried out.
+    pub busy: bool,
+    /// Its first message has been sent; nothing that is pushed may come before.
+    pub greeted: bool,
+    /// The end of the token is near and has a timer.
+    pub ends_soon: bool,
+    /// Reading has stopped because too many commands wait.
+    pub paused: bool,
+    pub phase: Phase,
+    pub memberships: Vec<Membership>,
+    pub conduct: Conduct,
+    pending: Option<Box<Pending>>,
+}
+
+impl Session {
+    /// A session that begins at `now_ms` of the shard's clock.
+    pub fn new(connection: ConnectionId, generation: u32, now_ms: u64) -> Self {
+        Self {
+            connection,
+            generation,
+            seen_s: u32::try_from(now_ms / 1000).unwrap_or(u32::MAX),
+            busy: false,
+            greeted: false,
+            ends_soon: false,
+            paused: false,
+            phase: Phase::Anonymous,
+            memberships: Vec::new(),
+            conduct: Conduct::new(now_ms),
+            pending: None,
+        }
+    }
+
+    pub const fn identity(&self) -> Option<&Arc<Identity>> {
+        match &self.phase {
+            Phase::Open(identity) | Phase::Doomed(Some(identity)) => Some(identity),
+            Phase::Anonymous | Phase::Authenticating | Phase::Doomed(None) => None,
+        }
+    }
+
+    pub const fn is_doomed(&self) -> bool {
+        matches!(self.phase, Phase::Doomed(_))
+    }
+
+    /// The client as a member of a room.
+    pub fn member(&self) -> Option<Member> {
+        let identity = self.identity()?;
+        Some(Member {
+            connection: self.connection,
+            user: identity.user.clone(),
+        })
+    }
+
+    pub fn membership(&self, room: RoomKey) -> Option<&Membership> {
+        self.memberships.iter().find(|membership| membership.room == room)
+    }
+
+    pub fn membership_mut(&mut self, room: RoomKey) -> Option<&mut Membership> {
+        self.memberships.iter_mut().find(|membership| membership.room == room)
+    }
+
+    /// Adds a membership without the doubling of a growing vector: most clients are in a room or two.
+    pub fn add_membership(&mut self, membership: Membership) {
+        if self.memberships.len() == self.memberships.capacity() {
+            self.memberships.reserve_exact(1 + self.memberships.len() / 2);
+        }
+        self.memberships.push(membership);
+    }
+
+    /// Takes a membership out. Without any there is no memory for them.
+    pub fn take_membership(&mut self, room: RoomKey) -> Option<Membership> {
+        let index = self.memberships.iter().position(|membership| membership.room == room)?;
+        let membership = self.memberships.swap_remove(index);
+        if self.memberships.is_empty() {
+            self.memberships = Vec::new();
+        }
+        Some(membership)
+    }
+
+    /// Puts a command in line; answers how many are.
+    pub fn wait(&mut self, request: Request) -> usize {
+        let waiting = &mut self.pending.get_or_insert_default().waiting;
+        waiting.push_back(request);
+        waiting.len()
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| !pending.waiting.is_empty())
+    }
+
+    /// The command that has waited longest.
+    pub fn next_waiting(&mut self) -> Option<Request> {
+        let request = self.pending.as_mut()?.waiting.pop_front();
+        self.forget_pending();
+        request
+    }
+
+    pub fn begin_joining(&mut self, rooms: impl Iterator<Item = Room>) {
+        self.pending.get_or_insert_default().joining.extend(rooms);
+    }
+
+    pub fn end_joining(&mut self, room: &Room) {
+        if let Some(pending) = &mut self.pending {
+            pending.joining.retain(|other| other != room);
+            self.forget_pending();
+        }
+    }
+
+    pub fn joining(&self) -> &[Room] {
+        self.pending.as_ref().map_or(&[], |pending| &pending.joining)
+    }
+
+    fn forget_pending(&mut self) {
+        self.pending
+            .take_if(|pending| pending.waiting.is_empty() && pending.joining.is_empty());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each byte here is paid for by every connection at rest.
+    #[test]
+    fn a_session_at_rest_is_small() {
+        assert_eq!((size_of::<Session>(), size_of::<Membership>()), (96, 32));
+    }
+}

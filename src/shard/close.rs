@@ -1,0 +1,66 @@
+//! The end of sessions: one that is to end is doomed, does nothing more, and is taken out when its transport asks who has
+//! ended.
+
+use super::clients::{Doomed, Key};
+use super::sessions::Sessions;
+use crate::error::CloseReason;
+use crate::presence::{Activity, Departure};
+use crate::room::Room;
+use crate::session::link::Link;
+
+/// A session that is to be closed, handed to its transport.
+#[derive(Debug)]
+pub struct Closed<L> {
+    /// The slot it had.
+    pub key: Key,
+    /// Its connection.
+    pub link: L,
+    /// Why.
+    pub reason: CloseReason,
+    /// The word a backend gave in place of the reason's; empty for none.
+    pub why: Box<str>,
+}
+
+impl<L: Link> Sessions<L> {
+    /// The connection is to end: it broke, its peer left, or the transport found a reason.
+    pub fn close(&mut self, key: Key, reason: CloseReason) {
+        self.clients.doom(key, reason);
+    }
+
+    /// The sessions that have ended since the last call. They have left every room already.
+    pub fn take_closed(&mut self) -> Vec<Closed<L>> {
+        let doomed = self.clients.take_doomed();
+        doomed.into_iter().filter_map(|doomed| self.remove(doomed)).collect()
+    }
+
+    fn remove(&mut self, doomed: Doomed) -> Option<Closed<L>> {
+        let Doomed { ticket, reason, why } = doomed;
+        if self.clients.ticket(ticket.key) != Some(ticket) {
+            return None;
+        }
+        let joining: Vec<Room> = self.clients.session(ticket.key)?.joining().to_vec();
+        for room in &joining {
+            self.members.abort_join(room, ticket.key);
+        }
+        // Who was sent away for good does not come back: others see that at once.
+        let is_final = matches!(
+            reason,
+            CloseReason::Kicked | CloseReason::TokenExpired | CloseReason::ConnectionLimit | CloseReason::Forbidden
+        );
+        let departure = if is_final { Departure::Left } else { Departure::Lost };
+        self.members.leave_all(&mut self.clients, ticket.key, departure);
+        self.members.end_vacated();
+        let client = self.clients.remove(ticket.key);
+        if let (Some(identity), Some(member)) = (client.session.identity(), client.session.member()) {
+            self.services.admission.forget(identity);
+            let closed = Activity::Closed(identity.tenant.clone(), member, reason);
+            self.services.rooms.presence().announce(closed);
+        }
+        Some(Closed {
+            key: ticket.key,
+            link: client.link,
+            reason,
+            why,
+        })
+    }
+}

@@ -1,0 +1,265 @@
+//! Entering rooms: by a command, by a template, by a backend.
+//!
+//! The order is what makes a join seamless: the shard first holds what arrives, then the bus is subscribed and the start
+//! is read, then the member gets the start's replay, what was held after it, and everything live.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_util::future::join;
+
+use super::clients::{Key, Ticket};
+use super::commands::{forbidden, permit_entry, room_limit, unavailable};
+use super::entry::{Cause, Entering, Entry, Found};
+use super::members::Arrival;
+use super::services::Services;
+use super::sessions::Sessions;
+use super::tally::Tally;
+use crate::bus::BusUnavailable;
+use crate::error::CloseReason;
+use crate::event::Timestamp;
+use crate::hub::JoinRefusal;
+use crate::policy::{Action, Permit, Question};
+use crate::room::Room;
+use crate::session::link::Link;
+use crate::session::{FEATURES, JoinOptions, Joined, Message, PresenceMode, Refusal, RoomChange};
+
+impl<L: Link> Sessions<L> {
+    /// Starts to enter rooms; goes on in [`Self::entered`].
+    pub(super) fn enter(&mut self, ticket: Ticket, mut entries: Vec<Entry>, cause: Cause) {
+        if self.clients.alive(ticket).is_none() {
+            return;
+        }
+        entries.retain(|entry| self.members.begin_join(entry.permit.room(), ticket.key));
+        match &cause {
+            // A backend is putting the client into this room at this very moment.
+            Cause::Command(id) if entries.is_empty() => {
+                self.clients.refuse(ticket.key, *id, unavailable());
+                return self.turns.done(&mut self.clients, ticket);
+            }
+            // The client is entering it by itself.
+            Cause::Server { tally: Some(tally), .. } if entries.is_empty() => tally.refuse(JoinRefusal::Unavailable),
+            _ => {}
+        }
+        let Some(session) = self.clients.alive(ticket) else {
+            return;
+        };
+        if !entries.is_empty() {
+            session.begin_joining(entries.iter().map(|entry| entry.permit.room().clone()));
+        }
+        let (connection, identity) = (session.connection, session.identity().cloned());
+        let services = self.services.clone();
+        let subscriber = self.members.subscriber();
+        self.run(async move {
+            let mut entering = Entering::with_capacity(entries.len());
+            for mut entry in entries {
+                if entry.options.since.is_some()
+                    && entry.may_read_history.is_none()
+                    && let Some(identity) = &identity
+                {
+                    let room = entry.permit.room().clone();
+                    let question = Question {
+                        identity: Arc::clone(identity),
+                        connection,
+                        room,
+                        action: Action::History,
+                    };
+                    entry.may_read_history = Some(services.policy.authorize(question).await.is_ok());
+                }
+                let catchup = entry.catchup();
+                let bounds = services.config.load().replay;
+                let start = services
+                    .rooms
+                    .enter(&entry.permit, Arc::clone(&subscriber), catchup, bounds);
+                let confirming = confirm(&services, entry.permit.room(), &entry.options);
+                let (start, confirmed) = join(start, confirming).await;
+                let start = start.map_err(|BusUnavailable(_)| unavailable());
+                entering.push((entry, Found { start, confirmed }));
+            }
+            move |sessions: &mut Self| sessions.entered(ticket, entering, cause)
+        });
+    }
+
+    fn entered(&mut self, ticket: Ticket, entering: Entering, cause: Cause) {
+        if self.clients.alive(ticket).is_none() {
+            // The client has gone; so may have the last who wanted these rooms.
+            for (entry, _) in entering {
+                self.members.exit_if_unused(entry.permit.room());
+            }
+            return;
+        }
+        // The recheck that follows a swap of the rules may have passed this session already.
+        let mut started = entering.iter().filter(|(_, found)| found.start.is_ok());
+        if started.any(|(entry, _)| self.revocations.is_outdated(&entry.permit)) {
+            return self.permit_again(ticket, entering, cause);
+        }
+        let (mut joined, leased) = (Vec::with_capacity(entering.len()), self.gate.may_deliver());
+        for (entry, Found { start, confirmed }) in entering {
+            let room = entry.permit.room().clone();
+            let outcome = match start {
+                // The permit may be older than a revocation, and than the token: asked again at the last moment.
+                _ if self.revocations.is_revoked(&self.clients, ticket.key, &room) => Err(forbidden()),
+                Ok(start) if leased => {
+                    let right = entry.right();
+                    let entry = (&entry.permit, entry.options, right);
+                    let admitted = self.members.admit(&mut self.clients, ticket, entry, start, confirmed);
+                    admitted.map_err(|_| unavailable())
+                }
+                Ok(_) => Err(unavailable()),
+                Err(refusal) => Err(refusal),
+            };
+            if let Some(session) = self.clients.session_mut(ticket.key) {
+                session.end_joining(&room);
+            }
+            if outcome.is_err() {
+                self.members.abort_join(&room, ticket.key);
+                self.members.exit_if_unused(&room);
+            }
+            joined.push(outcome);
+        }
+        self.tell_entered(ticket, joined, cause);
+        self.members.end_vacated();
+    }
+
+    fn tell_entered(&mut self, ticket: Ticket, joined: Vec<Result<Arrival, Refusal>>, cause: Cause) {
+        let key = ticket.key;
+        match cause {
+            Cause::Opening(id) => {
+                // A home room that cannot be entered would be missing silently: the client comes back instead.
+                let Ok(arrivals) = joined.into_iter().collect::<Result<Vec<_>, _>>() else {
+                    self.clients.refuse(key, id, unavailable());
+                    return self.clients.doom(key, CloseReason::Overloaded);
+                };
+                let (rooms, replays): (Vec<_>, Vec<_>) = arrivals.into_iter().map(|a| (a.joined, a.replay)).unzip();
+                if let Some(message) = self.connected(key, rooms) {
+                    self.clients.answer(key, id, &message);
+                }
+                self.orders.greet(&mut self.clients, key);
+                for replay in &replays {
+                    self.members.replay(&mut self.clients, key, replay);
+                }
+                self.turns.done(&mut self.clients, ticket);
+            }
+            Cause::Command(id) => {
+                for outcome in joined {
+                    match outcome {
+                        Ok(arrival) => {
+                            self.clients.answer(key, id, &Message::Joined(arrival.joined));
+                            self.members.replay(&mut self.clients, key, &arrival.replay);
+                        }
+                        Err(refusal) => self.clients.refuse(key, id, refusal),
+                    }
+                }
+                self.turns.done(&mut self.clients, ticket);
+            }
+            Cause::Server {
+                change,
+                ends_command,
+                tally,
+            } => {
+                for outcome in joined {
+                    if let Some(tally) = &tally {
+                        tally.joined(outcome.as_ref().map(|_| ()));
+                    }
+                    let Ok(Arrival { joined, replay }) = outcome else {
+                        continue;
+                    };
+                    self.clients.answer(key, 0, &Message::RoomJoined { joined, change });
+                    self.members.replay(&mut self.clients, key, &replay);
+                }
+                if ends_command {
+                    self.turns.done(&mut self.clients, ticket);
+                }
+            }
+        }
+    }
+
+    /// The session's first message, once it is in its home rooms.
+    fn connected(&self, key: Key, rooms: Vec<Joined>) -> Option<Message> {
+        let identity = self.clients.identity(key)?;
+        Some(Message::Connected {
+            connection: self.clients.session(key)?.connection,
+            user: identity.user.clone(),
+            expiry: identity.expiry,
+            heartbeat: self.services.config.load().heartbeat_interval,
+            time: Timestamp::now(),
+            rooms,
+            features: FEATURES,
+            server_version: env!("CARGO_PKG_VERSION"),
+        })
+    }
+
+    /// Asks once more for what rules permitted that are in force no longer; the start of the room stays held.
+    fn permit_again(&mut self, ticket: Ticket, mut entering: Entering, cause: Cause) {
+        let Some(session) = self.clients.alive(ticket) else {
+            return;
+        };
+        let (connection, identity) = (session.connection, session.identity().cloned());
+        let services = self.services.clone();
+        self.run(async move {
+            for (entry, found) in &mut entering {
+                let Some(identity) = identity.as_ref().filter(|_| services.policy.is_outdated(&entry.permit)) else {
+                    continue;
+                };
+                let room = entry.permit.room().clone();
+                let ask = |action| Question {
+                    identity: Arc::clone(identity),
+                    connection,
+                    room: room.clone(),
+                    action,
+                };
+                match permit_entry(&services, ask, entry.options.clone()).await {
+                    // What was read of the past may be read no longer, or now could be: the client asks again.
+                    Ok(anew) if anew.may_read_history != entry.may_read_history => found.start = Err(unavailable()),
+                    Ok(anew) => entry.permit = anew.permit,
+                    Err(refusal) => found.start = Err(refusal),
+                }
+            }
+            move |sessions: &mut Self| sessions.entered(ticket, entering, cause)
+        });
+    }
+
+    /// Puts clients into a room as a backend's decision; the tally answers when the last one has entered it.
+    pub(super) fn order_join(&mut self, keys: Vec<Key>, permit: &Permit, tally: &Rc<Tally>) {
+        for key in keys {
+            let Some(ticket) = self.clients.ticket(key) else {
+                continue;
+            };
+            if self.members.has(&self.clients, key, permit.room()) {
+                tally.add(1);
+                continue;
+            }
+            if let Some(refusal) = self.join_refusal(key, permit.room()) {
+                tally.refuse(refusal);
+                continue;
+            }
+            let cause = Cause::Server {
+                change: RoomChange::Backend,
+                ends_command: false,
+                tally: Some(Rc::clone(tally)),
+            };
+            self.enter(ticket, vec![Entry::granted(permit.clone())], cause);
+        }
+    }
+
+    /// Why a backend cannot put a client into a room now. A revocation stands above a backend's order: an order that was
+    /// held up on its way must not undo one that has been answered.
+    fn join_refusal(&mut self, key: Key, room: &Room) -> Option<JoinRefusal> {
+        if !self.gate.may_deliver() {
+            return Some(JoinRefusal::Unavailable);
+        }
+        self.clients.identity(key)?;
+        if self.revocations.is_revoked(&self.clients, key, room) {
+            return Some(JoinRefusal::Revoked);
+        }
+        let max = self.services.config.load().rooms_max;
+        room_limit(&self.clients, &self.members, key, room, max)
+            .err()
+            .map(|_| JoinRefusal::RoomLimit)
+    }
+}
+
+/// Makes sure that everyone in a room is known to this node, for a member that wants to see them.
+pub(super) async fn confirm(services: &Services, room: &Room, options: &JoinOptions) -> bool {
+    options.presence == PresenceMode::None || services.rooms.presence().confirm(room).await
+}

@@ -1,0 +1,431 @@
+//! The members of the shard's rooms: who is in which, what they see, and what is in line for them. Subscriptions and
+//! observations are kept no longer than somebody is there.
+
+mod expiring;
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use self::expiring::Expiring;
+use super::clients::{Clients, Key, Membership, Right, Session, Ticket};
+use super::fanout::Fanout;
+use super::local::{Item, Local, NotEntered, RoomKey};
+use crate::bus::Subscriber;
+use crate::error::CloseReason;
+use crate::event::Event;
+use crate::hub::{Inbound, Mailbox};
+use crate::identity::Expiry;
+use crate::notice::Notice;
+use crate::policy::Permit;
+use crate::position::Position;
+use crate::presence::{Change, Departure, Observer, Roster, StateTooLarge};
+use crate::room::Room;
+use crate::rooms::{Rooms, Start};
+use crate::session::link::{Kind, Link};
+use crate::session::{JoinOptions, Joined, Message, PresenceMode, RoomChange};
+
+/// The most items that wait in a room for the lease. More changes of presence, and whoever sees them comes back later; events
+/// wait in the mailbox.
+const LINE_MAX: usize = 4096;
+
+/// A room that was entered, and what its new member gets first.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub joined: Joined,
+    pub replay: Replay,
+}
+
+/// What a new member gets before everything live.
+#[derive(Debug)]
+pub(super) struct Replay {
+    room: RoomKey,
+    past: Vec<Arc<Event>>,
+    held: Vec<Item>,
+}
+
+/// The rooms of one shard with their members.
+pub(super) struct Members {
+    local: Local,
+    expiring: Expiring,
+    fanout: Fanout,
+    mailbox: Arc<Mailbox>,
+    rooms: Rooms,
+}
+
+impl Members {
+    /// No rooms yet. The mailbox is what the bus and presence reach the shard by.
+    pub fn new(mailbox: Arc<Mailbox>, rooms: Rooms, protocols: usize) -> Self {
+        Self {
+            local: Local::default(),
+            expiring: Expiring::default(),
+            fanout: Fanout::new(protocols),
+            mailbox,
+            rooms,
+        }
+    }
+
+    /// Where the bus delivers the rooms' events.
+    pub fn subscriber(&self) -> Arc<dyn Subscriber> {
+        Arc::clone(&self.mailbox) as Arc<dyn Subscriber>
+    }
+
+    // What a client is in.
+
+    pub fn has<L: Link>(&self, clients: &Clients<L>, key: Key, room: &Room) -> bool {
+        self.membership(clients, key, room).is_some()
+    }
+
+    /// Returns the right by which the client is in a room, if it is.
+    pub fn right<L: Link>(&self, clients: &Clients<L>, key: Key, room: &Room) -> Option<Right> {
+        self.membership(clients, key, room).map(|membership| membership.right)
+    }
+
+    /// The rooms a client is in, of the memberships that are asked for.
+    pub fn rooms_of<L: Link>(
+        &self,
+        clients: &Clients<L>,
+        key: Key,
+        is_wanted: impl Fn(&Membership) -> bool,
+    ) -> Vec<Room> {
+        let memberships = clients.session(key).map_or(&[][..], |session| &session.memberships);
+        let wanted = memberships.iter().filter(|membership| is_wanted(membership));
+        wanted
+            .map(|membership| self.local.room(membership.room).clone())
+            .collect()
+    }
+
+    fn membership<'a, L: Link>(&self, clients: &'a Clients<L>, key: Key, room: &Room) -> Option<&'a Membership> {
+        let room = self.local.find(room)?;
+        clients.session(key)?.membership(room)
+    }
+
+    // Entering.
+
+    /// Begins to hold a room's items for a client; `false` when it is joining already.
+    pub fn begin_join(&mut self, room: &Room, key: Key) -> bool {
+        self.local.begin_join(room, key).is_some()
+    }
+
+    /// Calls a join off. Returns whether there was one.
+    pub fn abort_join(&mut self, room: &Room, key: Key) -> bool {
+        self.local.abort_join(room, key)
+    }
+
+    /// Makes a client that is joining a member, by this permit. `confirmed` says whether everyone who is there is known.
+    ///
+    /// # Errors
+    /// Every variant of [`NotEntered`]; the client is not a member then.
+    pub fn admit<L: Link>(
+        &mut self,
+        clients: &mut Clients<L>,
+        ticket: Ticket,
+        (permit, options, right): (&Permit, JoinOptions, Right),
+        start: Start,
+        confirmed: bool,
+    ) -> Result<Arrival, NotEntered> {
+        let (key, room, mode) = (ticket.key, permit.room(), options.presence);
+        // Joined again: the old membership makes way, without a leave that others would see.
+        self.hand_line(clients, key, room);
+        let was = self.detach(clients, key, room);
+        let entered = self.local.finish_join(room, key, start.head).inspect_err(|_| {
+            if was.is_some() {
+                self.leave_presence(clients, key, room, Departure::Left);
+            }
+        })?;
+        let roster = self.show_presence(clients, key, permit, options, confirmed);
+        let membership = Membership {
+            room: entered.room,
+            slot: entered.slot,
+            start: start.head.offset,
+            presence: roster.as_ref().and_then(|roster| NonZeroU64::new(roster.version)),
+            mode,
+            right: right.max(was.unwrap_or(right)),
+        };
+        // What a backend granted it also ends; the client's own right has nothing to do with it.
+        let expires = permit.terms().expires.filter(|_| membership.right == Right::Own);
+        if let Some(session) = clients.session_mut(key) {
+            session.add_membership(membership);
+        }
+        self.expiring.set(key, entered.room, expires);
+        let joined = Joined {
+            room: room.clone(),
+            head: start.head,
+            recovered: start.recovered,
+            replayed: u32::try_from(start.replay.len()).unwrap_or(u32::MAX),
+            roster,
+        };
+        let replay = Replay {
+            room: entered.room,
+            past: start.replay,
+            held: entered.held,
+        };
+        Ok(Arrival { joined, replay })
+    }
+
+    pub fn replay<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, replay: &Replay) {
+        for event in &replay.past {
+            clients.send_event(key, event, Kind::Answer);
+        }
+        for item in &replay.held {
+            self.fanout.hand_item(&self.local, clients, replay.room, key, item);
+        }
+    }
+
+    /// Changes presence and state of a member and nothing of the stream; `None` when it is no member.
+    pub fn change<L: Link>(
+        &mut self,
+        clients: &mut Clients<L>,
+        key: Key,
+        (permit, options): (&Permit, JoinOptions),
+        confirmed: bool,
+    ) -> Option<Joined> {
+        let (room, mode, expires) = (permit.room(), options.presence, permit.terms().expires);
+        let head = self.hand_line(clients, key, room)?;
+        let room_key = self.local.find(room)?;
+        self.unobserve(clients, key, room_key);
+        let roster = self.show_presence(clients, key, permit, options, confirmed);
+        if let Some(membership) = membership_mut(clients, key, room_key) {
+            membership.presence = roster.as_ref().and_then(|roster| NonZeroU64::new(roster.version));
+            membership.mode = mode;
+            let expires = expires.filter(|_| membership.right == Right::Own);
+            self.expiring.set(key, room_key, expires);
+        }
+        Some(joined_anew(room.clone(), head, roster))
+    }
+
+    /// Lets a membership end then; `None`: with the session.
+    pub fn keep_until(&mut self, key: Key, room: &Room, expires: Option<Expiry>) {
+        if let Some(room) = self.local.find(room) {
+            self.expiring.set(key, room, expires);
+        }
+    }
+
+    // Presence.
+
+    /// Enters a member into the room's presence; answers the roster if it wants to see it.
+    fn show_presence<L: Link>(
+        &mut self,
+        clients: &Clients<L>,
+        key: Key,
+        permit: &Permit,
+        options: JoinOptions,
+        confirmed: bool,
+    ) -> Option<Roster> {
+        let (room, presence) = (permit.room(), self.rooms.presence());
+        let member = clients.session(key).and_then(Session::member)?;
+        let state = options.state.or_else(|| permit.terms().state.clone());
+        if presence.enter(room, &member, state).is_err() {
+            tracing::warn!("checked presence state refused");
+        }
+        let detail = options.presence.detail()?;
+        self.local.observing(self.local.find(room)?, true);
+        let observer = Arc::clone(&self.mailbox) as Arc<dyn Observer>;
+        let mut roster = presence.observe(room, observer, detail);
+        roster.partial = !confirmed;
+        if let (PresenceMode::Others, Some(members)) = (options.presence, &mut roster.members) {
+            members.retain(|one| one.user != member.user);
+        }
+        Some(roster)
+    }
+
+    /// Sets what a member says about itself; `None` when it is no member.
+    pub fn set_state<L: Link>(
+        &self,
+        clients: &Clients<L>,
+        key: Key,
+        room: &Room,
+        state: Option<crate::json::Json>,
+    ) -> Option<Result<(), StateTooLarge>> {
+        self.membership(clients, key, room)?;
+        let member = clients.session(key).and_then(Session::member)?;
+        Some(self.rooms.presence().enter(room, &member, state))
+    }
+
+    /// A new token, or new rules, do not allow the presence of a room any more: the member stays, and sees nothing more of
+    /// it. It is told as if the server had joined it without presence; nothing of the stream is lost or repeated.
+    pub fn hide_presence<L: Link>(&mut self, clients: &mut Clients<L>, may_deliver: bool, key: Key, room: &Room) {
+        let Some(room_key) = self.local.find(room) else { return };
+        let Some(membership) = membership_mut(clients, key, room_key) else {
+            return;
+        };
+        membership.mode = PresenceMode::None;
+        // First, so that no change in line is handed out either.
+        self.unobserve(clients, key, room_key);
+        let head = may_deliver.then(|| self.hand_line(clients, key, room)).flatten();
+        let Some(head) = head else {
+            // It could not be told where it stands, and must not keep a list that it believes to be current.
+            return clients.doom(key, CloseReason::Overloaded);
+        };
+        let (joined, change) = (joined_anew(room.clone(), head, None), RoomChange::TokenChanged);
+        clients.push(key, &Message::RoomJoined { joined, change });
+    }
+
+    /// Takes a client out of a room's presence; its membership has ended already.
+    fn leave_presence<L: Link>(&self, clients: &Clients<L>, key: Key, room: &Room, departure: Departure) {
+        if let Some(member) = clients.session(key).and_then(Session::member) {
+            self.rooms.presence().leave(room, &member, departure);
+        }
+    }
+
+    /// Shows a member no more changes of the room's presence.
+    fn unobserve<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, room: RoomKey) {
+        let membership = membership_mut(clients, key, room);
+        let observed = membership.and_then(|membership| membership.presence.take()).is_some();
+        if observed && self.local.observing(room, false) {
+            self.rooms
+                .presence()
+                .unobserve(self.local.room(room), self.mailbox.shard());
+        }
+    }
+
+    // Leaving.
+
+    /// Takes a client out of a room for good; answers whether it was in it.
+    pub fn leave<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, room: &Room) -> bool {
+        self.depart(clients, key, room, Departure::Left)
+    }
+
+    /// Takes a client whose connection has ended out of every room.
+    pub fn leave_all<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, departure: Departure) {
+        while let Some(membership) = clients.session(key).and_then(|session| session.memberships.last()) {
+            let room = self.local.room(membership.room).clone();
+            self.depart(clients, key, &room, departure);
+        }
+    }
+
+    fn depart<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, room: &Room, departure: Departure) -> bool {
+        let left = self.detach(clients, key, room).is_some();
+        if left {
+            self.leave_presence(clients, key, room, departure);
+        }
+        self.end_vacated();
+        left
+    }
+
+    /// Takes a client out of a room and tells it so.
+    pub fn send_away<L: Link>(
+        &mut self,
+        clients: &mut Clients<L>,
+        key: Key,
+        room: Room,
+        change: RoomChange,
+        notice: &Notice,
+    ) -> bool {
+        let left = self.leave(clients, key, &room);
+        if left {
+            tell_left(clients, key, room, change, notice);
+        }
+        left
+    }
+
+    /// Ends the memberships whose time is over. The client may join again, which asks anew.
+    pub fn end_expired<L: Link>(&mut self, clients: &mut Clients<L>) {
+        while let Some((key, room)) = self.expiring.take_due() {
+            let room = self.local.room(room).clone();
+            self.send_away(clients, key, room, RoomChange::Expired, &Notice::default());
+        }
+    }
+
+    /// Ends a membership on this shard; presence is not told. Answers by what right it was, if there was one.
+    fn detach<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, room: &Room) -> Option<Right> {
+        let room_key = self.local.find(room)?;
+        self.unobserve(clients, key, room_key);
+        let membership = clients.session_mut(key)?.take_membership(room_key)?;
+        self.expiring.remove(key, room_key);
+        if let Some(moved) = self.local.leave(room_key, membership.slot) {
+            let other = membership_mut(clients, moved.key, room_key);
+            other.expect("who has a slot in a room has its membership").slot = moved.slot;
+        }
+        Some(membership.right)
+    }
+
+    /// Ends the subscriptions of rooms that nobody here is in any longer.
+    pub fn end_vacated(&mut self) {
+        for room in self.local.vacated() {
+            self.exit_if_unused(&room);
+        }
+    }
+
+    pub fn exit_if_unused(&self, room: &Room) {
+        if self.local.find(room).is_none() {
+            self.rooms.exit(room, self.mailbox.shard());
+        }
+    }
+
+    // Delivering.
+
+    /// Puts what the bus delivers in line.
+    pub fn inbound(&mut self, inbound: Inbound) {
+        match inbound {
+            Inbound::Event(delivery) => {
+                let room = delivery.event.room.clone();
+                self.local.enqueue(&room, Item::Event(delivery));
+            }
+            Inbound::Reset(room, head) => self.local.enqueue(&room, Item::Reset(head)),
+        }
+    }
+
+    /// Puts a change of presence in line.
+    pub fn presence_changed<L: Link>(&mut self, clients: &mut Clients<L>, is_lapsed: bool, change: Arc<Change>) {
+        let room = change.room.clone();
+        if is_lapsed && self.local.in_line(&room) >= LINE_MAX {
+            return self.close_observers(clients, &room);
+        }
+        self.local.enqueue(&room, Item::Presence(change));
+    }
+
+    /// Closes those who see a room's presence: the changes they miss cannot be told one by one any more.
+    fn close_observers<L: Link>(&self, clients: &mut Clients<L>, room: &Room) {
+        let Some(room) = self.local.find(room) else { return };
+        for key in self.local.members(room) {
+            if membership_mut(clients, key, room).is_some_and(|membership| membership.presence.is_some()) {
+                clients.doom(key, CloseReason::Overloaded);
+            }
+        }
+    }
+
+    /// Whether items are in line.
+    pub fn has_work(&self) -> bool {
+        self.local.has_work()
+    }
+
+    /// Hands what is in line to some of the members.
+    pub fn fan_out<L: Link>(&mut self, clients: &mut Clients<L>) {
+        self.fanout.turn(&mut self.local, clients);
+    }
+
+    /// Hands a member everything that is in line for it; answers where it stands then.
+    fn hand_line<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, room: &Room) -> Option<Position> {
+        let room_key = self.local.find(room)?;
+        let membership = clients.session(key)?.membership(room_key)?;
+        let (slot, start) = (membership.slot, membership.start);
+        let (items, last) = self.local.catch_up(room_key, slot);
+        for item in &items {
+            self.fanout.hand_item(&self.local, clients, room_key, key, item);
+        }
+        last.filter(|last| last.offset >= start)
+    }
+}
+
+/// Tells a client that it is in a room no longer.
+pub(super) fn tell_left<L: Link>(clients: &mut Clients<L>, key: Key, room: Room, change: RoomChange, notice: &Notice) {
+    let notice = notice.clone();
+    clients.push(key, &Message::RoomLeft { room, change, notice });
+}
+
+/// The answer to a member that joins again without a position.
+const fn joined_anew(room: Room, head: Position, roster: Option<Roster>) -> Joined {
+    Joined {
+        room,
+        head,
+        recovered: false,
+        replayed: 0,
+        roster,
+    }
+}
+
+fn membership_mut<L: Link>(clients: &mut Clients<L>, key: Key, room: RoomKey) -> Option<&mut Membership> {
+    clients
+        .session_mut(key)
+        .and_then(|session| session.membership_mut(room))
+}

@@ -1,0 +1,48 @@
+//! What a shard is told by the API, by presence and by the node.
+
+use tokio::sync::oneshot;
+
+use super::sessions::Sessions;
+use super::tally::Tally;
+use super::{orders, revocations};
+use crate::hub::{Order, Outcome, ShardMessage, Signal, Verb};
+use crate::session::link::Link;
+
+impl<L: Link> Sessions<L> {
+    /// Carries a message out.
+    pub(super) fn message(&mut self, message: ShardMessage) {
+        match message {
+            ShardMessage::Order(order, reply) => self.order(&order, reply),
+            ShardMessage::Revoke(revocation, notice, reply) => {
+                let (clients, members) = (&mut self.clients, &mut self.members);
+                let memberships = revocations::revoke(clients, members, &revocation, &notice);
+                // The asker may have gone.
+                let _ = reply.send(memberships);
+            }
+            ShardMessage::Recheck(reply) => self.recheck.begin(self.clients.end(), reply),
+            ShardMessage::Signal(Signal::Presence(change)) => {
+                let is_lapsed = self.gate.is_lapsed();
+                self.members.presence_changed(&mut self.clients, is_lapsed, change);
+            }
+            ShardMessage::Signal(Signal::Degraded(active)) => self.orders.tell_degraded(&mut self.clients, active),
+            ShardMessage::Signal(Signal::Drain(window)) => orders::drain(&mut self.clients, &mut self.timers, window),
+        }
+    }
+
+    /// Carries an order out. A join is answered when the last of the rooms is entered, all others at once.
+    fn order(&mut self, order: &Order, reply: oneshot::Sender<Outcome>) {
+        let keys = orders::audience(&self.clients, &order.audience);
+        let (clients, members) = (&mut self.clients, &mut self.members);
+        let outcome = match &order.verb {
+            Verb::Join(permit) => return self.order_join(keys, permit, &Tally::new(reply)),
+            Verb::Leave(room, notice) => Outcome::of(orders::leave(clients, members, keys, room, notice)),
+            Verb::Disconnect(reason, notice) => Outcome::of(orders::disconnect(clients, keys, *reason, notice)),
+            Verb::Send(event) if self.gate.may_deliver() => Outcome::of(orders::send(clients, keys, event)),
+            Verb::Send(_) => Outcome::of(0),
+            Verb::Count => Outcome::of(u32::try_from(keys.len()).unwrap_or(u32::MAX)),
+            Verb::Identify => Outcome::identified(keys.first().and_then(|key| clients.identity(*key))),
+        };
+        // The asker may have gone.
+        let _ = reply.send(outcome);
+    }
+}

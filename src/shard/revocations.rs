@@ -1,0 +1,113 @@
+//! Revocations as a shard holds them: the last look before anything of a room takes effect, and the end of what is there.
+
+use std::sync::Arc;
+
+use super::clients::{Clients, Key, Phase, Session};
+use super::members::{Members, tell_left};
+use crate::error::CloseReason;
+use crate::notice::Notice;
+use crate::policy::{Bearer, Permit, Policy, Revocation, RevocationSubject};
+use crate::room::Room;
+use crate::session::RoomChange;
+use crate::session::link::Link;
+
+/// Asks the policy about what it permitted earlier.
+pub(super) struct RevocationGuard {
+    policy: Arc<dyn Policy>,
+}
+
+impl RevocationGuard {
+    pub fn new(policy: Arc<dyn Policy>) -> Self {
+        Self { policy }
+    }
+
+    /// Returns whether a revocation in force keeps this session out of the room. Ask before anything of a room that was
+    /// permitted earlier takes effect: the policy knows a revocation before the shards are ordered to carry it out, so what
+    /// passes here and is revoked later is ended by that order.
+    pub fn is_revoked<L: Link>(&self, clients: &Clients<L>, key: Key, room: &Room) -> bool {
+        let Some(session) = clients.session(key) else {
+            return true;
+        };
+        let Phase::Open(identity) = &session.phase else {
+            return true;
+        };
+        let connection = session.connection;
+        self.policy.is_revoked(Bearer { identity, connection }, room)
+    }
+
+    /// Whether older rules than those in force gave this permit.
+    pub fn is_outdated(&self, permit: &Permit) -> bool {
+        self.policy.is_outdated(permit)
+    }
+
+    /// Ends the memberships of a session whose token is another one now, as far as that is revoked.
+    pub fn check_again<L: Link>(&self, clients: &mut Clients<L>, members: &mut Members, key: Key) {
+        let revoked = members.rooms_of(clients, key, |_| true).into_iter();
+        let revoked: Vec<Room> = revoked.filter(|room| self.is_revoked(clients, key, room)).collect();
+        end_memberships(clients, members, key, |room| revoked.contains(room), &Notice::default());
+        members.end_vacated();
+    }
+}
+
+/// Takes sessions out of rooms; answers how many memberships ended.
+pub(super) fn revoke<L: Link>(
+    clients: &mut Clients<L>,
+    members: &mut Members,
+    revocation: &Revocation,
+    notice: &Notice,
+) -> u32 {
+    let mut memberships = 0;
+    for key in hit_by(clients, revocation) {
+        let joining = clients
+            .session(key)
+            .map_or(Vec::new(), |session| session.joining().to_vec());
+        for room in joining.iter().filter(|room| revocation.reaches(room)) {
+            members.abort_join(room, key);
+        }
+        memberships += end_memberships(clients, members, key, |room| revocation.reaches(room), notice);
+    }
+    members.end_vacated();
+    memberships
+}
+
+/// Ends memberships that a revocation does not allow; answers how many. What waits in an outbox cannot be taken back one by
+/// one, so a client that has not read everything is disconnected: after this nothing of the rooms is written to it.
+fn end_memberships<L: Link>(
+    clients: &mut Clients<L>,
+    members: &mut Members,
+    key: Key,
+    is_lost: impl Fn(&Room) -> bool,
+    notice: &Notice,
+) -> u32 {
+    let mut count = 0;
+    for room in members
+        .rooms_of(clients, key, |_| true)
+        .into_iter()
+        .filter(|room| is_lost(room))
+    {
+        count += 1;
+        members.leave(clients, key, &room);
+        tell_left(clients, key, room, RoomChange::Revoked, notice);
+    }
+    if count > 0 && clients.link(key).is_some_and(|link| link.backlog_bytes() > 0) {
+        clients.doom_saying(key, CloseReason::Disconnected, notice.reason());
+    }
+    count
+}
+
+/// The sessions whose present token, user or connection a revocation names.
+fn hit_by<L: Link>(clients: &Clients<L>, revocation: &Revocation) -> Vec<Key> {
+    let mut keys = match &revocation.subject {
+        RevocationSubject::User(user) => clients.of_user(&revocation.tenant, user),
+        RevocationSubject::Connection(connection) => vec![connection.slot()],
+        // Looking through the claims of all sessions took 3 us each: 0.3 s for 100,000, in which the shard does nothing else.
+        RevocationSubject::Token(token) => clients.of_token(token),
+    };
+    let is_hit = |session: &Session| {
+        let connection = session.connection;
+        let bearer = session.identity().map(|identity| Bearer { identity, connection });
+        bearer.is_some_and(|bearer| revocation.hits(bearer))
+    };
+    keys.retain(|key| clients.session(*key).is_some_and(is_hit));
+    keys
+}

@@ -1,0 +1,71 @@
+//! What a shard needs of the gateway.
+
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+
+use crate::admission::Admission;
+use crate::auth::Authenticator;
+use crate::backend::Backend;
+use crate::cluster::Cluster;
+use crate::hub::{Letters, Mailbox};
+use crate::lease::Lease;
+use crate::policy::Policy;
+use crate::rooms::{HomeRooms, Rooms};
+use crate::session::{Config, Encoder};
+
+/// What sessions need of the gateway. Shared by all shards.
+#[derive(Clone)]
+pub struct Services {
+    /// Verifies tokens.
+    pub auth: Arc<dyn Authenticator>,
+    /// Decides.
+    pub policy: Arc<dyn Policy>,
+    /// Publishes and reads.
+    pub rooms: Rooms,
+    /// The application behind the gateway, and the way to where it emits events.
+    pub application: Arc<Application>,
+    /// Without it nothing of a room is handed to anybody.
+    pub lease: Lease,
+    /// Counts connections.
+    pub admission: Arc<Admission>,
+    /// The writing halves of the protocols, by [`crate::session::ProtocolId::index`].
+    pub encoders: Arc<[Arc<dyn Encoder>]>,
+    /// The bounds. Each is looked at when it is needed, so other ones hold for what comes next.
+    pub config: Arc<ArcSwap<Config>>,
+}
+
+/// The shard's place in the hub: what the bus and the API reach it by, and its own end of that.
+#[derive(Debug)]
+pub struct Post {
+    /// Handed to the bus and to presence.
+    pub mailbox: Arc<Mailbox>,
+    /// Read by the shard.
+    pub letters: Letters,
+}
+
+/// The application behind the gateway, and the way to where it emits events.
+pub struct Application {
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) homes: HomeRooms,
+    /// Set when the node has joined the others, which takes its shards.
+    pub(super) cluster: OnceLock<Cluster>,
+}
+
+impl Application {
+    /// An application whose events reach the rooms of users and tenants, and no connection yet.
+    #[must_use]
+    pub const fn new(backend: Arc<dyn Backend>, homes: HomeRooms) -> Self {
+        Self {
+            backend,
+            homes,
+            cluster: OnceLock::new(),
+        }
+    }
+
+    /// Reaches single connections from here on.
+    pub fn reaches(&self, cluster: Cluster) {
+        // Set once, by the one who starts the gateway.
+        let _ = self.cluster.set(cluster);
+    }
+}

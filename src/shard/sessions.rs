@@ -1,0 +1,230 @@
+//! The sessions of one shard, put together from its parts. The shard's transport drives it; it never blocks.
+//!
+//! Each part keeps its state to itself: who is connected ([`Clients`]), who is in which room ([`Members`]), whose command is
+//! next ([`Turns`]), what is due when ([`Timers`]), what waits for somebody else ([`Effects`]). A completion of an effect
+//! finds its session by key and generation, and finds nothing if the client has gone.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use super::clients::{Clients, Key};
+use super::commands::CommandContext;
+use super::effects::{Completion, Effects};
+use super::gate::Gate;
+use super::members::Members;
+use super::orders::Orders;
+use super::recheck::Recheck;
+use super::revocations::RevocationGuard;
+use super::services::{Post, Services};
+use super::timers::Timers;
+use super::turns::Turns;
+use crate::error::{CloseReason, ErrorCode};
+use crate::hub::{Inbound, Letters, ShardMessage};
+use crate::session::link::Link;
+use crate::session::{Command, Refusal, Request};
+
+/// The most deliveries of the bus that are put in line before other work gets its turn.
+const INBOUND_PER_TURN: usize = 128;
+
+/// Something that concerns the shard's sessions; see [`Sessions::next`].
+pub struct Happening<L>(Event<L>);
+
+enum Event<L> {
+    Completion(Completion<Sessions<L>>),
+    Message(ShardMessage),
+    Inbound(Inbound),
+    Renewed,
+}
+
+/// The sessions of one shard.
+pub struct Sessions<L> {
+    pub(super) services: Services,
+    pub(super) clients: Clients<L>,
+    pub(super) members: Members,
+    pub(super) turns: Turns,
+    pub(super) timers: Timers,
+    pub(super) effects: Effects<Self>,
+    pub(super) gate: Gate,
+    pub(super) revocations: RevocationGuard,
+    pub(super) orders: Orders,
+    pub(super) recheck: Recheck,
+    letters: Letters,
+}
+
+impl<L: Link> Sessions<L> {
+    /// No sessions yet.
+    #[must_use]
+    pub fn new(services: Services, post: Post) -> Self {
+        let Post { mailbox, letters } = post;
+        Self {
+            clients: Clients::new(Arc::clone(&services.encoders)),
+            members: Members::new(mailbox, services.rooms.clone(), services.encoders.len()),
+            turns: Turns::default(),
+            timers: Timers::default(),
+            effects: Effects::default(),
+            gate: Gate::new(services.lease.clone()),
+            revocations: RevocationGuard::new(Arc::clone(&services.policy)),
+            orders: Orders::default(),
+            recheck: Recheck::default(),
+            letters,
+            services,
+        }
+    }
+
+    /// Milliseconds of the shard's clock.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.clients.now_ms()
+    }
+
+    /// The slot the next session gets.
+    #[must_use]
+    pub fn next_key(&self) -> Key {
+        self.clients.next_key()
+    }
+
+    /// Opens a session. A `token` that came with the handshake is used at once.
+    pub fn open(&mut self, link: L, token: Option<String>) -> Key {
+        let ticket = self.clients.open(link);
+        self.timers.connected(self.now_ms(), ticket);
+        if let Some(token) = token {
+            CommandContext::new(self, ticket, 0).connect(token, Vec::new());
+            self.go_on();
+        }
+        ticket.key
+    }
+
+    /// The connection in a slot.
+    pub fn link(&mut self, key: Key) -> Option<&mut L> {
+        self.clients.client(key).map(|client| &mut client.link)
+    }
+
+    /// The connections of all sessions.
+    pub fn links(&self) -> impl Iterator<Item = &L> {
+        self.clients.links()
+    }
+
+    /// The client gave a sign of life.
+    pub fn seen(&mut self, key: Key) {
+        let now_s = self.clients.now_s();
+        if let Some(session) = self.clients.session_mut(key) {
+            session.seen_s = now_s;
+        }
+    }
+
+    /// Carries a command out, or puts it in line.
+    pub fn command(&mut self, key: Key, request: Request) {
+        let waiting_max = self.services.config.load().commands_waiting_max;
+        let Some(request) = Turns::admit(&mut self.clients, key, request, waiting_max) else {
+            return;
+        };
+        if let Some(ticket) = self.clients.ticket(key) {
+            CommandContext::new(self, ticket, request.id).start(request.command);
+        }
+        self.go_on();
+    }
+
+    /// The client sent what is no command. Only what could not be read counts as misuse: a client of another version, or
+    /// one that passes on what its user typed, must be able to go on.
+    pub fn undecoded(&mut self, key: Key, id: u32, refusal: Refusal) {
+        if refusal.code != ErrorCode::Malformed {
+            let command = Command::Refused(refusal);
+            return self.command(key, Request { id, command });
+        }
+        let max = self.services.config.load().malformed_max;
+        let Some(session) = self.clients.session_mut(key) else {
+            return;
+        };
+        let malformed = &mut session.conduct.malformed;
+        *malformed = malformed.saturating_add(1);
+        let again = *malformed <= max;
+        self.clients.refuse(key, id, refusal);
+        if !again {
+            self.clients.doom(key, CloseReason::Misuse);
+        }
+    }
+
+    /// The connection has taken some of what was queued for it.
+    pub fn flushed(&mut self, key: Key) {
+        self.turns.flushed(&self.clients, key);
+        self.go_on();
+    }
+
+    /// Waits for the next thing that concerns the sessions: something from the bus or the API, or an effect that is done.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Happening<L> {
+        let Letters { inbound, messages } = &mut self.letters;
+        let (gate, lapsed) = (&self.gate, self.gate.is_lapsed());
+        // What was waited for longest first; revocations, which come as messages, before the events they are to stop.
+        Happening(tokio::select! {
+            biased;
+            Some(completion) = self.effects.next() => Event::Completion(completion),
+            Some(message) = messages.recv() => Event::Message(message),
+            () = gate.regained(), if lapsed => Event::Renewed,
+            Some(inbound) = inbound.recv(), if !lapsed => Event::Inbound(inbound),
+            else => std::future::pending().await,
+        })
+    }
+
+    /// Carries out what has happened, and puts in line what else the bus has delivered meanwhile.
+    pub fn handle(&mut self, happening: Happening<L>) {
+        match happening.0 {
+            Event::Completion(completion) => completion(self),
+            Event::Message(message) => self.message(message),
+            Event::Inbound(inbound) => self.members.inbound(inbound),
+            Event::Renewed => {
+                self.gate.may_deliver();
+            }
+        }
+        self.take_inbound();
+        self.go_on();
+    }
+
+    /// Puts in line what the bus has delivered, up to a bound so that other work gets its turn.
+    pub fn take_inbound(&mut self) {
+        if self.gate.is_lapsed() {
+            return;
+        }
+        for _ in 0..INBOUND_PER_TURN {
+            let Ok(inbound) = self.letters.inbound.try_recv() else {
+                break;
+            };
+            self.members.inbound(inbound);
+        }
+    }
+
+    /// Whether the lease holds, so that anything of a room may be written now.
+    pub fn may_deliver(&mut self) -> bool {
+        self.gate.may_deliver()
+    }
+
+    /// Whether events wait to be handed out, or sessions to be looked at again.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        (self.members.has_work() && !self.gate.is_lapsed()) || self.recheck.has_work()
+    }
+
+    /// Hands events to some members. Not without the lease, which is looked at after they were taken: what is handed out was
+    /// there before.
+    pub fn fan_out(&mut self) {
+        if self.gate.may_deliver() {
+            self.members.fan_out(&mut self.clients);
+        }
+    }
+
+    /// Runs an effect. One that need not wait takes effect at once.
+    pub(super) fn run<C: FnOnce(&mut Self) + 'static>(&mut self, effect: impl Future<Output = C> + 'static) {
+        if let Some(completion) = self.effects.start(effect) {
+            completion(self);
+        }
+    }
+
+    /// Starts what waits for commands that are done.
+    fn go_on(&mut self) {
+        while let Some((ticket, request)) = self.turns.next(&mut self.clients) {
+            CommandContext::new(self, ticket, request.id).start(request.command);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What time does to sessions: heartbeats, ends of tokens, peers that do not read.
+
+use super::clients::{Phase, Ticket};
+use super::sessions::Sessions;
+use super::timers::{Due, seconds, spoke};
+use crate::error::{CloseReason, ErrorCode};
+use crate::session::Refusal;
+use crate::session::link::{Kind, Link};
+
+impl<L: Link> Sessions<L> {
+    /// Looks at what is due. To be called about once a second.
+    pub fn tick(&mut self) {
+        self.check_newcomers();
+        while let Some(due) = self.timers.take_due(self.now_ms()) {
+            for (ticket, due) in due {
+                self.fire(ticket, due);
+            }
+        }
+        self.members.end_expired(&mut self.clients);
+        self.recheck.retry_undecided(self.clients.now_ms());
+        while let Some(second) = self.timers.next_second(self.clients.now_s()) {
+            self.beat(second);
+            self.check_beats(second);
+        }
+    }
+
+    /// Closes who has shown no token in time.
+    fn check_newcomers(&mut self) {
+        let (timeout, now_ms) = (self.services.config.load().authentication_timeout, self.now_ms());
+        while let Some(ticket) = self.timers.take_newcomer(now_ms, timeout) {
+            let session = self.clients.alive(ticket);
+            if session.is_some_and(|session| session.phase == Phase::Anonymous) {
+                let refusal = Refusal::new(ErrorCode::Unauthenticated, "no token in time");
+                self.clients.refuse(ticket.key, 0, refusal);
+                self.clients.doom(ticket.key, CloseReason::Unauthenticated);
+            }
+        }
+    }
+
+    fn fire(&mut self, ticket: Ticket, due: Due) {
+        match due {
+            Due::ExpiryNotice(expiry) => self.expiry_notice_due(ticket, expiry),
+            Due::Expiry(expiry) => self.expiry_due(ticket, expiry),
+            Due::Drain => self.clients.doom(ticket.key, CloseReason::Draining),
+        }
+    }
+
+    /// Gives one second's share of the connections a sign of life.
+    fn beat(&mut self, second: u32) {
+        let (now_s, interval) = (self.clients.now_s(), self.services.config.load().heartbeat_interval);
+        for key in spoke(second, interval, self.clients.end()) {
+            let Some(session) = self.clients.session_mut(key) else {
+                continue;
+            };
+            session.conduct.strikes = 0;
+            session.conduct.malformed = 0;
+            let (ends_soon, is_silent) = (session.ends_soon, now_s > session.seen_s);
+            if !ends_soon && let (Some(ticket), Some(identity)) = (self.clients.ticket(key), self.clients.identity(key))
+            {
+                self.schedule_expiry(ticket, identity.expiry);
+            }
+            if is_silent {
+                self.clients
+                    .send_encoded(key, Kind::Live, |encoder| Some(encoder.heartbeat()));
+            }
+        }
+    }
+
+    /// Ends the connections that were given a sign of life one grace ago and have given none since.
+    fn check_beats(&mut self, second: u32) {
+        let config = self.services.config.load();
+        let Some(beaten_s) = second.checked_sub(seconds(config.heartbeat_grace)) else {
+            return;
+        };
+        for key in spoke(beaten_s, config.heartbeat_interval, self.clients.end()) {
+            let Some(client) = self.clients.client(key) else {
+                continue;
+            };
+            // A client whose commands wait here is not read: its silence is ours.
+            let (seen_s, is_read) = (client.session.seen_s, !client.session.paused);
+            if seen_s < beaten_s && is_read && !client.link.is_one_way() {
+                self.clients.doom(key, CloseReason::HeartbeatTimeout);
+            }
+        }
+    }
+}

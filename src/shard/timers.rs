@@ -1,0 +1,82 @@
+//! What is due when. No timer per connection: a coarse wheel looks at each connection once per heartbeat interval, and only
+//! an end that is near has an entry of its own.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::clients::{Key, Ticket};
+use crate::identity::Expiry;
+
+/// What is due at a time.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Due {
+    /// Of a token that ends then.
+    ExpiryNotice(Expiry),
+    /// The same.
+    Expiry(Expiry),
+    Drain,
+}
+
+/// The timers of one shard, by its clock.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    due: BTreeMap<u64, Vec<(Ticket, Due)>>,
+    /// Who has connected, and when, until the time for a token is over.
+    newcomers: VecDeque<(u64, Ticket)>,
+    /// The last second whose share of the connections was looked at.
+    swept_s: u32,
+}
+
+impl Timers {
+    pub fn schedule(&mut self, now_ms: u64, after: Duration, ticket: Ticket, due: Due) {
+        let at_ms = now_ms.saturating_add(millis(after));
+        self.due.entry(at_ms).or_default().push((ticket, due));
+    }
+
+    /// Takes what was due first, if its time has come.
+    pub fn take_due(&mut self, now_ms: u64) -> Option<Vec<(Ticket, Due)>> {
+        let entry = self.due.first_entry()?;
+        (*entry.key() <= now_ms).then(|| entry.remove())
+    }
+
+    /// Somebody has connected and has a while to show a token.
+    pub fn connected(&mut self, now_ms: u64, ticket: Ticket) {
+        self.newcomers.push_back((now_ms, ticket));
+    }
+
+    /// Takes the next of those whose time for a token is over.
+    pub fn take_newcomer(&mut self, now_ms: u64, timeout: Duration) -> Option<Ticket> {
+        let (since_ms, ticket) = *self.newcomers.front()?;
+        if now_ms.saturating_sub(since_ms) < millis(timeout) {
+            return None;
+        }
+        self.newcomers.pop_front();
+        if self.newcomers.len() < self.newcomers.capacity() / 4 {
+            self.newcomers.shrink_to(self.newcomers.len() * 2);
+        }
+        Some(ticket)
+    }
+
+    /// The next second whose share of the connections is to be looked at.
+    pub fn next_second(&mut self, now_s: u32) -> Option<u32> {
+        (self.swept_s < now_s).then(|| {
+            self.swept_s += 1;
+            self.swept_s
+        })
+    }
+}
+
+/// A second's share of the slots up to `end`: those whose key falls on this spoke of a wheel that turns once in `interval`.
+pub(super) fn spoke(second: u32, interval: Duration, end: Key) -> impl Iterator<Item = Key> {
+    let spokes = seconds(interval);
+    (second % spokes..end).step_by(spokes as usize)
+}
+
+/// Whole seconds, at least one.
+pub(super) fn seconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX).max(1)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
