@@ -108,7 +108,7 @@ impl<'a, L: Link> CommandContext<'a, L> {
 
     /// Counts a command against its rate. A client that does not heed the refusals is closed.
     fn take_rate(&mut self, command: &Command) -> Result<(), Refusal> {
-        let (now_ms, config) = (self.sessions.now_ms(), self.sessions.services.config.load_full());
+        let (now_ms, config) = (self.sessions.now_ms(), self.sessions.services.config.load());
         let Some(session) = self.session_mut() else {
             return Ok(());
         };
@@ -218,13 +218,12 @@ impl<'a, L: Link> CommandContext<'a, L> {
     {
         let (ticket, id) = (self.ticket, self.id);
         Turns::begin(&mut self.sessions.clients, ticket);
-        self.sessions.run(async move {
-            let go_on = effect.await;
-            move |sessions: &mut Sessions<L>| {
+        self.sessions.run_then(effect, move |go_on| {
+            Box::new(move |sessions| {
                 if sessions.clients.alive(ticket).is_some() {
                     go_on(CommandContext::new(sessions, ticket, id));
                 }
-            }
+            })
         });
     }
 

@@ -2,12 +2,10 @@
 //! back to the one who started it.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use futures_util::StreamExt as _;
-use futures_util::future::LocalBoxFuture;
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::{FutureExt as _, LocalBoxFuture};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 /// What an effect comes back with.
 pub(super) type Completion<S> = Box<dyn FnOnce(&mut S)>;
@@ -22,14 +20,14 @@ impl<S> Default for Effects<S> {
 }
 
 impl<S: 'static> Effects<S> {
-    /// Starts an effect. One that need not wait is complete at once.
-    pub fn start<C: FnOnce(&mut S) + 'static>(
+    /// Starts an effect; `complete` makes the completion of what it comes to. One that need not wait is complete at once.
+    pub fn start<F: Future + 'static>(
         &mut self,
-        effect: impl Future<Output = C> + 'static,
+        effect: F,
+        complete: impl FnOnce(F::Output) -> Completion<S> + 'static,
     ) -> Option<Completion<S>> {
-        let mut effect: LocalBoxFuture<'static, Completion<S>> =
-            Box::pin(async move { Box::new(effect.await) as Completion<S> });
-        match Pin::new(&mut effect).poll(&mut Context::from_waker(Waker::noop())) {
+        let mut effect = effect.map(complete).boxed_local();
+        match effect.poll_unpin(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(completion) => Some(completion),
             Poll::Pending => {
                 self.0.push(effect);

@@ -1,16 +1,14 @@
 //! Fan-out: handing the items of rooms to their members. An item is encoded once for all members of a protocol.
 
 use std::num::NonZeroU64;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::clients::{Clients, Key};
-use super::local::batch::Batch;
 use super::local::{CHUNK, Item, Local, RoomKey, Target};
 use crate::bus::Delivery;
 use crate::presence::Change;
 use crate::session::link::{Kind, Link};
-use crate::session::{Frame, Message, PresenceMode};
+use crate::session::{Encoder, Frame, Message, PresenceMode};
 
 /// What is kept between two turns of the fan-out.
 #[derive(Debug)]
@@ -39,33 +37,20 @@ impl Fanout {
                 break;
             };
             for target in &targets {
-                self.hand(now_ms, local, clients, chunk.room, *target, &chunk.batch);
+                let joint = |format, encoder: &dyn Encoder| {
+                    chunk.batch.joint(target.from, format, |event| encoder.event(event))
+                };
+                // Members get the same bytes, as long as nothing is in line that concerns them in different ways.
+                if !clients.send_with(now_ms, target.key, Kind::Live, joint) {
+                    for item in &chunk.batch.items()[target.from..] {
+                        self.hand_item(local, clients, chunk.room, target.key, item);
+                    }
+                }
             }
             chunk.batch.handed_to(targets.iter().map(|target| target.from));
             served += targets.len().max(1);
         }
         self.targets = targets;
-    }
-
-    fn hand<L: Link>(
-        &mut self,
-        now_ms: u64,
-        local: &Local,
-        clients: &mut Clients<L>,
-        room: RoomKey,
-        target: Target,
-        batch: &Rc<Batch>,
-    ) {
-        let Some(format) = clients.format(target.key) else {
-            return;
-        };
-        let encoder = clients.encoder(format);
-        if let Some(joint) = batch.joint(target.from, format, |event| encoder.event(event)) {
-            return clients.send_at(now_ms, target.key, &joint, Kind::Live);
-        }
-        for item in &batch.items()[target.from..] {
-            self.hand_item(local, clients, room, target.key, item);
-        }
     }
 
     /// Hands one item to a member, as far as it is for this one.
@@ -111,44 +96,40 @@ impl Fanout {
         };
         if let Some(change) = others {
             // What is for one user alone is not kept.
-            clients.push(key, &Message::PresenceChanged(Arc::new(change)));
-        } else if let Some(format) = clients.format(key) {
-            let frame = self.encoded(clients, format, change);
-            clients.send(key, &frame, Kind::Live);
+            return clients.push(key, &Message::PresenceChanged(Arc::new(change)));
         }
-    }
-
-    fn encoded<L: Link>(&mut self, clients: &Clients<L>, format: usize, change: &Arc<Change>) -> Frame {
-        if let Some((encoded, frame)) = &self.changes[format]
-            && Arc::ptr_eq(encoded, change)
-        {
-            return frame.clone();
-        }
-        let message = Message::PresenceChanged(Arc::clone(change));
-        let frame = clients.encoder(format).message(0, &message);
-        self.changes[format] = Some((Arc::clone(change), frame.clone()));
-        frame
+        let kept = &mut self.changes;
+        clients.send_with(clients.now_ms(), key, Kind::Live, |format, encoder| {
+            Some(encoded(&mut kept[format], encoder, change))
+        });
     }
 }
 
+/// The change in one protocol.
+fn encoded(kept: &mut Option<(Arc<Change>, Frame)>, encoder: &dyn Encoder, change: &Arc<Change>) -> Frame {
+    if let Some((encoded, frame)) = kept
+        && Arc::ptr_eq(encoded, change)
+    {
+        return frame.clone();
+    }
+    let frame = encoder.message(0, &Message::PresenceChanged(Arc::clone(change)));
+    *kept = Some((Arc::clone(change), frame.clone()));
+    frame
+}
+
 fn hand_event<L: Link>(clients: &mut Clients<L>, room: RoomKey, key: Key, delivery: &Delivery) {
-    let (Some(format), Some(session)) = (clients.format(key), clients.session(key)) else {
-        return;
-    };
+    let Some(session) = clients.session(key) else { return };
     let start = session.membership(room).map(|membership| membership.start);
     if delivery.event.offset().is_some_and(|offset| Some(offset) <= start) {
         return;
     }
     let Some(identity) = session.identity() else { return };
-    let encoder = clients.encoder(format);
-    let frame = if !delivery.event.except.covers(session.connection, &identity.user) {
-        delivery.frame(format, |event| encoder.event(event)).clone()
-    } else if delivery.event.link.is_some()
-        && let Some(frame) = encoder.passed(&delivery.event)
-    {
-        frame
-    } else {
-        return;
-    };
-    clients.send(key, &frame, Kind::Live);
+    let is_excepted = delivery.event.except.covers(session.connection, &identity.user);
+    clients.send_with(clients.now_ms(), key, Kind::Live, |format, encoder| {
+        if is_excepted {
+            delivery.event.link.and_then(|_| encoder.passed(&delivery.event))
+        } else {
+            Some(delivery.frame(format, |event| encoder.event(event)).clone())
+        }
+    });
 }

@@ -132,7 +132,7 @@ impl Members {
                 self.leave_presence(clients, key, room, Departure::Left);
             }
         })?;
-        let roster = self.show_presence(clients, key, permit, options, confirmed);
+        let roster = self.show_presence(clients, (key, entered.room), permit, options, confirmed);
         let membership = Membership {
             room: entered.room,
             slot: entered.slot,
@@ -183,7 +183,7 @@ impl Members {
         let head = self.hand_line(clients, key, room)?;
         let room_key = self.local.find(room)?;
         self.unobserve(clients, key, room_key);
-        let roster = self.show_presence(clients, key, permit, options, confirmed);
+        let roster = self.show_presence(clients, (key, room_key), permit, options, confirmed);
         if let Some(membership) = membership_mut(clients, key, room_key) {
             membership.presence = roster.as_ref().and_then(|roster| NonZeroU64::new(roster.version));
             membership.mode = mode;
@@ -206,7 +206,7 @@ impl Members {
     fn show_presence<L: Link>(
         &mut self,
         clients: &Clients<L>,
-        key: Key,
+        (key, room_key): (Key, RoomKey),
         permit: &Permit,
         options: JoinOptions,
         confirmed: bool,
@@ -218,7 +218,7 @@ impl Members {
             tracing::warn!("checked presence state refused");
         }
         let detail = options.presence.detail()?;
-        self.local.observing(self.local.find(room)?, true);
+        self.local.observing(room_key, true);
         let observer = Arc::clone(&self.mailbox) as Arc<dyn Observer>;
         let mut roster = presence.observe(room, observer, detail);
         roster.partial = !confirmed;

@@ -216,7 +216,16 @@ impl<L: Link> Sessions<L> {
 
     /// Runs an effect. One that need not wait takes effect at once.
     pub(super) fn run<C: FnOnce(&mut Self) + 'static>(&mut self, effect: impl Future<Output = C> + 'static) {
-        if let Some(completion) = self.effects.start(effect) {
+        self.run_then(effect, |completion| Box::new(completion));
+    }
+
+    /// The same; `complete` makes the completion of what the effect comes to.
+    pub(super) fn run_then<F: Future + 'static>(
+        &mut self,
+        effect: F,
+        complete: impl FnOnce(F::Output) -> Completion<Self> + 'static,
+    ) {
+        if let Some(completion) = self.effects.start(effect, complete) {
             completion(self);
         }
     }

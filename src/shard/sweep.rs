@@ -47,7 +47,8 @@ impl<L: Link> Sessions<L> {
 
     /// Gives one second's share of the connections a sign of life.
     fn beat(&mut self, second: u32) {
-        let (now_s, interval) = (self.clients.now_s(), self.services.config.load().heartbeat_interval);
+        let (now_ms, now_s) = (self.clients.now_ms(), self.clients.now_s());
+        let interval = self.services.config.load().heartbeat_interval;
         for key in spoke(second, interval, self.clients.end()) {
             let Some(session) = self.clients.session_mut(key) else {
                 continue;
@@ -61,7 +62,7 @@ impl<L: Link> Sessions<L> {
             }
             if is_silent {
                 self.clients
-                    .send_encoded(key, Kind::Live, |encoder| Some(encoder.heartbeat()));
+                    .send_with(now_ms, key, Kind::Live, |_, encoder| Some(encoder.heartbeat()));
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::presence::Activity;
 use crate::room::Room;
 use crate::session::link::Link;
 use crate::session::{JoinOptions, Refusal, Since};
-use crate::shard::clients::Phase;
+use crate::shard::clients::{Phase, Session};
 use crate::shard::entry::{Cause, Entry};
 use crate::shard::services::Services;
 
@@ -87,12 +87,10 @@ impl<L: Link> CommandContext<'_, L> {
     }
 
     fn announce_opened(&self, identity: &Identity) {
-        let clients = &self.sessions.clients;
-        let (Some(format), Some(session)) = (clients.format(self.key()), self.session()) else {
+        let member = self.session().and_then(Session::member);
+        let (Some(member), Some(protocol)) = (member, self.sessions.clients.protocol_name(self.key())) else {
             return;
         };
-        let Some(member) = session.member() else { return };
-        let protocol = clients.encoder(format).name();
         let opened = Activity::Opened(identity.tenant.clone(), member, protocol.into());
         self.sessions.services.rooms.presence().announce(opened);
     }
