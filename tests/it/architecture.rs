@@ -197,7 +197,10 @@ fn what_breaks_a_layer_is_found() {
 #[test]
 fn the_files_that_the_map_names_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let mut text = fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    for page in fs::read_dir(root.join("docs/walkthroughs")).unwrap() {
+        text += &fs::read_to_string(page.unwrap().path()).unwrap();
+    }
     let is_file = |name: &String| {
         let (stem, ending) = name.rsplit_once('.').unwrap_or_default();
         matches!(ending, "rs" | "proto") && stem != "foo" && !name.contains(' ')
