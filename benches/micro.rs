@@ -30,7 +30,7 @@ use roomcast::presence::memory::{Config as PresenceConfig, MemoryPresence};
 use roomcast::presence::{Departure, Member, Presence as _};
 use roomcast::room::{Room, RoomPattern, Tenant};
 use roomcast::session::Encoder;
-use roomcast::shard::local::{CHUNK, Item, Local};
+use roomcast::shard::local::{CHUNK, LocalRooms, RoomItem};
 use roomcast::transport::native::json::{self, JsonProtocol};
 use roomcast::transport::native::protobuf::{self, ProtobufProtocol};
 use roomcast::transport::websocket::frame::{Limits, Reader};
@@ -225,8 +225,8 @@ mod hub {
     use super::*;
 
     /// Rooms with so many members each.
-    fn local(rooms: u32, members: u32) -> Local {
-        let mut local = Local::default();
+    fn local(rooms: u32, members: u32) -> LocalRooms {
+        let mut local = LocalRooms::default();
         for (room, member) in (0..rooms).flat_map(|room| (0..members).map(move |member| (room, member))) {
             let name = support::room(&format!("room:{room}"));
             local.begin_join(&name, member);
@@ -256,7 +256,7 @@ mod hub {
         let mut turn = deliveries.iter().cycle();
         bencher.counter(ItemsCount::new(CHUNK)).bench_local(|| {
             let delivery = turn.next().expect("it goes round");
-            local.enqueue(&name, Item::Event(Arc::clone(delivery)));
+            local.enqueue(&name, RoomItem::Event(Arc::clone(delivery)));
             local.next_chunk(&mut targets)
         });
     }

@@ -24,10 +24,10 @@ use roomcast::policy::{self, Action, ActionName, Permit, RuleConfig, RulePolicy,
 use roomcast::presence::memory::{self as memory_presence, MemoryPresence};
 use roomcast::room::{Room, Tenant};
 use roomcast::rooms::{HomeRooms, Rooms};
-use roomcast::session::link::{Kind, Link, SendError};
+use roomcast::session::link::{FrameKind, Link, SendError};
 use roomcast::session::{Command, Config, JoinOptions, PresenceMode, ProtocolId, Request};
 use roomcast::shard::Key;
-use roomcast::shard::{Application, Post, Services, Sessions};
+use roomcast::shard::{Application, Services, Sessions, ShardEndpoint};
 use roomcast::transport::native;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
@@ -62,7 +62,7 @@ impl Link for Sink {
         self.protocol
     }
 
-    fn send(&mut self, frame: &Bytes, _kind: Kind, _now_ms: u64) -> Result<(), SendError> {
+    fn send(&mut self, frame: &Bytes, _kind: FrameKind, _now_ms: u64) -> Result<(), SendError> {
         self.frames += u32::from(!frame.is_empty());
         Ok(())
     }
@@ -101,7 +101,7 @@ impl Shard {
             ..auth::Config::default()
         };
         let bus = memory_bus::Config::default();
-        let (mailbox, letters) = Mailbox::open(0, bus.in_flight_events_max, 1024);
+        let (mailbox, receiver) = Mailbox::open(0, bus.in_flight_events_max, 1024);
         let presence = Arc::new(MemoryPresence::new(memory_presence::Config::default()));
         let rooms = Rooms::new(Arc::new(MemoryBus::new(bus)), Arc::clone(&presence) as _);
         let admission = Arc::new(Admission::new(admission::Config::default()));
@@ -116,7 +116,7 @@ impl Shard {
             config: Arc::new(ArcSwap::from_pointee(Config::default())),
         };
         Self {
-            sessions: Sessions::new(services, Post { mailbox, letters }),
+            sessions: Sessions::new(services, ShardEndpoint { mailbox, receiver }),
             rooms,
             presence,
             admission,

@@ -22,7 +22,7 @@ use crate::room::Room;
 pub use order::{Audience, JoinRefusal, Order, Outcome, Verb};
 pub use shards::{Shards, ShardsGone};
 
-/// What a shard is told by the bus. In order, per room.
+/// A delivery from the bus to a shard. In order, per room.
 #[derive(Debug)]
 pub enum Inbound {
     /// An event of a room.
@@ -67,7 +67,7 @@ pub struct Mailbox {
 
 /// The shard's end of its [`Mailbox`].
 #[derive(Debug)]
-pub struct Letters {
+pub struct MailboxReceiver {
     /// From the bus.
     pub inbound: mpsc::Receiver<Inbound>,
     /// From the API and presence.
@@ -78,7 +78,7 @@ impl Mailbox {
     /// Opens the mailbox of a shard. `inbound_max` must be at least the bus's bound on events in flight: the bus may not
     /// wait, so its queue must never be full.
     #[must_use]
-    pub fn open(shard: u16, inbound_max: usize, messages_max: usize) -> (Arc<Self>, Letters) {
+    pub fn open(shard: u16, inbound_max: usize, messages_max: usize) -> (Arc<Self>, MailboxReceiver) {
         let (inbound, inbound_end) = mpsc::channel(inbound_max);
         let (messages, messages_end) = mpsc::channel(messages_max);
         (
@@ -87,7 +87,7 @@ impl Mailbox {
                 inbound,
                 messages,
             }),
-            Letters {
+            MailboxReceiver {
                 inbound: inbound_end,
                 messages: messages_end,
             },

@@ -28,7 +28,7 @@ impl ProtocolId {
     /// The most protocols of a gateway.
     pub const COUNT_MAX: usize = crate::bus::Delivery::FORMATS;
 
-    /// What a client gets that asks for no protocol.
+    /// The protocol of a client that asks for none.
     pub const DEFAULT: Self = Self(0);
 
     /// The protocol at this place.

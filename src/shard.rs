@@ -29,6 +29,6 @@ mod timers;
 mod turns;
 
 pub use clients::Key;
-pub use close::Closed;
-pub use services::{Application, Post, Services};
-pub use sessions::{Happening, Sessions};
+pub use close::ClosedSession;
+pub use services::{Application, Services, ShardEndpoint};
+pub use sessions::{Sessions, ShardEvent};

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Config;
 use crate::hub::Mailbox;
-use crate::shard::{Post, Services};
+use crate::shard::{Services, ShardEndpoint};
 use crate::transport::protocol::Protocols;
 use crate::transport::shard::{self, Shard};
 
@@ -23,24 +23,24 @@ const ORDERS_MAX: usize = 1024;
 pub(super) struct Started {
     pub threads: Vec<JoinHandle<()>>,
     pub mailboxes: Vec<Arc<Mailbox>>,
-    pub doors: Vec<mpsc::Sender<shard::Upgraded>>,
+    pub doors: Vec<mpsc::Sender<shard::UpgradedClient>>,
 }
 
 pub(super) fn start(config: &Config, services: &Services, stop: &CancellationToken) -> io::Result<Started> {
     let (mut threads, mut mailboxes, mut doors) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..u16::try_from(config.shards.max(1)).unwrap_or(u16::MAX) {
-        let (mailbox, letters) = Mailbox::open(index, config.bus.in_flight_events_max, ORDERS_MAX);
+        let (mailbox, receiver) = Mailbox::open(index, config.bus.in_flight_events_max, ORDERS_MAX);
         let (door, upgraded) = mpsc::channel(UPGRADED_MAX);
-        let post = Post {
+        let endpoint = ShardEndpoint {
             mailbox: Arc::clone(&mailbox),
-            letters,
+            receiver,
         };
         let serve = ShardThread {
             index,
             config: config.sockets.clone(),
             protocols: config.protocols.clone(),
             services: services.clone(),
-            post,
+            endpoint,
             upgraded,
         };
         threads.push(serve.spawn(stop.clone())?);
@@ -60,8 +60,8 @@ struct ShardThread {
     config: shard::Config,
     protocols: Protocols,
     services: Services,
-    post: Post,
-    upgraded: mpsc::Receiver<shard::Upgraded>,
+    endpoint: ShardEndpoint,
+    upgraded: mpsc::Receiver<shard::UpgradedClient>,
 }
 
 impl ShardThread {
@@ -70,7 +70,7 @@ impl ShardThread {
         let name = format!("shard-{}", self.index);
         std::thread::Builder::new().name(name).spawn(move || {
             runtime.block_on(async move {
-                match Shard::new(&self.config, self.protocols, self.services, self.post) {
+                match Shard::new(&self.config, self.protocols, self.services, self.endpoint) {
                     Ok(shard) => shard.run(self.upgraded, stop).await,
                     Err(error) => tracing::error!(%error, "shard failed to start"),
                 }

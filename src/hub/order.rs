@@ -19,7 +19,7 @@ pub enum Audience {
     Connection(Tenant, ConnectionId),
 }
 
-/// What an order does to each connection of its audience.
+/// The action of an order on each connection of its audience.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verb {
     /// Puts it into the permit's room, as a backend's decision.
@@ -41,11 +41,11 @@ pub enum Verb {
 pub struct Order {
     /// The connections.
     pub audience: Audience,
-    /// What is done to them.
+    /// The action on them.
     pub verb: Verb,
 }
 
-/// Why a connection that a backend puts into a room is not in it.
+/// Reason why a connection that a backend puts into a room is not in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JoinRefusal {
     /// It is in as many rooms as it may be.
@@ -60,9 +60,9 @@ pub enum JoinRefusal {
 /// order that found no connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Outcome {
-    /// How many connections there are or were affected: those that are in the room now, were in it, were closed, and so on.
+    /// The number of connections that there are or were affected: those that are in the room now, were in it, were closed, and so on.
     pub connections: u32,
-    /// Why another one was not affected, if there is one. Only a join is refused.
+    /// Reason why another one was not affected, if there is one. Only a join is refused.
     pub refused: Option<JoinRefusal>,
     /// The identity of one connection, where the order asked for it.
     pub identity: Option<Arc<Identity>>,
@@ -98,7 +98,7 @@ impl Outcome {
         }
     }
 
-    /// Whether a connection of the audience was found.
+    /// Reports whether a connection of the audience was found.
     #[must_use]
     pub const fn is_hit(&self) -> bool {
         self.connections > 0 || self.refused.is_some()

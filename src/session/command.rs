@@ -1,4 +1,4 @@
-//! What a client asks for, whatever transport and encoding it speaks.
+//! Commands of clients, independent of transport and encoding.
 //!
 //! Codecs make these; names are still text here and are parsed once, by the session.
 
@@ -13,11 +13,11 @@ use crate::presence::Detail;
 pub struct Request {
     /// Chosen by the client; not 0.
     pub id: u32,
-    /// What it asks for.
+    /// The command.
     pub command: Command,
 }
 
-/// Where a client says it left off. What cannot be a position of ours is not an error: it is not recovered.
+/// The position at which a client says it left off. One that cannot be ours is not an error: it is not recovered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
     /// A well-formed position.
@@ -26,13 +26,13 @@ pub enum Since {
     Unreadable,
 }
 
-/// What a client wants to be told of those who are in a room.
+/// The part of a room's presence that a client wants to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PresenceMode {
     /// Nothing.
     #[default]
     None,
-    /// How many there are.
+    /// The counts.
     Counts,
     /// The roster and its changes.
     Members,
@@ -41,7 +41,7 @@ pub enum PresenceMode {
 }
 
 impl PresenceMode {
-    /// How much of the room is observed for it.
+    /// Returns the detail in which the room is observed for it.
     #[must_use]
     pub const fn detail(self) -> Option<Detail> {
         match self {
@@ -52,20 +52,20 @@ impl PresenceMode {
     }
 }
 
-/// How a client joins a room.
+/// Options of a join.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct JoinOptions {
     /// The position it has seen last.
     pub since: Option<Since>,
     /// Without `since`: how many of the newest events it wants.
     pub rewind: u32,
-    /// What it wants to be told of those who are there.
+    /// The part of the room's presence it wants to see.
     pub presence: PresenceMode,
-    /// What it says about itself.
+    /// Its presence state.
     pub state: Option<Json>,
 }
 
-/// Which part of a history a client asks for.
+/// The part of a history that a client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HistoryFrom {
     /// The newest events.
@@ -76,7 +76,7 @@ pub enum HistoryFrom {
     Before(Since),
 }
 
-/// What a client asks for.
+/// A command of a client.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// Authenticates the session.
@@ -85,16 +85,16 @@ pub enum Command {
         token: String,
         /// Name and version of the client, for the log.
         client: String,
-        /// Where it left off in rooms it is put into by itself.
+        /// Positions at which it left off in rooms that the server puts it into.
         resume: Vec<(String, Since)>,
-        /// What it can do beyond the first version of its protocol.
+        /// Its features beyond the first version of its protocol.
         features: Vec<String>,
     },
     /// Joins a room, or changes how it is joined.
     Join {
         /// The room.
         room: String,
-        /// How.
+        /// The options.
         options: JoinOptions,
     },
     /// Leaves a room.
@@ -108,9 +108,9 @@ pub enum Command {
         room: String,
         /// The event's name.
         event_name: String,
-        /// What it carries.
+        /// The payload.
         payload: Payload,
-        /// How it is kept.
+        /// The retention.
         retention: Retention,
         /// Makes a retry harmless; empty for none.
         key: String,
@@ -121,7 +121,7 @@ pub enum Command {
         method: String,
         /// The room it is about; may be empty.
         room: String,
-        /// What it carries.
+        /// The payload.
         payload: Payload,
     },
     /// Asks who is in a room.
@@ -145,9 +145,9 @@ pub enum Command {
     History {
         /// The room.
         room: String,
-        /// Which part.
+        /// The part.
         from: HistoryFrom,
-        /// How many at most; 0 for the default.
+        /// The most events; 0 for the default.
         limit: u32,
     },
     /// Replaces the token.

@@ -5,30 +5,30 @@ use std::time::Duration;
 use crate::bus::ReadBounds;
 use crate::rate::Rate;
 
-/// What a client may do, and how often.
+/// Bounds of one client's session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// How long a client may take to authenticate.
+    /// The longest a client may take to authenticate.
     pub authentication_timeout: Duration,
-    /// How often the server gives a sign of life and expects one.
+    /// The interval of heartbeats, in both directions.
     pub heartbeat_interval: Duration,
-    /// How much longer than the interval a client may be silent.
+    /// The time beyond the interval that a client may be silent.
     pub heartbeat_grace: Duration,
-    /// How long before its end a session is told.
+    /// The time before a token's end at which its session is notified.
     pub expiry_notice: Duration,
     /// The most rooms of one connection.
     pub rooms_max: usize,
-    /// How often a connection joins or leaves.
+    /// The rate at which a connection joins and leaves.
     pub join_rate: Rate,
-    /// How often a connection publishes, asks a backend, sets its state or queries.
+    /// The rate at which a connection publishes, asks a backend, sets its state or queries.
     pub publish_rate: Rate,
-    /// How many refusals for the rate a connection gets within a heartbeat interval before it is closed.
+    /// The most refusals for the rate within a heartbeat interval before a connection is closed.
     pub rate_strikes_max: u8,
     /// The most commands that wait while one is carried out; reading stops then.
     pub commands_waiting_max: usize,
     /// The most requests to a backend under way at once.
     pub asks_max: u8,
-    /// How many messages that cannot be read a connection may send within a heartbeat interval.
+    /// The most malformed messages of a connection within a heartbeat interval.
     pub malformed_max: u8,
     /// The largest payload, in bytes.
     pub payload_bytes_max: usize,

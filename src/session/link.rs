@@ -1,8 +1,8 @@
-//! What a session needs of the connection it speaks over.
+//! The port of a connection, as its session sees it.
 
 use super::{Frame, ProtocolId};
 
-/// Why a frame was not taken.
+/// Reason why a frame was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// The peer reads too slowly: the outbox is full.
@@ -13,28 +13,28 @@ pub enum SendError {
     Gone,
 }
 
-/// Which bound a frame counts against.
+/// The bound a frame counts against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// What goes on by itself: counts against the outbox's bound.
-    Live,
-    /// What the client asked for, bounded by the answer's own limit, and by commands not being carried out while much is
-    /// queued: raises the bound by its size until the outbox is empty again.
-    Answer,
+pub enum FrameKind {
+    /// A push: counts against the outbox's bound.
+    Push,
+    /// A reply: raises the bound by its size until the outbox is empty again. Reply sizes are bounded, and commands pause
+    /// while the outbox is deep.
+    Reply,
 }
 
 /// One connection, as its session sees it: a socket, a pending poll, a stream of events.
 pub trait Link: 'static {
-    /// What the client speaks.
+    /// The protocol the client speaks.
     fn protocol(&self) -> ProtocolId;
 
     /// Sends a frame, or queues it behind what is queued already.
     ///
     /// # Errors
     /// Every variant of [`SendError`]; the connection is of no further use then.
-    fn send(&mut self, frame: &Frame, kind: Kind, now_ms: u64) -> Result<(), SendError>;
+    fn send(&mut self, frame: &Frame, kind: FrameKind, now_ms: u64) -> Result<(), SendError>;
 
-    /// The bytes that are queued.
+    /// The number of queued bytes.
     fn backlog_bytes(&self) -> usize;
 
     /// Reports whether the client never sends: its silence is no sign of its end, which the kernel has to notice.

@@ -1,4 +1,4 @@
-//! What a client is told, whatever transport and encoding it speaks.
+//! Messages to clients, independent of transport and encoding.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +14,17 @@ use crate::room::Room;
 /// A refusal of one command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// What went wrong.
+    /// The error code.
     pub code: ErrorCode,
     /// Machine-readable; the code's name, or what a backend gave.
     pub reason: String,
     /// For a developer to read; not stable.
     pub message: String,
-    /// When trying again makes sense.
+    /// The time after which a retry makes sense.
     pub retry_after: Option<Duration>,
 }
 
-/// When to try again where nothing better is known.
+/// The default time before a retry.
 const RETRY_AFTER_USUAL: Duration = Duration::from_secs(1);
 
 impl Refusal {
@@ -55,15 +55,15 @@ pub struct Joined {
     pub room: Room,
     /// Its head: everything replayed is at or before it, everything live after it.
     pub head: Position,
-    /// Whether everything missed since the given position follows.
+    /// Set if everything missed since the given position follows.
     pub recovered: bool,
-    /// How many events follow that stand at or before `position`.
+    /// The number of events that follow and stand at or before `position`.
     pub replayed: u32,
-    /// Who is there, if asked for.
+    /// The roster, if asked for.
     pub roster: Option<Roster>,
 }
 
-/// Why the server moved a client into or out of a room.
+/// Reason why the server moved a client into or out of a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoomChange {
     /// A backend asked for it.
@@ -87,11 +87,11 @@ pub struct HistoryPage {
     pub head: Position,
     /// With "after": whether everything after the position is kept.
     pub complete: bool,
-    /// Whether the limit, of events or of bytes, cut the answer: more is kept in the direction that was read.
+    /// Set if the limit, of events or of bytes, cut the answer: more is kept in the direction that was read.
     pub more: bool,
 }
 
-/// What a client is told besides events, which are encoded once for all members (see `session::Encoder`).
+/// A message to a client. Events are apart, encoded once for all members (see `session::Encoder`).
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
     /// The command was refused.
@@ -102,15 +102,15 @@ pub enum Message {
         connection: ConnectionId,
         /// The user.
         user: UserId,
-        /// When it ends.
+        /// The end of the session.
         expiry: Expiry,
-        /// How often the server gives a sign of life.
+        /// The interval of the server's heartbeats.
         heartbeat: Duration,
         /// The server's clock.
         time: Timestamp,
         /// The rooms it was put into.
         rooms: Vec<Joined>,
-        /// What the server can do beyond the first version of its protocol.
+        /// The server's features beyond the first version of its protocol.
         features: &'static [&'static str],
         /// The server's version.
         server_version: &'static str,
@@ -126,16 +126,16 @@ pub enum Message {
     Published {
         /// Its position; `None` for an ephemeral one.
         position: Option<Position>,
-        /// Whether the idempotency key had been used for it before.
+        /// Set if the idempotency key had been used for it before.
         duplicate: bool,
-        /// How many connections it was meant for; `None` if that is not known.
+        /// The number of connections it was meant for; `None` if that is not known.
         reached: Option<u32>,
-        /// What the backend said that took the event for itself.
+        /// The reply of a backend that handled the event itself.
         reply: Option<Payload>,
     },
     /// A backend's answer.
     Reply(Payload),
-    /// Who is in a room.
+    /// The presence of a room.
     Presence {
         /// The room.
         room: Room,
@@ -160,7 +160,7 @@ pub enum Message {
     History(HistoryPage),
     /// The token is replaced.
     Refreshed {
-        /// When the session ends now.
+        /// The new end of the session.
         expiry: Expiry,
     },
     /// A sign of life.
@@ -181,21 +181,21 @@ pub enum Message {
         room: Room,
         /// Why.
         change: RoomChange,
-        /// What a backend said.
+        /// The backend's words.
         notice: Notice,
     },
     /// Push: a backend closes the connection.
     Disconnected {
         /// How.
         reason: CloseReason,
-        /// What a backend said.
+        /// The backend's words.
         notice: Notice,
     },
     /// Push: who came, went or changed in a room.
     PresenceChanged(Arc<Change>),
     /// Push: deliveries are interrupted behind the server, or go on again.
     Degraded {
-        /// Whether they are interrupted.
+        /// Set while they are interrupted.
         active: bool,
     },
     /// Push: a room's continuity is lost.

@@ -1,4 +1,4 @@
-//! The clients of one shard: their connections and sessions by slot, and who is found by which name.
+//! The clients of one shard: connections and sessions by slot, indexed by user and token.
 
 mod index;
 mod state;
@@ -10,15 +10,15 @@ use std::sync::Arc;
 use slab::Slab;
 use tokio::time::Instant;
 
-use self::index::Index;
-use self::tenants::Tenants;
+use self::index::KeyIndex;
+use self::tenants::TenantNames;
 use crate::error::CloseReason;
 use crate::identity::{ConnectionId, Identity, TokenId, UserId};
 use crate::room::Tenant;
 use crate::session::Encoder;
 use crate::session::link::Link;
 
-pub(super) use self::state::{Membership, Phase, Right, Session};
+pub(super) use self::state::{Membership, MembershipRight, Phase, Session};
 
 /// A connection's slot in its shard.
 pub type Key = u32;
@@ -36,12 +36,12 @@ pub(super) struct Client<L> {
     pub session: Session,
 }
 
-/// A session that is to end.
+/// A session that is about to be closed.
 #[derive(Debug)]
-pub(super) struct Doomed {
+pub(super) struct Closing {
     pub ticket: Ticket,
     pub reason: CloseReason,
-    /// The word of a backend; empty for none.
+    /// The backend's reason; empty for none.
     pub why: Box<str>,
 }
 
@@ -50,11 +50,11 @@ pub(super) struct Clients<L> {
     slots: Slab<Client<L>>,
     generation: u32,
     /// By tenant and user.
-    users: Index,
+    users: KeyIndex,
     /// By the id of the token, those whose token has one.
-    tokens: Index,
-    tenants: Tenants,
-    doomed: Vec<Doomed>,
+    tokens: KeyIndex,
+    tenants: TenantNames,
+    closing: Vec<Closing>,
     encoders: Arc<[Arc<dyn Encoder>]>,
     clock: Instant,
 }
@@ -65,10 +65,10 @@ impl<L: Link> Clients<L> {
         Self {
             slots: Slab::new(),
             generation: 0,
-            users: Index::default(),
-            tokens: Index::default(),
-            tenants: Tenants::default(),
-            doomed: Vec::new(),
+            users: KeyIndex::default(),
+            tokens: KeyIndex::default(),
+            tenants: TenantNames::default(),
+            closing: Vec::new(),
             encoders,
             clock: Instant::now(),
         }
@@ -135,7 +135,7 @@ impl<L: Link> Clients<L> {
     /// The session a ticket names, unless it has gone or is about to.
     pub fn alive(&mut self, ticket: Ticket) -> Option<&mut Session> {
         let session = self.session_mut(ticket.key)?;
-        (session.generation == ticket.generation && !session.is_doomed()).then_some(session)
+        (session.generation == ticket.generation && !session.is_closing()).then_some(session)
     }
 
     pub fn ticket(&self, key: Key) -> Option<Ticket> {
@@ -147,7 +147,7 @@ impl<L: Link> Clients<L> {
     pub fn identity(&self, key: Key) -> Option<Arc<Identity>> {
         match &self.session(key)?.phase {
             Phase::Open(identity) => Some(Arc::clone(identity)),
-            Phase::Anonymous | Phase::Authenticating | Phase::Doomed(_) => None,
+            Phase::Anonymous | Phase::Authenticating | Phase::Closing(_) => None,
         }
     }
 
@@ -156,7 +156,7 @@ impl<L: Link> Clients<L> {
         identity.tenant = self.tenants.shared(identity.tenant.clone());
     }
 
-    /// Makes a session be found by its user and its token.
+    /// Indexes a session by its user and its token.
     pub fn index(&mut self, key: Key, identity: &Identity) {
         self.users.insert(&(&identity.tenant, &identity.user), key);
         if let Some(token) = TokenId::of(identity) {
@@ -196,30 +196,30 @@ impl<L: Link> Clients<L> {
         self.tokens.candidates(token).collect()
     }
 
-    /// Has a session closed: it does nothing more, and is taken out when its transport asks who has ended.
-    pub fn doom(&mut self, key: Key, reason: CloseReason) {
-        self.doom_saying(key, reason, "");
+    /// Begins to close a session: it does nothing more, and is removed when the transport reaps.
+    pub fn begin_close(&mut self, key: Key, reason: CloseReason) {
+        self.begin_close_with(key, reason, "");
     }
 
-    /// The same, with a word of a backend; empty for none.
-    pub fn doom_saying(&mut self, key: Key, reason: CloseReason, why: &str) {
+    /// Begins to close a session with a backend's reason; empty for none.
+    pub fn begin_close_with(&mut self, key: Key, reason: CloseReason, why: &str) {
         let Some(session) = self.session_mut(key) else { return };
-        if session.is_doomed() {
+        if session.is_closing() {
             return;
         }
-        session.phase = Phase::Doomed(session.identity().cloned());
+        session.phase = Phase::Closing(session.identity().cloned());
         let generation = session.generation;
         let ticket = Ticket { key, generation };
         let why = why.into();
-        self.doomed.push(Doomed { ticket, reason, why });
+        self.closing.push(Closing { ticket, reason, why });
     }
 
-    /// Those doomed since the last call.
-    pub fn take_doomed(&mut self) -> Vec<Doomed> {
-        std::mem::take(&mut self.doomed)
+    /// Takes the sessions that began to close since the last call.
+    pub fn take_closing(&mut self) -> Vec<Closing> {
+        std::mem::take(&mut self.closing)
     }
 
-    /// Takes a client out, whom nobody finds by name any longer.
+    /// Removes a client from its slot and from the indexes.
     pub fn remove(&mut self, key: Key) -> Client<L> {
         let client = self.slots.remove(key as usize);
         if let Some(identity) = client.session.identity().cloned() {

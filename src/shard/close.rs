@@ -1,7 +1,7 @@
-//! The end of sessions: one that is to end is doomed, does nothing more, and is taken out when its transport asks who has
+//! The end of sessions: one that is to end is closing, does nothing more, and is taken out when its transport asks who has
 //! ended.
 
-use super::clients::{Doomed, Key};
+use super::clients::{Closing, Key};
 use super::sessions::Sessions;
 use crate::error::CloseReason;
 use crate::presence::{Activity, Departure};
@@ -10,7 +10,7 @@ use crate::session::link::Link;
 
 /// A session that is to be closed, handed to its transport.
 #[derive(Debug)]
-pub struct Closed<L> {
+pub struct ClosedSession<L> {
     /// The slot it had.
     pub key: Key,
     /// Its connection.
@@ -24,17 +24,17 @@ pub struct Closed<L> {
 impl<L: Link> Sessions<L> {
     /// The connection is to end: it broke, its peer left, or the transport found a reason.
     pub fn close(&mut self, key: Key, reason: CloseReason) {
-        self.clients.doom(key, reason);
+        self.clients.begin_close(key, reason);
     }
 
     /// The sessions that have ended since the last call. They have left every room already.
-    pub fn take_closed(&mut self) -> Vec<Closed<L>> {
-        let doomed = self.clients.take_doomed();
-        doomed.into_iter().filter_map(|doomed| self.remove(doomed)).collect()
+    pub fn take_closed(&mut self) -> Vec<ClosedSession<L>> {
+        let closing = self.clients.take_closing();
+        closing.into_iter().filter_map(|closing| self.remove(closing)).collect()
     }
 
-    fn remove(&mut self, doomed: Doomed) -> Option<Closed<L>> {
-        let Doomed { ticket, reason, why } = doomed;
+    fn remove(&mut self, closing: Closing) -> Option<ClosedSession<L>> {
+        let Closing { ticket, reason, why } = closing;
         if self.clients.ticket(ticket.key) != Some(ticket) {
             return None;
         }
@@ -56,7 +56,7 @@ impl<L: Link> Sessions<L> {
             let closed = Activity::Closed(identity.tenant.clone(), member, reason);
             self.services.rooms.presence().announce(closed);
         }
-        Some(Closed {
+        Some(ClosedSession {
             key: ticket.key,
             link: client.link,
             reason,

@@ -1,4 +1,4 @@
-//! Carrying out the commands of clients: the dispatch, who may send what when, and what each one does.
+//! Commands of clients: the dispatch, rate limits and checks, and one module per kind of command.
 
 mod connect;
 mod emit;
@@ -11,9 +11,9 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::clients::{Clients, Key, Phase, Session, Ticket};
-use super::members::Members;
+use super::members::RoomMembers;
 use super::sessions::Sessions;
-use super::turns::Turns;
+use super::turns::CommandTurns;
 use crate::error::{CloseReason, ErrorCode};
 use crate::event::{EventName, EventNameError, Payload, Timestamp};
 use crate::identity::{ConnectionId, Identity};
@@ -23,7 +23,7 @@ use crate::session::link::Link;
 use crate::session::{Command, Message, Refusal};
 
 pub(super) use self::join::permit_entry;
-use self::publish::Wanted;
+use self::publish::PublishCommand;
 
 /// One command of one client, as it is carried out. Its session is there when it is made, and need not be open.
 pub(super) struct CommandContext<'a, L: Link> {
@@ -42,7 +42,7 @@ impl<'a, L: Link> CommandContext<'a, L> {
     pub fn start(mut self, command: Command) {
         let Some(session) = self.session() else { return };
         match (&session.phase, command) {
-            (Phase::Doomed(_), _) => {}
+            (Phase::Closing(_), _) => {}
             (
                 Phase::Anonymous,
                 Command::Connect {
@@ -55,11 +55,11 @@ impl<'a, L: Link> CommandContext<'a, L> {
             ) => self.connect(token, resume),
             (Phase::Anonymous, command) if !matches!(command, Command::Refused(_)) => {
                 self.refuse(not_open());
-                self.doom(CloseReason::Unauthenticated);
+                self.begin_close(CloseReason::Unauthenticated);
             }
             (_, Command::Connect { .. }) => {
                 self.refuse(Refusal::new(ErrorCode::AlreadyConnected, "already connected"));
-                self.doom(CloseReason::Misuse);
+                self.begin_close(CloseReason::Misuse);
             }
             (_, Command::Ping) => self.answer(&Message::Pong { time: Timestamp::now() }),
             (_, command) => {
@@ -85,7 +85,7 @@ impl<'a, L: Link> CommandContext<'a, L> {
                 payload,
                 retention,
                 key: idempotency,
-            } => self.publish(Wanted {
+            } => self.publish(PublishCommand {
                 room,
                 event,
                 payload,
@@ -112,17 +112,17 @@ impl<'a, L: Link> CommandContext<'a, L> {
         let Some(session) = self.session_mut() else {
             return Ok(());
         };
-        let conduct = &mut session.conduct;
+        let rates = &mut session.rates;
         let (bucket, rate): (&mut TokenBucket, Rate) = match command {
-            Command::Join { .. } | Command::Leave { .. } => (&mut conduct.join_rate, config.join_rate),
-            _ => (&mut conduct.publish_rate, config.publish_rate),
+            Command::Join { .. } | Command::Leave { .. } => (&mut rates.join_rate, config.join_rate),
+            _ => (&mut rates.publish_rate, config.publish_rate),
         };
         let Err(wait) = bucket.take(rate, now_ms) else {
             return Ok(());
         };
-        conduct.strikes = conduct.strikes.saturating_add(1);
-        if conduct.strikes > config.rate_strikes_max {
-            self.doom(CloseReason::Flooding);
+        rates.strikes = rates.strikes.saturating_add(1);
+        if rates.strikes > config.rate_strikes_max {
+            self.begin_close(CloseReason::Flooding);
         }
         Err(Refusal::new(ErrorCode::RateLimited, "too many commands").retry_after(wait))
     }
@@ -175,7 +175,7 @@ impl<'a, L: Link> CommandContext<'a, L> {
         ))
     }
 
-    /// What a node knows without a lease may be old: an answer by that would be untrue.
+    /// Refuses the command while the lease does not hold: an answer from a node without it may be stale.
     fn check_lease(&mut self) -> Result<(), Refusal> {
         if self.sessions.gate.may_deliver() {
             Ok(())
@@ -184,7 +184,7 @@ impl<'a, L: Link> CommandContext<'a, L> {
         }
     }
 
-    /// A permit may be older than a revocation.
+    /// Refuses the command if a revocation covers the room: a permit may be older than it.
     fn check_revoked(&self, room: &Room) -> Result<(), Refusal> {
         let Sessions {
             clients, revocations, ..
@@ -206,18 +206,18 @@ impl<'a, L: Link> CommandContext<'a, L> {
         self.sessions.clients.refuse(self.ticket.key, self.id, refusal);
     }
 
-    fn doom(&mut self, reason: CloseReason) {
-        self.sessions.clients.doom(self.ticket.key, reason);
+    fn begin_close(&mut self, reason: CloseReason) {
+        self.sessions.clients.begin_close(self.ticket.key, reason);
     }
 
-    /// Waits for somebody else; the session's next command waits meanwhile, until this one has ended. What `effect` comes
-    /// back with is dropped if the client has gone.
+    /// Suspends the command until `effect` is complete; the session's next command stays queued. The continuation is dropped if
+    /// the session has ended.
     fn wait<C>(&mut self, effect: impl Future<Output = C> + 'static)
     where
         C: FnOnce(CommandContext<'_, L>) + 'static,
     {
         let (ticket, id) = (self.ticket, self.id);
-        Turns::begin(&mut self.sessions.clients, ticket);
+        CommandTurns::begin(&mut self.sessions.clients, ticket);
         self.sessions.run_then(effect, move |go_on| {
             Box::new(move |sessions| {
                 if sessions.clients.alive(ticket).is_some() {
@@ -227,12 +227,12 @@ impl<'a, L: Link> CommandContext<'a, L> {
         });
     }
 
-    /// Ends a command that had to wait: the next one may start.
+    /// Completes a suspended command: the next one may start.
     fn done(self) {
         self.sessions.turns.done(&mut self.sessions.clients, self.ticket);
     }
 
-    /// Ends it with its reply.
+    /// Completes a suspended command with its reply.
     fn end(mut self, outcome: Result<Message, Refusal>) {
         self.answer(&outcome.unwrap_or_else(Message::Error));
         self.done();
@@ -242,7 +242,7 @@ impl<'a, L: Link> CommandContext<'a, L> {
 /// Checks that a client may be in one more room, if it is not in this one already.
 pub(super) fn room_limit<L: Link>(
     clients: &Clients<L>,
-    members: &Members,
+    members: &RoomMembers,
     key: Key,
     room: &Room,
     max: usize,
@@ -263,7 +263,7 @@ fn not_open() -> Refusal {
     Refusal::new(ErrorCode::Unauthenticated, "connect first")
 }
 
-/// The same for every room, whether or not it exists, and whatever the rule: what a client may not know it is not told.
+/// The refusal of the policy. The same for every room, existing or not, and every rule: it must not reveal anything.
 pub(super) fn forbidden() -> Refusal {
     Refusal::new(ErrorCode::Forbidden, "not allowed")
 }

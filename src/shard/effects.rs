@@ -1,5 +1,5 @@
-//! Effects: what has to wait for somebody else (an authorizer, a backend, a bus) runs as a future, and its completion comes
-//! back to the one who started it.
+//! Asynchronous effects of a shard: calls to the authorizer, a backend or the bus run as futures, and their completions
+//! take effect on the shard's own thread.
 
 use std::future::Future;
 use std::task::{Context, Poll, Waker};
@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use futures_util::future::{FutureExt as _, LocalBoxFuture};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
-/// What an effect comes back with.
+/// The continuation of an effect.
 pub(super) type Completion<S> = Box<dyn FnOnce(&mut S)>;
 
 /// The effects that wait.

@@ -10,11 +10,11 @@ use futures_util::future::join;
 
 use super::clients::{Key, Ticket};
 use super::commands::{forbidden, permit_entry, room_limit, unavailable};
-use super::entry::{Cause, Entering, Entry, Found};
-use super::members::Arrival;
+use super::entry::{Entering, EntryCause, EntryFacts, RoomEntry};
+use super::members::RoomArrival;
 use super::services::Services;
 use super::sessions::Sessions;
-use super::tally::Tally;
+use super::tally::JoinTally;
 use crate::bus::BusUnavailable;
 use crate::error::CloseReason;
 use crate::event::Timestamp;
@@ -26,19 +26,21 @@ use crate::session::{FEATURES, JoinOptions, Joined, Message, PresenceMode, Refus
 
 impl<L: Link> Sessions<L> {
     /// Starts to enter rooms; goes on in [`Self::entered`].
-    pub(super) fn enter(&mut self, ticket: Ticket, mut entries: Vec<Entry>, cause: Cause) {
+    pub(super) fn enter(&mut self, ticket: Ticket, mut entries: Vec<RoomEntry>, cause: EntryCause) {
         if self.clients.alive(ticket).is_none() {
             return;
         }
         entries.retain(|entry| self.members.begin_join(entry.permit.room(), ticket.key));
         match &cause {
             // A backend is putting the client into this room at this very moment.
-            Cause::Command(id) if entries.is_empty() => {
+            EntryCause::Command(id) if entries.is_empty() => {
                 self.clients.refuse(ticket.key, *id, unavailable());
                 return self.turns.done(&mut self.clients, ticket);
             }
             // The client is entering it by itself.
-            Cause::Server { tally: Some(tally), .. } if entries.is_empty() => tally.refuse(JoinRefusal::Unavailable),
+            EntryCause::Server { tally: Some(tally), .. } if entries.is_empty() => {
+                tally.refuse(JoinRefusal::Unavailable);
+            }
             _ => {}
         }
         let Some(session) = self.clients.alive(ticket) else {
@@ -74,13 +76,13 @@ impl<L: Link> Sessions<L> {
                 let confirming = confirm(&services, entry.permit.room(), &entry.options);
                 let (start, confirmed) = join(start, confirming).await;
                 let start = start.map_err(|BusUnavailable(_)| unavailable());
-                entering.push((entry, Found { start, confirmed }));
+                entering.push((entry, EntryFacts { start, confirmed }));
             }
             move |sessions: &mut Self| sessions.entered(ticket, entering, cause)
         });
     }
 
-    fn entered(&mut self, ticket: Ticket, entering: Entering, cause: Cause) {
+    fn entered(&mut self, ticket: Ticket, entering: Entering, cause: EntryCause) {
         if self.clients.alive(ticket).is_none() {
             // The client has gone; so may have the last who wanted these rooms.
             for (entry, _) in entering {
@@ -94,7 +96,7 @@ impl<L: Link> Sessions<L> {
             return self.permit_again(ticket, entering, cause);
         }
         let (mut joined, leased) = (Vec::with_capacity(entering.len()), self.gate.may_deliver());
-        for (entry, Found { start, confirmed }) in entering {
+        for (entry, EntryFacts { start, confirmed }) in entering {
             let room = entry.permit.room().clone();
             let outcome = match start {
                 // The permit may be older than a revocation, and than the token: asked again at the last moment.
@@ -117,18 +119,18 @@ impl<L: Link> Sessions<L> {
             }
             joined.push(outcome);
         }
-        self.tell_entered(ticket, joined, cause);
+        self.reply_entered(ticket, joined, cause);
         self.members.end_vacated();
     }
 
-    fn tell_entered(&mut self, ticket: Ticket, joined: Vec<Result<Arrival, Refusal>>, cause: Cause) {
+    fn reply_entered(&mut self, ticket: Ticket, joined: Vec<Result<RoomArrival, Refusal>>, cause: EntryCause) {
         let key = ticket.key;
         match cause {
-            Cause::Opening(id) => {
+            EntryCause::Opening(id) => {
                 // A home room that cannot be entered would be missing silently: the client comes back instead.
                 let Ok(arrivals) = joined.into_iter().collect::<Result<Vec<_>, _>>() else {
                     self.clients.refuse(key, id, unavailable());
-                    return self.clients.doom(key, CloseReason::Overloaded);
+                    return self.clients.begin_close(key, CloseReason::Overloaded);
                 };
                 let (rooms, replays): (Vec<_>, Vec<_>) = arrivals.into_iter().map(|a| (a.joined, a.replay)).unzip();
                 if let Some(message) = self.connected(key, rooms) {
@@ -140,7 +142,7 @@ impl<L: Link> Sessions<L> {
                 }
                 self.turns.done(&mut self.clients, ticket);
             }
-            Cause::Command(id) => {
+            EntryCause::Command(id) => {
                 for outcome in joined {
                     match outcome {
                         Ok(arrival) => {
@@ -152,7 +154,7 @@ impl<L: Link> Sessions<L> {
                 }
                 self.turns.done(&mut self.clients, ticket);
             }
-            Cause::Server {
+            EntryCause::Server {
                 change,
                 ends_command,
                 tally,
@@ -161,7 +163,7 @@ impl<L: Link> Sessions<L> {
                     if let Some(tally) = &tally {
                         tally.joined(outcome.as_ref().map(|_| ()));
                     }
-                    let Ok(Arrival { joined, replay }) = outcome else {
+                    let Ok(RoomArrival { joined, replay }) = outcome else {
                         continue;
                     };
                     self.clients.answer(key, 0, &Message::RoomJoined { joined, change });
@@ -190,7 +192,7 @@ impl<L: Link> Sessions<L> {
     }
 
     /// Asks once more for what rules permitted that are in force no longer; the start of the room stays held.
-    fn permit_again(&mut self, ticket: Ticket, mut entering: Entering, cause: Cause) {
+    fn permit_again(&mut self, ticket: Ticket, mut entering: Entering, cause: EntryCause) {
         let Some(session) = self.clients.alive(ticket) else {
             return;
         };
@@ -220,7 +222,7 @@ impl<L: Link> Sessions<L> {
     }
 
     /// Puts clients into a room as a backend's decision; the tally answers when the last one has entered it.
-    pub(super) fn order_join(&mut self, keys: Vec<Key>, permit: &Permit, tally: &Rc<Tally>) {
+    pub(super) fn order_join(&mut self, keys: Vec<Key>, permit: &Permit, tally: &Rc<JoinTally>) {
         for key in keys {
             let Some(ticket) = self.clients.ticket(key) else {
                 continue;
@@ -233,16 +235,16 @@ impl<L: Link> Sessions<L> {
                 tally.refuse(refusal);
                 continue;
             }
-            let cause = Cause::Server {
+            let cause = EntryCause::Server {
                 change: RoomChange::Backend,
                 ends_command: false,
                 tally: Some(Rc::clone(tally)),
             };
-            self.enter(ticket, vec![Entry::granted(permit.clone())], cause);
+            self.enter(ticket, vec![RoomEntry::granted(permit.clone())], cause);
         }
     }
 
-    /// Why a backend cannot put a client into a room now. A revocation stands above a backend's order: an order that was
+    /// Returns the reason why a backend cannot put a client into a room now. A revocation stands above a backend's order: an order that was
     /// held up on its way must not undo one that has been answered.
     fn join_refusal(&mut self, key: Key, room: &Room) -> Option<JoinRefusal> {
         if !self.gate.may_deliver() {
@@ -259,7 +261,7 @@ impl<L: Link> Sessions<L> {
     }
 }
 
-/// Makes sure that everyone in a room is known to this node, for a member that wants to see them.
+/// Waits until this node knows everyone in the room, if the member wants to see them.
 pub(super) async fn confirm(services: &Services, room: &Room, options: &JoinOptions) -> bool {
     options.presence == PresenceMode::None || services.rooms.presence().confirm(room).await
 }

@@ -2,24 +2,24 @@
 
 use std::rc::Rc;
 
-use super::clients::Right;
-use super::tally::Tally;
+use super::clients::MembershipRight;
+use super::tally::JoinTally;
 use crate::policy::Permit;
 use crate::rooms::{Catchup, Start};
 use crate::session::{JoinOptions, Refusal, RoomChange, Since};
 
 /// One room a session is to enter.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct RoomEntry {
     pub permit: Permit,
     pub options: JoinOptions,
-    /// Whether the client may read the room's history; `None` when that is still to be asked.
+    /// The right to read the room's history; `None` when that is still to be asked.
     pub may_read_history: Option<bool>,
     /// Not by the client's own right.
     pub granted: bool,
 }
 
-impl Entry {
+impl RoomEntry {
     pub fn granted(permit: Permit) -> Self {
         Self {
             permit,
@@ -30,15 +30,15 @@ impl Entry {
     }
 
     /// Returns the right by which the client is in the room once it is entered.
-    pub const fn right(&self) -> Right {
+    pub const fn right(&self) -> MembershipRight {
         match (self.granted, self.permit.edition()) {
-            (false, _) => Right::Own,
-            (true, Some(_)) => Right::Template,
-            (true, None) => Right::Backend,
+            (false, _) => MembershipRight::Own,
+            (true, Some(_)) => MembershipRight::Template,
+            (true, None) => MembershipRight::Backend,
         }
     }
 
-    /// Whether a client that is in the room already asks for nothing of the past.
+    /// Reports whether a member that joins again asks for nothing of the past.
     pub const fn is_change_only(&self) -> bool {
         self.options.since.is_none() && self.options.rewind == 0
     }
@@ -54,7 +54,7 @@ impl Entry {
 
 /// The occasion on which rooms are entered, and so what the client is told.
 #[derive(Debug)]
-pub(super) enum Cause {
+pub(super) enum EntryCause {
     /// The session opens; the reply to the connect command names the rooms.
     Opening(u32),
     /// The client's command with this id.
@@ -63,15 +63,15 @@ pub(super) enum Cause {
     Server {
         change: RoomChange,
         ends_command: bool,
-        tally: Option<Rc<Tally>>,
+        tally: Option<Rc<JoinTally>>,
     },
 }
 
 /// The facts about a room that is to be entered.
-pub(super) struct Found {
+pub(super) struct EntryFacts {
     pub start: Result<Start, Refusal>,
-    /// Whether everyone who is there is known to this node.
+    /// Set if this node knows everyone who is there.
     pub confirmed: bool,
 }
 
-pub(super) type Entering = Vec<(Entry, Found)>;
+pub(super) type Entering = Vec<(RoomEntry, EntryFacts)>;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::clients::Ticket;
 use super::sessions::Sessions;
-use super::timers::Due;
+use super::timers::DueAction;
 use crate::error::{CloseReason, ErrorCode};
 use crate::identity::Expiry;
 use crate::session::link::Link;
@@ -23,8 +23,8 @@ impl<L: Link> Sessions<L> {
         if left > near {
             return;
         }
-        self.schedule(left.saturating_sub(notice), ticket, Due::ExpiryNotice(expiry));
-        self.schedule(left, ticket, Due::Expiry(expiry));
+        self.schedule(left.saturating_sub(notice), ticket, DueAction::ExpiryNotice(expiry));
+        self.schedule(left, ticket, DueAction::Expiry(expiry));
     }
 
     pub(super) fn expiry_notice_due(&mut self, ticket: Ticket, expiry: Expiry) {
@@ -43,17 +43,17 @@ impl<L: Link> Sessions<L> {
         if left.is_zero() {
             let expired = Refusal::new(ErrorCode::TokenExpired, "the token has expired");
             self.clients.refuse(ticket.key, 0, expired);
-            self.clients.doom(ticket.key, CloseReason::TokenExpired);
+            self.clients.begin_close(ticket.key, CloseReason::TokenExpired);
         } else if left < Duration::from_secs(2) {
             // Timers are less precise than tokens.
-            self.schedule(left, ticket, Due::Expiry(expiry));
+            self.schedule(left, ticket, DueAction::Expiry(expiry));
         } else {
             // The clock was set back.
             self.schedule_expiry(ticket, expiry);
         }
     }
 
-    /// Whether the session is there, and its token is the one that ends then.
+    /// Reports whether the session is open with the token that ends then.
     fn is_token_of(&mut self, ticket: Ticket, expiry: Expiry) -> bool {
         self.clients.alive(ticket).is_some()
             && self
@@ -62,12 +62,12 @@ impl<L: Link> Sessions<L> {
                 .is_some_and(|identity| identity.expiry == expiry)
     }
 
-    fn schedule(&mut self, after: Duration, ticket: Ticket, due: Due) {
+    fn schedule(&mut self, after: Duration, ticket: Ticket, due: DueAction) {
         self.timers.schedule(self.clients.now_ms(), after, ticket, due);
     }
 }
 
-/// How long until a token ends, by the wall clock.
+/// Returns the time until a token ends, by the wall clock.
 fn until(expiry: Expiry) -> Duration {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Duration::from_secs(expiry.0).saturating_sub(now)

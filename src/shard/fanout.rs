@@ -1,25 +1,25 @@
-//! Fan-out: handing the items of rooms to their members. An item is encoded once for all members of a protocol.
+//! Fan-out: delivers the items of rooms to their members. An item is encoded once for all members of a protocol.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::clients::{Clients, Key};
-use super::local::{CHUNK, Item, Local, RoomKey, Target};
+use super::local::{CHUNK, LocalRooms, Recipient, RoomItem, RoomKey};
 use crate::bus::Delivery;
 use crate::presence::Change;
-use crate::session::link::{Kind, Link};
+use crate::session::link::{FrameKind, Link};
 use crate::session::{Encoder, Frame, Message, PresenceMode};
 
-/// What is kept between two turns of the fan-out.
+/// State between two turns of the fan-out.
 #[derive(Debug)]
-pub(super) struct Fanout {
+pub(super) struct FanoutState {
     /// The members of a chunk; its memory is used again.
-    targets: Vec<Target>,
+    targets: Vec<Recipient>,
     /// The last change of presence that was encoded, by protocol: all observers of a room get it one after the other.
     changes: Vec<Option<(Arc<Change>, Frame)>>,
 }
 
-impl Fanout {
+impl FanoutState {
     /// A fan-out to clients of so many protocols.
     pub fn new(protocols: usize) -> Self {
         Self {
@@ -28,8 +28,8 @@ impl Fanout {
         }
     }
 
-    /// Hands items to about [`CHUNK`] members, of one large room or of several small ones.
-    pub fn turn<L: Link>(&mut self, local: &mut Local, clients: &mut Clients<L>) {
+    /// Delivers items to about [`CHUNK`] members, of one large room or of several small ones.
+    pub fn turn<L: Link>(&mut self, local: &mut LocalRooms, clients: &mut Clients<L>) {
         let mut targets = std::mem::take(&mut self.targets);
         let (mut served, now_ms) = (0, clients.now_ms());
         while served < CHUNK {
@@ -41,9 +41,9 @@ impl Fanout {
                     chunk.batch.joint(target.from, format, |event| encoder.event(event))
                 };
                 // Members get the same bytes, as long as nothing is in line that concerns them in different ways.
-                if !clients.send_with(now_ms, target.key, Kind::Live, joint) {
+                if !clients.send_with(now_ms, target.key, FrameKind::Push, joint) {
                     for item in &chunk.batch.items()[target.from..] {
-                        self.hand_item(local, clients, chunk.room, target.key, item);
+                        self.deliver_item(local, clients, chunk.room, target.key, item);
                     }
                 }
             }
@@ -53,19 +53,19 @@ impl Fanout {
         self.targets = targets;
     }
 
-    /// Hands one item to a member, as far as it is for this one.
-    pub fn hand_item<L: Link>(
+    /// Delivers one item to a member, if it is for this one.
+    pub fn deliver_item<L: Link>(
         &mut self,
-        local: &Local,
+        local: &LocalRooms,
         clients: &mut Clients<L>,
         room: RoomKey,
         key: Key,
-        item: &Item,
+        item: &RoomItem,
     ) {
         match item {
-            Item::Event(delivery) => hand_event(clients, room, key, delivery),
-            Item::Presence(change) => self.hand_change(clients, room, key, change),
-            Item::Reset(head) => {
+            RoomItem::Event(delivery) => deliver_event(clients, room, key, delivery),
+            RoomItem::Presence(change) => self.deliver_change(clients, room, key, change),
+            RoomItem::Reset(head) => {
                 if let Some(membership) = clients
                     .session_mut(key)
                     .and_then(|session| session.membership_mut(room))
@@ -78,7 +78,7 @@ impl Fanout {
         }
     }
 
-    fn hand_change<L: Link>(&mut self, clients: &mut Clients<L>, room: RoomKey, key: Key, change: &Arc<Change>) {
+    fn deliver_change<L: Link>(&mut self, clients: &mut Clients<L>, room: RoomKey, key: Key, change: &Arc<Change>) {
         let Some(session) = clients.session_mut(key) else {
             return;
         };
@@ -99,7 +99,7 @@ impl Fanout {
             return clients.push(key, &Message::PresenceChanged(Arc::new(change)));
         }
         let kept = &mut self.changes;
-        clients.send_with(clients.now_ms(), key, Kind::Live, |format, encoder| {
+        clients.send_with(clients.now_ms(), key, FrameKind::Push, |format, encoder| {
             Some(encoded(&mut kept[format], encoder, change))
         });
     }
@@ -117,7 +117,7 @@ fn encoded(kept: &mut Option<(Arc<Change>, Frame)>, encoder: &dyn Encoder, chang
     frame
 }
 
-fn hand_event<L: Link>(clients: &mut Clients<L>, room: RoomKey, key: Key, delivery: &Delivery) {
+fn deliver_event<L: Link>(clients: &mut Clients<L>, room: RoomKey, key: Key, delivery: &Delivery) {
     let Some(session) = clients.session(key) else { return };
     let start = session.membership(room).map(|membership| membership.start);
     if delivery.event.offset().is_some_and(|offset| Some(offset) <= start) {
@@ -125,7 +125,7 @@ fn hand_event<L: Link>(clients: &mut Clients<L>, room: RoomKey, key: Key, delive
     }
     let Some(identity) = session.identity() else { return };
     let is_excepted = delivery.event.except.covers(session.connection, &identity.user);
-    clients.send_with(clients.now_ms(), key, Kind::Live, |format, encoder| {
+    clients.send_with(clients.now_ms(), key, FrameKind::Push, |format, encoder| {
         if is_excepted {
             delivery.event.link.and_then(|_| encoder.passed(&delivery.event))
         } else {

@@ -1,9 +1,9 @@
-//! The gate in front of every delivery: open while the node's lease holds.
+//! The gate in front of every delivery: open while the node's lease holds (fencing).
 
 use crate::lease::Lease;
 
-/// What the shard last knew of the lease.
-pub(super) struct Gate {
+/// The lease as the shard last saw it.
+pub(super) struct LeaseGate {
     lease: Lease,
     /// It was found not to hold.
     lapsed: bool,
@@ -11,7 +11,7 @@ pub(super) struct Gate {
     has_held: bool,
 }
 
-impl Gate {
+impl LeaseGate {
     pub fn new(lease: Lease) -> Self {
         Self {
             lapsed: false,
@@ -20,10 +20,9 @@ impl Gate {
         }
     }
 
-    /// Whether anything of a room may be handed to a client now. To be asked after it was taken from wherever it came
-    /// from, and before it is written: what comes later than a revocation that has been answered elsewhere is then only
-    /// written where that revocation was carried out, or where the process was stopped in between, and what it held
-    /// then is older than the revocation.
+    /// Reports whether anything of a room may be written to a client now. Check after dequeuing and before writing: a shard
+    /// whose lease lapsed, or whose process was suspended, must not write anything published after a revocation that it has
+    /// not applied yet.
     pub fn may_deliver(&mut self) -> bool {
         let holds = self.lease.holds();
         if holds == self.lapsed {
@@ -40,7 +39,7 @@ impl Gate {
         holds
     }
 
-    /// Whether the lease was found not to hold.
+    /// Reports whether the lease was found not to hold.
     pub const fn is_lapsed(&self) -> bool {
         self.lapsed
     }

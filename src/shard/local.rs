@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use self::batch::Batch;
+use self::batch::FanoutBatch;
 use self::room::LocalRoom;
 use super::Key;
 use crate::bus::Delivery;
@@ -32,7 +32,7 @@ impl RoomKey {
 
 /// An item for the members of a room, in order.
 #[derive(Debug, Clone)]
-pub enum Item {
+pub enum RoomItem {
     /// An event.
     Event(Arc<Delivery>),
     /// A change of presence, for members that asked for it.
@@ -47,7 +47,7 @@ pub const CHUNK: usize = 64;
 
 /// One member of the current chunk, with the first item it receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Target {
+pub struct Recipient {
     /// The member.
     pub key: Key,
     /// Index of its first item.
@@ -56,27 +56,27 @@ pub struct Target {
 
 /// A chunk: up to [`CHUNK`] members of a room and their items.
 #[derive(Debug)]
-pub struct Chunk {
+pub struct FanoutChunk {
     /// The room.
     pub room: RoomKey,
     /// The items.
-    pub batch: Rc<Batch>,
+    pub batch: Rc<FanoutBatch>,
 }
 
 /// A connection that has become a member.
 #[derive(Debug)]
-pub struct Entered {
+pub struct AdmittedMember {
     /// The room's slot.
     pub room: RoomKey,
     /// The member's slot in the room.
     pub slot: u32,
     /// Its items on top of everything up to the head it starts from.
-    pub held: Vec<Item>,
+    pub held: Vec<RoomItem>,
 }
 
 /// A slot that changed its index because another member left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moved {
+pub struct MovedSlot {
     /// The member.
     pub key: Key,
     /// The new index.
@@ -85,7 +85,7 @@ pub struct Moved {
 
 /// Reason why a joining connection does not become a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotEntered {
+pub enum JoinFailed {
     /// The join was aborted meanwhile.
     Aborted,
     /// More items arrived meanwhile than are held.
@@ -94,14 +94,14 @@ pub enum NotEntered {
 
 /// The rooms of one shard.
 #[derive(Debug, Default)]
-pub struct Local {
+pub struct LocalRooms {
     rooms: Slab<LocalRoom>,
     names: HashMap<Room, RoomKey>,
     active: VecDeque<RoomKey>,
     vacated: Vec<Room>,
 }
 
-impl Local {
+impl LocalRooms {
     /// Returns the slot of a room that has members, or joining connections, on this shard.
     #[must_use]
     pub fn find(&self, room: &Room) -> Option<RoomKey> {
@@ -116,8 +116,8 @@ impl Local {
 
     /// Returns the number of items queued in a room.
     #[must_use]
-    pub fn in_line(&self, room: &Room) -> usize {
-        self.find(room).map_or(0, |room| self.rooms[room.index()].in_line())
+    pub fn queued(&self, room: &Room) -> usize {
+        self.find(room).map_or(0, |room| self.rooms[room.index()].queued())
     }
 
     /// Returns the members of a room.
@@ -141,16 +141,16 @@ impl Local {
     /// Makes a joining connection a member. Returns its slot and its items on top of everything up to `head`.
     ///
     /// # Errors
-    /// Every variant of [`NotEntered`]; the connection is neither joining nor a member.
-    pub fn finish_join(&mut self, room: &Room, key: Key, head: Position) -> Result<Entered, NotEntered> {
-        let room_key = self.find(room).ok_or(NotEntered::Aborted)?;
+    /// Every variant of [`JoinFailed`]; the connection is neither joining nor a member.
+    pub fn finish_join(&mut self, room: &Room, key: Key, head: Position) -> Result<AdmittedMember, JoinFailed> {
+        let room_key = self.find(room).ok_or(JoinFailed::Aborted)?;
         let local = &mut self.rooms[room_key.index()];
-        let joining = local.end_join(key).ok_or(NotEntered::Aborted)?;
+        let joining = local.end_join(key).ok_or(JoinFailed::Aborted)?;
         let Some(held) = joining.held_after(head.offset) else {
             self.remove_if_idle(room_key);
-            return Err(NotEntered::Overflowed);
+            return Err(JoinFailed::Overflowed);
         };
-        Ok(Entered {
+        Ok(AdmittedMember {
             room: room_key,
             slot: local.admit(key, head),
             held,
@@ -159,7 +159,7 @@ impl Local {
 
     /// Takes the queued items the member has not received and marks them delivered. Also returns the member's position
     /// behind them.
-    pub fn catch_up(&mut self, room: RoomKey, slot: u32) -> (Vec<Item>, Option<Position>) {
+    pub fn catch_up(&mut self, room: RoomKey, slot: u32) -> (Vec<RoomItem>, Option<Position>) {
         self.rooms[room.index()].catch_up(slot)
     }
 
@@ -172,7 +172,7 @@ impl Local {
     }
 
     /// Removes a member. Returns the member whose slot moved into its place.
-    pub fn leave(&mut self, room: RoomKey, slot: u32) -> Option<Moved> {
+    pub fn leave(&mut self, room: RoomKey, slot: u32) -> Option<MovedSlot> {
         let moved = self.rooms[room.index()].leave(slot);
         self.remove_if_idle(room);
         moved
@@ -189,7 +189,7 @@ impl Local {
     }
 
     /// Queues an item for a room's members. Items of rooms without members here are dropped.
-    pub fn enqueue(&mut self, room: &Room, item: Item) {
+    pub fn enqueue(&mut self, room: &Room, item: RoomItem) {
         let Some(room_key) = self.find(room) else { return };
         let local = &mut self.rooms[room_key.index()];
         if local.enqueue(item) && !local.active {
@@ -205,18 +205,18 @@ impl Local {
     }
 
     /// Returns the next chunk and fills `targets` with its members; `None` when nothing is queued.
-    pub fn next_chunk(&mut self, targets: &mut Vec<Target>) -> Option<Chunk> {
+    pub fn next_chunk(&mut self, targets: &mut Vec<Recipient>) -> Option<FanoutChunk> {
         targets.clear();
         while let Some(room) = self.active.pop_front() {
             let local = &mut self.rooms[room.index()];
             let batch = local.serve_chunk(targets);
-            local.active = local.in_line() > 0;
+            local.active = local.queued() > 0;
             if local.active {
                 // Back to the end of the line: one chunk a turn, whatever is left.
                 self.active.push_back(room);
             }
             if let Some(batch) = batch {
-                return Some(Chunk { room, batch });
+                return Some(FanoutChunk { room, batch });
             }
         }
         None

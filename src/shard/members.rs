@@ -1,15 +1,15 @@
-//! The members of the shard's rooms: who is in which, what they see, and what is in line for them. Subscriptions and
-//! observations are kept no longer than somebody is there.
+//! The members of the shard's rooms: memberships, their presence, and the items queued for them. Subscriptions and
+//! observations end with the last member.
 
 mod expiring;
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use self::expiring::Expiring;
-use super::clients::{Clients, Key, Membership, Right, Session, Ticket};
-use super::fanout::Fanout;
-use super::local::{Item, Local, NotEntered, RoomKey};
+use self::expiring::ExpiringMemberships;
+use super::clients::{Clients, Key, Membership, MembershipRight, Session, Ticket};
+use super::fanout::FanoutState;
+use super::local::{JoinFailed, LocalRooms, RoomItem, RoomKey};
 use crate::bus::Subscriber;
 use crate::error::CloseReason;
 use crate::event::Event;
@@ -21,50 +21,50 @@ use crate::position::Position;
 use crate::presence::{Change, Departure, Observer, Roster, StateTooLarge};
 use crate::room::Room;
 use crate::rooms::{Rooms, Start};
-use crate::session::link::{Kind, Link};
+use crate::session::link::{FrameKind, Link};
 use crate::session::{JoinOptions, Joined, Message, PresenceMode, RoomChange};
 
-/// The most items that wait in a room for the lease. More changes of presence, and whoever sees them comes back later; events
-/// wait in the mailbox.
+/// The most items queued in a room while the lease does not hold. Beyond, observers of presence are closed; events wait in the
+/// mailbox.
 const LINE_MAX: usize = 4096;
 
 /// A room that was entered, and what its new member gets first.
 #[derive(Debug)]
-pub(super) struct Arrival {
+pub(super) struct RoomArrival {
     pub joined: Joined,
-    pub replay: Replay,
+    pub replay: RoomReplay,
 }
 
-/// What a new member gets before everything live.
+/// The past for a new member, which comes before everything live.
 #[derive(Debug)]
-pub(super) struct Replay {
+pub(super) struct RoomReplay {
     room: RoomKey,
     past: Vec<Arc<Event>>,
-    held: Vec<Item>,
+    held: Vec<RoomItem>,
 }
 
 /// The rooms of one shard with their members.
-pub(super) struct Members {
-    local: Local,
-    expiring: Expiring,
-    fanout: Fanout,
+pub(super) struct RoomMembers {
+    local: LocalRooms,
+    expiring: ExpiringMemberships,
+    fanout: FanoutState,
     mailbox: Arc<Mailbox>,
     rooms: Rooms,
 }
 
-impl Members {
+impl RoomMembers {
     /// No rooms yet. The mailbox is what the bus and presence reach the shard by.
     pub fn new(mailbox: Arc<Mailbox>, rooms: Rooms, protocols: usize) -> Self {
         Self {
-            local: Local::default(),
-            expiring: Expiring::default(),
-            fanout: Fanout::new(protocols),
+            local: LocalRooms::default(),
+            expiring: ExpiringMemberships::default(),
+            fanout: FanoutState::new(protocols),
             mailbox,
             rooms,
         }
     }
 
-    /// Where the bus delivers the rooms' events.
+    /// The subscriber to which the bus delivers the rooms' events.
     pub fn subscriber(&self) -> Arc<dyn Subscriber> {
         Arc::clone(&self.mailbox) as Arc<dyn Subscriber>
     }
@@ -76,7 +76,7 @@ impl Members {
     }
 
     /// Returns the right by which the client is in a room, if it is.
-    pub fn right<L: Link>(&self, clients: &Clients<L>, key: Key, room: &Room) -> Option<Right> {
+    pub fn right<L: Link>(&self, clients: &Clients<L>, key: Key, room: &Room) -> Option<MembershipRight> {
         self.membership(clients, key, room).map(|membership| membership.right)
     }
 
@@ -106,7 +106,7 @@ impl Members {
         self.local.begin_join(room, key).is_some()
     }
 
-    /// Calls a join off. Returns whether there was one.
+    /// Aborts a join. Returns whether there was one.
     pub fn abort_join(&mut self, room: &Room, key: Key) -> bool {
         self.local.abort_join(room, key)
     }
@@ -114,18 +114,18 @@ impl Members {
     /// Makes a client that is joining a member, by this permit. `confirmed` says whether everyone who is there is known.
     ///
     /// # Errors
-    /// Every variant of [`NotEntered`]; the client is not a member then.
+    /// Every variant of [`JoinFailed`]; the client is not a member then.
     pub fn admit<L: Link>(
         &mut self,
         clients: &mut Clients<L>,
         ticket: Ticket,
-        (permit, options, right): (&Permit, JoinOptions, Right),
+        (permit, options, right): (&Permit, JoinOptions, MembershipRight),
         start: Start,
         confirmed: bool,
-    ) -> Result<Arrival, NotEntered> {
+    ) -> Result<RoomArrival, JoinFailed> {
         let (key, room, mode) = (ticket.key, permit.room(), options.presence);
         // Joined again: the old membership makes way, without a leave that others would see.
-        self.hand_line(clients, key, room);
+        self.deliver_queued(clients, key, room);
         let was = self.detach(clients, key, room);
         let entered = self.local.finish_join(room, key, start.head).inspect_err(|_| {
             if was.is_some() {
@@ -142,7 +142,10 @@ impl Members {
             right: right.max(was.unwrap_or(right)),
         };
         // What a backend granted it also ends; the client's own right has nothing to do with it.
-        let expires = permit.terms().expires.filter(|_| membership.right == Right::Own);
+        let expires = permit
+            .terms()
+            .expires
+            .filter(|_| membership.right == MembershipRight::Own);
         if let Some(session) = clients.session_mut(key) {
             session.add_membership(membership);
         }
@@ -154,20 +157,20 @@ impl Members {
             replayed: u32::try_from(start.replay.len()).unwrap_or(u32::MAX),
             roster,
         };
-        let replay = Replay {
+        let replay = RoomReplay {
             room: entered.room,
             past: start.replay,
             held: entered.held,
         };
-        Ok(Arrival { joined, replay })
+        Ok(RoomArrival { joined, replay })
     }
 
-    pub fn replay<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, replay: &Replay) {
+    pub fn replay<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, replay: &RoomReplay) {
         for event in &replay.past {
-            clients.send_event(key, event, Kind::Answer);
+            clients.send_event(key, event, FrameKind::Reply);
         }
         for item in &replay.held {
-            self.fanout.hand_item(&self.local, clients, replay.room, key, item);
+            self.fanout.deliver_item(&self.local, clients, replay.room, key, item);
         }
     }
 
@@ -180,20 +183,20 @@ impl Members {
         confirmed: bool,
     ) -> Option<Joined> {
         let (room, mode, expires) = (permit.room(), options.presence, permit.terms().expires);
-        let head = self.hand_line(clients, key, room)?;
+        let head = self.deliver_queued(clients, key, room)?;
         let room_key = self.local.find(room)?;
         self.unobserve(clients, key, room_key);
         let roster = self.show_presence(clients, (key, room_key), permit, options, confirmed);
         if let Some(membership) = membership_mut(clients, key, room_key) {
             membership.presence = roster.as_ref().and_then(|roster| NonZeroU64::new(roster.version));
             membership.mode = mode;
-            let expires = expires.filter(|_| membership.right == Right::Own);
+            let expires = expires.filter(|_| membership.right == MembershipRight::Own);
             self.expiring.set(key, room_key, expires);
         }
         Some(joined_anew(room.clone(), head, roster))
     }
 
-    /// Lets a membership end then; `None`: with the session.
+    /// Sets the end of a membership; `None`: it ends with the session.
     pub fn keep_until(&mut self, key: Key, room: &Room, expires: Option<Expiry>) {
         if let Some(room) = self.local.find(room) {
             self.expiring.set(key, room, expires);
@@ -251,10 +254,10 @@ impl Members {
         membership.mode = PresenceMode::None;
         // First, so that no change in line is handed out either.
         self.unobserve(clients, key, room_key);
-        let head = may_deliver.then(|| self.hand_line(clients, key, room)).flatten();
+        let head = may_deliver.then(|| self.deliver_queued(clients, key, room)).flatten();
         let Some(head) = head else {
             // It could not be told where it stands, and must not keep a list that it believes to be current.
-            return clients.doom(key, CloseReason::Overloaded);
+            return clients.begin_close(key, CloseReason::Overloaded);
         };
         let (joined, change) = (joined_anew(room.clone(), head, None), RoomChange::TokenChanged);
         clients.push(key, &Message::RoomJoined { joined, change });
@@ -280,12 +283,12 @@ impl Members {
 
     // Leaving.
 
-    /// Takes a client out of a room for good; answers whether it was in it.
+    /// Removes a client from a room for good. Returns whether it was a member.
     pub fn leave<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, room: &Room) -> bool {
         self.depart(clients, key, room, Departure::Left)
     }
 
-    /// Takes a client whose connection has ended out of every room.
+    /// Removes a client whose connection has ended from every room.
     pub fn leave_all<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, departure: Departure) {
         while let Some(membership) = clients.session(key).and_then(|session| session.memberships.last()) {
             let room = self.local.room(membership.room).clone();
@@ -302,7 +305,7 @@ impl Members {
         left
     }
 
-    /// Takes a client out of a room and tells it so.
+    /// Removes a client from a room and notifies it.
     pub fn send_away<L: Link>(
         &mut self,
         clients: &mut Clients<L>,
@@ -313,7 +316,7 @@ impl Members {
     ) -> bool {
         let left = self.leave(clients, key, &room);
         if left {
-            tell_left(clients, key, room, change, notice);
+            notify_left(clients, key, room, change, notice);
         }
         left
     }
@@ -326,8 +329,8 @@ impl Members {
         }
     }
 
-    /// Ends a membership on this shard; presence is not told. Answers by what right it was, if there was one.
-    fn detach<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, room: &Room) -> Option<Right> {
+    /// Ends a membership on this shard without a change of presence. Returns the right by which it was held.
+    fn detach<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, room: &Room) -> Option<MembershipRight> {
         let room_key = self.local.find(room)?;
         self.unobserve(clients, key, room_key);
         let membership = clients.session_mut(key)?.take_membership(room_key)?;
@@ -339,7 +342,7 @@ impl Members {
         Some(membership.right)
     }
 
-    /// Ends the subscriptions of rooms that nobody here is in any longer.
+    /// Ends the subscriptions of rooms without members here.
     pub fn end_vacated(&mut self) {
         for room in self.local.vacated() {
             self.exit_if_unused(&room);
@@ -354,61 +357,67 @@ impl Members {
 
     // Delivering.
 
-    /// Puts what the bus delivers in line.
+    /// Queues a delivery of the bus.
     pub fn inbound(&mut self, inbound: Inbound) {
         match inbound {
             Inbound::Event(delivery) => {
                 let room = delivery.event.room.clone();
-                self.local.enqueue(&room, Item::Event(delivery));
+                self.local.enqueue(&room, RoomItem::Event(delivery));
             }
-            Inbound::Reset(room, head) => self.local.enqueue(&room, Item::Reset(head)),
+            Inbound::Reset(room, head) => self.local.enqueue(&room, RoomItem::Reset(head)),
         }
     }
 
-    /// Puts a change of presence in line.
+    /// Queues a change of presence.
     pub fn presence_changed<L: Link>(&mut self, clients: &mut Clients<L>, is_lapsed: bool, change: Arc<Change>) {
         let room = change.room.clone();
-        if is_lapsed && self.local.in_line(&room) >= LINE_MAX {
+        if is_lapsed && self.local.queued(&room) >= LINE_MAX {
             return self.close_observers(clients, &room);
         }
-        self.local.enqueue(&room, Item::Presence(change));
+        self.local.enqueue(&room, RoomItem::Presence(change));
     }
 
-    /// Closes those who see a room's presence: the changes they miss cannot be told one by one any more.
+    /// Closes the observers of a room's presence: the changes they miss cannot be delivered one by one any more.
     fn close_observers<L: Link>(&self, clients: &mut Clients<L>, room: &Room) {
         let Some(room) = self.local.find(room) else { return };
         for key in self.local.members(room) {
             if membership_mut(clients, key, room).is_some_and(|membership| membership.presence.is_some()) {
-                clients.doom(key, CloseReason::Overloaded);
+                clients.begin_close(key, CloseReason::Overloaded);
             }
         }
     }
 
-    /// Whether items are in line.
+    /// Reports whether items are queued.
     pub fn has_work(&self) -> bool {
         self.local.has_work()
     }
 
-    /// Hands what is in line to some of the members.
+    /// Delivers queued items to some of the members.
     pub fn fan_out<L: Link>(&mut self, clients: &mut Clients<L>) {
         self.fanout.turn(&mut self.local, clients);
     }
 
-    /// Hands a member everything that is in line for it; answers where it stands then.
-    fn hand_line<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, room: &Room) -> Option<Position> {
+    /// Delivers a member everything that is queued for it. Returns its position then.
+    fn deliver_queued<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, room: &Room) -> Option<Position> {
         let room_key = self.local.find(room)?;
         let membership = clients.session(key)?.membership(room_key)?;
         let (slot, start) = (membership.slot, membership.start);
         let (items, last) = self.local.catch_up(room_key, slot);
         for item in &items {
-            self.fanout.hand_item(&self.local, clients, room_key, key, item);
+            self.fanout.deliver_item(&self.local, clients, room_key, key, item);
         }
         last.filter(|last| last.offset >= start)
     }
 }
 
-/// Tells a client that it is in a room no longer.
-pub(super) fn tell_left<L: Link>(clients: &mut Clients<L>, key: Key, room: Room, change: RoomChange, notice: &Notice) {
+/// Notifies a client that it has left a room.
+pub(super) fn notify_left<L: Link>(
+    clients: &mut Clients<L>,
+    key: Key,
+    room: Room,
+    change: RoomChange,
+    notice: &Notice,
+) {
     let notice = notice.clone();
     clients.push(key, &Message::RoomLeft { room, change, notice });
 }

@@ -1,9 +1,9 @@
-//! What a shard is told by the API, by presence and by the node.
+//! Messages to a shard from the API, from presence and from the node.
 
 use tokio::sync::oneshot;
 
 use super::sessions::Sessions;
-use super::tally::Tally;
+use super::tally::JoinTally;
 use super::{orders, revocations};
 use crate::hub::{Order, Outcome, ShardMessage, Signal, Verb};
 use crate::session::link::Link;
@@ -24,7 +24,7 @@ impl<L: Link> Sessions<L> {
                 let is_lapsed = self.gate.is_lapsed();
                 self.members.presence_changed(&mut self.clients, is_lapsed, change);
             }
-            ShardMessage::Signal(Signal::Degraded(active)) => self.orders.tell_degraded(&mut self.clients, active),
+            ShardMessage::Signal(Signal::Degraded(active)) => self.orders.notify_degraded(&mut self.clients, active),
             ShardMessage::Signal(Signal::Drain(window)) => orders::drain(&mut self.clients, &mut self.timers, window),
         }
     }
@@ -34,7 +34,7 @@ impl<L: Link> Sessions<L> {
         let keys = orders::audience(&self.clients, &order.audience);
         let (clients, members) = (&mut self.clients, &mut self.members);
         let outcome = match &order.verb {
-            Verb::Join(permit) => return self.order_join(keys, permit, &Tally::new(reply)),
+            Verb::Join(permit) => return self.order_join(keys, permit, &JoinTally::new(reply)),
             Verb::Leave(room, notice) => Outcome::of(orders::leave(clients, members, keys, room, notice)),
             Verb::Disconnect(reason, notice) => Outcome::of(orders::disconnect(clients, keys, *reason, notice)),
             Verb::Send(event) if self.gate.may_deliver() => Outcome::of(orders::send(clients, keys, event)),

@@ -1,28 +1,28 @@
-//! Orders of a backend, and what the node signals to every client.
+//! Orders of a backend, and the node's signals to every client.
 
 use std::time::Duration;
 
 use super::clients::{Clients, Key};
-use super::members::{Members, tell_left};
-use super::timers::{Due, Timers};
+use super::members::{RoomMembers, notify_left};
+use super::timers::{DueAction, ShardTimers};
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::hub::Audience;
 use crate::notice::Notice;
 use crate::room::Room;
-use crate::session::link::{Kind, Link};
+use crate::session::link::{FrameKind, Link};
 use crate::session::{Message, RoomChange};
 
-/// Carries out what has no state but this.
+/// The node's state as clients were notified of it.
 #[derive(Debug, Default)]
 pub(super) struct Orders {
-    /// Whether deliveries are interrupted behind the node, as clients were told.
+    /// Set while deliveries are interrupted behind the node, as clients were notified.
     degraded: bool,
 }
 
 impl Orders {
-    /// Tells everybody whether deliveries are interrupted; once for each change.
-    pub fn tell_degraded<L: Link>(&mut self, clients: &mut Clients<L>, active: bool) {
+    /// Notifies every client whether deliveries are interrupted; once for each change.
+    pub fn notify_degraded<L: Link>(&mut self, clients: &mut Clients<L>, active: bool) {
         if std::mem::replace(&mut self.degraded, active) == active {
             return;
         }
@@ -32,7 +32,7 @@ impl Orders {
         }
     }
 
-    /// Tells a session that has just had its first message what everybody else was told.
+    /// Notifies a session that has just had its first message of the node's state.
     pub fn greet<L: Link>(&self, clients: &mut Clients<L>, key: Key) {
         let Some(session) = clients.session_mut(key) else {
             return;
@@ -44,7 +44,7 @@ impl Orders {
     }
 }
 
-/// The open sessions that an order is for.
+/// Returns the open sessions that an order is for.
 pub(super) fn audience<L: Link>(clients: &Clients<L>, audience: &Audience) -> Vec<Key> {
     match audience {
         Audience::User(tenant, user) => {
@@ -55,10 +55,10 @@ pub(super) fn audience<L: Link>(clients: &Clients<L>, audience: &Audience) -> Ve
     }
 }
 
-/// Takes clients out of a room, or calls their joins off; answers how many.
+/// Removes clients from a room, or aborts their joins. Returns the number.
 pub(super) fn leave<L: Link>(
     clients: &mut Clients<L>,
-    members: &mut Members,
+    members: &mut RoomMembers,
     keys: Vec<Key>,
     room: &Room,
     notice: &Notice,
@@ -68,14 +68,14 @@ pub(super) fn leave<L: Link>(
         let called_off = members.abort_join(room, key);
         if members.leave(clients, key, room) || called_off {
             left += 1;
-            tell_left(clients, key, room.clone(), RoomChange::Backend, notice);
+            notify_left(clients, key, room.clone(), RoomChange::Backend, notice);
         }
     }
     members.end_vacated();
     left
 }
 
-/// Closes clients; answers how many.
+/// Closes clients. Returns the number.
 pub(super) fn disconnect<L: Link>(
     clients: &mut Clients<L>,
     keys: Vec<Key>,
@@ -91,22 +91,22 @@ pub(super) fn disconnect<L: Link>(
             notice: notice.clone(),
         };
         clients.answer(key, 0, &told);
-        clients.doom_saying(key, reason, notice.reason());
+        clients.begin_close_with(key, reason, notice.reason());
     }
     closed
 }
 
-/// Sends clients an event of no room; answers how many.
+/// Sends clients an event of no room. Returns the number.
 pub(super) fn send<L: Link>(clients: &mut Clients<L>, keys: Vec<Key>, event: &Event) -> u32 {
     let now_ms = clients.now_ms();
     let sent = keys
         .into_iter()
-        .filter(|key| clients.send_with(now_ms, *key, Kind::Live, |_, encoder| Some(encoder.event(event))));
+        .filter(|key| clients.send_with(now_ms, *key, FrameKind::Push, |_, encoder| Some(encoder.event(event))));
     u32::try_from(sent.count()).unwrap_or(u32::MAX)
 }
 
-/// Tells everybody to reconnect, each at its own time within the window, so that they do not come back all at once.
-pub(super) fn drain<L: Link>(clients: &mut Clients<L>, timers: &mut Timers, window: Duration) {
+/// Advises every client to reconnect and closes them spread over the window: no thundering herd.
+pub(super) fn drain<L: Link>(clients: &mut Clients<L>, timers: &mut ShardTimers, window: Duration) {
     let count = u32::try_from(clients.len().max(1)).unwrap_or(u32::MAX);
     for (turn, key) in (0u32..).zip(clients.keys().collect::<Vec<_>>()) {
         let Some(ticket) = clients.ticket(key) else { continue };
@@ -118,6 +118,6 @@ pub(super) fn drain<L: Link>(clients: &mut Clients<L>, timers: &mut Timers, wind
             },
         );
         let after = window.mul_f64(f64::from(turn) / f64::from(count));
-        timers.schedule(clients.now_ms(), after, ticket, Due::Drain);
+        timers.schedule(clients.now_ms(), after, ticket, DueAction::Drain);
     }
 }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::clients::{Clients, Key, Right, Ticket};
-use super::members::tell_left;
+use super::clients::{Clients, Key, MembershipRight, Ticket};
+use super::members::notify_left;
 use super::services::Services;
 use super::sessions::Sessions;
 use crate::identity::{ConnectionId, Identity};
@@ -40,12 +40,12 @@ const REASON: &str = "policy_changed";
 
 /// The number of memberships that ended, answered when the last part of the pass is done and drops it.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct PassReply {
     ended: Cell<u32>,
     reply: Option<oneshot::Sender<u32>>,
 }
 
-impl Drop for Answer {
+impl Drop for PassReply {
     fn drop(&mut self) {
         if let Some(reply) = self.reply.take() {
             // The asker may have gone.
@@ -56,22 +56,22 @@ impl Drop for Answer {
 
 /// The answers of a pass, and of those before that it took the place of.
 #[derive(Debug, Default)]
-pub(super) struct Answers(Vec<Rc<Answer>>);
+pub(super) struct PassReplies(Vec<Rc<PassReply>>);
 
 /// A look at every session.
 #[derive(Debug)]
 struct Pass {
     next: Key,
     end: Key,
-    answers: Rc<Answers>,
+    answers: Rc<PassReplies>,
 }
 
 /// The sessions that are still to be looked at.
 #[derive(Debug, Default)]
-pub(super) struct Recheck {
+pub(super) struct RecheckQueue {
     pass: Option<Pass>,
     /// Beside the pass: those that changed while they were looked at.
-    again: Vec<(Ticket, Option<Rc<Answers>>)>,
+    again: Vec<(Ticket, Option<Rc<PassReplies>>)>,
     /// The sessions an authorizer is being asked about.
     asking: usize,
     /// The sessions it gave no decision about.
@@ -80,24 +80,24 @@ pub(super) struct Recheck {
     retry_ms: u64,
 }
 
-impl Recheck {
+impl RecheckQueue {
     /// Begins a pass over all slots up to `end`, answered with the number of memberships that end. One that is under way begins
     /// anew.
     pub fn begin(&mut self, end: Key, reply: oneshot::Sender<u32>) {
         let before = self.pass.take();
         let mut answers = before.map(|pass| pass.answers.0.clone()).unwrap_or_default();
-        answers.push(Rc::new(Answer {
+        answers.push(Rc::new(PassReply {
             ended: Cell::new(0),
             reply: Some(reply),
         }));
         self.pass = Some(Pass {
             next: 0,
             end,
-            answers: Rc::new(Answers(answers)),
+            answers: Rc::new(PassReplies(answers)),
         });
     }
 
-    /// Whether a session can be looked at now.
+    /// Reports whether a session can be checked now.
     pub fn has_work(&self) -> bool {
         (self.pass.is_some() || !self.again.is_empty()) && self.asking < ASKING_MAX
     }
@@ -116,7 +116,7 @@ impl Recheck {
         }
     }
 
-    fn is_undecided(&mut self, now_ms: u64, ticket: Ticket) {
+    fn postpone(&mut self, now_ms: u64, ticket: Ticket) {
         if self.undecided.is_empty() {
             let pause_ms = u64::try_from(UNDECIDED_PAUSE.as_millis()).unwrap_or(u64::MAX);
             self.retry_ms = now_ms.saturating_add(pause_ms);
@@ -125,7 +125,7 @@ impl Recheck {
     }
 
     /// The session in the next slot, if there is one in it, and who wants to know what becomes of it.
-    fn next<L: Link>(&mut self, clients: &Clients<L>) -> Option<(Ticket, Option<Rc<Answers>>)> {
+    fn next<L: Link>(&mut self, clients: &Clients<L>) -> Option<(Ticket, Option<Rc<PassReplies>>)> {
         if let Some(again) = self.again.pop() {
             return Some(again);
         }
@@ -141,7 +141,7 @@ impl Recheck {
 
 /// The verdict of the rules in force on a session's rooms.
 #[derive(Debug, Default)]
-pub(super) struct Judged {
+pub(super) struct RecheckVerdict {
     /// With the permit, where the client may stay.
     pub joined: Vec<(Room, Option<Permit>)>,
     /// Rooms whose presence it sees and may not see any longer.
@@ -163,7 +163,7 @@ impl<L: Link> Sessions<L> {
     }
 
     /// Looks at one session; answers how many questions that takes.
-    fn recheck_session(&mut self, ticket: Ticket, answers: Option<Rc<Answers>>) -> usize {
+    fn recheck_session(&mut self, ticket: Ticket, answers: Option<Rc<PassReplies>>) -> usize {
         // One that is not open yet enters its rooms by permits of the rules in force.
         let is_there = self.clients.ticket(ticket.key) == Some(ticket);
         let Some(identity) = self.clients.identity(ticket.key).filter(|_| is_there) else {
@@ -171,7 +171,9 @@ impl<L: Link> Sessions<L> {
         };
         let (clients, members) = (&self.clients, &self.members);
         // Those it is in by what rules allow, its own right or a template.
-        let joined = members.rooms_of(clients, ticket.key, |membership| membership.right != Right::Backend);
+        let joined = members.rooms_of(clients, ticket.key, |membership| {
+            membership.right != MembershipRight::Backend
+        });
         let seen = members.rooms_of(clients, ticket.key, |membership| membership.presence.is_some());
         let questions = joined.len() + seen.len();
         let Some(connection) = clients.session(ticket.key).map(|session| session.connection) else {
@@ -198,8 +200,8 @@ impl<L: Link> Sessions<L> {
         ticket: Ticket,
         identity: &Arc<Identity>,
         edition: Edition,
-        judged: Judged,
-        answers: Option<Rc<Answers>>,
+        judged: RecheckVerdict,
+        answers: Option<Rc<PassReplies>>,
     ) {
         if self.clients.alive(ticket).is_none() {
             return;
@@ -216,15 +218,17 @@ impl<L: Link> Sessions<L> {
         for (room, permit) in judged.joined {
             let right = self.members.right(&self.clients, key, &room);
             // A backend may have put the client into the room meanwhile.
-            let Some(right) = right.filter(|right| *right != Right::Backend) else {
+            let Some(right) = right.filter(|right| *right != MembershipRight::Backend) else {
                 continue;
             };
             match permit {
-                Some(permit) if right == Right::Own => self.members.keep_until(key, &room, permit.terms().expires),
+                Some(permit) if right == MembershipRight::Own => {
+                    self.members.keep_until(key, &room, permit.terms().expires);
+                }
                 Some(_) => {}
                 None => {
                     self.members.leave(&mut self.clients, key, &room);
-                    tell_left(&mut self.clients, key, room, RoomChange::Revoked, &notice);
+                    notify_left(&mut self.clients, key, room, RoomChange::Revoked, &notice);
                     let counting = answers.iter().flat_map(|answers| &answers.0);
                     counting.for_each(|answer| answer.ended.set(answer.ended.get() + 1));
                 }
@@ -232,7 +236,7 @@ impl<L: Link> Sessions<L> {
         }
         self.hide(key, judged.hidden);
         if judged.undecided {
-            self.recheck.is_undecided(self.clients.now_ms(), ticket);
+            self.recheck.postpone(self.clients.now_ms(), ticket);
         }
     }
 
@@ -261,8 +265,8 @@ pub(super) async fn judge(
     connection: ConnectionId,
     (joined, seen): (Vec<Room>, Vec<Room>),
     undecided: Undecided,
-) -> Judged {
-    let mut judged = Judged::default();
+) -> RecheckVerdict {
+    let mut judged = RecheckVerdict::default();
     let ask = |room: &Room, action| {
         services.policy.authorize(Question {
             identity: Arc::clone(identity),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::clients::{Clients, Key, Phase, Session};
-use super::members::{Members, tell_left};
+use super::members::{RoomMembers, notify_left};
 use crate::error::CloseReason;
 use crate::notice::Notice;
 use crate::policy::{Bearer, Permit, Policy, Revocation, RevocationSubject};
@@ -35,13 +35,13 @@ impl RevocationGuard {
         self.policy.is_revoked(Bearer { identity, connection }, room)
     }
 
-    /// Whether older rules than those in force gave this permit.
+    /// Reports whether older rules than those in force gave this permit.
     pub fn is_outdated(&self, permit: &Permit) -> bool {
         self.policy.is_outdated(permit)
     }
 
     /// Ends the memberships of a session whose token is another one now, as far as that is revoked.
-    pub fn check_again<L: Link>(&self, clients: &mut Clients<L>, members: &mut Members, key: Key) {
+    pub fn check_again<L: Link>(&self, clients: &mut Clients<L>, members: &mut RoomMembers, key: Key) {
         let revoked = members.rooms_of(clients, key, |_| true).into_iter();
         let revoked: Vec<Room> = revoked.filter(|room| self.is_revoked(clients, key, room)).collect();
         end_memberships(clients, members, key, |room| revoked.contains(room), &Notice::default());
@@ -49,10 +49,10 @@ impl RevocationGuard {
     }
 }
 
-/// Takes sessions out of rooms; answers how many memberships ended.
+/// Removes sessions from rooms. Returns the number of memberships that ended.
 pub(super) fn revoke<L: Link>(
     clients: &mut Clients<L>,
-    members: &mut Members,
+    members: &mut RoomMembers,
     revocation: &Revocation,
     notice: &Notice,
 ) -> u32 {
@@ -70,11 +70,11 @@ pub(super) fn revoke<L: Link>(
     memberships
 }
 
-/// Ends memberships that a revocation does not allow; answers how many. What waits in an outbox cannot be taken back one by
-/// one, so a client that has not read everything is disconnected: after this nothing of the rooms is written to it.
+/// Ends memberships that a revocation covers. Returns the number. Frames in an outbox cannot be taken back one by one, so a
+/// client with a backlog is closed: after this nothing of the rooms is written to it.
 fn end_memberships<L: Link>(
     clients: &mut Clients<L>,
-    members: &mut Members,
+    members: &mut RoomMembers,
     key: Key,
     is_lost: impl Fn(&Room) -> bool,
     notice: &Notice,
@@ -87,10 +87,10 @@ fn end_memberships<L: Link>(
     {
         count += 1;
         members.leave(clients, key, &room);
-        tell_left(clients, key, room, RoomChange::Revoked, notice);
+        notify_left(clients, key, room, RoomChange::Revoked, notice);
     }
     if count > 0 && clients.link(key).is_some_and(|link| link.backlog_bytes() > 0) {
-        clients.doom_saying(key, CloseReason::Disconnected, notice.reason());
+        clients.begin_close_with(key, CloseReason::Disconnected, notice.reason());
     }
     count
 }

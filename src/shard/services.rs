@@ -1,4 +1,4 @@
-//! What a shard needs of the gateway.
+//! The gateway's services as a shard uses them.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,24 +8,24 @@ use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::backend::Backend;
 use crate::cluster::Cluster;
-use crate::hub::{Letters, Mailbox};
+use crate::hub::{Mailbox, MailboxReceiver};
 use crate::lease::Lease;
 use crate::policy::Policy;
 use crate::rooms::{HomeRooms, Rooms};
 use crate::session::{Config, Encoder};
 
-/// What sessions need of the gateway. Shared by all shards.
+/// The gateway's services, shared by all shards.
 #[derive(Clone)]
 pub struct Services {
     /// Verifies tokens.
     pub auth: Arc<dyn Authenticator>,
-    /// Decides.
+    /// Decides questions of permission.
     pub policy: Arc<dyn Policy>,
     /// Publishes and reads.
     pub rooms: Rooms,
     /// The application behind the gateway, and the way to where it emits events.
     pub application: Arc<Application>,
-    /// Without it nothing of a room is handed to anybody.
+    /// Fences deliveries: without it nothing of a room is written to a client.
     pub lease: Lease,
     /// Counts connections.
     pub admission: Arc<Admission>,
@@ -37,11 +37,11 @@ pub struct Services {
 
 /// The shard's place in the hub: what the bus and the API reach it by, and its own end of that.
 #[derive(Debug)]
-pub struct Post {
+pub struct ShardEndpoint {
     /// Handed to the bus and to presence.
     pub mailbox: Arc<Mailbox>,
     /// Read by the shard.
-    pub letters: Letters,
+    pub receiver: MailboxReceiver,
 }
 
 /// The application behind the gateway, and the way to where it emits events.

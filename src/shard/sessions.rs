@@ -1,7 +1,7 @@
 //! The sessions of one shard, put together from its parts. The shard's transport drives it; it never blocks.
 //!
-//! Each part keeps its state to itself: who is connected ([`Clients`]), who is in which room ([`Members`]), whose command is
-//! next ([`Turns`]), what is due when ([`Timers`]), what waits for somebody else ([`Effects`]). A completion of an effect
+//! Each part keeps its state to itself: who is connected ([`Clients`]), who is in which room ([`RoomMembers`]), whose command is
+//! next ([`CommandTurns`]), what is due when ([`ShardTimers`]), what waits for somebody else ([`Effects`]). A completion of an effect
 //! finds its session by key and generation, and finds nothing if the client has gone.
 
 use std::future::Future;
@@ -10,63 +10,63 @@ use std::sync::Arc;
 use super::clients::{Clients, Key};
 use super::commands::CommandContext;
 use super::effects::{Completion, Effects};
-use super::gate::Gate;
-use super::members::Members;
+use super::gate::LeaseGate;
+use super::members::RoomMembers;
 use super::orders::Orders;
-use super::recheck::Recheck;
+use super::recheck::RecheckQueue;
 use super::revocations::RevocationGuard;
-use super::services::{Post, Services};
-use super::timers::Timers;
-use super::turns::Turns;
+use super::services::{Services, ShardEndpoint};
+use super::timers::ShardTimers;
+use super::turns::CommandTurns;
 use crate::error::{CloseReason, ErrorCode};
-use crate::hub::{Inbound, Letters, ShardMessage};
+use crate::hub::{Inbound, MailboxReceiver, ShardMessage};
 use crate::session::link::Link;
 use crate::session::{Command, Refusal, Request};
 
 /// The most deliveries of the bus that are put in line before other work gets its turn.
 const INBOUND_PER_TURN: usize = 128;
 
-/// Something that concerns the shard's sessions; see [`Sessions::next`].
-pub struct Happening<L>(Event<L>);
+/// An event of a shard; see [`Sessions::next`].
+pub struct ShardEvent<L>(Event<L>);
 
 enum Event<L> {
     Completion(Completion<Sessions<L>>),
     Message(ShardMessage),
     Inbound(Inbound),
-    Renewed,
+    LeaseRenewed,
 }
 
 /// The sessions of one shard.
 pub struct Sessions<L> {
     pub(super) services: Services,
     pub(super) clients: Clients<L>,
-    pub(super) members: Members,
-    pub(super) turns: Turns,
-    pub(super) timers: Timers,
+    pub(super) members: RoomMembers,
+    pub(super) turns: CommandTurns,
+    pub(super) timers: ShardTimers,
     pub(super) effects: Effects<Self>,
-    pub(super) gate: Gate,
+    pub(super) gate: LeaseGate,
     pub(super) revocations: RevocationGuard,
     pub(super) orders: Orders,
-    pub(super) recheck: Recheck,
-    letters: Letters,
+    pub(super) recheck: RecheckQueue,
+    receiver: MailboxReceiver,
 }
 
 impl<L: Link> Sessions<L> {
     /// No sessions yet.
     #[must_use]
-    pub fn new(services: Services, post: Post) -> Self {
-        let Post { mailbox, letters } = post;
+    pub fn new(services: Services, endpoint: ShardEndpoint) -> Self {
+        let ShardEndpoint { mailbox, receiver } = endpoint;
         Self {
             clients: Clients::new(Arc::clone(&services.encoders)),
-            members: Members::new(mailbox, services.rooms.clone(), services.encoders.len()),
-            turns: Turns::default(),
-            timers: Timers::default(),
+            members: RoomMembers::new(mailbox, services.rooms.clone(), services.encoders.len()),
+            turns: CommandTurns::default(),
+            timers: ShardTimers::default(),
             effects: Effects::default(),
-            gate: Gate::new(services.lease.clone()),
+            gate: LeaseGate::new(services.lease.clone()),
             revocations: RevocationGuard::new(Arc::clone(&services.policy)),
             orders: Orders::default(),
-            recheck: Recheck::default(),
-            letters,
+            recheck: RecheckQueue::default(),
+            receiver,
             services,
         }
     }
@@ -104,7 +104,7 @@ impl<L: Link> Sessions<L> {
         self.clients.links()
     }
 
-    /// The client gave a sign of life.
+    /// Notes a sign of life of the client.
     pub fn seen(&mut self, key: Key) {
         let now_s = self.clients.now_s();
         if let Some(session) = self.clients.session_mut(key) {
@@ -112,10 +112,10 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    /// Carries a command out, or puts it in line.
+    /// Carries a command out, or queues it.
     pub fn command(&mut self, key: Key, request: Request) {
         let waiting_max = self.services.config.load().commands_waiting_max;
-        let Some(request) = Turns::admit(&mut self.clients, key, request, waiting_max) else {
+        let Some(request) = CommandTurns::admit(&mut self.clients, key, request, waiting_max) else {
             return;
         };
         if let Some(ticket) = self.clients.ticket(key) {
@@ -124,8 +124,8 @@ impl<L: Link> Sessions<L> {
         self.go_on();
     }
 
-    /// The client sent what is no command. Only what could not be read counts as misuse: a client of another version, or
-    /// one that passes on what its user typed, must be able to go on.
+    /// Answers a message that is no command. Only a malformed one counts as misuse: a client of another version, or one that
+    /// passes on what its user typed, must be able to go on.
     pub fn undecoded(&mut self, key: Key, id: u32, refusal: Refusal) {
         if refusal.code != ErrorCode::Malformed {
             let command = Command::Refused(refusal);
@@ -135,46 +135,46 @@ impl<L: Link> Sessions<L> {
         let Some(session) = self.clients.session_mut(key) else {
             return;
         };
-        let malformed = &mut session.conduct.malformed;
+        let malformed = &mut session.rates.malformed;
         *malformed = malformed.saturating_add(1);
         let again = *malformed <= max;
         self.clients.refuse(key, id, refusal);
         if !again {
-            self.clients.doom(key, CloseReason::Misuse);
+            self.clients.begin_close(key, CloseReason::Misuse);
         }
     }
 
-    /// The connection has taken some of what was queued for it.
+    /// Resumes the commands of a connection whose outbox has drained.
     pub fn flushed(&mut self, key: Key) {
         self.turns.flushed(&self.clients, key);
         self.go_on();
     }
 
-    /// Waits for the next thing that concerns the sessions: something from the bus or the API, or an effect that is done.
+    /// Waits for the next event: a completed effect, a message of the API, or a delivery of the bus.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
-    pub async fn next(&mut self) -> Happening<L> {
-        let Letters { inbound, messages } = &mut self.letters;
+    pub async fn next(&mut self) -> ShardEvent<L> {
+        let MailboxReceiver { inbound, messages } = &mut self.receiver;
         let (gate, lapsed) = (&self.gate, self.gate.is_lapsed());
         // What was waited for longest first; revocations, which come as messages, before the events they are to stop.
-        Happening(tokio::select! {
+        ShardEvent(tokio::select! {
             biased;
             Some(completion) = self.effects.next() => Event::Completion(completion),
             Some(message) = messages.recv() => Event::Message(message),
-            () = gate.regained(), if lapsed => Event::Renewed,
+            () = gate.regained(), if lapsed => Event::LeaseRenewed,
             Some(inbound) = inbound.recv(), if !lapsed => Event::Inbound(inbound),
             else => std::future::pending().await,
         })
     }
 
-    /// Carries out what has happened, and puts in line what else the bus has delivered meanwhile.
-    pub fn handle(&mut self, happening: Happening<L>) {
+    /// Handles an event, and queues what else the bus has delivered meanwhile.
+    pub fn handle(&mut self, happening: ShardEvent<L>) {
         match happening.0 {
             Event::Completion(completion) => completion(self),
             Event::Message(message) => self.message(message),
             Event::Inbound(inbound) => self.members.inbound(inbound),
-            Event::Renewed => {
+            Event::LeaseRenewed => {
                 self.gate.may_deliver();
             }
         }
@@ -182,44 +182,44 @@ impl<L: Link> Sessions<L> {
         self.go_on();
     }
 
-    /// Puts in line what the bus has delivered, up to a bound so that other work gets its turn.
+    /// Queues what the bus has delivered, up to a bound so that other work gets its turn.
     pub fn take_inbound(&mut self) {
         if self.gate.is_lapsed() {
             return;
         }
         for _ in 0..INBOUND_PER_TURN {
-            let Ok(inbound) = self.letters.inbound.try_recv() else {
+            let Ok(inbound) = self.receiver.inbound.try_recv() else {
                 break;
             };
             self.members.inbound(inbound);
         }
     }
 
-    /// Whether the lease holds, so that anything of a room may be written now.
+    /// Reports whether the lease holds, so that anything of a room may be written now.
     pub fn may_deliver(&mut self) -> bool {
         self.gate.may_deliver()
     }
 
-    /// Whether events wait to be handed out, or sessions to be looked at again.
+    /// Reports whether items wait for the fan-out, or sessions for a recheck.
     #[must_use]
     pub fn has_work(&self) -> bool {
         (self.members.has_work() && !self.gate.is_lapsed()) || self.recheck.has_work()
     }
 
-    /// Hands events to some members. Not without the lease, which is looked at after they were taken: what is handed out was
-    /// there before.
+    /// Delivers queued items to some members, if the lease holds. The lease is checked after the items were dequeued from the
+    /// mailbox.
     pub fn fan_out(&mut self) {
         if self.gate.may_deliver() {
             self.members.fan_out(&mut self.clients);
         }
     }
 
-    /// Runs an effect. One that need not wait takes effect at once.
+    /// Runs an effect. One that is ready at once completes at once.
     pub(super) fn run<C: FnOnce(&mut Self) + 'static>(&mut self, effect: impl Future<Output = C> + 'static) {
         self.run_then(effect, |completion| Box::new(completion));
     }
 
-    /// The same; `complete` makes the completion of what the effect comes to.
+    /// Runs an effect; `complete` makes the completion of its output.
     pub(super) fn run_then<F: Future + 'static>(
         &mut self,
         effect: F,
@@ -230,7 +230,7 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    /// Starts what waits for commands that are done.
+    /// Starts queued commands whose turn has come.
     fn go_on(&mut self) {
         while let Some((ticket, request)) = self.turns.next(&mut self.clients) {
             CommandContext::new(self, ticket, request.id).start(request.command);

@@ -1,14 +1,14 @@
-//! What time does to sessions: heartbeats, ends of tokens, peers that do not read.
+//! The periodic sweep over sessions: heartbeats, expired tokens, silent peers.
 
 use super::clients::{Phase, Ticket};
 use super::sessions::Sessions;
-use super::timers::{Due, seconds, spoke};
+use super::timers::{DueAction, seconds, spoke};
 use crate::error::{CloseReason, ErrorCode};
 use crate::session::Refusal;
-use crate::session::link::{Kind, Link};
+use crate::session::link::{FrameKind, Link};
 
 impl<L: Link> Sessions<L> {
-    /// Looks at what is due. To be called about once a second.
+    /// Handles what is due. To be called about once a second.
     pub fn tick(&mut self) {
         self.check_newcomers();
         while let Some(due) = self.timers.take_due(self.now_ms()) {
@@ -24,7 +24,7 @@ impl<L: Link> Sessions<L> {
         }
     }
 
-    /// Closes who has shown no token in time.
+    /// Closes connections that did not authenticate in time.
     fn check_newcomers(&mut self) {
         let (timeout, now_ms) = (self.services.config.load().authentication_timeout, self.now_ms());
         while let Some(ticket) = self.timers.take_newcomer(now_ms, timeout) {
@@ -32,20 +32,20 @@ impl<L: Link> Sessions<L> {
             if session.is_some_and(|session| session.phase == Phase::Anonymous) {
                 let refusal = Refusal::new(ErrorCode::Unauthenticated, "no token in time");
                 self.clients.refuse(ticket.key, 0, refusal);
-                self.clients.doom(ticket.key, CloseReason::Unauthenticated);
+                self.clients.begin_close(ticket.key, CloseReason::Unauthenticated);
             }
         }
     }
 
-    fn fire(&mut self, ticket: Ticket, due: Due) {
+    fn fire(&mut self, ticket: Ticket, due: DueAction) {
         match due {
-            Due::ExpiryNotice(expiry) => self.expiry_notice_due(ticket, expiry),
-            Due::Expiry(expiry) => self.expiry_due(ticket, expiry),
-            Due::Drain => self.clients.doom(ticket.key, CloseReason::Draining),
+            DueAction::ExpiryNotice(expiry) => self.expiry_notice_due(ticket, expiry),
+            DueAction::Expiry(expiry) => self.expiry_due(ticket, expiry),
+            DueAction::Drain => self.clients.begin_close(ticket.key, CloseReason::Draining),
         }
     }
 
-    /// Gives one second's share of the connections a sign of life.
+    /// Sends a heartbeat to one second's share of the connections.
     fn beat(&mut self, second: u32) {
         let (now_ms, now_s) = (self.clients.now_ms(), self.clients.now_s());
         let interval = self.services.config.load().heartbeat_interval;
@@ -53,8 +53,8 @@ impl<L: Link> Sessions<L> {
             let Some(session) = self.clients.session_mut(key) else {
                 continue;
             };
-            session.conduct.strikes = 0;
-            session.conduct.malformed = 0;
+            session.rates.strikes = 0;
+            session.rates.malformed = 0;
             let (ends_soon, is_silent) = (session.ends_soon, now_s > session.seen_s);
             if !ends_soon && let (Some(ticket), Some(identity)) = (self.clients.ticket(key), self.clients.identity(key))
             {
@@ -62,12 +62,12 @@ impl<L: Link> Sessions<L> {
             }
             if is_silent {
                 self.clients
-                    .send_with(now_ms, key, Kind::Live, |_, encoder| Some(encoder.heartbeat()));
+                    .send_with(now_ms, key, FrameKind::Push, |_, encoder| Some(encoder.heartbeat()));
             }
         }
     }
 
-    /// Ends the connections that were given a sign of life one grace ago and have given none since.
+    /// Closes the connections that have not answered a heartbeat within the grace.
     fn check_beats(&mut self, second: u32) {
         let config = self.services.config.load();
         let Some(beaten_s) = second.checked_sub(seconds(config.heartbeat_grace)) else {
@@ -80,7 +80,7 @@ impl<L: Link> Sessions<L> {
             // A client whose commands wait here is not read: its silence is ours.
             let (seen_s, is_read) = (client.session.seen_s, !client.session.paused);
             if seen_s < beaten_s && is_read && !client.link.is_one_way() {
-                self.clients.doom(key, CloseReason::HeartbeatTimeout);
+                self.clients.begin_close(key, CloseReason::HeartbeatTimeout);
             }
         }
     }

@@ -10,12 +10,12 @@ use crate::hub::{JoinRefusal, Outcome};
 use crate::session::Refusal;
 
 /// Counts, and answers when it is dropped.
-pub(super) struct Tally {
+pub(super) struct JoinTally {
     outcome: RefCell<Outcome>,
     reply: Cell<Option<oneshot::Sender<Outcome>>>,
 }
 
-impl Tally {
+impl JoinTally {
     /// Of an order to join.
     pub fn new(reply: oneshot::Sender<Outcome>) -> Rc<Self> {
         Rc::new(Self {
@@ -32,7 +32,7 @@ impl Tally {
         self.outcome.borrow_mut().refused = Some(why);
     }
 
-    /// A join has ended.
+    /// Counts the outcome of a join.
     pub fn joined(&self, outcome: Result<(), &Refusal>) {
         match outcome {
             Ok(()) => self.add(1),
@@ -42,13 +42,13 @@ impl Tally {
     }
 }
 
-impl std::fmt::Debug for Tally {
+impl std::fmt::Debug for JoinTally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Tally({})", self.outcome.borrow().connections)
+        write!(f, "JoinTally({})", self.outcome.borrow().connections)
     }
 }
 
-impl Drop for Tally {
+impl Drop for JoinTally {
     fn drop(&mut self) {
         // The asker may have gone; then nobody wants the answer.
         if let Some(reply) = self.reply.take() {

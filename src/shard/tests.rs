@@ -52,7 +52,7 @@ async fn carry_out(shard: &mut Shard, revocation: Revocation) -> (RevocationId, 
     (id, answer.await.unwrap())
 }
 
-/// What a client is told that asks for everything that a room has.
+/// Joins with everything that a room has; returns the messages.
 fn asks(shard: &mut Shard, key: Key, name: &str) -> String {
     for command in ["join", "historyQuery", "presenceQuery"] {
         shard.say(key, &format!(r#"{{"id":9,"{command}":{{"room":"{name}"}}}}"#));

@@ -1,5 +1,5 @@
-//! What is due when. No timer per connection: a coarse wheel looks at each connection once per heartbeat interval, and only
-//! an end that is near has an entry of its own.
+//! Timers of a shard. A connection has none: a coarse wheel visits each connection once per heartbeat interval, and only a
+//! token's end that is near has an entry of its own.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::clients::{Key, Ticket};
 use crate::identity::Expiry;
 
-/// What is due at a time.
+/// The action of a timer.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Due {
+pub(super) enum DueAction {
     /// Of a token that ends then.
     ExpiryNotice(Expiry),
     /// The same.
@@ -19,32 +19,32 @@ pub(super) enum Due {
 
 /// The timers of one shard, by its clock.
 #[derive(Debug, Default)]
-pub(super) struct Timers {
-    due: BTreeMap<u64, Vec<(Ticket, Due)>>,
-    /// Who has connected, and when, until the time for a token is over.
+pub(super) struct ShardTimers {
+    due: BTreeMap<u64, Vec<(Ticket, DueAction)>>,
+    /// Connections that may not have authenticated yet, oldest first, with the time they connected.
     newcomers: VecDeque<(u64, Ticket)>,
     /// The last second whose share of the connections was looked at.
     swept_s: u32,
 }
 
-impl Timers {
-    pub fn schedule(&mut self, now_ms: u64, after: Duration, ticket: Ticket, due: Due) {
+impl ShardTimers {
+    pub fn schedule(&mut self, now_ms: u64, after: Duration, ticket: Ticket, due: DueAction) {
         let at_ms = now_ms.saturating_add(millis(after));
         self.due.entry(at_ms).or_default().push((ticket, due));
     }
 
-    /// Takes what was due first, if its time has come.
-    pub fn take_due(&mut self, now_ms: u64) -> Option<Vec<(Ticket, Due)>> {
+    /// Takes the entries that were due first, if their time has come.
+    pub fn take_due(&mut self, now_ms: u64) -> Option<Vec<(Ticket, DueAction)>> {
         let entry = self.due.first_entry()?;
         (*entry.key() <= now_ms).then(|| entry.remove())
     }
 
-    /// Somebody has connected and has a while to show a token.
+    /// Starts the authentication timeout of a connection.
     pub fn connected(&mut self, now_ms: u64, ticket: Ticket) {
         self.newcomers.push_back((now_ms, ticket));
     }
 
-    /// Takes the next of those whose time for a token is over.
+    /// Takes the next connection whose authentication timeout is over.
     pub fn take_newcomer(&mut self, now_ms: u64, timeout: Duration) -> Option<Ticket> {
         let (since_ms, ticket) = *self.newcomers.front()?;
         if now_ms.saturating_sub(since_ms) < millis(timeout) {

@@ -1,5 +1,5 @@
-//! One command of a session at a time: the next ones wait, so a client's own order is kept. Whoever has too many of them
-//! waiting is not read any more (back-pressure).
+//! One command of a session at a time: the next ones are queued, which keeps the client's order. A client with too many
+//! queued commands is not read any more (back-pressure).
 
 use super::clients::{Client, Clients, Key, Session, Ticket};
 use crate::session::Request;
@@ -10,12 +10,12 @@ const BACKLOG_BYTES_MAX: usize = 64 * 1024;
 
 /// The sessions whose next command may start.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct CommandTurns {
     ready: Vec<Ticket>,
 }
 
-impl Turns {
-    /// Returns a command that may start now. Any other is put in line, and from `waiting_max` on the client is not read.
+impl CommandTurns {
+    /// Returns a command that may start now. Any other is queued, and from `waiting_max` on the client is not read.
     pub fn admit<L: Link>(clients: &mut Clients<L>, key: Key, request: Request, waiting_max: usize) -> Option<Request> {
         let client = clients.client(key)?;
         if may_start(client) {
@@ -28,7 +28,7 @@ impl Turns {
         None
     }
 
-    /// The connection has taken some of what was queued for it.
+    /// Puts a session whose outbox has drained back into the turns.
     pub fn flushed<L: Link>(&mut self, clients: &Clients<L>, key: Key) {
         if clients.session(key).is_some_and(Session::is_waiting) {
             self.ready.extend(clients.ticket(key));
@@ -42,11 +42,11 @@ impl Turns {
         }
     }
 
-    /// The command under way is done.
+    /// Ends the command under way.
     pub fn done<L: Link>(&mut self, clients: &mut Clients<L>, ticket: Ticket) {
         let Some(session) = clients.alive(ticket) else { return };
         session.busy = false;
-        // Whoever is not read goes on even when nothing waits any more: the last command may have taken its time.
+        // Resume a paused reader even if its queue is empty: the last command may have taken its time.
         if session.is_waiting() || session.paused {
             self.ready.push(ticket);
         }

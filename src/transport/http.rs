@@ -42,7 +42,7 @@ pub use accept::{ClientPort, HEAD_BYTES_MIN, serve};
 pub use address::{ForwardedHeader, Network, NetworkError};
 pub use route::{Access, Answer, Call, HandOver, Route};
 
-/// Who may open connections from a browser.
+/// The origins that may open connections from a browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origins {
     /// Pages of any origin. For development only: a page anywhere could use a visitor's cookies.
@@ -55,9 +55,9 @@ pub enum Origins {
 /// The bounds of the client port.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Who may connect from a browser.
+    /// The origins that may connect from a browser.
     pub origins: Origins,
-    /// Whether `?token=` is accepted. Off by default: addresses end up in logs.
+    /// Accepts `?token=`. Off by default: addresses end up in logs.
     pub token_in_query: bool,
     /// The deadline for the head of a request: of the first one from the connection on, of others from their first byte on.
     pub head_timeout: Duration,

@@ -19,7 +19,7 @@ use super::outbox::Outbox;
 use super::protocol::Protocol;
 use super::socket::{Socket, SocketId};
 use crate::error::CloseReason;
-use crate::shard::Closed;
+use crate::shard::ClosedSession;
 
 /// The most ended connections that are given time to go.
 const LINGERING_MAX: usize = 4096;
@@ -27,10 +27,10 @@ const LINGERING_MAX: usize = 4096;
 /// Marks the tokens of ended connections.
 pub(super) const LINGERING_SERIAL: u32 = u32::MAX;
 
-/// How long a peer that was told may take to go, in milliseconds.
+/// The time a peer has to close after the farewell, in milliseconds.
 const LINGER_MS: u64 = 3_000;
 
-/// How long a peer that does not read may take to read the close frame, in milliseconds. Half of the places are for such
+/// The time a slow reader has to read the close frame, in milliseconds. Half of the places are for such
 /// peers; beyond, they get no more time than others.
 const UNREAD_MS: u64 = 30_000;
 
@@ -44,13 +44,13 @@ impl Lingering {
     /// Takes over a connection whose session has ended, and tells its peer why, if it is still there.
     pub(super) fn see_off(
         &mut self,
-        closed: Closed<Socket>,
+        closed: ClosedSession<Socket>,
         protocol: &dyn Protocol,
         registry: &Registry,
         buffer: &mut [u8],
         now_ms: u64,
     ) {
-        let Closed {
+        let ClosedSession {
             mut link, reason, why, ..
         } = closed;
         let farewell = match (reason, link.peer_close.take()) {
@@ -159,7 +159,7 @@ impl End {
 mod tests {
     use super::*;
     use crate::session::Frame;
-    use crate::session::link::Kind;
+    use crate::session::link::FrameKind;
     use crate::transport::outbox;
 
     /// A connection whose peer has not read anything: its kernel takes no more, and a frame is half written.
@@ -177,7 +177,7 @@ mod tests {
         let mut sent = 0;
         while outbox.is_empty() {
             outbox
-                .offer(&frame, Kind::Live, 0, &config, |bytes| stream.write(bytes))
+                .offer(&frame, FrameKind::Push, 0, &config, |bytes| stream.write(bytes))
                 .unwrap();
             sent += frame.len();
         }

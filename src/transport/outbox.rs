@@ -1,4 +1,4 @@
-//! A connection's outbox: what the socket would not take yet.
+//! A connection's outbox: frames that the socket does not take yet.
 //!
 //! Empty, it is one pointer. A frame is written straight to the socket when nothing is queued; otherwise its shared
 //! handle is queued, in order. Bounded by bytes and by the age of the oldest frame; never thinned.
@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Buf;
 
 use crate::session::Frame;
-use crate::session::link::{Kind, SendError};
+use crate::session::link::{FrameKind, SendError};
 
 /// The bounds of an outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +42,12 @@ struct Queue {
 /// The most frames that one vectored write takes.
 const SLICES: usize = 64;
 
-/// What waits for one socket.
+/// The frames queued for one socket.
 #[derive(Debug, Default)]
 pub struct Outbox(Option<Box<Queue>>);
 
 impl Outbox {
-    /// Whether nothing waits.
+    /// Reports whether nothing is queued.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_none()
@@ -59,7 +59,7 @@ impl Outbox {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
-    /// How long the oldest frame has been waiting.
+    /// Returns the age of the oldest frame.
     #[must_use]
     pub fn age(&self, now_ms: u64) -> Duration {
         let oldest = self.0.as_ref().and_then(|queue| queue.frames.front());
@@ -75,7 +75,7 @@ impl Outbox {
     pub fn offer(
         &mut self,
         frame: &Frame,
-        kind: Kind,
+        kind: FrameKind,
         now_ms: u64,
         config: &Config,
         write: impl FnOnce(&[u8]) -> io::Result<usize>,
@@ -91,7 +91,7 @@ impl Outbox {
         }
         let rest = frame.slice(written..);
         let queue = self.0.get_or_insert_default();
-        if kind == Kind::Answer {
+        if kind == FrameKind::Reply {
             queue.allowance += rest.len();
         } else if !queue.frames.is_empty() && queue.bytes + rest.len() > config.outbox_bytes_max + queue.allowance {
             return Err(SendError::Overflow);
@@ -200,12 +200,12 @@ mod tests {
         };
         let (mut outbox, blocked) = (Outbox::default(), |_: &[u8]| Err(io::ErrorKind::WouldBlock.into()));
         let frame = Frame::from_static(b"12345678");
-        assert_eq!(outbox.offer(&frame, Kind::Live, 0, &config, blocked), Ok(()));
+        assert_eq!(outbox.offer(&frame, FrameKind::Push, 0, &config, blocked), Ok(()));
         assert_eq!(
-            outbox.offer(&frame, Kind::Live, 0, &config, blocked),
+            outbox.offer(&frame, FrameKind::Push, 0, &config, blocked),
             Err(SendError::Overflow)
         );
-        assert_eq!(outbox.offer(&frame, Kind::Answer, 0, &config, blocked), Ok(()));
+        assert_eq!(outbox.offer(&frame, FrameKind::Reply, 0, &config, blocked), Ok(()));
         assert_eq!((outbox.bytes(), outbox.age(7)), (16, Duration::from_millis(7)));
     }
 
@@ -222,7 +222,7 @@ mod tests {
         for frame in ["first", "second"] {
             let frame = Frame::from_static(frame.as_bytes());
             outbox
-                .offer(&frame, Kind::Live, 0, &config, |bytes| socket.write(bytes))
+                .offer(&frame, FrameKind::Push, 0, &config, |bytes| socket.write(bytes))
                 .unwrap();
         }
         outbox.end_with(Frame::from_static(b"bye"), 0);
@@ -243,7 +243,7 @@ mod tests {
             for (index, len) in frames.into_iter().enumerate() {
                 let frame = Frame::from(vec![u8::try_from(index).unwrap(); len]);
                 expected.extend_from_slice(&frame);
-                outbox.offer(&frame, Kind::Live, 0, &config, |bytes| socket.write(bytes)).unwrap();
+                outbox.offer(&frame, FrameKind::Push, 0, &config, |bytes| socket.write(bytes)).unwrap();
                 if let Some(room) = rooms.next() {
                     socket.room += room;
                     outbox.flush(|slices| socket.write_vectored(slices)).unwrap();

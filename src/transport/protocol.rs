@@ -48,13 +48,13 @@ pub trait Protocol: Encoder + fmt::Debug {
     /// Reads one message.
     fn decode(&self, message: Message<'_>) -> Decoded;
 
-    /// How messages are cut out of the bytes of a new connection: by WebSocket frames unless the protocol has framing of
+    /// The framing of a new connection: by WebSocket frames unless the protocol has framing of
     /// its own, which then cannot be chosen by an upgrade.
     fn carrier(&self) -> Carrier {
         Carrier::default()
     }
 
-    /// Whether a WebSocket upgrade may choose it.
+    /// Reports whether a WebSocket upgrade may choose it.
     fn is_upgraded_to(&self) -> bool {
         true
     }

@@ -16,17 +16,17 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::read::ReadOff;
+use self::read::Received;
 use super::carrier::{Carrier, Limits};
 use super::lingering::{LINGERING_SERIAL, Lingering};
 use super::outbox;
 use super::protocol::Protocols;
-use super::socket::{Shared, Socket, SocketId};
+use super::socket::{Socket, SocketId, SocketShared};
 use crate::admission::{Admission, Place};
 use crate::error::CloseReason;
 use crate::session::ProtocolId;
 use crate::session::link::Link;
-use crate::shard::{Post, Services, Sessions};
+use crate::shard::{Services, Sessions, ShardEndpoint};
 
 /// The bounds of a shard's sockets.
 #[derive(Debug, Clone, Default)]
@@ -39,7 +39,7 @@ pub struct Config {
     pub control: ControlConfig,
 }
 
-/// How many control frames a client may send.
+/// Bounds of a client's control frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ControlConfig {
     /// Within one second.
@@ -56,23 +56,23 @@ impl Default for ControlConfig {
 
 /// A client that has connected, on its way to a shard.
 #[derive(Debug)]
-pub struct Upgraded {
+pub struct UpgradedClient {
     /// The connection, non-blocking.
     pub stream: std::net::TcpStream,
-    /// What was read beyond the handshake.
+    /// Bytes read beyond the handshake.
     pub leftover: Vec<u8>,
-    /// What it speaks.
+    /// Its protocol.
     pub protocol: ProtocolId,
     /// The token, if it came with the handshake.
     pub token: Option<String>,
-    /// Where it comes from.
+    /// Its place among the connections of its address.
     pub place: Place,
 }
 
 /// The size of the buffer all sockets of a shard are read into, in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// How often the shard looks at what is due.
+/// The interval at which the shard handles what is due.
 const TICK: Duration = Duration::from_millis(250);
 
 /// One shard.
@@ -80,10 +80,10 @@ pub struct Shard {
     poll: AsyncFd<Poll>,
     events: Events,
     buffer: Box<[u8]>,
-    read_off: Vec<ReadOff>,
+    received: Vec<Received>,
     sessions: Sessions<Socket>,
     protocols: Protocols,
-    shared: Rc<Shared>,
+    shared: Rc<SocketShared>,
     serial: u32,
     stalled: Vec<SocketId>,
     partial: Vec<SocketId>,
@@ -98,8 +98,13 @@ impl Shard {
     ///
     /// # Errors
     /// When the kernel gives no epoll descriptor.
-    pub fn new(config: &Config, protocols: Protocols, services: Services, post: Post) -> std::io::Result<Self> {
-        let shared = Shared {
+    pub fn new(
+        config: &Config,
+        protocols: Protocols,
+        services: Services,
+        endpoint: ShardEndpoint,
+    ) -> std::io::Result<Self> {
+        let shared = SocketShared {
             outbox: config.outbox,
             frames: config.frames,
             control_frames_per_second_max: config.control.frames_per_second_max,
@@ -110,9 +115,9 @@ impl Shard {
             poll: watch(Poll::new()?)?,
             events: Events::with_capacity(1024),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
-            read_off: Vec::new(),
+            received: Vec::new(),
             admission: Arc::clone(&services.admission),
-            sessions: Sessions::new(services, post),
+            sessions: Sessions::new(services, endpoint),
             protocols,
             shared: Rc::new(shared),
             serial: 0,
@@ -124,7 +129,7 @@ impl Shard {
     }
 
     /// Serves until `stop`. Sessions that are open then are dropped: drain first.
-    pub async fn run(mut self, mut upgraded: mpsc::Receiver<Upgraded>, stop: CancellationToken) {
+    pub async fn run(mut self, mut upgraded: mpsc::Receiver<UpgradedClient>, stop: CancellationToken) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -158,8 +163,8 @@ impl Shard {
         }
     }
 
-    fn adopt(&mut self, client: Upgraded) {
-        let Upgraded {
+    fn adopt(&mut self, client: UpgradedClient) {
+        let UpgradedClient {
             stream,
             leftover,
             protocol,

@@ -10,12 +10,12 @@ use super::carrier::{Carrier, Limits};
 use super::outbox::{self, Outbox};
 use super::websocket::frame::CloseFrame;
 use crate::admission::Place;
-use crate::session::link::{Kind, Link, SendError};
+use crate::session::link::{FrameKind, Link, SendError};
 use crate::session::{Frame, ProtocolId};
 
-/// What the sockets of a shard share.
+/// State that the sockets of a shard share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct SocketShared {
     pub outbox: outbox::Config,
     pub frames: Limits,
     /// The most control frames a client may send within a second.
@@ -50,9 +50,9 @@ impl SocketId {
     }
 }
 
-/// What a read came to.
+/// The outcome of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Got {
+pub(super) enum ReadOutcome {
     /// So many bytes; there may be more.
     Bytes(usize),
     /// So many bytes, and no more for now.
@@ -71,7 +71,7 @@ pub(super) struct Socket {
     pub protocol: ProtocolId,
     stream: TcpStream,
     outbox: Outbox,
-    shared: Rc<Shared>,
+    shared: Rc<SocketShared>,
     pub place: Place,
     paused: bool,
     /// Control frames within one second, by the low bits of the shard's clock.
@@ -86,7 +86,7 @@ impl Socket {
         stream: TcpStream,
         (protocol, carrier): (ProtocolId, Carrier),
         place: Place,
-        shared: Rc<Shared>,
+        shared: Rc<SocketShared>,
     ) -> Self {
         Self {
             id,
@@ -107,18 +107,18 @@ impl Socket {
     }
 
     /// Reads what the kernel has. Nothing while the session is paused.
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Got {
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> ReadOutcome {
         if self.paused {
-            return Got::Nothing;
+            return ReadOutcome::Nothing;
         }
         loop {
             return match self.stream.read(buffer) {
-                Ok(0) => Got::End,
-                Ok(count) if count == buffer.len() => Got::Bytes(count),
-                Ok(count) => Got::Last(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Got::Nothing,
+                Ok(0) => ReadOutcome::End,
+                Ok(count) if count == buffer.len() => ReadOutcome::Bytes(count),
+                Ok(count) => ReadOutcome::Last(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadOutcome::Nothing,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => Got::End,
+                Err(_) => ReadOutcome::End,
             };
         }
     }
@@ -149,7 +149,7 @@ impl Link for Socket {
         self.protocol
     }
 
-    fn send(&mut self, frame: &Frame, kind: Kind, now_ms: u64) -> Result<(), SendError> {
+    fn send(&mut self, frame: &Frame, kind: FrameKind, now_ms: u64) -> Result<(), SendError> {
         let (stream, was_clear) = (&mut self.stream, self.outbox.is_empty());
         self.outbox
             .offer(frame, kind, now_ms, &self.shared.outbox, |bytes| stream.write(bytes))?;

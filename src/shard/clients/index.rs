@@ -8,23 +8,23 @@ use super::Key;
 
 /// A session and half a hash of its name. Names that share it are told apart by whoever asks.
 #[derive(Debug)]
-struct Entry {
+struct IndexEntry {
     name: u32,
     key: Key,
 }
 
 /// An index: 9 bytes an entry, where a map of lists would take a hundred. Names hash as tuples or texts do.
 #[derive(Debug, Default)]
-pub(super) struct Index {
-    entries: HashTable<Entry>,
+pub(super) struct KeyIndex {
+    entries: HashTable<IndexEntry>,
     hasher: RandomState,
 }
 
-impl Index {
+impl KeyIndex {
     pub(super) fn insert(&mut self, name: &impl Hash, key: Key) {
         let name = self.hash(name);
         self.entries
-            .insert_unique(spread(name), Entry { name, key }, |entry| spread(entry.name));
+            .insert_unique(spread(name), IndexEntry { name, key }, |entry| spread(entry.name));
     }
 
     pub(super) fn remove(&mut self, name: &impl Hash, key: Key) {
@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn each_session_is_found_by_its_name_until_it_is_removed() {
         let users: Vec<String> = (0..2000).map(|n| format!("u{n}")).collect();
-        let mut index = Index::default();
+        let mut index = KeyIndex::default();
         for (key, user) in (0..).zip(users.iter().chain(&users)) {
             index.insert(user, key);
         }

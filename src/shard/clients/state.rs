@@ -1,4 +1,4 @@
-//! What is kept of one client. At rest: an identity, its memberships, and nothing that is not used.
+//! The state of one client. At rest it holds an identity and its memberships, and no memory for what is not in use.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -23,16 +23,16 @@ pub(in crate::shard) struct Membership {
     pub start: Offset,
     /// The version of the roster it was given, if it sees presence; only later changes are for it.
     pub presence: Option<NonZeroU64>,
-    /// What it is told of those who are there.
+    /// The part of the presence it sees.
     pub mode: PresenceMode,
     /// The right by which it is in the room.
-    pub right: Right,
+    pub right: MembershipRight,
 }
 
 /// The right by which a client is in a room. A later one covers an earlier one: a room that a client joins which a backend has put it
 /// into is still one by the backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::shard) enum Right {
+pub(in crate::shard) enum MembershipRight {
     /// It joined by its own right: asked for again for another token and by other rules.
     Own,
     /// A template put it in: asked for again by other rules only.
@@ -41,7 +41,7 @@ pub(in crate::shard) enum Right {
     Backend,
 }
 
-/// What only a busy client needs. Gone as soon as there is nothing in it.
+/// State of a busy client. Freed as soon as it is empty.
 #[derive(Debug, Default)]
 struct Pending {
     /// Commands that wait for the one under way.
@@ -50,9 +50,9 @@ struct Pending {
     joining: Vec<Room>,
 }
 
-/// What a client has done lately that is bounded.
+/// Rate and misuse counters of a client.
 #[derive(Debug)]
-pub(in crate::shard) struct Conduct {
+pub(in crate::shard) struct RateState {
     pub join_rate: TokenBucket,
     pub publish_rate: TokenBucket,
     /// Requests to a backend under way.
@@ -63,7 +63,7 @@ pub(in crate::shard) struct Conduct {
     pub strikes: u8,
 }
 
-impl Conduct {
+impl RateState {
     const fn new(now_ms: u64) -> Self {
         Self {
             join_rate: TokenBucket::new(now_ms),
@@ -75,17 +75,17 @@ impl Conduct {
     }
 }
 
-/// Where a session is in its life.
+/// The phase of a session's life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::shard) enum Phase {
-    /// Nobody yet.
+    /// Not authenticated.
     Anonymous,
     /// A token is being verified.
     Authenticating,
     /// Open, for this identity.
     Open(Arc<Identity>),
     /// About to be closed: nothing more is sent or done.
-    Doomed(Option<Arc<Identity>>),
+    Closing(Option<Arc<Identity>>),
 }
 
 /// One client.
@@ -98,7 +98,7 @@ pub(in crate::shard) struct Session {
     pub connection: ConnectionId,
     /// Tells apart the sessions that had the same slot.
     pub generation: u32,
-    /// When the client last gave a sign of life, in seconds of the shard's clock.
+    /// The time of the client's last sign of life, in seconds of the shard's clock.
     pub seen_s: u32,
     /// A command is being carried out.
     pub busy: bool,
@@ -110,7 +110,7 @@ pub(in crate::shard) struct Session {
     pub paused: bool,
     pub phase: Phase,
     pub memberships: Vec<Membership>,
-    pub conduct: Conduct,
+    pub rates: RateState,
     pending: Option<Box<Pending>>,
 }
 
@@ -127,20 +127,20 @@ impl Session {
             paused: false,
             phase: Phase::Anonymous,
             memberships: Vec::new(),
-            conduct: Conduct::new(now_ms),
+            rates: RateState::new(now_ms),
             pending: None,
         }
     }
 
     pub const fn identity(&self) -> Option<&Arc<Identity>> {
         match &self.phase {
-            Phase::Open(identity) | Phase::Doomed(Some(identity)) => Some(identity),
-            Phase::Anonymous | Phase::Authenticating | Phase::Doomed(None) => None,
+            Phase::Open(identity) | Phase::Closing(Some(identity)) => Some(identity),
+            Phase::Anonymous | Phase::Authenticating | Phase::Closing(None) => None,
         }
     }
 
-    pub const fn is_doomed(&self) -> bool {
-        matches!(self.phase, Phase::Doomed(_))
+    pub const fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_))
     }
 
     /// The client as a member of a room.
@@ -168,7 +168,7 @@ impl Session {
         self.memberships.push(membership);
     }
 
-    /// Takes a membership out. Without any there is no memory for them.
+    /// Removes a membership. The last one frees the list.
     pub fn take_membership(&mut self, room: RoomKey) -> Option<Membership> {
         let index = self.memberships.iter().position(|membership| membership.room == room)?;
         let membership = self.memberships.swap_remove(index);
@@ -178,7 +178,7 @@ impl Session {
         Some(membership)
     }
 
-    /// Puts a command in line; answers how many are.
+    /// Queues a command. Returns the number of queued commands.
     pub fn wait(&mut self, request: Request) -> usize {
         let waiting = &mut self.pending.get_or_insert_default().waiting;
         waiting.push_back(request);

@@ -9,12 +9,12 @@ const LOOK_FROM: usize = 64;
 
 /// The names in use.
 #[derive(Debug, Default)]
-pub(super) struct Tenants {
+pub(super) struct TenantNames {
     names: HashSet<Tenant>,
     look_at: usize,
 }
 
-impl Tenants {
+impl TenantNames {
     /// The copy that all share.
     pub(super) fn shared(&mut self, tenant: Tenant) -> Tenant {
         if let Some(known) = self.names.get(&tenant) {
@@ -40,14 +40,14 @@ mod tests {
 
     #[test]
     fn equal_names_are_one_copy() {
-        let mut tenants = Tenants::default();
+        let mut tenants = TenantNames::default();
         let first = tenants.shared(tenant(1));
         assert!(std::ptr::eq(first.as_str(), tenants.shared(tenant(1)).as_str()));
     }
 
     #[test]
     fn names_that_nobody_uses_do_not_stay() {
-        let mut tenants = Tenants::default();
+        let mut tenants = TenantNames::default();
         let used = tenants.shared(tenant(0));
         (1..10 * LOOK_FROM).for_each(|number| drop(tenants.shared(tenant(number))));
         assert!(tenants.names.len() <= LOOK_FROM);

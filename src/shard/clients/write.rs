@@ -3,20 +3,20 @@
 use super::{Clients, Key};
 use crate::error::CloseReason;
 use crate::event::Event;
-use crate::session::link::{Kind, Link, SendError};
+use crate::session::link::{FrameKind, Link, SendError};
 use crate::session::{Encoder, Frame, Message, Refusal};
 
 impl<L: Link> Clients<L> {
     /// Sends a reply (or a push, with `id` 0) that its receiver asked for.
     pub fn answer(&mut self, key: Key, id: u32, message: &Message) {
-        self.send_with(self.now_ms(), key, Kind::Answer, |_, encoder| {
+        self.send_with(self.now_ms(), key, FrameKind::Reply, |_, encoder| {
             Some(encoder.message(id, message))
         });
     }
 
     /// Sends a push that nobody asked for.
     pub fn push(&mut self, key: Key, message: &Message) {
-        self.send_with(self.now_ms(), key, Kind::Live, |_, encoder| {
+        self.send_with(self.now_ms(), key, FrameKind::Push, |_, encoder| {
             Some(encoder.message(0, message))
         });
     }
@@ -26,7 +26,7 @@ impl<L: Link> Clients<L> {
     }
 
     /// Sends an event, or its link in the chain alone where it is not for this client.
-    pub fn send_event(&mut self, key: Key, event: &Event, kind: Kind) {
+    pub fn send_event(&mut self, key: Key, event: &Event, kind: FrameKind) {
         let Some(session) = self.session(key) else { return };
         let excepted = session
             .identity()
@@ -46,13 +46,13 @@ impl<L: Link> Clients<L> {
         &mut self,
         now_ms: u64,
         key: Key,
-        kind: Kind,
+        kind: FrameKind,
         encode: impl FnOnce(usize, &dyn Encoder) -> Option<Frame>,
     ) -> bool {
         let Some(client) = self.slots.get_mut(key as usize) else {
             return false;
         };
-        if client.session.is_doomed() {
+        if client.session.is_closing() {
             return false;
         }
         let format = client.link.protocol().index();
@@ -61,8 +61,8 @@ impl<L: Link> Clients<L> {
         };
         match client.link.send(&frame, kind, now_ms) {
             Ok(()) => {}
-            Err(SendError::Overflow) => self.doom(key, CloseReason::SlowConsumer),
-            Err(SendError::Gone) => self.doom(key, CloseReason::ClientLeft),
+            Err(SendError::Overflow) => self.begin_close(key, CloseReason::SlowConsumer),
+            Err(SendError::Gone) => self.begin_close(key, CloseReason::ClientLeft),
         }
         true
     }

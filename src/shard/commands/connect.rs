@@ -12,17 +12,17 @@ use crate::room::Room;
 use crate::session::link::Link;
 use crate::session::{JoinOptions, Refusal, Since};
 use crate::shard::clients::{Phase, Session};
-use crate::shard::entry::{Cause, Entry};
+use crate::shard::entry::{EntryCause, RoomEntry};
 use crate::shard::services::Services;
 
-/// Why a token does not open or prolong a session.
+/// Reason why a token does not open or prolong a session.
 #[derive(Debug)]
-pub(super) struct NotOpened {
+pub(super) struct ConnectRefused {
     pub refusal: Refusal,
     pub close: CloseReason,
 }
 
-impl From<AuthError> for NotOpened {
+impl From<AuthError> for ConnectRefused {
     fn from(error: AuthError) -> Self {
         let (code, close) = match error {
             AuthError::Invalid(_) => (ErrorCode::Unauthenticated, CloseReason::Unauthenticated),
@@ -36,8 +36,8 @@ impl From<AuthError> for NotOpened {
     }
 }
 
-/// What a verified token opens: the identity, and the rooms it is put into.
-pub(super) struct Opened {
+/// The outcome of a verified token: the identity, and the rooms it is put into.
+pub(super) struct OpenedSession {
     pub identity: Identity,
     pub rooms: Vec<Permit>,
 }
@@ -58,13 +58,13 @@ impl<L: Link> CommandContext<'_, L> {
         });
     }
 
-    fn not_opened(mut self, error: NotOpened) {
+    fn not_opened(mut self, error: ConnectRefused) {
         tracing::debug!(reason = error.refusal.message, "token refused");
         self.refuse(error.refusal);
-        self.doom(error.close);
+        self.begin_close(error.close);
     }
 
-    fn opened(mut self, opened: Opened, resume: &[(String, Since)]) {
+    fn opened(mut self, opened: OpenedSession, resume: &[(String, Since)]) {
         let (ticket, mut identity) = (self.ticket, opened.identity);
         self.sessions.clients.share_tenant(&mut identity);
         if self.sessions.services.admission.identify(&identity).is_err() {
@@ -72,7 +72,7 @@ impl<L: Link> CommandContext<'_, L> {
                 ErrorCode::ConnectionLimit,
                 "too many connections of this user",
             ));
-            return self.doom(CloseReason::ConnectionLimit);
+            return self.begin_close(CloseReason::ConnectionLimit);
         }
         // From here on it is counted, and counted out when it ends.
         let identity = Arc::new(identity);
@@ -83,7 +83,7 @@ impl<L: Link> CommandContext<'_, L> {
         self.sessions.schedule_expiry(ticket, identity.expiry);
         self.announce_opened(&identity);
         let entries = home_entries(opened.rooms, resume);
-        self.sessions.enter(ticket, entries, Cause::Opening(self.id));
+        self.sessions.enter(ticket, entries, EntryCause::Opening(self.id));
     }
 
     fn announce_opened(&self, identity: &Identity) {
@@ -97,14 +97,14 @@ impl<L: Link> CommandContext<'_, L> {
 }
 
 /// The home rooms of a new session, from where it left them if it says so.
-fn home_entries(permits: Vec<Permit>, resume: &[(String, Since)]) -> Vec<Entry> {
+fn home_entries(permits: Vec<Permit>, resume: &[(String, Since)]) -> Vec<RoomEntry> {
     let since = |room: &Room| {
         resume
             .iter()
             .find(|(name, _)| name == room.name())
             .map(|(_, since)| *since)
     };
-    let entries = permits.into_iter().map(|permit| Entry {
+    let entries = permits.into_iter().map(|permit| RoomEntry {
         options: JoinOptions {
             since: since(permit.room()),
             ..JoinOptions::default()
@@ -116,7 +116,11 @@ fn home_entries(permits: Vec<Permit>, resume: &[(String, Since)]) -> Vec<Entry> 
     entries.collect()
 }
 
-pub(super) async fn verify(services: &Services, token: &str, connection: ConnectionId) -> Result<Opened, NotOpened> {
+pub(super) async fn verify(
+    services: &Services,
+    token: &str,
+    connection: ConnectionId,
+) -> Result<OpenedSession, ConnectRefused> {
     let identity = services.auth.authenticate(token).await?;
     let denied = |denied: Denied| {
         tracing::info!(
@@ -125,12 +129,12 @@ pub(super) async fn verify(services: &Services, token: &str, connection: Connect
             "connect denied"
         );
         if denied.undecided {
-            return NotOpened {
+            return ConnectRefused {
                 refusal: unavailable(),
                 close: CloseReason::Overloaded,
             };
         }
-        NotOpened {
+        ConnectRefused {
             refusal: forbidden(),
             close: CloseReason::Forbidden,
         }
@@ -145,5 +149,5 @@ pub(super) async fn verify(services: &Services, token: &str, connection: Connect
         connection,
     };
     rooms.extend(services.policy.auto_join(bearer).map_err(denied)?);
-    Ok(Opened { identity, rooms })
+    Ok(OpenedSession { identity, rooms })
 }

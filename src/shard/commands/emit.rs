@@ -23,7 +23,7 @@ use crate::shard::services::Services;
 const SERVICE: &str = "backend";
 
 /// The client's event in whose course others are emitted.
-pub(super) struct Occasion<'a> {
+pub(super) struct EmitContext<'a> {
     pub identity: &'a Arc<Identity>,
     pub connection: ConnectionId,
     pub room: &'a Room,
@@ -31,7 +31,7 @@ pub(super) struct Occasion<'a> {
 }
 
 /// An emitted event for which everything is settled but the publishing.
-struct Draft {
+struct EmitDraft {
     emit: Emit,
     id: EventId,
     except: Except,
@@ -45,7 +45,7 @@ struct Draft {
 /// A client that repeats its event under its idempotency key gets nothing published twice: each emitted event has a key
 /// made from it, and where the backend says something else the second time, the first time stands. What goes to a single
 /// connection has no history to look into, and goes there again.
-pub(super) async fn emit(services: &Services, occasion: &Occasion<'_>, emitted: Vec<Emit>) -> Result<(), Refusal> {
+pub(super) async fn emit(services: &Services, occasion: &EmitContext<'_>, emitted: Vec<Emit>) -> Result<(), Refusal> {
     let drafts = emitted.into_iter().enumerate();
     let drafts = drafts.map(|(index, emit)| draft(services, occasion, index, emit));
     for draft in drafts.collect::<Result<Vec<_>, _>>()? {
@@ -55,7 +55,7 @@ pub(super) async fn emit(services: &Services, occasion: &Occasion<'_>, emitted: 
     Ok(())
 }
 
-fn draft(services: &Services, occasion: &Occasion<'_>, index: usize, emit: Emit) -> Result<Draft, Refusal> {
+fn draft(services: &Services, occasion: &EmitContext<'_>, index: usize, emit: Emit) -> Result<EmitDraft, Refusal> {
     if emit.payload.bytes_len() > services.config.load().payload_bytes_max {
         return Err(junk("its payload is too large"));
     }
@@ -81,7 +81,7 @@ fn draft(services: &Services, occasion: &Occasion<'_>, index: usize, emit: Emit)
         permits.push(permit.map_err(|denied| junk(&denied.reason))?);
     }
     let sender = emit.exclude_sender.then_some(occasion.connection);
-    Ok(Draft {
+    Ok(EmitDraft {
         id: EventId::random(),
         except: Except::new(sender.into_iter().collect(), Vec::new()),
         key: occasion.key.map(|key| derived_key(occasion, key, index)),
@@ -92,7 +92,7 @@ fn draft(services: &Services, occasion: &Occasion<'_>, index: usize, emit: Emit)
 }
 
 /// The room that a target comes to.
-fn room(services: &Services, occasion: &Occasion<'_>, target: &EmitTarget) -> Result<Room, Refusal> {
+fn room(services: &Services, occasion: &EmitContext<'_>, target: &EmitTarget) -> Result<Room, Refusal> {
     let tenant = &occasion.identity.tenant;
     let name = match target {
         EmitTarget::Room(room) => return Ok(room.clone()),
@@ -104,7 +104,7 @@ fn room(services: &Services, occasion: &Occasion<'_>, target: &EmitTarget) -> Re
     Room::parse(tenant, &name).map_err(|error| junk(&error.to_string()))
 }
 
-async fn to_rooms(services: &Services, occasion: &Occasion<'_>, draft: &Draft) -> Result<(), Refusal> {
+async fn to_rooms(services: &Services, occasion: &EmitContext<'_>, draft: &EmitDraft) -> Result<(), Refusal> {
     let publishes = draft.permits.iter().map(|permit| {
         services.rooms.publish(
             permit,
@@ -131,7 +131,7 @@ async fn to_rooms(services: &Services, occasion: &Occasion<'_>, draft: &Draft) -
     Ok(())
 }
 
-async fn to_connections(services: &Services, occasion: &Occasion<'_>, draft: &Draft) -> Result<(), Refusal> {
+async fn to_connections(services: &Services, occasion: &EmitContext<'_>, draft: &EmitDraft) -> Result<(), Refusal> {
     for &connection in &draft.connections {
         if draft.emit.exclude_sender && connection == occasion.connection {
             continue;
@@ -161,7 +161,7 @@ async fn to_connections(services: &Services, occasion: &Occasion<'_>, draft: &Dr
 
 /// The key of one emitted event. Made from everything that names the client's event, so that another event of the client, or
 /// one of another client, has another.
-fn derived_key(occasion: &Occasion<'_>, key: &IdempotencyKey, index: usize) -> IdempotencyKey {
+fn derived_key(occasion: &EmitContext<'_>, key: &IdempotencyKey, index: usize) -> IdempotencyKey {
     let mut context = Context::new(&SHA256);
     for field in [
         occasion.identity.user.as_str().as_bytes(),

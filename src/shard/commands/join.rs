@@ -12,7 +12,7 @@ use crate::room::Room;
 use crate::session::link::Link;
 use crate::session::{JoinOptions, Joined, Message, PresenceMode, Refusal};
 use crate::shard::enter::confirm;
-use crate::shard::entry::{Cause, Entry};
+use crate::shard::entry::{EntryCause, RoomEntry};
 use crate::shard::services::Services;
 use crate::shard::sessions::Sessions;
 
@@ -53,7 +53,7 @@ impl<L: Link> CommandContext<'_, L> {
         );
     }
 
-    fn permitted(mut self, entry: Result<Entry, Refusal>) {
+    fn permitted(mut self, entry: Result<RoomEntry, Refusal>) {
         let checked = entry.and_then(|entry| {
             self.check_revoked(entry.permit.room())?;
             self.check_lease()?;
@@ -73,13 +73,15 @@ impl<L: Link> CommandContext<'_, L> {
                     move |command: CommandContext<'_, L>| command.change_membership(entry, confirmed)
                 });
             }
-            Ok(entry) => self.sessions.enter(self.ticket, vec![entry], Cause::Command(self.id)),
+            Ok(entry) => self
+                .sessions
+                .enter(self.ticket, vec![entry], EntryCause::Command(self.id)),
             Err(refusal) => self.end(Err(refusal)),
         }
     }
 
     /// Joined again without a position: only presence and state change, and nothing of the stream is lost or repeated.
-    fn change_membership(mut self, entry: Entry, confirmed: bool) {
+    fn change_membership(mut self, entry: RoomEntry, confirmed: bool) {
         if self.sessions.revocations.is_outdated(&entry.permit)
             && let (Ok(identity), Ok(connection)) = (self.identity(), self.connection())
         {
@@ -91,7 +93,7 @@ impl<L: Link> CommandContext<'_, L> {
         self.end(outcome.map(Message::Joined));
     }
 
-    fn changed_membership(&mut self, entry: Entry, confirmed: bool) -> Result<Joined, Refusal> {
+    fn changed_membership(&mut self, entry: RoomEntry, confirmed: bool) -> Result<Joined, Refusal> {
         self.check_revoked(entry.permit.room())?;
         self.check_lease()?;
         let Sessions { clients, members, .. } = &mut *self.sessions;
@@ -106,7 +108,7 @@ pub(in crate::shard) async fn permit_entry(
     services: &Services,
     ask: impl Fn(Action) -> Question,
     options: JoinOptions,
-) -> Result<Entry, Refusal> {
+) -> Result<RoomEntry, Refusal> {
     let denied = |denied: Denied| {
         tracing::debug!(rule = denied.rule.as_deref(), reason = &*denied.reason, "join denied");
         forbidden()
@@ -122,7 +124,7 @@ pub(in crate::shard) async fn permit_entry(
         services.policy.authorize(ask(Action::History)).await.map_err(denied)?;
         may_read_history = Some(true);
     }
-    Ok(Entry {
+    Ok(RoomEntry {
         permit,
         options,
         may_read_history,

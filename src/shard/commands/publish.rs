@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::Instrument;
 
-use super::emit::{self, Occasion};
+use super::emit::{self, EmitContext};
 use super::{CommandContext, event_name, forbidden, unavailable};
 use crate::backend::{BackendError, ClientEvent, Handled, Verdict};
 use crate::bus::PublishError;
@@ -20,7 +20,7 @@ use crate::shard::sessions::Sessions;
 
 /// The publish command.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct PublishCommand {
     pub room: String,
     pub event: String,
     pub payload: Payload,
@@ -29,7 +29,7 @@ pub(super) struct Wanted {
 }
 
 impl<L: Link> CommandContext<'_, L> {
-    pub(super) fn publish(&mut self, wanted: Wanted) -> Result<(), Refusal> {
+    pub(super) fn publish(&mut self, wanted: PublishCommand) -> Result<(), Refusal> {
         let room = self.room(&wanted.room)?;
         let name = event_name(&wanted.event)?;
         self.check_payload(&wanted.payload)?;
@@ -69,13 +69,13 @@ impl<L: Link> CommandContext<'_, L> {
         let Some(session) = self.session_mut() else {
             return Ok(());
         };
-        if session.conduct.asks >= max {
+        if session.rates.asks >= max {
             return Err(Refusal::new(
                 ErrorCode::RateLimited,
                 format!("at most {max} requests at once"),
             ));
         }
-        session.conduct.asks += 1;
+        session.rates.asks += 1;
         let (services, ticket, id) = (self.sessions.services.clone(), self.ticket, self.id);
         self.sessions.run(async move {
             let asked = ClientEvent {
@@ -93,7 +93,7 @@ impl<L: Link> CommandContext<'_, L> {
                 let Some(session) = sessions.clients.alive(ticket) else {
                     return;
                 };
-                session.conduct.asks -= 1;
+                session.rates.asks -= 1;
                 sessions.clients.answer(ticket.key, id, &answer);
             }
         });
@@ -132,8 +132,8 @@ async fn publish_permitted(
     let permit = authorize(services, identity, connection, &publish.room, action).await?;
     let (permit, publish) = if permit.needs_validation() {
         match validate(services, identity, connection, publish).await? {
-            Validated::Publish(publish) => (permit.validated_as(publish.name.clone()), publish),
-            Validated::Handled(reply) => {
+            ValidatedEvent::Publish(publish) => (permit.validated_as(publish.name.clone()), publish),
+            ValidatedEvent::Handled(reply) => {
                 return Ok(Message::Published {
                     position: None,
                     duplicate: false,
@@ -160,7 +160,7 @@ async fn publish_permitted(
 }
 
 /// An event the backend has seen.
-enum Validated {
+enum ValidatedEvent {
     /// Published, with what the backend changed.
     Publish(Publish),
     /// Taken by the backend, which may have something to say to the sender.
@@ -173,7 +173,7 @@ async fn validate(
     identity: &Arc<Identity>,
     connection: ConnectionId,
     publish: Publish,
-) -> Result<Validated, Refusal> {
+) -> Result<ValidatedEvent, Refusal> {
     let event = ClientEvent {
         identity: Arc::clone(identity),
         connection,
@@ -191,7 +191,7 @@ async fn validate(
         .map_err(|error| backend_refusal(&error))?;
     match verdict {
         Verdict::Handled(Handled { reply, emit }) => {
-            let occasion = Occasion {
+            let occasion = EmitContext {
                 identity,
                 connection,
                 room: &publish.room,
@@ -199,10 +199,10 @@ async fn validate(
             };
             // Apart, so that every publish need not carry what few do.
             Box::pin(emit::emit(services, &occasion, emit)).await?;
-            Ok(Validated::Handled(reply))
+            Ok(ValidatedEvent::Handled(reply))
         }
         Verdict::Deny(denial) => Err(backend_refusal(&BackendError::Refused(denial))),
-        Verdict::Publish { name, payload, echo } => Ok(Validated::Publish(Publish {
+        Verdict::Publish { name, payload, echo } => Ok(ValidatedEvent::Publish(Publish {
             name: name.unwrap_or(publish.name),
             payload: payload.unwrap_or(publish.payload),
             except: if echo == Some(false) {

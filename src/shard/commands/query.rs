@@ -1,4 +1,4 @@
-//! What a client may ask: who is in a room, where a user is, what has happened. Each answer is permitted anew.
+//! Queries: the presence of a room, the rooms of a user, the history. The policy decides each one anew.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use crate::session::{HistoryFrom, HistoryPage, Message, Refusal, Since};
 use crate::shard::services::Services;
 use crate::shard::sessions::Sessions;
 
-/// How many events a page of history holds if the client does not say.
+/// The default number of events of a page of history.
 const PAGE_DEFAULT: usize = 100;
 
 /// Asks the policy in the name of one client.
 #[derive(Clone)]
-struct Asker {
+struct PolicyQuery {
     services: Services,
     identity: Arc<Identity>,
     connection: ConnectionId,
 }
 
-impl Asker {
+impl PolicyQuery {
     async fn permit(&self, room: &Room, action: Action) -> Result<Permit, Refusal> {
         let (identity, connection, room) = (Arc::clone(&self.identity), self.connection, room.clone());
         let question = Question {
@@ -118,10 +118,10 @@ impl<L: Link> CommandContext<'_, L> {
     /// Runs a query. If the room was revoked for this session meanwhile, the answer is not given.
     fn query<F, A>(&mut self, room: Option<Room>, ask: F) -> Result<(), Refusal>
     where
-        F: FnOnce(Asker) -> A,
+        F: FnOnce(PolicyQuery) -> A,
         A: Future<Output = Result<Message, Refusal>> + 'static,
     {
-        let asker = Asker {
+        let asker = PolicyQuery {
             services: self.sessions.services.clone(),
             identity: self.identity()?,
             connection: self.connection()?,

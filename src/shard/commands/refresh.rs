@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::connect::{Opened, verify};
+use super::connect::{OpenedSession, verify};
 use super::{CommandContext, forbidden, unavailable};
 use crate::identity::{ConnectionId, Identity};
 use crate::notice::Notice;
@@ -11,19 +11,19 @@ use crate::policy::{Edition, Permit};
 use crate::room::Room;
 use crate::session::link::Link;
 use crate::session::{Message, Refusal, RoomChange};
-use crate::shard::clients::{Phase, Right};
-use crate::shard::entry::{Cause, Entry};
-use crate::shard::recheck::{Judged, Undecided, judge};
+use crate::shard::clients::{MembershipRight, Phase};
+use crate::shard::entry::{EntryCause, RoomEntry};
+use crate::shard::recheck::{RecheckVerdict, Undecided, judge};
 use crate::shard::services::Services;
 use crate::shard::sessions::Sessions;
 
-/// What a new token makes of a session.
-struct Renewed {
+/// The outcome of a new token for a session.
+struct RenewedSession {
     identity: Arc<Identity>,
     /// The rooms it is put into.
     home: Vec<Permit>,
-    /// What becomes of the rooms it has joined.
-    judged: Judged,
+    /// The verdict on the rooms it has joined.
+    judged: RecheckVerdict,
     /// The rules that said so, or older ones.
     edition: Edition,
 }
@@ -34,7 +34,9 @@ impl<L: Link> CommandContext<'_, L> {
             return;
         };
         let Sessions { clients, members, .. } = &*self.sessions;
-        let joined = members.rooms_of(clients, self.key(), |membership| membership.right == Right::Own);
+        let joined = members.rooms_of(clients, self.key(), |membership| {
+            membership.right == MembershipRight::Own
+        });
         let seen = members.rooms_of(clients, self.key(), |membership| membership.presence.is_some());
         let services = self.sessions.services.clone();
         self.wait(async move {
@@ -53,9 +55,9 @@ impl<L: Link> CommandContext<'_, L> {
         });
     }
 
-    fn refreshed(mut self, renewed: Renewed) {
+    fn refreshed(mut self, renewed: RenewedSession) {
         let (ticket, key) = (self.ticket, self.ticket.key);
-        let Renewed {
+        let RenewedSession {
             identity,
             home,
             judged,
@@ -93,11 +95,11 @@ impl<L: Link> CommandContext<'_, L> {
         for permit in kept {
             members.keep_until(key, permit.room(), permit.terms().expires);
         }
-        let entries: Vec<Entry> = new.into_iter().map(Entry::granted).collect();
+        let entries: Vec<RoomEntry> = new.into_iter().map(RoomEntry::granted).collect();
         if entries.is_empty() {
             return self.done();
         }
-        let cause = Cause::Server {
+        let cause = EntryCause::Server {
             change: RoomChange::TokenChanged,
             ends_command: true,
             tally: None,
@@ -122,12 +124,12 @@ impl<L: Link> CommandContext<'_, L> {
 /// granted stays until the old one ends.
 async fn judge_again(
     services: &Services,
-    opened: Opened,
+    opened: OpenedSession,
     connection: ConnectionId,
     (joined, seen): (Vec<Room>, Vec<Room>),
     edition: Edition,
-) -> Result<Renewed, Refusal> {
-    let Opened { identity, rooms: home } = opened;
+) -> Result<RenewedSession, Refusal> {
+    let OpenedSession { identity, rooms: home } = opened;
     let identity = Arc::new(identity);
     let by_right = joined.into_iter();
     let by_right = by_right.filter(|room| home.iter().all(|home| home.room() != room));
@@ -142,7 +144,7 @@ async fn judge_again(
     if judged.undecided {
         return Err(unavailable());
     }
-    Ok(Renewed {
+    Ok(RenewedSession {
         identity,
         home,
         judged,

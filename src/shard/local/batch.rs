@@ -5,29 +5,29 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use super::Item;
+use super::RoomItem;
 use crate::event::Event;
 use crate::position::Offset;
 
-/// Up to [`Batch::ITEMS_MAX`] items, the oldest first. A member receives those from some index on.
+/// Up to [`FanoutBatch::ITEMS_MAX`] items, the oldest first. A member receives those from some index on.
 #[derive(Debug, Default)]
-pub struct Batch {
-    items: Vec<Item>,
+pub struct FanoutBatch {
+    items: Vec<RoomItem>,
     bytes: usize,
     /// From this index on every member receives the same bytes: only events, none of which excludes a member.
     uniform_from: usize,
-    joints: RefCell<Vec<Joint>>,
+    joints: RefCell<Vec<SharedBytes>>,
 }
 
 /// The encoded bytes of all items from an index on, in one format.
 #[derive(Debug)]
-struct Joint {
+struct SharedBytes {
     from: usize,
     format: usize,
     bytes: Bytes,
 }
 
-impl Batch {
+impl FanoutBatch {
     /// The most items of one batch.
     pub const ITEMS_MAX: usize = 64;
 
@@ -36,14 +36,14 @@ impl Batch {
 
     /// Returns the items, in order.
     #[must_use]
-    pub fn items(&self) -> &[Item] {
+    pub fn items(&self) -> &[RoomItem] {
         &self.items
     }
 
     /// Returns the batch extended by further items of its line, as many as fit; `None` when there are none. Events up to
     /// `start_max` are not for every member.
     #[must_use]
-    pub fn extended(&self, line: &VecDeque<Item>, start_max: Offset) -> Option<Self> {
+    pub fn extended(&self, line: &VecDeque<RoomItem>, start_max: Offset) -> Option<Self> {
         if self.items.len() == line.len() || self.is_full() {
             return None;
         }
@@ -66,14 +66,14 @@ impl Batch {
         self.items.len() >= Self::ITEMS_MAX || self.bytes >= Self::BYTES_FULL
     }
 
-    fn push(&mut self, item: Item, start_max: Offset) {
+    fn push(&mut self, item: RoomItem, start_max: Offset) {
         let uniform = match &item {
-            Item::Event(delivery) => {
+            RoomItem::Event(delivery) => {
                 self.bytes += delivery.event.payload.bytes_len();
                 let is_late = delivery.event.offset().is_some_and(|offset| offset <= start_max);
                 delivery.event.except.is_empty() && !is_late
             }
-            Item::Presence(_) | Item::Reset(_) => false,
+            RoomItem::Presence(_) | RoomItem::Reset(_) => false,
         };
         self.items.push(item);
         if !uniform {
@@ -96,7 +96,7 @@ impl Batch {
             return Some(joint.bytes.clone());
         }
         let bytes = self.join(from, format, encode);
-        self.joints.borrow_mut().push(Joint {
+        self.joints.borrow_mut().push(SharedBytes {
             from,
             format,
             bytes: bytes.clone(),
@@ -106,8 +106,8 @@ impl Batch {
 
     fn join(&self, from: usize, format: usize, encode: impl Fn(&Event) -> Bytes) -> Bytes {
         let frames = self.items[from..].iter().filter_map(|item| match item {
-            Item::Event(delivery) => Some(delivery.frame(format, &encode)),
-            Item::Presence(_) | Item::Reset(_) => None,
+            RoomItem::Event(delivery) => Some(delivery.frame(format, &encode)),
+            RoomItem::Presence(_) | RoomItem::Reset(_) => None,
         });
         let frames: Vec<&Bytes> = frames.collect();
         if let [only] = frames[..] {
@@ -129,7 +129,7 @@ impl Batch {
         let mut members = 0;
         for (item, begun) in self.items.iter().zip(begun) {
             members += begun;
-            if let Item::Event(delivery) = item {
+            if let RoomItem::Event(delivery) = item {
                 delivery.handed_to(members);
             }
         }

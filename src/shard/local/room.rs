@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::batch::Batch;
-use super::{CHUNK, Item, Moved, Target};
+use super::batch::FanoutBatch;
+use super::{CHUNK, MovedSlot, Recipient, RoomItem};
 use crate::position::{Offset, Position};
 use crate::room::Room;
 use crate::shard::Key;
@@ -28,12 +28,12 @@ struct Slot {
 #[derive(Debug)]
 pub(super) struct Joining {
     key: Key,
-    held: Vec<Item>,
+    held: Vec<RoomItem>,
     overflowed: bool,
 }
 
 impl Joining {
-    fn hold(&mut self, item: &Item) {
+    fn hold(&mut self, item: &RoomItem) {
         if self.held.len() < HELD_MAX {
             self.held.push(item.clone());
         } else {
@@ -42,15 +42,15 @@ impl Joining {
     }
 
     /// Returns its items on top of everything up to `head`; `None` when more arrived than are held.
-    pub(super) fn held_after(self, head: Offset) -> Option<Vec<Item>> {
+    pub(super) fn held_after(self, head: Offset) -> Option<Vec<RoomItem>> {
         if self.overflowed {
             return None;
         }
         let mut held = self.held;
         held.retain(|item| match item {
-            Item::Event(delivery) => delivery.event.offset().is_none_or(|offset| offset > head),
-            Item::Presence(_) => false,
-            Item::Reset(_) => true,
+            RoomItem::Event(delivery) => delivery.event.offset().is_none_or(|offset| offset > head),
+            RoomItem::Presence(_) => false,
+            RoomItem::Reset(_) => true,
         });
         Some(held)
     }
@@ -63,7 +63,7 @@ impl Joining {
 #[derive(Debug)]
 struct Pass {
     /// The front of the line.
-    batch: Rc<Batch>,
+    batch: Rc<FanoutBatch>,
     /// Number of its items that every member has received when the pass ends.
     due: usize,
     cursor: usize,
@@ -77,7 +77,7 @@ pub(super) struct LocalRoom {
     members: Vec<Slot>,
     joining: Vec<Joining>,
     /// Items that not every member has received. The last one has the turn `turn`.
-    line: VecDeque<Item>,
+    line: VecDeque<RoomItem>,
     turn: u32,
     pass: Option<Pass>,
     observing: u32,
@@ -113,7 +113,7 @@ impl LocalRoom {
     }
 
     /// Returns the number of queued items.
-    pub(super) fn in_line(&self) -> usize {
+    pub(super) fn queued(&self) -> usize {
         self.line.len()
     }
 
@@ -151,7 +151,7 @@ impl LocalRoom {
 
     /// Takes the queued items the member has not received and marks them delivered. Also returns the member's position
     /// behind them.
-    pub(super) fn catch_up(&mut self, slot: u32) -> (Vec<Item>, Option<Position>) {
+    pub(super) fn catch_up(&mut self, slot: u32) -> (Vec<RoomItem>, Option<Position>) {
         let turn = std::mem::replace(&mut self.members[slot as usize].turn, self.turn);
         let due = self.turn.wrapping_sub(turn) as usize;
         let had = self.line.len().saturating_sub(due);
@@ -159,12 +159,12 @@ impl LocalRoom {
     }
 
     /// Removes a member. Returns the member whose slot moved into its place.
-    pub(super) fn leave(&mut self, slot: u32) -> Option<Moved> {
+    pub(super) fn leave(&mut self, slot: u32) -> Option<MovedSlot> {
         self.members.swap_remove(slot as usize);
         let moved = self
             .members
             .get(slot as usize)
-            .map(|other| Moved { key: other.key, slot });
+            .map(|other| MovedSlot { key: other.key, slot });
         if self.members.is_empty() {
             // No member is left for the queued items; turns continue for joining connections.
             (self.line, self.pass, self.members) = (VecDeque::new(), None, Vec::new());
@@ -186,19 +186,19 @@ impl LocalRoom {
     }
 
     /// Queues an item. Returns whether there are members for it.
-    pub(super) fn enqueue(&mut self, item: Item) -> bool {
-        if !matches!(item, Item::Presence(_)) {
+    pub(super) fn enqueue(&mut self, item: RoomItem) -> bool {
+        if !matches!(item, RoomItem::Presence(_)) {
             self.joining.iter_mut().for_each(|joining| joining.hold(&item));
         }
         self.turn = self.turn.wrapping_add(1);
         match &item {
-            Item::Event(delivery) => {
+            RoomItem::Event(delivery) => {
                 if let Some(link) = delivery.event.link {
                     self.advance_to(link.position);
                 }
             }
-            Item::Reset(head) => (self.start_max, self.last) = (Offset::ZERO, Some(*head)),
-            Item::Presence(_) => {}
+            RoomItem::Reset(head) => (self.start_max, self.last) = (Offset::ZERO, Some(*head)),
+            RoomItem::Presence(_) => {}
         }
         if self.members.is_empty() {
             return false;
@@ -217,7 +217,7 @@ impl LocalRoom {
     }
 
     /// Selects up to [`CHUNK`] members of the current pass, or of a new one. `None` when nothing is queued.
-    pub(super) fn serve_chunk(&mut self, targets: &mut Vec<Target>) -> Option<Rc<Batch>> {
+    pub(super) fn serve_chunk(&mut self, targets: &mut Vec<Recipient>) -> Option<Rc<FanoutBatch>> {
         if self.line.is_empty() {
             return None;
         }
@@ -233,7 +233,7 @@ impl LocalRoom {
             let from = already_given(slot.turn, first_turn);
             if from < items {
                 slot.turn = last_turn;
-                targets.push(Target { key: slot.key, from });
+                targets.push(Recipient { key: slot.key, from });
             }
             if targets.len() == CHUNK {
                 pass.cursor = index;
@@ -262,7 +262,7 @@ impl Pass {
         }
     }
 
-    fn extend(&mut self, line: &VecDeque<Item>, start_max: Offset) {
+    fn extend(&mut self, line: &VecDeque<RoomItem>, start_max: Offset) {
         if let Some(more) = self.batch.extended(line, start_max) {
             if self.due == 0 {
                 self.due = more.items().len();

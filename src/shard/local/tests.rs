@@ -18,7 +18,7 @@ fn position(offset: u64) -> Position {
     }
 }
 
-fn event(room: &Room, offset: u64) -> Item {
+fn event(room: &Room, offset: u64) -> RoomItem {
     let position = position(offset);
     let event = Event {
         room: room.clone(),
@@ -34,11 +34,11 @@ fn event(room: &Room, offset: u64) -> Item {
         except: Except::NOBODY,
         payload: Payload::Json(Json::parse("1").unwrap()),
     };
-    Item::Event(Delivery::new(Arc::new(event), None))
+    RoomItem::Event(Delivery::new(Arc::new(event), None))
 }
 
-fn offset(item: &Item) -> u64 {
-    let Item::Event(delivery) = item else {
+fn offset(item: &RoomItem) -> u64 {
+    let RoomItem::Event(delivery) = item else {
         panic!("an event was expected, not {item:?}")
     };
     delivery.event.offset().unwrap().0
@@ -47,10 +47,10 @@ fn offset(item: &Item) -> u64 {
 /// A shard whose members write down what they are given.
 #[derive(Default)]
 struct Recorder {
-    local: Local,
+    local: LocalRooms,
     slots: HashMap<(Room, Key), (RoomKey, u32)>,
     got: HashMap<(Room, Key), Vec<u64>>,
-    targets: Vec<Target>,
+    targets: Vec<Recipient>,
 }
 
 impl Recorder {
@@ -139,14 +139,14 @@ fn what_comes_during_a_pass_goes_along_to_those_still_to_be_served() {
 #[test]
 fn a_join_that_was_called_off_does_not_finish() {
     let lobby = room("lobby");
-    let mut local = Local::default();
+    let mut local = LocalRooms::default();
     local.begin_join(&lobby, 1);
     assert!(local.begin_join(&lobby, 1).is_none());
     assert!(local.abort_join(&lobby, 1));
     assert_eq!(local.vacated(), std::slice::from_ref(&lobby));
     assert_eq!(
         local.finish_join(&lobby, 1, position(0)).unwrap_err(),
-        NotEntered::Aborted
+        JoinFailed::Aborted
     );
     assert!(local.is_empty());
 }
@@ -154,12 +154,12 @@ fn a_join_that_was_called_off_does_not_finish() {
 #[test]
 fn a_join_during_a_flood_fails_instead_of_growing() {
     let lobby = room("lobby");
-    let mut local = Local::default();
+    let mut local = LocalRooms::default();
     local.begin_join(&lobby, 1);
     (1..=HELD_MAX as u64 + 1).for_each(|offset| local.enqueue(&lobby, event(&lobby, offset)));
     assert_eq!(
         local.finish_join(&lobby, 1, position(0)).unwrap_err(),
-        NotEntered::Overflowed
+        JoinFailed::Overflowed
     );
     assert!(local.is_empty());
 }
@@ -192,7 +192,7 @@ enum Step {
     Begin(Key),
     Finish(Key),
     Leave(Key),
-    Chunk,
+    FanoutChunk,
 }
 
 fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
@@ -202,7 +202,7 @@ fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
         3 => (0u32..200).prop_map(Step::Begin),
         3 => (0u32..200).prop_map(Step::Finish),
         2 => (0u32..200).prop_map(Step::Leave),
-        3 => Just(Step::Chunk),
+        3 => Just(Step::FanoutChunk),
     ];
     proptest::collection::vec(step, 1..600)
 }
@@ -246,7 +246,7 @@ proptest::proptest! {
                     let expected: Vec<u64> = (head + 1..=published).take(got.len()).collect();
                     proptest::prop_assert_eq!(got, expected);
                 }
-                Step::Chunk => { shard.chunk(); }
+                Step::FanoutChunk => { shard.chunk(); }
                 Step::Begin(_) | Step::Finish(_) | Step::Leave(_) => {}
             }
         }
@@ -257,7 +257,7 @@ proptest::proptest! {
         }
     }
 
-    /// What arrives between the beginning of a join and its end is given once, from the head on.
+    /// Items that arrive during a join are delivered once, from the head on.
     #[test]
     fn nothing_falls_between_head_and_live(before in 0u64..5, held in 0u64..5, after in 0u64..5, back in 0u64..5) {
         let lobby = room("lobby");

@@ -9,13 +9,13 @@ use crate::shard::local::RoomKey;
 
 /// Memberships by when they end.
 #[derive(Debug, Default)]
-pub(super) struct Expiring {
+pub(super) struct ExpiringMemberships {
     ends: HashMap<(Key, RoomKey), Expiry>,
     in_order: BTreeSet<(Expiry, Key, RoomKey)>,
 }
 
-impl Expiring {
-    /// Lets a membership end then; `None`: with the session.
+impl ExpiringMemberships {
+    /// Sets the end of a membership; `None`: it ends with the session.
     pub fn set(&mut self, key: Key, room: RoomKey, expires: Option<Expiry>) {
         self.remove(key, room);
         if let Some(expires) = expires {
@@ -24,7 +24,7 @@ impl Expiring {
         }
     }
 
-    /// The membership has ended.
+    /// Forgets a membership that has ended.
     pub fn remove(&mut self, key: Key, room: RoomKey) {
         // Most gateways have no such membership: spares each join and leave a hash.
         if self.ends.is_empty() {
@@ -35,7 +35,7 @@ impl Expiring {
         }
     }
 
-    /// Takes a membership whose time is over.
+    /// Takes a membership that has expired.
     pub fn take_due(&mut self) -> Option<(Key, RoomKey)> {
         let (expires, key, room) = *self.in_order.first()?;
         expires.left().is_zero().then(|| {

@@ -27,9 +27,9 @@ use crate::presence::memory::{self as memory_presence, MemoryPresence};
 use crate::presence::{Change, Counts, Detail};
 use crate::room::{Room, Tenant};
 use crate::rooms::{HomeRooms, Rooms};
-use crate::session::link::{Kind, Link, SendError};
+use crate::session::link::{FrameKind, Link, SendError};
 use crate::session::{Config, ProtocolId};
-use crate::shard::{Application, Key, Post, Services, Sessions};
+use crate::shard::{Application, Key, Services, Sessions, ShardEndpoint};
 use crate::transport::native::json::{self, JsonProtocol};
 
 pub const HOUR: Duration = Duration::from_secs(3600);
@@ -53,7 +53,7 @@ pub fn permit(name: &str) -> Permit {
     service().permit(room(name), Action::Join).unwrap()
 }
 
-/// Nobody came and nobody went, which is told all the same.
+/// A change without members.
 pub fn change(name: &str, version: u64) -> Arc<Change> {
     Arc::new(Change {
         room: room(name),
@@ -77,7 +77,7 @@ impl Link for Recorder {
         ProtocolId::DEFAULT
     }
 
-    fn send(&mut self, frame: &bytes::Bytes, _: Kind, _: u64) -> Result<(), SendError> {
+    fn send(&mut self, frame: &bytes::Bytes, _: FrameKind, _: u64) -> Result<(), SendError> {
         self.0.push_str(&String::from_utf8_lossy(frame));
         Ok(())
     }
@@ -106,13 +106,13 @@ impl Authenticator for ByName {
 }
 
 /// A policy that answers questions only while it is open.
-pub struct Gate {
+pub struct LeaseGate {
     pub inner: RulePolicy,
     is_open: watch::Sender<bool>,
-    is_undecided: AtomicBool,
+    postpone: AtomicBool,
 }
 
-impl Gate {
+impl LeaseGate {
     pub fn close(&self) {
         self.is_open.send_replace(false);
     }
@@ -121,9 +121,9 @@ impl Gate {
         self.is_open.send_replace(true);
     }
 
-    /// Whether there are decisions.
+    /// Sets whether there are decisions.
     pub fn decides(&self, decides: bool) {
-        self.is_undecided.store(!decides, Ordering::SeqCst);
+        self.postpone.store(!decides, Ordering::SeqCst);
     }
 
     /// Puts other rules in force: these rooms may be joined, and their presence seen where `sees`; templates as given.
@@ -138,7 +138,7 @@ impl Gate {
     }
 }
 
-impl Policy for Gate {
+impl Policy for LeaseGate {
     fn admit<'a>(&'a self, identity: &'a Identity, id: ConnectionId) -> BoxFuture<'a, Result<Admitted, Denied>> {
         self.inner.admit(identity, id)
     }
@@ -146,7 +146,7 @@ impl Policy for Gate {
     /// Decides first and waits then: the answer is an old one.
     fn authorize(&self, question: Question) -> BoxFuture<'_, Result<Permit, Denied>> {
         Box::pin(async move {
-            let answer = if self.is_undecided.load(Ordering::SeqCst) {
+            let answer = if self.postpone.load(Ordering::SeqCst) {
                 Err(Denied {
                     rule: None,
                     reason: "nobody knows".into(),
@@ -188,7 +188,7 @@ impl Policy for Gate {
 /// One shard.
 pub struct Shard {
     pub sessions: Sessions<Recorder>,
-    pub policy: Arc<Gate>,
+    pub policy: Arc<LeaseGate>,
     mailbox: Arc<Mailbox>,
     rooms: Rooms,
     admission: Arc<Admission>,
@@ -204,13 +204,13 @@ impl Shard {
             "rules": [{"name": "all", "room": "{room}", "allow": ["join", "publish", "presence", "history"]}],
             "auto_join": ["home:{sub}"],
         });
-        let policy = Arc::new(Gate {
+        let policy = Arc::new(LeaseGate {
             inner: RulePolicy::new(&serde_json::from_value(rules).unwrap()).unwrap(),
             is_open: watch::channel(true).0,
-            is_undecided: AtomicBool::new(false),
+            postpone: AtomicBool::new(false),
         });
         let bus = memory_bus::Config::default();
-        let (mailbox, letters) = Mailbox::open(0, bus.in_flight_events_max, 8192);
+        let (mailbox, receiver) = Mailbox::open(0, bus.in_flight_events_max, 8192);
         let presence = Arc::new(MemoryPresence::new(memory_presence::Config::default()));
         let rooms = Rooms::new(Arc::new(MemoryBus::new(bus)), presence);
         let (admission, lease) = (Arc::new(Admission::new(admission::Config::default())), Lease::lapsed());
@@ -228,12 +228,12 @@ impl Shard {
                 ..Config::default()
             })),
         };
-        let post = Post {
+        let endpoint = ShardEndpoint {
             mailbox: Arc::clone(&mailbox),
-            letters,
+            receiver,
         };
         Self {
-            sessions: Sessions::new(services, post),
+            sessions: Sessions::new(services, endpoint),
             policy,
             mailbox,
             rooms,
@@ -265,7 +265,7 @@ impl Shard {
         self.sessions.clients.session(key).unwrap().connection
     }
 
-    /// What the client that connected last was told first.
+    /// The first messages of the client that connected last.
     pub fn opening(&self, _: Key) -> &str {
         &self.opening
     }
@@ -279,7 +279,7 @@ impl Shard {
         self.drive();
     }
 
-    /// What a client was told since it was last asked.
+    /// Takes the messages of a client since the last call.
     pub fn told(&mut self, key: Key) -> String {
         self.sessions
             .link(key)

@@ -17,9 +17,9 @@ use crate::admission::{Admission, Place, Refused};
 use crate::rate::{Notice, TokenBucket};
 use crate::session::ProtocolId;
 use crate::transport::protocol::Protocols;
-use crate::transport::shard::Upgraded;
+use crate::transport::shard::UpgradedClient;
 
-/// How long the accept loop rests when the kernel has no descriptor or memory for a new connection.
+/// The pause of the accept loop when the kernel has no descriptor or memory for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The smallest bound of a request head, in bytes: the smallest buffer that hyper takes.
@@ -32,13 +32,13 @@ pub struct ClientPort {
     admission: Arc<Admission>,
     protocols: Protocols,
     router: Router,
-    shards: Vec<mpsc::Sender<Upgraded>>,
+    shards: Vec<mpsc::Sender<UpgradedClient>>,
     next_shard: AtomicUsize,
     handshakes: Arc<Semaphore>,
     pub(super) notices: Notices,
 }
 
-/// What an operator should hear of, because clients are counted together or refused by it.
+/// A misconfiguration that operators should know of: clients are counted together or refused by it.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     /// A trusted proxy has not named its client.
@@ -59,7 +59,7 @@ impl ClientPort {
         config: Config,
         admission: Arc<Admission>,
         protocols: Protocols,
-        shards: Vec<mpsc::Sender<Upgraded>>,
+        shards: Vec<mpsc::Sender<UpgradedClient>>,
     ) -> Self {
         let handshakes = Arc::new(Semaphore::new(config.handshakes_max));
         let router = Router::new(&config, &protocols);
@@ -75,7 +75,7 @@ impl ClientPort {
         }
     }
 
-    /// What its clients may speak.
+    /// The protocols of its clients.
     #[must_use]
     pub const fn protocols(&self) -> &Protocols {
         &self.protocols
@@ -114,7 +114,7 @@ impl ClientPort {
         protocol: ProtocolId,
     ) -> Result<(), Refused> {
         let place = self.admit(address)?;
-        self.hand_over(Upgraded {
+        self.hand_over(UpgradedClient {
             stream,
             leftover: Vec::new(),
             protocol,
@@ -125,7 +125,7 @@ impl ClientPort {
         Ok(())
     }
 
-    pub(super) async fn hand_over(&self, client: Upgraded) {
+    pub(super) async fn hand_over(&self, client: UpgradedClient) {
         let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         let place = client.place;
         if self.shards[index].send(client).await.is_err() {

@@ -27,7 +27,7 @@ pub struct Network {
 pub struct NetworkError(String);
 
 impl Network {
-    /// Whether the range holds an address.
+    /// Reports whether the range holds an address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         self.bits == 0 || (self.base ^ bits_of(address)) >> (128 - u32::from(self.bits)) == 0
@@ -158,7 +158,7 @@ fn is_port(text: &str) -> bool {
     text.strip_prefix('_').map_or_else(|| is_number(text), is_obfuscated)
 }
 
-/// Where a client comes from.
+/// The origin of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Client {
     /// From this address.

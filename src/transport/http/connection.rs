@@ -22,7 +22,7 @@ use super::body::Body;
 use super::exchange::{Exchange, Leaving, Watched};
 use super::router;
 use super::{ClientPort, HEAD_BYTES_MIN};
-use crate::transport::shard::Upgraded;
+use crate::transport::shard::UpgradedClient;
 
 /// Serves a connection until it ends, or a shard has it. With `stop`, the request under way is its last.
 pub(super) async fn serve(stream: TcpStream, peer: IpAddr, port: &Arc<ClientPort>, stop: &CancellationToken) {
@@ -114,7 +114,7 @@ async fn hand_over(port: &ClientPort, leaving: Leaving, stream: TcpStream, read:
     opening.extend_from_slice(read);
     match stream.into_std() {
         Ok(stream) => {
-            port.hand_over(Upgraded {
+            port.hand_over(UpgradedClient {
                 stream,
                 leftover: opening,
                 protocol,

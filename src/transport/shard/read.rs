@@ -1,20 +1,20 @@
-//! What clients send: read into the shard's buffer, parsed there, and carried out.
+//! Reading: messages of clients are read into the shard's buffer, parsed there, and carried out.
 
 use super::Shard;
 use crate::error::CloseReason;
 use crate::session::Frame;
-use crate::session::link::{Kind, Link as _, SendError};
+use crate::session::link::{FrameKind, Link as _, SendError};
 use crate::transport::carrier::Arrival;
 use crate::transport::protocol::Decoded;
-use crate::transport::socket::{Got, SocketId};
+use crate::transport::socket::{ReadOutcome, SocketId};
 use crate::transport::websocket::frame::{self, CloseFrame};
 
-/// How many times in a row one socket is read before others get their turn.
+/// The most reads of one socket in a row before others get their turn.
 const READS_MAX: usize = 4;
 
-/// What was read off a socket.
+/// A message read off a socket.
 #[derive(Debug)]
-pub(super) enum ReadOff {
+pub(super) enum Received {
     Decoded(Decoded),
     Ping(Vec<u8>),
     Pong,
@@ -37,15 +37,15 @@ impl Shard {
                 return;
             };
             match socket.read(&mut self.buffer) {
-                Got::Bytes(count) => self.feed(id, count),
-                Got::Last(count) => {
+                ReadOutcome::Bytes(count) => self.feed(id, count),
+                ReadOutcome::Last(count) => {
                     self.feed(id, count);
                     if !ended {
                         return;
                     }
                 }
-                Got::Nothing => return,
-                Got::End => return self.sessions.close(id.key, CloseReason::ClientLeft),
+                ReadOutcome::Nothing => return,
+                ReadOutcome::End => return self.sessions.close(id.key, CloseReason::ClientLeft),
             }
         }
         self.shared.again.borrow_mut().push(id);
@@ -57,42 +57,42 @@ impl Shard {
         let Some(socket) = self.sessions.link(id.key).filter(|socket| socket.id == id) else {
             return;
         };
-        let (protocol, read_off) = (self.protocols.get(socket.protocol), &mut self.read_off);
+        let (protocol, received) = (self.protocols.get(socket.protocol), &mut self.received);
         let fed = socket
             .carrier
             .feed(&mut self.buffer[..count], &self.shared.frames, now_ms, &mut |arrival| {
-                read_off.push(match arrival {
-                    Arrival::Message(message) => ReadOff::Decoded(protocol.decode(message)),
-                    Arrival::Ping(payload) => ReadOff::Ping(payload.to_vec()),
-                    Arrival::Pong => ReadOff::Pong,
-                    Arrival::Close(close) => ReadOff::Close(close),
+                received.push(match arrival {
+                    Arrival::Message(message) => Received::Decoded(protocol.decode(message)),
+                    Arrival::Ping(payload) => Received::Ping(payload.to_vec()),
+                    Arrival::Pong => Received::Pong,
+                    Arrival::Close(close) => Received::Close(close),
                 });
             });
         if socket.carrier.partial_since_ms() == Some(now_ms) {
             self.partial.push(id);
         }
         self.sessions.seen(id.key);
-        let mut read_off = std::mem::take(&mut self.read_off);
-        for item in read_off.drain(..) {
+        let mut received = std::mem::take(&mut self.received);
+        for item in received.drain(..) {
             self.carry_out(id, item);
         }
-        self.read_off = read_off;
+        self.received = received;
         if let Err(reason) = fed {
             self.sessions.close(id.key, reason);
         }
     }
 
-    fn carry_out(&mut self, id: SocketId, item: ReadOff) {
+    fn carry_out(&mut self, id: SocketId, item: Received) {
         match item {
-            ReadOff::Decoded(Decoded::Request(request)) => self.sessions.command(id.key, request),
-            ReadOff::Decoded(Decoded::Refused { id: number, refusal }) => {
+            Received::Decoded(Decoded::Request(request)) => self.sessions.command(id.key, request),
+            Received::Decoded(Decoded::Refused { id: number, refusal }) => {
                 self.sessions.undecoded(id.key, number, refusal);
             }
-            ReadOff::Decoded(Decoded::Reply(frame)) => self.reply(id, &frame),
-            ReadOff::Decoded(Decoded::Unsupported) => self.sessions.close(id.key, CloseReason::UnsupportedData),
-            ReadOff::Ping(payload) => self.control_frame(id, Some(&payload)),
-            ReadOff::Pong => self.control_frame(id, None),
-            ReadOff::Close(close) => {
+            Received::Decoded(Decoded::Reply(frame)) => self.reply(id, &frame),
+            Received::Decoded(Decoded::Unsupported) => self.sessions.close(id.key, CloseReason::UnsupportedData),
+            Received::Ping(payload) => self.control_frame(id, Some(&payload)),
+            Received::Pong => self.control_frame(id, None),
+            Received::Close(close) => {
                 if let Some(socket) = self.socket(id) {
                     socket.peer_close = Some(close);
                 }
@@ -105,7 +105,7 @@ impl Shard {
     fn reply(&mut self, id: SocketId, frame: &Frame) {
         let now_ms = self.sessions.now_ms();
         let Some(socket) = self.socket(id) else { return };
-        match socket.send(frame, Kind::Live, now_ms) {
+        match socket.send(frame, FrameKind::Push, now_ms) {
             Ok(()) => {}
             Err(SendError::Overflow) => self.sessions.close(id.key, CloseReason::SlowConsumer),
             Err(SendError::Gone) => self.sessions.close(id.key, CloseReason::ClientLeft),
@@ -121,7 +121,7 @@ impl Shard {
         }
         let Some(payload) = ping else { return };
         // A peer that does not read gets no pongs on top: one per flush is enough of an answer (RFC 6455, 5.5.3).
-        if socket.backlog_bytes() == 0 && socket.send(&frame::pong(payload), Kind::Live, now_ms).is_err() {
+        if socket.backlog_bytes() == 0 && socket.send(&frame::pong(payload), FrameKind::Push, now_ms).is_err() {
             self.sessions.close(id.key, CloseReason::ClientLeft);
         }
     }

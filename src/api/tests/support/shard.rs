@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::spawn;
 use crate::event::Event;
-use crate::hub::{Audience, JoinRefusal, Letters, Mailbox, Order, Outcome, ShardMessage, Verb};
+use crate::hub::{Audience, JoinRefusal, Mailbox, MailboxReceiver, Order, Outcome, ShardMessage, Verb};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::notice::Notice;
@@ -58,7 +58,7 @@ impl FakeShard {
         found.unwrap().1.clone()
     }
 
-    async fn work(&self, mut letters: Letters) {
+    async fn work(&self, mut letters: MailboxReceiver) {
         while let Some(message) = letters.messages.recv().await {
             let kept = self.unanswered.lock().unwrap().is_some();
             if kept {

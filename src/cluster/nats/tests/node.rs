@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::cluster::Peers as _;
 use crate::cluster::nats::{ClusterParts, NatsPeers, start};
 use crate::cluster::{Cluster, Config};
-use crate::hub::{Audience, JoinRefusal, Letters, Mailbox, Order, Outcome, ShardMessage, Shards, Verb};
+use crate::hub::{Audience, JoinRefusal, Mailbox, MailboxReceiver, Order, Outcome, ShardMessage, Shards, Verb};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::lease::Lease;
@@ -256,7 +256,7 @@ impl FakeShard {
         self.ended.cancel();
     }
 
-    async fn work(&self, mut letters: Letters) {
+    async fn work(&self, mut letters: MailboxReceiver) {
         let mut answers = self.answers.subscribe();
         while let Some(message) = letters.messages.recv().await {
             answers.wait_for(|answers| *answers).await.unwrap();

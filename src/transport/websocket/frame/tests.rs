@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::*;
 use crate::error::CloseReason;
 
-/// What came out of a reader, owned.
+/// The output of a reader, owned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
     Text(String),

@@ -1,4 +1,4 @@
-//! What must hold for any input.
+//! Properties that hold for any input.
 
 use std::io::{self, Cursor, Read, Write};
 
@@ -13,9 +13,9 @@ use super::*;
 #[derive(Debug, Clone)]
 struct Said {
     what: Seen,
-    /// Where a message is cut into frames.
+    /// The cuts of a message into frames.
     cuts: Vec<usize>,
-    /// What comes between two of its frames.
+    /// The control frames between two of its frames.
     between: Option<Seen>,
 }
 
@@ -128,7 +128,7 @@ impl Write for Peer {
     }
 }
 
-/// What tungstenite makes of the same bytes, and whether it refused them.
+/// Returns tungstenite's output for the same bytes, and whether it refused them.
 fn read_by_tungstenite(input: &[u8]) -> (Vec<Seen>, bool) {
     let config = WebSocketConfig::default()
         .max_message_size(Some(LIMITS.message_bytes_max))
