@@ -57,7 +57,8 @@ pub fn shared_settings(nats: &nats::Config, config: &Config) -> Vec<Setting> {
         Setting::new(REPLICAS, count(nats.replicas), Rule::Largest),
         Setting::new(STREAM_BYTES, Value::Bytes(nats.stream_bytes_max), Rule::Largest),
         Setting::new(WINDOW, Value::Time(nats.idempotency_window), Rule::Largest),
-        Setting::new(LEASE, Value::Time(nats.lease), Rule::Largest),
+        // A lease record says its own length, which the other nodes wait for.
+        Setting::new(LEASE, Value::Time(nats.lease), Rule::Own),
         Setting::new(EVENTS, count(events), Rule::Largest),
         Setting::new(AGE, Value::Time(age), Rule::Largest),
         Setting::new(ROOMS, Value::Text(summary(&config.history)), Rule::Own),

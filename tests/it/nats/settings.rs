@@ -1,11 +1,11 @@
 //! Which settings nodes share: the documented table, what a node stores, and all the settings there are.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use async_nats::jetstream;
 use prost::Message as _;
 use roomcast::config::{Config, NatsSection};
-use roomcast::proto::node_v1::ClusterSettings;
+use roomcast::proto::node_v1::{ClusterSettings, SettingRule};
 
 use super::over;
 use crate::support::nats::NatsServer;
@@ -50,15 +50,31 @@ const LOCAL: [&str; 28] = [
     "presence.activity_capacity",
 ];
 
-/// The keys of the documented table.
-fn documented() -> BTreeSet<String> {
+/// The documented table: the keys, each with its rule.
+fn documented() -> BTreeMap<String, SettingRule> {
     let page = std::fs::read_to_string(root().join("docs/nats.md")).unwrap();
     let table = page.split("## Settings of the cluster").nth(1).unwrap();
     let rows = table
         .lines()
         .skip_while(|line| !line.starts_with("| `"))
         .take_while(|line| line.starts_with("| `"));
-    rows.map(|row| row.split('`').nth(1).unwrap().to_owned()).collect()
+    let entry = |row: &str| {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        (cells[1].trim_matches('`').to_owned(), rule(cells[2]))
+    };
+    rows.map(entry).collect()
+}
+
+/// The rule that a cell of the table describes with its first words.
+#[track_caller]
+fn rule(cell: &str) -> SettingRule {
+    let rules = [
+        ("are refused", SettingRule::Equal),
+        ("the largest holds", SettingRule::Largest),
+        ("each ", SettingRule::Own),
+    ];
+    let found = rules.iter().find(|(words, _)| cell.starts_with(words));
+    found.unwrap_or_else(|| panic!("`{cell}` names no rule")).1
 }
 
 #[tokio::test]
@@ -72,7 +88,10 @@ async fn what_a_node_stores_is_documented() {
         .await
         .unwrap();
     let stored = ClusterSettings::decode(record.payload).unwrap().settings;
-    let stored: BTreeSet<_> = stored.into_iter().map(|setting| setting.key).collect();
+    let stored: BTreeMap<_, _> = stored
+        .into_iter()
+        .map(|setting| (setting.key.clone(), setting.rule()))
+        .collect();
     assert_eq!(stored, documented());
     node.finish().await;
 }
@@ -90,7 +109,7 @@ fn every_setting_is_shared_or_local() {
             let key = format!("{section}.{key}");
             let is_local = LOCAL.contains(&&*key);
             assert!(
-                shared.contains(&key) != is_local,
+                shared.contains_key(&key) != is_local,
                 "{key} has to be either shared or local"
             );
         }
