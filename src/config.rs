@@ -6,6 +6,7 @@
 
 mod extract;
 mod files;
+mod homes;
 mod origin;
 mod printed;
 mod problem;
@@ -85,6 +86,12 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let (config, problems) = Self::read(sources)?;
         config.unless(problems)
+    }
+
+    /// Returns what may be meant, but probably is a mistake. None of it keeps a gateway from starting.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<Problem> {
+        homes::unreached(self)
     }
 
     /// Reads all sources and checks everything that would keep a gateway from starting, short of starting one: secrets,

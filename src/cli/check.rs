@@ -11,7 +11,8 @@ use crate::config::{Config, Sources};
 
 /// Check a configuration file: exit code 0 when it would be served, 1 with a line per problem when not
 ///
-/// Reads the secrets it names and compiles its rules. Environment variables count, as they would in service.
+/// Reads the secrets it names and compiles its rules. Settings that work, but probably not as meant, are a line with
+/// `warning:`. Environment variables count, as they would in service.
 #[derive(Debug, Args)]
 pub(super) struct Check {
     /// The configuration file (TOML)
@@ -23,10 +24,10 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> Result<(), Failure> {
-        Config::check(&Sources::of_process(
-            Some(self.config.clone()),
-            self.overrides.parsed()?,
-        ))?;
+        let sources = Sources::of_process(Some(self.config.clone()), self.overrides.parsed()?);
+        for warning in Config::check(&sources)?.warnings() {
+            print(format_args!("warning: {warning}"))?;
+        }
         print(format_args!("{}: good", self.config.display()))
     }
 }

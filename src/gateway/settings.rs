@@ -4,6 +4,7 @@ use super::Config;
 use crate::bus::nats as bus;
 use crate::nats::agreement::{Rule, Setting, Value};
 use crate::nats::{self, Nats, NatsError};
+use crate::rooms::HomeRooms;
 
 /// Returns the settings that the bus needs equal or large enough, and those whose difference clients would notice.
 pub(super) fn shared(config: &Config, cluster: &nats::Config, bus: &bus::Config) -> Vec<Setting> {
@@ -20,7 +21,22 @@ pub(super) fn shared(config: &Config, cluster: &nats::Config, bus: &bus::Config)
         ]
         .map(|(key, value)| Setting::new(key, value, Rule::Own)),
     );
+    settings.extend(home_rooms(&config.home_rooms));
     settings
+}
+
+/// The instruction to change the template of a home room.
+const PURGE_THE_RECORD: &str = "to change it, end all nodes, purge the subject DEPLOYMENT.m.settings of the stream DEPLOYMENT-m and \
+                                start them: no history begins anew";
+
+/// Returns the templates that are configured. With another template a node would publish to a room that the user is not in,
+/// and answer OK. A node without one refuses such a publish, so its setting is not compared.
+fn home_rooms(homes: &HomeRooms) -> impl Iterator<Item = Setting> {
+    let keys = ["grpc.user_room", "grpc.tenant_room"].into_iter();
+    keys.zip(homes.templates()).filter_map(|(key, template)| {
+        let value = Value::Text(template?.as_str().to_owned());
+        Some(Setting::new(key, value, Rule::Equal(PURGE_THE_RECORD)))
+    })
 }
 
 /// The most bytes of an event around its payload: names, excluded receivers, headers.

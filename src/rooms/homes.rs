@@ -47,6 +47,12 @@ impl HomeRooms {
         Ok(Self { user, tenant })
     }
 
+    /// Returns the template of a user's room, and that of a tenant's.
+    #[must_use]
+    pub const fn templates(&self) -> [Option<&RoomPattern>; 2] {
+        [self.user.as_ref(), self.tenant.as_ref()]
+    }
+
     /// Returns the name of a user's room; `None` when no template is configured.
     #[must_use]
     pub fn of_user(&self, tenant: &Tenant, user: &str) -> Option<String> {

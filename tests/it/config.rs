@@ -247,6 +247,52 @@ fn no_problem_repeats_a_value() {
 }
 
 #[test]
+fn a_home_room_that_no_client_joins_is_a_warning() {
+    const ISSUER: &str = "[[auth.issuers]]\nissuer = 'https://id.example.com'\n";
+    let warnings = |homes: &str, auto_join: &str, claims: &str| {
+        let toml = format!("[grpc]\n{homes}\n[policy]\nauto_join = {auto_join}\n{ISSUER}{claims}");
+        let warnings = given(&toml, &[], &[]).config().warnings();
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let (user, tenant) = ("user_room = 'user:{user}'", "tenant_room = 'tenant:{tenant}'");
+    let named = "claims = { user = 'uid', tenant = 'org' }";
+    for (homes, auto_join, claims) in [
+        ("", "['lobby']", ""),
+        (user, "['user:{sub}']", ""),
+        (user, "['lobby', 'user:{uid}']", named),
+        ("user_room = 'user:{user*}'", "['user:{sub*}']", ""),
+        (tenant, "['tenant:default']", ""),
+        (tenant, "['tenant:{org}']", named),
+        // Clients join by a command, or a backend adds them.
+        (user, "[]", ""),
+    ] {
+        assert_eq!(warnings(homes, auto_join, claims), [""; 0], "{homes} {auto_join}");
+    }
+    for (homes, auto_join, claims, expected) in [
+        (
+            user,
+            "['users:{sub}']",
+            "",
+            "grpc.user_room: clients of the issuer `https://id.example.com` do not join this room: `user:{sub}` is not in policy.auto_join",
+        ),
+        (
+            user,
+            "['user:{sub}']",
+            named,
+            "grpc.user_room: clients of the issuer `https://id.example.com` do not join this room: `user:{uid}` is not in policy.auto_join",
+        ),
+        (
+            tenant,
+            "['user:{sub}']",
+            "",
+            "grpc.tenant_room: clients of the issuer `https://id.example.com` do not join this room: `tenant:default` is not in policy.auto_join",
+        ),
+    ] {
+        assert_eq!(warnings(homes, auto_join, claims), [expected], "{homes} {auto_join}");
+    }
+}
+
+#[test]
 fn everything_that_is_wrong_is_found_at_once() {
     let toml = "
         [connections]

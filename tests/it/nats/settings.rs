@@ -5,11 +5,16 @@ use std::collections::BTreeMap;
 use async_nats::jetstream;
 use prost::Message as _;
 use roomcast::config::{Config, NatsSection};
+use roomcast::gateway::{self, Listeners};
+use roomcast::nats;
 use roomcast::proto::node_v1::{ClusterSettings, SettingRule};
+use roomcast::room::RoomPattern;
+use roomcast::rooms::HomeRooms;
+use tokio::net::TcpListener;
 
 use super::over;
 use crate::support::nats::NatsServer;
-use crate::support::{Encoding, Node};
+use crate::support::{Encoding, Node, home_rooms, usual};
 use crate::tools::root;
 
 /// The sections of which every setting is either shared or known to concern one node only.
@@ -80,7 +85,12 @@ fn rule(cell: &str) -> SettingRule {
 #[tokio::test]
 async fn what_a_node_stores_is_documented() {
     let server = NatsServer::start().await;
-    let node = Node::several(Encoding::Json, 2, over(&server.url())).await;
+    let over = over(&server.url());
+    let settings = move |config: &mut gateway::Config| {
+        over(config);
+        home_rooms(config);
+    };
+    let node = Node::several(Encoding::Json, 2, settings).await;
     let context = jetstream::new(async_nats::connect(server.url()).await.unwrap());
     let records = context.get_stream("roomcast-m").await.unwrap();
     let record = records
@@ -114,4 +124,60 @@ fn every_setting_is_shared_or_local() {
             );
         }
     }
+}
+
+/// The first start of a gateway over this server with another configuration: its refusal.
+async fn refusal(server: &NatsServer, change: impl FnOnce(&mut gateway::Config)) -> String {
+    match start(server, change).await {
+        Ok(_) => panic!("it starts"),
+        Err(error) => error.to_string(),
+    }
+}
+
+async fn start(
+    server: &NatsServer,
+    change: impl FnOnce(&mut gateway::Config),
+) -> Result<gateway::Gateway, gateway::StartError> {
+    let mut config = usual();
+    config.nats = Some(nats::Config {
+        servers: vec![server.url()],
+        partitions: 3,
+        ..nats::Config::default()
+    });
+    change(&mut config);
+    let listener = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listeners = Listeners {
+        client: listener().await,
+        grpc: listener().await,
+    };
+    gateway::Gateway::start(config, listeners).await
+}
+
+/// Sets the template of users' rooms.
+fn rooms_of_users(template: &str) -> impl FnOnce(&mut gateway::Config) {
+    let template = RoomPattern::parse(template).unwrap();
+    |config| config.home_rooms = HomeRooms::new(Some(template), None).unwrap()
+}
+
+/// A gateway with another template would publish to rooms that the users are not in, and answer OK.
+#[tokio::test]
+async fn another_template_of_home_rooms_is_refused_until_the_record_is_purged() {
+    let server = NatsServer::start().await;
+    let first = start(&server, rooms_of_users("user:{user}")).await.unwrap();
+    let without = start(&server, |_| {}).await.unwrap();
+    let other = || rooms_of_users("{tenant}:user:{user}");
+    let refused = refusal(&server, other()).await;
+    assert!(
+        refused.contains(
+            "grpc.user_room is {tenant}:user:{user} on this node and user:{user} in the cluster: set it to user:{user}; \
+             to change it, end all nodes, purge the subject"
+        ),
+        "{refused}"
+    );
+    first.shutdown().await;
+    without.shutdown().await;
+    let context = jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let records = context.get_stream("roomcast-m").await.unwrap();
+    records.purge().filter("roomcast.m.settings").await.unwrap();
+    start(&server, other()).await.unwrap().shutdown().await;
 }
