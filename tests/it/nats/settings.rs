@@ -13,8 +13,8 @@ use roomcast::rooms::HomeRooms;
 use tokio::net::TcpListener;
 
 use super::over;
-use crate::support::nats::NatsServer;
-use crate::support::{Encoding, Node, home_rooms, usual};
+use crate::support::nats::{NatsOptions, NatsServer};
+use crate::support::{Encoding, Gateway, GatewayOptions, Node, home_rooms, usual};
 use crate::tools::root;
 
 /// The sections of which every setting is either shared or known to concern one node only.
@@ -180,4 +180,45 @@ async fn another_template_of_home_rooms_is_refused_until_the_record_is_purged() 
     let records = context.get_stream("roomcast-m").await.unwrap();
     records.purge().filter("roomcast.m.settings").await.unwrap();
     start(&server, other()).await.unwrap().shutdown().await;
+}
+
+async fn with_max_payload(bytes: usize) -> NatsServer {
+    let options = NatsOptions {
+        config: format!("max_payload: {bytes}"),
+        ..NatsOptions::default()
+    };
+    NatsServer::start_with(options).await
+}
+
+#[tokio::test]
+async fn a_max_payload_below_the_largest_event_is_logged() {
+    let server = with_max_payload(40_000).await;
+    let gateway = Gateway::start(GatewayOptions {
+        name: "small".to_owned(),
+        config: format!("[nats]\nservers = [{:?}]\npartitions = 3", server.url()),
+        ..GatewayOptions::default()
+    })
+    .await;
+    let log = gateway.log();
+    let warnings: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("nats max_payload below the largest allowed event"))
+        .collect();
+    assert_eq!(warnings.len(), 2, "{log}");
+    for (warning, setting) in warnings
+        .iter()
+        .zip(["grpc.payload_bytes_max", "session.payload_bytes_max"])
+    {
+        assert!(warning.contains(setting) && warning.contains("39.0 KiB"), "{warning}");
+    }
+}
+
+#[tokio::test]
+async fn a_max_payload_below_the_messages_of_nodes_is_refused() {
+    let server = with_max_payload(20_000).await;
+    let refused = refusal(&server, |_| {}).await;
+    assert!(
+        refused.contains("max_payload of the server is 19.5 KiB, nodes need 32 KiB among themselves: raise it"),
+        "{refused}"
+    );
 }
