@@ -13,7 +13,9 @@ use roomcast::proto::client_v1::{ErrorReply, Join, Member, Presence, PresenceDel
 use roomcast::proto::v1;
 use serde_json::json;
 
-use crate::support::{Client, Encoding, InRoom as _, Node, TENANT, eventually, over_encodings, over_nats, user};
+use crate::support::{
+    Client, Encoding, InRoom as _, Node, TENANT, eventually, over_encodings, over_nats, over_nats_in_protobuf, user,
+};
 
 over_encodings! {
     a_user_with_two_tabs_comes_once_and_goes_once,
@@ -25,6 +27,11 @@ over_encodings! {
     who_did_not_ask_is_told_nothing,
     presence_stays_within_the_tenant,
     ; alone: who_comes_back_within_the_grace_period_has_never_left,
+}
+
+over_nats_in_protobuf! {
+    a_state_is_shown_changed_and_cleared,
+    a_state_ends_with_the_connection_that_set_it,
 }
 
 /// What somebody knows of a room, by the roster and the changes after it.

@@ -17,7 +17,8 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    Carries, Client, Encoding, InRoom as _, Node, home_rooms, over_encodings, over_nats, reason, user, within,
+    Carries, Client, Encoding, InRoom as _, Node, home_rooms, over_encodings, over_nats, over_nats_in_protobuf, reason,
+    user, within,
 };
 
 over_encodings! {
@@ -33,6 +34,13 @@ over_encodings! {
     a_page_says_whether_events_or_bytes_have_cut_it,
     who_is_not_recovered_gets_the_last_values_of_a_newcomer,
     ; alone: a_restart_is_a_new_epoch,
+}
+
+over_nats_in_protobuf! {
+    a_client_that_comes_back_gets_exactly_what_it_missed_and_then_what_is_live,
+    a_page_says_whether_events_or_bytes_have_cut_it,
+    who_is_not_recovered_gets_the_last_values_of_a_newcomer,
+    a_raised_limit_recovers_no_hole,
 }
 
 async fn a_client_that_comes_back_gets_exactly_what_it_missed_and_then_what_is_live(encoding: Encoding) {
@@ -506,10 +514,10 @@ async fn who_is_not_recovered_gets_the_last_values_of_a_newcomer(encoding: Encod
 /// exactly what the publisher knows.
 #[tokio::test]
 async fn a_limit_raised_by_a_restart_recovers_no_hole() {
-    over_nats(a_raised_limit_recovers_no_hole()).await;
+    over_nats(a_raised_limit_recovers_no_hole(Encoding::Json)).await;
 }
 
-async fn a_raised_limit_recovers_no_hole() {
+async fn a_raised_limit_recovers_no_hole(encoding: Encoding) {
     const ROOMS: usize = 12;
     const EVENTS: usize = 12;
     let events_max = Arc::new(AtomicUsize::new(5));
@@ -524,7 +532,7 @@ async fn a_raised_limit_recovers_no_hole() {
             config.nats.as_mut().expect("it is over NATS").partitions = 2;
         }
     };
-    let mut node = Node::with(Encoding::Json, settings).await;
+    let mut node = Node::with(encoding, settings).await;
     let rooms: Vec<String> = (0..ROOMS).map(|number| format!("r{number}")).collect();
     let mut published = vec![Vec::new(); ROOMS];
     for n in 0..EVENTS {

@@ -66,4 +66,17 @@ macro_rules! over_encodings {
     };
 }
 
-pub(crate) use over_encodings;
+/// Runs each story once more, over two gateways over NATS, with clients that speak protobuf: [`over_encodings`] has them
+/// speak JSON there.
+macro_rules! over_nats_in_protobuf {
+    ($($story:ident),* $(,)?) => {
+        mod nats_protobuf {
+            $(#[tokio::test]
+            async fn $story() {
+                crate::support::over_nats(super::$story(crate::support::Encoding::Protobuf)).await;
+            })*
+        }
+    };
+}
+
+pub(crate) use {over_encodings, over_nats_in_protobuf};

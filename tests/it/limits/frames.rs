@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::raw::{BINARY, CLOSE, CONTINUATION, FIN, LONG, MASK, PING, PONG, Raw, TEXT, head, masked};
-use crate::support::{Client, Encoding, InRoom as _, Node, ToRoom as _, over_encodings, user};
+use crate::support::{Client, Encoding, InRoom as _, Node, ToRoom as _, over_encodings, over_nats_in_protobuf, user};
 
 over_encodings! {
     a_message_above_the_limit_ends_the_connection_and_one_at_the_limit_does_not,
@@ -18,6 +18,11 @@ over_encodings! {
     what_is_refused_and_what_is_unknown_never_ends_a_connection,
     json_that_would_hurt_its_readers_is_refused,
     vandals_hurt_nobody_but_themselves,
+}
+
+over_nats_in_protobuf! {
+    the_fourth_message_that_cannot_be_read_ends_the_connection,
+    what_is_refused_and_what_is_unknown_never_ends_a_connection,
 }
 
 async fn upgraded(node: &Node) -> Raw {
