@@ -348,6 +348,10 @@ async fn a_request_is_answered_by_the_application(encoding: Encoding) {
             })),
             "beg" => Some(RequestOutcome::Deny(backend_v1::Denial {
                 reason: "no_such_thing".to_owned(),
+                message: "the shop is closed".to_owned(),
+            })),
+            "beg in silence" => Some(RequestOutcome::Deny(backend_v1::Denial {
+                reason: "no_such_thing".to_owned(),
                 message: String::new(),
             })),
             _ => None,
@@ -369,11 +373,13 @@ async fn a_request_is_answered_by_the_application(encoding: Encoding) {
         reply.payload.unwrap().content,
         Some(Content::Binary(vec![0, 255].into()))
     );
-    let refusal = ada.ask(request("beg")).await.unwrap_err();
-    assert_eq!(
-        (refusal.code(), refusal.reason.as_str()),
-        (ErrorCode::Forbidden, "no_such_thing")
-    );
+    for (method, message) in [("beg", "the shop is closed"), ("beg in silence", "the backend refused")] {
+        let refusal = ada.ask(request(method)).await.unwrap_err();
+        assert_eq!(
+            (refusal.code(), refusal.reason.as_str(), refusal.message.as_str()),
+            (ErrorCode::Forbidden, "no_such_thing", message)
+        );
+    }
     assert!(ada.ask(request("mumble")).await.is_err());
     // One that waits does not hold up what comes behind it.
     app.handles_requests(|_| Answer::Silence);
