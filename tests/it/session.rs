@@ -181,6 +181,9 @@ async fn a_token_that_no_revocation_could_name_opens_and_prolongs_nothing(encodi
         ("iat", json!(in_seconds(60))),
         ("iat", json!("0")),
         ("nbf", json!(in_seconds(0) * 1_000)),
+        ("exp", json!(in_seconds(600) * 1_000)),
+        ("exp", json!(in_seconds(600) * 1_000_000)),
+        ("exp", json!(in_seconds(270 * 365 * 86_400))),
         ("jti", json!(7)),
         ("jti", json!("x".repeat(257))),
     ] {
