@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	roomcastv1 "github.com/roomcast/roomcast/tests/clients/go/gen/roomcast/v1"
 )
@@ -88,6 +90,92 @@ func (s *smoke) checkPublish() (string, error) {
 	return fmt.Sprintf("reached 0 at offset %d, repeated as a duplicate", first.Position.Offset), nil
 }
 
+func (s *smoke) checkBatch() (string, error) {
+	ctx, cancel := s.call(timeout)
+	defer cancel()
+	answer, err := s.publish.PublishBatch(ctx, &roomcastv1.PublishBatchRequest{
+		Requests: []*roomcastv1.PublishRequest{s.elsewhere("batch", "smoke"), s.elsewhere("batch", "bad\u0007name")},
+	})
+	if err != nil {
+		return "", err
+	}
+	if len(answer.Results) != 2 || position(answer.Results[0].GetResponse()) == 0 {
+		return "", fmt.Errorf("the batch answers %v", answer)
+	}
+	if reason := itemReason(answer.Results[1].GetError()); reason != "INVALID_EVENT_NAME" {
+		return "", fmt.Errorf("the refused one answers %q, %v", reason, answer.Results[1])
+	}
+	return "one accepted, one refused", nil
+}
+
+func (s *smoke) checkStream() (string, error) {
+	ctx, cancel := s.call(timeout)
+	defer cancel()
+	stream, err := s.publish.PublishStream(ctx)
+	if err != nil {
+		return "", err
+	}
+	first := s.elsewhere("stream", "smoke")
+	for sequence, request := range []*roomcastv1.PublishRequest{first, s.elsewhere("stream", "bad\u0007name"), first} {
+		if err := stream.Send(&roomcastv1.PublishStreamRequest{Sequence: uint64(sequence + 7), Request: request}); err != nil {
+			return "", err
+		}
+	}
+	if err := stream.CloseSend(); err != nil {
+		return "", err
+	}
+	var answers []*roomcastv1.PublishStreamResponse
+	for {
+		answer, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+		if answer.Sequence != uint64(len(answers)+7) {
+			return "", fmt.Errorf("the stream answers %v after %v", answer, answers)
+		}
+		answers = append(answers, answer)
+	}
+	if len(answers) != 3 || position(answers[0].GetResponse()) == 0 {
+		return "", fmt.Errorf("the stream answers %v", answers)
+	}
+	if reason := itemReason(answers[1].GetError()); reason != "INVALID_EVENT_NAME" {
+		return "", fmt.Errorf("the refused one answers %q, %v", reason, answers[1])
+	}
+	if !answers[2].GetResponse().GetResults()[0].Duplicate {
+		return "", fmt.Errorf("the repeated one answers %v", answers[2])
+	}
+	return "each answered by its sequence, in order", nil
+}
+
+// elsewhere is a publication to a room of its own.
+func (s *smoke) elsewhere(suffix, event string) *roomcastv1.PublishRequest {
+	request := s.publication(event)
+	request.Targets[0].Target = &roomcastv1.Target_Room{Room: s.room + "-" + suffix}
+	return request
+}
+
+// position returns the offset of the first target, 0 if there is none.
+func position(response *roomcastv1.PublishResponse) uint64 {
+	if len(response.GetResults()) != 1 {
+		return 0
+	}
+	return response.Results[0].GetPosition().GetOffset()
+}
+
+// itemReason returns the machine-readable reason of a refused item.
+func itemReason(item *roomcastv1.ItemStatus) string {
+	for _, detail := range item.GetDetails() {
+		info := new(errdetails.ErrorInfo)
+		if codes.Code(item.Code) == codes.InvalidArgument && detail.UnmarshalTo(info) == nil {
+			return info.Reason
+		}
+	}
+	return ""
+}
+
 func (s *smoke) checkMembers() (string, error) {
 	ctx, cancel := s.call(timeout)
 	defer cancel()
@@ -98,7 +186,11 @@ func (s *smoke) checkMembers() (string, error) {
 	if len(answer.Members) != 0 || answer.MemberCount != 0 {
 		return "", fmt.Errorf("an empty room has members: %v", answer)
 	}
-	return "none in an empty room", nil
+	_, err = s.rooms.ListMembers(ctx, &roomcastv1.ListMembersRequest{Tenant: s.tenant, Room: s.room, PageSize: -1})
+	if reason := reasonOf(err); reason != "INVALID_FIELD" {
+		return "", fmt.Errorf("a negative page size: %q, %w", reason, err)
+	}
+	return "none in an empty room, no page of a negative size", nil
 }
 
 func (s *smoke) checkRoom() (string, error) {
@@ -118,7 +210,25 @@ func (s *smoke) checkRoom() (string, error) {
 	if page.Events[0].Retention != roomcastv1.Retention_RETENTION_RELIABLE || !proto.Equal(page.Head, page.Events[0].Position) {
 		return "", fmt.Errorf("the history is %v", page)
 	}
-	return fmt.Sprintf("one event at the head %d", page.Head.Offset), nil
+	joined, err := s.rooms.JoinRoom(ctx, &roomcastv1.JoinRoomRequest{
+		Tenant: s.tenant,
+		Room:   s.room,
+		Member: &roomcastv1.JoinRoomRequest_UserId{UserId: "nobody"},
+	})
+	if err != nil || joined.JoinedConnectionCount != 0 || !proto.Equal(joined.Head, page.Head) {
+		return "", fmt.Errorf("joined is %v, %w", joined, err)
+	}
+	left, err := s.rooms.LeaveRoom(ctx, &roomcastv1.LeaveRoomRequest{
+		Tenant:  s.tenant,
+		Room:    s.room,
+		Member:  &roomcastv1.LeaveRoomRequest_UserId{UserId: "nobody"},
+		Reason:  "moved",
+		Message: "It moved.",
+	})
+	if err != nil || left.LeftConnectionCount != 0 {
+		return "", fmt.Errorf("left is %v, %w", left, err)
+	}
+	return fmt.Sprintf("one event at the head %d, joined and left by nobody", page.Head.Offset), nil
 }
 
 func (s *smoke) checkUsers() (string, error) {
@@ -196,6 +306,45 @@ func (s *smoke) checkAccess() (string, error) {
 		return "", fmt.Errorf("explained is %v, %w", explained, err)
 	}
 	return fmt.Sprintf("revoked, listed, restored; allowed by `%s`", explained.Rule), nil
+}
+
+func (s *smoke) checkSubjects() (string, error) {
+	ctx, cancel := s.call(60 * time.Second)
+	defer cancel()
+	before := timestamppb.New(time.Unix(1_700_000_000, 0))
+	connection, token := strings.Repeat("f", 32), "token-"+rand.Text()
+	for _, revoke := range []*roomcastv1.RevokeRequest{
+		{Subject: &roomcastv1.RevokeRequest_ConnectionId{ConnectionId: connection}},
+		{Subject: &roomcastv1.RevokeRequest_TokenId{TokenId: token}},
+	} {
+		revoke.Tenant = s.tenant
+		revoke.Scope = &roomcastv1.RevokeRequest_Everything{Everything: &roomcastv1.EverythingScope{}}
+		revoke.IssuedBefore = before
+		revoke.Ttl = durationpb.New(time.Minute)
+		revoked, err := s.access.Revoke(ctx, revoke)
+		if err != nil {
+			return "", err
+		}
+		listed, err := s.access.ListRevocations(ctx, &roomcastv1.ListRevocationsRequest{Tenant: s.tenant})
+		if err != nil {
+			return "", err
+		}
+		var found *roomcastv1.Revocation
+		for _, one := range listed.Revocations {
+			if one.RevocationId == revoked.RevocationId {
+				found = one
+			}
+		}
+		if found.GetConnectionId() != revoke.GetConnectionId() || found.GetTokenId() != revoke.GetTokenId() ||
+			found.GetEverything() == nil || !proto.Equal(found.GetIssuedBefore(), before) {
+			return "", fmt.Errorf("listed are %v", listed)
+		}
+		restored, err := s.access.Restore(ctx, &roomcastv1.RestoreRequest{Tenant: s.tenant, RevocationId: revoked.RevocationId})
+		if err != nil || len(restored.ConfirmedNodeIds) == 0 {
+			return "", fmt.Errorf("restored is %v, %w", restored, err)
+		}
+	}
+	return "a connection and a token, of tokens issued before a time", nil
 }
 
 func (s *smoke) checkFeatures() (string, error) {
@@ -298,10 +447,13 @@ func run() error {
 		check func() (string, error)
 	}{
 		{"publish", s.checkPublish},
+		{"batch", s.checkBatch},
+		{"stream", s.checkStream},
 		{"members", s.checkMembers},
 		{"room", s.checkRoom},
 		{"users", s.checkUsers},
 		{"access", s.checkAccess},
+		{"subjects", s.checkSubjects},
 		{"features", s.checkFeatures},
 		{"error", s.checkError},
 		{"deadline", s.checkDeadline},

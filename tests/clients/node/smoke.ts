@@ -16,10 +16,22 @@ import {
 } from "./gen/roomcast/v1/access.js";
 import { ConnectionServiceClient, DisconnectRequest, DisconnectResponse } from "./gen/roomcast/v1/connection.js";
 import { ItemStatus } from "./gen/roomcast/v1/error.js";
-import { PublishRequest, PublishResponse, PublishServiceClient } from "./gen/roomcast/v1/publish.js";
+import {
+  PublishBatchRequest,
+  PublishBatchResponse,
+  PublishRequest,
+  PublishResponse,
+  PublishServiceClient,
+  PublishStreamRequest,
+  PublishStreamResponse,
+} from "./gen/roomcast/v1/publish.js";
 import {
   GetRoomStatsRequest,
   GetRoomStatsResponse,
+  JoinRoomRequest,
+  JoinRoomResponse,
+  LeaveRoomRequest,
+  LeaveRoomResponse,
   ListHistoryRequest,
   ListHistoryResponse,
   ListMembersRequest,
@@ -90,8 +102,8 @@ class Smoke {
     return this.call<PublishRequest, PublishResponse>((...a) => this.publishService.publish(...a), request);
   }
 
-  private listMembers(timeoutMs?: number): Promise<ListMembersResponse> {
-    const request = ListMembersRequest.fromPartial({ tenant: this.tenant, room: this.room });
+  private listMembers(timeoutMs?: number, pageSize = 0): Promise<ListMembersResponse> {
+    const request = ListMembersRequest.fromPartial({ tenant: this.tenant, room: this.room, pageSize });
     return this.call<ListMembersRequest, ListMembersResponse>(
       (...a) => this.roomService.listMembers(...a),
       request,
@@ -99,10 +111,10 @@ class Smoke {
     );
   }
 
-  private publication(event: string): PublishRequest {
+  private publication(event: string, room = this.room): PublishRequest {
     return PublishRequest.fromPartial({
       tenant: this.tenant,
-      targets: [{ target: { $case: "room", value: this.room } }],
+      targets: [{ target: { $case: "room", value: room } }],
       eventName: event,
       payload: { content: { $case: "json", value: '{"from": "node"}' } },
       retention: Retention.RETENTION_RELIABLE,
@@ -124,10 +136,55 @@ class Smoke {
     return `reached 0 at offset ${position.offset}, repeated as a duplicate`;
   }
 
+  async checkBatch(): Promise<string> {
+    const room = `${this.room}-batch`;
+    const requests = [this.publication("smoke", room), this.publication("bad\u0007name", room)];
+    const { results } = await this.call<PublishBatchRequest, PublishBatchResponse>(
+      (...a) => this.publishService.publishBatch(...a),
+      PublishBatchRequest.fromPartial({ requests }),
+    );
+    const [accepted, refused, ...rest] = results.map((result) => result.outcome);
+    must(rest.length === 0 && accepted?.$case === "response", `the batch answers ${show(results)}`);
+    must((accepted.value.results[0]?.position?.offset ?? 0n) > 0n, `no position: ${show(accepted)}`);
+    must(refused?.$case === "error", `the refused one answers ${show(refused)}`);
+    must(itemReason(refused.value) === "INVALID_EVENT_NAME", `the refused one answers ${show(refused.value.message)}`);
+    return "one accepted, one refused";
+  }
+
+  async checkStream(): Promise<string> {
+    const room = `${this.room}-stream`;
+    const first = this.publication("smoke", room);
+    const answers = await this.publishStream([first, this.publication("bad\u0007name", room), first]);
+    must(show(answers.map((answer) => answer.sequence)) === '["7","8","9"]', `the stream answers ${show(answers)}`);
+    const [accepted, refused, again] = answers.map((answer) => answer.outcome);
+    must(accepted?.$case === "response", `the first one answers ${show(accepted)}`);
+    must((accepted.value.results[0]?.position?.offset ?? 0n) > 0n, `no position: ${show(accepted)}`);
+    must(refused?.$case === "error", `the refused one answers ${show(refused)}`);
+    must(itemReason(refused.value) === "INVALID_EVENT_NAME", `the refused one answers ${show(refused.value.message)}`);
+    must(again?.$case === "response" && again.value.results[0]?.duplicate === true, `repeated: ${show(again)}`);
+    return "each answered by its sequence, in order";
+  }
+
+  private publishStream(requests: PublishRequest[]): Promise<PublishStreamResponse[]> {
+    const stream = this.publishService.publishStream(this.metadata, { deadline: Date.now() + TIMEOUT_MS });
+    const answers: PublishStreamResponse[] = [];
+    return new Promise((resolve, reject) => {
+      stream.on("data", (answer: PublishStreamResponse) => answers.push(answer));
+      stream.on("error", reject);
+      stream.on("end", () => resolve(answers));
+      requests.forEach((request, index) => {
+        stream.write(PublishStreamRequest.fromPartial({ sequence: BigInt(index + 7), request }));
+      });
+      stream.end();
+    });
+  }
+
   async checkMembers(): Promise<string> {
     const answer = await this.listMembers();
     must(answer.members.length === 0 && answer.memberCount === 0, `an empty room has members: ${show(answer)}`);
-    return "none in an empty room";
+    const error = await refusal(this.listMembers(TIMEOUT_MS, -1));
+    must(reasonOf(error) === "INVALID_FIELD", `a negative page size: ${error.message}`);
+    return "none in an empty room, no page of a negative size";
   }
 
   async checkRoom(): Promise<string> {
@@ -145,7 +202,18 @@ class Smoke {
     must(event?.eventName === "smoke", `the history is ${show(page)}`);
     must(event.retention === Retention.RETENTION_RELIABLE, `the history is ${show(page)}`);
     must(show(page.head) === show(event.position), `the head is ${show(page.head)}`);
-    return `one event at the head ${page.head?.offset}`;
+    const member = { $case: "userId", value: "nobody" } as const;
+    const joined = await this.call<JoinRoomRequest, JoinRoomResponse>(
+      (...a) => this.roomService.joinRoom(...a),
+      JoinRoomRequest.fromPartial({ ...where, member }),
+    );
+    must(joined.joinedConnectionCount === 0 && show(joined.head) === show(page.head), `joined is ${show(joined)}`);
+    const left = await this.call<LeaveRoomRequest, LeaveRoomResponse>(
+      (...a) => this.roomService.leaveRoom(...a),
+      LeaveRoomRequest.fromPartial({ ...where, member, reason: "moved", message: "It moved." }),
+    );
+    must(left.leftConnectionCount === 0, `left is ${show(left)}`);
+    return `one event at the head ${page.head?.offset}, joined and left by nobody`;
   }
 
   async checkUsers(): Promise<string> {
@@ -222,6 +290,34 @@ class Smoke {
     return `revoked, listed, restored; allowed by \`${explained.rule}\``;
   }
 
+  async checkSubjects(): Promise<string> {
+    const issuedBefore = new Date(1_700_000_000_000);
+    const subjects = [
+      { $case: "connectionId", value: "f".repeat(32) },
+      { $case: "tokenId", value: `token-${randomUUID()}` },
+    ] as const;
+    for (const subject of subjects) {
+      const { revocationId } = await this.call<RevokeRequest, RevokeResponse>(
+        (...a) => this.accessService.revoke(...a),
+        RevokeRequest.fromPartial({
+          tenant: this.tenant,
+          subject,
+          scope: { $case: "everything", value: {} },
+          issuedBefore,
+          ttl: { seconds: 60n },
+        }),
+        15_000,
+      );
+      const { revocations } = await this.listRevocations("");
+      const found = revocations.find((one) => one.revocationId === revocationId);
+      must(show(found?.subject) === show(subject), `listed are ${show(revocations)}`);
+      must(found?.scope?.$case === "everything", `listed is ${show(found)}`);
+      must(show(found.issuedBefore) === show(issuedBefore), `listed is ${show(found)}`);
+      must((await this.restore(revocationId)).confirmedNodeIds.length > 0, "no node restored it");
+    }
+    return "a connection and a token, of tokens issued before a time";
+  }
+
   async checkFeatures(): Promise<string> {
     const error = await refusal(
       this.publish({ ...this.publication("smoke"), requiredFeatures: ["a_filter_of_tomorrow"] }),
@@ -271,10 +367,19 @@ function detailOf(error: grpc.ServiceError, name: string): Uint8Array {
   const [bytes] = error.metadata.get("grpc-status-details-bin");
   must(Buffer.isBuffer(bytes), "the error has no details");
   // ItemStatus has the fields of google.rpc.Status, and so reads it.
-  const { details } = ItemStatus.decode(bytes);
+  return detailIn(ItemStatus.decode(bytes), name);
+}
+
+function detailIn({ details }: ItemStatus, name: string): Uint8Array {
   const detail = details.find(({ typeUrl }) => typeUrl.endsWith(`/${name}`));
   must(detail !== undefined, `the details are ${details.map(({ typeUrl }) => typeUrl)}`);
   return detail.value;
+}
+
+/** Returns the machine-readable reason of a refused item. */
+function itemReason(item: ItemStatus): string {
+  must(item.code === grpc.status.INVALID_ARGUMENT, `the item is refused with ${item.code}`);
+  return ErrorInfo.decode(detailIn(item, "google.rpc.ErrorInfo")).reason;
 }
 
 /** Returns the machine-readable reason of a refused call. */
@@ -302,10 +407,13 @@ async function main(): Promise<number> {
   const smoke = new Smoke(target, token, tenant || "default");
   const checks = {
     publish: () => smoke.checkPublish(),
+    batch: () => smoke.checkBatch(),
+    stream: () => smoke.checkStream(),
     members: () => smoke.checkMembers(),
     room: () => smoke.checkRoom(),
     users: () => smoke.checkUsers(),
     access: () => smoke.checkAccess(),
+    subjects: () => smoke.checkSubjects(),
     features: () => smoke.checkFeatures(),
     error: () => smoke.checkError(),
     deadline: () => smoke.checkDeadline(),

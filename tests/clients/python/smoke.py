@@ -5,7 +5,7 @@ import sys
 import uuid
 
 import grpc
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from roomcast.v1 import access_pb2, access_pb2_grpc, connection_pb2, connection_pb2_grpc, publish_pb2, publish_pb2_grpc
@@ -57,11 +57,45 @@ def check_publish(stub, auth, tenant, room):
     return f"reached 0 at offset {again.position.offset}, repeated as a duplicate"
 
 
+def check_batch(stub, auth, tenant, room):
+    requests = [publication(tenant, room, "smoke"), publication(tenant, room, "bad\u0007name")]
+    batch = publish_pb2.PublishBatchRequest(requests=requests)
+    results = stub.PublishBatch(batch, metadata=auth, timeout=TIMEOUT_S).results
+    must([result.WhichOneof("outcome") for result in results] == ["response", "error"], f"the batch answers {results}")
+    must(results[0].response.results[0].position.offset > 0, f"no position: {results[0]}")
+    must(item_reason(results[1].error) == "INVALID_EVENT_NAME", f"the refused one answers {results[1]}")
+    return "one accepted, one refused"
+
+
+def check_stream(stub, auth, tenant, room):
+    first = publication(tenant, room, "smoke")
+    requests = [(7, first), (8, publication(tenant, room, "bad\u0007name")), (9, first)]
+    sent = (publish_pb2.PublishStreamRequest(sequence=sequence, request=request) for sequence, request in requests)
+    answers = list(stub.PublishStream(sent, metadata=auth, timeout=TIMEOUT_S))
+    must([answer.sequence for answer in answers] == [7, 8, 9], f"the stream answers {answers}")
+    accepted, refused, again = answers
+    must(accepted.response.results[0].position.offset > 0, f"no position: {accepted}")
+    must(item_reason(refused.error) == "INVALID_EVENT_NAME", f"the refused one answers {refused}")
+    must(again.response.results[0].duplicate, f"the repeated one answers {again}")
+    return "each answered by its sequence, in order"
+
+
+def item_reason(status):
+    """Returns the machine-readable reason of a refused item."""
+    must(status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0], f"the item is refused with {status.code}")
+    info = error_details_pb2.ErrorInfo()
+    must(any(detail.Unpack(info) for detail in status.details), "no ErrorInfo in the details")
+    return info.reason
+
+
 def check_members(stub, auth, tenant, room):
     request = room_pb2.ListMembersRequest(tenant=tenant, room=room)
     answer = stub.ListMembers(request, metadata=auth, timeout=TIMEOUT_S)
     must(not answer.members and answer.member_count == 0, f"an empty room has members: {answer}")
-    return "none in an empty room"
+    request.page_size = -1
+    error = refusal(lambda: stub.ListMembers(request, metadata=auth, timeout=TIMEOUT_S))
+    must(reason_of(error) == "INVALID_FIELD", f"a negative page size: {reason_of(error)}")
+    return "none in an empty room, no page of a negative size"
 
 
 def check_room(stub, auth, tenant, room):
@@ -130,6 +164,29 @@ def check_access(stub, auth, tenant, room):
     return f"revoked, listed, restored; allowed by `{explained.rule}`"
 
 
+def check_subjects(stub, auth, tenant):
+    before = timestamp_pb2.Timestamp(seconds=1_700_000_000)
+    subjects = {"connection_id": "f" * 32, "token_id": f"token-{uuid.uuid4().hex}"}
+    for name, subject in subjects.items():
+        revoke = access_pb2.RevokeRequest(
+            tenant=tenant,
+            everything=access_pb2.EverythingScope(),
+            issued_before=before,
+            ttl=duration_pb2.Duration(seconds=60),
+            **{name: subject},
+        )
+        revocation_id = stub.Revoke(revoke, metadata=auth, timeout=15).revocation_id
+        list_request = access_pb2.ListRevocationsRequest(tenant=tenant)
+        listed = stub.ListRevocations(list_request, metadata=auth, timeout=TIMEOUT_S).revocations
+        found = [one for one in listed if one.revocation_id == revocation_id]
+        must(len(found) == 1 and found[0].WhichOneof("subject") == name, f"listed are {listed}")
+        must(getattr(found[0], name) == subject and found[0].issued_before == before, f"listed is {found[0]}")
+        must(found[0].WhichOneof("scope") == "everything", f"listed is {found[0]}")
+        restore = access_pb2.RestoreRequest(tenant=tenant, revocation_id=revocation_id)
+        must(stub.Restore(restore, metadata=auth, timeout=15).confirmed_node_ids, "no node restored it")
+    return "a connection and a token, of tokens issued before a time"
+
+
 def check_features(stub, auth, tenant, room):
     request = publication(tenant, room, "smoke")
     request.required_features.append("a_filter_of_tomorrow")
@@ -191,10 +248,13 @@ def main():
         watch = watch_pb2_grpc.WatchServiceStub(channel)
         checks = {
             "publish": lambda: check_publish(publish, auth, tenant, room),
+            "batch": lambda: check_batch(publish, auth, tenant, f"{room}-batch"),
+            "stream": lambda: check_stream(publish, auth, tenant, f"{room}-stream"),
             "members": lambda: check_members(rooms, auth, tenant, room),
             "room": lambda: check_room(rooms, auth, tenant, room),
             "users": lambda: check_users(users, connections, auth, tenant),
             "access": lambda: check_access(access, auth, tenant, room),
+            "subjects": lambda: check_subjects(access, auth, tenant),
             "features": lambda: check_features(publish, auth, tenant, room),
             "error": lambda: check_error(publish, auth, tenant, room),
             "deadline": lambda: check_deadline(rooms, watch, auth, tenant, room),

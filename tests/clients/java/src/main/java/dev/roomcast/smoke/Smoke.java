@@ -4,6 +4,7 @@ import com.google.protobuf.Any;
 import com.google.protobuf.Duration;
 import com.google.protobuf.InvalidProtocolBufferException;
 import com.google.protobuf.Message;
+import com.google.protobuf.Timestamp;
 import com.google.rpc.BadRequest;
 import com.google.rpc.ErrorInfo;
 import dev.roomcast.v1.AccessServiceGrpc;
@@ -11,16 +12,24 @@ import dev.roomcast.v1.Action;
 import dev.roomcast.v1.ConnectionServiceGrpc;
 import dev.roomcast.v1.Decision;
 import dev.roomcast.v1.DisconnectRequest;
+import dev.roomcast.v1.EverythingScope;
 import dev.roomcast.v1.ExplainRequest;
 import dev.roomcast.v1.GetRoomStatsRequest;
+import dev.roomcast.v1.ItemStatus;
+import dev.roomcast.v1.JoinRoomRequest;
+import dev.roomcast.v1.LeaveRoomRequest;
 import dev.roomcast.v1.ListHistoryRequest;
 import dev.roomcast.v1.ListMembersRequest;
 import dev.roomcast.v1.ListRevocationsRequest;
 import dev.roomcast.v1.ListUserRoomsRequest;
 import dev.roomcast.v1.Payload;
+import dev.roomcast.v1.PublishBatchRequest;
 import dev.roomcast.v1.PublishRequest;
+import dev.roomcast.v1.PublishResponse;
 import dev.roomcast.v1.PublishResult;
 import dev.roomcast.v1.PublishServiceGrpc;
+import dev.roomcast.v1.PublishStreamRequest;
+import dev.roomcast.v1.PublishStreamResponse;
 import dev.roomcast.v1.RestoreRequest;
 import dev.roomcast.v1.Retention;
 import dev.roomcast.v1.RevokeRequest;
@@ -39,10 +48,14 @@ import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
 import io.grpc.stub.AbstractStub;
 import io.grpc.stub.MetadataUtils;
+import io.grpc.stub.StreamObserver;
+import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.UUID;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionException;
 import java.util.concurrent.TimeUnit;
 
 /** Calls a running gateway through the generated Java client; see ../README.md. */
@@ -63,6 +76,7 @@ public final class Smoke {
     }
 
     private final PublishServiceGrpc.PublishServiceBlockingStub publish;
+    private final PublishServiceGrpc.PublishServiceStub publishStreams;
     private final RoomServiceGrpc.RoomServiceBlockingStub rooms;
     private final UserServiceGrpc.UserServiceBlockingStub users;
     private final ConnectionServiceGrpc.ConnectionServiceBlockingStub connections;
@@ -76,6 +90,7 @@ public final class Smoke {
         headers.put(Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER), "Bearer " + token);
         var credential = MetadataUtils.newAttachHeadersInterceptor(headers);
         this.publish = PublishServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
+        this.publishStreams = PublishServiceGrpc.newStub(channel).withInterceptors(credential);
         this.rooms = RoomServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
         this.users = UserServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
         this.connections = ConnectionServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
@@ -115,6 +130,10 @@ public final class Smoke {
     }
 
     private PublishRequest publication(String event) {
+        return publication(event, room);
+    }
+
+    private PublishRequest publication(String event, String room) {
         return PublishRequest.newBuilder()
                 .setTenant(tenant)
                 .addTargets(Target.newBuilder().setRoom(room))
@@ -144,14 +163,84 @@ public final class Smoke {
         return "reached 0 at offset " + position.getOffset() + ", repeated as a duplicate";
     }
 
+    private static void mustBeAccepted(PublishResponse response) throws Failed {
+        must(response.getResultsCount() == 1 && response.getResults(0).getPosition().getOffset() > 0,
+                "no position: " + response);
+    }
+
+    private static void mustBeRefused(ItemStatus item) throws Failed, InvalidProtocolBufferException {
+        must(item.getCode() == Status.Code.INVALID_ARGUMENT.value(), "the item is refused with " + item.getCode());
+        var reason = detail(item.getDetailsList(), ErrorInfo.class).getReason();
+        must(reason.equals("INVALID_EVENT_NAME"), "the item is refused with " + reason);
+    }
+
+    private String checkBatch() throws Failed, InvalidProtocolBufferException {
+        var batch = PublishBatchRequest.newBuilder()
+                .addRequests(publication("smoke", room + "-batch"))
+                .addRequests(publication("bad\u0007name", room + "-batch"))
+                .build();
+        var results = within(publish, TIMEOUT_MS).publishBatch(batch).getResultsList();
+        must(results.size() == 2 && results.get(0).hasResponse() && results.get(1).hasError(),
+                "the batch answers " + results);
+        mustBeAccepted(results.get(0).getResponse());
+        mustBeRefused(results.get(1).getError());
+        return "one accepted, one refused";
+    }
+
+    private String checkStream() throws Failed, InvalidProtocolBufferException {
+        var first = publication("smoke", room + "-stream");
+        var answers = publishStream(List.of(first, publication("bad\u0007name", room + "-stream"), first));
+        var sequences = answers.stream().map(PublishStreamResponse::getSequence).toList();
+        must(sequences.equals(List.of(7L, 8L, 9L)), "the stream answers " + answers);
+        mustBeAccepted(answers.get(0).getResponse());
+        must(answers.get(1).hasError(), "the refused one answers " + answers.get(1));
+        mustBeRefused(answers.get(1).getError());
+        must(answers.get(2).getResponse().getResults(0).getDuplicate(), "the repeated one answers " + answers.get(2));
+        return "each answered by its sequence, in order";
+    }
+
+    private List<PublishStreamResponse> publishStream(List<PublishRequest> requests) throws Failed {
+        var answers = new ArrayList<PublishStreamResponse>();
+        var ended = new CompletableFuture<List<PublishStreamResponse>>();
+        var sender = within(publishStreams, TIMEOUT_MS).publishStream(new StreamObserver<PublishStreamResponse>() {
+            @Override
+            public void onNext(PublishStreamResponse answer) {
+                answers.add(answer);
+            }
+
+            @Override
+            public void onError(Throwable error) {
+                ended.completeExceptionally(error);
+            }
+
+            @Override
+            public void onCompleted() {
+                ended.complete(answers);
+            }
+        });
+        long sequence = 7;
+        for (var request : requests) {
+            sender.onNext(PublishStreamRequest.newBuilder().setSequence(sequence++).setRequest(request).build());
+        }
+        sender.onCompleted();
+        try {
+            return ended.join();
+        } catch (CompletionException error) {
+            throw new Failed("the stream ends with " + error.getCause());
+        }
+    }
+
     private ListMembersRequest membersRequest() {
         return ListMembersRequest.newBuilder().setTenant(tenant).setRoom(room).build();
     }
 
-    private String checkMembers() throws Failed {
+    private String checkMembers() throws Failed, InvalidProtocolBufferException {
         var answer = within(rooms, TIMEOUT_MS).listMembers(membersRequest());
         must(answer.getMembersCount() == 0 && answer.getMemberCount() == 0, "an empty room has members: " + answer);
-        return "none in an empty room";
+        var negative = membersRequest().toBuilder().setPageSize(-1).build();
+        var error = refusal(() -> within(rooms, TIMEOUT_MS).listMembers(negative));
+        must(reasonOf(error).equals("INVALID_FIELD"), "a negative page size: " + error.getStatus());
+        return "none in an empty room, no page of a negative size";
     }
 
     private String checkRoom() throws Failed {
@@ -165,7 +254,18 @@ public final class Smoke {
         must(event.getEventName().equals("smoke") && event.getRetention() == Retention.RETENTION_RELIABLE,
                 "the history is " + page);
         must(page.getHead().equals(event.getPosition()), "the head is " + page.getHead());
-        return "one event at the head " + page.getHead().getOffset();
+        var join = JoinRoomRequest.newBuilder().setTenant(tenant).setRoom(room).setUserId("nobody").build();
+        var joined = within(rooms, TIMEOUT_MS).joinRoom(join);
+        must(joined.getJoinedConnectionCount() == 0 && joined.getHead().equals(page.getHead()), "joined is " + joined);
+        var leave = LeaveRoomRequest.newBuilder()
+                .setTenant(tenant)
+                .setRoom(room)
+                .setUserId("nobody")
+                .setReason("moved")
+                .setMessage("It moved.")
+                .build();
+        must(within(rooms, TIMEOUT_MS).leaveRoom(leave).getLeftConnectionCount() == 0, "nobody left");
+        return "one event at the head " + page.getHead().getOffset() + ", joined and left by nobody";
     }
 
     private String checkUsers() throws Failed, InvalidProtocolBufferException {
@@ -225,6 +325,32 @@ public final class Smoke {
         return "revoked, listed, restored; allowed by `" + explained.getRule() + "`";
     }
 
+    private String checkSubjects() throws Failed {
+        var before = Timestamp.newBuilder().setSeconds(1_700_000_000).build();
+        var revoke = RevokeRequest.newBuilder()
+                .setTenant(tenant)
+                .setEverything(EverythingScope.getDefaultInstance())
+                .setIssuedBefore(before)
+                .setTtl(Duration.newBuilder().setSeconds(60));
+        var subjects = List.of(
+                revoke.clone().setConnectionId("f".repeat(32)).build(),
+                revoke.clone().setTokenId("token-" + UUID.randomUUID()).build());
+        for (var subject : subjects) {
+            var id = within(access, 15_000).revoke(subject).getRevocationId();
+            var list = ListRevocationsRequest.newBuilder().setTenant(tenant).build();
+            var listed = within(access, TIMEOUT_MS).listRevocations(list).getRevocationsList();
+            var found = listed.stream().filter(one -> one.getRevocationId().equals(id)).toList();
+            must(found.size() == 1, "listed are " + listed);
+            var one = found.get(0);
+            must(one.getConnectionId().equals(subject.getConnectionId()) && one.getTokenId().equals(subject.getTokenId()),
+                    "listed is " + one);
+            must(one.hasEverything() && one.getIssuedBefore().equals(before), "listed is " + one);
+            var restore = RestoreRequest.newBuilder().setTenant(tenant).setRevocationId(id).build();
+            must(within(access, 15_000).restore(restore).getConfirmedNodeIdsCount() > 0, "no node restored it");
+        }
+        return "a connection and a token, of tokens issued before a time";
+    }
+
     private String checkFeatures() throws Failed, InvalidProtocolBufferException {
         var request = publication("smoke").toBuilder().addRequiredFeatures("a_filter_of_tomorrow").build();
         var error = refusal(() -> within(publish, TIMEOUT_MS).publish(request));
@@ -268,10 +394,13 @@ public final class Smoke {
     private boolean run() {
         Map<String, Check> checks = new LinkedHashMap<>();
         checks.put("publish", this::checkPublish);
+        checks.put("batch", this::checkBatch);
+        checks.put("stream", this::checkStream);
         checks.put("members", this::checkMembers);
         checks.put("room", this::checkRoom);
         checks.put("users", this::checkUsers);
         checks.put("access", this::checkAccess);
+        checks.put("subjects", this::checkSubjects);
         checks.put("features", this::checkFeatures);
         checks.put("error", this::checkError);
         checks.put("deadline", this::checkDeadline);
