@@ -8,13 +8,16 @@
 //
 // Exit code 0: all of it was seen. Otherwise the first thing that was not is printed, with what the page said.
 //
-// What it expects of the page, all by id, so that wording and layout may change freely:
+// What it expects of the page, by id:
 //   #status    its data-state is "connected" once the gateway has answered
 //   #room      text field      #join    button; afterwards #rooms holds the room's name
 //   #message   text field      #publish button      #publish-room  the room it goes to
 //   #notices   one child per line of the log
 //   #events    one child per event received, holding its data
 //   #drop      button: closes the socket as a lost network would; the page then comes back by itself and resumes
+//
+// The words that a newcomer steers by are asserted as a reader finds them, by role and label: see `labels`. All other wording
+// and the layout may change freely.
 
 import { existsSync } from "node:fs";
 import { chromium } from "playwright-core";
@@ -82,6 +85,34 @@ class Person {
     if (to !== room) throw new Error(`${this.name} would publish to ${to}, not to ${room}`);
   }
 
+  /** Waits for each control and heading by the words that name it. */
+  async labels(room) {
+    const { page } = this;
+    const named = {
+      "Drop connection": page.getByRole("button", { name: "Drop connection", exact: true }),
+      Retention: page.getByRole("combobox", { name: "Retention", exact: true }),
+      "To room": page.getByRole("combobox", { name: "To room", exact: true }),
+      Members: page.getByRole("heading", { name: new RegExp(`^Members of ${room} \\(\\d+\\)$`) }),
+      Log: page.getByRole("heading", { name: "Log", exact: true }),
+      Connected: page.getByRole("status").filter({ hasText: /^Connected$/ }),
+    };
+    for (const [words, element] of Object.entries(named)) {
+      await element.waitFor().catch(() => {
+        throw new Error(`${this.name} finds nothing that is named ${words}`);
+      });
+    }
+    const to = await named["To room"].inputValue();
+    if (to !== room) throw new Error(`${this.name} reads that Publish goes to ${to}, not to ${room}`);
+  }
+
+  /** Disconnects, and waits until the page says so and offers nothing that needs a connection. */
+  async disconnects() {
+    await this.page.getByRole("button", { name: "Disconnect", exact: true }).click();
+    await this.sees("#status", /^Not connected$/);
+    await this.page.locator("#publish:disabled").waitFor();
+    await this.page.locator("#drop:disabled").waitFor();
+  }
+
   async publish(message) {
     await this.page.fill("#message", message);
     await this.page.click("#publish");
@@ -115,6 +146,7 @@ try {
   for (const person of people) {
     await person.connected();
     await person.worksIn("lobby");
+    await person.labels("lobby");
     await person.join("private:plans");
     await person.sees("#notices > *", "private:plans: join refused: forbidden");
     await person.worksIn("lobby");
@@ -144,6 +176,7 @@ try {
     const uncaught = person.console.filter((line) => line.startsWith("uncaught"));
     if (uncaught.length > 0) throw new Error(`${person.name}'s page threw: ${uncaught[0]}`);
   }
+  await bob.disconnects();
 } catch (error) {
   failure = error;
 }
