@@ -38,6 +38,33 @@ fn shell(dev: &Dev, script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// What names a tenant in a document, up to the name.
+const TENANT_KEYS: [&str; 5] = [
+    "tenant=\"",
+    "\"tenant\": \"",
+    "tenants = [\"",
+    "\"tenants\": [\"",
+    "--tenant ",
+];
+
+#[test]
+fn every_page_has_the_tenant_of_dev() {
+    let docs = root().join("docs");
+    let pages = std::fs::read_dir(docs).unwrap().map(|entry| entry.unwrap().path());
+    let mut named = 0;
+    for page in pages.filter(|page| page.is_file()).chain([root().join("README.md")]) {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for key in TENANT_KEYS {
+            for (_, rest) in text.match_indices(key).map(|(at, key)| text.split_at(at + key.len())) {
+                let tenant = rest.split(['"', ' ', '\n', '`']).next().unwrap();
+                assert!(["default", "*"].contains(&tenant), "{}: {key}{tenant}", page.display());
+                named += 1;
+            }
+        }
+    }
+    assert!(named >= 3, "{named}");
+}
+
 /// No event was published to a tenant without connections.
 fn expect_no_warning(dev: Dev) {
     let log = dev.into_log();
