@@ -46,11 +46,11 @@ use crate::proto::v1::publish_service_server::PublishServiceServer;
 use crate::proto::v1::room_service_server::RoomServiceServer;
 use crate::proto::v1::user_service_server::UserServiceServer;
 use crate::proto::v1::watch_service_server::WatchServiceServer;
+use crate::readiness::{Readiness, Unready};
 use crate::rooms::{HomeRooms, Rooms};
 
 pub use config::{Config, ConfigError, Tls};
 pub use credentials::{Caller, Credentials, Grant, Scope, TokenDigest};
-pub use health::Health;
 pub use listener::tls::TlsError;
 pub(crate) use starting::serve as serve_while_starting;
 
@@ -67,7 +67,7 @@ pub struct Context {
     /// The home rooms of users and tenants.
     pub home_rooms: HomeRooms,
     /// The node's readiness.
-    pub health: Health,
+    pub readiness: Readiness,
     /// The connected tenants, where the absence of one is reported.
     pub tenants: Option<Tenants>,
 }
@@ -115,7 +115,7 @@ impl Shared {
         let keys = self.context.credentials.keep_keys_fresh(draining.clone());
         let begun = async {
             shutdown.await;
-            self.context.health.set_serving(false).await;
+            self.context.readiness.set(Unready::Draining, true);
             draining.cancel();
         };
         tokio::join!(served, keys, begun);
@@ -161,7 +161,7 @@ fn routes(shared: &Arc<Shared>) -> tonic::service::Routes {
         .add_service(bounded!(ConnectionServiceServer, steward.clone()))
         .add_service(bounded!(AccessServiceServer, steward))
         .add_service(bounded!(WatchServiceServer, watch::Watcher(shared.clone())))
-        .add_service(shared.context.health.server())
+        .add_service(health::server(&shared.context.readiness))
         .add_service(
             reflection()
                 .build_v1()

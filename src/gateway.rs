@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use self::adapters::{Adapters, Engine};
 use self::apply::Swappable;
 use crate::admission::{self, Admission, Tenants};
-use crate::api::{self, Context, Credentials, Health};
+use crate::api::{self, Context, Credentials};
 use crate::auth;
 use crate::backend;
 use crate::bus::memory as memory_bus;
@@ -33,6 +33,7 @@ use crate::hub::{Shards, Signal};
 use crate::nats;
 use crate::policy;
 use crate::presence::memory as memory_presence;
+use crate::readiness::{Readiness, Unready};
 use crate::rooms::HomeRooms;
 use crate::session;
 use crate::transport::http::{self as client_port, ClientPort};
@@ -125,7 +126,7 @@ pub struct Gateway {
     peers: Arc<dyn Peers>,
     shards: Shards,
     swappable: Swappable,
-    health: Health,
+    readiness: Readiness,
     accepting: CancellationToken,
     serving: CancellationToken,
     tasks: TaskTracker,
@@ -145,15 +146,16 @@ impl Gateway {
         let (accepting, serving, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         // Stops everything started so far when a later step fails.
         let unless_started = serving.clone().drop_guard();
-        let health = Health::new().await;
+        let readiness = Readiness::starting();
         let waiting = serving.child_token();
         if config.nats.is_some() {
             // NATS may be slow to become ready; probes get replies meanwhile.
             let port = twin(&listeners.grpc)?;
-            let answering = api::serve_while_starting(port, config.api.clone(), health.clone(), waiting.clone());
+            let answering = api::serve_while_starting(port, config.api.clone(), readiness.clone(), waiting.clone());
             tasks.spawn(answering);
         }
         let adapters = Adapters::choose(&config, &tasks, &serving).await?;
+        adapters.fetch_keys(&readiness, &tasks, &serving);
         let admission = Arc::new(Admission::new(config.connections).with_tenants(config.dev.clone()));
         let services = adapters.services(&config, &admission);
         let swappable = adapters.swappable(&config, &services);
@@ -165,8 +167,8 @@ impl Gateway {
         services.application.reaches(cluster.clone());
         waiting.cancel();
         // Only now: load balancers send clients once a probe sees this.
-        health.set_serving(true).await;
-        if let Some(backplane) = adapters.backplane(&shards, &health) {
+        readiness.set(Unready::Starting, false);
+        if let Some(backplane) = adapters.backplane(&shards, &readiness) {
             tasks.spawn(backplane.watch(accepting.clone()));
         }
         tasks.spawn(reclaim::run(Arc::clone(&admission), serving.clone()));
@@ -188,7 +190,7 @@ impl Gateway {
             policy: Arc::clone(&services.policy),
             credentials: config.credentials,
             home_rooms: config.home_rooms,
-            health: health.clone(),
+            readiness: readiness.clone(),
             tenants: config.dev,
         };
         let stop_api = serving.clone();
@@ -212,7 +214,7 @@ impl Gateway {
             peers,
             shards,
             swappable,
-            health,
+            readiness,
             accepting,
             serving,
             tasks,
@@ -244,6 +246,12 @@ impl Gateway {
         self.admission.connections()
     }
 
+    /// Returns the node's readiness.
+    #[must_use]
+    pub const fn readiness(&self) -> &Readiness {
+        &self.readiness
+    }
+
     /// Returns the usage of the in-process bus; `None` over NATS.
     #[must_use]
     pub fn bus_usage(&self) -> Option<memory_bus::Usage> {
@@ -258,7 +266,7 @@ impl Gateway {
         tracing::info!(connections = self.connections(), "draining");
         // No new clients first, and probes say so before any client is told to go elsewhere.
         self.accepting.cancel();
-        self.health.set_serving(false).await;
+        self.readiness.set(Unready::Draining, true);
         self.engine.drain();
         if self.shards.signal(&Signal::Drain(self.drain_window)).await.is_ok() {
             let gone = async {

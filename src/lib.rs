@@ -24,6 +24,7 @@ pub mod notice;
 pub mod position;
 pub mod proto;
 pub mod rate;
+pub mod readiness;
 pub mod room;
 pub mod trace;
 pub mod url;

@@ -1,8 +1,12 @@
 //! `grpc.health.v1.Health`: the node's readiness, for probes and load balancers.
 
-use tonic_health::ServingStatus;
-use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::{HealthReporter, HealthService};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+
+use crate::readiness::{Readiness, Reasons};
 
 /// The services with a state of their own; `""` is the node as a whole.
 const SERVICES: [&str; 7] = [
@@ -15,35 +19,50 @@ const SERVICES: [&str; 7] = [
     "roomcast.v1.WatchService",
 ];
 
-/// Reports the node's readiness. Cheap to clone; all clones are one.
-#[derive(Debug, Clone)]
-pub struct Health {
-    reporter: HealthReporter,
+/// Answers probes from the readiness itself: there is no second state that could lag behind it.
+pub(super) struct Probes(Readiness);
+
+/// Builds the service of this node.
+pub(super) fn server(readiness: &Readiness) -> HealthServer<Probes> {
+    HealthServer::new(Probes(readiness.clone()))
 }
 
-impl Health {
-    /// Creates the state of a node that does not serve yet.
-    pub async fn new() -> Self {
-        let health = Self {
-            reporter: HealthReporter::new(),
-        };
-        health.set_serving(false).await;
-        health
+/// Checks that a service is one of this node.
+fn known(request: &Request<HealthCheckRequest>) -> Result<(), Status> {
+    let is_known = SERVICES.contains(&request.get_ref().service.as_str());
+    is_known
+        .then_some(())
+        .ok_or_else(|| Status::not_found("service not registered"))
+}
+
+fn response(reasons: Reasons) -> HealthCheckResponse {
+    let status = if reasons.is_empty() {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    };
+    HealthCheckResponse { status: status.into() }
+}
+
+#[tonic::async_trait]
+impl Health for Probes {
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        known(&request)?;
+        Ok(Response::new(response(self.0.reasons())))
     }
 
-    /// Sets the readiness: not while the bus is away, and not while the node drains.
-    pub async fn set_serving(&self, serving: bool) {
-        let status = if serving {
-            ServingStatus::Serving
-        } else {
-            ServingStatus::NotServing
-        };
-        for service in SERVICES {
-            self.reporter.set_service_status(service, status).await;
-        }
-    }
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
 
-    pub(super) fn server(&self) -> HealthServer<HealthService> {
-        HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        known(&request)?;
+        // The state now, then each change of the status: a second reason beside a first one changes nothing for a prober.
+        let told: Option<HealthCheckResponse> = None;
+        let statuses = stream::unfold((self.0.watch(), told), |(mut watch, told)| async move {
+            let differs = |reasons: &Reasons| told.as_ref() != Some(&response(*reasons));
+            let reasons = *watch.wait_for(differs).await.ok()?;
+            let status = response(reasons);
+            Some((Ok(status), (watch, Some(status))))
+        });
+        Ok(Response::new(statuses.boxed()))
     }
 }

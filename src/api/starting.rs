@@ -10,19 +10,20 @@ use tonic::body::Body;
 use tower::{Service as _, service_fn};
 
 use super::config::Config;
-use super::health::Health;
+use super::health;
 use super::listener::{self, tls::Acceptor};
 use super::status::Refusal;
+use crate::readiness::Readiness;
 
 const STARTING: Refusal = Refusal::NotStored("the node is starting");
 
 /// Serves until `started`.
-pub(crate) async fn serve(listener: TcpListener, config: Config, health: Health, started: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, config: Config, readiness: Readiness, started: CancellationToken) {
     // Unusable certificates are reported by the port that follows.
     let Ok(tls) = config.tls.as_ref().map(Acceptor::new).transpose() else {
         return;
     };
-    let probes = tonic::service::Routes::new(health.server());
+    let probes = tonic::service::Routes::new(health::server(&readiness));
     let service = service_fn(move |request: Request<Body>| {
         let mut probes = probes.clone();
         async move {

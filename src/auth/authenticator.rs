@@ -49,6 +49,16 @@ impl JwtAuthenticator {
         Issuers::read(config, Some(&current)).map(Prepared)
     }
 
+    /// Waits until the first fetch of each issuer's published keys has ended, successful or not. Returns at once where no
+    /// issuer publishes keys. Needs [`keep_keys_fresh`](Authenticator::keep_keys_fresh) to run.
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels no fetch.
+    pub async fn first_fetch(&self) {
+        let issuers = self.in_force.load_full();
+        join_all(issuers.published().map(|jwks| jwks.first_fetch())).await;
+    }
+
     /// Puts issuers in force: every token from here on is verified by them. Key sets are fetched anew by
     /// [`keep_keys_fresh`](Authenticator::keep_keys_fresh).
     pub fn swap(&self, prepared: Prepared) {

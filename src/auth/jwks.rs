@@ -122,6 +122,12 @@ impl Jwks {
         begun.is_none_or(|begun| begun.elapsed() >= self.config.refetch_interval)
     }
 
+    /// Waits until a fetch has ended, successful or not.
+    pub(super) async fn first_fetch(&self) {
+        // It cannot fail while this waits: the sender is a field.
+        let _ = self.progress.subscribe().wait_for(|progress| progress.ended > 0).await;
+    }
+
     /// Returns when a caller wants a fetch and one is due.
     async fn wanted_and_due(&self) {
         loop {

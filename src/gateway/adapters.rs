@@ -11,7 +11,6 @@ use super::apply::{Settings, Swappable};
 use super::backplane::Backplane;
 use super::{Config, StartError, settings};
 use crate::admission::Admission;
-use crate::api::Health;
 use crate::auth::{Authenticator, JwtAuthenticator};
 use crate::backend::{Backend, GrpcBackend, NoBackend};
 use crate::bus::Bus;
@@ -28,6 +27,7 @@ use crate::policy::{Policy, RulePolicy};
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::nats::NatsPresence;
+use crate::readiness::{Readiness, Unready};
 use crate::rooms::Rooms;
 use crate::shard::{Application, Services};
 
@@ -85,8 +85,6 @@ impl Adapters {
             Some(nats) => Box::pin(Engine::over_nats(config, nats, &lease, tasks, stop)).await?,
             None => Engine::alone(config, tasks, stop),
         };
-        let keys = (Arc::clone(&auth), stop.clone());
-        tasks.spawn(async move { keys.0.keep_keys_fresh(keys.1).await });
         Ok(Self {
             auth,
             policy,
@@ -94,6 +92,19 @@ impl Adapters {
             lease,
             engine,
         })
+    }
+
+    /// Fetches the issuers' published keys from here on. The node is not ready before each was fetched, or could not be, once:
+    /// a token that is shown earlier waits for its key.
+    pub(super) fn fetch_keys(&self, readiness: &Readiness, tasks: &TaskTracker, stop: &CancellationToken) {
+        let (auth, stop) = (Arc::clone(&self.auth), stop.clone());
+        tasks.spawn(async move { auth.keep_keys_fresh(stop).await });
+        let (auth, readiness) = (Arc::clone(&self.auth), readiness.clone());
+        readiness.set(Unready::KeysPending, true);
+        tasks.spawn(async move {
+            auth.first_fetch().await;
+            readiness.set(Unready::KeysPending, false);
+        });
     }
 
     /// Returns the services for sessions.
@@ -152,7 +163,7 @@ impl Adapters {
     }
 
     /// Returns the watcher of the cluster, if there is one.
-    pub(super) fn backplane(&self, shards: &Shards, health: &Health) -> Option<Backplane> {
+    pub(super) fn backplane(&self, shards: &Shards, readiness: &Readiness) -> Option<Backplane> {
         let Engine::Nats { nats, nodes, bus, .. } = &self.engine else {
             return None;
         };
@@ -162,7 +173,7 @@ impl Adapters {
             bus: Arc::clone(bus),
             lease: self.lease.clone(),
             shards: shards.clone(),
-            health: health.clone(),
+            readiness: readiness.clone(),
         })
     }
 

@@ -6,6 +6,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::support::{Api, Caller, ROOT, refusal};
+use crate::readiness::Unready;
 
 #[tokio::test]
 async fn health_is_told_without_a_credential_and_follows_the_node() {
@@ -15,7 +16,7 @@ async fn health_is_told_without_a_credential_and_follows_the_node() {
         service: service.to_owned(),
     };
     for (serving, status) in [(true, ServingStatus::Serving), (false, ServingStatus::NotServing)] {
-        api.health.set_serving(serving).await;
+        api.readiness.set(Unready::Starting, !serving);
         for service in [
             "",
             "roomcast.v1.PublishService",
@@ -29,7 +30,7 @@ async fn health_is_told_without_a_credential_and_follows_the_node() {
             assert_eq!(answer.status(), status, "{service}");
         }
     }
-    api.health.set_serving(true).await;
+    api.readiness.set(Unready::Starting, false);
     let mut watch = client.watch(request("")).await.unwrap().into_inner();
     assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
     api.stop.cancel();

@@ -16,7 +16,7 @@ use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 
 pub(super) use self::shard::FakeShard;
-use crate::api::{Config, Context, Credentials, Grant, Health, Scope, Shared, TokenDigest};
+use crate::api::{Config, Context, Credentials, Grant, Scope, Shared, TokenDigest};
 use crate::bus::memory::{self, MemoryBus};
 use crate::cluster::Cluster;
 use crate::cluster::no_peers::NoPeers;
@@ -31,6 +31,7 @@ use crate::proto::v1::connection_service_client::ConnectionServiceClient;
 use crate::proto::v1::publish_service_client::PublishServiceClient;
 use crate::proto::v1::room_service_client::RoomServiceClient;
 use crate::proto::v1::user_service_client::UserServiceClient;
+use crate::readiness::Readiness;
 use crate::room::{Room, RoomPattern, Tenant};
 use crate::rooms::{HomeRooms, Rooms};
 
@@ -111,7 +112,7 @@ pub(super) struct Api {
     pub(super) presence: Arc<MemoryPresence>,
     pub(super) shard: Arc<FakeShard>,
     pub(super) policy: Arc<RulePolicy>,
-    pub(super) health: Health,
+    pub(super) readiness: Readiness,
     pub(super) stop: CancellationToken,
     shared: Arc<Shared>,
 }
@@ -132,7 +133,7 @@ impl Api {
         let address = listener.local_addr().unwrap();
         let presence = Arc::new(MemoryPresence::new(setup.presence));
         let (shard, mailbox) = FakeShard::start();
-        let health = Health::new().await;
+        let readiness = Readiness::starting();
         let policy = Arc::new(policy());
         let shards = Shards::new(vec![mailbox]);
         let context = Context {
@@ -141,7 +142,7 @@ impl Api {
             policy: policy.clone(),
             credentials: setup.credentials,
             home_rooms: setup.home_rooms,
-            health: health.clone(),
+            readiness: readiness.clone(),
             tenants: None,
         };
         let stop = CancellationToken::new();
@@ -154,7 +155,7 @@ impl Api {
             presence,
             shard,
             policy,
-            health,
+            readiness,
             stop,
             shared,
         }

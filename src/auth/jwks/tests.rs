@@ -428,3 +428,12 @@ async fn without_the_fetching_task_nothing_is_taken() {
     let refused = authenticator.authenticate(&token("i", ED25519, "one")).await;
     assert!(matches!(refused, Err(AuthError::Unavailable(_))));
 }
+
+#[tokio::test]
+async fn a_first_fetch_that_fails_has_ended_too() {
+    let server = Published::start(Answer::Status(500)).await;
+    let gateway = Gateway::start(vec![issuer("i", JwksConfig::at(&server.url))]);
+    gateway.authenticator.first_fetch().await;
+    assert_eq!(server.hits(), 1);
+    gateway.stop().await;
+}
