@@ -1,4 +1,4 @@
-//! Limits on the node's connections, in all, per user and per address.
+//! Limits on the node's connections, in all, per user and per address, and their count.
 //!
 //! Users and addresses are kept as 64-bit hashes under a key of this process: 12 bytes each. A collision, which an
 //! outsider cannot provoke, only makes two users share a limit.
@@ -8,6 +8,9 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Notify;
+
+use crate::counters::{ConnectionRefused, Counters};
 use crate::identity::Identity;
 
 /// The node's limits on connections.
@@ -45,6 +48,16 @@ pub enum Refused {
     UserFull,
 }
 
+impl Refused {
+    const fn label(self) -> ConnectionRefused {
+        match self {
+            Self::NodeFull => ConnectionRefused::NodeFull,
+            Self::AddressFull => ConnectionRefused::AddressFull,
+            Self::UserFull => ConnectionRefused::UserFull,
+        }
+    }
+}
+
 /// A connection's place among those of its address, to be released when it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "a place that is not given back stays taken"]
@@ -64,6 +77,8 @@ pub struct Admission {
     keys: RandomState,
     counts: Mutex<Counts>,
     tenants: Option<Tenants>,
+    counters: Counters,
+    emptied: Notify,
 }
 
 /// Connections by tenant, for `dev` alone: its log reports publishes to tenants without connections. Nodes of one process
@@ -131,11 +146,31 @@ impl Admission {
         Self { tenants, ..self }
     }
 
+    /// The same, counting into these.
+    #[must_use]
+    pub fn with_counters(self, counters: Counters) -> Self {
+        Self { counters, ..self }
+    }
+
     /// Counts a connection from `address` in.
     ///
     /// # Errors
-    /// [`Refused::NodeFull`] and [`Refused::AddressFull`]; nothing is counted.
+    /// [`Refused::NodeFull`] and [`Refused::AddressFull`]; it has no place then.
     pub fn enter(&self, address: IpAddr) -> Result<Place, Refused> {
+        let entered = self.take_place(address);
+        match entered {
+            Ok(_) => self.counters.connections_accepted.add(),
+            Err(refused) => self.counters.connections_refused.add(refused.label()),
+        }
+        entered
+    }
+
+    /// Records that a connection was refused before its address was looked at.
+    pub fn turned_away(&self) {
+        self.counters.connections_refused.add(ConnectionRefused::Busy);
+    }
+
+    fn take_place(&self, address: IpAddr) -> Result<Place, Refused> {
         let mut counts = self.lock();
         let config = counts.config;
         if counts.connections >= config.connections_max {
@@ -154,18 +189,22 @@ impl Admission {
         let mut counts = self.lock();
         counts.connections = counts.connections.saturating_sub(1);
         give(&mut counts.addresses, place.0);
+        if counts.connections == 0 {
+            self.emptied.notify_waiters();
+        }
     }
 
     /// Counts a connection as one of this user.
     ///
     /// # Errors
-    /// [`Refused::UserFull`]; nothing is counted.
+    /// [`Refused::UserFull`]; it is not counted as one of theirs then.
     pub fn identify(&self, identity: &Identity) -> Result<(), Refused> {
         let key = self.user_key(identity);
         {
             let mut counts = self.lock();
             let max = counts.config.per_user_max;
             if !take(&mut counts.users, key, max) {
+                self.counters.connections_refused.add(ConnectionRefused::UserFull);
                 return Err(Refused::UserFull);
             }
         }
@@ -188,6 +227,18 @@ impl Admission {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.lock().connections
+    }
+
+    /// Waits until there is no connection; returns at once when there is none.
+    pub async fn emptied(&self) {
+        loop {
+            // Before the count is read: a connection that leaves between the two still wakes this waiter.
+            let emptied = self.emptied.notified();
+            if self.connections() == 0 {
+                return;
+            }
+            emptied.await;
+        }
     }
 
     fn user_key(&self, identity: &Identity) -> u64 {
@@ -267,6 +318,40 @@ mod tests {
         assert_eq!(admission.enter(address), Err(Refused::AddressFull));
         admission.leave(places[1]);
         assert!(admission.enter(address).is_ok());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_the_last_to_leave_goes_on() {
+        let admission = Admission::new(Config::default());
+        admission.emptied().await;
+        let address = "10.0.0.1".parse().unwrap();
+        let places = [admission.enter(address).unwrap(), admission.enter(address).unwrap()];
+        let waiting = admission.emptied();
+        tokio::pin!(waiting);
+        for place in places {
+            assert!(futures_util::poll!(&mut waiting).is_pending());
+            admission.leave(place);
+        }
+        waiting.await;
+    }
+
+    #[test]
+    fn refusals_are_counted_by_reason() {
+        let counters = Counters::default();
+        let config = Config {
+            per_address_max: 1,
+            ..Config::default()
+        };
+        let admission = Admission::new(config).with_counters(Arc::clone(&counters));
+        let address = "10.0.0.1".parse().unwrap();
+        assert!(admission.enter(address).is_ok() && admission.enter(address).is_err());
+        admission.turned_away();
+        assert_eq!(counters.connections_accepted.total(), 1);
+        let refused: Vec<_> = counters.connections_refused.iter().collect();
+        assert_eq!(
+            refused,
+            [("node_full", 0), ("address_full", 1), ("user_full", 0), ("busy", 1)]
+        );
     }
 
     #[test]

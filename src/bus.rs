@@ -74,6 +74,21 @@ pub enum PublishError {
 #[error("the bus is not available: {0}")]
 pub struct BusUnavailable(pub &'static str);
 
+/// A snapshot of what a bus holds on this node, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Rooms in memory: in process all that have a history or members, over NATS those with members here.
+    pub rooms: usize,
+    /// Bytes of all histories and last values in memory, bookkeeping included.
+    pub history_bytes: usize,
+    /// Events received but not yet released by every subscriber.
+    pub in_flight_events: usize,
+    /// Publishes that wait for an acknowledgement; none in process.
+    pub publishes: usize,
+    /// Messages on rooms' subjects that no node has written, since the start; none in process.
+    pub foreign_messages: u64,
+}
+
 /// The result of [`Bus::recover`].
 #[derive(Debug, Clone)]
 pub enum Recovery {

@@ -27,8 +27,9 @@ use crate::admission::{self, Admission, Tenants};
 use crate::api::{self, Context, Credentials};
 use crate::auth;
 use crate::backend;
-use crate::bus::memory as memory_bus;
+use crate::bus::{self, memory as memory_bus};
 use crate::cluster::{Cluster, Peers};
+use crate::counters::Counters;
 use crate::hub::{Shards, Signal};
 use crate::nats;
 use crate::policy;
@@ -127,6 +128,7 @@ pub struct Gateway {
     shards: Shards,
     swappable: Swappable,
     readiness: Readiness,
+    counters: Counters,
     accepting: CancellationToken,
     serving: CancellationToken,
     tasks: TaskTracker,
@@ -156,8 +158,12 @@ impl Gateway {
         }
         let adapters = Adapters::choose(&config, &tasks, &serving).await?;
         adapters.fetch_keys(&readiness, &tasks, &serving);
-        let admission = Arc::new(Admission::new(config.connections).with_tenants(config.dev.clone()));
-        let services = adapters.services(&config, &admission);
+        let counters = Counters::default();
+        let admission = Admission::new(config.connections)
+            .with_tenants(config.dev.clone())
+            .with_counters(Arc::clone(&counters));
+        let admission = Arc::new(admission);
+        let services = adapters.services(&config, &admission, &counters);
         let swappable = adapters.swappable(&config, &services);
         let started = threads::start(&config, &services, &serving)?;
         // Shards before the cluster: its first orders must find mailboxes.
@@ -215,6 +221,7 @@ impl Gateway {
             shards,
             swappable,
             readiness,
+            counters,
             accepting,
             serving,
             tasks,
@@ -252,9 +259,15 @@ impl Gateway {
         &self.readiness
     }
 
-    /// Returns the usage of the in-process bus; `None` over NATS.
+    /// Returns what this node has done since its start.
     #[must_use]
-    pub fn bus_usage(&self) -> Option<memory_bus::Usage> {
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Returns the usage of the bus.
+    #[must_use]
+    pub fn bus_usage(&self) -> bus::Usage {
         self.engine.usage()
     }
 

@@ -14,6 +14,7 @@
 //! 6. composition: [`config`], [`telemetry`], [`gateway`], [`cli`]
 
 pub mod binary;
+pub mod counters;
 pub mod error;
 pub mod event;
 pub mod headers;

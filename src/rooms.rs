@@ -14,6 +14,7 @@ use crate::bus::{
     Bus, BusUnavailable, HistoryPage, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery,
     Subscriber,
 };
+use crate::counters::{Counters, PublishOutcome};
 use crate::event::{Envelope, Event, Publish};
 use crate::identity::UserId;
 use crate::policy::{Action, Permit};
@@ -71,12 +72,23 @@ pub struct Start {
 pub struct Rooms {
     bus: Arc<dyn Bus>,
     presence: Arc<dyn Presence>,
+    counters: Counters,
 }
 
 impl Rooms {
     /// Creates the rooms over these two ports.
     pub fn new(bus: Arc<dyn Bus>, presence: Arc<dyn Presence>) -> Self {
-        Self { bus, presence }
+        Self {
+            bus,
+            presence,
+            counters: Counters::default(),
+        }
+    }
+
+    /// The same, counting into these.
+    #[must_use]
+    pub fn with_counters(self, counters: Counters) -> Self {
+        Self { counters, ..self }
     }
 
     /// Returns the presence port, for joins and leaves of members. The session takes the permit to see presence.
@@ -97,8 +109,9 @@ impl Rooms {
         // count while the event is published.
         let reach = self.presence.reach(&publish.room, &publish.except);
         let publishing = self.bus.publish(seal(permit, publish));
-        let published = publishing.instrument(tracing::debug_span!("bus.publish")).await?;
-        Ok(outcome(published, reach.count().await))
+        let published = publishing.instrument(tracing::debug_span!("bus.publish")).await;
+        self.counters.publishes.add(label(&published));
+        Ok(outcome(published?, reach.count().await))
     }
 
     /// Publishes several events in their order, each with its own outcome.
@@ -127,7 +140,10 @@ impl Rooms {
         let reached = join_all(reaches.into_iter().map(Reach::count)).await;
         let outcomes = published.zip(counted);
         outcomes
-            .map(|(published, count)| Ok(outcome(published?, reached[count])))
+            .map(|(published, count)| {
+                self.counters.publishes.add(label(&published));
+                Ok(outcome(published?, reached[count]))
+            })
             .collect()
     }
 
@@ -241,6 +257,19 @@ fn seal(permit: &Permit, publish: Publish) -> Envelope {
         "a permit is good for its own event",
     );
     Envelope(publish)
+}
+
+/// Returns the name that a publish is counted under.
+const fn label(published: &Result<Published, PublishError>) -> PublishOutcome {
+    match published {
+        Ok(Published { duplicate: false, .. }) => PublishOutcome::Accepted,
+        Ok(Published { duplicate: true, .. }) => PublishOutcome::Duplicate,
+        Err(PublishError::VersionConflict { .. }) => PublishOutcome::VersionConflict,
+        Err(PublishError::KeyReused) => PublishOutcome::KeyReused,
+        Err(PublishError::TooLarge { .. }) => PublishOutcome::TooLarge,
+        Err(PublishError::NotStored(_)) => PublishOutcome::NotStored,
+        Err(PublishError::UnknownOutcome(_)) => PublishOutcome::Unknown,
+    }
 }
 
 fn outcome(published: Published, reached: Option<u32>) -> Outcome {

@@ -46,7 +46,7 @@ pub use config::Config;
 
 use super::{
     Bus, BusUnavailable, HistoryPage, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery,
-    Subscriber,
+    Subscriber, Usage,
 };
 use crate::event::{Envelope, Event};
 use crate::position::{Epoch, Position};
@@ -68,17 +68,6 @@ pub struct MemoryBus {
     shared: Shared,
     stripes: Box<[Mutex<Stripe>]>,
     in_flight: Arc<Semaphore>,
-}
-
-/// A snapshot of what the bus holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
-    /// Rooms in memory.
-    pub rooms: usize,
-    /// Bytes of all histories and last values, bookkeeping included.
-    pub history_bytes: usize,
-    /// Events published but not yet released by every subscriber.
-    pub in_flight_events: usize,
 }
 
 impl MemoryBus {
@@ -130,7 +119,7 @@ impl MemoryBus {
         }
     }
 
-    /// Returns what is held at this moment; for metrics.
+    /// Returns what is held at this moment.
     #[must_use]
     pub fn usage(&self) -> Usage {
         let bound = self.shared.config.in_flight_events_max;
@@ -138,6 +127,7 @@ impl MemoryBus {
             rooms: self.shared.rooms.load(Ordering::Relaxed),
             history_bytes: self.shared.weight.load(Ordering::Relaxed),
             in_flight_events: bound.saturating_sub(self.in_flight.available_permits()),
+            ..Usage::default()
         }
     }
 

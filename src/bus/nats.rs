@@ -70,7 +70,7 @@ pub use streams::shared_settings;
 
 use super::{
     Bus, BusUnavailable, HistoryPage, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery,
-    Subscriber,
+    Subscriber, Usage,
 };
 use crate::event::{Envelope, Event};
 use crate::lease::Lease;
@@ -97,21 +97,6 @@ const UNCHECKED_SWEEPS_MAX: u32 = 2;
 pub struct NatsBus {
     shared: Shared,
     added: Mutex<Option<mpsc::Receiver<Feed>>>,
-}
-
-/// A snapshot of what the bus holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
-    /// Rooms with members here.
-    pub rooms: usize,
-    /// Bytes of all histories in memory, bookkeeping included.
-    pub history_bytes: usize,
-    /// Events received but not yet released by every subscriber.
-    pub in_flight_events: usize,
-    /// Publishes that wait for an acknowledgement.
-    pub publishes: usize,
-    /// Messages on rooms' subjects that no node has written, since the start.
-    pub foreign_messages: u64,
 }
 
 impl NatsBus {
@@ -180,7 +165,7 @@ impl NatsBus {
         }
     }
 
-    /// Returns what is held at this moment; for metrics.
+    /// Returns what is held at this moment.
     #[must_use]
     pub fn usage(&self) -> Usage {
         let shared = &self.shared;

@@ -13,11 +13,12 @@ use super::{Config, StartError, settings};
 use crate::admission::Admission;
 use crate::auth::{Authenticator, JwtAuthenticator};
 use crate::backend::{Backend, GrpcBackend, NoBackend};
-use crate::bus::Bus;
-use crate::bus::memory::{MemoryBus, Usage};
+use crate::bus::memory::MemoryBus;
 use crate::bus::nats::{self as nats_bus, NatsBus};
+use crate::bus::{Bus, Usage};
 use crate::cluster::no_peers::NoPeers;
 use crate::cluster::{self, Peers};
+use crate::counters::Counters;
 use crate::hub::Shards;
 use crate::lease::Lease;
 use crate::nats::agreement::Agreement;
@@ -108,12 +109,12 @@ impl Adapters {
     }
 
     /// Returns the services for sessions.
-    pub(super) fn services(&self, config: &Config, admission: &Arc<Admission>) -> Services {
+    pub(super) fn services(&self, config: &Config, admission: &Arc<Admission>, counters: &Counters) -> Services {
         let (bus, presence) = self.engine.ports();
         Services {
             auth: self.auth.clone() as Arc<dyn Authenticator>,
             policy: self.policy.clone() as Arc<dyn Policy>,
-            rooms: Rooms::new(bus, presence),
+            rooms: Rooms::new(bus, presence).with_counters(Arc::clone(counters)),
             application: Arc::new(Application::new(Arc::clone(&self.backend), config.home_rooms.clone())),
             lease: self.lease.clone(),
             admission: Arc::clone(admission),
@@ -245,11 +246,11 @@ impl Engine {
         }
     }
 
-    /// Returns the usage of the in-process bus; `None` over NATS.
-    pub(super) fn usage(&self) -> Option<Usage> {
+    /// Returns the usage of the bus.
+    pub(super) fn usage(&self) -> Usage {
         match self {
-            Self::Alone { bus, .. } => Some(bus.usage()),
-            Self::Nats { .. } => None,
+            Self::Alone { bus, .. } => bus.usage(),
+            Self::Nats { bus, .. } => bus.usage(),
         }
     }
 

@@ -165,6 +165,7 @@ pub async fn serve(listener: TcpListener, port: Arc<ClientPort>, tasks: TaskTrac
             None
         };
         let Some(handshake) = handshake else {
+            port.admission.turned_away();
             tasks.spawn(turn_away(stream));
             continue;
         };

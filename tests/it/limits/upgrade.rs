@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use roomcast::counters::ConnectionRefused;
 use roomcast::gateway::Config;
 use roomcast::proto::client_v1::ErrorCode;
 use roomcast::rate::Rate;
@@ -198,6 +199,7 @@ async fn one_connection_too_many(encoding: Encoding) {
         (ErrorCode::LimitReached, "connection_limit", 0)
     );
     assert_eq!(fourth.expect_close(4504).await, "connection_limit");
+    assert_eq!(node.refused(ConnectionRefused::UserFull), 1);
     // Nobody else is hit, not even of the same name elsewhere; and one that goes makes room for another.
     node.connect(user("ben")).await.join("r").await;
     node.connect(user("ada").tenant("other")).await.join("r").await;
@@ -218,6 +220,7 @@ async fn an_address_with_too_many_connections_is_told_to_come_back() {
     let mut two = node.connect(user("two")).await;
     let (status, head) = status_of(&node, &upgrade(&[])).await;
     assert!(status == 429 && head.contains("retry-after: "), "{head}");
+    assert_eq!(node.refused(ConnectionRefused::AddressFull), 1);
     two.join("r").await;
     one.close().await;
     node.until_connections(1).await;
@@ -232,6 +235,7 @@ async fn a_full_node_and_a_storm_are_told_to_come_back() {
     let mut ada = node.connect(user("ada")).await;
     let (status, head) = status_of(&node, &upgrade(&[])).await;
     assert!(status == 503 && head.contains("retry-after: "), "{head}");
+    assert_eq!(node.refused(ConnectionRefused::NodeFull), 1);
     ada.join("r").await;
     node.finish().await;
 
@@ -251,6 +255,7 @@ async fn a_full_node_and_a_storm_are_told_to_come_back() {
         .find(|(status, _)| *status == 503)
         .expect("a storm is turned away");
     assert!(head.contains("retry-after: "), "{head}");
+    assert!(node.refused(ConnectionRefused::Busy) > 0);
     node.finish().await;
 }
 

@@ -1,5 +1,6 @@
 //! Keys and versions: a publish that happens once, or only where the room stands.
 
+use roomcast::counters::PublishOutcome;
 use roomcast::proto::client_v1::Publish;
 use roomcast::proto::v1;
 use serde_json::json;
@@ -119,6 +120,9 @@ async fn of_two_racing_publishers_one_wins_and_the_other_learns_the_version() {
         ..at(0)
     };
     assert_eq!(backend.send(stale).await.unwrap_err().code(), Code::Aborted);
+    let counted = [PublishOutcome::Accepted, PublishOutcome::VersionConflict].map(|outcome| node.published(outcome));
+    // The stale epoch was refused before the bus saw it.
+    assert_eq!(counted, [2, 1]);
     node.finish().await;
 }
 

@@ -13,7 +13,8 @@ use futures_util::future::join_all;
 use roomcast::admission;
 use roomcast::api::{self, Credentials, Grant, Scope, TokenDigest};
 use roomcast::auth::{self, Algorithm, ClaimsConfig, IssuerConfig, KeyConfig, Secret};
-use roomcast::bus::memory;
+use roomcast::bus::{self, memory};
+use roomcast::counters::{ConnectionRefused, PublishOutcome};
 use roomcast::gateway::{Applied, ApplyError, Config, Gateway, Listeners, Settings as Swappable};
 use roomcast::nats;
 use roomcast::policy::{self, ActionName, RuleConfig};
@@ -146,8 +147,20 @@ impl Node {
         self.gateways.iter().map(Gateway::connections).sum()
     }
 
-    pub fn bus_usage(&self) -> memory::Usage {
-        self.gateway().bus_usage().expect("the in-process bus is asked for")
+    pub fn bus_usage(&self) -> bus::Usage {
+        self.gateway().bus_usage()
+    }
+
+    /// What its gateways have counted under this outcome of a publish, on all of them together.
+    pub fn published(&self, outcome: PublishOutcome) -> u64 {
+        let counters = self.gateways.iter().map(Gateway::counters);
+        counters.map(|counters| counters.publishes.of(outcome)).sum()
+    }
+
+    /// The connections that its gateways have refused for this reason.
+    pub fn refused(&self, reason: ConnectionRefused) -> u64 {
+        let counters = self.gateways.iter().map(Gateway::counters);
+        counters.map(|counters| counters.connections_refused.of(reason)).sum()
     }
 
     /// Gives the gateway a connection that is no WebSocket and speaks the protocol of this name.

@@ -1,0 +1,176 @@
+//! The counters of a node, in plain cells: whoever does a thing counts it, and exporters read.
+//!
+//! A cell costs one relaxed addition and has no lock. A counter only grows, from the start of the process. Rooms, users and
+//! addresses are never labels, so the number of cells is fixed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One counter.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Counts one.
+    pub fn add(&self) {
+        // Relaxed: a reader needs no order between counters.
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the count.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A closed set of names that a thing is counted under.
+pub trait Label: Copy + PartialEq + Sized + 'static {
+    /// All names, each at its [`Self::index`].
+    const ALL: &'static [Self];
+
+    /// Returns the place in [`Self::ALL`].
+    fn index(self) -> usize;
+
+    /// Returns the name as exporters write it.
+    fn name(self) -> &'static str;
+}
+
+/// A counter for each name of a set.
+#[derive(Debug)]
+pub struct Tally<L: 'static> {
+    counts: Box<[Count]>,
+    labels: &'static [L],
+}
+
+impl<L: Label> Default for Tally<L> {
+    fn default() -> Self {
+        Self {
+            counts: L::ALL.iter().map(|_| Count::default()).collect(),
+            labels: L::ALL,
+        }
+    }
+}
+
+impl<L: Label> Tally<L> {
+    /// Counts one under this name.
+    pub fn add(&self, label: L) {
+        self.counts[label.index()].add();
+    }
+
+    /// Returns the count under this name.
+    #[must_use]
+    pub fn of(&self, label: L) -> u64 {
+        self.counts[label.index()].total()
+    }
+
+    /// Returns every name with its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.labels.iter().zip(&self.counts);
+        counts.map(|(label, count)| (label.name(), count.total()))
+    }
+}
+
+/// Declares an enum whose variants are labels.
+macro_rules! labels {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            fn index(self) -> usize {
+                self as usize
+            }
+
+            fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+    };
+}
+
+labels! {
+    /// The reason why a connection of a client was refused.
+    ConnectionRefused {
+        /// The node has as many as it may have.
+        NodeFull = "node_full",
+        /// The address has as many as it may have.
+        AddressFull = "address_full",
+        /// The user has as many as they may have.
+        UserFull = "user_full",
+        /// Connections arrived faster than `client.connect_rate`, or too many had not become a session.
+        Busy = "busy",
+    }
+}
+
+labels! {
+    /// The outcome of a publish, of a backend or a client, that had its permit.
+    PublishOutcome {
+        /// Stored or, if ephemeral, sent.
+        Accepted = "accepted",
+        /// Already stored under its idempotency key.
+        Duplicate = "duplicate",
+        /// The room's head was not the expected one.
+        VersionConflict = "version_conflict",
+        /// The idempotency key was used with another event.
+        KeyReused = "key_reused",
+        /// Larger than the bus accepts.
+        TooLarge = "too_large",
+        /// Not stored: the bus was full or unavailable.
+        NotStored = "not_stored",
+        /// Not acknowledged: perhaps stored.
+        Unknown = "unknown",
+    }
+}
+
+/// The counters of a node.
+#[derive(Debug, Default)]
+pub struct Cells {
+    /// Connections of clients that were accepted.
+    pub connections_accepted: Count,
+    /// Connections of clients that were refused, by reason.
+    pub connections_refused: Tally<ConnectionRefused>,
+    /// Publishes by outcome.
+    pub publishes: Tally<PublishOutcome>,
+}
+
+/// A handle to a node's counters. Cheap to clone; all clones are one set.
+pub type Counters = Arc<Cells>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names_are_at_their_places<L: Label + std::fmt::Debug>() {
+        for (place, label) in L::ALL.iter().enumerate() {
+            assert_eq!(label.index(), place, "{label:?}");
+        }
+    }
+
+    #[test]
+    fn labels_stand_at_their_index() {
+        names_are_at_their_places::<ConnectionRefused>();
+        names_are_at_their_places::<PublishOutcome>();
+    }
+
+    #[test]
+    fn each_name_is_counted_apart() {
+        let tally = Tally::default();
+        tally.add(PublishOutcome::Accepted);
+        tally.add(PublishOutcome::Accepted);
+        tally.add(PublishOutcome::Unknown);
+        assert_eq!(
+            (tally.of(PublishOutcome::Accepted), tally.of(PublishOutcome::TooLarge)),
+            (2, 0)
+        );
+        let counted: Vec<_> = tally.iter().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [("accepted", 2), ("unknown", 1)]);
+    }
+}
