@@ -7,28 +7,27 @@ mod apply;
 mod backplane;
 mod reclaim;
 mod settings;
+mod start;
 mod threads;
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use self::adapters::{Adapters, Engine};
+use self::adapters::Engine;
 use self::apply::Swappable;
+use self::start::{Addresses, Run};
 use crate::admission::{self, Admission, Tenants};
-use crate::api::{self, Context, Credentials};
+use crate::api::{self, Credentials};
 use crate::auth;
 use crate::backend;
 use crate::bus::{self, memory as memory_bus};
-use crate::cluster::{Cluster, Peers};
+use crate::cluster::Peers;
 use crate::counters::Counters;
 use crate::hub::{Shards, Signal};
 use crate::nats;
@@ -108,18 +107,23 @@ pub enum StartError {
     /// The gRPC listener's settings are refused.
     #[error("grpc: {0}")]
     Api(#[from] api::ConfigError),
-    /// NATS cannot be reached or used.
+    /// NATS cannot be reached or used, or its streams cannot.
     #[error(transparent)]
-    Nats(#[from] nats::NatsError),
-    /// The system refused a thread, a descriptor or an address.
-    #[error("{0}")]
-    Io(#[from] io::Error),
+    Bus(#[from] nats::NatsError),
+    /// The node has connected to NATS and cannot become one of the cluster's.
+    #[error("{0}, while joining the cluster")]
+    Cluster(#[source] nats::NatsError),
+    /// The system refused an address or a descriptor of a listener.
+    #[error("listeners: {0}")]
+    Listeners(#[source] io::Error),
+    /// The system refused a thread or a descriptor of a shard.
+    #[error("shards: {0}")]
+    Shards(#[source] io::Error),
 }
 
 /// A running gateway.
 pub struct Gateway {
-    client_address: SocketAddr,
-    grpc_address: SocketAddr,
+    addresses: Addresses,
     port: Arc<ClientPort>,
     drain_window: Duration,
     admission: Arc<Admission>,
@@ -127,11 +131,7 @@ pub struct Gateway {
     peers: Arc<dyn Peers>,
     shards: Shards,
     swappable: Swappable,
-    readiness: Readiness,
-    counters: Counters,
-    accepting: CancellationToken,
-    serving: CancellationToken,
-    tasks: TaskTracker,
+    run: Run,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -141,104 +141,20 @@ impl Gateway {
     /// # Errors
     /// Every variant of [`StartError`]; nothing is left running.
     pub async fn start(config: Config, listeners: Listeners) -> Result<Self, StartError> {
-        let (client_address, grpc_address) = (listeners.client.local_addr()?, listeners.grpc.local_addr()?);
-        config
-            .api
-            .validate(grpc_address, config.dev.is_some(), &config.credentials)?;
-        let (accepting, serving, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        // Stops everything started so far when a later step fails.
-        let unless_started = serving.clone().drop_guard();
-        let readiness = Readiness::starting();
-        let waiting = serving.child_token();
-        if config.nats.is_some() {
-            // NATS may be slow to become ready; probes get replies meanwhile.
-            let port = twin(&listeners.grpc)?;
-            let answering = api::serve_while_starting(port, config.api.clone(), readiness.clone(), waiting.clone());
-            tasks.spawn(answering);
-        }
-        let adapters = Adapters::choose(&config, &tasks, &serving).await?;
-        adapters.fetch_keys(&readiness, &tasks, &serving);
-        let counters = Counters::default();
-        let admission = Admission::new(config.connections)
-            .with_tenants(config.dev.clone())
-            .with_counters(Arc::clone(&counters));
-        let admission = Arc::new(admission);
-        let services = adapters.services(&config, &admission, &counters);
-        let swappable = adapters.swappable(&config, &services);
-        let started = threads::start(&config, &services, &serving)?;
-        // Shards before the cluster: its first orders must find mailboxes.
-        let shards = Shards::new(started.mailboxes);
-        let peers = adapters.peers(&config, &shards, &tasks, &serving).await?;
-        let cluster = Cluster::new(shards.clone(), Arc::clone(&peers));
-        services.application.reaches(cluster.clone());
-        waiting.cancel();
-        // Only now: load balancers send clients once a probe sees this.
-        readiness.set(Unready::Starting, false);
-        if let Some(backplane) = adapters.backplane(&shards, &readiness) {
-            tasks.spawn(backplane.watch(accepting.clone()));
-        }
-        tasks.spawn(reclaim::run(Arc::clone(&admission), serving.clone()));
-        let port = Arc::new(ClientPort::new(
-            config.client,
-            Arc::clone(&admission),
-            config.protocols,
-            started.doors,
-        ));
-        tasks.spawn(client_port::serve(
-            listeners.client,
-            Arc::clone(&port),
-            tasks.clone(),
-            accepting.clone(),
-        ));
-        let context = Context {
-            rooms: services.rooms.clone(),
-            cluster,
-            policy: Arc::clone(&services.policy),
-            credentials: config.credentials,
-            home_rooms: config.home_rooms,
-            readiness: readiness.clone(),
-            tenants: config.dev,
-        };
-        let stop_api = serving.clone();
-        let api = api::serve(listeners.grpc, context, config.api, async move {
-            stop_api.cancelled().await;
-        });
-        tasks.spawn(async move {
-            if let Err(error) = api.await {
-                tracing::error!(%error, "grpc listener failed");
-            }
-        });
-        tracing::info!(%client_address, %grpc_address, shards = shards.mailboxes().len(), "gateway started");
-        unless_started.disarm();
-        Ok(Self {
-            client_address,
-            grpc_address,
-            port,
-            drain_window: config.drain_window,
-            admission,
-            engine: adapters.into_engine(),
-            peers,
-            shards,
-            swappable,
-            readiness,
-            counters,
-            accepting,
-            serving,
-            tasks,
-            threads: started.threads,
-        })
+        // Boxed: a start is long and rare, and what it holds would be part of every caller's future.
+        Box::pin(start::start(config, listeners)).await
     }
 
     /// Returns the address for clients.
     #[must_use]
     pub const fn client_address(&self) -> SocketAddr {
-        self.client_address
+        self.addresses.client
     }
 
     /// Returns the address for backends.
     #[must_use]
     pub const fn grpc_address(&self) -> SocketAddr {
-        self.grpc_address
+        self.addresses.grpc
     }
 
     /// Returns the entry for connections that do not use the client port's HTTP.
@@ -256,13 +172,13 @@ impl Gateway {
     /// Returns the node's readiness.
     #[must_use]
     pub const fn readiness(&self) -> &Readiness {
-        &self.readiness
+        &self.run.readiness
     }
 
     /// Returns what this node has done since its start.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
-        &self.counters
+        &self.run.counters
     }
 
     /// Returns the usage of the bus.
@@ -278,16 +194,12 @@ impl Gateway {
         const GRACE: Duration = Duration::from_secs(5);
         tracing::info!(connections = self.connections(), "draining");
         // No new clients first, and probes say so before any client is told to go elsewhere.
-        self.accepting.cancel();
-        self.readiness.set(Unready::Draining, true);
+        self.run.accepting.cancel();
+        self.run.readiness.set(Unready::Draining, true);
         self.engine.drain();
         if self.shards.signal(&Signal::Drain(self.drain_window)).await.is_ok() {
-            let gone = async {
-                while self.admission.connections() > 0 {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            };
-            if tokio::time::timeout(self.drain_window + GRACE, gone).await.is_err() {
+            let gone = tokio::time::timeout(self.drain_window + GRACE, self.admission.emptied());
+            if gone.await.is_err() {
                 tracing::warn!(
                     connections = self.connections(),
                     "drain timed out, closing remaining connections"
@@ -296,9 +208,9 @@ impl Gateway {
         }
         // Behind the last client: its leave must still be replicated.
         self.engine.leave().await;
-        self.serving.cancel();
-        self.tasks.close();
-        if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
+        self.run.serving.cancel();
+        self.run.tasks.close();
+        if tokio::time::timeout(GRACE, self.run.tasks.wait()).await.is_err() {
             tracing::warn!("shutdown timed out, tasks still running");
         }
         for thread in self.threads {
@@ -315,14 +227,8 @@ impl Gateway {
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gateway")
-            .field("client_address", &self.client_address)
-            .field("grpc_address", &self.grpc_address)
+            .field("client_address", &self.addresses.client)
+            .field("grpc_address", &self.addresses.grpc)
             .finish_non_exhaustive()
     }
-}
-
-/// Duplicates a listener's handle: either handle may accept the next connection.
-fn twin(listener: &TcpListener) -> io::Result<TcpListener> {
-    let descriptor = listener.as_fd().try_clone_to_owned()?;
-    TcpListener::from_std(descriptor.into())
 }

@@ -65,7 +65,9 @@ async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
 
 pub(super) async fn start(config: gateway::Config, listeners: Listeners) -> Result<Gateway, Failure> {
     Gateway::start(config, listeners).await.map_err(|error| match error {
-        StartError::Io(_) | StartError::Nats(_) => Failure::Undone(format!("cannot start: {error}")),
+        StartError::Bus(_) | StartError::Cluster(_) | StartError::Listeners(_) | StartError::Shards(_) => {
+            Failure::Undone(format!("cannot start: {error}"))
+        }
         StartError::Auth(_) | StartError::Policy(_) | StartError::Backend(_) | StartError::Api(_) => {
             Failure::No(error.to_string())
         }

@@ -4,11 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::apply::{Settings, Swappable};
 use super::backplane::Backplane;
+use super::start::Run;
 use super::{Config, StartError, settings};
 use crate::admission::Admission;
 use crate::auth::{Authenticator, JwtAuthenticator};
@@ -23,28 +22,25 @@ use crate::hub::Shards;
 use crate::lease::Lease;
 use crate::nats::agreement::Agreement;
 use crate::nats::nodes::Nodes;
-use crate::nats::{self, Nats};
+use crate::nats::{self, Nats, NatsError};
 use crate::policy::{Policy, RulePolicy};
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::nats::NatsPresence;
-use crate::readiness::{Readiness, Unready};
+use crate::readiness::Readiness;
 use crate::rooms::Rooms;
 use crate::shard::{Application, Services};
 
-/// Time for which the NATS connections may flush before they close.
+/// Time for which the NATS connections may flush before they close. The last heartbeat and the release of the lease are
+/// flushed by then; a server that does not take more is not waited for.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
-/// Time for the replies to a node's first heartbeat.
-const INTRODUCTION: Duration = Duration::from_millis(200);
-
-/// The adapters of the ports.
-pub(super) struct Adapters {
-    auth: Arc<JwtAuthenticator>,
-    policy: Arc<RulePolicy>,
-    backend: Arc<dyn Backend>,
-    lease: Lease,
-    engine: Engine,
+/// The adapters that decide about clients, and the lease that the node delivers under.
+pub(super) struct Judges {
+    pub auth: Arc<JwtAuthenticator>,
+    pub policy: Arc<RulePolicy>,
+    pub backend: Arc<dyn Backend>,
+    pub lease: Lease,
 }
 
 /// The adapters that order events and keep presence.
@@ -63,54 +59,34 @@ pub(super) enum Engine {
     },
 }
 
-impl Adapters {
-    /// Creates the adapters. Their own work runs on `tasks` until `stop`.
-    pub(super) async fn choose(
-        config: &Config,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Result<Self, StartError> {
+impl Judges {
+    /// Reads keys and rules, and checks the backend's address.
+    pub(super) fn read(config: &Config) -> Result<Self, StartError> {
         let backend: Arc<dyn Backend> = match &config.backend {
             Some(backend) => Arc::new(GrpcBackend::new(backend)?),
             None => Arc::new(NoBackend),
         };
-        let auth = Arc::new(JwtAuthenticator::new(&config.auth)?);
-        let policy = Arc::new(RulePolicy::new(&config.policy)?);
-        let lease = match config.nats {
-            // Renewed for the first time once every revocation is known.
-            Some(_) => Lease::lapsed(),
-            None => Lease::unlimited(),
-        };
-        let engine = match &config.nats {
-            // Boxed, so that the future of a start stays small.
-            Some(nats) => Box::pin(Engine::over_nats(config, nats, &lease, tasks, stop)).await?,
-            None => Engine::alone(config, tasks, stop),
-        };
         Ok(Self {
-            auth,
-            policy,
             backend,
-            lease,
-            engine,
+            auth: Arc::new(JwtAuthenticator::new(&config.auth)?),
+            policy: Arc::new(RulePolicy::new(&config.policy)?),
+            lease: match config.nats {
+                // Renewed for the first time once every revocation is known.
+                Some(_) => Lease::lapsed(),
+                None => Lease::unlimited(),
+            },
         })
     }
 
-    /// Fetches the issuers' published keys from here on. The node is not ready before each was fetched, or could not be, once:
-    /// a token that is shown earlier waits for its key.
-    pub(super) fn fetch_keys(&self, readiness: &Readiness, tasks: &TaskTracker, stop: &CancellationToken) {
-        let (auth, stop) = (Arc::clone(&self.auth), stop.clone());
-        tasks.spawn(async move { auth.keep_keys_fresh(stop).await });
-        let (auth, readiness) = (Arc::clone(&self.auth), readiness.clone());
-        readiness.set(Unready::KeysPending, true);
-        tasks.spawn(async move {
-            auth.first_fetch().await;
-            readiness.set(Unready::KeysPending, false);
-        });
-    }
-
     /// Returns the services for sessions.
-    pub(super) fn services(&self, config: &Config, admission: &Arc<Admission>, counters: &Counters) -> Services {
-        let (bus, presence) = self.engine.ports();
+    pub(super) fn services(
+        &self,
+        config: &Config,
+        engine: &Engine,
+        admission: &Arc<Admission>,
+        counters: &Counters,
+    ) -> Services {
+        let (bus, presence) = engine.ports();
         Services {
             auth: self.auth.clone() as Arc<dyn Authenticator>,
             policy: self.policy.clone() as Arc<dyn Policy>,
@@ -123,7 +99,7 @@ impl Adapters {
         }
     }
 
-    /// What may be swapped while the gateway runs.
+    /// Returns the parts that may be swapped while the gateway runs.
     pub(super) fn swappable(&self, config: &Config, services: &Services) -> Swappable {
         Swappable {
             auth: Arc::clone(&self.auth),
@@ -133,58 +109,12 @@ impl Adapters {
             in_force: Mutex::new(Settings::of(config)),
         }
     }
-
-    /// The other nodes, as the API orders things of them. From here on this node is one of them.
-    pub(super) async fn peers(
-        &self,
-        config: &Config,
-        shards: &Shards,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
-    ) -> Result<Arc<dyn Peers>, StartError> {
-        let policy = self.policy.clone() as Arc<dyn Policy>;
-        let Engine::Nats { nats, nodes, .. } = &self.engine else {
-            return Ok(Arc::new(NoPeers::new(&config.node_id, shards.clone(), policy)));
-        };
-        let (nats, nodes) = (Arc::clone(nats), Arc::clone(nodes));
-        let own = cluster::nats::ClusterParts {
-            nats,
-            nodes: Arc::clone(&nodes),
-            shards: shards.clone(),
-            policy,
-            lease: self.lease.clone(),
-        };
-        let peers = cluster::nats::start(own, cluster::Config::default(), tasks, stop.clone()).await?;
-        let listening = nodes.listen().await?;
-        tasks.spawn(nodes.run(listening, stop.clone()));
-        // Living nodes reply to the first heartbeat at once; an earlier order would not reach them.
-        tokio::time::sleep(INTRODUCTION).await;
-        peers.join(tasks, stop.clone()).await?;
-        Ok(peers)
-    }
-
-    /// Returns the watcher of the cluster, if there is one.
-    pub(super) fn backplane(&self, shards: &Shards, readiness: &Readiness) -> Option<Backplane> {
-        let Engine::Nats { nats, nodes, bus, .. } = &self.engine else {
-            return None;
-        };
-        Some(Backplane {
-            nats: Arc::clone(nats),
-            nodes: Arc::clone(nodes),
-            bus: Arc::clone(bus),
-            lease: self.lease.clone(),
-            shards: shards.clone(),
-            readiness: readiness.clone(),
-        })
-    }
-
-    pub(super) fn into_engine(self) -> Engine {
-        self.engine
-    }
 }
 
 impl Engine {
-    fn alone(config: &Config, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+    /// Creates bus and presence of this process.
+    pub(super) fn alone(config: &Config, run: &Run) -> Self {
+        let (tasks, stop) = (&run.tasks, &run.serving);
         let bus = Arc::new(MemoryBus::new(config.bus.clone()));
         let presence = Arc::new(MemoryPresence::new(config.presence));
         tasks.spawn(Arc::clone(&bus).run(stop.clone()));
@@ -192,13 +122,14 @@ impl Engine {
         Self::Alone { bus, presence }
     }
 
-    async fn over_nats(
+    /// Connects to NATS, and starts bus and presence over it.
+    pub(super) async fn over_nats(
         config: &Config,
         cluster: &nats::Config,
         lease: &Lease,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
+        run: &Run,
     ) -> Result<Self, StartError> {
+        let (tasks, stop) = (&run.tasks, &run.serving);
         let nats = nats::patiently(cluster.start_timeout, async || Nats::connect(cluster).await).await?;
         settings::compare_limits(config, &nats)?;
         let nodes = Nodes::new(Arc::clone(&nats), &config.node_id);
@@ -236,6 +167,51 @@ impl Engine {
             nodes,
             bus,
             presence,
+        })
+    }
+
+    /// Joins the other nodes, as the API orders things of them. From here on this node is one of them, and has a lease.
+    pub(super) async fn join(
+        &self,
+        config: &Config,
+        judges: &Judges,
+        shards: &Shards,
+        run: &Run,
+    ) -> Result<Arc<dyn Peers>, NatsError> {
+        let policy = judges.policy.clone() as Arc<dyn Policy>;
+        let Self::Nats { nats, nodes, .. } = self else {
+            return Ok(Arc::new(NoPeers::new(&config.node_id, shards.clone(), policy)));
+        };
+        let own = cluster::nats::ClusterParts {
+            nats: Arc::clone(nats),
+            nodes: Arc::clone(nodes),
+            shards: shards.clone(),
+            policy,
+            lease: judges.lease.clone(),
+        };
+        let (tasks, stop) = (&run.tasks, &run.serving);
+        let peers = cluster::nats::start(own, cluster::Config::default(), tasks, stop.clone()).await?;
+        let listening = nodes.listen().await?;
+        tasks.spawn(Arc::clone(nodes).run(listening, stop.clone()));
+        // After the control log was read, which names the nodes to wait for; before the first lease, for which they must have
+        // written back what the log has lost.
+        nodes.introduced().await;
+        peers.join(tasks, stop.clone()).await?;
+        Ok(peers)
+    }
+
+    /// Returns the watcher of the cluster, if there is one.
+    pub(super) fn backplane(&self, lease: &Lease, shards: &Shards, readiness: &Readiness) -> Option<Backplane> {
+        let Self::Nats { nats, nodes, bus, .. } = self else {
+            return None;
+        };
+        Some(Backplane {
+            nats: Arc::clone(nats),
+            nodes: Arc::clone(nodes),
+            bus: Arc::clone(bus),
+            lease: lease.clone(),
+            shards: shards.clone(),
+            readiness: readiness.clone(),
         })
     }
 

@@ -15,8 +15,8 @@ use async_nats::{Client, Message};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use prost::Message as _;
-use tokio::sync::{broadcast, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::sync::{Notify, broadcast, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::echo::Echo;
@@ -32,6 +32,10 @@ pub const SILENCE_MAX: Duration = Duration::from_millis(3500);
 
 /// The time without its own heartbeats after which a node takes its connection for dead (half-open).
 pub const ECHO_MAX: Duration = Duration::from_secs(3);
+
+/// The time for other nodes to answer a node's first heartbeat. No fact says that all have answered: a node without a lease
+/// is known by its answer alone. They answer at once, so this is many round trips.
+const INTRODUCTION: Duration = Duration::from_millis(200);
 
 /// The most changes kept for a slow reader.
 const CHANGES_MAX: usize = 1024;
@@ -64,6 +68,8 @@ pub struct Nodes {
     /// The digest of the settings this node shares with the cluster.
     settings: AtomicU64,
     changes: broadcast::Sender<NodeChange>,
+    /// Notified after each heartbeat, the node's own included.
+    heard: Notify,
     hearing: watch::Sender<bool>,
 }
 
@@ -82,6 +88,7 @@ impl Nodes {
             draining: AtomicBool::new(false),
             settings: AtomicU64::new(0),
             changes: broadcast::channel(CHANGES_MAX).0,
+            heard: Notify::new(),
             hearing: watch::channel(true).0,
         })
     }
@@ -203,6 +210,27 @@ impl Nodes {
         Ok(listening)
     }
 
+    /// Waits until this node is introduced: its first heartbeat has come back, nodes have had time to answer it, and every
+    /// node that holds a lease was heard. A node that lives sends a heartbeat within the interval, whatever it heard of ours;
+    /// a holder that is still silent then has ended or is cut off, and is not waited for. Needs [`Self::run`].
+    pub async fn introduced(&self) {
+        let _ = timeout(HEARTBEAT_INTERVAL, self.until(Roster::has_heard_itself)).await;
+        sleep(INTRODUCTION).await;
+        let holders_heard = self.until(|roster| roster.hears_all(Instant::now()));
+        let _ = timeout(HEARTBEAT_INTERVAL.saturating_sub(INTRODUCTION), holders_heard).await;
+    }
+
+    async fn until(&self, is_so: impl Fn(&Roster) -> bool) {
+        loop {
+            // Before the look: a heartbeat between the two still wakes this waiter.
+            let heard = self.heard.notified();
+            if is_so(&self.lock()) {
+                return;
+            }
+            heard.await;
+        }
+    }
+
     /// Leaves servers in lame duck mode, until `stop`. Run it beside [`Self::run`], which answers its roll calls.
     pub async fn leave_lame_ducks(self: Arc<Self>, stop: CancellationToken) {
         lame_duck::run(&self, stop).await;
@@ -252,6 +280,7 @@ impl Nodes {
             return Heard::Other;
         };
         let change = self.lock().hear(&heartbeat, Instant::now());
+        self.heard.notify_waiters();
         self.tell_hearing();
         let heard = match change {
             _ if heartbeat.incarnation == self.own.incarnation => Heard::Own,

@@ -23,6 +23,7 @@ pub(crate) struct Roster {
     /// The time this node last heard itself, and the start of the period without a break.
     echo: Instant,
     hearing_since: Instant,
+    has_heard_itself: bool,
     others: HashMap<u64, Known>,
     /// The last lease of each node, by incarnation.
     leases: HashMap<u64, LastLease>,
@@ -71,6 +72,7 @@ impl Roster {
             sequence: 0,
             echo: now,
             hearing_since: now,
+            has_heard_itself: false,
             others: HashMap::new(),
             leases: HashMap::new(),
         }
@@ -84,6 +86,11 @@ impl Roster {
     /// Reports whether this node has heard itself lately.
     pub(crate) fn hears(&self, now: Instant) -> bool {
         now.duration_since(self.echo) < ECHO_MAX
+    }
+
+    /// Reports whether this node has ever heard itself.
+    pub(crate) const fn has_heard_itself(&self) -> bool {
+        self.has_heard_itself
     }
 
     pub(crate) fn live(&self) -> Vec<Node> {
@@ -166,6 +173,7 @@ impl Roster {
                 self.hearing_since = now;
             }
             self.echo = now;
+            self.has_heard_itself = true;
             return None;
         }
         let is_new = !self.others.contains_key(&heartbeat.incarnation);
