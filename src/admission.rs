@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::counters::{ConnectionRefused, Counters};
 use crate::identity::Identity;
+use crate::sync::lock;
 
 /// The node's limits on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,7 +118,7 @@ impl Tenants {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, TenantCounts> {
-        self.0.lock().expect("no code panics while it counts")
+        lock(&self.0)
     }
 }
 
@@ -246,7 +247,7 @@ impl Admission {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.counts.lock().expect("no code panics while it counts")
+        lock(&self.counts)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
 use crate::position::{Link, Offset};
 use crate::room::Room;
+use crate::units::millis;
 
 /// The reason why an event name was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -161,7 +162,7 @@ impl Timestamp {
     #[must_use]
     pub fn now() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+        Self(millis(since_epoch))
     }
 
     /// Returns the age of `self` at `now`; zero if it lies in the future.

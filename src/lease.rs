@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::units::millis;
+
 /// A node's lease. Cheap to clone; all clones are one lease.
 #[derive(Debug, Clone)]
 pub struct Lease(Arc<Inner>);
@@ -77,10 +79,6 @@ impl Lease {
             renewed.await;
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -27,7 +27,10 @@ pub mod proto;
 pub mod rate;
 pub mod readiness;
 pub mod room;
+pub mod similar;
+pub mod sync;
 pub mod trace;
+pub mod units;
 pub mod url;
 
 pub mod nats;

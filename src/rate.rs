@@ -1,9 +1,11 @@
 //! Rate limits: a token bucket without a timer, 8 bytes of state, refilled on use; and a rate limit for log lines.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::sync::lock;
 
 /// A rate limit: a steady rate, and a burst after idleness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +81,7 @@ struct Unlogged {
 impl Notice {
     /// Counts an occurrence. Returns the number since the last log line when another one is due.
     pub fn count(&self) -> Option<u64> {
-        let mut unlogged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unlogged = lock(&self.0);
         unlogged.count += 1;
         if unlogged.last.is_some_and(|last| last.elapsed() < NOTICE_INTERVAL) {
             return None;

@@ -6,7 +6,7 @@
 //! call's deadline ends its connection: a healthy caller has ended the call by itself then.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ use tonic::body::Body;
 
 use super::listener::Connection;
 use super::status::Refusal;
+
+use crate::sync::lock;
 
 /// Room reserved for a large reply: pages have at most 1 MiB of content, and the rest of a reply is less than as much
 /// again.
@@ -92,7 +94,7 @@ impl Unread {
 impl Allowance {
     /// Releases the permits that a reply of this size does not need.
     fn shrink(&self, bytes: usize) {
-        let mut permits = self.permits.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut permits = lock(&self.permits);
         for permit in permits.iter_mut() {
             drop(permit.split(permit.num_permits().saturating_sub(bytes)));
         }

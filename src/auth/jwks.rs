@@ -21,6 +21,7 @@ use self::published::LeftOut;
 use super::AuthError;
 use super::config::{Algorithm, AuthConfigError, JwksConfig};
 use super::keys::{Key, KeyRing, NO_SUCH_KEY, SameName};
+use crate::sync::lock;
 use crate::url;
 
 /// The first pause after a failed fetch. Doubled up to the refetch interval.
@@ -197,7 +198,7 @@ impl Jwks {
 
     /// Logs unused keys with the reason. The names are the issuer's text, so they are escaped.
     fn log_left_out(&self, now: HashSet<LeftOut>) {
-        let mut before = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = lock(&self.left_out);
         for LeftOut { key, why, is_usual } in now.difference(&before) {
             if *is_usual {
                 tracing::info!(issuer = &*self.issuer, ?key, why, "key skipped");

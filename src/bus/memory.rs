@@ -34,7 +34,7 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::iter;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -51,6 +51,7 @@ use super::{
 use crate::event::{Envelope, Event};
 use crate::position::{Epoch, Position};
 use crate::room::Room;
+use crate::sync::lock;
 use clock::Clock;
 use keys::Fingerprints;
 use log::RoomLog;
@@ -216,12 +217,6 @@ impl MemoryBus {
         }
         cut
     }
-}
-
-/// Locks a stripe, poisoned or not. A subscriber that panics does so after the room's state is complete, so a poisoned
-/// stripe is sound.
-fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
-    stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl fmt::Debug for MemoryBus {

@@ -6,6 +6,7 @@ use crate::event::Timestamp;
 use crate::hub::ShardsGone;
 use crate::notice::Notice;
 use crate::policy::{Revocation, RevocationEntry, RevocationId, RevocationLimit, Revocations};
+use crate::units::millis;
 
 /// What is to be revoked, and what is said about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,7 @@ impl Revoke {
     /// # Errors
     /// [`RevocationLimit`] when it would be one more than there may be.
     pub fn entry(self, known: &Revocations, now: Timestamp) -> Result<RevocationEntry, RevocationLimit> {
-        let ttl_ms = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
+        let ttl_ms = millis(self.ttl);
         let (id, created) = if let Some(equal) = known.equal(&self.revocation) {
             (equal.id, equal.created)
         } else {

@@ -14,6 +14,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::time::Duration;
 
+use crate::units::millis;
+
 /// What a server says of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Condition {
@@ -91,7 +93,7 @@ impl Inventory {
         if self.read == 0 {
             return (ReadFrom::Beginning, is_other);
         }
-        let back = u64::try_from(difference.as_millis()).unwrap_or(u64::MAX);
+        let back = millis(difference);
         (ReadFrom::Moment(self.newest_ms.saturating_sub(back)), false)
     }
 
@@ -131,7 +133,7 @@ impl Inventory {
     /// Whether a record of this time was read in a reading before this one. By clocks that differ: when in doubt it was not.
     #[must_use]
     pub fn was_read(&self, stored_ms: u64, difference: Duration) -> bool {
-        let difference_ms = u64::try_from(difference.as_millis()).unwrap_or(u64::MAX);
+        let difference_ms = millis(difference);
         stored_ms.saturating_add(difference_ms) < self.known_ms
     }
 

@@ -26,6 +26,7 @@ use crate::event::Timestamp;
 use crate::notice::Notice;
 use crate::policy::{Revocation, RevocationEntry, RevocationId};
 use crate::room::Tenant;
+use crate::units::millis;
 
 /// The most leases that are asked for and have not come back; older ones would have run out.
 const ASKED_MAX: usize = 64;
@@ -283,10 +284,6 @@ impl<T: Copy> Ledger<T> {
         let lately = self.holders.values().filter(|taken| taken.stored_ms >= since_ms);
         lately.map(|taken| taken.holder.clone()).collect()
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -41,6 +41,7 @@ use crate::policy::{Policy, RevocationId};
 use crate::proto::node_v1::VerifyOrder;
 use crate::proto::node_v1::node_order::Order as WireOrder;
 use crate::room::Tenant;
+use crate::sync::lock;
 
 /// How long a start waits for the node's first lease: an election of the log's leader takes up to 9 s.
 const FIRST_LEASE_MAX: Duration = Duration::from_secs(30);
@@ -75,7 +76,7 @@ struct Node {
 
 impl Node {
     fn remembered(&self) -> MutexGuard<'_, Memory> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.remembered)
     }
 }
 

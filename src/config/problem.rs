@@ -7,8 +7,7 @@ use std::path::PathBuf;
 
 use figment::error::{Actual, Kind};
 
-/// The least similarity of two names that are suggested for each other (1 is equal; strsim's Jaro-Winkler).
-const ALIKE_MIN: f64 = 0.8;
+use crate::similar::nearest;
 
 /// Reason why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -201,12 +200,10 @@ fn given(actual: &Actual) -> &'static str {
 }
 
 fn unknown(name: &str, known: &[&str], parent: &[String]) -> String {
-    let alike = |candidate: &&str| strsim::jaro_winkler(name, candidate);
-    let closest = known.iter().max_by(|a, b| alike(a).total_cmp(&alike(b)));
-    match closest.filter(|candidate| alike(candidate) >= ALIKE_MIN) {
+    match nearest(name, known) {
         Some(candidate) => {
             let mut path = parent.to_vec();
-            path.push((*candidate).to_owned());
+            path.push(candidate.to_owned());
             format!("there is no such key; did you mean `{}`?", path.join("."))
         }
         None => format!("there is no such key; known here: {}", known.join(", ")),

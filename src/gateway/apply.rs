@@ -3,7 +3,7 @@
 //! Everything is checked before anything is changed, so a swap is whole or is none. Each swap is atomic for whoever reads it: a
 //! question, a token or a command is judged by the old settings or by the new ones. Each node of a deployment swaps for itself.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
 
@@ -12,6 +12,7 @@ use crate::admission::{self, Admission};
 use crate::auth::{self, AuthConfigError, JwtAuthenticator};
 use crate::policy::{self, PolicyError, RulePolicy};
 use crate::session;
+use crate::sync::lock;
 
 /// The settings that a gateway may be given while it runs; those of [`super::Config`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +76,7 @@ pub(super) struct Swappable {
 
 impl Swappable {
     fn lock(&self) -> MutexGuard<'_, Settings> {
-        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.in_force)
     }
 
     /// Checks and swaps; answers what changed.

@@ -15,7 +15,7 @@ mod record;
 mod setting;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use async_nats::client::RequestErrorKind;
@@ -30,6 +30,8 @@ pub use self::setting::{Rule, Setting, Value};
 use self::record::{Comparison, Difference, Record};
 use super::records::{self, RecordError};
 use super::{Nats, NatsError, Subscription, streams};
+
+use crate::sync::lock;
 
 /// The time that a starting node waits for running ones to write records back.
 const WRITTEN_BACK_WITHIN: Duration = Duration::from_secs(5);
@@ -262,7 +264,7 @@ impl Agreement {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 

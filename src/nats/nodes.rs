@@ -8,7 +8,7 @@ mod echo;
 pub(crate) mod roster;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_nats::{Client, Message};
@@ -23,6 +23,7 @@ use self::echo::Echo;
 use self::roster::Roster;
 use super::{Nats, NatsError, Subscription, lame_duck};
 use crate::proto::node_v1::{Heartbeat, HeartbeatHeard};
+use crate::sync::lock;
 
 /// The interval between heartbeats of a node.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
@@ -384,7 +385,7 @@ impl Nodes {
     }
 
     fn lock(&self) -> MutexGuard<'_, Roster> {
-        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.roster)
     }
 }
 

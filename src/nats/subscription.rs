@@ -7,7 +7,7 @@ use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,6 +18,8 @@ use tokio::time::timeout;
 
 pub(super) use self::splice::Move;
 use self::splice::{Marked, Splice};
+
+use crate::sync::lock;
 
 /// The time a connection may take to accept a subscription.
 const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(1);
@@ -178,8 +180,4 @@ impl Registry {
             registered.slot.waker.wake();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,7 +6,7 @@
 mod answers;
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -23,6 +23,7 @@ use crate::proto::backend::v1 as wire;
 use crate::proto::backend::v1::authorizer_service_client::AuthorizerServiceClient;
 use crate::proto::call::{self, Failure, Target};
 use crate::proto::v1;
+use crate::sync::lock;
 
 /// The most rooms an answer to connect may name.
 const JOIN_ROOMS_MAX: usize = 32;
@@ -125,7 +126,7 @@ impl Authorizer {
 
     /// The call in flight for an equal question, or a new one.
     fn join_or_ask(&self, key: Key, identity: &Identity, connection: ConnectionId) -> Shared<Pending> {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = lock(&self.pending);
         // Calls that ended, or that nobody waits for any more.
         pending.retain(|(_, call)| call.upgrade().is_some_and(|call| call.peek().is_none()));
         let equal = pending.iter().find(|(own, _)| *own == key);

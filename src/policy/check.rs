@@ -19,6 +19,8 @@ use cel::common::ast::{EntryExpr, Expr, LiteralValue, SelectExpr, SourceInfo};
 
 use self::kind::Kind;
 
+use crate::similar::nearest;
+
 /// Fields of `room` besides the captures of the pattern.
 pub(super) const ROOM_FIELDS: [&str; 2] = ["name", "tenant"];
 const EVENT_FIELDS: [&str; 1] = ["name"];
@@ -242,16 +244,6 @@ fn kind_of_literal(literal: &LiteralValue) -> Kind {
         LiteralValue::String(_) => Kind::String,
         LiteralValue::UInt(_) => Kind::Uint,
     }
-}
-
-/// The known name that was probably meant.
-fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(name, candidate), *candidate))
-        .filter(|(score, _)| *score > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, candidate)| candidate)
 }
 
 #[cfg(test)]

@@ -4,10 +4,11 @@
 //! publishes is asked about for every event.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use super::variables::{Variable, of_json};
 use crate::identity::Identity;
+use crate::sync::lock;
 
 /// How much text of claims is kept in read form, in bytes; read, it takes up to ten times as much memory.
 const TEXT_BYTES_MAX: usize = 1 << 20;
@@ -59,7 +60,7 @@ impl KeptClaims {
 
     fn find(&self, identity: &Arc<Identity>) -> Arc<Read> {
         let address = Arc::as_ptr(identity).addr();
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = lock(&self.inner);
         if let Some((_, read)) = inner.by_identity.get(&address) {
             return Arc::clone(read);
         }

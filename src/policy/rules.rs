@@ -1,6 +1,6 @@
 //! The policy of a running gateway: revocations, then rules, then the authorizer where a rule asks it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -19,6 +19,7 @@ use super::{
 use crate::event::Timestamp;
 use crate::identity::{ConnectionId, Identity};
 use crate::room::{Room, RoomError, Tenant};
+use crate::sync::lock;
 
 /// Rules, and the revocations that stand above them. The rules are replaced as a whole; revocations are not touched by it.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ impl RulePolicy {
             revocations_max,
             revocations_per_tenant_max,
         } = prepared;
-        let _turn = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = lock(&self.swapping);
         let edition = self.in_force.load().edition.next();
         rules.edition = edition;
         self.revocations.limit(revocations_max, revocations_per_tenant_max);

@@ -30,7 +30,7 @@ use std::fmt;
 use std::future::ready;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_util::future::{BoxFuture, join_all};
 use tokio::sync::{Notify, broadcast};
@@ -50,6 +50,8 @@ use crate::event::Except;
 use crate::identity::UserId;
 use crate::json::Json;
 use crate::room::{Room, Tenant};
+use crate::sync::lock;
+use crate::units::millis;
 use room::Attended;
 use stripe::{STRIPES, Shared, Stripe, Told};
 use whereabouts::{RoomId, Whereabouts};
@@ -118,7 +120,7 @@ impl MemoryPresence {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.started.elapsed())
     }
 
     fn stripe(&self, room: &Room) -> MutexGuard<'_, Stripe> {
@@ -158,11 +160,6 @@ impl MemoryPresence {
     fn read<T: Default>(&self, room: &Room, read: impl FnOnce(&Attended) -> T) -> T {
         self.stripe(room).rooms.get(room).map(read).unwrap_or_default()
     }
-}
-
-/// Locks a stripe. No foreign code runs under the lock, so a poisoned stripe means a defect here; its state is kept.
-fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
-    stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn by_observer(told: Vec<Told>) -> Vec<Letters> {

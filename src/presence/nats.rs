@@ -51,7 +51,7 @@ mod update;
 mod wire;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -76,6 +76,7 @@ use crate::json::Json;
 use crate::nats::nodes::Nodes;
 use crate::nats::{Nats, NatsError};
 use crate::room::{Room, Tenant};
+use crate::sync::lock;
 
 /// Deadline of [`NatsPresence::leave_all`].
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
@@ -141,16 +142,16 @@ impl Shared {
     }
 
     fn confirming(&self) -> MutexGuard<'_, Vec<Confirming>> {
-        self.confirming.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.confirming)
     }
 
     fn follows(&self, room: &Room) -> bool {
-        let followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let followed = lock(&self.followed);
         followed.contains(room)
     }
 
     fn set_followed(&self, room: &Room, is_followed: bool) {
-        let mut followed = self.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut followed = lock(&self.followed);
         if is_followed {
             followed.insert(room.clone());
         } else {

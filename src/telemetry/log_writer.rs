@@ -12,6 +12,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::sync::lock;
+
 /// The most queued bytes of lines. As many again may be in the thread's hands.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
 
@@ -68,7 +70,7 @@ impl LogWriter {
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // No code panics under this lock, and the log must continue anyway.
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.queue)
     }
 
     fn append(&self, line: &[u8]) {

@@ -1,7 +1,7 @@
 //! An authenticated service and its publish rate.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,6 +10,8 @@ use super::grant::{Grant, Scope};
 use crate::api::status::Refusal;
 use crate::policy::Service;
 use crate::rate::{Rate, TokenBucket};
+use crate::sync::lock;
+use crate::units::millis;
 
 /// An authenticated service, as the handlers see it.
 #[derive(Debug)]
@@ -78,7 +80,7 @@ impl Caller {
     pub fn spend(&self, count: usize, default: Rate) -> Result<(), Refusal> {
         let now_ms = clock_ms();
         let rate = self.rate.unwrap_or(default);
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bucket = lock(&self.bucket);
         for _ in 0..count {
             bucket.take(rate, now_ms).map_err(|retry_after| Refusal::RateLimited {
                 service: self.service.name.clone(),
@@ -93,7 +95,7 @@ impl Caller {
 fn clock_ms() -> u64 {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     let passed: Duration = START.get_or_init(Instant::now).elapsed();
-    u64::try_from(passed.as_millis()).unwrap_or(u64::MAX)
+    millis(passed)
 }
 
 /// Token buckets of services, by name: a new token of a service does not bring a new bucket.
@@ -106,7 +108,7 @@ impl Buckets {
 
     /// Returns the bucket of a service.
     pub(super) fn of(&self, name: &str) -> Arc<Mutex<TokenBucket>> {
-        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = lock(&self.0);
         if buckets.len() >= Self::KEPT_MAX {
             buckets.retain(|_, bucket| Arc::strong_count(bucket) > 1);
         }

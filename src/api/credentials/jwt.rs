@@ -1,7 +1,7 @@
 //! JWTs as credentials of services: verified, then cached by digest for a minute, or until they expire.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use super::{Caller, Grant, Scope, TokenDigest};
 use crate::api::status::Refusal;
 use crate::auth::{AuthError, Authenticator};
 use crate::identity::{Expiry, Identity};
+use crate::sync::lock;
 
 /// The most verified tokens in the cache. At this number lapsed ones are dropped, and all if that is not enough.
 const KNOWN_MAX: usize = 1024;
@@ -105,7 +106,7 @@ impl JwtTokens {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TokenDigest, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.known)
     }
 }
 

@@ -1,13 +1,15 @@
 //! One accepted connection, as its calls see it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::places::{Full, Place, Places};
+
+use crate::sync::lock;
 
 /// One accepted connection.
 #[derive(Debug)]
@@ -83,6 +85,6 @@ impl Connection {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Place>> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.place)
     }
 }

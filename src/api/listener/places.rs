@@ -5,11 +5,12 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::connection::Connection;
 use crate::api::config::Config;
 use crate::rate::Notice;
+use crate::sync::lock;
 
 /// Counts the connections of one listener.
 #[derive(Debug)]
@@ -121,7 +122,7 @@ impl Places {
     }
 
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.counts)
     }
 }
 

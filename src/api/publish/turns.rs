@@ -1,12 +1,13 @@
 //! Turns: of one call's concurrent events, those of one room are published one after another.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::room::Room;
+use crate::sync::lock;
 
 /// Below this many rooms no turn is dropped.
 const KEPT_MIN: usize = 256;
@@ -35,7 +36,7 @@ impl Turns {
     }
 
     fn of(&self, room: &Room) -> Arc<Semaphore> {
-        let mut rooms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rooms = lock(&self.0);
         // Doubling between sweeps keeps the cost per event constant, however many rooms are in use.
         if rooms.turns.len() >= KEPT_MIN.max(2 * rooms.left) {
             rooms.turns.retain(|_, turn| Arc::strong_count(turn) > 1);

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::event::Timestamp;
+use crate::units::millis;
 
 /// One moment on both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +37,7 @@ impl Clock {
         match self {
             Self::System(started) => Now {
                 wall: Timestamp::now(),
-                ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                ms: millis(started.elapsed()),
             },
             #[cfg(test)]
             Self::Manual(clock) => {

@@ -20,6 +20,7 @@ use crate::bus::{Delivery, HistoryStats, PublishError, Published, Subscriber};
 use crate::event::{Publish, Retention};
 use crate::position::{Link, Offset, Position};
 use crate::room::Room;
+use crate::units::millis;
 
 /// The minimum pause between searches for idle rooms while the bus is full. Each search visits every room of the stripe
 /// under its lock.
@@ -48,7 +49,7 @@ pub(super) struct Stripe {
 impl Stripe {
     /// Creates one of `count` equal shares of the configured bounds.
     pub(super) fn share_of(config: &Config, count: usize) -> Self {
-        let window_ms = u64::try_from(config.idempotency_window.as_millis()).unwrap_or(u64::MAX);
+        let window_ms = millis(config.idempotency_window);
         Self {
             rooms: HashMap::new(),
             keys: KeyWindow::new(window_ms, config.idempotency_keys_max.div_ceil(count)),

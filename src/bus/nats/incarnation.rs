@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::partition::lock;
 use crate::position::Epoch;
+use crate::sync::lock;
 
 /// The number of ended epochs of a stream that are remembered. An epoch ends when a stream is lost, which is rare.
 const ENDED_MAX: usize = 16;

@@ -8,7 +8,6 @@ use futures_util::stream::AbortHandle;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
 use super::chain::{Chain, Output};
-use super::partition::lock;
 use super::ring::Ring;
 use super::values::Values;
 use crate::bus::history::HistoryLimits;
@@ -17,6 +16,7 @@ use crate::event::{Event, Retention, Timestamp};
 use crate::nats::trace;
 use crate::position::{Epoch, Link, Offset, Position};
 use crate::room::Room;
+use crate::sync::lock;
 
 /// A received event.
 #[derive(Debug)]

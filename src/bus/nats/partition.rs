@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::gate::Gate;
@@ -12,6 +12,7 @@ use super::proof::Removed;
 use super::server::{Silence, StreamState};
 use crate::position::{Epoch, Offset, Position};
 use crate::room::Room;
+use crate::sync::lock;
 
 /// The progress of the sweeps.
 #[derive(Debug, Default)]
@@ -170,8 +171,4 @@ impl Partition {
     pub(super) fn unswept(&self) -> Duration {
         lock(&self.swept).at.map_or(Duration::MAX, |at| at.elapsed())
     }
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::gate::Gate;
 use super::live::LiveRoom;
-use super::partition::{Partition, lock};
+use super::partition::Partition;
 use super::proof::Run;
 use super::ring::{Reach, Ring};
 use super::server::{Keep, Silence};
@@ -19,6 +19,7 @@ use crate::bus::{BusUnavailable, HistoryPage, HistoryStats, Page, ReadBounds, Re
 use crate::event::Event;
 use crate::position::{Link, Offset, Position};
 use crate::room::Room;
+use crate::sync::lock;
 
 /// A read of a room from the stream, shared by concurrent callers with the same request.
 pub(super) type ColdRead = Result<Arc<Read>, Silence>;

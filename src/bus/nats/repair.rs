@@ -8,10 +8,10 @@ use futures_util::stream::FuturesUnordered;
 
 use super::chain::{Fetch, Fetched};
 use super::live::{Arrival, LiveRoom};
-use super::partition::lock;
 use super::server::{Keep, Silence};
 use super::shared::Shared;
 use crate::position::Epoch;
+use crate::sync::lock;
 
 /// The pauses while a replica lags behind the leader, or the server does not respond.
 const PAUSES: [Duration; 5] = [

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use super::partition::lock;
+use crate::sync::lock;
 
 /// The most senders remembered. Beyond it all are forgotten: a stale event may pass then, once.
 const SENDERS_MAX: usize = 4096;

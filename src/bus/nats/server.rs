@@ -19,12 +19,12 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
-use super::partition::lock;
 use super::wire;
 use crate::bus::BusUnavailable;
 use crate::event::Timestamp;
 use crate::nats::Nats;
 use crate::nats::records::RecordError;
+use crate::sync::lock;
 pub(super) use batch::{HEADS_MAX, Keep};
 
 /// The timeout of the first query to a leader before it is repeated; it doubles each time.

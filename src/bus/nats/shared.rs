@@ -13,7 +13,7 @@ use super::incarnation::Incarnation;
 use super::ingest::Feed;
 use super::last_values::ValueStream;
 use super::live::{Keeping, LiveRoom, RoomState};
-use super::partition::{Partition, lock};
+use super::partition::Partition;
 use super::read::ColdRead;
 use super::senders::Senders;
 use super::server::{Server, Silence, StreamState};
@@ -26,6 +26,7 @@ use crate::lease::Lease;
 use crate::nats::agreement::Agreement;
 use crate::nats::{NatsError, Subjects};
 use crate::room::Room;
+use crate::sync::lock;
 
 /// The reason why a node whose settings differ from the cluster's serves nothing.
 pub(super) const REFUSED: &str = "the node's settings differ from the cluster's";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use super::partition::lock;
+use crate::sync::lock;
 
 /// The unusable streams, with the reasons.
 #[derive(Debug, Default)]

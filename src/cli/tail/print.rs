@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::follow::Gap;
 use crate::proto::client_v1::{Event, Joined, Payload, PresenceDelta, Retention, payload};
+use crate::units::millis;
 
 /// One line of output.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl Line<'_> {
             Self::Gap { room, gap } => json!({"kind": "gap", "room": room, "after": gap.after, "upTo": gap.up_to}),
             Self::Notice { room, text } => json!({"kind": "notice", "room": room, "text": text}),
             Self::Lost { reason, pause } => {
-                json!({"kind": "lost", "reason": reason, "pauseMs": u64::try_from(pause.as_millis()).unwrap_or(u64::MAX)})
+                json!({"kind": "lost", "reason": reason, "pauseMs": millis(*pause)})
             }
         };
         line.to_string()

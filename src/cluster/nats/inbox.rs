@@ -1,7 +1,7 @@
 //! Asking others: an order goes out, and goes out again, until those who were asked have answered.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,7 @@ use crate::nats::{Nats, NatsError, Subscription, trace};
 use crate::proto::node_v1::node_answer::Answer;
 use crate::proto::node_v1::node_order::Order;
 use crate::proto::node_v1::{NodeAnswer, NodeOrder};
+use crate::sync::lock;
 
 /// The most answers to one order that wait to be read: more than there are nodes.
 const ANSWERS_MAX: usize = 1024;
@@ -70,12 +71,6 @@ impl Inbox {
             again,
         }
     }
-}
-
-fn lock(
-    waiting: &Mutex<HashMap<u128, mpsc::Sender<(Incarnation, Answer)>>>,
-) -> std::sync::MutexGuard<'_, HashMap<u128, mpsc::Sender<(Incarnation, Answer)>>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One order on its way.

@@ -6,8 +6,8 @@ mod write;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::{Config as StreamConfig, DiscardPolicy, Stream};
 use tokio::sync::{Notify, oneshot, watch};
@@ -24,6 +24,8 @@ use crate::lease::Lease;
 use crate::nats::nodes::Nodes;
 use crate::nats::{Nats, NatsError, streams};
 use crate::policy::Policy;
+use crate::sync::lock;
+use crate::units::millis;
 
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_millis(300);
@@ -158,7 +160,7 @@ impl Log {
 
     /// Who has taken a lease within `age`.
     pub(super) fn lately(&self, age: Duration) -> Vec<Holder> {
-        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let age_ms = millis(age);
         let since_ms = self.nats.clock().now_ms().saturating_sub(age_ms);
         self.ledger().taken_since(since_ms)
     }
@@ -232,13 +234,4 @@ impl Drop for Expected<'_> {
     fn drop(&mut self) {
         lock(&self.log.expected).remove(&self.operation);
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn unix_ms(time: SystemTime) -> u64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -14,6 +14,7 @@ use crate::proto::node_v1 as wire;
 use crate::proto::node_v1::control_record::Record as Kind;
 use crate::proto::node_v1::revoke_record::{Scope, Subject};
 use crate::room::{Room, RoomGlob, Tenant};
+use crate::units::millis;
 
 /// The length of a lease whose record does not say it: longer than any that is set up in earnest.
 const LENGTH_UNSAID: Duration = Duration::from_secs(60);
@@ -128,10 +129,6 @@ fn withdrawal(record: wire::RevokeRecord) -> Option<Withdrawal> {
         // Access is withdrawn, whatever is said about it.
         notice: Notice::parse(&record.reason, &record.message).unwrap_or_default(),
     })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::world::{Broken, DIFFERENCE_MS};
 use crate::cluster::ledger::{Holder, Holders, LeaseTaken, Ledger, Record};
+use crate::units::millis;
 
 /// A join that is under way.
 struct Joining {
@@ -217,8 +218,4 @@ impl Node {
     pub fn take_refused(&mut self) -> Option<u64> {
         self.refused_ms.take()
     }
-}
-
-pub fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

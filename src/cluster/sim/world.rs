@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::node::{Node, Read, millis};
+use super::node::{Node, Read};
 use crate::cluster::barrier::{Barrier, Waits};
 use crate::cluster::ledger::{Holder, LeaseTaken, Record, Restoration, Withdrawal};
 use crate::event::Timestamp;
@@ -15,6 +15,7 @@ use crate::identity::UserId;
 use crate::notice::Notice;
 use crate::policy::{Revocation, RevocationId, RevocationScope, RevocationSubject};
 use crate::room::Tenant;
+use crate::units::millis;
 
 // A fifth of the real ones: what matters is how they compare.
 /// The lengths of leases that nodes are set up with.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::nats::streams::size;
 use crate::proto::node_v1 as wire;
+use crate::units::millis;
 
 /// The rule for differences of a setting between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Setting {
     pub fn amount(&self) -> u64 {
         match &self.value {
             Value::Count(amount) | Value::Bytes(amount) => *amount,
-            Value::Time(time) => u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
+            Value::Time(time) => millis(*time),
             Value::Text(_) => 0,
         }
     }

@@ -1,8 +1,8 @@
 //! Answers that are kept: bounded in number and in time.
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,6 +12,7 @@ use crate::identity::UserId;
 use crate::policy::Revocation;
 use crate::proto::v1;
 use crate::room::{Room, Tenant};
+use crate::sync::lock;
 
 /// What an answer depends on. The connection is left out: a user's tabs share answers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -49,7 +50,7 @@ impl Answers {
     }
 
     pub(super) fn look(&self, key: &Key) -> Option<Answer> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = lock(&self.kept);
         let entry = kept.get(key).filter(|entry| entry.until > Instant::now())?;
         Some(entry.answer.clone())
     }
@@ -65,7 +66,7 @@ impl Answers {
             return;
         }
         let now = Instant::now();
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.kept);
         if self.forgotten() != asked {
             return;
         }
@@ -79,7 +80,7 @@ impl Answers {
     }
 
     pub(super) fn forget(&self, revocation: &Revocation) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = lock(&self.kept);
         self.forgotten.fetch_add(1, Ordering::SeqCst);
         kept.retain(|key, _| {
             let room = key.room.as_ref();

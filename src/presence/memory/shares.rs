@@ -2,11 +2,12 @@
 
 use tokio::sync::broadcast;
 
-use super::{Attended, MemoryPresence, Origin, RoomId, Share, Stripe, Withdrawal, lock};
+use super::{Attended, MemoryPresence, Origin, RoomId, Share, Stripe, Withdrawal};
 use crate::event::Timestamp;
 use crate::identity::UserId;
 use crate::presence::{Activity, Present};
 use crate::room::{Room, Tenant};
+use crate::sync::lock;
 
 /// This node's part in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -17,6 +17,7 @@ use crate::identity::UserId;
 use crate::json::Json;
 use crate::presence::{Activity, Change, Departure, Detail, Member, Observer, Roster};
 use crate::room::Room;
+use crate::units::millis;
 
 /// Number of stripes.
 pub(super) const STRIPES: u32 = 64;
@@ -76,7 +77,7 @@ impl Shared {
     }
 
     fn grace_ms(&self) -> u64 {
-        u64::try_from(self.config.leave_grace.as_millis()).unwrap_or(u64::MAX)
+        millis(self.config.leave_grace)
     }
 }
 
@@ -193,7 +194,7 @@ impl Stripe {
         let Some(attended) = self.rooms.get_mut(room) else {
             return false;
         };
-        let ago_ms = u64::try_from(withdrawal.ago.as_millis()).unwrap_or(u64::MAX);
+        let ago_ms = millis(withdrawal.ago);
         let grace = withdrawal.departure == Departure::Lost && shared.grace_ms() > 0;
         let lost_ms = now_ms.saturating_sub(ago_ms);
         let left = attended.take_share(user, node, grace, lost_ms);

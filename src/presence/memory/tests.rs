@@ -14,6 +14,7 @@ use crate::error::CloseReason;
 use crate::event::Timestamp;
 use crate::identity::ConnectionId;
 use crate::presence::Present;
+use crate::sync::lock;
 
 const GRACE: Duration = Duration::from_secs(5);
 

@@ -12,6 +12,7 @@ use super::users::Users;
 use crate::identity::UserId;
 use crate::presence::{Change, Counts, Detail, Observer, Present, Roster};
 use crate::room::Room;
+use crate::units::millis;
 
 /// The most rosters of different versions between two flushes. A later observer gets the newest of these, and the rest
 /// with the next change.
@@ -404,7 +405,7 @@ fn as_of(users: &Users, before: &HashMap<UserId, Before>) -> Vec<Present> {
 }
 
 fn after(now_ms: u64, interval: Duration) -> u64 {
-    now_ms.saturating_add(u64::try_from(interval.as_millis()).unwrap_or(u64::MAX))
+    now_ms.saturating_add(millis(interval))
 }
 
 fn next(versions: &AtomicU64) -> u64 {

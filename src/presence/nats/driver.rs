@@ -29,6 +29,7 @@ use crate::presence::Activity;
 use crate::presence::memory::MemoryPresence;
 use crate::proto::node_v1::{PresenceMessage, PresencePageRequest, PresenceRecall};
 use crate::room::Room;
+use crate::units::millis;
 
 /// Time for which a message may wait for the connection. A dropped message is detected later, as a gap.
 const SEND_WITHIN: Duration = Duration::from_millis(500);
@@ -178,7 +179,7 @@ impl Driver {
     }
 
     fn now_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.started.elapsed())
     }
 
     fn due_at(&self) -> Instant {

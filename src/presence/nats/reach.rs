@@ -5,7 +5,7 @@
 //! goodbye makes them unknown until its lease has ended: it may only be stopped, and deliver when it resumes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_nats::Message;
 use bytes::Bytes;
@@ -24,6 +24,7 @@ use crate::presence::memory::MemoryPresence;
 use crate::presence::{REACH_WITHIN, Reach};
 use crate::proto::node_v1::{PresenceMessage, PresenceReach, PresenceReachRequest, PresenceReachRoom};
 use crate::room::{Room, Tenant};
+use crate::sync::lock;
 
 /// The most rooms of one query.
 const ROOMS_MAX: usize = 500;
@@ -127,7 +128,7 @@ impl Reaching {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.queue.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue.waiting)
     }
 
     /// Queries and replies until `stop`.

@@ -17,6 +17,7 @@ use crate::identity::UserId;
 use crate::presence::Departure;
 use crate::presence::memory::{Cause, Origin, Share};
 use crate::room::Room;
+use crate::units::millis;
 
 /// Timing of the replication protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -371,8 +372,4 @@ fn ask(room: &Room, node: u64, other: &Other) -> Action {
 fn withdrawals(room: &Room, node: u64, book: &Book, departure: Departure, cause: Cause) -> Vec<Action> {
     let withdraw = |user: &UserId| Action::Withdraw(room.clone(), node, user.clone(), departure, cause);
     book.users().map(withdraw).collect()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

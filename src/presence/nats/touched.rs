@@ -1,11 +1,12 @@
 //! The dirty set: rooms with local changes that are not replicated yet.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::identity::UserId;
 use crate::presence::Departure;
 use crate::room::Room;
+use crate::sync::lock;
 
 /// The most users of one room that are remembered by name. Above, the whole room is compared.
 const USERS_MAX: usize = 4096;
@@ -50,6 +51,6 @@ impl Touched {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Room, Touch>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }

@@ -11,12 +11,14 @@ use futures_util::StreamExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::super::record;
-use super::{AGAIN, Log, ReadBack, lock, unix_ms};
+use super::{AGAIN, Log, ReadBack};
 use crate::cluster::inventory::ReadFrom;
 use crate::cluster::ledger::{LeaseTaken, Operation, Record, Restoration, WRITTEN_BACK, Withdrawal};
 use crate::event::Timestamp;
 use crate::nats::nodes::Node;
 use crate::policy::RevocationEffect as Effect;
+use crate::sync::lock;
+use crate::units::unix_millis;
 
 /// The node's own leases come once a second: when nothing has come for so long, the log is opened anew.
 const SILENCE_MAX: Duration = Duration::from_secs(3);
@@ -119,14 +121,14 @@ impl Log {
         });
         let consumer = consumer.await?;
         // Before the records: how old they are says whether they still hold. It was made just now, by a server's clock.
-        let made = unix_ms(SystemTime::from(consumer.cached_info().created));
+        let made = unix_millis(SystemTime::from(consumer.cached_info().created));
         self.nats.clock().has_passed(made);
         Ok(consumer)
     }
 
     async fn take(&self, message: &Message) -> Result<(), async_nats::Error> {
         let info = message.info()?;
-        let (sequence, stored_ms) = (info.stream_sequence, unix_ms(SystemTime::from(info.published)));
+        let (sequence, stored_ms) = (info.stream_sequence, unix_millis(SystemTime::from(info.published)));
         self.nats.clock().has_passed(stored_ms);
         if self.inventory().has(&message.subject, sequence, stored_ms) {
             // Read on from a moment before the break.

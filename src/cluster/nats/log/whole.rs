@@ -10,10 +10,12 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{AGAIN, Log, lock};
+use super::{AGAIN, Log};
 use crate::cluster::inventory::Condition;
 use crate::cluster::ledger::{Record, Restoration, WRITTEN_BACK, Withdrawal};
 use crate::policy::RevocationState;
+use crate::sync::lock;
+use crate::units::millis;
 
 /// How many records are written back at once.
 const WRITES_MAX: usize = 64;
@@ -51,7 +53,7 @@ impl Log {
     /// Records stored before that may have gone by their age.
     pub(super) fn aged_ms(&self) -> u64 {
         let age = self.config.log_age_max.saturating_sub(AGE_TOLERANCE);
-        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let age_ms = millis(age);
         self.nats.clock().now_ms().saturating_sub(age_ms)
     }
 

@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+use crate::sync::lock;
+
 const ROOMS: u8 = 2;
 const USERS: u8 = 8;
 const TABS: u8 = 2;

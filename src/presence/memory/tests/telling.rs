@@ -2,6 +2,8 @@
 
 use super::*;
 
+use crate::sync::lock;
+
 #[tokio::test(start_paused = true)]
 async fn a_large_room_is_told_in_counts_at_most_once_a_second_until_it_is_small_again() {
     let (presence, observer) = (

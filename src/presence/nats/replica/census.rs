@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{Action, Followed, Life, Replica, millis};
+use super::{Action, Followed, Life, Replica};
 use crate::presence::nats::update::Stand;
 use crate::room::Room;
+use crate::units::millis;
 
 /// Interval at which rooms whose census left doubts are counted again.
 const RECOUNT_INTERVAL_MS: u64 = 1000;

@@ -1,11 +1,12 @@
 //! Merging of other nodes' messages, and the judgement whether they are news.
 
 use super::census::ON_ITS_WAY_MS;
-use super::{Action, Life, Replica, ask, millis};
+use super::{Action, Life, Replica, ask};
 use crate::presence::memory::{Cause, Origin};
 use crate::presence::nats::other::{Merged, Other};
 use crate::presence::nats::update::{Changed, Stand, Update};
 use crate::room::Room;
+use crate::units::millis;
 
 /// Properties of a message, beside its users.
 #[derive(Debug, Clone, Copy)]
