@@ -15,6 +15,7 @@
 
 pub mod binary;
 pub mod counters;
+pub mod digest;
 pub mod error;
 pub mod event;
 pub mod headers;

@@ -9,7 +9,6 @@
 //! A running node writes the record back when it is lost. A node that starts and finds none therefore first asks
 //! whether others run.
 
-mod digest;
 mod follow;
 mod record;
 mod setting;
@@ -24,13 +23,13 @@ use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
-pub use self::digest::Digest;
 pub use self::setting::{Rule, Setting, Value};
 
 use self::record::{Comparison, Difference, Record};
 use super::records::{self, RecordError};
 use super::{Nats, NatsError, Subscription, streams};
 
+use crate::digest::Digest;
 use crate::sync::lock;
 
 /// The time that a starting node waits for running ones to write records back.

@@ -24,6 +24,7 @@
 //! A room is one token, tenant and name together: `A-Z a-z 0-9 - _` as they are, every other byte as `=` and two
 //! hexadecimal digits, a zero byte between the two. So two rooms never share a token, and no name is a wildcard.
 
+use crate::digest::Digest;
 use crate::event::EventName;
 use crate::room::Room;
 
@@ -76,26 +77,19 @@ impl Subjects {
         &self.inbox
     }
 
-    /// Returns the partition of a room out of `partitions`: FNV-1a of its token with the finalizer of `MurmurHash3`,
-    /// because similar names differ in few bits of FNV-1a alone. The hash is implemented here, so that every node and
-    /// every version agrees.
+    /// Returns the partition of a room out of `partitions`, by the mixed digest of its token: every node and every version
+    /// agrees.
     #[must_use]
     pub fn partition(room: &Room, partitions: u16) -> u16 {
-        const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-        const PRIME: u64 = 0x0100_0000_01b3;
-        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(PRIME);
-        let mut hash = room.key().iter().fold(BASIS, |hash, byte| {
+        let mut digest = Digest::default();
+        for byte in room.key() {
             if is_plain(*byte) {
-                step(hash, *byte)
+                digest.add(&[*byte]);
             } else {
-                escaped(*byte).into_iter().fold(hash, step)
+                digest.add(&escaped(*byte));
             }
-        });
-        for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
-            hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
         }
-        hash ^= hash >> 33;
-        u16::try_from(hash % u64::from(partitions.max(1))).expect("a remainder is below its divisor")
+        u16::try_from(digest.mixed() % u64::from(partitions.max(1))).expect("a remainder is below its divisor")
     }
 
     /// Returns the subject of a room's reliable events.

@@ -8,7 +8,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::Config;
 use crate::bus::history::{HistoryLimits, HistoryRules};
-use crate::nats::agreement::{Agreement, Digest, Rule, Setting, Value};
+use crate::digest::Digest;
+use crate::nats::agreement::{Agreement, Rule, Setting, Value};
 use crate::nats::{self, NatsError, Storage, Subjects};
 use crate::room::RoomPattern;
 

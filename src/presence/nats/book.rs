@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::update::Stand;
+use crate::digest::Digest;
 use crate::identity::UserId;
 use crate::presence::memory::Share;
 
@@ -54,29 +55,21 @@ impl Book {
     }
 }
 
-/// A hash that is equal on every node and in every release: FNV-1a with the finalizer of `MurmurHash3`, over fields of
-/// known length.
+/// Returns the digest of one entry, over fields with their lengths. Mixed, because the book's digest is a sum.
 fn hash(user: &UserId, share: &Share) -> u64 {
-    const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
-    const PRIME: u64 = 0x0100_0000_01b3;
-    let add = |hash: u64, bytes: &[u8]| {
-        let bytes = (bytes.len() as u64)
-            .to_le_bytes()
-            .into_iter()
-            .chain(bytes.iter().copied());
-        bytes.fold(hash, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME))
+    let mut digest = Digest::default();
+    let mut add = |bytes: &[u8]| {
+        digest.add(&(bytes.len() as u64).to_le_bytes());
+        digest.add(bytes);
     };
-    let mut hash = add(BASIS, user.as_str().as_bytes());
-    hash = add(hash, &share.connections.to_le_bytes());
-    hash = add(hash, &share.since.0.to_le_bytes());
+    add(user.as_str().as_bytes());
+    add(&share.connections.to_le_bytes());
+    add(&share.since.0.to_le_bytes());
     if let Some(stated) = &share.state {
         hash = add(hash, &stated.at.0.to_le_bytes());
         hash = add(hash, stated.value.bytes());
     }
-    for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53] {
-        hash = (hash ^ (hash >> 33)).wrapping_mul(factor);
-    }
-    hash ^ (hash >> 33)
+    digest.mixed()
 }
 
 #[cfg(test)]

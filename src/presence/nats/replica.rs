@@ -13,6 +13,7 @@ use self::census::{Censuses, Doubt};
 use super::book::Book;
 use super::other::Other;
 use super::update::{Body, Changed, Stand, Update};
+use crate::digest::Digest;
 use crate::identity::UserId;
 use crate::presence::Departure;
 use crate::presence::memory::{Cause, Origin, Share};
@@ -350,10 +351,9 @@ impl Replica {
 
     /// Returns between half of a time and all of it. Deterministic per room and time, so that simulations replay.
     fn jitter(&self, room: &Room, ms: u64, now_ms: u64) -> u64 {
-        let key = room.key().iter().fold(self.own ^ now_ms, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        ms / 2 + (key >> 32) % (ms / 2 + 1)
+        let mut digest = Digest::seeded(self.own ^ now_ms);
+        digest.add(room.key());
+        ms / 2 + (digest.value() >> 32) % (ms / 2 + 1)
     }
 }
 
