@@ -79,12 +79,28 @@ pub enum NatsError {
         /// The failure of the last attempt.
         last: Box<NatsError>,
     },
+    /// A subscription cannot be made: the connection is closed, or the subject is invalid.
+    #[error("nats: cannot subscribe to {subject}: {source}")]
+    Subscribe {
+        /// The subject.
+        subject: String,
+        /// The cause.
+        source: async_nats::SubscribeError,
+    },
     /// A permission is missing.
     #[error("nats: the account may not {0}; docs/nats.md has a configuration that works")]
     Permission(String),
 }
 
 impl NatsError {
+    /// Returns the error of a subscription to this subject.
+    pub(crate) fn subscribing(subject: &str) -> impl FnOnce(async_nats::SubscribeError) -> Self {
+        move |source| Self::Subscribe {
+            subject: subject.to_owned(),
+            source,
+        }
+    }
+
     /// Reports whether waiting may help: the server is not reachable or not ready yet.
     #[must_use]
     pub fn may_pass(&self) -> bool {
@@ -93,9 +109,12 @@ impl NatsError {
             // A failure with a hint is a matter of the configuration.
             Self::Connect { hint, source, .. } => hint.is_empty() && matches!(source.kind(), Dns | Io | TimedOut),
             Self::JetStream(_) => true,
-            Self::Config(_) | Self::Version { .. } | Self::Refused(_) | Self::Permission(_) | Self::NotReady { .. } => {
-                false
-            }
+            Self::Config(_)
+            | Self::Version { .. }
+            | Self::Refused(_)
+            | Self::Subscribe { .. }
+            | Self::Permission(_)
+            | Self::NotReady { .. } => false,
         }
     }
 }

@@ -88,7 +88,11 @@ use server::Server;
 use shared::Shared;
 use start::Started;
 
-/// The bound of the queue of subscriptions that were made and are not yet read.
+/// The most bytes of a stored event around its payload: names, excluded receivers, headers.
+pub const ENVELOPE_BYTES_MAX: usize = 16 << 10;
+
+/// The bound of the queue of subscriptions that were made and are not yet read. The reader takes them first, so it is short;
+/// a join waits while it is full.
 const FEEDS_MAX: usize = 1024;
 
 /// The number of consecutive sweeps that may fail before the node reports it.

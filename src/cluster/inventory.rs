@@ -27,6 +27,15 @@ pub struct Condition {
     pub subjects: u64,
 }
 
+/// A reading from the beginning that is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reread {
+    /// The log has all that was read of it before.
+    SameLog,
+    /// The log has lost records, or is another one.
+    OtherLog,
+}
+
 /// From where the log is to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadFrom {
@@ -137,10 +146,14 @@ impl Inventory {
         stored_ms.saturating_add(difference_ms) < self.known_ms
     }
 
-    /// Whether the log is read up to where it ended when it was opened; says so once, and whether it had been another one.
-    pub fn caught_up(&mut self) -> Option<bool> {
+    /// Returns the reading from the beginning that has come to where the log ended when it was opened. Returns it once.
+    pub fn caught_up(&mut self) -> Option<Reread> {
         let again = self.again.take_if(|again| self.read >= again.until)?;
-        Some(again.is_other)
+        Some(if again.is_other {
+            Reread::OtherLog
+        } else {
+            Reread::SameLog
+        })
     }
 
     fn subjects_since(&self, aged_ms: u64) -> u64 {
@@ -173,7 +186,7 @@ mod tests {
             assert_eq!(inventory.caught_up(), None);
         }
         inventory.take("a", 3, 10_003);
-        assert_eq!(inventory.caught_up(), Some(false));
+        assert_eq!(inventory.caught_up(), Some(Reread::SameLog));
         inventory
     }
 
@@ -196,7 +209,7 @@ mod tests {
                 assert_eq!(inventory.caught_up(), None);
                 inventory.take("b", sequence, 20_000);
             }
-            assert_eq!(inventory.caught_up(), Some(true));
+            assert_eq!(inventory.caught_up(), Some(Reread::OtherLog));
             assert!(inventory.holds("b") && !inventory.holds("a"));
             assert!(inventory.was_read(5_002, DIFFERENCE) && !inventory.was_read(5_003, DIFFERENCE));
         }
@@ -206,7 +219,7 @@ mod tests {
     fn an_empty_log_is_read_at_once() {
         let mut inventory = inventory();
         inventory.open(condition(2, 0, 0), DIFFERENCE, 0);
-        assert_eq!(inventory.caught_up(), Some(true));
+        assert_eq!(inventory.caught_up(), Some(Reread::OtherLog));
         assert_eq!(inventory.caught_up(), None);
     }
 
@@ -218,7 +231,7 @@ mod tests {
         let opened = inventory.open(condition(2, 4, 2), DIFFERENCE, 0);
         assert_eq!(opened, (ReadFrom::Moment(15_000), false));
         inventory.take("b", 3, 20_000);
-        assert_eq!(inventory.caught_up(), Some(true));
+        assert_eq!(inventory.caught_up(), Some(Reread::OtherLog));
     }
 
     #[test]

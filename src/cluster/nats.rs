@@ -109,7 +109,7 @@ pub struct NatsPeers {
 /// before other nodes are told that this one lives; [`NatsPeers::join`] follows after that.
 ///
 /// # Errors
-/// [`NatsError::Permission`] and [`NatsError::JetStream`].
+/// [`NatsError::Subscribe`] and [`NatsError::JetStream`].
 pub async fn start(
     own: ClusterParts,
     config: Config,

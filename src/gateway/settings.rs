@@ -39,9 +39,6 @@ fn home_rooms(homes: &HomeRooms) -> impl Iterator<Item = Setting> {
     })
 }
 
-/// The most bytes of an event around its payload: names, excluded receivers, headers.
-const ENVELOPE_BYTES_MAX: usize = 16 << 10;
-
 /// The smallest message size that nodes need among themselves.
 const MESSAGE_BYTES_MIN: usize = 32 << 10;
 
@@ -63,7 +60,7 @@ pub(super) fn compare_limits(config: &Config, nats: &Nats) -> Result<(), NatsErr
         ("grpc.payload_bytes_max", config.api.payload_bytes_max),
         ("session.payload_bytes_max", config.session.payload_bytes_max),
     ] {
-        if bytes + ENVELOPE_BYTES_MAX > message_bytes_max {
+        if bytes + bus::ENVELOPE_BYTES_MAX > message_bytes_max {
             let bound = size(bytes);
             tracing::warn!(
                 setting,

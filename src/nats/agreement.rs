@@ -175,12 +175,11 @@ impl Agreement {
     /// on others rely on it to write records back.
     ///
     /// # Errors
-    /// [`NatsError::Permission`] when the subscription is refused at once.
+    /// [`NatsError::Subscribe`].
     pub async fn listen(&self) -> Result<Subscription, NatsError> {
         let subject = self.nats.subjects().records();
-        let refused = |_| NatsError::Permission(format!("subscribe to {subject}"));
         let subscribed = self.nats.control().subscribe(subject.clone()).await;
-        subscribed.map_err(refused)
+        subscribed.map_err(NatsError::subscribing(&subject))
     }
 
     /// Requests running nodes to write back the records they know; `false` when none runs.

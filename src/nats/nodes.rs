@@ -197,15 +197,14 @@ impl Nodes {
     /// Subscribes, and sends the first heartbeat. Living nodes respond at once.
     ///
     /// # Errors
-    /// [`NatsError::Permission`] when a subscription is refused at once.
+    /// [`NatsError::Subscribe`].
     pub async fn listen(&self) -> Result<Listening, NatsError> {
         let subject = self.nats.subjects().heartbeats();
-        let refused = |_| NatsError::Permission(format!("subscribe to {subject}"));
         let on_control = self.nats.control().subscribe(subject.clone());
         let on_fanout = self.nats.fanout().subscribe(subject.clone());
         let listening = Listening {
-            on_control: on_control.await.map_err(refused)?,
-            on_fanout: on_fanout.await.map_err(refused)?,
+            on_control: on_control.await.map_err(NatsError::subscribing(&subject))?,
+            on_fanout: on_fanout.await.map_err(NatsError::subscribing(&subject))?,
         };
         self.say(false).await;
         Ok(listening)

@@ -22,6 +22,17 @@ pub(super) struct Removed {
     between: Option<Vec<u64>>,
 }
 
+/// The removals of a stream within a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// Nothing: proven.
+    Nothing,
+    /// At least one message.
+    Something,
+    /// Not known: too much was removed to list, or the range ends beyond what the stream had assigned.
+    Unknown,
+}
+
 impl Removed {
     /// Reads the removals from a stream's state. Needs the details, unless nothing between was removed.
     pub(super) fn of(info: &Info) -> Self {
@@ -43,23 +54,27 @@ impl Removed {
         }
     }
 
-    /// Reports whether a sequence after `after` was removed, below `before` or, without it, at all; `None` when that is
-    /// not known.
-    pub(super) fn any(&self, after: u64, before: Option<u64>) -> Option<bool> {
+    /// Looks for a removed sequence after `after`, below `before` or, without it, at all.
+    pub(super) fn look(&self, after: u64, before: Option<u64>) -> Removal {
         let before = before.unwrap_or(self.last.saturating_add(1));
         let from = after.saturating_add(1);
         if from >= before {
-            return Some(false);
+            return Removal::Nothing;
         }
         if from < self.first {
-            return Some(true);
+            return Removal::Something;
         }
         if before > self.last.saturating_add(1) {
-            return None;
+            return Removal::Unknown;
         }
-        let between = self.between.as_ref()?;
+        let Some(between) = &self.between else {
+            return Removal::Unknown;
+        };
         let next = between.partition_point(|removed| *removed < from);
-        Some(between.get(next).is_some_and(|removed| *removed < before))
+        match between.get(next) {
+            Some(removed) if *removed < before => Removal::Something,
+            _ => Removal::Nothing,
+        }
     }
 }
 
@@ -97,32 +112,33 @@ mod tests {
 
     #[test]
     fn a_removal_between_two_sequences_is_seen_and_one_elsewhere_is_not() {
+        use Removal::{Nothing, Something, Unknown};
         let removed = Removed::new(4, 12, vec![9, 6], 2);
         for (after, before, expected) in [
             // Everything below the first is gone.
-            (2, Some(6), Some(true)),
-            (3, Some(6), Some(false)),
-            (3, Some(7), Some(true)),
-            (6, Some(9), Some(false)),
-            (6, Some(10), Some(true)),
-            (8, None, Some(true)),
-            (9, None, Some(false)),
-            (12, None, Some(false)),
+            (2, Some(6), Something),
+            (3, Some(6), Nothing),
+            (3, Some(7), Something),
+            (6, Some(9), Nothing),
+            (6, Some(10), Something),
+            (8, None, Something),
+            (9, None, Nothing),
+            (12, None, Nothing),
             // Nothing lies between.
-            (0, Some(1), Some(false)),
+            (0, Some(1), Nothing),
             // Beyond what the stream had assigned when it was queried.
-            (9, Some(14), None),
+            (9, Some(14), Unknown),
         ] {
-            assert_eq!(removed.any(after, before), expected, "({after}, {before:?})");
+            assert_eq!(removed.look(after, before), expected, "({after}, {before:?})");
         }
     }
 
     #[test]
     fn an_incomplete_list_of_removals_proves_nothing() {
         let removed = Removed::new(4, 12, vec![6], 2);
-        assert_eq!(removed.any(7, None), None);
-        assert_eq!(removed.any(1, None), Some(true));
-        assert_eq!(Removed::new(13, 12, Vec::new(), 0).any(12, None), Some(false));
+        assert_eq!(removed.look(7, None), Removal::Unknown);
+        assert_eq!(removed.look(1, None), Removal::Something);
+        assert_eq!(Removed::new(13, 12, Vec::new(), 0).look(12, None), Removal::Nothing);
     }
 
     #[test]

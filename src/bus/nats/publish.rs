@@ -229,8 +229,9 @@ async fn accepted(shared: &Shared, draft: &Draft<'_>, ack: &PublishAck, known: u
     let mut duplicate = false;
     if ack.duplicate {
         match Box::pin(compare(shared, draft, ack.sequence)).await {
-            Ok(Some(told)) => duplicate = told,
-            Ok(None) => return Verdict::Settled(Err(PublishError::KeyReused)),
+            Ok(KeyHolder::Own) => {}
+            Ok(KeyHolder::Earlier) => duplicate = true,
+            Ok(KeyHolder::Other) => return Verdict::Settled(Err(PublishError::KeyReused)),
             Err(_) => return Verdict::Settled(Err(UNANSWERED)),
         }
     } else if ack.sequence <= known {
@@ -262,21 +263,34 @@ async fn accepted(shared: &Shared, draft: &Draft<'_>, ack: &PublishAck, known: u
     }))
 }
 
-/// Compares a duplicate with the stored event. Returns whether another publish stored it; `None` when it is another
-/// event.
-async fn compare(shared: &Shared, draft: &Draft<'_>, seq: u64) -> Result<Option<bool>, Silence> {
+/// The stored event that holds a publish's idempotency key.
+enum KeyHolder {
+    /// An earlier attempt of this publish.
+    Own,
+    /// The same event, of an earlier publish.
+    Earlier,
+    /// Another event.
+    Other,
+}
+
+/// Compares a duplicate with the stored event.
+async fn compare(shared: &Shared, draft: &Draft<'_>, seq: u64) -> Result<KeyHolder, Silence> {
     if draft.publish.key.is_none() {
-        return Ok(Some(false));
+        return Ok(KeyHolder::Own);
     }
     let Some(payload) = shared.server.message(&draft.partition.stream, seq).await? else {
         // Dropped before the window was over: there is nothing to compare with.
-        return Ok(Some(true));
+        return Ok(KeyHolder::Earlier);
     };
     let Ok(stored) = StoredEvent::decode(payload) else {
-        return Ok(None);
+        return Ok(KeyHolder::Other);
     };
-    let own = draft.attempts > 1 && stored.id == draft.stored.id;
-    Ok((stored.fingerprint == draft.stored.fingerprint).then_some(!own))
+    let is_own = draft.attempts > 1 && stored.id == draft.stored.id;
+    Ok(match stored.fingerprint == draft.stored.fingerprint {
+        true if is_own => KeyHolder::Own,
+        true => KeyHolder::Earlier,
+        false => KeyHolder::Other,
+    })
 }
 
 async fn refusal(shared: &Shared, draft: &mut Draft<'_>, refused: &Refused) -> Verdict {

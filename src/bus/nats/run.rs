@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::partition::Partition;
-use super::proof::{Removed, Run};
+use super::proof::{Removal, Removed, Run};
 use super::server::{Keep, Silence, StreamState};
 use super::shared::Shared;
 use crate::event::Event;
@@ -55,31 +55,30 @@ impl Shared {
         after: u64,
         before: Option<u64>,
     ) -> Result<bool, Silence> {
-        Ok(self.any_removed(partition, after, before).await? == Some(false))
+        Ok(self.removal(partition, after, before).await? == Removal::Nothing)
     }
 
-    /// Reports whether a stream has removed something after `after`, below `before` or, without it, at all; `None` when
-    /// it has removed too much to list.
-    pub(super) async fn any_removed(
+    /// Looks for something that a stream has removed after `after`, below `before` or, without it, at all.
+    pub(super) async fn removal(
         &self,
         partition: &Partition,
         after: u64,
         before: Option<u64>,
-    ) -> Result<Option<bool>, Silence> {
+    ) -> Result<Removal, Silence> {
         let next = after.saturating_add(1);
         if before.is_some_and(|before| before <= next) {
-            return Ok(Some(false));
+            return Ok(Removal::Nothing);
         }
         let (first, removed) = partition.removals();
         // A stream's oldest sequence only rises.
         if next < first {
-            return Ok(Some(true));
+            return Ok(Removal::Something);
         }
         if removed > LISTED_MAX {
-            return Ok(None);
+            return Ok(Removal::Unknown);
         }
         let removed = partition.removed.pass(async || self.removed(partition).await).await?;
-        Ok(removed.any(after, before))
+        Ok(removed.look(after, before))
     }
 
     async fn removed(&self, partition: &Partition) -> Result<Arc<Removed>, Silence> {

@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 use super::chain::{Chain, Fetch, Fetched, Output};
-use super::proof::Run;
+use super::proof::{Removal, Run};
 use stream::{Room, Stream};
 
 /// The number of seeds of every test run, and of the long run.
@@ -237,7 +237,7 @@ impl World {
         self.chain.suspect();
         let known = self.swept_through[1];
         self.sweep();
-        if self.stream.removed().any(known, None) == Some(false) {
+        if self.stream.removed().look(known, None) == Removal::Nothing {
             let mut out = Vec::new();
             self.chain.verified(&mut out);
             self.apply(out);
@@ -285,7 +285,7 @@ impl World {
         } else {
             clear
         };
-        let proven = run.has(asked.after) || self.stream.removed().any(since, first) == Some(false);
+        let proven = run.has(asked.after) || self.stream.removed().look(since, first) == Removal::Nothing;
         let events: Vec<_> = run.events.into_iter().filter(|(seq, _)| *seq > asked.after).collect();
         let reached = events.last().map_or(asked.after, |(seq, _)| *seq);
         let (last, head) = (self.stream.last, self.stream.head());

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::epochs;
 use super::live::LiveRoom;
 use super::partition::Partition;
+use super::proof::Removal;
 use super::server::{HEADS_MAX, Silence};
 use super::shared::Shared;
 
@@ -181,7 +182,7 @@ async fn verify(shared: &Shared, partition: &Partition, connects: u64) -> Result
     partition.verified_for(connects);
     // The sweep has found everything that the stream has since then. Where the stream has removed too much to be
     // listed, it is trusted that no operator purged a room meanwhile: the limits leave a room's newest event.
-    let trusted = !rooms.is_empty() && shared.any_removed(partition, known, None).await? != Some(true);
+    let trusted = !rooms.is_empty() && shared.removal(partition, known, None).await? != Removal::Something;
     for live in rooms {
         let held = live.lock().chain.held();
         let mut permits = shared.permits(held).await;

@@ -39,7 +39,7 @@ impl Inbox {
     pub(super) async fn open(nats: Arc<Nats>, own: Incarnation) -> Result<(Self, Subscription), NatsError> {
         let subject = format!("{}.o.*", nats.subjects().inbox());
         let subscriber = nats.control().subscribe(subject.clone()).await;
-        let subscriber = subscriber.map_err(|_| NatsError::Permission(format!("subscribe to {subject}")))?;
+        let subscriber = subscriber.map_err(NatsError::subscribing(&subject))?;
         let waiting = Waiting::default();
         Ok((Self { nats, own, waiting }, subscriber))
     }

@@ -29,7 +29,7 @@ const VERIFY_MAX: Duration = Duration::from_secs(30);
 pub(super) async fn listen(nats: &Nats, incarnation: u64) -> Result<[Subscription; 2], NatsError> {
     let subscribe = async |subject: String| {
         let subscriber = nats.control().subscribe(subject.clone()).await;
-        subscriber.map_err(|_| NatsError::Permission(format!("subscribe to {subject}")))
+        subscriber.map_err(NatsError::subscribing(&subject))
     };
     Ok([
         subscribe(nats.subjects().all_nodes()).await?,

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use super::NatsSection;
+use crate::bus::nats::ENVELOPE_BYTES_MAX;
 use crate::config::{Config, Problem};
 use crate::telemetry::{self, TelemetryError};
-
-/// The most bytes of a stored event around its payload.
-const ENVELOPE_BYTES_MAX: usize = 16 << 10;
 
 /// Returns the problems of values that could be read.
 pub(in crate::config) fn check(config: &Config) -> Vec<Problem> {

@@ -24,6 +24,18 @@ pub(super) enum Entered {
     Renewed,
 }
 
+/// Outcome of a grace period that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GraceEnd {
+    /// The user has reconnected since, or left.
+    Stays,
+    /// The user is gone.
+    Gone {
+        /// The room is empty now.
+        vacated: bool,
+    },
+}
+
 /// Outcome of a leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Left {
@@ -204,17 +216,19 @@ impl Attended {
         }
     }
 
-    /// Ends the grace period that began at `lost_ms`, unless the user has reconnected since. Returns whether the room is
-    /// now empty; `None` when the user is not gone.
-    pub(super) fn give_up(&mut self, user: &UserId, lost_ms: u64) -> Option<bool> {
+    /// Ends the grace period that began at `lost_ms`, unless the user has reconnected since.
+    pub(super) fn give_up(&mut self, user: &UserId, lost_ms: u64) -> GraceEnd {
         // Another start means a later grace period, which has an entry of its own in the queue.
-        if self.users.find(user)?.lost_at_ms() != Some(lost_ms) {
-            return None;
+        let lost_at_ms = self.users.find(user).and_then(Attendance::lost_at_ms);
+        if lost_at_ms != Some(lost_ms) {
+            return GraceEnd::Stays;
         }
         self.before_change(user, true);
         self.lost -= 1;
         self.users.remove(user);
-        Some(self.users.is_empty())
+        GraceEnd::Gone {
+            vacated: self.users.is_empty(),
+        }
     }
 
     /// Keeps the user as the observers know it, before it changes. With `is_news`, a user that is not known here was not

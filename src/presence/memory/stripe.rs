@@ -9,7 +9,7 @@ use slab::Slab;
 use tokio::sync::broadcast;
 
 use super::config::Config;
-use super::room::{Attended, Entered, Left};
+use super::room::{Attended, Entered, GraceEnd, Left};
 use super::share::{Origin, Share};
 use super::whereabouts::{RoomId, Whereabouts};
 use crate::event::Timestamp;
@@ -305,7 +305,7 @@ impl Stripe {
             let Some(attended) = self.rooms.get_mut(&grace.room) else {
                 continue;
             };
-            if let Some(vacated) = attended.give_up(&grace.user, grace.lost_ms) {
+            if let GraceEnd::Gone { vacated } = attended.give_up(&grace.user, grace.lost_ms) {
                 shared.gone(grace.cause, &grace.room, attended.id, &grace.user, vacated);
                 self.queue(&grace.room);
                 self.forget_unused(&grace.room);

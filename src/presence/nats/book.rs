@@ -66,8 +66,8 @@ fn hash(user: &UserId, share: &Share) -> u64 {
     add(&share.connections.to_le_bytes());
     add(&share.since.0.to_le_bytes());
     if let Some(stated) = &share.state {
-        hash = add(hash, &stated.at.0.to_le_bytes());
-        hash = add(hash, stated.value.bytes());
+        add(&stated.at.0.to_le_bytes());
+        add(stated.value.bytes());
     }
     digest.mixed()
 }

@@ -99,11 +99,16 @@ impl Reaching {
 
     pub(super) async fn listen(&self) -> Result<Listening, NatsError> {
         let control = self.nats.control();
-        let refused = |subject: &str| NatsError::Permission(format!("subscribe to {subject}"));
         let (asked, inbox) = (self.nats.subjects().reach_of_all(), self.inbox());
         Ok(Listening {
-            questions: control.subscribe(asked.clone()).await.map_err(|_| refused(&asked))?,
-            answers: control.subscribe(inbox.clone()).await.map_err(|_| refused(&inbox))?,
+            questions: control
+                .subscribe(asked.clone())
+                .await
+                .map_err(NatsError::subscribing(&asked))?,
+            answers: control
+                .subscribe(inbox.clone())
+                .await
+                .map_err(NatsError::subscribing(&inbox))?,
         })
     }
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{AGAIN, Log};
-use crate::cluster::inventory::Condition;
+use crate::cluster::inventory::{Condition, Reread};
 use crate::cluster::ledger::{Record, Restoration, WRITTEN_BACK, Withdrawal};
 use crate::policy::RevocationState;
 use crate::sync::lock;
@@ -122,12 +122,12 @@ impl Log {
 
     /// Counts a reading from the beginning that is through.
     pub(super) fn look_whether_read(&self) {
-        let Some(is_other) = self.inventory().caught_up() else {
+        let Some(reread) = self.inventory().caught_up() else {
             return;
         };
         self.whole.send_modify(|reading| {
             reading.read += 1;
-            reading.is_other = is_other;
+            reading.is_other = reread == Reread::OtherLog;
         });
     }
 
