@@ -60,7 +60,7 @@ pub struct Context {
     pub rooms: Rooms,
     /// The connections, wherever they are.
     pub cluster: Cluster,
-    /// Who decides for clients.
+    /// The policy that decides for clients.
     pub policy: Arc<dyn Policy>,
     /// The credentials that are accepted.
     pub credentials: Credentials,

@@ -173,7 +173,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// The maximum number of encoded forms of one event.
+    /// The maximum number of encoded forms of one event: one slot for each protocol that is registered, with room for more.
     pub const FORMATS: usize = 8;
 
     /// Wraps an ordered event.

@@ -44,7 +44,7 @@ pub use config::Config;
 /// Names one process of the deployment.
 pub type Incarnation = u64;
 
-/// Which of the others are asked, and when that is enough.
+/// The nodes that are asked, and the answers that are enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AskScope {
     /// All; enough when all have answered.
@@ -77,7 +77,7 @@ pub trait Peers: Send + Sync + 'static {
     /// not serve nobody any more. One that was taken back already is taken back again.
     fn restore(&self, tenant: Tenant, id: RevocationId) -> BoxFuture<'_, Result<Carried, NotDone>>;
 
-    /// Whether this node knows of every revocation that was answered.
+    /// Reports whether this node knows of every revocation that was answered.
     fn is_current(&self) -> bool {
         true
     }
@@ -89,7 +89,7 @@ pub trait Peers: Send + Sync + 'static {
     }
 }
 
-/// Why an order was not carried out everywhere.
+/// Reason why an order was not carried out everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
     /// This node is shutting down.

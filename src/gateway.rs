@@ -42,7 +42,7 @@ use crate::transport::shard;
 
 pub use apply::{Applied, ApplyError, Settings};
 
-/// What a gateway is made of.
+/// The settings of a gateway, by component.
 #[derive(Debug)]
 pub struct Config {
     /// The node's name, as in the reply of `Revoke`.
@@ -190,7 +190,7 @@ impl Gateway {
     /// Drains: disconnects clients over the drain window, completes calls in flight, and stops. Takes at most the window and
     /// a few seconds.
     pub async fn shutdown(self) {
-        // For clients and tasks that end late, each.
+        // For clients and tasks that end late, each: longer than the last heartbeat and the close frames of a wave take.
         const GRACE: Duration = Duration::from_secs(5);
         tracing::info!(connections = self.connections(), "draining");
         // No new clients first, and probes say so before any client is told to go elsewhere.

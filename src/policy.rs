@@ -35,7 +35,7 @@ pub use revocation::{
 pub use revocations::{RevocationEffect, RevocationLimit, RevocationState, Revocations};
 pub use rules::{Prepared, RulePolicy};
 
-/// What a client wants to do in a room. Whatever a command does is one of these: the session asks before it acts.
+/// An action of a client in a room. Each command is one of these: the session asks before it acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Become a member: receive its events and last values, and be shown there with a state of one's own.
@@ -67,13 +67,13 @@ impl Action {
 /// One question to the policy.
 #[derive(Debug, Clone)]
 pub struct Question {
-    /// Who asks.
+    /// The asker.
     pub identity: Arc<Identity>,
     /// Over which connection; an authorizer may want to know.
     pub connection: ConnectionId,
     /// The room. Its tenant is always the asker's. Nameless only for a request that is about no room.
     pub room: Room,
-    /// What for.
+    /// The action.
     pub action: Action,
 }
 
@@ -93,9 +93,9 @@ impl Question {
 pub struct Denied {
     /// The rule that decided, or `None` where no rule allowed it.
     pub rule: Option<Arc<str>>,
-    /// Why, for an operator.
+    /// The reason, for an operator.
     pub reason: Arc<str>,
-    /// Whether the decision could not be had (the authorizer is away) rather than being a no.
+    /// No decision was obtained (the authorizer is away): it is not a no.
     pub undecided: bool,
 }
 
@@ -112,14 +112,14 @@ impl fmt::Display for Denied {
 
 impl std::error::Error for Denied {}
 
-/// How a question was decided, step by step.
+/// The decision of a question, step by step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explanation {
     /// The outcome.
     pub allowed: bool,
     /// The rule that decided, if one did.
     pub rule: Option<Arc<str>>,
-    /// Why, for an operator.
+    /// The reason, for an operator.
     pub reason: Arc<str>,
     /// Each rule looked at, in order, and what it said.
     pub considered: Vec<(Arc<str>, Arc<str>)>,
@@ -130,7 +130,7 @@ pub struct Explanation {
 pub struct Admitted {
     /// For the rooms an authorizer puts the connection into.
     pub rooms: Vec<Permit>,
-    /// When the session ends, if before its token does.
+    /// The end of the session, if before its token's.
     pub expires: Option<Expiry>,
 }
 
@@ -164,7 +164,7 @@ pub trait Policy: Send + Sync + 'static {
     /// The revocations that are known.
     fn revocations(&self) -> &Revocations;
 
-    /// Whether a revocation in force keeps this session out of this room.
+    /// Reports whether a revocation in force keeps this session out of this room.
     fn is_revoked(&self, bearer: Bearer<'_>, room: &Room) -> bool {
         self.revocations().covering(bearer, room).is_some()
     }

@@ -37,7 +37,8 @@ use crate::room::{Room, Tenant};
 /// Deadline of a roster, a page or a count for the replies of other nodes.
 pub const CONFIRM_WITHIN: Duration = Duration::from_millis(250);
 
-/// Deadline of a publish for other nodes' counts of the connections it reaches.
+/// Deadline of a publish for other nodes' counts of the connections it reaches. The event is on its way meanwhile; only the
+/// number in the reply waits.
 pub const REACH_WITHIN: Duration = Duration::from_millis(250);
 
 /// One connection of one user, as a member of a room.

@@ -19,7 +19,7 @@ const OFFSET_MAX: u64 = (1 << 53) - 1;
 /// The most characters of an epoch that are parsed. No bus writes as many.
 const EPOCH_CHARS_MAX: usize = 64;
 
-/// The most features one call may require.
+/// The most features one call may require: more than there will be, and few enough to check on each call.
 const REQUIRED_FEATURES_MAX: usize = 32;
 
 /// The most characters of an unknown feature's name that are echoed.

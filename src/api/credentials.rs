@@ -25,7 +25,7 @@ use crate::auth::Authenticator;
 pub use caller::Caller;
 pub use grant::{Grant, Scope, TokenDigest};
 
-/// The longest token that is checked, in bytes.
+/// The longest token that is checked, in bytes: common proxies allow no longer header, and each is hashed.
 const TOKEN_BYTES_MAX: usize = 8 << 10;
 
 type Tokens = Arc<[(TokenDigest, Arc<Caller>)]>;

@@ -33,7 +33,7 @@ use super::config::Config;
 
 pub(super) use self::connection::Connection;
 
-/// Pause after a failed accept (no descriptors, no memory).
+/// Pause after a failed accept (no descriptors, no memory): without it the loop would spin until one is free.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// State shared by the connections of a listener.

@@ -12,7 +12,7 @@ const VERSION: u8 = 1;
 /// Bytes of the query's digest in a token.
 const QUERY_BYTES: usize = 8;
 
-/// The longest token that is parsed, in characters.
+/// The longest token that is parsed, in characters: a name of 255 bytes in base64, its head, and room for more.
 const TOKEN_MAX: usize = 1024;
 
 /// Digest of a query with pages.

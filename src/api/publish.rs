@@ -28,7 +28,7 @@ use crate::proto::v1::publish_service_server::PublishService;
 use crate::room::{Room, Tenant};
 use crate::rooms::Outcome;
 
-/// The most events of one batch.
+/// The most events of one batch. A batch takes the locks of its rooms together; a stream has no such bound.
 const BATCH_MAX: usize = 100;
 
 /// Serves `PublishService`.

@@ -23,7 +23,7 @@ use crate::proto::v1::watch_response::Event;
 use crate::proto::v1::watch_service_server::WatchService;
 use crate::room::{Room, RoomGlob, Tenant};
 
-/// The most tenants of one watch.
+/// The most tenants of one watch: each activity is compared with the list.
 const TENANTS_MAX: usize = 100;
 
 /// Serves `WatchService`.

@@ -95,7 +95,7 @@ pub const ENVELOPE_BYTES_MAX: usize = 16 << 10;
 /// a join waits while it is full.
 const FEEDS_MAX: usize = 1024;
 
-/// The number of consecutive sweeps that may fail before the node reports it.
+/// The number of consecutive sweeps that may fail before the node reports it: one may fail while a leader is elected.
 const UNCHECKED_SWEEPS_MAX: u32 = 2;
 
 /// The bus over NATS. The module's documentation states its guarantees.

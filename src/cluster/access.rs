@@ -8,14 +8,14 @@ use crate::notice::Notice;
 use crate::policy::{Revocation, RevocationEntry, RevocationId, RevocationLimit, Revocations};
 use crate::units::millis;
 
-/// What is to be revoked, and what is said about it.
+/// A revocation to be made, and its notice to clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoke {
-    /// Whom and where it hits.
+    /// The subject and the rooms.
     pub revocation: Revocation,
-    /// How long it is in force, from when it was stored.
+    /// The time for which it is in force, from when it was stored.
     pub ttl: Duration,
-    /// What clients are told.
+    /// The notice to clients.
     pub notice: Notice,
 }
 
@@ -43,7 +43,7 @@ impl Revoke {
     }
 }
 
-/// Where a withdrawal of access, or its return, is carried out.
+/// The nodes that have carried out a withdrawal of access, or its return.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Carried {
     /// The nodes that have carried it out.
@@ -54,16 +54,16 @@ pub struct Carried {
     pub memberships: u32,
 }
 
-/// What a revocation came to.
+/// The outcome of a revocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
     /// Names it.
     pub id: RevocationId,
-    /// Where it is carried out.
+    /// The nodes that have carried it out.
     pub carried: Carried,
 }
 
-/// Why a withdrawal of access, or its return, is not done, or perhaps is not.
+/// Reason why a withdrawal of access, or its return, is not done, or perhaps is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotDone {
     /// It was not taken down, and is in force nowhere.

@@ -1,4 +1,4 @@
-//! When a withdrawal of access, or its return, is done. Pure.
+//! The barrier of a withdrawal of access, or of its return: decides when it is done on every node. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use super::{Carried, Incarnation};
 /// One operation that is under way.
 #[derive(Debug)]
 pub(super) struct Barrier<T> {
-    /// Who is waited for; `None` until this node has read the operation itself: which leases are in force is not known
+    /// The nodes waited for. `None` until this node has read the operation itself: the leases in force are not known
     /// before.
     waits: Option<Waits<T>>,
     confirmed: BTreeMap<Incarnation, u32>,
 }
 
-/// Who is waited for, and until when.
+/// The nodes waited for, each until its lease has ended.
 #[derive(Debug)]
 pub(super) struct Waits<T> {
     /// The nodes that may deliver without knowing the operation, and when the last lease of each that does not cover it has
@@ -24,7 +24,7 @@ pub(super) struct Waits<T> {
     /// The nodes that are heard. Those without a lease are not waited for: they deliver nothing before they have carried the
     /// operation out. Where leases may have been lost they are waited for like nodes that nobody knows.
     pub heard: Vec<(Incarnation, Arc<str>)>,
-    /// When leases that nobody knows of have ended.
+    /// The end of leases that no node knows of.
     pub unknown: T,
 }
 
@@ -47,7 +47,7 @@ impl<T: Ord + Copy> Barrier<T> {
         self.confirmed.insert(node, memberships);
     }
 
-    /// When it is done without another confirmation; `None` while that is not known.
+    /// Returns the time at which it is done without another confirmation; `None` while that is not known.
     pub(super) fn due(&self) -> Option<T> {
         let waits = self.waits.as_ref()?;
         let missing = waits.holders.iter().filter(|(holder, _)| !self.has(holder));
@@ -55,7 +55,7 @@ impl<T: Ord + Copy> Barrier<T> {
         Some(ends.fold(waits.unknown, T::max))
     }
 
-    /// What it came to, once it is done.
+    /// Returns the outcome, once it is done.
     pub(super) fn outcome(&self, now: T) -> Option<Carried> {
         if now < self.due()? {
             return None;

@@ -1,4 +1,4 @@
-//! What the control log held when it was read, and whether it still does. Pure: it knows no NATS.
+//! The records that the control log held when it was read, to find out whether it has lost any. Pure: it knows no NATS.
 //!
 //! A stream can be lost: deleted, purged, made anew after a server that kept it in memory ended, or replaced by an older copy
 //! of it. What it said is in the nodes that have read it, so they write it back. Two facts show that something is missing:
@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use crate::units::millis;
 
-/// What a server says of the log.
+/// The state of the log, as a server reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Condition {
-    /// When the stream was made, which tells streams of one name apart.
+    /// The time at which the stream was created; it tells streams of one name apart.
     pub created: u64,
     /// The sequence of its last record.
     pub last: u64,
-    /// How many subjects it holds.
+    /// The number of subjects that it holds.
     pub subjects: u64,
 }
 
@@ -46,22 +46,22 @@ pub enum ReadFrom {
     Moment(u64),
 }
 
-/// What was read of the control log.
+/// The records read of the control log, by subject.
 #[derive(Debug, Default)]
 pub struct Inventory {
     created: Option<u64>,
     read: u64,
-    /// When the newest record that was read was stored, in this reading and in those before it.
+    /// The time at which the newest record was stored, of this reading and those before it.
     newest_ms: u64,
     known_ms: u64,
     /// By a hash of each subject, its newest record.
     subjects: HashMap<u64, Found>,
     hasher: RandomState,
-    /// What is to be reached until the log is read again.
+    /// The end that a reading from the beginning has to reach.
     again: Option<Again>,
 }
 
-/// Where and when a record was stored.
+/// The sequence and time of a stored record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Found {
     sequence: u64,
@@ -106,7 +106,7 @@ impl Inventory {
         (ReadFrom::Moment(self.newest_ms.saturating_sub(back)), false)
     }
 
-    /// Whether the log holds what was read of it.
+    /// Reports whether the log holds everything that was read of it.
     #[must_use]
     pub fn is_whole(&self, now: Condition, aged_ms: u64) -> bool {
         self.created == Some(now.created) && now.last >= self.read && now.subjects >= self.subjects_since(aged_ms)
@@ -120,26 +120,26 @@ impl Inventory {
         self.subjects.insert(self.hasher.hash_one(subject), found);
     }
 
-    /// Whether a record of this subject was read.
+    /// Reports whether a record of this subject was read.
     #[must_use]
     pub fn holds(&self, subject: &str) -> bool {
         self.subjects.contains_key(&self.hasher.hash_one(subject))
     }
 
-    /// Whether this very record was read: of a log that was set back, another one may have its sequence.
+    /// Reports whether this very record was read: of a log that was set back, another one may have its sequence.
     #[must_use]
     pub fn has(&self, subject: &str, sequence: u64, stored_ms: u64) -> bool {
         let found = Found { sequence, stored_ms };
         self.subjects.get(&self.hasher.hash_one(subject)) == Some(&found)
     }
 
-    /// Whether the log is being read from its beginning.
+    /// Reports whether the log is being read from its beginning.
     #[must_use]
     pub const fn is_being_read(&self) -> bool {
         self.again.is_some()
     }
 
-    /// Whether a record of this time was read in a reading before this one. By clocks that differ: when in doubt it was not.
+    /// Reports whether a record of this time was read in an earlier reading. Clocks differ: in doubt it was not.
     #[must_use]
     pub fn was_read(&self, stored_ms: u64, difference: Duration) -> bool {
         let difference_ms = millis(difference);

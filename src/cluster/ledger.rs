@@ -1,4 +1,4 @@
-//! What a node may conclude from the control log: who has a lease, and when its own holds. Pure: it knows no NATS.
+//! The conclusions that a node may draw from the control log: the leases in force, its own among them. Pure: it knows no NATS.
 //!
 //! The control log is one stream that all nodes write to and read from its beginning. A withdrawal of access is a record
 //! in it, and so is a lease: a node writes "I take a lease" once a second, and the lease begins, counted from when it was
@@ -57,13 +57,13 @@ pub struct Withdrawal {
     pub operation: Operation,
     /// Names the revocation.
     pub id: RevocationId,
-    /// Whom and where it hits.
+    /// The subject and the rooms.
     pub revocation: Revocation,
-    /// When it was made; `None`: when this record was stored.
+    /// The time at which it was made; `None`: the time at which this record was stored.
     pub created: Option<Timestamp>,
-    /// How long it is in force from then.
+    /// The time for which it is in force from then.
     pub ttl: Duration,
-    /// What clients are told.
+    /// The notice to clients.
     pub notice: Notice,
 }
 
@@ -100,11 +100,11 @@ impl Withdrawal {
 pub struct Restoration {
     /// The call.
     pub operation: Operation,
-    /// Whose revocation.
+    /// The tenant of the revocation.
     pub tenant: Tenant,
-    /// Which.
+    /// Names the revocation.
     pub id: RevocationId,
-    /// When it would have ended by itself; until then it must not come back.
+    /// The time at which it would have ended by itself; until then it must not come back.
     pub expires: Timestamp,
 }
 
@@ -115,14 +115,14 @@ pub struct Succession {
     pub node: Incarnation,
     /// Until when leases of the lost log may go on, by the servers' clock.
     pub until_ms: u64,
-    /// How long the longest of them is.
+    /// The length of the longest of them.
     pub longest: Duration,
 }
 
 /// A node takes a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseTaken {
-    /// Which node.
+    /// The node.
     pub holder: Holder,
     /// Counts up with every lease of it.
     pub number: u64,
@@ -137,11 +137,11 @@ pub struct Holder {
     pub incarnation: Incarnation,
     /// Its name, as an operator gave it.
     pub id: Arc<str>,
-    /// How long each of its leases is, by its own setting.
+    /// The length of each of its leases, by its own setting.
     pub lease: Duration,
 }
 
-/// Who may have a lease that does not cover a record.
+/// The nodes that may hold a lease that does not cover a record.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Holders {
     /// The nodes that are known.
@@ -158,14 +158,14 @@ struct Taken {
 }
 
 impl Taken {
-    /// Whether it may still run when a record is stored at `stored_ms`, by clocks that differ by `difference_ms`.
+    /// Reports whether it may still run when a record is stored at `stored_ms`, by clocks that differ by `difference_ms`.
     fn may_run_at(&self, stored_ms: u64, difference_ms: u64) -> bool {
         let until_ms = self.stored_ms.saturating_add(millis(self.holder.lease));
         until_ms.saturating_add(difference_ms) >= stored_ms
     }
 }
 
-/// What a node has read of the control log. `T` is a moment of its own clock.
+/// The leases that a node has read of in the control log. `T` is a moment of its own clock.
 #[derive(Debug)]
 pub struct Ledger<T> {
     own: Holder,
@@ -217,7 +217,7 @@ impl<T: Copy> Ledger<T> {
         }
     }
 
-    /// What is to be written when the log was lost: leases that were in it may go on for the longest that is known.
+    /// Returns the record to write when the log was lost: leases that were in it may go on for the longest that is known.
     #[must_use]
     pub fn succession(&self, now_ms: u64) -> Succession {
         let lengths = self.holders.values().map(|taken| taken.holder.lease);
@@ -265,7 +265,7 @@ impl<T: Copy> Ledger<T> {
         asked.map(|(_, when)| (when, length))
     }
 
-    /// Who may have a lease that does not cover the record that was read last, stored then.
+    /// Returns the nodes that may hold a lease that does not cover the record that was read last, stored then.
     #[must_use]
     pub fn holders_at(&self, stored_ms: u64) -> Holders {
         let holders = self.holders.values();
@@ -278,7 +278,7 @@ impl<T: Copy> Ledger<T> {
         }
     }
 
-    /// Who has taken a lease since then.
+    /// Returns the nodes that have taken a lease since then.
     #[must_use]
     pub fn taken_since(&self, since_ms: u64) -> Vec<Holder> {
         let lately = self.holders.values().filter(|taken| taken.stored_ms >= since_ms);

@@ -43,7 +43,7 @@ use crate::proto::node_v1::node_order::Order as WireOrder;
 use crate::room::Tenant;
 use crate::sync::lock;
 
-/// How long a start waits for the node's first lease: an election of the log's leader takes up to 9 s.
+/// Time for which a start waits for the node's first lease: an election of the log's leader takes up to 9 s.
 const FIRST_LEASE_MAX: Duration = Duration::from_secs(30);
 
 /// Messages that were no orders, answers or records.
@@ -56,14 +56,14 @@ impl Ignored {
         tracing::debug!(what, "node message unreadable");
     }
 
-    /// How many there were.
+    /// Returns their number.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What obeys others.
+/// The executor of other nodes' orders.
 struct Node {
     nats: Arc<Nats>,
     own: nodes::Node,
@@ -80,15 +80,15 @@ impl Node {
     }
 }
 
-/// What a node brings into the cluster.
+/// The parts that a node brings into the cluster.
 pub struct ClusterParts {
     /// Its connections to NATS.
     pub nats: Arc<Nats>,
-    /// Who else lives.
+    /// The other living nodes.
     pub nodes: Arc<Nodes>,
     /// Its connections to clients.
     pub shards: Shards,
-    /// Who decides for them.
+    /// The policy that decides for them.
     pub policy: Arc<dyn Policy>,
     /// The lease its shards ask, [`Lease::lapsed`] until now.
     pub lease: Lease,
@@ -169,7 +169,7 @@ pub async fn start(
 }
 
 impl NatsPeers {
-    /// What could not be read.
+    /// Returns the count of unreadable messages.
     #[must_use]
     pub fn ignored(&self) -> &Ignored {
         &self.ignored

@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admission;
 
-/// Interval at which the number of connections is checked.
+/// Interval at which the number of connections is checked. Memory that waits some seconds longer costs nothing.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// The fewest departed connections that are worth it.
+/// The fewest departed connections that are worth a walk through the heap: about 1 MB.
 const LEFT_MIN: usize = 1024;
 
 /// Number of consecutive checks after a wave that return memory: users are shown for a while after their connections are

@@ -26,7 +26,7 @@ use crate::shard::Services;
 use crate::transport::http::{self as client_port, ClientPort};
 use crate::transport::shard::UpgradedClient;
 
-/// What every phase runs on, and the gateway stops with.
+/// The tokens, tasks and gauges that every phase uses, and that the gateway stops with.
 pub(super) struct Run {
     /// Cancelled first: no new clients.
     pub accepting: CancellationToken,
@@ -168,7 +168,7 @@ async fn join_cluster(
     joined.map_err(StartError::Cluster)
 }
 
-/// What the ports hand their work to.
+/// The components that the ports hand their work to.
 struct Opening<'a> {
     services: &'a Services,
     cluster: Cluster,

@@ -13,10 +13,11 @@ use crate::shard::{Services, ShardEndpoint};
 use crate::transport::protocol::Protocols;
 use crate::transport::shard::{self, Shard};
 
-/// The most clients queued from the accept loop to a shard.
+/// The most clients queued from the accept loop to a shard: behind it, they hold their places among the handshakes,
+/// whose number is bounded.
 const UPGRADED_MAX: usize = 256;
 
-/// The most orders queued to a shard.
+/// The most orders queued to a shard. Each is one call of a backend or one notice; they are taken between passes.
 const ORDERS_MAX: usize = 1024;
 
 /// The shards' handles.

@@ -32,13 +32,13 @@ use super::{Nats, NatsError, Subscription, streams};
 use crate::digest::Digest;
 use crate::sync::lock;
 
-/// The time that a starting node waits for running ones to write records back.
+/// The time that a starting node waits for running ones to write records back: they are called at once, and look every two seconds anyway.
 const WRITTEN_BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// The pause between two reads of a record that is being written back.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// The most attempts to write a record while other nodes write it, too.
+/// The most attempts to write a record while other nodes write it, too: each is lost only to another's success.
 const ATTEMPTS_MAX: usize = 20;
 
 /// The agreed settings of the deployment, and whether this node conforms to them.

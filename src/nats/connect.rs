@@ -11,10 +11,11 @@ use crate::url;
 
 use super::{Config, Credentials, Link, NatsError, SERVER_VERSION_MIN, Standing, Subjects};
 
-/// The timeout of one attempt.
+/// The timeout of one attempt: a server that does not answer by then is passed over for the next.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The most commands submitted to the connection and not yet written.
+/// The most commands submitted to the connection and not yet written. Behind it publishers wait: it is back-pressure, not a
+/// buffer for outages.
 const COMMANDS_MAX: usize = 2048;
 
 /// The most unread messages of one subscription. The library drops messages beyond it (slow consumer), and the chain

@@ -25,20 +25,22 @@ use super::{Nats, NatsError, Subscription, lame_duck};
 use crate::proto::node_v1::{Heartbeat, HeartbeatHeard};
 use crate::sync::lock;
 
-/// The interval between heartbeats of a node.
+/// The interval between heartbeats of a node. A failure is noticed within [`SILENCE_MAX`], and a hundred nodes exchange a hundred
+/// small messages a second.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The silence after which a node is given up: three heartbeats and a margin.
 pub const SILENCE_MAX: Duration = Duration::from_millis(3500);
 
-/// The time without its own heartbeats after which a node takes its connection for dead (half-open).
+/// The time without its own heartbeats after which a node takes its connection for dead (half-open). Less than
+/// [`SILENCE_MAX`]: a node that cannot hear must know before it would give up others.
 pub const ECHO_MAX: Duration = Duration::from_secs(3);
 
 /// The time for other nodes to answer a node's first heartbeat. No fact says that all have answered: a node without a lease
 /// is known by its answer alone. They answer at once, so this is many round trips.
 const INTRODUCTION: Duration = Duration::from_millis(200);
 
-/// The most changes kept for a slow reader.
+/// The most changes kept for a slow reader, which then reads the list anew.
 const CHANGES_MAX: usize = 1024;
 
 /// One process of the deployment.

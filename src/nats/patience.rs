@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::NatsError;
 
-/// The pause between two attempts.
+/// The pause between two attempts. No fact to wait for: a server that is not there notifies nobody.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The interval between log lines while the node waits.

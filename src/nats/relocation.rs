@@ -24,7 +24,8 @@ use super::nodes::Nodes;
 use super::subscription::Move;
 use super::{Link, NatsError, connect, roll_call};
 
-/// The time to reach another server, over all attempts.
+/// The time to reach another server, over all attempts. A server in lame duck mode waits ten seconds before it cuts
+/// clients, unless configured otherwise.
 const CONNECT_MAX: Duration = Duration::from_secs(3);
 
 /// The time of one attempt.
@@ -36,7 +37,7 @@ pub(super) const HAND_OVER_MAX: Duration = Duration::from_millis(500);
 /// The time of the first call, during which nothing is held.
 const CALL_MAX: Duration = Duration::from_secs(1);
 
-/// The time of the last call, which holds publishes and subscriptions.
+/// The time of the last call, which holds publishes and subscriptions: clients notice no more than this.
 const LAST_CALL_MAX: Duration = Duration::from_millis(250);
 
 /// The reason why a link did not move.

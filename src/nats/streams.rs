@@ -14,7 +14,7 @@ const RECORDS_BYTES_MAX: u64 = 4 << 20;
 /// The bound of the stream of last values, as a multiple of one partition's: it holds the values of all rooms.
 const VALUES_SHARE: u64 = 4;
 
-/// The bound of the control log.
+/// The bound of the control log: some 200,000 revocations.
 pub const CONTROL_BYTES_MAX: u64 = 64 << 20;
 
 impl Config {

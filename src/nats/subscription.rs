@@ -21,7 +21,7 @@ use self::splice::{Marked, Splice};
 
 use crate::sync::lock;
 
-/// The time a connection may take to accept a subscription.
+/// The time a connection may take to accept a subscription: its queue of commands is full only while it is being made anew.
 const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Random hash keys of this process, so that no publisher can craft messages that are taken for others.

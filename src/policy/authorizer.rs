@@ -25,10 +25,10 @@ use crate::proto::call::{self, Failure, Target};
 use crate::proto::v1;
 use crate::sync::lock;
 
-/// The most rooms an answer to connect may name.
+/// The most rooms an answer to connect may name: a quarter of what a client may join by default.
 const JOIN_ROOMS_MAX: usize = 32;
 
-/// The largest presence state an answer may bring, in bytes.
+/// The largest presence state an answer may bring, in bytes: that of a client by default.
 const STATE_BYTES_MAX: usize = 1024;
 
 /// The longest reason that is kept of a denial, in characters; a longer one is cut.
@@ -37,7 +37,7 @@ const REASON_CHARS_MAX: usize = 64;
 /// The same for its message.
 const MESSAGE_CHARS_MAX: usize = 256;
 
-/// What the authorizer said.
+/// An answer of the authorizer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// Allowed, under these terms; for connect, with the rooms to join.

@@ -44,18 +44,18 @@ const TYPES: [&str; 10] = [
 /// The deepest expression: evaluation recurses, on whichever thread asks.
 const DEPTH_MAX: usize = 24;
 
-/// What an expression may mention.
+/// The variables that an expression may mention.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Scope {
     /// The captures of the rule's pattern when there is a room to speak of.
     pub captures: Option<Vec<String>>,
-    /// Whether the rule is about publishing, and so has an event.
+    /// The rule is about publishing, and so has an event.
     pub event: bool,
-    /// Whether the rule is about requests, and so has a method.
+    /// The rule is about requests, and so has a method.
     pub request: bool,
 }
 
-/// What is wrong, and where.
+/// A mistake in an expression, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     pub message: String,
@@ -96,7 +96,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Where a node was written. The parser places a selection at its dot, so that one is put together.
+    /// Returns the place where a node was written. The parser places a selection at its dot, so that one is put together.
     fn span(&self, node: &IdedExpr) -> Option<Range<usize>> {
         let (start, stop) = self.source.offset_for(node.id)?;
         let own = start as usize..stop as usize + 1;
@@ -191,7 +191,7 @@ impl Checker<'_> {
         self.kind_of_key(node, operand, &select.field)
     }
 
-    /// What `map.key` or `map["key"]` is.
+    /// Returns the kind of `map.key` or `map["key"]`.
     fn kind_of_key(&self, node: &IdedExpr, map: Kind, key: &str) -> Result<Kind, Finding> {
         match map {
             Kind::Claims | Kind::Map | Kind::Dyn => Ok(Kind::Dyn),

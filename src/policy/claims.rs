@@ -10,7 +10,7 @@ use super::variables::{Variable, of_json};
 use crate::identity::Identity;
 use crate::sync::lock;
 
-/// How much text of claims is kept in read form, in bytes; read, it takes up to ten times as much memory.
+/// The most bytes of claims, as text, whose parsed form is kept; parsed, it takes up to ten times as much memory.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// The claims of one identity; nothing is looked up, read or kept before a condition asks for them.

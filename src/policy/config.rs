@@ -1,4 +1,4 @@
-//! What an operator writes about permission, and what can be wrong with it.
+//! The operator's settings of permission, and their errors.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -164,7 +164,7 @@ const fn default_in_flight_max() -> usize {
     1_000
 }
 
-/// What is wrong with a policy's configuration. The text is for whoever wrote it.
+/// An error in a policy's configuration. The text is for its author.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     /// A rule needs a name of its own.
@@ -178,25 +178,25 @@ pub enum PolicyError {
     /// A room pattern or a template cannot be read.
     #[error("{place}: {source}")]
     Pattern {
-        /// Which one.
+        /// The setting.
         place: String,
-        /// Why.
+        /// The cause.
         source: PatternError,
     },
     /// A condition would never work.
     #[error("{place}: {detail}")]
     Expression {
-        /// Which one.
+        /// The setting.
         place: String,
-        /// What, where and perhaps what was meant, over several lines.
+        /// The mistake with its place, and perhaps what was meant, over several lines.
         detail: String,
     },
     /// Two settings contradict each other.
     #[error("{place}: {detail}")]
     Contradiction {
-        /// Where.
+        /// The setting.
         place: String,
-        /// How.
+        /// The contradiction.
         detail: String,
     },
 }

@@ -58,7 +58,7 @@ impl Expression {
         })
     }
 
-    /// Whether the condition is true; the error says why that cannot be told.
+    /// Evaluates the condition; the error says why that cannot be done.
     pub(super) fn holds(&self, variables: &Variables<'_>) -> Result<bool, String> {
         let mut context = Context::with_env(Arc::clone(&LIBRARY));
         context.set_variable_resolver(variables);

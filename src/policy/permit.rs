@@ -9,10 +9,10 @@ use crate::identity::Expiry;
 use crate::json::Json;
 use crate::room::Room;
 
-/// What an authorizer allows on top of yes: until when, and what the client begins with.
+/// The terms of an authorizer's yes: its end, and the state that the client begins with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Terms {
-    /// When the permission ends; `None`: with the token.
+    /// The end of the permission; `None`: that of the token.
     pub expires: Option<Expiry>,
     /// The presence state of a client that joins and brings none itself.
     pub state: Option<Json>,
@@ -75,7 +75,7 @@ impl Permit {
         Self { terms, ..self }
     }
 
-    /// When the permission ends, and what comes with it.
+    /// Returns the end of the permission, and what comes with it.
     #[must_use]
     pub const fn terms(&self) -> &Terms {
         &self.terms
@@ -113,7 +113,7 @@ impl Permit {
         &self.rule
     }
 
-    /// Whether a backend validates the event before it is published.
+    /// Reports whether a backend validates the event before it is published.
     #[must_use]
     pub const fn needs_validation(&self) -> bool {
         self.validated
@@ -125,18 +125,18 @@ impl Permit {
 pub struct Service {
     /// The name, for logs and as the permit's rule.
     pub name: Arc<str>,
-    /// Whether it may publish events.
+    /// It may publish events.
     pub publish: bool,
-    /// Whether it may read members, history, statistics and the watch stream.
+    /// It may read members, history, statistics and the watch stream.
     pub read: bool,
-    /// Whether it may join, remove, disconnect and revoke.
+    /// It may join, remove, disconnect and revoke.
     pub manage: bool,
     /// The tenants it may name; `None` for all.
     pub tenants: Option<Arc<[Box<str>]>>,
 }
 
 impl Service {
-    /// Whether it may act for this tenant.
+    /// Reports whether it may act for this tenant.
     #[must_use]
     pub fn serves(&self, tenant: &str) -> bool {
         self.tenants

@@ -76,7 +76,7 @@ impl TokenId {
     }
 }
 
-/// Whose access a revocation withdraws.
+/// The subject whose access a revocation withdraws.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RevocationSubject {
     /// Every session of a user.
@@ -87,7 +87,7 @@ pub enum RevocationSubject {
     Token(TokenId),
 }
 
-/// Which rooms a revocation hits.
+/// The rooms that a revocation covers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RevocationScope {
     /// One room.
@@ -98,12 +98,12 @@ pub enum RevocationScope {
     Everything,
 }
 
-/// Whom and where a revocation hits.
+/// The subject and the rooms of a revocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revocation {
     /// The tenant.
     pub tenant: Tenant,
-    /// Whose access.
+    /// The subject.
     pub subject: RevocationSubject,
     /// Only sessions whose present token was issued (`iat`) before this. A token that does not say when counts as older.
     pub issued_before: Option<Timestamp>,
@@ -112,7 +112,7 @@ pub struct Revocation {
 }
 
 impl Revocation {
-    /// Whether this session is kept out of this room.
+    /// Reports whether this session is kept out of this room.
     #[must_use]
     pub fn covers(&self, bearer: Bearer<'_>, room: &Room) -> bool {
         self.covers_known(bearer, &TokenFacts::of(bearer.identity), room)
@@ -124,14 +124,14 @@ impl Revocation {
         self.reaches(room) && self.is_of(bearer, facts) && self.is_older(facts)
     }
 
-    /// Whether it hits this session somewhere.
+    /// Reports whether it covers this session in some room.
     #[must_use]
     pub fn hits(&self, bearer: Bearer<'_>) -> bool {
         let facts = TokenFacts::of(bearer.identity);
         bearer.identity.tenant == self.tenant && self.is_of(bearer, &facts) && self.is_older(&facts)
     }
 
-    /// Whether it hits some session in this room.
+    /// Reports whether it covers some session in this room.
     #[must_use]
     pub fn reaches(&self, room: &Room) -> bool {
         self.tenant.as_str() == room.tenant()
@@ -142,7 +142,7 @@ impl Revocation {
             }
     }
 
-    /// Whether it may hit sessions of this user.
+    /// Reports whether it may cover sessions of this user.
     #[must_use]
     pub fn may_hit(&self, user: &UserId) -> bool {
         match &self.subject {
@@ -170,7 +170,7 @@ impl Revocation {
 /// A session as revocations see it.
 #[derive(Debug, Clone, Copy)]
 pub struct Bearer<'a> {
-    /// What its present token said.
+    /// The identity of its present token.
     pub identity: &'a Identity,
     /// Its connection.
     pub connection: ConnectionId,
@@ -181,25 +181,25 @@ pub struct Bearer<'a> {
 pub struct RevocationEntry {
     /// Names it.
     pub id: RevocationId,
-    /// Whom and where it hits.
+    /// The subject and the rooms.
     pub revocation: Revocation,
-    /// When it was made.
+    /// The time at which it was made.
     pub created: Timestamp,
-    /// When it ends by itself.
+    /// The time at which it ends by itself.
     pub expires: Timestamp,
-    /// What clients are told.
+    /// The notice to clients.
     pub notice: Notice,
 }
 
 impl RevocationEntry {
-    /// How long it stays in force from `now` on.
+    /// Returns the time for which it stays in force from `now` on.
     #[must_use]
     pub const fn left(&self, now: Timestamp) -> Duration {
         Duration::from_millis(self.expires.0.saturating_sub(now.0))
     }
 }
 
-/// What revocations ask of a token. Read from the claims when first asked for, never kept beside a session.
+/// The facts of a token that revocations depend on. Read from the claims when first asked for, never kept beside a session.
 pub(super) struct TokenFacts<'a> {
     claims: &'a str,
     read: OnceCell<Facts<'a>>,

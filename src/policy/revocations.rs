@@ -18,7 +18,7 @@ use crate::event::Timestamp;
 use crate::identity::UserId;
 use crate::room::{Room, Tenant};
 
-/// How often ended ones are looked for, at most.
+/// The least interval between two searches for ended ones: a search takes the write lock.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// No more revocations may be made.
@@ -35,7 +35,7 @@ pub enum RevocationLimit {
     All(usize),
 }
 
-/// What it comes to that a register is told of a revocation.
+/// The effect of a revocation on a register.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RevocationEffect {
     /// It is in force from here on.
@@ -46,7 +46,7 @@ pub enum RevocationEffect {
     Restored,
 }
 
-/// What is known of a revocation.
+/// The state of a revocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RevocationState {
     /// It is in force.
@@ -60,7 +60,7 @@ pub enum RevocationState {
 pub struct Revocations {
     all_max: AtomicUsize,
     per_tenant_max: AtomicUsize,
-    /// How many are in force; most of the time none, and then nothing else is looked at.
+    /// The number in force: mostly none, and then nothing else is read.
     in_force: AtomicUsize,
     register: RwLock<Register>,
 }
@@ -143,7 +143,7 @@ impl Revocations {
         self.read().check_limits(self, revocation)
     }
 
-    /// What is known of a revocation; `None` also when it has ended by itself.
+    /// Returns the state of a revocation; `None` also when it has ended by itself.
     #[must_use]
     pub fn find(&self, tenant: &Tenant, id: RevocationId) -> Option<RevocationState> {
         let register = self.read();
@@ -194,7 +194,7 @@ impl Revocations {
     }
 }
 
-/// When `left` has passed. A century stands for "for good": the clock cannot add more than it can hold.
+/// Returns the time at which `left` has passed. A century stands for "for good": the clock cannot add more than it can hold.
 fn end(now: Instant, left: Duration) -> Instant {
     now + left.min(Duration::from_secs(100 * 365 * 86_400))
 }

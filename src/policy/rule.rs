@@ -11,7 +11,7 @@ use super::{Action, Question};
 use crate::event::EventName;
 use crate::room::{Captures, Room, RoomPattern};
 
-/// What a rule says about a question.
+/// A rule's verdict on a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Opinion {
     /// It is about other rooms.
@@ -50,7 +50,7 @@ impl Opinion {
         }
     }
 
-    /// Whether it is worth being the reason of a denial: something that looks meant for the question went wrong.
+    /// Reports whether it is worth being the reason of a denial: something that looks meant for the question went wrong.
     pub(super) const fn is_noteworthy(&self) -> bool {
         matches!(self, Self::ConditionFailed(_) | Self::Refused(_) | Self::Undecided(_))
     }
@@ -139,7 +139,7 @@ impl Rule {
         })
     }
 
-    /// What the rule says about a question. No effect, bounded work.
+    /// Returns the rule's verdict on a question. No effect, bounded work.
     pub(super) fn consider(&self, question: &Question, claims: &Claims<'_>) -> Opinion {
         let Some(captures) = self.captures(&question.room) else {
             return Opinion::OtherRoom;
@@ -173,7 +173,7 @@ impl Rule {
         }
     }
 
-    /// What the pattern captures of the room's name; `None` when the rule is not about this room. A pattern never matches
+    /// Returns the parts that the pattern captures of the room's name; `None` when the rule is not about this room. A pattern never matches
     /// the nameless room, though `{rest*}` would match its empty name.
     fn captures<'n>(&self, room: &'n Room) -> Option<Captures<'n>> {
         match &self.pattern {
@@ -193,7 +193,7 @@ fn variables<'a>(question: &'a Question, claims: &'a Claims<'a>, captures: &'a C
     Variables::new(&question.identity, claims, Some(about))
 }
 
-/// Whether a list of names allows this one; an empty list allows all.
+/// Reports whether a list of names allows this one; an empty list allows all.
 fn covers(patterns: &[NamePattern], name: &EventName) -> bool {
     patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(name.as_str()))
 }

@@ -127,7 +127,7 @@ impl RulePolicy {
         Ok(permits)
     }
 
-    /// What no rule can allow: another tenant's room, and what was revoked.
+    /// Refuses what no rule can allow: another tenant's room, and what was revoked.
     fn refuse_outright(&self, question: &Question) -> Result<(), Denied> {
         let identity = &question.identity;
         if question.room.tenant() != identity.tenant.as_str() {
@@ -140,7 +140,7 @@ impl RulePolicy {
         Ok(())
     }
 
-    /// What the authorizer's answer to connect comes to.
+    /// Evaluates the authorizer's answer to connect.
     fn admitted(&self, bearer: Bearer<'_>, answer: Answer) -> Result<Admitted, Denied> {
         let by = Arc::from("connect");
         let (reason, undecided) = match answer {

@@ -49,7 +49,7 @@ impl RuleSet {
         })
     }
 
-    /// What the rule says, and the authorizer where the rule asks it, with the terms of a yes.
+    /// Decides by the rule, and by the authorizer where the rule asks it, with the terms of a yes.
     pub async fn opinion(&self, rule: &Rule, question: &Question, claims: &Claims<'_>) -> (Opinion, Terms) {
         let opinion = rule.consider(question, claims);
         match &self.authorizer {

@@ -1,4 +1,4 @@
-//! What a condition sees: `claims`, `user`, `room`, `event` and `request`.
+//! The variables of a condition: `claims`, `user`, `room`, `event` and `request`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -28,13 +28,13 @@ pub(super) struct Variables<'a> {
     request: OnceLock<Option<Variable>>,
 }
 
-/// What a condition with a room is about.
+/// The subject of a condition with a room.
 #[derive(Clone, Copy)]
 pub(super) struct About<'a> {
     pub(super) room: &'a Room,
-    /// What the rule's pattern captured of the room's name.
+    /// The parts that the rule's pattern captured of the room's name.
     pub(super) captures: &'a [(String, Cow<'a, str>)],
-    /// What is to be done there.
+    /// The action there.
     pub(super) action: &'a Action,
 }
 

@@ -78,7 +78,7 @@ use crate::nats::{Nats, NatsError};
 use crate::room::{Room, Tenant};
 use crate::sync::lock;
 
-/// Deadline of [`NatsPresence::leave_all`].
+/// Deadline of [`NatsPresence::leave_all`]. Without the goodbye, other nodes notice the end by silence, some seconds later.
 const GOODBYE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Timing of the replication protocol. The fields' docs have the reasons.

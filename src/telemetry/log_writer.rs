@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::sync::lock;
 
-/// The most queued bytes of lines. As many again may be in the thread's hands.
+/// The most queued bytes of lines: some 5,000 lines, a burst but not an outage of the collector. As many again may be in the thread's hands.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
 
 /// Larger buffers are freed after a burst.

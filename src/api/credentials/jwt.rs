@@ -13,7 +13,7 @@ use crate::auth::{AuthError, Authenticator};
 use crate::identity::{Expiry, Identity};
 use crate::sync::lock;
 
-/// The most verified tokens in the cache. At this number lapsed ones are dropped, and all if that is not enough.
+/// The most verified tokens in the cache; a deployment has far fewer services. At this number lapsed ones are dropped, and all if that is not enough.
 const KNOWN_MAX: usize = 1024;
 
 /// Longest age of a cached token: a revoked key works at most this long, whatever the wall clock does.

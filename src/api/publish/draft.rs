@@ -9,7 +9,7 @@ use crate::proto::v1::target::Target as Wire;
 use crate::room::{Room, Tenant};
 use crate::rooms::HomeRooms;
 
-/// The most targets of one event.
+/// The most targets of one event: each is a publish of its own, and the call answers for all.
 const TARGETS_MAX: usize = 100;
 
 /// Destination of one target.

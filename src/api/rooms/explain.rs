@@ -15,7 +15,7 @@ use crate::policy::{Action, Question};
 use crate::proto::v1;
 use crate::room::{Room, Tenant};
 
-/// The largest claims, in bytes.
+/// The largest claims, in bytes: those of the longest token.
 const CLAIMS_BYTES_MAX: usize = 8 << 10;
 
 /// Name of the decision when no rule matched.

@@ -17,10 +17,10 @@ use crate::position::{Offset, Position};
 use crate::proto::v1;
 use crate::rooms::Rooms;
 
-/// The most events of one page.
+/// The most events of one page: as many as a room keeps by default, so that one page is usually all.
 const PAGE_MAX: usize = 300;
 
-/// The most payload bytes of one page.
+/// The most payload bytes of one page; `unread` reserves twice as much for a reply.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 
 impl Shared {

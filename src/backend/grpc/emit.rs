@@ -9,7 +9,7 @@ use crate::proto::v1;
 use crate::proto::v1::target::Target;
 use crate::room::{Room, Tenant};
 
-/// The most targets of one event.
+/// The most targets of one event, as for a publish of the API.
 const TARGETS_MAX: usize = 100;
 
 /// Parses emitted events, whose targets lie in `tenant`.

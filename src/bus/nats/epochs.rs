@@ -20,7 +20,7 @@ use crate::nats::records;
 use crate::position::Epoch;
 use crate::proto::node_v1::PartitionEpoch;
 
-/// The most attempts to write a record before giving up for now.
+/// The most attempts to write a record before giving up for now: each is lost only to another node's write.
 const ATTEMPTS_MAX: usize = 20;
 
 /// The content of a record, and its sequence.

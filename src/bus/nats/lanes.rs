@@ -15,7 +15,8 @@ use crate::bus::{Parcel, PublishError, Published};
 use crate::event::{Publish, Retention};
 use crate::room::Room;
 
-/// The most events of one lane that wait for an acknowledgement.
+/// The most events of one lane that wait for an acknowledgement. All behind one that has to be submitted
+/// again wait for it, so it must not be long; 256 fill a round trip of some milliseconds.
 const WINDOW_MAX: usize = 256;
 
 type Outcome = Result<Published, PublishError>;

@@ -21,7 +21,7 @@ use crate::position::{Epoch, Link, Offset, Position};
 use crate::proto::node_v1::{LastValue, StoredEvent};
 use crate::room::Room;
 
-/// The most attempts to write a value that other nodes write at the same time.
+/// The most attempts to write a value that other nodes write at the same time: each is lost only to another's success.
 const ATTEMPTS_MAX: usize = 50;
 
 /// The number of a partition's newest events that are searched for values stored in the history but not yet here. Their

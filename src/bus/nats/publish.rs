@@ -35,10 +35,11 @@ const UNANSWERED: PublishError = PublishError::UnknownOutcome("nats timed out");
 /// The most bytes that a last value adds around the event: its position, its time and its epoch.
 const LAST_VALUE_BYTES: usize = 64;
 
-/// The time to wait for a lost connection before anything was submitted.
+/// The time to wait for a lost connection before anything was submitted: a reconnect to another server takes less, and a caller
+/// learns of a longer outage before its own deadline.
 const AWAY_MAX: Duration = Duration::from_secs(1);
 
-/// The pause between two attempts.
+/// The pause between two attempts: short beside an election's seconds, long enough not to burden a server.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A publish in progress.

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use crate::sync::lock;
 
-/// The most senders remembered. Beyond it all are forgotten: a stale event may pass then, once.
+/// The most senders remembered; a deployment has as many as nodes. Beyond it all are forgotten: a stale event may pass then, once.
 const SENDERS_MAX: usize = 4096;
 
 /// The newest connection number of each sender.

@@ -10,7 +10,7 @@ use super::streams::{self, Shape};
 use crate::nats::agreement::Agreement;
 use crate::nats::{self, NatsError};
 
-/// The number of partitions that are checked concurrently.
+/// The number of partitions that are checked concurrently: a start of many nodes must not flood the metadata leader.
 const AT_ONCE: usize = 8;
 
 /// The incarnations of the streams at the start.

@@ -16,7 +16,7 @@ use crate::room::RoomPattern;
 /// The time that streams keep events beyond the longest history, so that clocks and sweeps need not be exact.
 const AGE_MARGIN: Duration = Duration::from_secs(60);
 
-/// The number of streams that are created concurrently.
+/// The number of streams that are created concurrently: each is a proposal to the metadata leader, one after the other.
 const AT_ONCE: usize = 8;
 
 const PARTITIONS: &str = "nats.partitions";

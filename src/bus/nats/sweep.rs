@@ -17,16 +17,17 @@ use super::proof::Removal;
 use super::server::{HEADS_MAX, Silence};
 use super::shared::Shared;
 
-/// The interval between reads of the epochs' records, which are raised then.
+/// The interval between reads of the epochs' records, which are raised then. A record is needed after the loss of a stream only.
 const RECORDS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The minimum pause between two sweeps, however much is wrong.
+/// The minimum pause between two sweeps, however much is wrong: hundreds of rooms may ask for one at a time.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The pause after the first failed sweep; it doubles each time, up to the usual interval.
 const AGAIN_MIN: Duration = Duration::from_millis(100);
 
-/// The number of partitions that are checked concurrently.
+/// The number of partitions that are checked concurrently: a quarter of the default reads in flight, which joins
+/// need, too.
 const AT_ONCE: usize = 8;
 
 /// The number of consecutive sweeps that may find a room behind while it receives nothing live. Then the room is

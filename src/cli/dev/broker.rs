@@ -76,6 +76,7 @@ impl Broker {
             if let Some(found) = self.address() {
                 return Ok(found);
             }
+            // Another process writes the file, and no portable notification tells of it.
             sleep(Duration::from_millis(20)).await;
         }
         let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-/// Which withdrawals were carried out, and how many memberships each has ended here.
+/// The withdrawals that were carried out, each with the number of memberships that it ended here.
 ///
 /// By what they are called, not by where they stand in the log: a log that was lost and begun anew counts from one again,
 /// and what stands where in the old one says nothing of the new one.
@@ -37,7 +37,7 @@ impl Counted {
         self.memberships.insert(id, memberships);
     }
 
-    /// How many memberships it has ended here; `None` when it was not carried out, or too long ago.
+    /// Returns the number of memberships that it has ended here; `None` when it was not carried out, or too long ago.
     pub(super) fn of(&self, id: u128) -> Option<u32> {
         self.memberships.get(&id).copied()
     }

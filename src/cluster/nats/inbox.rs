@@ -21,12 +21,12 @@ use crate::sync::lock;
 /// The most answers to one order that wait to be read: more than there are nodes.
 const ANSWERS_MAX: usize = 1024;
 
-/// How often an order goes out again to those who have not answered.
+/// Interval at which an order is repeated to the nodes that have not answered: five times within the timeout.
 const AGAIN: Duration = Duration::from_millis(400);
 
 type Waiting = Arc<Mutex<HashMap<u128, mpsc::Sender<(Incarnation, Answer)>>>>;
 
-/// Where answers come, and who waits for them.
+/// The inbox for answers, and the calls that wait for them.
 #[derive(Debug)]
 pub(super) struct Inbox {
     nats: Arc<Nats>,
@@ -44,7 +44,7 @@ impl Inbox {
         Ok((Self { nats, own, waiting }, subscriber))
     }
 
-    /// Who waits for answers, for [`run`].
+    /// Returns the calls that wait for answers, for [`run`].
     pub(super) fn waiting(&self) -> Waiting {
         Arc::clone(&self.waiting)
     }
@@ -91,6 +91,7 @@ impl Asking<'_> {
     pub(super) async fn next(&mut self) -> (Incarnation, Answer) {
         loop {
             tokio::select! {
+                // Answers first: an order that was answered just now need not go out again.
                 biased;
                 Some(answer) = self.answered.recv() => return answer,
                 _ = self.again.tick() => self.send().await,

@@ -27,10 +27,10 @@ use crate::policy::Policy;
 use crate::sync::lock;
 use crate::units::millis;
 
-/// How long after a failure it is tried again.
+/// Pause between two attempts: several in the time of a lease, and few enough for a server that starts.
 const AGAIN: Duration = Duration::from_millis(300);
 
-/// How many operations are remembered with what they came to, for those who ask.
+/// The most operations that are remembered with their outcome: a confirmation is asked for within seconds.
 const COUNTED_MAX: usize = 1024;
 
 /// An operation of this node that was read back.
@@ -38,7 +38,7 @@ const COUNTED_MAX: usize = 1024;
 pub(super) struct ReadBack {
     /// Memberships that ended here.
     pub memberships: u32,
-    /// Who may deliver without knowing it.
+    /// The nodes that may deliver without knowing it.
     pub holders: Holders,
     /// A withdrawal had no effect: the revocation that it was to prolong had been taken back.
     pub in_vain: bool,
@@ -65,7 +65,7 @@ pub(super) struct Log {
     released: tokio::sync::Mutex<bool>,
     /// The log may have lost something: it is to be looked at, and perhaps read again.
     suspect: Notify,
-    /// How often the log was read from its beginning to its end, and whether what was missing has been written back.
+    /// The readings of the log from its beginning to its end, and whether what was missing has been written back.
     whole: watch::Sender<Reading>,
     /// Since when the others are known to have written back what they know; a lease asked for earlier is none.
     agreed: Mutex<Option<Instant>>,
@@ -75,7 +75,7 @@ pub(super) struct Log {
     has_served: AtomicBool,
 }
 
-/// What [`Log`] is made of.
+/// The parts of a [`Log`].
 pub(super) struct Parts {
     pub nats: Arc<Nats>,
     pub nodes: Arc<Nodes>,
@@ -158,14 +158,14 @@ impl Log {
         Timestamp(self.nats.clock().now_ms())
     }
 
-    /// Who has taken a lease within `age`.
+    /// Returns the nodes that have taken a lease within `age`.
     pub(super) fn lately(&self, age: Duration) -> Vec<Holder> {
         let age_ms = millis(age);
         let since_ms = self.nats.clock().now_ms().saturating_sub(age_ms);
         self.ledger().taken_since(since_ms)
     }
 
-    /// Whether everything that was promised about other nodes is known here.
+    /// Reports whether everything that was promised about other nodes is known here.
     pub(super) fn is_current(&self) -> bool {
         self.lease.holds()
     }
@@ -197,7 +197,7 @@ impl Log {
         }
     }
 
-    /// What this node's own operation comes to when it is read back. To be asked for before it is written.
+    /// Returns the outcome of this node's own operation, which comes when it is read back. Call it before the write.
     pub(super) fn expect(&self, operation: Operation) -> Expected<'_> {
         let (told, read_back) = oneshot::channel();
         lock(&self.expected).insert(operation, told);
@@ -221,7 +221,7 @@ pub(super) struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    /// What it came to here. Waits for ever while the log cannot be read.
+    /// Waits for the outcome on this node, for ever while the log cannot be read.
     pub(super) async fn read_back(&mut self) -> ReadBack {
         match (&mut self.read_back).await {
             Ok(read_back) => read_back,

@@ -1,10 +1,10 @@
-//! Which orders were carried out, so that one that comes again is answered and not carried out again.
+//! The orders that were carried out (deduplication): a repeated one is answered and not carried out again.
 
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
-/// What is known of an order that has come.
+/// The state of an order that was received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Seen {
     /// It is new, and now under way.

@@ -19,10 +19,11 @@ use crate::proto::node_v1::node_answer::Answer;
 use crate::proto::node_v1::node_order::Order;
 use crate::proto::node_v1::{ConfirmAnswer, NodeAnswer, NodeOrder, VerifyAnswer};
 
-/// How long a confirmation waits for the log; whoever wants it asks again before.
+/// Time for which a confirmation waits for the log; the asking node repeats its request before.
 const CONFIRM_MAX: Duration = Duration::from_secs(1);
 
-/// How long this node may take to write back what the control log has lost.
+/// Time for this node to write back what the control log has lost: an election of its leader takes up to
+/// 9 s, and thousands of records may follow.
 const VERIFY_MAX: Duration = Duration::from_secs(30);
 
 /// The subscriptions on which orders come: to all, and to this node.
@@ -104,7 +105,7 @@ async fn obey(node: &Node, message: Message, order: NodeOrder) {
     }
 }
 
-/// What it came to; `None` when there is nothing to say.
+/// Carries an order out, and returns its answer; `None` when there is none.
 async fn carry_out(node: &Node, order: Order) -> Option<Answer> {
     if let Order::Verify(_) = order {
         tokio::time::timeout(VERIFY_MAX, node.log.verify()).await.ok()?;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{ECHO_MAX, HEARTBEAT_INTERVAL, Node, NodeChange, SILENCE_MAX};
 use crate::proto::node_v1::Heartbeat;
 
-/// The most nodes that are remembered, the ended ones included.
+/// The most nodes that are remembered, the ended ones included: the heartbeats of strangers must not fill memory.
 const NODES_MAX: usize = 4096;
 
 /// The time for which an ended node is remembered (tombstone), so that a late heartbeat does not revive it.

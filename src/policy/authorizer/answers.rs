@@ -14,7 +14,7 @@ use crate::proto::v1;
 use crate::room::{Room, Tenant};
 use crate::sync::lock;
 
-/// What an answer depends on. The connection is left out: a user's tabs share answers.
+/// The facts that an answer depends on. The connection is left out: a user's tabs share answers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     pub(super) tenant: Tenant,
@@ -55,7 +55,7 @@ impl Answers {
         Some(entry.answer.clone())
     }
 
-    /// How often something was forgotten so far; see [`Self::keep`].
+    /// Returns the number of times that answers were forgotten so far; see [`Self::keep`].
     pub(super) fn forgotten(&self) -> u64 {
         self.forgotten.load(Ordering::SeqCst)
     }

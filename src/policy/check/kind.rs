@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What is known of a value before anything is evaluated.
+/// The kind of a value, as far as it is known before anything is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Known only at run time: a claim, or what was made of one.
@@ -43,17 +43,17 @@ impl Kind {
         )
     }
 
-    /// Whether a macro can walk over it.
+    /// Reports whether a macro can walk over it.
     pub(super) fn is_iterable(self) -> bool {
         self == Self::Dyn || self == Self::List || self.is_map()
     }
 
-    /// Whether the value may turn out to be a `wanted`.
+    /// Reports whether the value may turn out to be a `wanted`.
     pub(super) fn may_be(self, wanted: Self) -> bool {
         self == wanted || self == Self::Dyn || wanted == Self::Dyn || (self.is_map() && wanted == Self::Map)
     }
 
-    /// Whether `==` between the two can ever be true: numbers of different types do compare.
+    /// Reports whether `==` between the two can ever be true: numbers of different types do compare.
     pub(super) fn may_equal(self, other: Self) -> bool {
         self.may_be(other)
             || other.may_be(self)
@@ -61,7 +61,7 @@ impl Kind {
             || (self.is_map() && other.is_map())
     }
 
-    /// What `a ? x : y` or a list of both is.
+    /// Returns the kind of `a ? x : y`, or of a list of both.
     pub(super) fn join(self, other: Self) -> Self {
         if self == other { self } else { Self::Dyn }
     }

@@ -1,4 +1,4 @@
-//! What is known of the revocations of all tenants, by whom they name.
+//! The index of all tenants' revocations, by the subject that they name.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -18,7 +18,7 @@ use crate::room::Tenant;
 /// them.
 const PER_SUBJECT_MAX: usize = 1_000;
 
-/// What is known, without a lock around it.
+/// The revocations, without a lock around them.
 #[derive(Debug)]
 pub(super) struct Register {
     pub(super) by_tenant: HashMap<Tenant, OfTenant>,

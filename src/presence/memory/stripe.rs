@@ -19,7 +19,7 @@ use crate::presence::{Activity, Change, Departure, Detail, Member, Observer, Ros
 use crate::room::Room;
 use crate::units::millis;
 
-/// Number of stripes.
+/// Number of stripes: more than threads that join at once. Each has its own queues, so not many more.
 pub(super) const STRIPES: u32 = 64;
 
 /// State that all stripes share.

@@ -34,7 +34,7 @@ use crate::units::millis;
 /// Time for which a message may wait for the connection. A dropped message is detected later, as a gap.
 const SEND_WITHIN: Duration = Duration::from_millis(500);
 
-/// Interval of the checks for watchers and for missing subscriptions.
+/// Interval of the checks for watchers and for missing subscriptions: neither notifies.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Coalescing time of rooms for one census. Joins wait for it.
@@ -46,7 +46,7 @@ const CENSUS_WITHIN: Duration = Duration::from_millis(225);
 /// Deadline of a census for another node, which is itself waiting.
 const CENSUS_FOR_OTHERS_WITHIN: Duration = Duration::from_millis(150);
 
-/// The most activities of one message.
+/// The most activities of one message: with long names some 600 KB, below NATS's 1 MiB.
 const ACTIVITIES_MAX: usize = 1000;
 
 pub(super) struct Driver {

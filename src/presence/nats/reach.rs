@@ -26,10 +26,10 @@ use crate::proto::node_v1::{PresenceMessage, PresenceReach, PresenceReachRequest
 use crate::room::{Room, Tenant};
 use crate::sync::lock;
 
-/// The most rooms of one query.
+/// The most rooms of one query: so many names fit into a message.
 const ROOMS_MAX: usize = 500;
 
-/// The most queries in flight; further requests coalesce meanwhile.
+/// The most queries in flight; further requests coalesce meanwhile, so that load makes queries larger and not more.
 const OPEN_MAX: usize = 8;
 
 /// A request of one publish.

@@ -58,6 +58,7 @@ impl Log {
             self.look_whether_read();
             loop {
                 tokio::select! {
+                    // Records that have come are applied before the log is opened anew: a revocation must not wait for that.
                     biased;
                     message = tokio::time::timeout(SILENCE_MAX, reader.messages.next()) => {
                         let Some(message) = message? else { return Ok(()) };
@@ -152,7 +153,8 @@ impl Log {
         Ok(())
     }
 
-    /// Whoever counts connections must know which nodes may still deliver. As long as a revocation would wait for them.
+    /// Records in the node list that a node may deliver, for as long as a revocation would wait for it: counts of connections
+    /// depend on it.
     fn tell_nodes(&self, lease: &LeaseTaken, stored_ms: u64) {
         let holder = &lease.holder;
         if lease.released {

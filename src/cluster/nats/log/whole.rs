@@ -17,16 +17,16 @@ use crate::policy::RevocationState;
 use crate::sync::lock;
 use crate::units::millis;
 
-/// How many records are written back at once.
+/// The most records that are written back at once: several nodes may do so together, beside ordinary writes.
 const WRITES_MAX: usize = 64;
 
-/// How often records go by their age somewhat before or after they should.
+/// Tolerance for records that the servers expire somewhat before or after their age.
 const AGE_TOLERANCE: Duration = Duration::from_secs(3600);
 
-/// How the log was read.
+/// The state of reading the log from its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in super::super) struct Reading {
-    /// How often it was read from its beginning to its end.
+    /// The number of times it was read from its beginning to its end.
     pub read: u64,
     /// The last of these was because it had lost something.
     pub is_other: bool,
@@ -34,7 +34,7 @@ pub(in super::super) struct Reading {
     pub settled: u64,
 }
 
-/// What a server says of the log.
+/// The state of the log, as a server reports it.
 #[derive(Debug, Clone, Copy)]
 struct Look {
     condition: Condition,
@@ -57,7 +57,7 @@ impl Log {
         self.nats.clock().now_ms().saturating_sub(age_ms)
     }
 
-    /// What a server says; nothing of a log that is not there. The outer `None` when none can be asked.
+    /// Asks a server for the state; the inner `None` for a log that is not there, the outer when none can be asked.
     async fn condition(&self) -> Option<Option<Look>> {
         match self.nats.jetstream().get_stream(&self.stream).await {
             Ok(stream) => {

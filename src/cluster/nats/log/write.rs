@@ -146,7 +146,7 @@ impl Log {
         (subject, record::encode(record).into())
     }
 
-    /// Where a revocation stands in the log, or that it was taken back.
+    /// Returns the subject of a revocation in the log, or of its restoration.
     pub(super) fn subject_of(&self, id: RevocationId, restored: bool) -> String {
         let kind = if restored { 'u' } else { 'r' };
         self.nats.subjects().command(&format!("{kind}.{id}"))

@@ -12,7 +12,7 @@ use crate::units::millis;
 /// Interval at which rooms whose census left doubts are counted again.
 const RECOUNT_INTERVAL_MS: u64 = 1000;
 
-/// Deadline of a recount.
+/// Deadline of a recount: that of a census.
 const RECOUNT_WITHIN: Duration = Duration::from_millis(225);
 
 /// The most rooms of one census: so many names fit into a message.
