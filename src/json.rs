@@ -5,6 +5,7 @@
 //! number keeps its digits, whatever its size.
 
 mod fields;
+mod members;
 mod scan;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use self::fields::{Fields, NoObject, WrongField};
+pub use self::members::Members;
 use self::scan::Scanner;
 
 /// A JSON text that [`Json::parse`] has accepted. Cheap to clone.

@@ -9,15 +9,15 @@ use std::time::Duration;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{DecodingKey, Header, Validation};
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use super::config::{Algorithm, AuthConfigError, ClaimsConfig, Config, IssuerConfig};
 use super::jwks::Jwks;
 use super::keys::{self, Keys};
 use super::{AuthError, registered};
 use crate::identity::{Identity, UserId};
-use crate::json::Json;
+use crate::json::{Json, Members};
 use crate::room::Tenant;
 
 /// Bounds of `lifetime_max`. The upper one keeps every time that clients receive, in milliseconds, below 2^53.
@@ -171,12 +171,10 @@ impl Issuer {
     fn identity(&self, claims: &RawValue) -> Result<Identity, AuthError> {
         let text = Json::parse(claims.get().as_bytes().to_vec())
             .map_err(|_| AuthError::Invalid("its claims are not acceptable JSON"))?;
-        let claims: Map<String, Value> =
-            serde_json::from_str(claims.get()).map_err(|_| AuthError::Invalid("its claims are no object"))?;
+        let claims = Members::parse(claims.get()).map_err(|_| AuthError::Invalid("its claims are no object"))?;
         registered::check_id(&claims)?;
         let user = claims
-            .get(&self.claims.user)
-            .and_then(text_of)
+            .text(&self.claims.user)
             .and_then(|text| UserId::parse(&text).ok())
             .ok_or(AuthError::Invalid("it names no acceptable user"))?;
         Ok(Identity {
@@ -187,9 +185,9 @@ impl Issuer {
         })
     }
 
-    fn tenant(&self, claims: &Map<String, Value>) -> Result<Tenant, AuthError> {
+    fn tenant(&self, claims: &Members<'_>) -> Result<Tenant, AuthError> {
         let text = match &self.claims.tenant {
-            Some(claim) => claims.get(claim).and_then(text_of),
+            Some(claim) => claims.text(claim),
             None => Some(self.claims.tenant_default.clone()),
         };
         text.and_then(|text| Tenant::parse(&text).ok())
@@ -237,14 +235,6 @@ fn refusal(error: &ErrorKind) -> AuthError {
         ErrorKind::InvalidAudience => "its `aud` names no accepted audience",
         _ => "it cannot be verified",
     })
-}
-
-fn text_of(claim: &Value) -> Option<String> {
-    match claim {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
-        _ => None,
-    }
 }
 
 fn accepted_algorithms(config: &IssuerConfig) -> Vec<Algorithm> {

@@ -5,10 +5,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::AuthError;
 use crate::identity::{Expiry, TokenId};
+use crate::json::Members;
 
 /// A claim that holds a `NumericDate` (RFC 7519 section 2), and its refusals.
 struct DateClaim {
@@ -42,10 +43,12 @@ impl DateClaim {
         clippy::cast_sign_loss,
         reason = "it is not negative, and the cast stops at the largest number"
     )]
-    fn read(&self, claims: &Map<String, Value>) -> Result<Option<u64>, AuthError> {
+    fn read(&self, claims: &Members<'_>) -> Result<Option<u64>, AuthError> {
         let Some(value) = claims.get(self.name) else {
             return Ok(None);
         };
+        // An unrepresentable number, such as 1e400, is none.
+        let value: Value = serde_json::from_str(value).unwrap_or_default();
         let fractional = || value.as_f64().filter(|seconds| seconds.is_finite() && *seconds >= 0.0);
         let seconds = value.as_u64().or_else(|| fractional().map(|seconds| seconds as u64));
         seconds.map(Some).ok_or(AuthError::Invalid(self.unreadable))
@@ -61,11 +64,7 @@ impl DateClaim {
 }
 
 /// Returns the moment from which the token proves nothing: its `exp` and the leeway for the issuer's clock.
-pub(super) fn expiry(
-    claims: &Map<String, Value>,
-    leeway: Duration,
-    lifetime_max: Duration,
-) -> Result<Expiry, AuthError> {
+pub(super) fn expiry(claims: &Members<'_>, leeway: Duration, lifetime_max: Duration) -> Result<Expiry, AuthError> {
     let exp = EXP.read(claims)?.ok_or(AuthError::Invalid("its `exp` is missing"))?;
     let (nbf, iat) = (NBF.read(claims)?, IAT.read(claims)?);
     let now = SystemTime::now()
@@ -84,9 +83,10 @@ pub(super) fn expiry(
 }
 
 /// Refuses a token whose id no revocation could name.
-pub(super) fn check_id(claims: &Map<String, Value>) -> Result<(), AuthError> {
+pub(super) fn check_id(claims: &Members<'_>) -> Result<(), AuthError> {
     let Some(id) = claims.get("jti") else { return Ok(()) };
-    let id = id.as_str().and_then(|text| TokenId::parse(text).ok());
+    let text: Option<String> = serde_json::from_str(id).ok();
+    let id = text.and_then(|text| TokenId::parse(&text).ok());
     id.map(drop)
         .ok_or(AuthError::Invalid("its `jti` is no text of 1 to 256 bytes"))
 }

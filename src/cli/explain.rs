@@ -11,7 +11,7 @@ use super::output::print;
 use super::settings::Settings;
 use crate::event::EventName;
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
-use crate::json::Json;
+use crate::json::{Json, Members};
 use crate::policy::{Action, Explanation, Policy, Question, RulePolicy};
 use crate::room::{Room, Tenant};
 
@@ -81,14 +81,12 @@ impl Explain {
 
     fn question(&self, names: &crate::auth::ClaimsConfig) -> Result<Question, Failure> {
         let wrong = |what: &str, error: &dyn std::fmt::Display| Failure::Usage(format!("{what}: {error}"));
-        let claims: Value = serde_json::from_str(&self.claims).map_err(|error| wrong("--claims", &error))?;
-        let text = |name: &str| match &claims[name] {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        };
-        let user = text(&names.user).ok_or_else(|| wrong("--claims", &format!("`{}` names no user", names.user)))?;
-        let claimed = names.tenant.as_deref().and_then(text);
+        let claims = Json::parse(self.claims.clone()).map_err(|error| wrong("--claims", &error))?;
+        let members = Members::parse(claims.as_str()).map_err(|error| wrong("--claims", &error))?;
+        let user = members
+            .text(&names.user)
+            .ok_or_else(|| wrong("--claims", &format!("`{}` names no user", names.user)))?;
+        let claimed = names.tenant.as_deref().and_then(|claim| members.text(claim));
         let tenant = self
             .tenant
             .clone()
@@ -102,7 +100,7 @@ impl Explain {
         let identity = Identity {
             tenant,
             user: UserId::parse(&user).map_err(|error| wrong("the user", &error))?,
-            claims: Json::from(&claims).into(),
+            claims: claims.into(),
             expiry: Expiry(u64::MAX),
         };
         Ok(Question {

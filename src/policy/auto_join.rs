@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
 use super::config::PolicyError;
 use super::{Action, Denied, Permit};
 use crate::identity::Identity;
+use crate::json::Members;
 use crate::room::{Room, RoomPattern};
 
 /// One template.
@@ -35,7 +34,7 @@ impl Template {
     }
 
     /// The room of an identity with these claims.
-    pub(super) fn permit(&self, identity: &Identity, claims: &Map<String, Value>) -> Result<Permit, Denied> {
+    pub(super) fn permit(&self, identity: &Identity, claims: &Members<'_>) -> Result<Permit, Denied> {
         let denied = |reason: String| Denied {
             rule: Some(self.rule.clone()),
             reason: reason.into(),
@@ -44,7 +43,7 @@ impl Template {
         let mut last = String::new();
         let name = self.pattern.expand(|claim| {
             claim.clone_into(&mut last);
-            claims.get(claim).and_then(text_of)
+            claims.text(claim)
         });
         let Some(name) = name else {
             return Err(denied(format!(
@@ -53,13 +52,5 @@ impl Template {
         };
         let room = Room::parse(&identity.tenant, &name).map_err(|error| denied(format!("the room name {error}")))?;
         Ok(Permit::grant(room, Action::Join, self.rule.clone(), false))
-    }
-}
-
-fn text_of(claim: &Value) -> Option<String> {
-    match claim {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
-        _ => None,
     }
 }

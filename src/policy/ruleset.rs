@@ -3,8 +3,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
 use super::authorizer::{Answer, Authorizer};
 use super::auto_join::Template;
 use super::check::Scope;
@@ -16,6 +14,7 @@ use super::rule::{Opinion, Rule};
 use super::variables::Variables;
 use super::{Denied, Question};
 use crate::identity::Identity;
+use crate::json::Members;
 
 /// Rules as an operator wrote them, compiled. Nothing in it changes; another edition takes its place.
 #[derive(Debug)]
@@ -85,7 +84,7 @@ impl RuleSet {
         if self.auto_join.is_empty() {
             return Ok(Vec::new());
         }
-        let claims: Map<String, Value> = serde_json::from_str(identity.claims.as_str())
+        let claims = Members::parse(identity.claims.as_str())
             .map_err(|_| denied(Some(&"auto_join".into()), "the claims are not an object"))?;
         let permits = self.auto_join.iter();
         let permits = permits.map(|template| Ok(template.permit(identity, &claims)?.by(self.edition)));

@@ -8,6 +8,7 @@ use cel::Value;
 use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::objects::{Key, Map};
+use serde_json::value::RawValue;
 
 use super::Action;
 use super::claims::Claims;
@@ -94,7 +95,30 @@ impl VariableResolver for Variables<'_> {
 
 /// Claims as the interpreter reads them; `None` when they are no JSON.
 pub(super) fn of_json(text: &str) -> Option<Variable> {
-    variable(value_of(serde_json::from_str(text).ok()?))
+    variable(read(text)?)
+}
+
+/// Reads a value. A number beyond a double, which the parser refuses, is infinite: comparisons with it are right, and the
+/// other claims are not lost.
+fn read(text: &str) -> Option<Value> {
+    if let Ok(json) = serde_json::from_str(text) {
+        return Some(value_of(json));
+    }
+    let text = serde_json::from_str::<&RawValue>(text).ok()?.get();
+    if text.starts_with('{') {
+        let entries: HashMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+        let entries = entries.into_iter();
+        let map: Option<HashMap<Key, Value>> = entries
+            .map(|(key, value)| Some((key.into(), read(value.get())?)))
+            .collect();
+        return Some(Value::Map(Map { map: Arc::new(map?) }));
+    }
+    if text.starts_with('[') {
+        let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+        let items: Option<Vec<Value>> = items.into_iter().map(|item| read(item.get())).collect();
+        return Some(Value::List(Arc::new(items?)));
+    }
+    text.parse().ok().map(Value::Float)
 }
 
 fn strings<'s>(entries: impl Iterator<Item = (&'s str, &'s str)>) -> Option<Variable> {

@@ -209,7 +209,8 @@ fn explain_names_the_rule_and_its_exit_code_is_the_answer() {
     let path = folder.path().join("roomcast.toml");
     std::fs::write(&path, GOOD).unwrap();
     let explain = |room: &str| {
-        let claims = r#"{"sub":"ada","org":"a","projects":["7"]}"#;
+        // A number beyond every type takes no other claim away.
+        let claims = r#"{"sub":"ada","org":"a","n":1e400,"projects":["7"]}"#;
         roomcast(&[
             "explain",
             "--config",

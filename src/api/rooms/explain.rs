@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use crate::api::credentials::{Caller, Scope};
 use crate::api::status::{Invalid, Refusal};
 use crate::api::{Shared, convert};
 use crate::event::EventName;
 use crate::hub::Audience;
 use crate::identity::{ConnectionId, Expiry, Identity};
-use crate::json::Json;
+use crate::json::{Json, Members};
 use crate::policy::{Action, Question};
 use crate::proto::v1;
 use crate::room::{Room, Tenant};
@@ -106,15 +104,14 @@ fn with_claims(tenant: Tenant, text: &str) -> Result<Identity, Refusal> {
         return Err(wrong(format!("is longer than {CLAIMS_BYTES_MAX} bytes")));
     }
     let claims = Json::parse(text.to_owned()).map_err(|error| wrong(error.to_string()))?;
-    let Ok(Value::Object(members)) = serde_json::from_str(text) else {
-        return Err(wrong("is not an object".to_owned()));
-    };
-    let Some(Value::String(user)) = members.get("sub") else {
-        return Err(wrong("has no text `sub`".to_owned()));
-    };
+    let members = Members::parse(text).map_err(|_| wrong("is not an object".to_owned()))?;
+    let user = members
+        .get("sub")
+        .and_then(|user| serde_json::from_str::<String>(user).ok());
+    let user = user.ok_or_else(|| wrong("has no text `sub`".to_owned()))?;
     Ok(Identity {
         tenant,
-        user: convert::user("claims_json.sub", user)?,
+        user: convert::user("claims_json.sub", &user)?,
         claims: claims.into(),
         expiry: Expiry(u64::MAX),
     })

@@ -372,6 +372,16 @@ async fn explain_names_the_rule_that_decides() {
             allow,
             "default",
         ),
+        // A number beyond every type takes no other claim away.
+        (
+            ask(
+                claims(r#"{"sub":"ada","n":[1e400],"projects":["7"]}"#),
+                v1::Action::Join,
+                "project:7",
+            ),
+            allow,
+            "own projects",
+        ),
     ];
     for (request, decision, rule) in cases {
         let explained = steward.explain(request.clone()).await.unwrap().into_inner();

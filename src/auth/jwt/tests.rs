@@ -394,6 +394,35 @@ async fn a_token_that_lives_too_long_is_refused() {
     }
 }
 
+/// Numbers beyond every type are nothing to those who do not read them, and keep their digits.
+#[tokio::test]
+async fn unrelated_numbers_of_any_size_are_accepted() {
+    let authenticator = authenticator(vec![issuer(all_keys())]).unwrap();
+    let usual = claims().to_string();
+    let with = |more: &str| usual.replacen('{', &format!("{{{more},"), 1);
+    for number in ["1e400", "-1e999", "1e-999", &"9".repeat(401)] {
+        for more in [format!("\"n\":{number}"), format!("\"n\":{{\"deep\":[{number}]}}")] {
+            let claims = with(&more);
+            let identity = authenticator.authenticate(&raw(HEADER, &claims)).await.unwrap();
+            assert_eq!((identity.user.as_str(), identity.claims.as_str()), ("ada", &*claims));
+        }
+        for (name, refusal) in [
+            ("nbf", "its `nbf` is no number of seconds since 1970"),
+            ("iat", "its `iat` is no number of seconds since 1970"),
+            ("jti", "its `jti` is no text of 1 to 256 bytes"),
+        ] {
+            // A moment that rounds to 1970 is one.
+            if number == "1e-999" && name != "jti" {
+                continue;
+            }
+            let refused = authenticator
+                .authenticate(&raw(HEADER, &with(&format!("\"{name}\":{number}"))))
+                .await;
+            assert_eq!(refused, Err(AuthError::Invalid(refusal)), "{name} {number}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn each_issuer_has_keys_of_its_own() {
     let other_secret = "another secret of thirty-two bytes and more";
@@ -471,7 +500,9 @@ async fn what_our_issuer_signs_our_authenticator_takes() {
 
     let config = issuer(all_keys());
     let signer = TokenIssuer::ed25519(&config, Some("ed".to_owned()), &Secret::new(ED25519.to_owned())).unwrap();
-    let token = signer.issue("bob", Duration::from_secs(60), Map::new()).unwrap();
+    let token = signer
+        .issue("bob", Duration::from_secs(60), serde_json::Map::new())
+        .unwrap();
     let with_keys = authenticator(vec![config]).unwrap();
     assert_eq!(with_keys.authenticate(&token).await.unwrap().user.as_str(), "bob");
 }

@@ -183,6 +183,50 @@ async fn an_expression_that_fails_denies_with_its_reason() {
     assert!(policy.authorize(ask(&ada, "f", Action::Join)).await.is_ok());
 }
 
+/// A number beyond a double is compared as the infinite one, and takes no other claim away.
+#[tokio::test]
+async fn numbers_of_any_size_are_compared() {
+    let policy = RulePolicy::new(&Config {
+        rules: vec![
+            rule("high", "high", &[ActionName::Join], Some("claims.level > 3")),
+            rule("low", "low", &[ActionName::Join], Some("claims.level < 3")),
+            rule(
+                "nested",
+                "nested",
+                &[ActionName::Join],
+                Some("claims.deep.levels[0] > 3"),
+            ),
+            rule(
+                "other",
+                "other",
+                &[ActionName::Join],
+                Some("claims.name == 'ada' && claims.age == 36"),
+            ),
+        ],
+        auto_join: vec!["user:{sub}".to_owned()],
+        ..Config::default()
+    })
+    .unwrap();
+    for (number, allowed) in [("1e400", "high"), ("-1e400", "low"), (&"9".repeat(401), "high")] {
+        let claims =
+            format!(r#"{{"sub":"ada","name":"ada","age":36,"level":{number},"deep":{{"levels":[1e400,{number}]}}}}"#);
+        let who = Arc::new(Identity {
+            claims: Json::parse(claims).unwrap().into(),
+            ..Identity::clone(&identity("a", &json!({"sub": "ada"})))
+        });
+        for name in ["high", "low", "nested", "other"] {
+            let is_allowed = policy.authorize(ask(&who, name, Action::Join)).await.is_ok();
+            assert_eq!(
+                is_allowed,
+                name == allowed || ["nested", "other"].contains(&name),
+                "{number} {name}"
+            );
+        }
+        let homes = policy.auto_join(bearer(&who)).unwrap();
+        assert_eq!(homes[0].room().name(), "user:ada");
+    }
+}
+
 #[tokio::test]
 async fn explain_tells_what_each_rule_said() {
     let policy = policy(vec![
