@@ -1,5 +1,6 @@
 //! Before there is a WebSocket.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -9,8 +10,8 @@ use roomcast::proto::client_v1::ErrorCode;
 use roomcast::rate::Rate;
 use roomcast::transport::http::{ForwardedHeader, Origins};
 
-use crate::support::raw::upgrade;
-use crate::support::{Encoding, Node, user};
+use crate::support::raw::{Raw, upgrade};
+use crate::support::{Encoding, Gateway, GatewayOptions, Node, eventually, user};
 
 async fn status_of(node: &Node, request: &str) -> (u16, String) {
     let mut raw = node.raw().await;
@@ -333,4 +334,42 @@ async fn clients_behind_a_proxy_are_counted_apart_however_it_writes_their_addres
         drop((open, own));
         node.finish().await;
     }
+}
+
+/// A wrong proxy is found in the log: it names no client, or names one in a way that cannot be read.
+#[tokio::test]
+async fn a_proxy_that_forwards_no_readable_address_is_logged() {
+    let gateway = Gateway::start(GatewayOptions {
+        name: "behind-a-proxy".to_owned(),
+        through: vec![
+            "env".to_owned(),
+            "ROOMCAST_CLIENT__TRUSTED_PROXIES=[\"127.0.0.0/8\"]".to_owned(),
+        ],
+        ..GatewayOptions::default()
+    })
+    .await;
+    for (headers, expected, line) in [
+        (
+            &[][..],
+            101,
+            "trusted proxy names no client, its connections count as one address",
+        ),
+        (
+            &[("x-forwarded-for", "_hidden")],
+            400,
+            "forwarded address unreadable, upgrade refused",
+        ),
+    ] {
+        assert!(!gateway.log().contains(line), "{}", gateway.log());
+        let mut raw = Raw::connect(gateway.clients(), &Arc::default()).await;
+        raw.send(upgrade(headers).as_bytes()).await;
+        assert_eq!(raw.head().await.0, expected, "{headers:?}");
+        eventually("it to be logged", async || {
+            let log = gateway.log();
+            let found = log.lines().find(|found| found.contains(line));
+            found.map(|found| assert!(found.contains("WARN") && found.contains("x-forwarded-for"), "{found}"))
+        })
+        .await;
+    }
+    assert!(!gateway.log().contains("_hidden"), "addresses are not logged");
 }

@@ -12,7 +12,9 @@ use tokio::time::timeout;
 use super::away::until_serving;
 use super::over;
 use crate::support::nats::NatsServer;
-use crate::support::{Client, Encoding, Node, TENANT, draft, eventually, home_rooms, to_room, user};
+use crate::support::{
+    Client, Encoding, Gateway, GatewayOptions, Node, TENANT, draft, eventually, home_rooms, to_room, user,
+};
 
 const PARTITIONS: u16 = 3;
 
@@ -170,4 +172,24 @@ async fn sealed_records_end_service() {
 #[tokio::test]
 async fn a_sealed_control_log_ends_service() {
     Box::pin(is_told("roomcast-c")).await;
+}
+
+/// The line of the catalogue, in the log of a gateway as operators run it.
+#[tokio::test]
+async fn lost_last_values_are_logged() {
+    let server = NatsServer::start().await;
+    let gateway = Gateway::start(GatewayOptions {
+        name: "alone".to_owned(),
+        config: format!("[nats]\nservers = [{:?}]\npartitions = {PARTITIONS}", server.url()),
+        ..GatewayOptions::default()
+    })
+    .await;
+    assert!(!gateway.log().contains("stream lost, recreated"), "{}", gateway.log());
+    lay(Hand::Deleted, &server, "roomcast-v").await;
+    eventually("it to be logged", async || {
+        let log = gateway.log();
+        let found = log.lines().find(|line| line.contains("stream lost, recreated"));
+        found.map(|line| assert!(line.contains("WARN") && line.contains("roomcast-v"), "{line}"))
+    })
+    .await;
 }
