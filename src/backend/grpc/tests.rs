@@ -412,3 +412,23 @@ fn a_denial_keeps_a_message_of_the_contracts_length() {
     });
     assert_eq!(denial.reason, "denied");
 }
+
+#[test]
+fn emitted_events_and_their_targets_are_bounded() {
+    let tenant = Tenant::parse("acme").unwrap();
+    let emitted = |targets: usize| wire::EmittedEvent {
+        targets: vec![
+            v1::Target {
+                target: Some(v1::target::Target::Room("r".to_owned())),
+            };
+            targets
+        ],
+        event_name: "e".to_owned(),
+        payload: Some(wire(v1::payload::Content::Json("1".to_owned()))),
+        ..wire::EmittedEvent::default()
+    };
+    for (events, targets, is_accepted) in [(16, 1, true), (17, 1, false), (1, 100, true), (1, 101, false)] {
+        let parsed = emit::parse(&tenant, vec![emitted(targets); events]);
+        assert_eq!(parsed.is_ok(), is_accepted, "{events} events with {targets} targets");
+    }
+}

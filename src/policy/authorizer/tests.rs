@@ -359,6 +359,22 @@ async fn whatever_goes_wrong_is_a_denial_that_is_kept_nowhere() {
 }
 
 #[test]
+fn an_answer_is_bounded_in_the_units_of_the_contract() {
+    let decided = |join_rooms, state: usize| {
+        let response = wire::AuthorizeResponse {
+            join_rooms: vec!["r".to_owned(); join_rooms],
+            presence_state_json: format!("\"{}x\"", "é".repeat((state - 3) / 2)),
+            ..answer(v1::Decision::Allow, 60)
+        };
+        super::read(Ok(response)).0
+    };
+    for (join_rooms, state, is_accepted) in [(32, 1023, true), (33, 1023, false), (32, 1025, false)] {
+        let is_allowed = matches!(decided(join_rooms, state), super::Answer::Allow(..));
+        assert_eq!(is_allowed, is_accepted, "{join_rooms} rooms, a state of {state} bytes");
+    }
+}
+
+#[test]
 fn a_denial_keeps_a_word_and_a_text_of_the_contracts_length() {
     let (reason, message) = ("a".repeat(64), "é".repeat(256));
     let whole = format!("{reason}: {message}");
