@@ -1,5 +1,7 @@
 //! Clients and nodes of different versions: what each tells the other, and what becomes of what one of them does not know.
 
+mod lists;
+
 use std::collections::BTreeSet;
 
 use roomcast::gateway::Config;
@@ -13,14 +15,19 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::native::mapping;
-use crate::support::{Carries as _, Client, Encoding, InRoom as _, Node, TENANT, ToRoom as _, over_encodings, user};
+use crate::support::nats::NatsServer;
+use crate::support::{
+    Carries as _, Client, Encoding, InRoom as _, Node, Opening, TENANT, ToRoom as _, over_encodings, user,
+};
 
 over_encodings! {
     a_newer_client_is_told_what_this_node_does_not_know_and_stays,
     a_newer_client_may_begin_with_what_this_node_does_not_know,
     every_client_is_told_of_all_features,
     a_feature_that_is_known_may_be_required,
-    an_older_client_gets_only_what_the_first_version_had,
+    an_older_client_gets_only_what_the_first_version_had;
+    alone:
+    a_client_moves_between_nodes_with_different_features,
 }
 
 /// The kinds of messages of the first version of the contract. One that is added belongs to a feature, and is sent only
@@ -170,7 +177,11 @@ async fn a_newer_client_may_begin_with_what_this_node_does_not_know(encoding: En
 
 /// Connects with features; what the server says of its own.
 async fn connect(node: &Node, id: &str, features: &[&str]) -> (Client, Connected) {
-    let mut client = node.open().await;
+    connect_by(node.opening(), id, features).await
+}
+
+async fn connect_by(opening: Opening, id: &str, features: &[&str]) -> (Client, Connected) {
+    let mut client = opening.open().await.expect("the upgrade is accepted");
     let connect = Connect {
         features: features.iter().map(|name| (*name).to_owned()).collect(),
         ..Connect::default()
@@ -304,6 +315,122 @@ async fn an_older_client_gets_only_what_the_first_version_had(encoding: Encoding
     // No feature adds to it yet, known or not.
     let newer = [FEATURES, &["of_another_version"]].concat();
     assert_eq!(life(&node, &newer).await, older);
+    node.finish().await;
+}
+
+/// The features of the older node in a rolling update.
+const FEWER: &[&str] = &["last_values", "presence", "presence_counts", "refresh"];
+
+/// Those of the newer one: this version's, and one that no client of today knows.
+const MORE: &[&str] = &[
+    "history",
+    "last_values",
+    "of_another_version",
+    "presence",
+    "presence_counts",
+    "presence_others",
+    "refresh",
+    "requests",
+    "user_rooms",
+];
+
+/// Commands of this version, with what names each where the node has not heard of it.
+fn of_features(encoding: Encoding) -> [(Command, String); 4] {
+    let named = |feature| match (encoding, lists::refused_names(feature)) {
+        (Encoding::Json, (name, _)) => name,
+        (Encoding::Protobuf, (_, number)) => number,
+    };
+    let required_features = vec!["last_values".to_owned(), "history".to_owned()];
+    let join = Join {
+        required_features: required_features.clone(),
+        ..Join::in_room("s")
+    };
+    let publish = Publish {
+        required_features,
+        ..Publish::to("r", "narrowed", json!(1))
+    };
+    let query = HistoryQuery {
+        room: "r".to_owned(),
+        ..HistoryQuery::default()
+    };
+    [
+        (Command::HistoryQuery(query), named("history")),
+        (Command::UserRoomsQuery(UserRoomsQuery::default()), named("user_rooms")),
+        (Command::Join(join), lists::required_name("history")),
+        (Command::Publish(publish), lists::required_name("history")),
+    ]
+}
+
+/// What both nodes of a rolling update have goes on, on either; what one lacks is refused there, by name, and costs nothing.
+async fn a_client_moves_between_nodes_with_different_features(encoding: Encoding) {
+    let server = NatsServer::start().await;
+    let url = server.url();
+    let node = Node::several(encoding, 2, move |config| {
+        unhurried(config);
+        config.nats.as_mut().expect("there are several gateways").servers = vec![url.clone()];
+        let is_older = config.node_id == "node-1";
+        config.protocols = lists::protocols(if is_older { FEWER } else { MORE });
+    })
+    .await;
+    let (newer, older) = (node.of_several(0), node.of_several(1));
+    let backend = newer.backend();
+
+    let (mut ada, connected) = connect_by(newer.opening(), "ada", FEATURES).await;
+    assert_eq!(connected.features, MORE);
+    ada.join("r").await;
+    for (command, named) in of_features(encoding) {
+        ada.ask(command).await.expect(&named);
+    }
+    ada.expect_event("r", "narrowed").await;
+    let since = ada.position("r");
+    ada.crash();
+    backend.publish("r", "missed", json!({})).await;
+
+    let (mut ada, connected) = connect_by(older.opening(), "ada", FEATURES).await;
+    assert_eq!(connected.features, FEWER);
+    assert!(ada.join_since("r", &since).await.recovered);
+    ada.expect_event("r", "missed").await;
+    // More often than any bound of misuse, and each time what the node has goes on.
+    for n in 0..100 {
+        for (command, named) in of_features(encoding) {
+            let refused = ada.ask(command).await.expect_err(&named);
+            assert_eq!(
+                (refused.code(), refused.reason.as_str()),
+                (ErrorCode::Unimplemented, "unsupported")
+            );
+            assert!(refused.message.contains(&named), "{named}: {refused:?}");
+        }
+        ada.publish("r", "fine", json!(n)).await;
+        assert_eq!(ada.expect_event("r", "fine").await.json(), json!(n));
+    }
+    for _ in 0..3 {
+        ada.say_raw(unreadable(encoding)).await;
+        let Said::Error(refusal) = ada.push().await else {
+            panic!("a complaint")
+        };
+        assert_eq!(refusal.reason, "malformed");
+    }
+    let required = Join {
+        required_features: FEWER.iter().map(|name| (*name).to_owned()).collect(),
+        ..Join::in_room("t")
+    };
+    ada.try_join(required).await.expect("the node has these");
+    let since = ada.position("r");
+    ada.crash();
+    // Nothing that was refused was carried out.
+    assert_eq!(backend.stats("r").await.history_count, 102);
+    backend.publish("r", "missed again", json!({})).await;
+
+    // Back on the newer node, all of it is there again; a client that knows none of its features is as well off.
+    for features in [FEATURES, &[]] {
+        let (mut ada, connected) = connect_by(newer.opening(), "ada", features).await;
+        assert_eq!(connected.features, MORE);
+        assert!(ada.join_since("r", &since).await.recovered);
+        ada.expect_event("r", "missed again").await;
+        let (history, _) = of_features(encoding).into_iter().next().expect("there are four");
+        ada.ask(history).await.expect("the node has it again");
+        ada.crash();
+    }
     node.finish().await;
 }
 
