@@ -202,6 +202,21 @@ impl Nats {
         context
     }
 
+    /// Returns the number of operations that a server has refused for want of a permission.
+    #[must_use]
+    pub fn refusals(&self) -> u64 {
+        self.fanout.refusals() + self.control.refusals()
+    }
+
+    /// Tests every permission of a node, over a connection of its own.
+    ///
+    /// # Errors
+    /// [`NatsError::Permission`] with the first one that is missing; [`NatsError::Connect`] and [`NatsError::JetStream`]
+    /// when that cannot be found out now.
+    pub async fn test_permissions(&self) -> Result<(), NatsError> {
+        self_test::run(&self.config, &self.subjects).await
+    }
+
     /// Drains both connections: ends them after everything submitted was sent, or when `within` has passed.
     pub async fn close(&self, within: Duration) {
         let (fanout, control) = (self.fanout.client(), self.control.client());

@@ -36,6 +36,7 @@ mod lanes;
 mod last_values;
 mod live;
 mod partition;
+mod permissions;
 mod proof;
 mod publish;
 mod read;
@@ -144,6 +145,7 @@ impl NatsBus {
             cold: Mutex::default(),
             values: ValueStream::new(values, connects),
             troubles: troubles::Troubles::default(),
+            permissions: permissions::Permissions::default(),
             is_lost: AtomicBool::new(false),
             epochs_begun: AtomicU32::new(0),
             records_written_back: AtomicU32::new(0),
@@ -197,11 +199,14 @@ impl NatsBus {
     }
 
     /// Returns the reason why the node should not serve although it hears the cluster: settings that differ from the
-    /// cluster's, or a stream that does not heal by itself.
+    /// cluster's, a permission that was withdrawn, or a stream that does not heal by itself.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let shared = &self.shared;
-        shared.agreement.trouble().or_else(|| shared.troubles.first())
+        let settings = shared.agreement.trouble();
+        settings
+            .or_else(|| shared.permissions.trouble())
+            .or_else(|| shared.troubles.first())
     }
 
     async fn subscribe(&self, room: &Room, subscriber: Arc<dyn Subscriber>) -> Result<Position, BusUnavailable> {

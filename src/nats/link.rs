@@ -8,8 +8,8 @@ use async_nats::connection::State;
 use async_nats::{Client, Event};
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch};
 
-use super::Subscription;
 use super::subscription::{Move, Registry};
+use super::{Subscription, self_test};
 
 /// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub(super) struct Told {
     /// The number of the line in use.
     current: AtomicU64,
     lines: AtomicU64,
+    /// The number of operations refused for want of a permission, over all lines.
+    refusals: AtomicU64,
 }
 
 impl Told {
@@ -60,6 +62,7 @@ impl Told {
             standing: watch::channel(standing).0,
             current: AtomicU64::new(0),
             lines: AtomicU64::new(0),
+            refusals: AtomicU64::new(0),
         })
     }
 
@@ -70,6 +73,12 @@ impl Told {
 
     /// Takes an event of a line; returns whether that line is in use.
     pub(super) fn tell(&self, line: u64, own: &watch::Sender<Standing>, event: &Event) -> bool {
+        // Counted for every line: the account is the same, and an unused line may still owe an answer.
+        if let Event::ServerError(error) = event
+            && self_test::is_refusal(&error.to_string())
+        {
+            self.refusals.fetch_add(1, Ordering::Relaxed);
+        }
         own.send_modify(|standing| {
             standing.events += 1;
             match event {
@@ -175,6 +184,11 @@ impl Link {
         let current = self.in_order().await;
         let messages = current.line.client.subscribe(subject.clone()).await?;
         Ok(self.registry.register(&subject, messages, current.line.number))
+    }
+
+    /// Returns the number of operations that the server has refused for want of a permission.
+    pub(super) fn refusals(&self) -> u64 {
+        self.told.refusals.load(Ordering::Relaxed)
     }
 
     /// Returns a watch of the connection's state.

@@ -1,7 +1,8 @@
 //! Tries every permission that a node needs, over a separate connection.
 //!
 //! A server reports a refused publish or subscription asynchronously, after the call has returned. So every permission
-//! is tried at the start, harmlessly, and a refusal is reported before anything is served.
+//! is tried at the start, harmlessly, and a refusal is reported before anything is served. It is tried again when the
+//! server has refused something to a running node.
 
 use async_nats::header::NATS_EXPECTED_STREAM;
 use async_nats::{Client, ConnectOptions, Event, HeaderMap};
@@ -67,9 +68,17 @@ fn listen(options: ConnectOptions, told: mpsc::Sender<Word>) -> ConnectOptions {
     })
 }
 
+/// The server's words for a refused publish or subscription; before them is the first letter, in either case.
+const REFUSAL: &str = "ermissions Violation for ";
+
+/// Reports whether a server's error is a refusal for want of a permission.
+pub(super) fn is_refusal(word: &str) -> bool {
+    word.contains(REFUSAL)
+}
+
 /// Returns the missing permission named by the server: `Permissions Violation for Publish to "a.b"`.
 fn missing(word: &str) -> String {
-    let Some((_, rest)) = word.split_once("ermissions Violation for ") else {
+    let Some((_, rest)) = word.split_once(REFUSAL) else {
         return format!("do everything a node does ({word})");
     };
     let rest = rest.replace('"', "");

@@ -3,6 +3,7 @@
 mod account;
 mod away;
 mod credentials;
+mod denied;
 mod elections;
 mod full;
 mod hands;

@@ -29,6 +29,7 @@ use crate::proto::node_v1::StoredEvent;
 
 const AWAY: PublishError = PublishError::NotStored("nats unavailable");
 const FULL: PublishError = PublishError::NotStored("the storage of nats is full");
+const DENIED: PublishError = PublishError::NotStored("nats denies publishing");
 const REFUSED: PublishError = PublishError::NotStored("nats refused the event");
 const UNANSWERED: PublishError = PublishError::UnknownOutcome("nats timed out");
 
@@ -154,6 +155,9 @@ pub(super) async fn submit(
 ) -> Result<Attempt, PublishError> {
     if !shared.agreement.holds() {
         return Err(PublishError::NotStored(OTHER_SETTINGS));
+    }
+    if shared.permissions.denies_events() {
+        return Err(draft.unless_ambiguous(DENIED));
     }
     let turn = match turn {
         Some(turn) => turn,

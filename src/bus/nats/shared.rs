@@ -14,6 +14,7 @@ use super::ingest::Feed;
 use super::last_values::ValueStream;
 use super::live::{Keeping, LiveRoom, RoomState};
 use super::partition::Partition;
+use super::permissions::Permissions;
 use super::read::ColdRead;
 use super::senders::Senders;
 use super::server::{Server, Silence, StreamState};
@@ -43,6 +44,7 @@ pub(super) struct Shared {
     /// The stream of last values.
     pub values: ValueStream,
     pub troubles: Troubles,
+    pub permissions: Permissions,
     /// A stream is missing.
     pub is_lost: AtomicBool,
     /// Since they were last reported.

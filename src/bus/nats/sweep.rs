@@ -64,6 +64,7 @@ pub(super) async fn run(shared: &Shared, stop: CancellationToken) {
         if records {
             records_at = Some(Instant::now());
         }
+        shared.permissions.look(&shared.server.nats).await;
         // Before the rooms: clients are notified of the recovery once these were swept.
         let values = look_at_values(shared, records).await;
         let look = |partition| look(shared, partition, records).boxed();

@@ -109,6 +109,19 @@ impl NatsServer {
         monitor::get(self.address.monitor(), path).await
     }
 
+    /// Puts this in place of [`NatsOptions::config`] while it runs (`SIGHUP`), and returns at once. For a server alone.
+    #[allow(dead_code, reason = "the tests inside the crate do without")]
+    pub fn reload(&self, config: &str) {
+        let options = NatsOptions {
+            config: config.to_owned(),
+            ..(*self.options).clone()
+        };
+        let folder = self.folder.path();
+        let file = options.file(&self.name, &self.address, &folder.join("store"), &[]);
+        fs::write(folder.join("server.conf"), file).expect("the folder is ours");
+        self.process().signal("HUP");
+    }
+
     /// Kills it (`SIGKILL`) and waits for its end.
     pub fn kill(&self) {
         self.process().kill();
