@@ -12,7 +12,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-pub use self::fields::{Fields, NoObject, WrongField};
+pub use self::fields::{Fields, Nested, NoObject, WrongField};
 pub use self::members::Members;
 use self::scan::Scanner;
 

@@ -6,9 +6,12 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use serde::Deserializer as _;
 use serde::de::{self, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+use super::{Json, JsonError, Scanner};
 
 /// The most fields of one object. No object of the gateway has as many.
 const FIELDS_MAX: usize = 64;
@@ -36,6 +39,8 @@ pub struct WrongField {
 pub struct Fields<'t> {
     left: Vec<(Cow<'t, str>, &'t str)>,
     wrong: Option<WrongField>,
+    /// The values are accepted by [`Json::parse`].
+    is_checked: bool,
 }
 
 impl<'t> Fields<'t> {
@@ -59,10 +64,64 @@ impl<'t> Fields<'t> {
         Ok(reader.end()?)
     }
 
+    /// Splits an object and one object inside it, in one pass over the text. The inner one is the value of the field for
+    /// whose name `choose` returns something.
+    ///
+    /// `None` for an unusual text: without a chosen field or with two, with one that is no object, with a value that
+    /// [`Json::parse`] refuses, with an escape in a name, and for one that [`Self::read`] refuses.
+    pub fn parse_nested<T>(text: &'t str, choose: impl Fn(&str) -> Option<T>) -> Option<Nested<'t, T>> {
+        let (mut outer, mut nested) = (Self::checked(), None);
+        let mut scanner = Scanner::new(text.as_bytes());
+        scanner.object(|scanner, name| {
+            let name = &text[name];
+            let Some(chosen) = choose(name) else {
+                return outer.add(name, &text[scanner.value_range()?]);
+            };
+            let mut inner = Self::checked();
+            scanner.object(|scanner, name| inner.add(&text[name], &text[scanner.value_range()?]))?;
+            nested.is_none().then(|| nested = Some((name, chosen, inner)))
+        })?;
+        let (name, chosen, inner) = nested.filter(|_| scanner.is_at_end())?;
+        // The chosen field is one of the outer object's, too.
+        (outer.left.len() < FIELDS_MAX).then_some(Nested {
+            outer,
+            name,
+            chosen,
+            inner,
+        })
+    }
+
+    const fn checked() -> Self {
+        Self {
+            left: Vec::new(),
+            wrong: None,
+            is_checked: true,
+        }
+    }
+
+    /// Adds a field; `None` when the object has it already, or too many.
+    fn add(&mut self, name: &'t str, value: &'t str) -> Option<()> {
+        let is_new = self.left.len() < FIELDS_MAX && self.left.iter().all(|(known, _)| *known != name);
+        is_new.then(|| self.left.push((Cow::Borrowed(name), value)))
+    }
+
     /// Takes a value verbatim; `null` is one.
     pub fn value(&mut self, field: &str) -> Option<&'t str> {
         let index = self.left.iter().position(|(name, _)| name == field)?;
         Some(self.left.swap_remove(index).1)
+    }
+
+    /// Takes a value verbatim, to be relayed; `null` is one.
+    ///
+    /// # Errors
+    /// [`JsonError`], as by [`Json::parse`].
+    pub fn json(&mut self, field: &str) -> Option<Result<Json, JsonError>> {
+        let text = Bytes::copy_from_slice(self.value(field)?.as_bytes());
+        Some(if self.is_checked {
+            Ok(Json(text))
+        } else {
+            Json::parse(text)
+        })
     }
 
     /// Takes a value verbatim; `null` counts as absent.
@@ -72,7 +131,7 @@ impl<'t> Fields<'t> {
 
     /// Takes a text, if present.
     pub fn text(&mut self, field: &'static str) -> Option<String> {
-        self.take(field, "a text", |value| serde_json::from_str(value).ok())
+        self.take(field, "a text", text)
     }
 
     /// Takes a flag, if present.
@@ -159,10 +218,32 @@ impl<'t> Visitor<'t> for Reader<'_, 't> {
     }
 }
 
+/// An object in another one, by [`Fields::parse_nested`].
+#[derive(Debug)]
+pub struct Nested<'t, T> {
+    /// The other fields of the outer object.
+    pub outer: Fields<'t>,
+    /// The name of the chosen field.
+    pub name: &'t str,
+    /// The result of the choice.
+    pub chosen: T,
+    /// The fields of its value.
+    pub inner: Fields<'t>,
+}
+
 /// A field name, borrowed where nothing in it is escaped.
 #[derive(serde::Deserialize)]
 #[serde(transparent)]
 struct Name<'t>(#[serde(borrow)] Cow<'t, str>);
+
+/// Returns the text of a JSON string. `None` for any other value, and for a lone surrogate.
+fn text(value: &str) -> Option<String> {
+    // The value was scanned already, so without an escape it is the text between its quotes.
+    match value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(plain) if !plain.as_bytes().contains(&b'\\') => Some(plain.to_owned()),
+        _ => serde_json::from_str(value).ok(),
+    }
+}
 
 /// Returns the integer that a JSON number is equal to, read exactly: `77`, `77.0` and `7.7e1` are one. `None` for text
 /// that is not a number, is negative, has a fraction or is above 64 bits.

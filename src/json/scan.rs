@@ -1,5 +1,7 @@
 //! Scans a JSON text in one pass by the grammar of RFC 8259. Nothing is evaluated, and nothing recurses.
 
+use std::ops::Range;
+
 use super::Json;
 
 /// A violation of the grammar, and its byte.
@@ -29,8 +31,16 @@ enum Next {
     /// A key, or the end of an empty object.
     FirstKey,
     Key,
-    /// A comma or the end of the innermost level; outside all levels, the end of the text.
+    /// A comma or the end of the innermost level.
     After,
+}
+
+/// The notation of a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// As the text that it is.
+    Plainly,
+    WithEscapes,
 }
 
 const _: () = assert!(Json::DEPTH_MAX <= 64, "a level has a bit");
@@ -53,11 +63,19 @@ impl<'t> Scanner<'t> {
             self.at = error.valid_up_to();
             return Err(self.flaw("invalid UTF-8"));
         }
+        self.one_value()?;
+        match self.skip_blank() {
+            None => Ok(()),
+            Some(_) => Err(self.flaw("trailing characters")),
+        }
+    }
+
+    /// Scans one value, up to the byte after it.
+    fn one_value(&mut self) -> Result<(), Flaw> {
         let mut next = Next::Value;
         loop {
             let byte = self.skip_blank();
             next = match (next, byte) {
-                (Next::After, None) if self.depth == 0 => return Ok(()),
                 (_, None) => return Err(self.flaw("unexpected end of the text")),
                 (Next::After, Some(byte)) => self.after(byte)?,
                 (Next::FirstElement, Some(b']')) | (Next::FirstKey, Some(b'}')) => self.leave(),
@@ -65,7 +83,54 @@ impl<'t> Scanner<'t> {
                 (Next::Key | Next::FirstKey, Some(b'"')) => self.key()?,
                 (Next::Key | Next::FirstKey, Some(_)) => return Err(self.flaw("expected a key")),
             };
+            if self.depth == 0 && matches!(next, Next::After) {
+                return Ok(());
+            }
         }
+    }
+
+    /// Scans an object outside all levels. `member` is called with the place of each key, and scans its value. `None` when
+    /// one of them cannot be scanned, or a key is written with an escape.
+    pub(super) fn object(&mut self, mut member: impl FnMut(&mut Self, Range<usize>) -> Option<()>) -> Option<()> {
+        self.take(b'{')?;
+        if self.skip_blank()? == b'}' {
+            self.at += 1;
+            return Some(());
+        }
+        loop {
+            if self.skip_blank()? != b'"' {
+                return None;
+            }
+            let start = self.at + 1;
+            if self.string().ok()? == Written::WithEscapes {
+                return None;
+            }
+            let key = start..self.at - 1;
+            self.take(b':')?;
+            member(self, key)?;
+            if self.skip_blank()? != b',' {
+                return self.take(b'}');
+            }
+            self.at += 1;
+        }
+    }
+
+    /// Scans one value outside all levels; returns its place.
+    pub(super) fn value_range(&mut self) -> Option<Range<usize>> {
+        self.skip_blank()?;
+        let start = self.at;
+        self.one_value().ok()?;
+        Some(start..self.at)
+    }
+
+    /// Reports whether only blanks follow.
+    pub(super) fn is_at_end(&mut self) -> bool {
+        self.skip_blank().is_none()
+    }
+
+    /// Scans this byte, after blanks.
+    fn take(&mut self, byte: u8) -> Option<()> {
+        (self.skip_blank()? == byte).then(|| self.at += 1)
     }
 
     const fn flaw(&self, what: &'static str) -> Flaw {
@@ -104,9 +169,6 @@ impl<'t> Scanner<'t> {
     }
 
     const fn after(&mut self, byte: u8) -> Result<Next, Flaw> {
-        if self.depth == 0 {
-            return Err(self.flaw("trailing characters"));
-        }
         match (byte, self.objects & 1 == 1) {
             (b',', true) => {
                 self.at += 1;
@@ -126,7 +188,7 @@ impl<'t> Scanner<'t> {
         match byte {
             b'{' => return self.enter(true).map(|()| Next::FirstKey),
             b'[' => return self.enter(false).map(|()| Next::FirstElement),
-            b'"' => self.string()?,
+            b'"' => drop(self.string()?),
             b'-' | b'0'..=b'9' => self.number()?,
             b't' => self.word(b"true")?,
             b'f' => self.word(b"false")?,
@@ -190,16 +252,20 @@ impl<'t> Scanner<'t> {
     }
 
     /// Scans a string, up to the byte after its closing quote.
-    fn string(&mut self) -> Result<(), Flaw> {
+    fn string(&mut self) -> Result<Written, Flaw> {
         self.at += 1;
+        let mut written = Written::Plainly;
         loop {
             self.at += plain_len(&self.text[self.at..]);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(());
+                    return Ok(written);
                 }
-                Some(b'\\') => self.escape()?,
+                Some(b'\\') => {
+                    written = Written::WithEscapes;
+                    self.escape()?;
+                }
                 Some(_) => return Err(self.flaw("a control character in a string")),
                 None => return Err(self.flaw("unexpected end of the text")),
             }
@@ -247,24 +313,27 @@ impl<'t> Scanner<'t> {
 /// Returns the number of bytes before the first that a string treats specially: a quote, a backslash, a control
 /// character. Most of a text is in strings, so eight bytes are tested together.
 fn plain_len(bytes: &[u8]) -> usize {
-    let (words, _) = bytes.as_chunks::<8>();
-    let plain = words.iter().take_while(|word| is_plain(u64::from_ne_bytes(**word)));
-    let skipped = plain.count() * 8;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let special = specials(u64::from_le_bytes(*word));
+        if special != 0 {
+            return index * 8 + special.trailing_zeros() as usize / 8;
+        }
+    }
     let special = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
-    let rest = &bytes[skipped..];
-    skipped + rest.iter().position(special).unwrap_or(rest.len())
+    words.len() * 8 + rest.iter().position(special).unwrap_or(rest.len())
 }
 
-/// Reports whether none of eight bytes is special. May return `false` where all are plain: the carry of one byte can
-/// reach the next.
-const fn is_plain(word: u64) -> bool {
+/// Marks the highest bit of the special bytes among eight. The lowest mark is exact; one above it may be wrong, because
+/// the carry of a special byte can reach the next.
+const fn specials(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGHS: u64 = ONES << 7;
     let (quotes, backslashes) = (word ^ (ONES * b'"' as u64), word ^ (ONES * b'\\' as u64));
     let control = word.wrapping_sub(ONES * 0x20) & !word;
     let quote = quotes.wrapping_sub(ONES) & !quotes;
     let backslash = backslashes.wrapping_sub(ONES) & !backslashes;
-    (control | quote | backslash) & HIGHS == 0
+    (control | quote | backslash) & HIGHS
 }
 
 fn unit_of(digits: &[u8]) -> Option<u16> {
@@ -295,4 +364,21 @@ fn is_proto(written: &[u8]) -> bool {
         rest = after;
     }
     rest.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn the_first_special_byte_ends_what_is_plain(
+            bytes in proptest::collection::vec(proptest::sample::select(vec![
+                b'"', b'\\', 0, 0x1f, 0x20, b'!', b'#', b'[', b']', b'a', b'x', 0x7f, 0x80, 0xa2, 0xdc, 0xff,
+            ]), 0..40),
+        ) {
+            let special = bytes.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+            proptest::prop_assert_eq!(plain_len(&bytes), special.unwrap_or(bytes.len()));
+        }
+    }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Flaw;
 use crate::event::Retention;
 use crate::identity::Expiry;
-use crate::json::Json;
+use crate::json::{Json, JsonError};
 use crate::position::{Offset, Position};
 use crate::session::{FEATURES, HistoryFrom, PresenceMode, RoomChange, Since};
 
@@ -38,7 +38,12 @@ pub(super) fn since(epoch: &str, offset: u64) -> Since {
 
 /// Checks a JSON value that is relayed verbatim.
 pub(super) fn json(field: &str, text: impl Into<Bytes>) -> Result<Json, Flaw> {
-    Json::parse(text).map_err(|error| Flaw::invalid(format!("{field} {error}")))
+    checked(field, Json::parse(text))
+}
+
+/// Returns a JSON value that is relayed verbatim, after its check.
+pub(super) fn checked(field: &str, json: Result<Json, JsonError>) -> Result<Json, Flaw> {
+    json.map_err(|error| Flaw::invalid(format!("{field} {error}")))
 }
 
 /// Checks a client's presence state; `null` is none.

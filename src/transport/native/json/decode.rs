@@ -20,6 +20,22 @@ type Reader = fn(&mut Fields<'_>) -> Result<Command, Flaw>;
 /// # Errors
 /// [`DecodeError`], with the id of the command wherever it precedes the error.
 pub fn decode(text: &str) -> Result<Request, DecodeError> {
+    // The usual frame is an id and a known command. Any other is read again, for its exact refusal.
+    in_one_pass(text).unwrap_or_else(|| in_two_passes(text))
+}
+
+/// Decodes a frame of an id and one known command: the command's fields are split along with those of the frame.
+fn in_one_pass(text: &str) -> Option<Result<Request, DecodeError>> {
+    let mut frame = Fields::parse_nested(text, reader)?;
+    let id = frame.outer.integer("id").unwrap_or(0);
+    if frame.outer.others().next().is_some() {
+        return None;
+    }
+    Some(request(id, from_fields(frame.name, frame.chosen, &mut frame.inner)))
+}
+
+/// Decodes any frame: splits its fields, and then those of the command.
+fn in_two_passes(text: &str) -> Result<Request, DecodeError> {
     let mut frame = Fields::default();
     let read = frame.read(text);
     let id = frame.integer("id").unwrap_or(0);
@@ -52,8 +68,13 @@ fn command(frame: &Fields<'_>) -> Result<Command, Flaw> {
         return Err(Flaw::invalid(format!("`{name}` must be an object")));
     }
     let mut fields = Fields::parse(value).map_err(|error| Flaw::malformed(error.to_string()))?;
-    let command = read(&mut fields);
-    finish(&fields, name)?;
+    from_fields(name, read, &mut fields)
+}
+
+/// Decodes a command from its fields.
+fn from_fields(name: &str, read: Reader, fields: &mut Fields<'_>) -> Result<Command, Flaw> {
+    let command = read(fields);
+    finish(fields, name)?;
     command
 }
 
@@ -195,8 +216,8 @@ fn bytes(value: &str) -> Bytes {
 
 /// Takes `payload`, where `null` is a value like any other, or `binary`.
 fn payload(from: &mut Fields<'_>) -> Result<Payload, Flaw> {
-    match (from.value("payload"), from.text("binary")) {
-        (Some(value), None) => content::json("the payload", bytes(value)).map(Payload::Json),
+    match (from.json("payload"), from.text("binary")) {
+        (Some(value), None) => content::checked("the payload", value).map(Payload::Json),
         (None, Some(text)) => binary::decode(&text)
             .map(Payload::Binary)
             .map_err(|error| Flaw::invalid(format!("binary {error}"))),
@@ -213,5 +234,73 @@ fn retention_of(word: &str) -> Result<Retention, Flaw> {
         _ => Err(Flaw::unsupported(
             "the retention is none of ephemeral, reliable, last_value",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    const NAMES: [&str; 12] = [
+        "id",
+        "\\u0069d",
+        "ping",
+        "p\\u0069ng",
+        "leave",
+        "join",
+        "publish",
+        "request",
+        "connect",
+        "fly",
+        "room",
+        "__proto__",
+    ];
+
+    const VALUES: [&str; 18] = [
+        "1",
+        "0",
+        "1.0",
+        "1.5",
+        "null",
+        "nul",
+        "\"a\"",
+        "\"\\ud800\"",
+        "[]",
+        "{}",
+        " { } ",
+        r#"{"room":"r"}"#,
+        r#"{"room":"\u0072\n"}"#,
+        r#"{"room":"r","room":"s"}"#,
+        r#"{"room":7,"colour":1}"#,
+        r#"{"room":"r","eventName":"e","payload":{"a":[1,"\ud83d\ude00"]},"x":null}"#,
+        r#"{"room":"r","eventName":"e","payload":"\ud800"}"#,
+        r#"{"token":"t","resume":[{"room":"r","position":{"epoch":"7d1e5c0a93f24b86","offset":17}}]}"#,
+    ];
+
+    proptest! {
+        #[test]
+        fn both_ways_decode_alike(
+            members in proptest::collection::vec((select(&NAMES[..]), select(&VALUES[..])), 0..4),
+            end in select(vec!["}", " } ", "}x", ",}", ""]),
+        ) {
+            let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            let text = format!("{{{}{end}", members.join(","));
+            if let Some(decoded) = in_one_pass(&text) {
+                prop_assert_eq!(decoded, in_two_passes(&text), "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn the_most_fields_are_counted_alike() {
+        for (nulls, is_read) in [(62, true), (63, false)] {
+            let nulls: Vec<String> = (0..nulls).map(|n| format!("\"f{n}\":null,")).collect();
+            let text = format!("{{{}\"id\":3,\"ping\":{{}}}}", nulls.concat());
+            assert_eq!(in_one_pass(&text).is_some(), is_read);
+            assert_eq!(in_two_passes(&text).is_ok(), is_read);
+        }
     }
 }
