@@ -17,6 +17,7 @@ pub mod nodes;
 mod patience;
 pub mod records;
 mod relocation;
+pub mod request;
 mod roll_call;
 mod self_test;
 pub mod streams;

@@ -26,7 +26,8 @@ use tokio::time::sleep;
 pub use self::setting::{Rule, Setting, Value};
 
 use self::record::{Comparison, Difference, Record};
-use super::records::{self, RecordError};
+use super::records;
+use super::request::RequestFailed;
 use super::{Nats, NatsError, Subscription, streams};
 
 use crate::digest::Digest;
@@ -61,7 +62,7 @@ struct Known {
     /// The differences that were last logged.
     reported: Vec<Difference>,
     refused: Option<String>,
-    trouble: Option<RecordError>,
+    trouble: Option<RequestFailed>,
     /// The time since which all living nodes have equal settings while the record differs.
     alike_since: Option<Instant>,
 }
@@ -82,10 +83,10 @@ impl Agreement {
             called: Notify::new(),
         };
         agreement.make_stream().await?;
-        let mut found = agreement.read().await.map_err(unread)?;
+        let mut found = agreement.read().await.map_err(|error| unread(&error))?;
         if found.is_none() && agreement.call().await {
             let again = async || agreement.read().await;
-            found = agreement.written_back(again).await.map_err(unread)?;
+            found = agreement.written_back(again).await.map_err(|error| unread(&error))?;
         }
         let (_, record) = found.unwrap_or_default();
         agreement.admit(record.compare(&agreement.own))?;
@@ -99,20 +100,22 @@ impl Agreement {
     /// As [`Self::join`]: of several nodes that start at the same time the first one is followed.
     pub async fn commit(&self) -> Result<bool, NatsError> {
         for _ in 0..ATTEMPTS_MAX {
-            let (seq, record) = self.read().await.map_err(unread)?.unwrap_or_default();
+            let (seq, record) = self.read().await.map_err(|error| unread(&error))?.unwrap_or_default();
             let compared = record.compare(&self.own);
             let (next, before) = (compared.next.clone(), self.lock().record.clone());
             self.admit(compared)?;
             if next != before {
                 return Ok(false);
             }
-            if next == record || self.write(seq, &next).await.map_err(unread)? {
+            if next == record || self.write(seq, &next).await.map_err(|error| unread(&error))? {
                 // The stream of records follows the replicas in force, which were unknown when it was created.
                 self.shape_stream().await?;
                 return Ok(true);
             }
         }
-        Err(unread(RecordError::Away))
+        Err(unread(&RequestFailed::unavailable(
+            "other nodes wrote it at the same time",
+        )))
     }
 
     fn admit(&self, compared: Comparison) -> Result<(), NatsError> {
@@ -144,7 +147,10 @@ impl Agreement {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let known = self.lock();
-        let records = known.trouble.filter(|trouble| *trouble == RecordError::ReadOnly);
+        let records = known
+            .trouble
+            .as_ref()
+            .filter(|trouble| matches!(trouble, RequestFailed::ReadOnly));
         known
             .refused
             .clone()
@@ -225,7 +231,7 @@ impl Agreement {
     pub async fn make_stream(&self) -> Result<(), NatsError> {
         let context = self.nats.jetstream_to_make_streams();
         match records::read(&context, &self.stream(), &self.subject()).await {
-            Err(RecordError::NoStream) => self.shape_stream().await,
+            Err(RequestFailed::NoStream) => self.shape_stream().await,
             // Any other fault shows when the stream is used.
             _ => Ok(()),
         }
@@ -239,12 +245,12 @@ impl Agreement {
         streams::ensure(&context, self.nats.config(), shape).await
     }
 
-    async fn read(&self) -> Result<Option<(u64, Record)>, RecordError> {
+    async fn read(&self) -> Result<Option<(u64, Record)>, RequestFailed> {
         let found = records::read(&self.context(), &self.stream(), &self.subject()).await?;
         Ok(found.map(|stored| (stored.seq, Record::decode(&stored.payload).unwrap_or_default())))
     }
 
-    async fn write(&self, over: u64, record: &Record) -> Result<bool, RecordError> {
+    async fn write(&self, over: u64, record: &Record) -> Result<bool, RequestFailed> {
         let written = records::put(&self.context(), self.subject(), over, record.encode().into()).await?;
         Ok(written.is_some())
     }
@@ -282,7 +288,7 @@ impl Known {
     }
 }
 
-fn unread(error: RecordError) -> NatsError {
+fn unread(error: &RequestFailed) -> NatsError {
     NatsError::JetStream(format!("the record of the settings: {error}"))
 }
 

@@ -8,19 +8,7 @@ use async_nats::jetstream::{self, Context, ErrorCode};
 use bytes::Bytes;
 use std::error::Error as _;
 
-/// The reason why a record was not read or written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RecordError {
-    /// The stream does not exist.
-    #[error("nats stream lost")]
-    NoStream,
-    /// The stream is sealed.
-    #[error("nats stream sealed")]
-    ReadOnly,
-    /// No response arrived in time, or one that says "not now".
-    #[error("nats unavailable")]
-    Away,
-}
+use super::request::RequestFailed;
 
 /// A record, and the sequence to expect when it is replaced.
 #[derive(Debug, Clone)]
@@ -34,10 +22,10 @@ pub struct Stored {
 /// Reads the newest message of a subject from the stream's leader.
 ///
 /// # Errors
-/// [`RecordError::NoStream`] and [`RecordError::Away`].
-pub async fn read(context: &Context, stream: &str, subject: &str) -> Result<Option<Stored>, RecordError> {
+/// [`RequestFailed::NoStream`] and [`RequestFailed::Unavailable`].
+pub async fn read(context: &Context, stream: &str, subject: &str) -> Result<Option<Stored>, RequestFailed> {
     let opened = context.get_stream_no_info(stream).await;
-    let opened = opened.map_err(|_| RecordError::Away)?;
+    let opened = opened.map_err(RequestFailed::unavailable)?;
     match opened.get_last_raw_message_by_subject(subject).await {
         Ok(message) => Ok(Some(Stored {
             seq: message.sequence,
@@ -46,9 +34,9 @@ pub async fn read(context: &Context, stream: &str, subject: &str) -> Result<Opti
         Err(error) => match error.kind() {
             LastRawMessageErrorKind::NoMessageFound => Ok(None),
             LastRawMessageErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                Err(RecordError::NoStream)
+                Err(RequestFailed::NoStream)
             }
-            _ => Err(RecordError::Away),
+            _ => Err(RequestFailed::unavailable(error)),
         },
     }
 }
@@ -57,8 +45,8 @@ pub async fn read(context: &Context, stream: &str, subject: &str) -> Result<Opti
 /// `over`.
 ///
 /// # Errors
-/// Every variant of [`RecordError`]. After [`RecordError::Away`] it may have been written.
-pub async fn put(context: &Context, subject: String, over: u64, payload: Bytes) -> Result<Option<u64>, RecordError> {
+/// Every variant of [`RequestFailed`]. After [`RequestFailed::Unavailable`] it may have been written.
+pub async fn put(context: &Context, subject: String, over: u64, payload: Bytes) -> Result<Option<u64>, RequestFailed> {
     let mut headers = HeaderMap::new();
     headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, over.to_string());
     let answer = match context.publish_with_headers(subject, headers, payload).await {
@@ -69,12 +57,12 @@ pub async fn put(context: &Context, subject: String, over: u64, payload: Bytes) 
         Ok(stored) => Ok(Some(stored.sequence)),
         Err(error) => match error.kind() {
             PublishErrorKind::WrongLastSequence => Ok(None),
-            PublishErrorKind::StreamNotFound => Err(RecordError::NoStream),
+            PublishErrorKind::StreamNotFound => Err(RequestFailed::NoStream),
             _ => match code(&error) {
                 // A cluster uses this code for messages that are not yet stored by all replicas.
                 Some(ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT) => Ok(None),
-                Some(ErrorCode::STREAM_SEALED) => Err(RecordError::ReadOnly),
-                _ => Err(RecordError::Away),
+                Some(ErrorCode::STREAM_SEALED) => Err(RequestFailed::ReadOnly),
+                _ => Err(RequestFailed::unavailable(error)),
             },
         },
     }

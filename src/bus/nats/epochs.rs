@@ -14,9 +14,10 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::incarnation::{Identity, Incarnation, Known};
-use super::server::{Server, Silence, StreamState};
+use super::server::{Server, StreamState};
 use crate::nats::agreement::Agreement;
 use crate::nats::records;
+use crate::nats::request::RequestFailed;
 use crate::position::Epoch;
 use crate::proto::node_v1::PartitionEpoch;
 
@@ -90,7 +91,7 @@ pub(super) async fn settle(
     server: &Server,
     (stream, record): (&str, &str),
     own: Option<&Known>,
-) -> Result<Settled, Silence> {
+) -> Result<Settled, RequestFailed> {
     for _ in 0..ATTEMPTS_MAX {
         let found = read(server, record).await?;
         // After the record: another node may raise it at any moment, to what the stream has by then.
@@ -110,7 +111,9 @@ pub(super) async fn settle(
             return Ok(Settled { identity, state, wrote });
         }
     }
-    Err(Silence::Away)
+    Err(RequestFailed::unavailable(
+        "other nodes wrote the record at the same time",
+    ))
 }
 
 /// Settles the epoch of a stream for a node that starts without knowledge. `ask` asks the running nodes to write lost
@@ -120,8 +123,8 @@ pub(super) async fn first(
     agreement: &Agreement,
     (stream, record): (&str, &str),
     ask: impl AsyncFnOnce() -> bool,
-) -> Result<Settled, Silence> {
-    let look = async || Ok::<_, Silence>(read(server, record).await?.written);
+) -> Result<Settled, RequestFailed> {
+    let look = async || Ok::<_, RequestFailed>(read(server, record).await?.written);
     if look().await?.is_none() && ask().await {
         agreement.written_back(look).await?;
     }
@@ -130,7 +133,7 @@ pub(super) async fn first(
 
 /// Raises the record to what the stream has reached, unless another node has changed it since. Returns the epoch that
 /// is written.
-pub(super) async fn raise(server: &Server, of: &Incarnation) -> Result<Option<Epoch>, Silence> {
+pub(super) async fn raise(server: &Server, of: &Incarnation) -> Result<Option<Epoch>, RequestFailed> {
     let (identity, highest) = (of.identity(), of.highest());
     let found = read(server, &of.record).await?;
     let Some(written) = &found.written else {
@@ -144,7 +147,7 @@ pub(super) async fn raise(server: &Server, of: &Incarnation) -> Result<Option<Ep
     Ok(ours.then_some(epoch))
 }
 
-async fn read(server: &Server, record: &str) -> Result<Record, Silence> {
+async fn read(server: &Server, record: &str) -> Result<Record, RequestFailed> {
     let stream = server.nats.subjects().stream_of('m');
     let found = records::read(&server.context(), &stream, record).await?;
     Ok(found.map_or_else(Record::default, |stored| Record {
@@ -155,7 +158,13 @@ async fn read(server: &Server, record: &str) -> Result<Record, Silence> {
 }
 
 /// Writes a record by compare-and-set; `false` when another node was first.
-async fn write(server: &Server, record: &str, over: u64, identity: &Identity, high: u64) -> Result<bool, Silence> {
+async fn write(
+    server: &Server,
+    record: &str,
+    over: u64,
+    identity: &Identity,
+    high: u64,
+) -> Result<bool, RequestFailed> {
     let epoch = PartitionEpoch {
         epoch: identity.epoch.bits(),
         created: identity.created.clone(),

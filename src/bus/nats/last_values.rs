@@ -11,12 +11,13 @@ use prost::Message as _;
 
 use super::incarnation::Incarnation;
 use super::publish::Draft;
-use super::server::{Keep, Silence};
+use super::server::Keep;
 use super::shared::Shared;
 use super::values::Values;
 use super::{epochs, streams, wire};
 use crate::event::Event;
 use crate::nats::records;
+use crate::nats::request::RequestFailed;
 use crate::position::{Epoch, Link, Offset, Position};
 use crate::proto::node_v1::{LastValue, StoredEvent};
 use crate::room::Room;
@@ -46,11 +47,11 @@ impl ValueStream {
 }
 
 /// Checks the stream. A lost one is recreated. One that is another than before, or has gone back, begins a new epoch.
-pub(super) async fn look(shared: &Shared) -> Result<(), Silence> {
+pub(super) async fn look(shared: &Shared) -> Result<(), RequestFailed> {
     let (own, connects) = (&shared.values.incarnation, shared.connects());
     let known = own.highest();
     let mut state = shared.looked_at(&own.stream).await;
-    if state == Err(Silence::NoStream) {
+    if matches!(state, Err(RequestFailed::NoStream)) {
         restore(shared).await?;
         state = shared.looked_at(&own.stream).await;
     }
@@ -65,7 +66,7 @@ pub(super) async fn look(shared: &Shared) -> Result<(), Silence> {
 }
 
 /// Reads the record of the epoch, and raises its sequence to what the stream has reached.
-pub(super) async fn follow_epoch(shared: &Shared) -> Result<(), Silence> {
+pub(super) async fn follow_epoch(shared: &Shared) -> Result<(), RequestFailed> {
     let own = &shared.values.incarnation;
     if epochs::raise(&shared.server, own).await? != Some(own.epoch()) {
         renew(shared).await?;
@@ -73,7 +74,7 @@ pub(super) async fn follow_epoch(shared: &Shared) -> Result<(), Silence> {
     Ok(())
 }
 
-async fn restore(shared: &Shared) -> Result<(), Silence> {
+async fn restore(shared: &Shared) -> Result<(), RequestFailed> {
     let (settings, subjects) = (shared.server.nats.config(), shared.server.nats.subjects());
     let context = shared.server.nats.jetstream_to_make_streams();
     let made = streams::ensure_last_values(&context, settings, subjects, &shared.shape()).await;
@@ -86,12 +87,12 @@ async fn restore(shared: &Shared) -> Result<(), Silence> {
             shared
                 .troubles
                 .set(&shared.values.incarnation.stream, &error.to_string());
-            Err(Silence::NoStream)
+            Err(RequestFailed::NoStream)
         }
     }
 }
 
-async fn renew(shared: &Shared) -> Result<(), Silence> {
+async fn renew(shared: &Shared) -> Result<(), RequestFailed> {
     let own = &shared.values.incarnation;
     let _turn = own.renewal.lock().await;
     let settled = shared.settle(own).await?;
@@ -116,7 +117,7 @@ pub(super) async fn keep(
     draft: &Draft<'_>,
     stored: &StoredEvent,
     position: Position,
-) -> Result<(), Silence> {
+) -> Result<(), RequestFailed> {
     let (server, own) = (&shared.server, &shared.values.incarnation);
     let subject = server
         .nats
@@ -139,12 +140,14 @@ pub(super) async fn keep(
                 return Ok(());
             }
             // The stream has gone back: the value was written with the wrong epoch.
-            Ok(Kept::At(_)) | Err(Silence::NoStream) => look(shared).await?,
+            Ok(Kept::At(_)) | Err(RequestFailed::NoStream) => look(shared).await?,
             Ok(Kept::OtherFirst) => {}
-            Err(silence) => return Err(silence),
+            Err(failed) => return Err(failed),
         }
     }
-    Err(Silence::Away)
+    Err(RequestFailed::unavailable(
+        "other nodes wrote the value at the same time",
+    ))
 }
 
 /// The outcome of one attempt to store a value.
@@ -157,7 +160,7 @@ enum Kept {
     OtherFirst,
 }
 
-async fn attempt(shared: &Shared, subject: &str, value: &LastValue) -> Result<Kept, Silence> {
+async fn attempt(shared: &Shared, subject: &str, value: &LastValue) -> Result<Kept, RequestFailed> {
     let server = &shared.server;
     let kept = server.head(&shared.values.incarnation.stream, subject).await?;
     let over = kept.as_ref().map_or(0, |kept| kept.seq);
@@ -178,7 +181,7 @@ async fn attempt(shared: &Shared, subject: &str, value: &LastValue) -> Result<Ke
 
 /// Reads the last values of a room, oldest first: the stored ones, and those among the newest events. Also returns the
 /// offset through which they are complete.
-pub(super) async fn read(shared: &Shared, room: &Room) -> Result<(Vec<Arc<Event>>, Offset), Silence> {
+pub(super) async fn read(shared: &Shared, room: &Room) -> Result<(Vec<Arc<Event>>, Offset), RequestFailed> {
     let server = &shared.server;
     let partition = shared.partition_of(room);
     if shared.values.looked_connects.load(Ordering::SeqCst) != shared.connects() {

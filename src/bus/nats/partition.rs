@@ -9,7 +9,8 @@ use super::gate::Gate;
 use super::incarnation::{Identity, Incarnation};
 use super::live::LiveRoom;
 use super::proof::Removed;
-use super::server::{Silence, StreamState};
+use super::server::StreamState;
+use crate::nats::request::RequestFailed;
 use crate::position::{Epoch, Offset, Position};
 use crate::room::Room;
 use crate::sync::lock;
@@ -41,11 +42,11 @@ pub(super) struct Partition {
     sweeps: AtomicU32,
     rooms: Mutex<HashMap<Room, Arc<LiveRoom>>>,
     /// Single-flight: a barrier, then the stream's state.
-    pub joins: Gate<Result<StreamState, Silence>>,
+    pub joins: Gate<Result<StreamState, RequestFailed>>,
     /// Single-flight: the stream's state.
-    pub states: Gate<Result<StreamState, Silence>>,
+    pub states: Gate<Result<StreamState, RequestFailed>>,
     /// Single-flight: the sequences that the stream no longer holds.
-    pub removed: Gate<Result<Arc<Removed>, Silence>>,
+    pub removed: Gate<Result<Arc<Removed>, RequestFailed>>,
 }
 
 impl Partition {

@@ -18,12 +18,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::partition::Partition;
-use super::server::Silence;
 use super::shared::{REFUSED as OTHER_SETTINGS, Shared};
 use super::wire;
 use crate::bus::{PublishError, Published};
 use crate::event::{Publish, Retention};
 use crate::nats::Live;
+use crate::nats::request::RequestFailed;
 use crate::position::Offset;
 use crate::proto::node_v1::StoredEvent;
 
@@ -279,7 +279,7 @@ enum KeyHolder {
 }
 
 /// Compares a duplicate with the stored event.
-async fn compare(shared: &Shared, draft: &Draft<'_>, seq: u64) -> Result<KeyHolder, Silence> {
+async fn compare(shared: &Shared, draft: &Draft<'_>, seq: u64) -> Result<KeyHolder, RequestFailed> {
     if draft.publish.key.is_none() {
         return Ok(KeyHolder::Own);
     }
@@ -390,7 +390,7 @@ async fn conflict(shared: &Shared, draft: &mut Draft<'_>) -> Verdict {
             && draft.expected != Some(0)
             && expected <= state.last
             && shared.is_unbroken(draft.partition, expected, None).await?;
-        Ok::<_, Silence>((state, next, head, none_after))
+        Ok::<_, RequestFailed>((state, next, head, none_after))
     };
     let Ok(Ok((state, next, head, none_after))) = timeout_at(draft.deadline, asked).await else {
         return Verdict::Settled(Err(draft.given_up()));

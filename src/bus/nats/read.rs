@@ -12,17 +12,18 @@ use super::live::LiveRoom;
 use super::partition::Partition;
 use super::proof::Run;
 use super::ring::{Reach, Ring};
-use super::server::{Keep, Silence};
+use super::server::Keep;
 use super::shared::Shared;
 use super::stand::Stand;
 use crate::bus::{BusUnavailable, HistoryPage, HistoryStats, Page, ReadBounds, Recovery};
 use crate::event::Event;
+use crate::nats::request::RequestFailed;
 use crate::position::{Link, Offset, Position};
 use crate::room::Room;
 use crate::sync::lock;
 
 /// A read of a room from the stream, shared by concurrent callers with the same request.
-pub(super) type ColdRead = Result<Arc<Read>, Silence>;
+pub(super) type ColdRead = Result<Arc<Read>, RequestFailed>;
 
 /// The result of a read.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ impl Shared {
         room: &Room,
         since: Offset,
         look: impl Fn(&Ring) -> T,
-    ) -> Result<Option<(Position, T)>, Silence> {
+    ) -> Result<Option<(Position, T)>, RequestFailed> {
         let partition = self.partition_of(room);
         if let Some(live) = partition.room(room) {
             match self.reach_here(&live, since, &look).await? {
@@ -97,7 +98,7 @@ impl Shared {
         live: &LiveRoom,
         since: Offset,
         look: impl Fn(&Ring) -> T,
-    ) -> Result<Seen<T>, Silence> {
+    ) -> Result<Seen<T>, RequestFailed> {
         self.give_up_erased(live, since).await;
         let see = || {
             let mut state = live.lock();
@@ -161,7 +162,10 @@ impl Shared {
                 self.keeping.reweigh(before, state.ring.weight());
             }
             Ok(_) => {}
-            Err(silence) => tracing::debug!(%silence, "history check against the stream failed"),
+            Err(failed) => tracing::debug!(
+                error = &failed as &dyn std::error::Error,
+                "history check against the stream failed"
+            ),
         }
     }
 
@@ -280,7 +284,7 @@ impl Shared {
     }
 
     /// Reports whether a run is proven to be everything after a position.
-    async fn is_whole(&self, partition: &Partition, since: Offset, run: &Run<Event>) -> Result<bool, Silence> {
+    async fn is_whole(&self, partition: &Partition, since: Offset, run: &Run<Event>) -> Result<bool, RequestFailed> {
         let whole = run.has(since.0) || (!run.cut && self.is_unbroken(partition, since.0, run.first).await?);
         Ok(whole)
     }

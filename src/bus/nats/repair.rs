@@ -8,8 +8,9 @@ use futures_util::stream::FuturesUnordered;
 
 use super::chain::{Fetch, Fetched};
 use super::live::{Arrival, LiveRoom};
-use super::server::{Keep, Silence};
+use super::server::Keep;
 use super::shared::Shared;
+use crate::nats::request::RequestFailed;
 use crate::position::Epoch;
 use crate::sync::lock;
 
@@ -71,7 +72,7 @@ async fn repair(shared: &Shared, live: Arc<LiveRoom>) {
     }
 }
 
-async fn fetch(shared: &Shared, live: &Arc<LiveRoom>, asked: Fetch, epoch: Epoch) -> Result<(), Silence> {
+async fn fetch(shared: &Shared, live: &Arc<LiveRoom>, asked: Fetch, epoch: Epoch) -> Result<(), RequestFailed> {
     let fetched = ask(shared, live, asked).await?;
     let (events, confirmed) = match &fetched {
         Fetched::Exact { events, confirmed } => (events.len(), *confirmed),
@@ -88,14 +89,14 @@ async fn fetch(shared: &Shared, live: &Arc<LiveRoom>, asked: Fetch, epoch: Epoch
     state.chain.fetched(asked, fetched, &mut out);
     state.apply(live, out, &mut permits, &shared.keeping);
     if events == 0 && !confirmed {
-        Err(Silence::Away)
+        Err(RequestFailed::unavailable("the stream's end is not known yet"))
     } else {
         Ok(())
     }
 }
 
 /// Reads the events after the request's position, and decides whether they are complete and confirmed.
-async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<Arrival>, Silence> {
+async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<Arrival>, RequestFailed> {
     let partition = shared.partition(live.partition);
     let clear = live.lock().clear;
     let max = shared.retained_max().saturating_add(1);
@@ -150,7 +151,7 @@ async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<A
 }
 
 /// Finds the head of a room whose history started afresh.
-async fn go_on(shared: &Shared, live: &Arc<LiveRoom>) -> Result<(), Silence> {
+async fn go_on(shared: &Shared, live: &Arc<LiveRoom>) -> Result<(), RequestFailed> {
     // The unread messages of the old subscription may belong to the history that ended.
     shared.listen(live).await?;
     let head = shared.head_for_members(live).await?;

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::partition::Partition;
 use super::proof::{Removal, Removed, Run};
-use super::server::{Keep, Silence, StreamState};
+use super::server::{Keep, StreamState};
 use super::shared::Shared;
 use crate::event::Event;
+use crate::nats::request::RequestFailed;
 use crate::room::Room;
 
 /// The most reads from a replica that lags behind the leader. The pauses between them grow, to 150 ms in all: a replica that
@@ -32,7 +33,7 @@ impl Shared {
         from: u64,
         want: u64,
         keep: Keep,
-    ) -> Result<Run<Event>, Silence> {
+    ) -> Result<Run<Event>, RequestFailed> {
         let from = from.max(1);
         let subject = self.server.nats.subjects().history(partition.number, room);
         for attempt in 0..ATTEMPTS_MAX {
@@ -45,7 +46,7 @@ impl Shared {
                 return Ok(Run::settled(read.events, first, read.cut));
             }
         }
-        Err(Silence::Away)
+        Err(RequestFailed::unavailable("a replica lags behind"))
     }
 
     /// Reports whether it is proven that a stream has removed nothing after `after`, below `before` or, without it, at
@@ -55,7 +56,7 @@ impl Shared {
         partition: &Partition,
         after: u64,
         before: Option<u64>,
-    ) -> Result<bool, Silence> {
+    ) -> Result<bool, RequestFailed> {
         Ok(self.removal(partition, after, before).await? == Removal::Nothing)
     }
 
@@ -65,7 +66,7 @@ impl Shared {
         partition: &Partition,
         after: u64,
         before: Option<u64>,
-    ) -> Result<Removal, Silence> {
+    ) -> Result<Removal, RequestFailed> {
         let next = after.saturating_add(1);
         if before.is_some_and(|before| before <= next) {
             return Ok(Removal::Nothing);
@@ -82,12 +83,12 @@ impl Shared {
         Ok(removed.look(after, before))
     }
 
-    async fn removed(&self, partition: &Partition) -> Result<Arc<Removed>, Silence> {
+    async fn removed(&self, partition: &Partition) -> Result<Arc<Removed>, RequestFailed> {
         let info = self.server.removed(&partition.stream).await?;
         let removed = Removed::of(&info);
         let state = StreamState::of(&info);
         if state.created != partition.identity().created {
-            return Err(Silence::Away);
+            return Err(RequestFailed::unavailable("the stream is another one"));
         }
         partition.is_in(&state);
         Ok(Arc::new(removed))

@@ -23,43 +23,24 @@ use super::wire;
 use crate::bus::BusUnavailable;
 use crate::event::Timestamp;
 use crate::nats::Nats;
-use crate::nats::records::RecordError;
+use crate::nats::request::RequestFailed;
 use crate::sync::lock;
 pub(super) use batch::{HEADS_MAX, Keep};
 
 /// The timeout of the first query to a leader before it is repeated; it doubles each time.
 const AGAIN_MIN: Duration = Duration::from_millis(200);
 
-/// The reason why a query failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Silence {
-    /// There is no such stream.
-    #[error("nats stream lost")]
-    NoStream,
-    /// The stream is sealed.
-    #[error("nats stream sealed")]
-    ReadOnly,
-    /// No response arrived in time, or one that says "not now".
-    #[error("nats unavailable")]
-    Away,
-}
+/// The cause of a failure without a response.
+const UNANSWERED: &str = "no response in time";
 
-impl From<RecordError> for Silence {
-    fn from(error: RecordError) -> Self {
-        match error {
-            RecordError::NoStream => Self::NoStream,
-            RecordError::ReadOnly => Self::ReadOnly,
-            RecordError::Away => Self::Away,
-        }
-    }
-}
-
-impl From<Silence> for BusUnavailable {
-    fn from(silence: Silence) -> Self {
-        Self(match silence {
-            Silence::NoStream => "nats stream lost",
-            Silence::ReadOnly => "nats stream sealed",
-            Silence::Away => "nats unavailable",
+impl From<RequestFailed> for BusUnavailable {
+    fn from(failed: RequestFailed) -> Self {
+        // The cause ends here: callers learn what holds for them.
+        tracing::debug!(error = &failed as &dyn std::error::Error, "nats request failed");
+        Self(match failed {
+            RequestFailed::NoStream => "nats stream lost",
+            RequestFailed::ReadOnly => "nats stream sealed",
+            RequestFailed::Unavailable(_) => "nats unavailable",
         })
     }
 }
@@ -135,7 +116,7 @@ impl Server {
     }
 
     /// Repeats an unanswered query. A leader that hands its stream over stops responding; its successor responds.
-    async fn again<T>(&self, ask: impl Fn() -> BoxFuture<'static, T>) -> Result<T, Silence> {
+    async fn again<T>(&self, ask: impl Fn() -> BoxFuture<'static, T>) -> Result<T, RequestFailed> {
         let (until, mut patience) = (Instant::now() + self.patience(), AGAIN_MIN);
         while Instant::now() < until {
             if let Ok(answer) = timeout_at(until.min(Instant::now() + patience), ask()).await {
@@ -143,25 +124,25 @@ impl Server {
             }
             patience *= 2;
         }
-        Err(Silence::Away)
+        Err(RequestFailed::unavailable(UNANSWERED))
     }
 
     /// Waits for a read permit, which is released when it is dropped.
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, Silence> {
-        self.reads.acquire().await.map_err(|_| Silence::Away)
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, RequestFailed> {
+        self.reads.acquire().await.map_err(RequestFailed::unavailable)
     }
 
     /// Opens a stream to read a message of it, with a read permit.
-    async fn open(&self, stream: &str) -> Result<(Stream<()>, SemaphorePermit<'_>), Silence> {
+    async fn open(&self, stream: &str) -> Result<(Stream<()>, SemaphorePermit<'_>), RequestFailed> {
         let turn = self.turn().await?;
         match self.context().get_stream_no_info(stream).await {
             Ok(stream) => Ok((stream, turn)),
-            Err(_) => Err(Silence::Away),
+            Err(error) => Err(RequestFailed::unavailable(error)),
         }
     }
 
     /// Returns the state of a stream.
-    pub(super) async fn state(&self, stream: &str) -> Result<StreamState, Silence> {
+    pub(super) async fn state(&self, stream: &str) -> Result<StreamState, RequestFailed> {
         let ask = || {
             let (context, stream) = (self.context(), stream.to_owned());
             async move { context.get_stream(stream).await }.boxed()
@@ -170,55 +151,57 @@ impl Server {
             Ok(stream) => Ok(StreamState::of(stream.cached_info())),
             Err(error) => Err(match error.kind() {
                 GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                    Silence::NoStream
+                    RequestFailed::NoStream
                 }
-                _ => Silence::Away,
+                _ => RequestFailed::unavailable(error),
             }),
         }
     }
 
     /// Returns the state of a stream, with the sequences that it no longer holds.
-    pub(super) async fn removed(&self, stream: &str) -> Result<Info, Silence> {
+    pub(super) async fn removed(&self, stream: &str) -> Result<Info, RequestFailed> {
         let ask = || {
             let (context, stream) = (self.context(), stream.to_owned());
             let asking = async move {
-                let stream = context.get_stream_no_info(stream).await.ok()?;
-                let info = stream.info_builder().with_deleted(true).fetch().await.ok()?;
-                Some(info.info)
+                let stream = context.get_stream_no_info(stream).await;
+                let stream = stream.map_err(RequestFailed::unavailable)?;
+                let info = stream.info_builder().with_deleted(true).fetch().await;
+                Ok(info.map_err(RequestFailed::unavailable)?.info)
             };
             asking.boxed()
         };
-        self.again(ask).await?.ok_or(Silence::Away)
+        self.again(ask).await?
     }
 
     /// Returns the newest message of a subject.
-    pub(super) async fn head(&self, stream: &str, subject: &str) -> Result<Option<Stored>, Silence> {
+    pub(super) async fn head(&self, stream: &str, subject: &str) -> Result<Option<Stored>, RequestFailed> {
         let (stream, _turn) = self.open(stream).await?;
         match stream.get_last_raw_message_by_subject(subject).await {
             Ok(message) => Ok(Some(Stored {
                 seq: message.sequence,
-                time: wire::timestamp(message.time).ok_or(Silence::Away)?,
+                time: wire::timestamp(message.time)
+                    .ok_or_else(|| RequestFailed::unavailable("a message has no time"))?,
                 payload: message.payload,
                 subject: message.subject.to_string(),
             })),
             Err(error) => match error.kind() {
                 LastRawMessageErrorKind::NoMessageFound => Ok(None),
                 LastRawMessageErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                    Err(Silence::NoStream)
+                    Err(RequestFailed::NoStream)
                 }
-                _ => Err(Silence::Away),
+                _ => Err(RequestFailed::unavailable(error)),
             },
         }
     }
 
     /// Returns the message at a sequence; `None` when the stream no longer holds it.
-    pub(super) async fn message(&self, stream: &str, seq: u64) -> Result<Option<Bytes>, Silence> {
+    pub(super) async fn message(&self, stream: &str, seq: u64) -> Result<Option<Bytes>, RequestFailed> {
         let (stream, _turn) = self.open(stream).await?;
         match stream.get_raw_message(seq).await {
             Ok(message) => Ok(Some(message.payload)),
             Err(error) => match error.kind() {
                 RawMessageErrorKind::NoMessageFound => Ok(None),
-                _ => Err(Silence::Away),
+                _ => Err(RequestFailed::unavailable(error)),
             },
         }
     }
@@ -230,7 +213,7 @@ impl Server {
         stream: &str,
         subject: &str,
         from: u64,
-    ) -> Result<Option<(u64, Option<String>)>, Silence> {
+    ) -> Result<Option<(u64, Option<String>)>, RequestFailed> {
         let (stream, _turn) = self.open(stream).await?;
         let asking = stream.raw_message_builder().sequence(from).next_by_subject(subject);
         match asking.send().await {
@@ -240,14 +223,14 @@ impl Server {
             }
             Err(error) => match error.kind() {
                 RawMessageErrorKind::NoMessageFound => Ok(None),
-                _ => Err(Silence::Away),
+                _ => Err(RequestFailed::unavailable(error)),
             },
         }
     }
 
     /// Waits until the leader of a partition has seen every subscription made on the fan-out connection before. A
     /// publish that the leader refuses is queued behind them on the whole way, and writes nothing.
-    pub(super) async fn barrier(&self, partition: u16) -> Result<(), Silence> {
+    pub(super) async fn barrier(&self, partition: u16) -> Result<(), RequestFailed> {
         let subject = self.nats.subjects().barrier(partition);
         let mut headers = HeaderMap::new();
         // No stream of the deployment has this name, so its leader refuses the publish.
@@ -260,7 +243,7 @@ impl Server {
         match self.again(ask).await? {
             Ok(_) => Ok(()),
             // Without a leader there is no responder. `state` reports whether the stream exists.
-            Err(_) => Err(Silence::Away),
+            Err(error) => Err(RequestFailed::unavailable(error)),
         }
     }
 }

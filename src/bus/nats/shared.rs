@@ -17,7 +17,7 @@ use super::partition::Partition;
 use super::permissions::Permissions;
 use super::read::ColdRead;
 use super::senders::Senders;
-use super::server::{Server, Silence, StreamState};
+use super::server::{Server, StreamState};
 use super::streams::Shape;
 use super::troubles::Troubles;
 use super::{Config, epochs, last_values, streams};
@@ -25,6 +25,7 @@ use crate::bus::BusUnavailable;
 use crate::event::Timestamp;
 use crate::lease::Lease;
 use crate::nats::agreement::Agreement;
+use crate::nats::request::RequestFailed;
 use crate::nats::{NatsError, Subjects};
 use crate::room::Room;
 use crate::sync::lock;
@@ -135,25 +136,26 @@ impl Shared {
     }
 
     /// Subscribes to a room in NATS. The unread messages of an earlier subscription are dropped.
-    pub(super) async fn listen(&self, live: &Arc<LiveRoom>) -> Result<(), Silence> {
+    pub(super) async fn listen(&self, live: &Arc<LiveRoom>) -> Result<(), RequestFailed> {
         let subject = self.server.nats.subjects().live(&live.room);
         let subscribed = self.server.nats.fanout().subscribe(subject).await;
-        let messages = subscribed.map_err(|_| Silence::Away)?;
+        let messages = subscribed.map_err(RequestFailed::unavailable)?;
         let (feed, abort) = Feed::new(Arc::clone(live), messages);
         // The old one ends first, so that no ephemeral event is delivered twice.
         if let Some(old) = live.lock().feed.take() {
             old.abort();
         }
-        self.feeds.send(feed).await.map_err(|_| Silence::Away)?;
+        let fed = self.feeds.send(feed).await;
+        fed.map_err(|_| RequestFailed::unavailable("the bus has ended"))?;
         live.lock().feed = Some(abort);
         Ok(())
     }
 
     /// Returns the state of a partition's stream. A stream that is another one than before, or has gone back, begins a
     /// new epoch first.
-    pub(super) async fn state(&self, partition: &Partition) -> Result<StreamState, Silence> {
+    pub(super) async fn state(&self, partition: &Partition) -> Result<StreamState, RequestFailed> {
         if !self.agreement.holds() {
-            return Err(Silence::Away);
+            return Err(RequestFailed::unavailable(REFUSED));
         }
         let known = partition.highest();
         let state = self.looked_at(&partition.stream).await?;
@@ -165,25 +167,25 @@ impl Shared {
     }
 
     /// Returns the state of a stream. A lost one is queued to be recreated, and a sealed one is reported.
-    pub(super) async fn looked_at(&self, stream: &str) -> Result<StreamState, Silence> {
+    pub(super) async fn looked_at(&self, stream: &str) -> Result<StreamState, RequestFailed> {
         let state = self.server.state(stream).await;
         match &state {
             Ok(state) if state.sealed => self
                 .troubles
                 .set(stream, "it is sealed: delete it, and it is recreated"),
             Ok(_) => self.troubles.clear(stream),
-            Err(Silence::NoStream) => {
+            Err(RequestFailed::NoStream) => {
                 self.is_lost.store(true, Ordering::SeqCst);
                 self.check_wanted.notify_one();
             }
-            Err(Silence::ReadOnly | Silence::Away) => {}
+            Err(RequestFailed::ReadOnly | RequestFailed::Unavailable(_)) => {}
         }
         state
     }
 
     /// Checks whether the epoch is still the same, and begins the one that holds now. On return, everything reported
     /// from then on is in that epoch.
-    pub(super) async fn renew(&self, partition: &Partition) -> Result<StreamState, Silence> {
+    pub(super) async fn renew(&self, partition: &Partition) -> Result<StreamState, RequestFailed> {
         let own = &partition.incarnation;
         let _turn = own.renewal.lock().await;
         let settled = self.settle(own).await?;
@@ -206,7 +208,7 @@ impl Shared {
     }
 
     /// Settles the epoch of a stream that was known before. A new one is announced to the other nodes at once.
-    pub(super) async fn settle(&self, of: &Incarnation) -> Result<Settled, Silence> {
+    pub(super) async fn settle(&self, of: &Incarnation) -> Result<Settled, RequestFailed> {
         let known = of.known();
         let settled = epochs::settle(&self.server, (&of.stream, &of.record), Some(&known)).await?;
         match settled.wrote {
@@ -228,11 +230,11 @@ impl Shared {
         let (settings, subjects) = (self.server.nats.config(), self.server.nats.subjects());
         let context = self.server.nats.jetstream_to_make_streams();
         streams::ensure_all(&context, settings, subjects, &self.shape()).await?;
-        let silent = |silence: Silence| NatsError::JetStream(silence.to_string());
+        let failed = |failed: RequestFailed| NatsError::JetStream(failed.to_string());
         for partition in &self.partitions {
-            self.state(partition).await.map_err(silent)?;
+            self.state(partition).await.map_err(failed)?;
         }
-        last_values::look(self).await.map_err(silent)?;
+        last_values::look(self).await.map_err(failed)?;
         Ok(())
     }
 

@@ -2,8 +2,9 @@
 
 use super::live::LiveRoom;
 use super::partition::Partition;
-use super::server::{Silence, StreamState};
+use super::server::StreamState;
 use super::shared::Shared;
+use crate::nats::request::RequestFailed;
 use crate::position::{Offset, Position};
 use crate::room::Room;
 
@@ -20,20 +21,20 @@ pub(super) struct Stand {
 
 impl Shared {
     /// Reads the head of a room from its leader.
-    pub(super) async fn stand(&self, partition: &Partition, room: &Room) -> Result<Stand, Silence> {
+    pub(super) async fn stand(&self, partition: &Partition, room: &Room) -> Result<Stand, RequestFailed> {
         let state = partition.states.pass(async || self.state(partition).await).await?;
         self.head_after(partition, room, state).await
     }
 
     /// Reads the head once every earlier subscription is in effect.
-    pub(super) async fn head_for_members(&self, live: &LiveRoom) -> Result<Position, Silence> {
+    pub(super) async fn head_for_members(&self, live: &LiveRoom) -> Result<Position, RequestFailed> {
         let partition = self.partition(live.partition);
         let state = self.state_after_barrier(partition).await?;
         Ok(self.head_after(partition, &live.room, state).await?.head)
     }
 
     /// Reads the state of a partition's stream once every earlier subscription is in effect.
-    pub(super) async fn state_after_barrier(&self, partition: &Partition) -> Result<StreamState, Silence> {
+    pub(super) async fn state_after_barrier(&self, partition: &Partition) -> Result<StreamState, RequestFailed> {
         let ask = async || {
             let passed = self.server.barrier(partition.number).await;
             let state = self.state(partition).await?;
@@ -43,24 +44,24 @@ impl Shared {
     }
 
     /// Checks the stream of a room with members here, whose head is known.
-    pub(super) async fn stand_at(&self, partition: &Partition, head: Position) -> Result<Stand, Silence> {
+    pub(super) async fn stand_at(&self, partition: &Partition, head: Position) -> Result<Stand, RequestFailed> {
         let state = partition.states.pass(async || self.state(partition).await).await?;
         let identity = partition.identity();
         if identity.created != state.created || identity.epoch != head.epoch {
-            return Err(Silence::Away);
+            return Err(RequestFailed::unavailable("the history began anew"));
         }
         let is_event = true;
         Ok(Stand { head, is_event, state })
     }
 
-    async fn head_after(&self, partition: &Partition, room: &Room, state: StreamState) -> Result<Stand, Silence> {
+    async fn head_after(&self, partition: &Partition, room: &Room, state: StreamState) -> Result<Stand, RequestFailed> {
         let identity = partition.identity();
         let subject = self.server.nats.subjects().history(partition.number, room);
         let head = self.server.head(&partition.stream, &subject).await?;
         // If the history started afresh between the two queries, the head matches neither the old sequences nor the old
         // epoch.
         if identity.created != state.created || identity != partition.identity() {
-            return Err(Silence::Away);
+            return Err(RequestFailed::unavailable("the history began anew"));
         }
         let epoch = identity.epoch;
         let is_event = head.is_some();

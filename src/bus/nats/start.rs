@@ -77,7 +77,7 @@ impl Starting<'_> {
     async fn known(&self, stream: String, record: String) -> Result<(Incarnation, Option<Wrote>), NatsError> {
         let others_run = async || *self.others.get_or_init(|| self.agreement.call()).await;
         let settled = epochs::first(self.server, self.agreement, (&stream, &record), others_run).await;
-        let settled = settled.map_err(|silence| NatsError::JetStream(format!("epoch of {stream}: {silence}")))?;
+        let settled = settled.map_err(|failed| NatsError::JetStream(format!("epoch of {stream}: {failed}")))?;
         let Settled { identity, state, wrote } = settled;
         Ok((Incarnation::new(stream, record, identity, state.last), wrote))
     }

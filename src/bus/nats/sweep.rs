@@ -14,8 +14,9 @@ use super::epochs;
 use super::live::LiveRoom;
 use super::partition::Partition;
 use super::proof::Removal;
-use super::server::{HEADS_MAX, Silence};
+use super::server::HEADS_MAX;
 use super::shared::Shared;
+use crate::nats::request::RequestFailed;
 
 /// The interval between reads of the epochs' records, which are raised then. A record is needed after the loss of a stream only.
 const RECORDS_INTERVAL: Duration = Duration::from_secs(10);
@@ -70,7 +71,7 @@ pub(super) async fn run(shared: &Shared, stop: CancellationToken) {
         let look = |partition| look(shared, partition, records).boxed();
         let looks: Vec<_> = shared.partitions.iter().map(look).collect();
         let looked: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
-        if shared.is_lost.swap(false, Ordering::SeqCst) || looked.contains(&Err(Silence::NoStream)) {
+        if shared.is_lost.swap(false, Ordering::SeqCst) || looked.iter().any(is_lost) {
             restore(shared).await;
         }
         report(shared);
@@ -126,7 +127,7 @@ fn report(shared: &Shared) {
     }
 }
 
-async fn look_at_values(shared: &Shared, records: bool) -> Result<(), Silence> {
+async fn look_at_values(shared: &Shared, records: bool) -> Result<(), RequestFailed> {
     super::last_values::look(shared).await?;
     if records {
         // Checks whether records can be written; their content is checked with each stream.
@@ -137,14 +138,14 @@ async fn look_at_values(shared: &Shared, records: bool) -> Result<(), Silence> {
 }
 
 /// Ignores a read-only stream of records: rooms continue, and it is reported elsewhere.
-fn unless_read_only(followed: Result<(), Silence>) -> Result<(), Silence> {
+fn unless_read_only(followed: Result<(), RequestFailed>) -> Result<(), RequestFailed> {
     match followed {
-        Err(Silence::ReadOnly) => Ok(()),
+        Err(RequestFailed::ReadOnly) => Ok(()),
         other => other,
     }
 }
 
-async fn look(shared: &Shared, partition: &Partition, records: bool) -> Result<(), Silence> {
+async fn look(shared: &Shared, partition: &Partition, records: bool) -> Result<(), RequestFailed> {
     if records {
         unless_read_only(follow_epoch(shared, partition).await)?;
     }
@@ -157,13 +158,18 @@ async fn look(shared: &Shared, partition: &Partition, records: bool) -> Result<(
         sweep(shared, partition).await
     };
     // An unanswered sweep proves nothing; what it would have found is left to the next one.
-    if looked == Err(Silence::NoStream) || (looked.is_err() && doubted) {
+    if is_lost(&looked) || (looked.is_err() && doubted) {
         partition.doubt();
     }
     looked
 }
 
-async fn follow_epoch(shared: &Shared, partition: &Partition) -> Result<(), Silence> {
+/// Reports whether a stream was found to be lost.
+const fn is_lost(looked: &Result<(), RequestFailed>) -> bool {
+    matches!(looked, Err(RequestFailed::NoStream))
+}
+
+async fn follow_epoch(shared: &Shared, partition: &Partition) -> Result<(), RequestFailed> {
     shared.state(partition).await?;
     if epochs::raise(&shared.server, &partition.incarnation).await? != Some(partition.epoch()) {
         shared.renew(partition).await?;
@@ -173,7 +179,7 @@ async fn follow_epoch(shared: &Shared, partition: &Partition) -> Result<(), Sile
 
 /// Holds all deliveries until it is known that nothing was missed, after a connection broke or an inconsistency was
 /// seen.
-async fn verify(shared: &Shared, partition: &Partition, connects: u64) -> Result<(), Silence> {
+async fn verify(shared: &Shared, partition: &Partition, connects: u64) -> Result<(), RequestFailed> {
     let rooms = partition.all_rooms();
     for live in &rooms {
         live.lock().chain.suspect();
@@ -200,7 +206,7 @@ async fn verify(shared: &Shared, partition: &Partition, connects: u64) -> Result
 }
 
 /// Reads the heads of all rooms with members here.
-async fn sweep(shared: &Shared, partition: &Partition) -> Result<(), Silence> {
+async fn sweep(shared: &Shared, partition: &Partition) -> Result<(), RequestFailed> {
     let (at, from) = (Instant::now(), partition.sweep_from());
     let rooms = partition.all_rooms();
     let mut through: Option<u64> = None;
@@ -228,7 +234,7 @@ async fn heads(
     partition: &Partition,
     rooms: &[Arc<LiveRoom>],
     from: u64,
-) -> Result<Option<u64>, Silence> {
+) -> Result<Option<u64>, RequestFailed> {
     let names = shared.server.nats.subjects();
     let subject_of = |live: &Arc<LiveRoom>| names.history(partition.number, &live.room);
     let subjects: Vec<String> = rooms.iter().map(subject_of).collect();
@@ -262,7 +268,7 @@ async fn found(shared: &Shared, live: &Arc<LiveRoom>, head: u64) {
         tracing::warn!("room subscription stale, resubscribing");
         match shared.listen(live).await {
             Ok(()) => live.lock().behind = 0,
-            Err(silence) => tracing::debug!(%silence, "room resubscription failed"),
+            Err(failed) => tracing::debug!(error = &failed as &dyn std::error::Error, "room resubscription failed"),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::record::Difference;
 use super::{Agreement, REPLICAS, lines};
 use crate::nats::nodes::Nodes;
-use crate::nats::records::RecordError;
+use crate::nats::request::RequestFailed;
 use crate::nats::{NatsError, Subscription, streams};
 
 /// The interval between comparisons of the record with the node's own settings.
@@ -58,19 +58,19 @@ impl Agreement {
     /// Compares the record once.
     async fn check(&self, nodes: &Nodes) {
         let looked = self.look(nodes).await;
-        if looked == Err(RecordError::NoStream)
+        if matches!(looked, Err(RequestFailed::NoStream))
             && let Err(error) = self.make_stream().await
         {
             tracing::debug!(%error, "record stream creation failed");
         }
         let looked = match looked {
-            Err(RecordError::NoStream) => self.look(nodes).await,
+            Err(RequestFailed::NoStream) => self.look(nodes).await,
             looked => looked,
         };
         self.lock().trouble = looked.err();
     }
 
-    async fn look(&self, nodes: &Nodes) -> Result<(), RecordError> {
+    async fn look(&self, nodes: &Nodes) -> Result<(), RequestFailed> {
         let found = self.read().await?;
         let is_lost = found.is_none();
         let (seq, record) = found.unwrap_or_else(|| (0, self.lock().record.clone()));

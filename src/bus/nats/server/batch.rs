@@ -9,9 +9,10 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{Server, Silence, Stored};
+use super::{Server, Stored, UNANSWERED};
 use crate::bus::nats::wire;
 use crate::event::Event;
+use crate::nats::request::RequestFailed;
 use crate::room::Room;
 
 /// The most subjects of one request for heads (`nats-server`: 1,024).
@@ -60,7 +61,7 @@ impl Server {
         room: &Room,
         from: u64,
         keep: Keep,
-    ) -> Result<Events, Silence> {
+    ) -> Result<Events, RequestFailed> {
         let _turn = self.turn().await?;
         let subjects = self.nats.subjects();
         let stream = subjects.stream_of_partition(partition);
@@ -102,7 +103,7 @@ impl Server {
         stream: &str,
         subjects: &[String],
         from: u64,
-    ) -> Result<Heads, Silence> {
+    ) -> Result<Heads, RequestFailed> {
         let _turn = self.turn().await?;
         let request = json!({"multi_last": subjects, "seq": from, "batch": HEADS_MAX});
         let answer = self.direct(stream, &request).await?;
@@ -113,20 +114,25 @@ impl Server {
     }
 
     /// Sends one request and collects its responses.
-    async fn direct(&self, stream: &str, request: &serde_json::Value) -> Result<Answer, Silence> {
+    async fn direct(&self, stream: &str, request: &serde_json::Value) -> Result<Answer, RequestFailed> {
         let client = self.nats.control().client();
         let inbox = client.new_inbox();
-        let mut answers = client.subscribe(inbox.clone()).await.map_err(|_| Silence::Away)?;
+        let mut answers = client
+            .subscribe(inbox.clone())
+            .await
+            .map_err(RequestFailed::unavailable)?;
         let subject = format!("$JS.API.DIRECT.GET.{stream}");
         let sent = client
             .publish_with_reply(subject, inbox, request.to_string().into())
             .await;
-        sent.map_err(|_| Silence::Away)?;
+        sent.map_err(RequestFailed::unavailable)?;
         let mut answer = Answer::default();
         loop {
             let message = next(&mut answers, self.patience()).await?;
             match message.status {
-                None => answer.messages.push(read(message).ok_or(Silence::Away)?),
+                None => answer
+                    .messages
+                    .push(read(message).ok_or_else(|| RequestFailed::unavailable("a message cannot be read"))?),
                 Some(StatusCode::NOT_FOUND) => return Ok(answer),
                 Some(status) if status.as_u16() == 204 => {
                     let number = |name| message.headers.as_ref().and_then(|headers| wire::number(headers, name));
@@ -134,11 +140,13 @@ impl Server {
                     answer.up_to = number(UP_TO_SEQUENCE);
                     return Ok(answer);
                 }
-                Some(StatusCode::NO_RESPONDERS) => return Err(Silence::Away),
+                Some(StatusCode::NO_RESPONDERS) => {
+                    return Err(RequestFailed::unavailable("no server holds the stream"));
+                }
                 Some(status) => {
                     let said = message.description.unwrap_or_default();
                     tracing::warn!(%status, said, "nats refused read");
-                    return Err(Silence::Away);
+                    return Err(RequestFailed::unavailable("the read was refused"));
                 }
             }
         }
@@ -152,10 +160,10 @@ struct Answer {
     up_to: Option<u64>,
 }
 
-async fn next(answers: &mut Subscriber, patience: Duration) -> Result<Message, Silence> {
+async fn next(answers: &mut Subscriber, patience: Duration) -> Result<Message, RequestFailed> {
     match timeout(patience, answers.next()).await {
         Ok(Some(message)) => Ok(message),
-        Ok(None) | Err(_) => Err(Silence::Away),
+        Ok(None) | Err(_) => Err(RequestFailed::unavailable(UNANSWERED)),
     }
 }
 
