@@ -25,7 +25,7 @@ use roomcast::event::{Event, EventName, Retention, Timestamp};
 use roomcast::identity::{ConnectionId, Expiry, Identity, UserId};
 use roomcast::json::Json;
 use roomcast::policy::{Action, Policy as _, Question, RulePolicy};
-use roomcast::position::{Epoch, Link, Offset, Position};
+use roomcast::position::{ChainLink, Epoch, Offset, Position};
 use roomcast::presence::memory::{Config as PresenceConfig, MemoryPresence};
 use roomcast::presence::{Departure, Member, Presence as _};
 use roomcast::room::{Room, RoomPattern, Tenant};
@@ -49,7 +49,7 @@ fn event(offset: u64) -> Arc<Event> {
         id: publish.id,
         name: publish.name,
         retention: publish.retention,
-        link: Some(Link {
+        link: Some(ChainLink {
             position: position(epoch, offset),
             prev: Offset(offset - 1),
         }),

@@ -73,7 +73,7 @@ pub struct Context {
 }
 
 /// State shared by all methods.
-struct Shared {
+struct ApiServices {
     context: Context,
     config: Config,
     draining: CancellationToken,
@@ -91,10 +91,10 @@ pub async fn serve(
     config: Config,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), TlsError> {
-    Shared::new(context, config).serve(listener, shutdown).await
+    ApiServices::new(context, config).serve(listener, shutdown).await
 }
 
-impl Shared {
+impl ApiServices {
     fn new(context: Context, config: Config) -> Arc<Self> {
         Arc::new(Self {
             unread: unread::Unread::new(config.unread_bytes_max),
@@ -125,7 +125,7 @@ impl Shared {
 
 /// Builds the service of the listener.
 fn service(
-    shared: &Arc<Shared>,
+    shared: &Arc<ApiServices>,
 ) -> impl Service<::http::Request<Body>, Response = ::http::Response<Body>, Error = std::convert::Infallible, Future: Send>
 + Clone
 + Send
@@ -143,7 +143,7 @@ fn service(
     front.layer(routes(shared))
 }
 
-fn routes(shared: &Arc<Shared>) -> tonic::service::Routes {
+fn routes(shared: &Arc<ApiServices>) -> tonic::service::Routes {
     /// Builds a server with the bounds that all services share.
     macro_rules! bounded {
         ($server:ident, $service:expr) => {
@@ -152,7 +152,7 @@ fn routes(shared: &Arc<Shared>) -> tonic::service::Routes {
                 .accept_compressed(CompressionEncoding::Gzip)
         };
     }
-    let steward = rooms::Steward(shared.clone());
+    let steward = rooms::UnaryServices(shared.clone());
     let mut routes = tonic::service::Routes::builder();
     routes
         .add_service(bounded!(PublishServiceServer, publish::Publisher(shared.clone())))

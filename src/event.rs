@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::identity::{ConnectionId, UserId};
 use crate::json::Json;
-use crate::position::{Link, Offset};
+use crate::position::{ChainLink, Offset};
 use crate::room::Room;
 use crate::units::millis;
 
@@ -337,7 +337,7 @@ pub struct Event {
     /// The retention.
     pub retention: Retention,
     /// Its link in the room's chain; `None` for [`Retention::Ephemeral`].
-    pub link: Option<Link>,
+    pub link: Option<ChainLink>,
     /// The time at which it was ordered.
     pub time: Timestamp,
     /// The acting user, stamped by the server.

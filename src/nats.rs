@@ -4,7 +4,7 @@
 //! A node has two connections. `fanout` carries the messages of rooms' subscriptions, and whatever must be ordered
 //! behind them. `control` carries publishes, requests and heartbeats, so that a flood of events cannot delay them
 //! (head-of-line blocking). Both reconnect without limit, and leave a server in lame duck mode before it ends
-//! (`relocation`). Subscriptions made by [`Link::subscribe`] survive both. A `publish` that returned `Ok` may be lost
+//! (`relocation`). Subscriptions made by [`ManagedConnection::subscribe`] survive both. A `publish` that returned `Ok` may be lost
 //! with the connection (at-most-once); a caller that needs certainty requests an acknowledgement.
 
 pub mod agreement;
@@ -33,7 +33,7 @@ use async_nats::Client;
 pub use clock::ServerClock;
 pub use config::{Config, Credentials, Storage, Tls};
 pub use connect::SUBSCRIPTION_MAX;
-pub use link::{InOrder, Link, Moves, Standing};
+pub use link::{InOrder, ManagedConnection, Moves, Standing};
 pub use patience::patiently;
 pub use subjects::{Live, Subjects};
 pub use subscription::Subscription;
@@ -126,8 +126,8 @@ pub struct Nats {
     config: Config,
     subjects: Subjects,
     clock: ServerClock,
-    fanout: Link,
-    control: Link,
+    fanout: ManagedConnection,
+    control: ManagedConnection,
 }
 
 impl Nats {
@@ -176,13 +176,13 @@ impl Nats {
 
     /// Returns the connection of the rooms' subscriptions.
     #[must_use]
-    pub const fn fanout(&self) -> &Link {
+    pub const fn fanout(&self) -> &ManagedConnection {
         &self.fanout
     }
 
     /// Returns the connection of publishes, requests and heartbeats.
     #[must_use]
-    pub const fn control(&self) -> &Link {
+    pub const fn control(&self) -> &ManagedConnection {
         &self.control
     }
 

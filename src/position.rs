@@ -94,7 +94,7 @@ pub struct Position {
 /// A link of a room's sequence chain: an event's own position and the offset of the room's previous event
 /// ([`Offset::ZERO`] for the first).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Link {
+pub struct ChainLink {
     /// The event's position.
     pub position: Position,
     /// The offset of the room's previous event.

@@ -11,7 +11,7 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower::{Layer, Service, ServiceExt as _};
 
-use super::gate::{self, Gate, GateLayer};
+use super::gate::{self, GateLayer, RequestGate};
 use super::protocol::Protocol;
 use super::unread;
 
@@ -24,7 +24,7 @@ pub(super) struct FrontLayer<L> {
     pub(super) others: L,
 }
 
-impl<L: Layer<Gate>> Layer<Routes> for FrontLayer<L> {
+impl<L: Layer<RequestGate>> Layer<Routes> for FrontLayer<L> {
     type Service = Front<L::Service>;
 
     fn layer(&self, routes: Routes) -> Self::Service {
@@ -38,7 +38,7 @@ impl<L: Layer<Gate>> Layer<Routes> for FrontLayer<L> {
 
 /// The outermost service.
 pub(super) struct Front<O> {
-    grpc: Gate,
+    grpc: RequestGate,
     /// Shared: tonic clones the whole service for every call, and these are rarely wanted.
     others: Arc<O>,
 }

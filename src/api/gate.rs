@@ -18,7 +18,7 @@ use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
-use super::Shared;
+use super::ApiServices;
 use super::credentials::Caller;
 use super::listener::Connection;
 use super::single;
@@ -30,13 +30,13 @@ const DEADLINE_MARGIN_MAX: Duration = Duration::from_millis(50);
 
 /// Builds gates.
 #[derive(Clone)]
-pub(super) struct GateLayer(pub(super) Arc<Shared>);
+pub(super) struct GateLayer(pub(super) Arc<ApiServices>);
 
 impl Layer<Routes> for GateLayer {
-    type Service = Gate;
+    type Service = RequestGate;
 
-    fn layer(&self, inner: Routes) -> Gate {
-        Gate {
+    fn layer(&self, inner: Routes) -> RequestGate {
+        RequestGate {
             inner,
             shared: self.0.clone(),
         }
@@ -45,12 +45,12 @@ impl Layer<Routes> for GateLayer {
 
 /// Stands before all gRPC methods.
 #[derive(Clone)]
-pub(super) struct Gate {
+pub(super) struct RequestGate {
     inner: Routes,
-    shared: Arc<Shared>,
+    shared: Arc<ApiServices>,
 }
 
-impl Service<Request<Body>> for Gate {
+impl Service<Request<Body>> for RequestGate {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
@@ -156,7 +156,7 @@ pub(super) fn is_large(path: &str) -> bool {
     )
 }
 
-impl Shared {
+impl ApiServices {
     /// Authenticates a call, unless the node is draining.
     pub(super) async fn admit(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Arc<Caller>, Refusal> {
         if self.draining.is_cancelled() {

@@ -35,7 +35,7 @@ use tonic::body::Body;
 use tower::{Layer, Service, ServiceExt as _};
 
 use self::query::Query;
-use super::Shared;
+use super::ApiServices;
 use super::credentials::Caller;
 use super::status::{Invalid, Refusal};
 use crate::json::Fields;
@@ -49,7 +49,7 @@ pub(super) struct MirrorLayer {
 }
 
 impl MirrorLayer {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(shared: &Arc<ApiServices>) -> Self {
         let routes = Router::new()
             .route("/v1/publish", post(publish))
             .route("/v1/rooms/{room}/members", get(members))
@@ -124,7 +124,7 @@ where
 }
 
 /// Checks the credential and the deadline of every call.
-async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
+async fn guard(State(shared): State<Arc<ApiServices>>, mut request: Request, next: Next) -> Response {
     match shared.admit(request.headers(), request.extensions()).await {
         Ok(caller) => request.extensions_mut().insert(caller),
         Err(refusal) => return refusal.into_response(),
@@ -165,7 +165,7 @@ fn is_encoded(uri: &http::Uri) -> bool {
 }
 
 async fn publish(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ApiServices>>,
     Extension(caller): Extension<Arc<Caller>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<wire::Published>, Refusal> {
@@ -175,7 +175,7 @@ async fn publish(
 }
 
 async fn members(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ApiServices>>,
     Extension(caller): Extension<Arc<Caller>>,
     room: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
@@ -196,7 +196,7 @@ async fn members(
 }
 
 async fn stats(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ApiServices>>,
     Extension(caller): Extension<Arc<Caller>>,
     room: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,

@@ -13,11 +13,11 @@ use futures_util::future::join_all;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
-use self::draft::{Destination, Draft, Recent};
+use self::draft::{Destination, Draft, ParseCache};
 use super::convert::{self, Claim, ClaimedEpoch};
 use super::credentials::{Caller, Scope};
 use super::status::{Invalid, Refusal};
-use super::{Shared, caller, span};
+use super::{ApiServices, caller, span};
 use crate::cluster::{Found, Place};
 use crate::event::{Event, EventId, Retention, Timestamp};
 use crate::hub::{Audience, Verb};
@@ -33,7 +33,7 @@ const BATCH_MAX: usize = 100;
 
 /// Serves `PublishService`.
 #[derive(Clone)]
-pub(super) struct Publisher(pub(super) Arc<Shared>);
+pub(super) struct Publisher(pub(super) Arc<ApiServices>);
 
 #[tonic::async_trait]
 impl PublishService for Publisher {
@@ -70,7 +70,7 @@ impl PublishService for Publisher {
     }
 }
 
-impl Shared {
+impl ApiServices {
     /// Publishes the events in order. A failed event does not stop the next.
     async fn publish_batch(
         &self,
@@ -82,7 +82,7 @@ impl Shared {
             let why = format!("has {} events; 1 to {BATCH_MAX} are allowed", requests.len());
             return Err(Refusal::invalid(Invalid::BatchTooLarge, "requests", why));
         }
-        let mut recent = Recent::default();
+        let mut recent = ParseCache::default();
         let events = requests.into_iter();
         let events = events.map(|request| self.parse(caller, Span::current(), request, &mut recent));
         let done = self.publish_many(caller, events).await.into_iter().enumerate();
@@ -103,7 +103,7 @@ impl Shared {
         caller: &Caller,
         request: v1::PublishRequest,
     ) -> Result<v1::PublishResponse, Refusal> {
-        let draft = self.draft(caller, request, &mut Recent::default())?;
+        let draft = self.draft(caller, request, &mut ParseCache::default())?;
         if !draft.needs_only_the_bus() {
             return Box::pin(self.publish_draft(caller, draft)).await;
         }
@@ -116,7 +116,7 @@ impl Shared {
     }
 
     /// Checks everything that needs no other component.
-    fn draft(&self, caller: &Caller, request: v1::PublishRequest, recent: &mut Recent) -> Result<Draft, Refusal> {
+    fn draft(&self, caller: &Caller, request: v1::PublishRequest, recent: &mut ParseCache) -> Result<Draft, Refusal> {
         caller.check_scope(Scope::Publish)?;
         let draft = Draft::parse(request, &self.context.home_rooms, self.config.payload_bytes_max, recent)?;
         caller.check(Scope::Publish, draft.tenant.as_str())?;

@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 
 use super::credentials::{Caller, Scope};
 use super::status::Refusal;
-use super::{Shared, caller, convert, span};
+use super::{ApiServices, caller, convert, span};
 use crate::policy::{Action, Permit};
 use crate::proto::v1;
 use crate::proto::v1::access_service_server::AccessService;
@@ -24,13 +24,13 @@ use crate::proto::v1::user_service_server::UserService;
 
 /// Serves all unary services except `PublishService`.
 #[derive(Clone)]
-pub(super) struct Steward(pub(super) Arc<Shared>);
+pub(super) struct UnaryServices(pub(super) Arc<ApiServices>);
 
-/// Implements a service: caller, span, then the method of the same name of [`Shared`].
+/// Implements a service: caller, span, then the method of the same name of [`ApiServices`].
 macro_rules! methods {
     ($service:ident: $($method:ident: $request:ident -> $response:ident;)*) => {
         #[tonic::async_trait]
-        impl $service for Steward {
+        impl $service for UnaryServices {
             $(async fn $method(
                 &self,
                 request: Request<v1::$request>,

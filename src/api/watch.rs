@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::credentials::{Caller, Scope};
 use super::status::{Invalid, Refusal};
-use super::{Shared, caller, convert};
+use super::{ApiServices, caller, convert};
 use crate::error::CloseReason;
 use crate::event::Timestamp;
 use crate::presence::{Activity, Member};
@@ -28,7 +28,7 @@ const TENANTS_MAX: usize = 100;
 
 /// Serves `WatchService`.
 #[derive(Clone)]
-pub(super) struct Watcher(pub(super) Arc<Shared>);
+pub(super) struct Watcher(pub(super) Arc<ApiServices>);
 
 type Told = Result<v1::WatchResponse, Status>;
 

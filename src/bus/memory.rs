@@ -55,7 +55,7 @@ use crate::sync::lock;
 use clock::Clock;
 use keys::Fingerprints;
 use log::RoomLog;
-use shared::Shared;
+use shared::MemoryBusInner;
 use stripe::{Full, Request, Stripe};
 
 /// The number of lock stripes: more than threads will ever publish at once, few enough that a stripe's share of the
@@ -66,7 +66,7 @@ const TOO_MANY_ROOMS: BusUnavailable = BusUnavailable("too many rooms");
 
 /// The in-process bus. The module's documentation states its guarantees.
 pub struct MemoryBus {
-    shared: Shared,
+    shared: MemoryBusInner,
     stripes: Box<[Mutex<Stripe>]>,
     in_flight: Arc<Semaphore>,
 }
@@ -83,7 +83,7 @@ impl MemoryBus {
         Self {
             stripes: (0..STRIPES).map(stripe).collect(),
             in_flight: Arc::new(Semaphore::new(config.in_flight_events_max)),
-            shared: Shared {
+            shared: MemoryBusInner {
                 config,
                 epoch: Epoch::random(),
                 clock,

@@ -82,11 +82,11 @@ use crate::room::Room;
 use crate::sync::lock;
 use ingest::Feed;
 use last_values::ValueStream;
-use live::{Keeping, LiveRoom};
+use live::{HistoryBudget, LiveRoom};
 use partition::Partition;
-use senders::Senders;
+use senders::StaleSenderFilter;
 use server::Server;
-use shared::Shared;
+use shared::NatsBusInner;
 use start::Started;
 
 /// The most bytes of a stored event around its payload: names, excluded receivers, headers.
@@ -101,7 +101,7 @@ const UNCHECKED_SWEEPS_MAX: u32 = 2;
 
 /// The bus over NATS. The module's documentation states its guarantees.
 pub struct NatsBus {
-    shared: Shared,
+    shared: NatsBusInner,
     added: Mutex<Option<mpsc::Receiver<Feed>>>,
 }
 
@@ -124,10 +124,10 @@ impl NatsBus {
         let partitions = partitions.map(|(incarnation, number)| Partition::new(number, incarnation, connects));
         let partitions = partitions.collect();
         let (feeds, added) = mpsc::channel(FEEDS_MAX);
-        let shared = Shared {
+        let shared = NatsBusInner {
             lease,
             partitions,
-            keeping: Keeping {
+            keeping: HistoryBudget {
                 history_bytes_max: config.history_bytes_max,
                 last_value_names_max: config.last_value_names_max,
                 weight: AtomicUsize::new(0),
@@ -139,7 +139,7 @@ impl NatsBus {
             repair_wanted: Notify::new(),
             check_wanted: Notify::new(),
             sender: rand::random(),
-            senders: Senders::default(),
+            senders: StaleSenderFilter::default(),
             foreign: AtomicU64::new(0),
             rooms: AtomicUsize::new(0),
             cold: Mutex::default(),
@@ -279,12 +279,12 @@ impl NatsBus {
 
 /// A running call of `subscribe`: keeps the room while it lasts.
 struct Joining<'s> {
-    shared: &'s Shared,
+    shared: &'s NatsBusInner,
     live: Arc<LiveRoom>,
 }
 
 impl<'s> Joining<'s> {
-    fn enter(shared: &'s Shared, room: &Room) -> Result<Self, BusUnavailable> {
+    fn enter(shared: &'s NatsBusInner, room: &Room) -> Result<Self, BusUnavailable> {
         let partition = shared.partition_of(room);
         let mut rooms = partition.rooms();
         let live = if let Some(live) = rooms.get(room) {
@@ -312,7 +312,7 @@ impl Drop for Joining<'_> {
 }
 
 /// Changes a room's subscribers or joins, and drops the room when neither is left.
-fn leave(shared: &Shared, room: &Room, change: impl FnOnce(&mut live::RoomState)) {
+fn leave(shared: &NatsBusInner, room: &Room, change: impl FnOnce(&mut live::RoomState)) {
     let mut rooms = shared.partition_of(room).rooms();
     let Some(live) = rooms.get(room).cloned() else {
         return;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_nats::{ConnectOptions, Event, ToServerAddrs};
 use tokio::sync::watch;
 
-use super::link::{Line, Told};
+use super::link::{LibraryConnection, ReportedState};
 use crate::url;
 
-use super::{Config, Credentials, Link, NatsError, SERVER_VERSION_MIN, Standing, Subjects};
+use super::{Config, Credentials, ManagedConnection, NatsError, SERVER_VERSION_MIN, Standing, Subjects};
 
 /// The timeout of one attempt: a server that does not answer by then is passed over for the next.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -22,23 +22,27 @@ const COMMANDS_MAX: usize = 2048;
 /// detects the gap.
 pub const SUBSCRIPTION_MAX: usize = 65_536;
 
-pub(super) async fn link(config: &Config, subjects: &Subjects, name: &'static str) -> Result<Link, NatsError> {
-    let told = Told::new();
+pub(super) async fn link(
+    config: &Config,
+    subjects: &Subjects,
+    name: &'static str,
+) -> Result<ManagedConnection, NatsError> {
+    let told = ReportedState::new();
     let line = line(config, subjects, (name, &told), &config.servers).await?;
     let found = line.client.server_info().version;
     if !is_new_enough(&found) {
         return Err(NatsError::Version { found });
     }
-    Ok(Link::new(name, line, told))
+    Ok(ManagedConnection::new(name, line, told))
 }
 
 /// Connects to one of these servers. Events of the connection are reported to the link while it is in use there.
 pub(super) async fn line(
     config: &Config,
     subjects: &Subjects,
-    (name, told): (&str, &Arc<Told>),
+    (name, told): (&str, &Arc<ReportedState>),
     servers: impl ToServerAddrs,
-) -> Result<Line, NatsError> {
+) -> Result<LibraryConnection, NatsError> {
     let (own, standing) = watch::channel(Standing {
         connected: true,
         events: 0,
@@ -53,7 +57,7 @@ pub(super) async fn line(
         })
         .connect(servers);
     let client = connecting.await.map_err(|source| failed(config, source))?;
-    Ok(Line {
+    Ok(LibraryConnection {
         client,
         standing,
         number,

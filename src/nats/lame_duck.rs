@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Link;
+use super::ManagedConnection;
 use super::nodes::Nodes;
 use super::relocation::{self, HAND_OVER_MAX, Stuck};
 
@@ -26,7 +26,7 @@ pub(super) async fn run(nodes: &Nodes, stop: CancellationToken) {
     }
 }
 
-async fn watch(nodes: &Nodes, link: &Link) {
+async fn watch(nodes: &Nodes, link: &ManagedConnection) {
     let mut standing = link.standing();
     while standing.wait_for(|standing| standing.lame_duck).await.is_ok() {
         sleep(SPREAD.mul_f64(rand::random())).await;
@@ -55,7 +55,7 @@ async fn watch(nodes: &Nodes, link: &Link) {
 }
 
 /// Forces a reconnect, unless the connection broke since `connects` was read. Returns once it was made again.
-async fn break_early(link: &Link, connects: u64) {
+async fn break_early(link: &ManagedConnection, connects: u64) {
     let mut standing = link.standing();
     if link.connects() == connects && link.is_connected() {
         let client = link.client();

@@ -16,7 +16,7 @@ use super::{Subscription, self_test};
 pub struct Standing {
     /// The connection is established.
     pub connected: bool,
-    /// Changes with every event of the connection. A lossy hint; see [`Link::connects`].
+    /// Changes with every event of the connection. A lossy hint; see [`ManagedConnection::connects`].
     pub events: u64,
     /// The server has announced that it will end soon ("lame duck mode").
     pub lame_duck: bool,
@@ -24,13 +24,13 @@ pub struct Standing {
 
 /// A connection of the library, which reconnects by itself.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct LibraryConnection {
     pub client: Client,
     pub standing: watch::Receiver<Standing>,
     pub number: u64,
 }
 
-impl Line {
+impl LibraryConnection {
     pub(super) fn is_connected(&self) -> bool {
         matches!(self.client.connection_state(), State::Connected)
     }
@@ -42,7 +42,7 @@ impl Line {
 
 /// The reported state of the line in use, whichever that is.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct ReportedState {
     standing: watch::Sender<Standing>,
     /// The number of the line in use.
     current: AtomicU64,
@@ -51,7 +51,7 @@ pub(super) struct Told {
     refusals: AtomicU64,
 }
 
-impl Told {
+impl ReportedState {
     pub(super) fn new() -> Arc<Self> {
         let standing = Standing {
             connected: true,
@@ -111,27 +111,27 @@ impl Told {
 /// The line in use.
 #[derive(Debug, Clone)]
 struct Current {
-    line: Arc<Line>,
+    line: Arc<LibraryConnection>,
     /// The move that brought it into use.
     moved: Option<Arc<Move>>,
-    /// The offset added to the line's own count, so that [`Link::connects`] continues over moves.
+    /// The offset added to the line's own count, so that [`ManagedConnection::connects`] continues over moves.
     before: u64,
 }
 
 /// One connection to NATS that reconnects by itself, and can move to another server without a break.
 #[derive(Debug)]
-pub struct Link {
+pub struct ManagedConnection {
     name: &'static str,
     current: watch::Sender<Current>,
-    told: Arc<Told>,
+    told: Arc<ReportedState>,
     registry: Arc<Registry>,
     /// Held for writing during the last step of a move, while a publish or a subscription would fall between the
     /// connections.
     order: RwLock<()>,
 }
 
-impl Link {
-    pub(super) fn new(name: &'static str, line: Line, told: Arc<Told>) -> Self {
+impl ManagedConnection {
+    pub(super) fn new(name: &'static str, line: LibraryConnection, told: Arc<ReportedState>) -> Self {
         let current = Current {
             line: Arc::new(line),
             moved: None,
@@ -158,11 +158,11 @@ impl Link {
         self.line().client.clone()
     }
 
-    pub(super) fn line(&self) -> Arc<Line> {
+    pub(super) fn line(&self) -> Arc<LibraryConnection> {
         Arc::clone(&self.current.borrow().line)
     }
 
-    pub(super) fn told(&self) -> &Arc<Told> {
+    pub(super) fn told(&self) -> &Arc<ReportedState> {
         &self.told
     }
 
@@ -224,7 +224,7 @@ impl Link {
     }
 
     /// Returns the line in use if it is this one and every subscription reads from it alone.
-    pub(super) fn settled_line(&self, number: u64) -> Option<Arc<Line>> {
+    pub(super) fn settled_line(&self, number: u64) -> Option<Arc<LibraryConnection>> {
         let current = self.current.borrow();
         let alone = |moved: &Arc<Move>| Arc::strong_count(moved) == 1;
         let is_settled = current.line.number == number && current.moved.as_ref().is_none_or(alone);
@@ -241,7 +241,7 @@ impl Link {
     }
 
     /// Switches to another line. `is_whole` says that nothing is missed. Call it while [`Self::hold`] holds.
-    pub(super) fn change_over(&self, line: &Arc<Line>, its_move: &Arc<Move>, is_whole: bool) {
+    pub(super) fn change_over(&self, line: &Arc<LibraryConnection>, its_move: &Arc<Move>, is_whole: bool) {
         let connects = self.connects().wrapping_add(u64::from(!is_whole));
         let current = Current {
             before: connects.wrapping_sub(line.connects()),
@@ -260,7 +260,7 @@ impl Link {
 /// A guard that pins the connection in use.
 #[derive(Debug)]
 pub struct InOrder<'a> {
-    line: Arc<Line>,
+    line: Arc<LibraryConnection>,
     _turn: RwLockReadGuard<'a, ()>,
 }
 

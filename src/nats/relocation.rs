@@ -19,10 +19,10 @@ use async_nats::ServerAddr;
 use rand::seq::SliceRandom as _;
 use tokio::time::timeout;
 
-use super::link::Line;
+use super::link::LibraryConnection;
 use super::nodes::Nodes;
 use super::subscription::Move;
-use super::{Link, NatsError, connect, roll_call};
+use super::{ManagedConnection, NatsError, connect, roll_call};
 
 /// The time to reach another server, over all attempts. A server in lame duck mode waits ten seconds before it cuts
 /// clients, unless configured otherwise.
@@ -59,7 +59,7 @@ pub(super) enum Stuck {
 
 /// A move in progress. Withdrawn on drop unless it is settled.
 struct UnderWay<'a> {
-    link: &'a Link,
+    link: &'a ManagedConnection,
     its_move: Arc<Move>,
 }
 
@@ -72,7 +72,7 @@ impl Drop for UnderWay<'_> {
 }
 
 /// Moves to another server. Returns the connection that was left; see [`retire`].
-pub(super) async fn relocate(nodes: &Nodes, link: &Link) -> Result<Arc<Line>, Stuck> {
+pub(super) async fn relocate(nodes: &Nodes, link: &ManagedConnection) -> Result<Arc<LibraryConnection>, Stuck> {
     let old = link.line();
     let made = old.connects();
     let new = Arc::new(elsewhere(nodes, link, &old).await?);
@@ -87,8 +87,8 @@ pub(super) async fn relocate(nodes: &Nodes, link: &Link) -> Result<Arc<Line>, St
 /// Switches from the old line to the new one, if both stay established all the time.
 async fn change_over(
     nodes: &Nodes,
-    link: &Link,
-    (old, new): (&Line, &Arc<Line>),
+    link: &ManagedConnection,
+    (old, new): (&LibraryConnection, &Arc<LibraryConnection>),
     stand: impl Fn() -> bool,
 ) -> Result<(), Stuck> {
     let under_way = UnderWay {
@@ -120,18 +120,18 @@ async fn change_over(
 }
 
 /// Closes a connection that was left, after its requests are answered.
-pub(super) async fn retire(nodes: &Nodes, old: &Line) {
+pub(super) async fn retire(nodes: &Nodes, old: &LibraryConnection) {
     tokio::time::sleep(nodes.nats().config().request_timeout).await;
     drain(old).await;
 }
 
-async fn drain(line: &Line) {
+async fn drain(line: &LibraryConnection) {
     if !matches!(timeout(HAND_OVER_MAX, line.client.drain()).await, Ok(Ok(()))) {
         tracing::debug!("unused nats connection not drained");
     }
 }
 
-async fn subscribe(under_way: &UnderWay<'_>, new: &Line) -> Result<(), Stuck> {
+async fn subscribe(under_way: &UnderWay<'_>, new: &LibraryConnection) -> Result<(), Stuck> {
     let registry = under_way.link.registry();
     if registry.offer(&new.client, new.number, &under_way.its_move).await {
         Ok(())
@@ -141,7 +141,11 @@ async fn subscribe(under_way: &UnderWay<'_>, new: &Line) -> Result<(), Stuck> {
 }
 
 /// Connects to another server than the one to be left; one address may lead to several.
-async fn elsewhere(nodes: &Nodes, link: &Link, old: &Line) -> Result<Line, Stuck> {
+async fn elsewhere(
+    nodes: &Nodes,
+    link: &ManagedConnection,
+    old: &LibraryConnection,
+) -> Result<LibraryConnection, Stuck> {
     let servers = known(old).await;
     if servers.len() < 2 {
         return Err(Stuck::Alone);
@@ -162,18 +166,18 @@ async fn elsewhere(nodes: &Nodes, link: &Link, old: &Line) -> Result<Line, Stuck
     timeout(CONNECT_MAX, connecting).await.map_err(|_| Stuck::Late)?
 }
 
-async fn line_to(nodes: &Nodes, link: &Link, server: &ServerAddr) -> Result<Line, NatsError> {
+async fn line_to(nodes: &Nodes, link: &ManagedConnection, server: &ServerAddr) -> Result<LibraryConnection, NatsError> {
     let (nats, told) = (nodes.nats(), (link.name(), link.told()));
     connect::line(nats.config(), nats.subjects(), told, server).await
 }
 
-fn is_elsewhere(line: &Line, from: &str) -> bool {
+fn is_elsewhere(line: &LibraryConnection, from: &str) -> bool {
     let info = line.client.server_info();
     info.server_id != from && !info.lame_duck_mode
 }
 
 /// Gives the new connection the whole pool, for later moves.
-async fn remember(line: Line, servers: &[ServerAddr]) -> Result<Line, Stuck> {
+async fn remember(line: LibraryConnection, servers: &[ServerAddr]) -> Result<LibraryConnection, Stuck> {
     match line.client.set_server_pool(servers).await {
         Ok(()) => Ok(line),
         Err(_) => Err(Stuck::Broken),
@@ -182,7 +186,7 @@ async fn remember(line: Line, servers: &[ServerAddr]) -> Result<Line, Stuck> {
 
 /// Returns the servers that this connection could use: shuffled, so that nodes spread, and those with failed attempts
 /// last.
-async fn known(line: &Line) -> Vec<ServerAddr> {
+async fn known(line: &LibraryConnection) -> Vec<ServerAddr> {
     let Ok(Ok(mut servers)) = timeout(HAND_OVER_MAX, line.client.server_pool()).await else {
         return Vec::new();
     };

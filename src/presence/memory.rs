@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 pub use share::{Origin, Share, Stated, newer};
-pub use shares::Own;
+pub use shares::NodeShare;
 pub use stripe::{Cause, Withdrawal};
 
 use super::{
@@ -52,16 +52,16 @@ use crate::json::Json;
 use crate::room::{Room, Tenant};
 use crate::sync::lock;
 use crate::units::millis;
-use room::Attended;
-use stripe::{STRIPES, Shared, Stripe, Told};
-use whereabouts::{RoomId, Whereabouts};
+use room::RoomPresence;
+use stripe::{ObservedChange, PresenceStripes, STRIPES, Stripe};
+use whereabouts::{RoomId, UserRoomIndex};
 
 /// Changes for one observer, in order.
 type Letters = Vec<(Arc<dyn Observer>, Arc<Change>)>;
 
 /// The in-process presence. The module's documentation has its contract.
 pub struct MemoryPresence {
-    shared: Shared,
+    shared: PresenceStripes,
     stripes: Box<[Mutex<Stripe>]>,
     hasher: RandomState,
     started: Instant,
@@ -78,11 +78,11 @@ impl MemoryPresence {
             hasher: RandomState::new(),
             started: Instant::now(),
             work: Notify::new(),
-            shared: Shared {
+            shared: PresenceStripes {
                 activity: broadcast::Sender::new(config.activity_capacity.max(1)),
                 outgoing: broadcast::Sender::new(config.activity_capacity.max(1)),
                 versions: AtomicU64::new(0),
-                whereabouts: Whereabouts::new(),
+                whereabouts: UserRoomIndex::new(),
                 config,
             },
         }
@@ -157,12 +157,12 @@ impl MemoryPresence {
         })
     }
 
-    fn read<T: Default>(&self, room: &Room, read: impl FnOnce(&Attended) -> T) -> T {
+    fn read<T: Default>(&self, room: &Room, read: impl FnOnce(&RoomPresence) -> T) -> T {
         self.stripe(room).rooms.get(room).map(read).unwrap_or_default()
     }
 }
 
-fn by_observer(told: Vec<Told>) -> Vec<Letters> {
+fn by_observer(told: Vec<ObservedChange>) -> Vec<Letters> {
     let mut piles: Vec<(u16, Letters)> = Vec::new();
     for (change, observers) in told {
         for observer in observers {

@@ -63,8 +63,8 @@ use tokio_util::task::TaskTracker;
 use self::driver::Driver;
 use self::reach::Reaching;
 use self::replica::Rhythm;
-use self::site::Site;
-use self::touched::Touched;
+use self::site::Reconciler;
+use self::touched::DirtyRooms;
 use super::memory::{Config, MemoryPresence};
 use super::{
     Activity, CONFIRM_WITHIN, Departure, Detail, Member, Observer, Occupancy, Presence, Reach, Roster, RosterPage,
@@ -100,15 +100,15 @@ pub struct NatsPresence {
     memory: Arc<MemoryPresence>,
     nats: Arc<Nats>,
     nodes: Arc<Nodes>,
-    shared: Arc<Shared>,
+    shared: Arc<PresenceInner>,
     reaching: Arc<Reaching>,
     goodbyes: mpsc::Sender<oneshot::Sender<()>>,
 }
 
 /// State shared by the driver and the callers of the port.
 #[derive(Debug, Default)]
-struct Shared {
-    touched: Arc<Touched>,
+struct PresenceInner {
+    touched: Arc<DirtyRooms>,
     /// Wakes the driver: the dirty set is not empty.
     work: Notify,
     /// Wakes the driver: a watcher has subscribed.
@@ -124,7 +124,7 @@ struct Shared {
 /// A room, and the channel for whether it is known completely.
 type Confirming = (Room, oneshot::Sender<bool>);
 
-impl Shared {
+impl PresenceInner {
     fn touch(&self, room: &Room, user: Option<(&UserId, Departure)>) {
         self.touched.add(room, user);
         self.work.notify_one();
@@ -177,8 +177,8 @@ impl NatsPresence {
             ..RHYTHM
         };
         let memory = Arc::new(MemoryPresence::new(config));
-        let shared = Arc::new(Shared::default());
-        let site = Site::new(
+        let shared = Arc::new(PresenceInner::default());
+        let site = Reconciler::new(
             Arc::clone(&memory),
             Arc::clone(&shared.touched),
             nodes.own().incarnation,

@@ -25,10 +25,10 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Appends lines to the queue; one `write` is one line. Clones share the queue.
 #[derive(Clone, Debug, Default)]
-pub(super) struct LogWriter(Arc<Shared>);
+pub(super) struct LogWriter(Arc<LogQueue>);
 
 #[derive(Debug, Default)]
-struct Shared {
+struct LogQueue {
     queue: Mutex<Queue>,
     /// Notified when lines are queued, and when all have been written.
     changed: Condvar,

@@ -10,7 +10,7 @@ mod properties;
 use roomcast::event::{Event, EventId, EventName, Except, Payload, Retention, Timestamp};
 use roomcast::identity::{ConnectionId, UserId};
 use roomcast::json::Json;
-use roomcast::position::{Epoch, Link, Offset, Position};
+use roomcast::position::{ChainLink, Epoch, Offset, Position};
 use roomcast::room::{Room, Tenant};
 
 const EPOCH: Epoch = Epoch::from_bits(0x7d1e_5c0a_93f2_4b86);
@@ -45,7 +45,7 @@ fn event(offset: u64, previous: u64) -> Event {
         id: EventId::from_bits(0x0192_f0a1_b2c3_4d5e_8f90_a1b2_c3d4_e5f6),
         name: EventName::parse("task:created").unwrap(),
         retention: Retention::Reliable,
-        link: Some(Link {
+        link: Some(ChainLink {
             position: at(offset),
             prev: Offset(previous),
         }),

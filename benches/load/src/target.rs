@@ -286,7 +286,7 @@ fn partitions() -> String {
     format!("nats.partitions={}", NatsSection::default().partitions)
 }
 
-/// MailboxReceiver, digits, `-` and `_` that nobody guesses.
+/// Letters, digits, `-` and `_` that nobody guesses.
 pub(super) fn random<const BYTES: usize>() -> String {
     let mut bytes = [0; BYTES];
     rand::fill(&mut bytes[..]);

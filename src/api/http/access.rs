@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::body;
 use super::object::{self, text};
 use super::query::Query;
-use crate::api::Shared;
+use crate::api::ApiServices;
 use crate::api::credentials::Caller;
 use crate::api::status::Refusal;
 use crate::json::Fields;
@@ -74,7 +74,7 @@ pub(super) struct Revoked {
 }
 
 pub(super) async fn revoke(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ApiServices>>,
     Extension(caller): Extension<Arc<Caller>>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Revoked>, Refusal> {
@@ -97,7 +97,7 @@ pub(super) struct Restored {
 }
 
 pub(super) async fn restore(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ApiServices>>,
     Extension(caller): Extension<Arc<Caller>>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Restored>, Refusal> {
@@ -150,7 +150,7 @@ struct Revocation {
 }
 
 pub(super) async fn revocations(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<ApiServices>>,
     Extension(caller): Extension<Arc<Caller>>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Revocations>, Refusal> {

@@ -37,10 +37,10 @@ impl Socket {
 /// A connection with a deadline for its first bytes. Then it counts as open.
 pub(super) struct Guarded {
     socket: Socket,
-    silence: Option<Silence>,
+    silence: Option<SilenceTimeout>,
 }
 
-struct Silence {
+struct SilenceTimeout {
     missing: usize,
     over: Pin<Box<Sleep>>,
     connection: Arc<Connection>,
@@ -56,7 +56,7 @@ impl Guarded {
     ) -> Self {
         Self {
             socket,
-            silence: Some(Silence {
+            silence: Some(SilenceTimeout {
                 missing: FIRST_BYTES,
                 over: Box::pin(tokio::time::sleep(first_bytes_timeout)),
                 connection,

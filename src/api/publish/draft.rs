@@ -44,7 +44,7 @@ impl Draft {
         request: v1::PublishRequest,
         homes: &HomeRooms,
         payload_bytes_max: usize,
-        recent: &mut Recent,
+        recent: &mut ParseCache,
     ) -> Result<Self, Refusal> {
         convert::required(&request.required_features)?;
         let tenant = recent.tenant(&request.tenant)?;
@@ -119,13 +119,13 @@ impl Draft {
 
 /// Parse cache: the values of the preceding event. Adjacent events often name the same, and then share it.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
+pub(super) struct ParseCache {
     tenant: Option<Tenant>,
     room: Option<Room>,
     name: Option<EventName>,
 }
 
-impl Recent {
+impl ParseCache {
     fn tenant(&mut self, text: &str) -> Result<Tenant, Refusal> {
         if let Some(tenant) = self.tenant.as_ref().filter(|tenant| tenant.as_str() == text) {
             return Ok(tenant.clone());
@@ -156,7 +156,7 @@ fn destinations(
     tenant: &Tenant,
     targets: &[v1::Target],
     homes: &HomeRooms,
-    recent: &mut Recent,
+    recent: &mut ParseCache,
 ) -> Result<(Vec<Room>, Vec<Destination>), Refusal> {
     if targets.is_empty() || targets.len() > TARGETS_MAX {
         let why = format!("has {} targets; 1 to {TARGETS_MAX} are allowed", targets.len());
@@ -199,7 +199,7 @@ fn resolve(
     index: usize,
     target: &v1::Target,
     homes: &HomeRooms,
-    recent: &mut Recent,
+    recent: &mut ParseCache,
 ) -> Result<Resolved, Refusal> {
     let path = |field: &str| format!("targets[{index}].{field}");
     let mut room = |name: &str, field: &str| recent.room(tenant, name, || path(field)).map(Resolved::Room);

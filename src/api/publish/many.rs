@@ -6,11 +6,11 @@
 use futures_util::future::join_all;
 use tracing::{Instrument as _, Span};
 
-use super::draft::{Draft, Recent};
+use super::draft::{Draft, ParseCache};
 use super::turns::Turns;
 use crate::api::credentials::Caller;
 use crate::api::status::Refusal;
-use crate::api::{Shared, span};
+use crate::api::{ApiServices, span};
 use crate::event::{EventId, Publish};
 use crate::policy::{Action, Permit};
 use crate::proto::v1;
@@ -37,14 +37,14 @@ pub(super) enum Done {
     Answered(Answer),
 }
 
-impl Shared {
+impl ApiServices {
     /// Parses one of several events; `span` is its own.
     pub(super) fn parse(
         &self,
         caller: &Caller,
         span: Span,
         request: v1::PublishRequest,
-        recent: &mut Recent,
+        recent: &mut ParseCache,
     ) -> Parsed {
         let draft = match self.draft(caller, request, recent) {
             Ok(draft) if draft.needs_only_the_bus() => draft,

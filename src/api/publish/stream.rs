@@ -9,11 +9,11 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use super::draft::Recent;
+use super::draft::ParseCache;
 use super::many::Parsed;
 use crate::api::credentials::Caller;
 use crate::api::status::{Invalid, Refusal};
-use crate::api::{Shared, gate, span};
+use crate::api::{ApiServices, gate, span};
 use crate::proto::v1;
 use crate::proto::v1::publish_stream_response::Outcome;
 
@@ -30,7 +30,7 @@ struct Asked {
 
 /// Returns the replies to a stream of events.
 pub(super) fn answers(
-    shared: Arc<Shared>,
+    shared: Arc<ApiServices>,
     caller: Arc<Caller>,
     metadata: MetadataMap,
     requests: impl Stream<Item = Result<v1::PublishStreamRequest, Status>> + Send + 'static,
@@ -48,7 +48,7 @@ pub(super) fn answers(
         }
     });
     let (parsing, calling) = (shared.clone(), caller.clone());
-    let mut recent = Recent::default();
+    let mut recent = ParseCache::default();
     let parsed = requests.map(move |item| match item {
         Ok(v1::PublishStreamRequest { sequence, request }) => {
             let path = request.as_ref().map(|_| REQUEST);
@@ -69,7 +69,7 @@ pub(super) fn answers(
 
 /// Publishes events that arrived together. Each reply is built when it is read.
 async fn publish(
-    shared: Arc<Shared>,
+    shared: Arc<ApiServices>,
     caller: Arc<Caller>,
     chunk: Vec<Result<(Asked, Parsed), Status>>,
 ) -> impl Iterator<Item = Answer> {

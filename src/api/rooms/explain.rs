@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::api::credentials::{Caller, Scope};
 use crate::api::status::{Invalid, Refusal};
-use crate::api::{Shared, convert};
+use crate::api::{ApiServices, convert};
 use crate::event::EventName;
 use crate::hub::Audience;
 use crate::identity::{ConnectionId, Expiry, Identity};
@@ -19,7 +19,7 @@ const CLAIMS_BYTES_MAX: usize = 8 << 10;
 /// Name of the decision when no rule matched.
 const DEFAULT_RULE: &str = "default";
 
-impl Shared {
+impl ApiServices {
     pub(super) async fn explain(
         &self,
         caller: &Caller,

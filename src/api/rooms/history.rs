@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::permit;
-use crate::api::Shared;
+use crate::api::ApiServices;
 use crate::api::convert::{self, Claim};
 use crate::api::credentials::{Caller, Scope};
 use crate::api::page::{self, Query};
@@ -23,7 +23,7 @@ const PAGE_MAX: usize = 300;
 /// The most payload bytes of one page; `unread` reserves twice as much for a reply.
 const PAGE_BYTES_MAX: usize = 1 << 20;
 
-impl Shared {
+impl ApiServices {
     pub(super) async fn list_history(
         &self,
         caller: &Caller,

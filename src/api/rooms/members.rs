@@ -4,7 +4,7 @@ use super::permit;
 use crate::api::credentials::{Caller, Scope};
 use crate::api::page::{self, Query};
 use crate::api::status::Refusal;
-use crate::api::{Shared, convert};
+use crate::api::{ApiServices, convert};
 use crate::hub::{Audience, Verb};
 use crate::identity::UserId;
 use crate::policy::Action;
@@ -15,7 +15,7 @@ use crate::room::Room;
 /// The most users or rooms of one page.
 const PAGE_MAX: usize = 1000;
 
-impl Shared {
+impl ApiServices {
     pub(in crate::api) async fn list_members(
         &self,
         caller: &Caller,

@@ -3,14 +3,14 @@
 use super::permit;
 use crate::api::credentials::{Caller, Scope};
 use crate::api::status::Refusal;
-use crate::api::{Shared, convert};
+use crate::api::{ApiServices, convert};
 use crate::error::CloseReason;
 use crate::hub::{Audience, Verb};
 use crate::policy::Action;
 use crate::proto::v1;
 use crate::room::Tenant;
 
-impl Shared {
+impl ApiServices {
     pub(super) async fn join_room(
         &self,
         caller: &Caller,

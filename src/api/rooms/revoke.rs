@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::api::credentials::{Caller, Scope};
 use crate::api::page::{self, Query};
 use crate::api::status::{Invalid, Refusal};
-use crate::api::{Shared, convert};
+use crate::api::{ApiServices, convert};
 use crate::cluster::Revoke;
 use crate::event::Timestamp;
 use crate::identity::TokenId;
@@ -19,7 +19,7 @@ const TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The most revocations of one page.
 const PAGE_MAX: usize = 1000;
 
-impl Shared {
+impl ApiServices {
     /// Returns when no node can deliver anything revoked, however long that takes; the gate holds the deadline.
     pub(in crate::api) async fn revoke(
         &self,

@@ -16,7 +16,7 @@ use tonic::{Request, Status};
 use tonic_types::StatusExt as _;
 
 pub(super) use self::shard::FakeShard;
-use crate::api::{Config, Context, Credentials, Grant, Scope, Shared, TokenDigest};
+use crate::api::{ApiServices, Config, Context, Credentials, Grant, Scope, TokenDigest};
 use crate::bus::memory::{self, MemoryBus};
 use crate::cluster::Cluster;
 use crate::cluster::no_peers::NoPeers;
@@ -114,7 +114,7 @@ pub(super) struct Api {
     pub(super) policy: Arc<RulePolicy>,
     pub(super) readiness: Readiness,
     pub(super) stop: CancellationToken,
-    shared: Arc<Shared>,
+    shared: Arc<ApiServices>,
 }
 
 impl Drop for Api {
@@ -147,7 +147,7 @@ impl Api {
         };
         let stop = CancellationToken::new();
         let stopped = stop.clone();
-        let shared = Shared::new(context, setup.config);
+        let shared = ApiServices::new(context, setup.config);
         let served = shared.clone().serve(listener, async move { stopped.cancelled().await });
         spawn(async move { served.await.unwrap() });
         Self {

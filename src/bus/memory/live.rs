@@ -8,10 +8,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::clock::Now;
 use super::log::RoomLog;
-use super::shared::Shared;
+use super::shared::MemoryBusInner;
 use crate::bus::{Delivery, Subscriber};
 use crate::event::{Event, Publish};
-use crate::position::{Link, Offset};
+use crate::position::{ChainLink, Offset};
 use crate::room::Room;
 
 /// A room in memory.
@@ -75,7 +75,7 @@ impl LiveRoom {
     }
 
     /// Appends the room's next event. While memory is full, the room gives up its own oldest events.
-    pub(super) fn append(&mut self, shared: &Shared, event: Arc<Event>, offset: Offset, now: Now) {
+    pub(super) fn append(&mut self, shared: &MemoryBusInner, event: Arc<Event>, offset: Offset, now: Now) {
         let before = self.log.weight();
         let names_max = shared.config.last_value_names_max;
         self.log.append(event, offset, now.ms, names_max);
@@ -86,7 +86,7 @@ impl LiveRoom {
     }
 
     /// Drops expired events, so that a read sees what the limits allow.
-    pub(super) fn expire(&mut self, shared: &Shared, now_ms: u64) {
+    pub(super) fn expire(&mut self, shared: &MemoryBusInner, now_ms: u64) {
         let before = self.log.weight();
         self.log.trim(now_ms);
         self.log.trim_last_values(shared.config.last_value_age_max, now_ms);
@@ -101,7 +101,7 @@ impl LiveRoom {
 }
 
 /// Builds the event of a publish.
-pub(super) fn ordered(publish: Publish, room: Room, link: Option<Link>, now: Now) -> Arc<Event> {
+pub(super) fn ordered(publish: Publish, room: Room, link: Option<ChainLink>, now: Now) -> Arc<Event> {
     Arc::new(Event {
         room,
         id: publish.id,

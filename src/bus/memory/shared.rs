@@ -11,7 +11,7 @@ use crate::position::{Epoch, Offset, Position};
 
 /// State shared by all stripes.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct MemoryBusInner {
     pub config: Config,
     pub epoch: Epoch,
     pub clock: Clock,
@@ -26,7 +26,7 @@ pub(super) struct Shared {
     pub weight: AtomicUsize,
 }
 
-impl Shared {
+impl MemoryBusInner {
     pub(super) fn newest(&self) -> Offset {
         Offset(self.sequence.load(Ordering::Relaxed))
     }

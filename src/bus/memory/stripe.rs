@@ -15,10 +15,10 @@ use super::heads::{Head, Heads};
 use super::keys::{KeyUse, KeyWindow, Seen};
 use super::live::{LiveRoom, ordered};
 use super::log::RoomLog;
-use super::shared::Shared;
+use super::shared::MemoryBusInner;
 use crate::bus::{Delivery, HistoryStats, PublishError, Published, Subscriber};
 use crate::event::{Publish, Retention};
-use crate::position::{Link, Offset, Position};
+use crate::position::{ChainLink, Offset, Position};
 use crate::room::Room;
 use crate::units::millis;
 
@@ -59,14 +59,14 @@ impl Stripe {
     }
 
     /// Orders, stores and delivers an event, or returns the outcome of its idempotency key's first use.
-    pub(super) fn publish(&mut self, shared: &Shared, request: Request) -> Result<Published, PublishError> {
+    pub(super) fn publish(&mut self, shared: &MemoryBusInner, request: Request) -> Result<Published, PublishError> {
         self.order(shared, request, LiveRoom::deliver)
     }
 
     /// Publishes several events of one room. They are delivered together, so that a subscriber is woken once.
     pub(super) fn publish_run(
         &mut self,
-        shared: &Shared,
+        shared: &MemoryBusInner,
         room: &Room,
         run: impl Iterator<Item = (Request, Span)>,
         outcomes: &mut Vec<Result<Published, PublishError>>,
@@ -85,7 +85,7 @@ impl Stripe {
 
     fn order(
         &mut self,
-        shared: &Shared,
+        shared: &MemoryBusInner,
         request: Request,
         deliver: impl FnOnce(&LiveRoom, Arc<Delivery>),
     ) -> Result<Published, PublishError> {
@@ -123,7 +123,7 @@ impl Stripe {
 
     fn store(
         &mut self,
-        shared: &Shared,
+        shared: &MemoryBusInner,
         request: Request,
         now: Now,
         deliver: impl FnOnce(&LiveRoom, Arc<Delivery>),
@@ -142,7 +142,7 @@ impl Stripe {
         }
         let offset = Offset(shared.sequence.fetch_add(1, Ordering::Relaxed) + 1);
         let epoch = shared.epoch;
-        let link = Link {
+        let link = ChainLink {
             position: Position { epoch, offset },
             prev: head.bound(),
         };
@@ -155,7 +155,7 @@ impl Stripe {
     }
 
     /// Returns the room, loading it into memory if needed.
-    fn enter(&mut self, shared: &Shared, room: &Room, room_hash: u64, now: Now) -> Result<&mut LiveRoom, Full> {
+    fn enter(&mut self, shared: &MemoryBusInner, room: &Room, room_hash: u64, now: Now) -> Result<&mut LiveRoom, Full> {
         if !self.rooms.contains_key(room) {
             self.make_place(shared, now)?;
             let limits = shared.config.history.limits_of(room);
@@ -170,7 +170,7 @@ impl Stripe {
     }
 
     /// Reserves a slot for a room. Evicts idle rooms first where the table would grow or the bus is full.
-    fn make_place(&mut self, shared: &Shared, now: Now) -> Result<(), Full> {
+    fn make_place(&mut self, shared: &MemoryBusInner, now: Now) -> Result<(), Full> {
         let full = shared.rooms.load(Ordering::Relaxed) >= shared.config.rooms_max;
         let pause_over = self
             .evicted_ms
@@ -190,7 +190,7 @@ impl Stripe {
 
     pub(super) fn subscribe(
         &mut self,
-        shared: &Shared,
+        shared: &MemoryBusInner,
         room: &Room,
         room_hash: u64,
         subscriber: Arc<dyn Subscriber>,
@@ -201,7 +201,7 @@ impl Stripe {
         Ok(shared.stands_at(live.log.head()))
     }
 
-    pub(super) fn unsubscribe(&mut self, shared: &Shared, room: &Room, subscriber_id: u16) {
+    pub(super) fn unsubscribe(&mut self, shared: &MemoryBusInner, room: &Room, subscriber_id: u16) {
         let Some(live) = self.rooms.get_mut(room) else {
             return;
         };
@@ -219,13 +219,13 @@ impl Stripe {
     }
 
     /// Returns the room's log within its limits as of now, if the room is in memory.
-    pub(super) fn log(&mut self, shared: &Shared, room: &Room) -> Option<&RoomLog> {
+    pub(super) fn log(&mut self, shared: &MemoryBusInner, room: &Room) -> Option<&RoomLog> {
         let live = self.rooms.get_mut(room)?;
         live.expire(shared, shared.clock.now().ms);
         Some(&live.log)
     }
 
-    pub(super) fn stats(&mut self, shared: &Shared, room: &Room, room_hash: u64) -> HistoryStats {
+    pub(super) fn stats(&mut self, shared: &MemoryBusInner, room: &Room, room_hash: u64) -> HistoryStats {
         let (events, bytes) = self.log(shared, room).map_or((0, 0), RoomLog::size);
         HistoryStats {
             head: shared.stands_at(self.head(room, room_hash)),
@@ -235,7 +235,7 @@ impl Stripe {
     }
 
     /// Drops expired keys, events and rooms.
-    pub(super) fn sweep(&mut self, shared: &Shared) {
+    pub(super) fn sweep(&mut self, shared: &MemoryBusInner) {
         let now_ms = shared.clock.now().ms;
         self.keys.expire(now_ms);
         self.keys.shrink();
@@ -245,7 +245,7 @@ impl Stripe {
         }
     }
 
-    fn evict(&mut self, shared: &Shared, idle_max: Duration, now_ms: u64) {
+    fn evict(&mut self, shared: &MemoryBusInner, idle_max: Duration, now_ms: u64) {
         self.evicted_ms = Some(now_ms);
         let before = self.rooms.len();
         let heads = &mut self.heads;
@@ -262,13 +262,13 @@ impl Stripe {
     }
 }
 
-fn remember_head(heads: &mut Heads, shared: &Shared, room: &Room, head: Offset) {
+fn remember_head(heads: &mut Heads, shared: &MemoryBusInner, room: &Room, head: Offset) {
     if head != Offset::ZERO {
         heads.remember(shared.hasher.hash_one(room), head);
     }
 }
 
-const fn published(shared: &Shared, offset: Option<Offset>, duplicate: bool) -> Published {
+const fn published(shared: &MemoryBusInner, offset: Option<Offset>, duplicate: bool) -> Published {
     let epoch = shared.epoch;
     let position = match offset {
         Some(offset) => Some(Position { epoch, offset }),

@@ -8,12 +8,12 @@ use tokio::sync::Mutex;
 /// result. No caller gets the result of a request sent before its call, so everything that happened before the call is
 /// in the result.
 #[derive(Debug)]
-pub(super) struct Gate<T> {
+pub(super) struct SingleFlight<T> {
     asked: AtomicU64,
     answered: Mutex<(u64, Option<T>)>,
 }
 
-impl<T> Default for Gate<T> {
+impl<T> Default for SingleFlight<T> {
     fn default() -> Self {
         Self {
             asked: AtomicU64::new(0),
@@ -22,7 +22,7 @@ impl<T> Default for Gate<T> {
     }
 }
 
-impl<T: Clone> Gate<T> {
+impl<T: Clone> SingleFlight<T> {
     /// Returns the result of a request that is sent after this call.
     ///
     /// # Cancel safety
@@ -52,7 +52,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_who_come_at_once_share_the_second_question() {
-        let (gate, asked) = (Gate::default(), AtomicU32::new(0));
+        let (gate, asked) = (SingleFlight::default(), AtomicU32::new(0));
         let passing = (0..1000).map(|_| {
             gate.pass(async || {
                 tokio::task::yield_now().await;
@@ -66,7 +66,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_gets_an_answer_from_before() {
-        let (gate, truth) = (Gate::default(), AtomicU32::new(1));
+        let (gate, truth) = (SingleFlight::default(), AtomicU32::new(1));
         assert_eq!(gate.pass(async || truth.load(Ordering::SeqCst)).await, 1);
         truth.store(2, Ordering::SeqCst);
         assert_eq!(gate.pass(async || truth.load(Ordering::SeqCst)).await, 2);

@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 
 use super::live::{Arrival, LiveRoom};
-use super::shared::Shared;
+use super::shared::NatsBusInner;
 use super::wire;
 use crate::event::{Event, Retention};
 use crate::nats::{Live, Subjects, Subscription};
@@ -57,7 +57,7 @@ impl Stream for Feed {
 }
 
 /// Reads until the last sender of feeds is gone.
-pub(super) async fn run(shared: &Shared, mut added: mpsc::Receiver<Feed>) {
+pub(super) async fn run(shared: &NatsBusInner, mut added: mpsc::Receiver<Feed>) {
     let mut feeds = SelectAll::new();
     loop {
         tokio::select! {
@@ -72,7 +72,7 @@ pub(super) async fn run(shared: &Shared, mut added: mpsc::Receiver<Feed>) {
     }
 }
 
-async fn take(shared: &Shared, live: &Arc<LiveRoom>, message: Message) {
+async fn take(shared: &NatsBusInner, live: &Arc<LiveRoom>, message: Message) {
     let Some(incoming) = read(shared, live, message) else {
         shared.foreign.fetch_add(1, Ordering::Relaxed);
         return;
@@ -127,7 +127,7 @@ fn is_another(known: Option<&Arc<Event>>, event: &Event) -> bool {
     known.is_some_and(|known| known.id != event.id)
 }
 
-fn read(shared: &Shared, live: &LiveRoom, message: Message) -> Option<Incoming> {
+fn read(shared: &NatsBusInner, live: &LiveRoom, message: Message) -> Option<Incoming> {
     match Subjects::kind_of_live(message.subject.as_str())? {
         Live::Reliable => {
             let headers = message.headers?;

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use tracing::{Instrument as _, Span};
 
 use super::publish::{self, Attempt, Draft, Verdict};
-use super::shared::Shared;
+use super::shared::NatsBusInner;
 use crate::bus::{Parcel, PublishError, Published};
 use crate::event::{Publish, Retention};
 use crate::room::Room;
@@ -36,7 +36,7 @@ struct Waiting<'s> {
 }
 
 /// Publishes several events in their order.
-pub(super) async fn all(shared: &Shared, parcels: Vec<Parcel>) -> Vec<Outcome> {
+pub(super) async fn all(shared: &NatsBusInner, parcels: Vec<Parcel>) -> Vec<Outcome> {
     let count = parcels.len();
     let mut lanes: Vec<Vec<Item>> = Vec::new();
     let mut lane_of: HashMap<Room, usize> = HashMap::new();
@@ -58,7 +58,7 @@ pub(super) async fn all(shared: &Shared, parcels: Vec<Parcel>) -> Vec<Outcome> {
     outcomes
 }
 
-async fn run(shared: &Shared, items: Vec<Item>) -> Vec<(usize, Outcome)> {
+async fn run(shared: &NatsBusInner, items: Vec<Item>) -> Vec<(usize, Outcome)> {
     let mut done = Vec::with_capacity(items.len());
     let mut waiting: VecDeque<Waiting<'_>> = VecDeque::new();
     for Item { index, publish, span } in items {
@@ -97,7 +97,7 @@ async fn run(shared: &Shared, items: Vec<Item>) -> Vec<(usize, Outcome)> {
 }
 
 /// Waits for the acknowledgements of all submitted events, and submits again where needed.
-async fn settle_all(shared: &Shared, waiting: &mut VecDeque<Waiting<'_>>, done: &mut Vec<(usize, Outcome)>) {
+async fn settle_all(shared: &NatsBusInner, waiting: &mut VecDeque<Waiting<'_>>, done: &mut Vec<(usize, Outcome)>) {
     let settling = waiting.drain(..).map(|mut one| async move {
         let settling = publish::settle(shared, &mut one.draft, one.attempt).instrument(one.span.clone());
         let verdict = settling.await;

@@ -12,13 +12,13 @@ use prost::Message as _;
 use super::incarnation::Incarnation;
 use super::publish::Draft;
 use super::server::Keep;
-use super::shared::Shared;
+use super::shared::NatsBusInner;
 use super::values::Values;
 use super::{epochs, streams, wire};
 use crate::event::Event;
 use crate::nats::records;
 use crate::nats::request::RequestFailed;
-use crate::position::{Epoch, Link, Offset, Position};
+use crate::position::{ChainLink, Epoch, Offset, Position};
 use crate::proto::node_v1::{LastValue, StoredEvent};
 use crate::room::Room;
 
@@ -47,7 +47,7 @@ impl ValueStream {
 }
 
 /// Checks the stream. A lost one is recreated. One that is another than before, or has gone back, begins a new epoch.
-pub(super) async fn look(shared: &Shared) -> Result<(), RequestFailed> {
+pub(super) async fn look(shared: &NatsBusInner) -> Result<(), RequestFailed> {
     let (own, connects) = (&shared.values.incarnation, shared.connects());
     let known = own.highest();
     let mut state = shared.looked_at(&own.stream).await;
@@ -66,7 +66,7 @@ pub(super) async fn look(shared: &Shared) -> Result<(), RequestFailed> {
 }
 
 /// Reads the record of the epoch, and raises its sequence to what the stream has reached.
-pub(super) async fn follow_epoch(shared: &Shared) -> Result<(), RequestFailed> {
+pub(super) async fn follow_epoch(shared: &NatsBusInner) -> Result<(), RequestFailed> {
     let own = &shared.values.incarnation;
     if epochs::raise(&shared.server, own).await? != Some(own.epoch()) {
         renew(shared).await?;
@@ -74,7 +74,7 @@ pub(super) async fn follow_epoch(shared: &Shared) -> Result<(), RequestFailed> {
     Ok(())
 }
 
-async fn restore(shared: &Shared) -> Result<(), RequestFailed> {
+async fn restore(shared: &NatsBusInner) -> Result<(), RequestFailed> {
     let (settings, subjects) = (shared.server.nats.config(), shared.server.nats.subjects());
     let context = shared.server.nats.jetstream_to_make_streams();
     let made = streams::ensure_last_values(&context, settings, subjects, &shared.shape()).await;
@@ -92,7 +92,7 @@ async fn restore(shared: &Shared) -> Result<(), RequestFailed> {
     }
 }
 
-async fn renew(shared: &Shared) -> Result<(), RequestFailed> {
+async fn renew(shared: &NatsBusInner) -> Result<(), RequestFailed> {
     let own = &shared.values.incarnation;
     let _turn = own.renewal.lock().await;
     let settled = shared.settle(own).await?;
@@ -113,7 +113,7 @@ async fn renew(shared: &Shared) -> Result<(), RequestFailed> {
 
 /// Stores an event as the last value of its name, unless a newer one is stored.
 pub(super) async fn keep(
-    shared: &Shared,
+    shared: &NatsBusInner,
     draft: &Draft<'_>,
     stored: &StoredEvent,
     position: Position,
@@ -160,7 +160,7 @@ enum Kept {
     OtherFirst,
 }
 
-async fn attempt(shared: &Shared, subject: &str, value: &LastValue) -> Result<Kept, RequestFailed> {
+async fn attempt(shared: &NatsBusInner, subject: &str, value: &LastValue) -> Result<Kept, RequestFailed> {
     let server = &shared.server;
     let kept = server.head(&shared.values.incarnation.stream, subject).await?;
     let over = kept.as_ref().map_or(0, |kept| kept.seq);
@@ -181,7 +181,7 @@ async fn attempt(shared: &Shared, subject: &str, value: &LastValue) -> Result<Ke
 
 /// Reads the last values of a room, oldest first: the stored ones, and those among the newest events. Also returns the
 /// offset through which they are complete.
-pub(super) async fn read(shared: &Shared, room: &Room) -> Result<(Vec<Arc<Event>>, Offset), RequestFailed> {
+pub(super) async fn read(shared: &NatsBusInner, room: &Room) -> Result<(Vec<Arc<Event>>, Offset), RequestFailed> {
     let server = &shared.server;
     let partition = shared.partition_of(room);
     if shared.values.looked_connects.load(Ordering::SeqCst) != shared.connects() {
@@ -226,7 +226,7 @@ pub(super) async fn read(shared: &Shared, room: &Room) -> Result<(Vec<Arc<Event>
         .filter(|(_, event)| event.retention == crate::event::Retention::LastValue);
     let now = shared.now();
     let linked = kept.chain(newest).filter_map(|(offset, mut event)| {
-        event.link = Some(Link {
+        event.link = Some(ChainLink {
             position: Position {
                 epoch,
                 offset: Offset(offset),

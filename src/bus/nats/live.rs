@@ -14,7 +14,7 @@ use crate::bus::history::HistoryLimits;
 use crate::bus::{Delivery, Subscriber};
 use crate::event::{Event, Retention, Timestamp};
 use crate::nats::trace;
-use crate::position::{Epoch, Link, Offset, Position};
+use crate::position::{ChainLink, Epoch, Offset, Position};
 use crate::room::Room;
 use crate::sync::lock;
 
@@ -99,7 +99,7 @@ impl LiveRoom {
 
 /// The history budget, shared by the rooms of a node.
 #[derive(Debug)]
-pub(super) struct Keeping {
+pub(super) struct HistoryBudget {
     pub history_bytes_max: usize,
     pub last_value_names_max: usize,
     /// Bytes of all rings.
@@ -149,7 +149,7 @@ impl RoomState {
         live: &LiveRoom,
         head: Position,
         permits: &mut Option<OwnedSemaphorePermit>,
-        keeping: &Keeping,
+        keeping: &HistoryBudget,
     ) {
         let before = self.ring.weight();
         self.epoch = head.epoch;
@@ -173,13 +173,13 @@ impl RoomState {
         live: &LiveRoom,
         out: Vec<Output<Arrival>>,
         permits: &mut Option<OwnedSemaphorePermit>,
-        keeping: &Keeping,
+        keeping: &HistoryBudget,
     ) {
         for output in out {
             match output {
                 Output::Deliver { seq, prev, event } => {
                     let Arrival { mut event, traceparent } = event;
-                    event.link = Some(Link {
+                    event.link = Some(ChainLink {
                         position: self.position(seq),
                         prev: Offset(prev),
                     });
@@ -201,7 +201,7 @@ impl RoomState {
         event: Arc<Event>,
         traceparent: &str,
         permits: &mut Option<OwnedSemaphorePermit>,
-        keeping: &Keeping,
+        keeping: &HistoryBudget,
     ) {
         if self.is_forgotten() {
             return;
@@ -216,7 +216,7 @@ impl RoomState {
     }
 
     /// Enforces the bound over all rooms; the room gives up its own oldest events.
-    pub(super) fn settle_weight(&mut self, before: usize, keeping: &Keeping) {
+    pub(super) fn settle_weight(&mut self, before: usize, keeping: &HistoryBudget) {
         let others = keeping.weight.load(Ordering::Relaxed).saturating_sub(before);
         while others + self.ring.weight() > keeping.history_bytes_max && self.ring.give_up_oldest() {}
         keeping.reweigh(before, self.ring.weight());
@@ -242,7 +242,7 @@ impl RoomState {
     }
 }
 
-impl Keeping {
+impl HistoryBudget {
     pub(super) fn reweigh(&self, before: usize, after: usize) {
         let change = after.wrapping_sub(before);
         if change != 0 {

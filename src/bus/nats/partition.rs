@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::gate::Gate;
+use super::gate::SingleFlight;
 use super::incarnation::{Identity, Incarnation};
 use super::live::LiveRoom;
 use super::proof::Removed;
@@ -42,11 +42,11 @@ pub(super) struct Partition {
     sweeps: AtomicU32,
     rooms: Mutex<HashMap<Room, Arc<LiveRoom>>>,
     /// Single-flight: a barrier, then the stream's state.
-    pub joins: Gate<Result<StreamState, RequestFailed>>,
+    pub joins: SingleFlight<Result<StreamState, RequestFailed>>,
     /// Single-flight: the stream's state.
-    pub states: Gate<Result<StreamState, RequestFailed>>,
+    pub states: SingleFlight<Result<StreamState, RequestFailed>>,
     /// Single-flight: the sequences that the stream no longer holds.
-    pub removed: Gate<Result<Arc<Removed>, RequestFailed>>,
+    pub removed: SingleFlight<Result<Arc<Removed>, RequestFailed>>,
 }
 
 impl Partition {
@@ -64,9 +64,9 @@ impl Partition {
             }),
             sweeps: AtomicU32::new(1),
             rooms: Mutex::default(),
-            joins: Gate::default(),
-            states: Gate::default(),
-            removed: Gate::default(),
+            joins: SingleFlight::default(),
+            states: SingleFlight::default(),
+            removed: SingleFlight::default(),
             incarnation,
         }
     }

@@ -18,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::partition::Partition;
-use super::shared::{REFUSED as OTHER_SETTINGS, Shared};
+use super::shared::{NatsBusInner, REFUSED as OTHER_SETTINGS};
 use super::wire;
 use crate::bus::{PublishError, Published};
 use crate::event::{Publish, Retention};
@@ -78,7 +78,7 @@ pub(super) enum Verdict {
 }
 
 impl<'s> Draft<'s> {
-    pub(super) fn new(shared: &'s Shared, publish: Publish) -> Self {
+    pub(super) fn new(shared: &'s NatsBusInner, publish: Publish) -> Self {
         let partition = shared.partition_of(&publish.room);
         let stored = wire::stored(&publish);
         Self {
@@ -143,13 +143,13 @@ impl<'s> Draft<'s> {
 }
 
 /// Takes a permit for an unacknowledged publish, if one is available now.
-pub(super) fn turn_now(shared: &Shared) -> Option<OwnedSemaphorePermit> {
+pub(super) fn turn_now(shared: &NatsBusInner) -> Option<OwnedSemaphorePermit> {
     shared.publishes.clone().try_acquire_owned().ok()
 }
 
 /// Submits an attempt.
 pub(super) async fn submit(
-    shared: &Shared,
+    shared: &NatsBusInner,
     draft: &mut Draft<'_>,
     turn: Option<OwnedSemaphorePermit>,
 ) -> Result<Attempt, PublishError> {
@@ -202,7 +202,7 @@ pub(super) async fn submit(
 }
 
 /// Waits for the connection. A message submitted without one would be sent whenever it is back.
-async fn connected(shared: &Shared) {
+async fn connected(shared: &NatsBusInner) {
     let control = shared.server.nats.control();
     if control.is_connected() {
         return;
@@ -218,7 +218,7 @@ async fn connected(shared: &Shared) {
 
 /// Waits for the acknowledgement of an attempt, and judges it. Rare work is boxed: hundreds of these futures wait
 /// together, and each is moved.
-pub(super) async fn settle(shared: &Shared, draft: &mut Draft<'_>, attempt: Attempt) -> Verdict {
+pub(super) async fn settle(shared: &NatsBusInner, draft: &mut Draft<'_>, attempt: Attempt) -> Verdict {
     let Attempt { ack, known, _turn } = attempt;
     match timeout_at(draft.deadline, ack.into_future()).await {
         Ok(Ok(ack)) => accepted(shared, draft, &ack, known).await,
@@ -230,7 +230,7 @@ pub(super) async fn settle(shared: &Shared, draft: &mut Draft<'_>, attempt: Atte
     }
 }
 
-async fn accepted(shared: &Shared, draft: &Draft<'_>, ack: &PublishAck, known: u64) -> Verdict {
+async fn accepted(shared: &NatsBusInner, draft: &Draft<'_>, ack: &PublishAck, known: u64) -> Verdict {
     let mut duplicate = false;
     if ack.duplicate {
         match Box::pin(compare(shared, draft, ack.sequence)).await {
@@ -279,7 +279,7 @@ enum KeyHolder {
 }
 
 /// Compares a duplicate with the stored event.
-async fn compare(shared: &Shared, draft: &Draft<'_>, seq: u64) -> Result<KeyHolder, RequestFailed> {
+async fn compare(shared: &NatsBusInner, draft: &Draft<'_>, seq: u64) -> Result<KeyHolder, RequestFailed> {
     if draft.publish.key.is_none() {
         return Ok(KeyHolder::Own);
     }
@@ -298,7 +298,7 @@ async fn compare(shared: &Shared, draft: &Draft<'_>, seq: u64) -> Result<KeyHold
     })
 }
 
-async fn refusal(shared: &Shared, draft: &mut Draft<'_>, refused: &Refused) -> Verdict {
+async fn refusal(shared: &NatsBusInner, draft: &mut Draft<'_>, refused: &Refused) -> Verdict {
     match refused.kind() {
         PublishErrorKind::WrongLastSequence => conflict(shared, draft).await,
         PublishErrorKind::StreamNotFound => {
@@ -339,7 +339,7 @@ async fn refusal(shared: &Shared, draft: &mut Draft<'_>, refused: &Refused) -> V
 }
 
 /// Returns the error for an event that exceeds an operator's bound on the stream's messages.
-async fn too_large(shared: &Shared, draft: &Draft<'_>) -> PublishError {
+async fn too_large(shared: &NatsBusInner, draft: &Draft<'_>) -> PublishError {
     let stream = shared.server.context().get_stream(&draft.partition.stream).await;
     let bound = stream.map(|stream| stream.cached_info().config.max_message_size);
     let bound = bound
@@ -376,7 +376,7 @@ const fn ambiguous(draft: &mut Draft<'_>) -> Verdict {
 
 /// Handles a room head other than the expected one. A room without events has head 0, and every head that may have been
 /// reported for it: any position that all its later events come after.
-async fn conflict(shared: &Shared, draft: &mut Draft<'_>) -> Verdict {
+async fn conflict(shared: &NatsBusInner, draft: &mut Draft<'_>) -> Verdict {
     let expected = draft.publish.expected.unwrap_or_default().0;
     let (stream, subject) = (&draft.partition.stream, &draft.subject);
     let asked = async {
@@ -421,7 +421,7 @@ async fn conflict(shared: &Shared, draft: &mut Draft<'_>) -> Verdict {
 }
 
 /// Publishes one event by itself.
-pub(super) async fn one(shared: &Shared, publish: Publish) -> Result<Published, PublishError> {
+pub(super) async fn one(shared: &NatsBusInner, publish: Publish) -> Result<Published, PublishError> {
     if publish.retention == Retention::Ephemeral {
         return pass_on(shared, &publish).await;
     }
@@ -430,7 +430,7 @@ pub(super) async fn one(shared: &Shared, publish: Publish) -> Result<Published, 
 }
 
 /// Makes attempts until one settles it or the deadline passes.
-pub(super) async fn until_settled(shared: &Shared, draft: &mut Draft<'_>) -> Result<Published, PublishError> {
+pub(super) async fn until_settled(shared: &NatsBusInner, draft: &mut Draft<'_>) -> Result<Published, PublishError> {
     loop {
         let attempt = submit(shared, draft, None).await?;
         if let Verdict::Settled(outcome) = settle(shared, draft, attempt).await {
@@ -444,7 +444,7 @@ pub(super) async fn until_settled(shared: &Shared, draft: &mut Draft<'_>) -> Res
 
 /// Publishes an ephemeral event: sent once, to the current subscribers (at-most-once). It uses the connection of the
 /// nudges and subscriptions, so it does not overtake events acknowledged before.
-pub(super) async fn pass_on(shared: &Shared, publish: &Publish) -> Result<Published, PublishError> {
+pub(super) async fn pass_on(shared: &NatsBusInner, publish: &Publish) -> Result<Published, PublishError> {
     if !shared.agreement.holds() {
         return Err(PublishError::NotStored(OTHER_SETTINGS));
     }

@@ -7,18 +7,18 @@
 
 use std::sync::Arc;
 
-use super::gate::Gate;
+use super::gate::SingleFlight;
 use super::live::LiveRoom;
 use super::partition::Partition;
 use super::proof::Run;
 use super::ring::{Reach, Ring};
 use super::server::Keep;
-use super::shared::Shared;
-use super::stand::Stand;
+use super::shared::NatsBusInner;
+use super::stand::ReportedHead;
 use crate::bus::{BusUnavailable, HistoryPage, HistoryStats, Page, ReadBounds, Recovery};
 use crate::event::Event;
 use crate::nats::request::RequestFailed;
-use crate::position::{Link, Offset, Position};
+use crate::position::{ChainLink, Offset, Position};
 use crate::room::Room;
 use crate::sync::lock;
 
@@ -50,7 +50,7 @@ enum Seen<T> {
     Nothing,
 }
 
-impl Shared {
+impl NatsBusInner {
     /// Implements [`crate::bus::Bus::recover`].
     pub(super) async fn recover(
         &self,
@@ -252,7 +252,9 @@ impl Shared {
         let read = read.await;
         let mut cold = lock(&self.cold);
         // Two references are the map's and this call's: no other caller waits.
-        if cold.get(&key).is_some_and(|known| Arc::ptr_eq(known, &gate)) && Arc::<Gate<_>>::strong_count(&gate) <= 2 {
+        if cold.get(&key).is_some_and(|known| Arc::ptr_eq(known, &gate))
+            && Arc::<SingleFlight<_>>::strong_count(&gate) <= 2
+        {
             cold.remove(&key);
         }
         read
@@ -291,7 +293,7 @@ impl Shared {
 }
 
 /// Builds the result of a read: the events after a position, linked into a chain.
-fn judge(since: Option<Offset>, stand: &Stand, run: Run<Event>, proven: bool) -> Read {
+fn judge(since: Option<Offset>, stand: &ReportedHead, run: Run<Event>, proven: bool) -> Read {
     let head = stand.head;
     let asked = since.unwrap_or_default();
     let run = run.events.into_iter().filter(|(seq, _)| *seq > asked.0);
@@ -308,7 +310,7 @@ fn judge(since: Option<Offset>, stand: &Stand, run: Run<Event>, proven: bool) ->
             offset: Offset(seq),
             ..head
         };
-        event.link = Some(Link { position, prev });
+        event.link = Some(ChainLink { position, prev });
         prev = position.offset;
         Arc::new(event)
     };
@@ -322,8 +324,8 @@ fn judge(since: Option<Offset>, stand: &Stand, run: Run<Event>, proven: bool) ->
 }
 
 /// Answers a read by the room's head alone, where that suffices.
-fn without_a_run(since: Offset, stand: &Stand) -> Option<Read> {
-    let Stand {
+fn without_a_run(since: Offset, stand: &ReportedHead) -> Option<Read> {
+    let ReportedHead {
         head,
         is_event,
         ref state,

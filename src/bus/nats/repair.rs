@@ -9,7 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use super::chain::{Fetch, Fetched};
 use super::live::{Arrival, LiveRoom};
 use super::server::Keep;
-use super::shared::Shared;
+use super::shared::NatsBusInner;
 use crate::nats::request::RequestFailed;
 use crate::position::Epoch;
 use crate::sync::lock;
@@ -24,7 +24,7 @@ const PAUSES: [Duration; 5] = [
 ];
 
 /// Repairs queued rooms, several at once.
-pub(super) async fn run(shared: &Shared) {
+pub(super) async fn run(shared: &NatsBusInner) {
     let mut under_way = FuturesUnordered::new();
     loop {
         while under_way.len() < shared.config.reads_in_flight_max.max(1)
@@ -39,11 +39,11 @@ pub(super) async fn run(shared: &Shared) {
     }
 }
 
-fn next(shared: &Shared) -> Option<Arc<LiveRoom>> {
+fn next(shared: &NatsBusInner) -> Option<Arc<LiveRoom>> {
     lock(&shared.repairs).pop_front()
 }
 
-async fn repair(shared: &Shared, live: Arc<LiveRoom>) {
+async fn repair(shared: &NatsBusInner, live: Arc<LiveRoom>) {
     let mut pauses = PAUSES.iter();
     loop {
         let (asked, rejoin, epoch) = {
@@ -72,7 +72,7 @@ async fn repair(shared: &Shared, live: Arc<LiveRoom>) {
     }
 }
 
-async fn fetch(shared: &Shared, live: &Arc<LiveRoom>, asked: Fetch, epoch: Epoch) -> Result<(), RequestFailed> {
+async fn fetch(shared: &NatsBusInner, live: &Arc<LiveRoom>, asked: Fetch, epoch: Epoch) -> Result<(), RequestFailed> {
     let fetched = ask(shared, live, asked).await?;
     let (events, confirmed) = match &fetched {
         Fetched::Exact { events, confirmed } => (events.len(), *confirmed),
@@ -96,7 +96,7 @@ async fn fetch(shared: &Shared, live: &Arc<LiveRoom>, asked: Fetch, epoch: Epoch
 }
 
 /// Reads the events after the request's position, and decides whether they are complete and confirmed.
-async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<Arrival>, RequestFailed> {
+async fn ask(shared: &NatsBusInner, live: &LiveRoom, asked: Fetch) -> Result<Fetched<Arrival>, RequestFailed> {
     let partition = shared.partition(live.partition);
     let clear = live.lock().clear;
     let max = shared.retained_max().saturating_add(1);
@@ -151,7 +151,7 @@ async fn ask(shared: &Shared, live: &LiveRoom, asked: Fetch) -> Result<Fetched<A
 }
 
 /// Finds the head of a room whose history started afresh.
-async fn go_on(shared: &Shared, live: &Arc<LiveRoom>) -> Result<(), RequestFailed> {
+async fn go_on(shared: &NatsBusInner, live: &Arc<LiveRoom>) -> Result<(), RequestFailed> {
     // The unread messages of the old subscription may belong to the history that ended.
     shared.listen(live).await?;
     let head = shared.head_for_members(live).await?;

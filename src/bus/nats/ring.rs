@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::bus::history::HistoryLimits;
 use crate::bus::{HistoryPage, Page, ReadBounds};
 use crate::event::{Event, Timestamp};
-use crate::position::{Link, Offset};
+use crate::position::{ChainLink, Offset};
 
 /// The estimated cost of an event beside its payload: the event, its name, its slot in the ring, allocator overhead.
 const EVENT_BYTES: usize = 256;
@@ -200,7 +200,7 @@ impl Ring {
             && let Some(link) = first.link
             && link.prev < self.floor
         {
-            let link = Some(Link {
+            let link = Some(ChainLink {
                 prev: self.floor,
                 ..link
             });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::partition::Partition;
 use super::proof::{Removal, Removed, Run};
 use super::server::{Keep, StreamState};
-use super::shared::Shared;
+use super::shared::NatsBusInner;
 use crate::event::Event;
 use crate::nats::request::RequestFailed;
 use crate::room::Room;
@@ -22,7 +22,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// is not asked which: the list would weigh half a megabyte and more.
 const LISTED_MAX: u64 = 65_536;
 
-impl Shared {
+impl NatsBusInner {
     /// Reads a room's events from a sequence on, at least up to `want` if the stream has one there. A replica may serve
     /// the read, which is then compared with the leader: an event that is still there proves that nothing after it was
     /// removed meanwhile.

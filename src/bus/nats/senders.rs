@@ -11,9 +11,9 @@ const SENDERS_MAX: usize = 4096;
 
 /// The newest connection number of each sender.
 #[derive(Debug, Default)]
-pub(super) struct Senders(Mutex<HashMap<u64, u64>>);
+pub(super) struct StaleSenderFilter(Mutex<HashMap<u64, u64>>);
 
-impl Senders {
+impl StaleSenderFilter {
     /// Reports whether a message sent over this connection is not stale. Messages of one connection arrive in order.
     pub(super) fn is_current(&self, sender: u64, connection: u64) -> bool {
         let mut latest = lock(&self.0);
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn what_comes_over_an_older_connection_than_before_is_late() {
-        let senders = Senders::default();
+        let senders = StaleSenderFilter::default();
         for (sender, connection, is_current) in [
             (1, 1, true),
             (1, 1, true),
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn senders_are_bounded() {
-        let senders = Senders::default();
+        let senders = StaleSenderFilter::default();
         for sender in 0..3 * SENDERS_MAX as u64 {
             senders.is_current(sender, 1);
         }

@@ -8,15 +8,15 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::epochs::{Settled, Wrote};
-use super::gate::Gate;
+use super::gate::SingleFlight;
 use super::incarnation::Incarnation;
 use super::ingest::Feed;
 use super::last_values::ValueStream;
-use super::live::{Keeping, LiveRoom, RoomState};
+use super::live::{HistoryBudget, LiveRoom, RoomState};
 use super::partition::Partition;
 use super::permissions::Permissions;
 use super::read::ColdRead;
-use super::senders::Senders;
+use super::senders::StaleSenderFilter;
 use super::server::{Server, StreamState};
 use super::streams::Shape;
 use super::troubles::Troubles;
@@ -33,10 +33,10 @@ use crate::sync::lock;
 /// The reason why a node whose settings differ from the cluster's serves nothing.
 pub(super) const REFUSED: &str = "the node's settings differ from the cluster's";
 
-type ColdReads = HashMap<(Room, Option<u64>), Arc<Gate<ColdRead>>>;
+type ColdReads = HashMap<(Room, Option<u64>), Arc<SingleFlight<ColdRead>>>;
 
 /// State shared by all parts of the bus.
-pub(super) struct Shared {
+pub(super) struct NatsBusInner {
     pub config: Config,
     pub lease: Lease,
     pub server: Server,
@@ -52,7 +52,7 @@ pub(super) struct Shared {
     pub epochs_begun: AtomicU32,
     pub records_written_back: AtomicU32,
     pub partitions: Box<[Partition]>,
-    pub keeping: Keeping,
+    pub keeping: HistoryBudget,
     pub in_flight: Arc<Semaphore>,
     pub publishes: Arc<Semaphore>,
     pub feeds: mpsc::Sender<Feed>,
@@ -64,7 +64,7 @@ pub(super) struct Shared {
     /// The random number by which this bus identifies itself to other nodes.
     pub sender: u64,
     /// The newest connection of each sender of ephemeral events.
-    pub senders: Senders,
+    pub senders: StaleSenderFilter,
     /// Messages on rooms' subjects that no node has written.
     pub foreign: AtomicU64,
     /// Rooms with members here.
@@ -73,7 +73,7 @@ pub(super) struct Shared {
     pub cold: Mutex<ColdReads>,
 }
 
-impl Shared {
+impl NatsBusInner {
     pub(super) fn partition(&self, number: u16) -> &Partition {
         &self.partitions[usize::from(number)]
     }

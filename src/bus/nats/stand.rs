@@ -3,14 +3,14 @@
 use super::live::LiveRoom;
 use super::partition::Partition;
 use super::server::StreamState;
-use super::shared::Shared;
+use super::shared::NatsBusInner;
 use crate::nats::request::RequestFailed;
 use crate::position::{Offset, Position};
 use crate::room::Room;
 
 /// The head of a room, as its leader reports it.
 #[derive(Debug, Clone)]
-pub(super) struct Stand {
+pub(super) struct ReportedHead {
     /// The position of its newest event, or one that precedes all its later events.
     pub head: Position,
     /// The head is an event.
@@ -19,9 +19,9 @@ pub(super) struct Stand {
     pub state: StreamState,
 }
 
-impl Shared {
+impl NatsBusInner {
     /// Reads the head of a room from its leader.
-    pub(super) async fn stand(&self, partition: &Partition, room: &Room) -> Result<Stand, RequestFailed> {
+    pub(super) async fn stand(&self, partition: &Partition, room: &Room) -> Result<ReportedHead, RequestFailed> {
         let state = partition.states.pass(async || self.state(partition).await).await?;
         self.head_after(partition, room, state).await
     }
@@ -44,17 +44,22 @@ impl Shared {
     }
 
     /// Checks the stream of a room with members here, whose head is known.
-    pub(super) async fn stand_at(&self, partition: &Partition, head: Position) -> Result<Stand, RequestFailed> {
+    pub(super) async fn stand_at(&self, partition: &Partition, head: Position) -> Result<ReportedHead, RequestFailed> {
         let state = partition.states.pass(async || self.state(partition).await).await?;
         let identity = partition.identity();
         if identity.created != state.created || identity.epoch != head.epoch {
             return Err(RequestFailed::unavailable("the history began anew"));
         }
         let is_event = true;
-        Ok(Stand { head, is_event, state })
+        Ok(ReportedHead { head, is_event, state })
     }
 
-    async fn head_after(&self, partition: &Partition, room: &Room, state: StreamState) -> Result<Stand, RequestFailed> {
+    async fn head_after(
+        &self,
+        partition: &Partition,
+        room: &Room,
+        state: StreamState,
+    ) -> Result<ReportedHead, RequestFailed> {
         let identity = partition.identity();
         let subject = self.server.nats.subjects().history(partition.number, room);
         let head = self.server.head(&partition.stream, &subject).await?;
@@ -67,7 +72,7 @@ impl Shared {
         let is_event = head.is_some();
         let offset = Offset(head.map_or(state.last, |stored| stored.seq));
         partition.has(offset.0);
-        Ok(Stand {
+        Ok(ReportedHead {
             head: Position { epoch, offset },
             is_event,
             state,

@@ -15,7 +15,7 @@ use super::live::LiveRoom;
 use super::partition::Partition;
 use super::proof::Removal;
 use super::server::HEADS_MAX;
-use super::shared::Shared;
+use super::shared::NatsBusInner;
 use crate::nats::request::RequestFailed;
 
 /// The interval between reads of the epochs' records, which are raised then. A record is needed after the loss of a stream only.
@@ -36,7 +36,7 @@ const AT_ONCE: usize = 8;
 const BEHIND_MAX: u8 = 2;
 
 /// Sweeps until `stop`.
-pub(super) async fn run(shared: &Shared, stop: CancellationToken) {
+pub(super) async fn run(shared: &NatsBusInner, stop: CancellationToken) {
     let every = shared.server.nats.config().sweep_interval;
     let mut turn = interval(every);
     let mut again: Option<Duration> = None;
@@ -84,7 +84,7 @@ pub(super) async fn run(shared: &Shared, stop: CancellationToken) {
 /// The name under which it is reported that streams cannot be created.
 const STREAMS: &str = "(lost)";
 
-async fn restore(shared: &Shared) {
+async fn restore(shared: &NatsBusInner) {
     match shared.restore_streams().await {
         Ok(()) => {
             tracing::warn!("streams lost, recreated");
@@ -97,7 +97,7 @@ async fn restore(shared: &Shared) {
 }
 
 /// Updates the streams to the limits now in force.
-async fn reshape(shared: &Shared) {
+async fn reshape(shared: &NatsBusInner) {
     match shared.restore_streams().await {
         Ok(()) => tracing::info!("stream settings applied"),
         // The next sweep finds what is missing; a start of any node does the rest.
@@ -106,7 +106,7 @@ async fn reshape(shared: &Shared) {
 }
 
 /// Holds all deliveries: incoming events belong to streams of another layout.
-fn suspend(shared: &Shared) {
+fn suspend(shared: &NatsBusInner) {
     for partition in &shared.partitions {
         partition.doubt();
         for live in partition.all_rooms() {
@@ -116,7 +116,7 @@ fn suspend(shared: &Shared) {
 }
 
 /// Logs epoch changes in one line, however many partitions they concern.
-fn report(shared: &Shared) {
+fn report(shared: &NatsBusInner) {
     let begun = shared.epochs_begun.swap(0, Ordering::Relaxed);
     if begun > 0 {
         tracing::warn!(streams = begun, "histories restarted with a new epoch");
@@ -127,7 +127,7 @@ fn report(shared: &Shared) {
     }
 }
 
-async fn look_at_values(shared: &Shared, records: bool) -> Result<(), RequestFailed> {
+async fn look_at_values(shared: &NatsBusInner, records: bool) -> Result<(), RequestFailed> {
     super::last_values::look(shared).await?;
     if records {
         // Checks whether records can be written; their content is checked with each stream.
@@ -145,7 +145,7 @@ fn unless_read_only(followed: Result<(), RequestFailed>) -> Result<(), RequestFa
     }
 }
 
-async fn look(shared: &Shared, partition: &Partition, records: bool) -> Result<(), RequestFailed> {
+async fn look(shared: &NatsBusInner, partition: &Partition, records: bool) -> Result<(), RequestFailed> {
     if records {
         unless_read_only(follow_epoch(shared, partition).await)?;
     }
@@ -169,7 +169,7 @@ const fn is_lost(looked: &Result<(), RequestFailed>) -> bool {
     matches!(looked, Err(RequestFailed::NoStream))
 }
 
-async fn follow_epoch(shared: &Shared, partition: &Partition) -> Result<(), RequestFailed> {
+async fn follow_epoch(shared: &NatsBusInner, partition: &Partition) -> Result<(), RequestFailed> {
     shared.state(partition).await?;
     if epochs::raise(&shared.server, &partition.incarnation).await? != Some(partition.epoch()) {
         shared.renew(partition).await?;
@@ -179,7 +179,7 @@ async fn follow_epoch(shared: &Shared, partition: &Partition) -> Result<(), Requ
 
 /// Holds all deliveries until it is known that nothing was missed, after a connection broke or an inconsistency was
 /// seen.
-async fn verify(shared: &Shared, partition: &Partition, connects: u64) -> Result<(), RequestFailed> {
+async fn verify(shared: &NatsBusInner, partition: &Partition, connects: u64) -> Result<(), RequestFailed> {
     let rooms = partition.all_rooms();
     for live in &rooms {
         live.lock().chain.suspect();
@@ -206,7 +206,7 @@ async fn verify(shared: &Shared, partition: &Partition, connects: u64) -> Result
 }
 
 /// Reads the heads of all rooms with members here.
-async fn sweep(shared: &Shared, partition: &Partition) -> Result<(), RequestFailed> {
+async fn sweep(shared: &NatsBusInner, partition: &Partition) -> Result<(), RequestFailed> {
     let (at, from) = (Instant::now(), partition.sweep_from());
     let rooms = partition.all_rooms();
     let mut through: Option<u64> = None;
@@ -230,7 +230,7 @@ async fn sweep(shared: &Shared, partition: &Partition) -> Result<(), RequestFail
 }
 
 async fn heads(
-    shared: &Shared,
+    shared: &NatsBusInner,
     partition: &Partition,
     rooms: &[Arc<LiveRoom>],
     from: u64,
@@ -249,7 +249,7 @@ async fn heads(
     Ok(heads.up_to)
 }
 
-async fn found(shared: &Shared, live: &Arc<LiveRoom>, head: u64) {
+async fn found(shared: &NatsBusInner, live: &Arc<LiveRoom>, head: u64) {
     let silent = {
         let mut state = live.lock();
         let heard = std::mem::take(&mut state.heard);

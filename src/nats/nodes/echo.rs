@@ -3,16 +3,16 @@
 use tokio::time::{Instant, timeout};
 
 use super::{ECHO_MAX, HEARTBEAT_INTERVAL};
-use crate::nats::Link;
+use crate::nats::ManagedConnection;
 
 /// The echo state of one connection.
 pub(super) struct Echo<'a> {
-    link: &'a Link,
+    link: &'a ManagedConnection,
     last: Instant,
 }
 
 impl<'a> Echo<'a> {
-    pub(super) fn new(link: &'a Link) -> Self {
+    pub(super) fn new(link: &'a ManagedConnection) -> Self {
         Self {
             link,
             last: Instant::now(),

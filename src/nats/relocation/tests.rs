@@ -101,12 +101,12 @@ async fn deployment(urls: &str) -> Config {
     config
 }
 
-fn server_of(link: &Link) -> String {
+fn server_of(link: &ManagedConnection) -> String {
     link.client().server_info().server_id
 }
 
 /// Moves, and checks that nothing is missed.
-async fn moves(peer: &Peer, link: &Link) {
+async fn moves(peer: &Peer, link: &ManagedConnection) {
     let (from, connects) = (server_of(link), link.connects());
     let old = relocate(&peer.nodes, link).await.unwrap();
     assert_ne!(server_of(link), from);

@@ -23,14 +23,14 @@ enum Unusual {
     Lost {
         at_ms: u64,
     },
-    Several(Vec<Own>),
+    Several(Vec<OwnConnection>),
     /// Some of the connections are on other nodes.
     Spread(Spread),
 }
 
 /// One of several connections on this node, with the state it has set.
 #[derive(Debug)]
-struct Own {
+struct OwnConnection {
     connection: ConnectionId,
     state: Option<Box<Stated>>,
 }
@@ -38,7 +38,7 @@ struct Own {
 /// Connections on several nodes, at least one of them another node.
 #[derive(Debug)]
 struct Spread {
-    own: Vec<Own>,
+    own: Vec<OwnConnection>,
     /// Shares of other nodes, by incarnation.
     others: Vec<(u64, Share)>,
 }
@@ -81,7 +81,7 @@ impl Attendance {
         }
     }
 
-    fn several(&self) -> &[Own] {
+    fn several(&self) -> &[OwnConnection] {
         match &self.connections {
             Connections::One(_) => &[],
             Connections::Unusual(unusual) => match &**unusual {
@@ -147,13 +147,13 @@ impl Attendance {
     /// Adds a new connection. The first one of a lost user takes over its state.
     pub(super) fn add(&mut self, connection: ConnectionId) {
         self.learn_since();
-        let own = Own {
+        let own = OwnConnection {
             connection,
             state: None,
         };
         match &mut self.connections {
             Connections::One(first) => {
-                let first = Own {
+                let first = OwnConnection {
                     connection: *first,
                     state: self.state.take(),
                 };
@@ -185,7 +185,7 @@ impl Attendance {
     }
 
     /// Keeps exactly these connections, at least one and all of them on this node.
-    fn keep(&mut self, mut own: Vec<Own>) {
+    fn keep(&mut self, mut own: Vec<OwnConnection>) {
         match own.pop() {
             Some(last) if own.is_empty() => {
                 self.connections = Connections::One(last.connection);
@@ -203,7 +203,7 @@ impl Attendance {
     pub(super) fn set_share(&mut self, node: u64, share: Share) -> bool {
         let state = self.state.take();
         let mut spread = match std::mem::replace(&mut self.connections, Unusual::Lost { at_ms: 0 }.into()) {
-            Connections::One(connection) => Spread::of(vec![Own { connection, state }]),
+            Connections::One(connection) => Spread::of(vec![OwnConnection { connection, state }]),
             Connections::Unusual(unusual) => match *unusual {
                 Unusual::Lost { .. } => Spread::of(Vec::new()),
                 Unusual::Several(several) => Spread::of(several),
@@ -322,7 +322,7 @@ impl Attendance {
 }
 
 impl Spread {
-    const fn of(own: Vec<Own>) -> Self {
+    const fn of(own: Vec<OwnConnection>) -> Self {
         Self {
             own,
             others: Vec::new(),

@@ -56,7 +56,7 @@ pub(super) enum Left {
 
 /// Presence of a room that has members or observers.
 #[derive(Debug)]
-pub(super) struct Attended {
+pub(super) struct RoomPresence {
     pub(super) id: RoomId,
     pub(super) users: Users,
     /// Open connections of this node.
@@ -71,7 +71,7 @@ pub(super) struct Attended {
     pub(super) watched: Option<Box<Watched>>,
 }
 
-impl Attended {
+impl RoomPresence {
     pub(super) const fn new(id: RoomId) -> Self {
         Self {
             id,

@@ -2,7 +2,7 @@
 
 use tokio::sync::broadcast;
 
-use super::{Attended, MemoryPresence, Origin, RoomId, Share, Stripe, Withdrawal};
+use super::{MemoryPresence, Origin, RoomId, RoomPresence, Share, Stripe, Withdrawal};
 use crate::event::Timestamp;
 use crate::identity::UserId;
 use crate::presence::{Activity, Present};
@@ -11,7 +11,7 @@ use crate::sync::lock;
 
 /// This node's part in a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Own {
+pub struct NodeShare {
     /// Set when this node has connections or observers in the room.
     pub is_served: bool,
     /// Start of the current unbroken occupancy, on whichever node.
@@ -59,8 +59,8 @@ impl MemoryPresence {
 
     /// Returns this node's part in a room.
     #[must_use]
-    pub fn own(&self, room: &Room) -> Own {
-        self.read(room, |attended| Own {
+    pub fn own(&self, room: &Room) -> NodeShare {
+        self.read(room, |attended| NodeShare {
             is_served: attended.is_own(),
             occupied_since: attended.occupied_since(),
         })
@@ -102,7 +102,7 @@ impl MemoryPresence {
         self.find_by(tenant, user, |attended| attended.shown_lost(user))
     }
 
-    fn find_by<T>(&self, tenant: &Tenant, user: &UserId, read: impl Fn(&Attended) -> Option<T>) -> Vec<(Room, T)> {
+    fn find_by<T>(&self, tenant: &Tenant, user: &UserId, read: impl Fn(&RoomPresence) -> Option<T>) -> Vec<(Room, T)> {
         let rooms = self.shared.whereabouts.rooms_of(tenant.as_str(), user);
         let read = |id: RoomId| {
             let stripe = lock(&self.stripes[Stripe::of(id)]);

@@ -9,9 +9,9 @@ use slab::Slab;
 use tokio::sync::broadcast;
 
 use super::config::Config;
-use super::room::{Attended, Entered, GraceEnd, Left};
+use super::room::{Entered, GraceEnd, Left, RoomPresence};
 use super::share::{Origin, Share};
-use super::whereabouts::{RoomId, Whereabouts};
+use super::whereabouts::{RoomId, UserRoomIndex};
 use crate::event::Timestamp;
 use crate::identity::UserId;
 use crate::json::Json;
@@ -24,10 +24,10 @@ pub(super) const STRIPES: u32 = 64;
 
 /// State that all stripes share.
 #[derive(Debug)]
-pub(super) struct Shared {
+pub(super) struct PresenceStripes {
     pub config: Config,
     pub versions: AtomicU64,
-    pub whereabouts: Whereabouts,
+    pub whereabouts: UserRoomIndex,
     pub activity: broadcast::Sender<Activity>,
     /// Activity of this node, for other nodes.
     pub outgoing: broadcast::Sender<Activity>,
@@ -44,7 +44,7 @@ pub enum Cause {
     Ended,
 }
 
-impl Shared {
+impl PresenceStripes {
     pub fn announce(&self, cause: Cause, activity: impl Fn() -> Activity) {
         let told = |to: &broadcast::Sender<Activity>| {
             if to.receiver_count() > 0 {
@@ -102,12 +102,12 @@ pub struct Withdrawal {
 }
 
 /// A change and its observers.
-pub(super) type Told = (Arc<Change>, Vec<Arc<dyn Observer>>);
+pub(super) type ObservedChange = (Arc<Change>, Vec<Arc<dyn Observer>>);
 
 /// A part of the rooms.
 #[derive(Debug)]
 pub(super) struct Stripe {
-    pub rooms: HashMap<Room, Attended>,
+    pub rooms: HashMap<Room, RoomPresence>,
     /// Room names by the room's slot in this stripe.
     names: Slab<Room>,
     number: u32,
@@ -143,17 +143,23 @@ impl Stripe {
         (id.0 / STRIPES) as usize
     }
 
-    fn attended(&mut self, room: &Room) -> &mut Attended {
+    fn attended(&mut self, room: &Room) -> &mut RoomPresence {
         let (names, number) = (&mut self.names, self.number);
         self.rooms.entry(room.clone()).or_insert_with(|| {
             let slot =
                 u32::try_from(names.insert(room.clone())).expect("a node attends fewer than 2^26 rooms a stripe");
-            Attended::new(RoomId(slot * STRIPES + number))
+            RoomPresence::new(RoomId(slot * STRIPES + number))
         })
     }
 
     /// Enters a connection. Returns whether there is something to deliver later.
-    pub(super) fn enter(&mut self, shared: &Shared, room: &Room, member: &Member, state: Option<Json>) -> bool {
+    pub(super) fn enter(
+        &mut self,
+        shared: &PresenceStripes,
+        room: &Room,
+        member: &Member,
+        state: Option<Json>,
+    ) -> bool {
         let attended = self.attended(room);
         let id = attended.id;
         if let Entered::Joined { occupied } = attended.enter(member, state, Timestamp::now()) {
@@ -166,7 +172,7 @@ impl Stripe {
     /// learned something that it must replicate.
     pub(super) fn set_share(
         &mut self,
-        shared: &Shared,
+        shared: &PresenceStripes,
         room: &Room,
         user: &UserId,
         origin: Origin,
@@ -184,7 +190,7 @@ impl Stripe {
     /// Removes another node's share of a user. Returns whether there is something to deliver or to end later.
     pub(super) fn take_share(
         &mut self,
-        shared: &Shared,
+        shared: &PresenceStripes,
         room: &Room,
         user: &UserId,
         node: u64,
@@ -204,7 +210,7 @@ impl Stripe {
     /// Removes a connection. Returns whether there is something to deliver or to end later.
     pub(super) fn leave(
         &mut self,
-        shared: &Shared,
+        shared: &PresenceStripes,
         room: &Room,
         member: &Member,
         departure: Departure,
@@ -220,7 +226,7 @@ impl Stripe {
 
     fn after_leave(
         &mut self,
-        shared: &Shared,
+        shared: &PresenceStripes,
         room: &Room,
         user: &UserId,
         left: Left,
@@ -254,7 +260,7 @@ impl Stripe {
 
     pub(super) fn observe(
         &mut self,
-        shared: &Shared,
+        shared: &PresenceStripes,
         room: &Room,
         observer: Arc<dyn Observer>,
         detail: Detail,
@@ -271,7 +277,7 @@ impl Stripe {
     }
 
     /// Ends grace periods and collects the changes that are due. Returns whether something is left for later.
-    pub(super) fn flush(&mut self, shared: &Shared, now_ms: u64, told: &mut Vec<Told>) -> bool {
+    pub(super) fn flush(&mut self, shared: &PresenceStripes, now_ms: u64, told: &mut Vec<ObservedChange>) -> bool {
         self.end_graces(shared, now_ms);
         let mut later = Vec::new();
         for room in std::mem::take(&mut self.queued) {
@@ -295,7 +301,7 @@ impl Stripe {
         !self.queued.is_empty() || !self.graces.is_empty()
     }
 
-    fn end_graces(&mut self, shared: &Shared, now_ms: u64) {
+    fn end_graces(&mut self, shared: &PresenceStripes, now_ms: u64) {
         while let Some(oldest) = self.graces.front()
             && now_ms.saturating_sub(oldest.lost_ms) >= shared.grace_ms()
         {
@@ -330,7 +336,7 @@ impl Stripe {
     }
 
     fn forget_unused(&mut self, room: &Room) {
-        if self.rooms.get(room).is_some_and(Attended::is_unused) {
+        if self.rooms.get(room).is_some_and(RoomPresence::is_unused) {
             if let Some(attended) = self.rooms.remove(room) {
                 self.names.remove(Self::slot(attended.id));
             }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::config::Config;
-use super::room::Attended;
+use super::room::RoomPresence;
 use super::users::Users;
 use crate::identity::UserId;
 use crate::presence::{Change, Counts, Detail, Observer, Present, Roster};
@@ -217,7 +217,7 @@ impl fmt::Debug for Watched {
     }
 }
 
-impl Attended {
+impl RoomPresence {
     /// Adds or replaces an observer. Returns the current roster.
     pub(super) fn observe(
         &mut self,

@@ -28,12 +28,12 @@ type Share = HashTable<Place>;
 
 /// The index over all rooms.
 #[derive(Debug)]
-pub(super) struct Whereabouts {
+pub(super) struct UserRoomIndex {
     shares: Box<[Mutex<Share>]>,
     hasher: RandomState,
 }
 
-impl Whereabouts {
+impl UserRoomIndex {
     pub(super) fn new() -> Self {
         Self {
             shares: (0..STRIPES).map(|_| Mutex::default()).collect(),

@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use super::update::Stand;
+use super::update::DigestAnnouncement;
 use crate::digest::Digest;
 use crate::identity::UserId;
 use crate::presence::memory::Share;
 
 /// One node's part of a room.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct NodeDigest {
     pub version: u64,
     entries: BTreeMap<UserId, u64>,
     /// Digest: the sum of the entries, so one entry changes it without a walk over the rest.
     digest: u64,
 }
 
-impl Book {
+impl NodeDigest {
     /// Sets the node's state of a user. Returns whether it has changed.
     pub(super) fn set(&mut self, user: &UserId, share: Option<&Share>) -> bool {
         let before = self.entries.get(user).copied();
@@ -45,8 +45,8 @@ impl Book {
         self.entries.is_empty()
     }
 
-    pub(super) fn stand(&self, incarnation: u64) -> Stand {
-        Stand {
+    pub(super) fn stand(&self, incarnation: u64) -> DigestAnnouncement {
+        DigestAnnouncement {
             incarnation,
             version: self.version,
             users: self.entries.len() as u64,
@@ -98,14 +98,14 @@ mod tests {
     proptest! {
         #[test]
         fn a_digest_says_what_is_there_and_not_how_it_came(steps in proptest::collection::vec((0u8..6, 0u32..4), 0..60)) {
-            let mut book = Book::default();
+            let mut book = NodeDigest::default();
             let mut last = BTreeMap::new();
             for (user, connections) in steps {
                 let user = UserId::parse(&format!("u{user}")).unwrap();
                 book.set(&user, share(connections).as_ref());
                 last.insert(user, connections);
             }
-            let mut other = Book::default();
+            let mut other = NodeDigest::default();
             for (user, connections) in last {
                 other.set(&user, share(connections).as_ref());
             }

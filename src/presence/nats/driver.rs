@@ -1,4 +1,4 @@
-//! The one task that speaks with NATS: received messages go to the [`Site`], and its replies are sent.
+//! The one task that speaks with NATS: received messages go to the [`Reconciler`], and its replies are sent.
 
 mod subscriptions;
 mod waiting;
@@ -19,10 +19,10 @@ use self::subscriptions::{Source, Subscriptions};
 use self::waiting::{Waiter, Waiting};
 use super::answers::Answers;
 use super::replica::census::CENSUS_ROOMS_MAX;
-use super::site::{Asked, Out, Site};
+use super::site::{Asked, Out, Reconciler};
 use super::update::Body;
 use super::wire::{self, PART_BYTES, Reader, Said};
-use super::{Shared, news};
+use super::{PresenceInner, news};
 use crate::nats::nodes::{NodeChange, Nodes};
 use crate::nats::{Nats, NatsError};
 use crate::presence::Activity;
@@ -53,8 +53,8 @@ pub(super) struct Driver {
     nats: Arc<Nats>,
     nodes: Arc<Nodes>,
     memory: Arc<MemoryPresence>,
-    shared: Arc<Shared>,
-    site: Site,
+    shared: Arc<PresenceInner>,
+    site: Reconciler,
     reader: Reader,
     answers: Answers,
     subscriptions: Subscriptions,
@@ -80,8 +80,8 @@ struct Events {
 impl Driver {
     pub(super) async fn listen(
         (nats, nodes, memory): (Arc<Nats>, Arc<Nodes>, Arc<MemoryPresence>),
-        shared: Arc<Shared>,
-        site: Site,
+        shared: Arc<PresenceInner>,
+        site: Reconciler,
         flush_interval: Duration,
     ) -> Result<Self, NatsError> {
         let own = nodes.own().incarnation;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::book::Book;
-use super::update::{Changed, Stand, Update};
+use super::book::NodeDigest;
+use super::update::{Changed, DigestAnnouncement, Update};
 use crate::identity::UserId;
 use crate::presence::Departure;
 
@@ -12,8 +12,8 @@ const HELD_MAX: usize = 32;
 
 /// Another node's part of a room.
 #[derive(Debug, Default)]
-pub(super) struct Other {
-    pub book: Book,
+pub(super) struct PeerView {
+    pub book: NodeDigest,
     held: BTreeMap<u64, Update>,
     /// The newest version announced.
     heard_of: u64,
@@ -32,7 +32,7 @@ pub(super) enum Merged {
     Missing(Vec<Changed>),
 }
 
-impl Other {
+impl PeerView {
     pub(super) fn update(&mut self, update: Update, now_ms: u64) -> Merged {
         let mut shown = Vec::new();
         self.heard_of = self.heard_of.max(update.version);
@@ -56,7 +56,7 @@ impl Other {
         self.ask_at_ms.is_some()
     }
 
-    pub(super) fn stand(&mut self, stand: Stand, now_ms: u64) -> Merged {
+    pub(super) fn stand(&mut self, stand: DigestAnnouncement, now_ms: u64) -> Merged {
         if stand.users == 0 && self.book.is_empty() {
             // Everything in between is past. A node that does not follow the room stands at any version.
             self.book.version = self.book.version.max(stand.version);

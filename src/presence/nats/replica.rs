@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use self::agenda::Agenda;
 use self::census::{Censuses, Doubt};
-use super::book::Book;
-use super::other::Other;
-use super::update::{Body, Changed, Stand, Update};
+use super::book::NodeDigest;
+use super::other::PeerView;
+use super::update::{Body, Changed, DigestAnnouncement, Update};
 use crate::digest::Digest;
 use crate::identity::UserId;
 use crate::presence::Departure;
@@ -82,8 +82,8 @@ enum Life {
 
 #[derive(Debug)]
 struct Followed {
-    own: Book,
-    others: BTreeMap<u64, Other>,
+    own: NodeDigest,
+    others: BTreeMap<u64, PeerView>,
     /// Nodes that may have had more than a roster showed. `None` in a room that was never counted.
     doubts: Option<Vec<Doubt>>,
     stand_at_ms: Option<u64>,
@@ -128,7 +128,7 @@ impl Replica {
     /// Begins to follow a room. The first action asks its followers.
     pub(super) fn follow(&mut self, room: &Room, now_ms: u64) -> Vec<Action> {
         let followed = Followed {
-            own: Book::default(),
+            own: NodeDigest::default(),
             others: BTreeMap::new(),
             doubts: None,
             stand_at_ms: None,
@@ -167,7 +167,7 @@ impl Replica {
         self.censuses.forget(room);
         let followed = self.rooms.remove(room);
         let others = followed.into_iter().flat_map(|followed| followed.others);
-        let gone = |(node, other): (u64, Other)| withdrawals(room, node, &other.book, Departure::Left, Cause::Told);
+        let gone = |(node, other): (u64, PeerView)| withdrawals(room, node, &other.book, Departure::Left, Cause::Told);
         others.flat_map(gone).collect()
     }
 
@@ -208,9 +208,9 @@ impl Replica {
     }
 
     /// Returns this node's stand in a room. In a room that it does not follow it has nothing, at whatever version.
-    pub(super) fn own_stand(&self, room: &Room) -> Stand {
+    pub(super) fn own_stand(&self, room: &Room) -> DigestAnnouncement {
         let own = self.rooms.get(room).map(|followed| followed.own.stand(self.own));
-        own.filter(|stand| stand.version > 0).unwrap_or(Stand {
+        own.filter(|stand| stand.version > 0).unwrap_or(DigestAnnouncement {
             incarnation: self.own,
             version: self.versions,
             users: 0,
@@ -357,7 +357,7 @@ impl Replica {
     }
 }
 
-impl Other {
+impl PeerView {
     /// Returns the time at which the node is asked, unless a message arrives before.
     fn ask_at_ms(&self, rhythm: &Rhythm) -> Option<u64> {
         let is_silent = || (!self.book.is_empty()).then(|| self.confirmed_ms + millis(rhythm.silence_max));
@@ -365,11 +365,11 @@ impl Other {
     }
 }
 
-fn ask(room: &Room, node: u64, other: &Other) -> Action {
+fn ask(room: &Room, node: u64, other: &PeerView) -> Action {
     Action::TellNode(node, room.clone(), Body::Ask(vec![other.book.stand(node)]))
 }
 
-fn withdrawals(room: &Room, node: u64, book: &Book, departure: Departure, cause: Cause) -> Vec<Action> {
+fn withdrawals(room: &Room, node: u64, book: &NodeDigest, departure: Departure, cause: Cause) -> Vec<Action> {
     let withdraw = |user: &UserId| Action::Withdraw(room.clone(), node, user.clone(), departure, cause);
     book.users().map(withdraw).collect()
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::replica::{Action, Replica, Rhythm};
-use super::touched::{Touch, Touched};
-use super::update::{Body, Changed, Stand, Update};
+use super::touched::{DirtyRooms, Touch};
+use super::update::{Body, Changed, DigestAnnouncement, Update};
 use crate::presence::Departure;
 use crate::presence::memory::{Cause, MemoryPresence, Withdrawal};
 use crate::room::Room;
@@ -29,7 +29,7 @@ pub(super) enum Out {
     /// A census, to all nodes.
     Census(u64, Vec<(Room, Vec<u64>)>),
     /// To the sender of a census, behind all parts: this node's stands.
-    Account(u64, Vec<(Room, Stand)>),
+    Account(u64, Vec<(Room, DigestAnnouncement)>),
     /// Ends a census for a room: `true` if the room is known completely.
     Confirmed(Room, u64, bool),
 }
@@ -45,14 +45,14 @@ pub(super) enum Asked {
 
 /// One node's reconciler.
 #[derive(Debug)]
-pub(super) struct Site {
+pub(super) struct Reconciler {
     memory: Arc<MemoryPresence>,
-    touched: Arc<Touched>,
+    touched: Arc<DirtyRooms>,
     replica: Replica,
 }
 
-impl Site {
-    pub(super) fn new(memory: Arc<MemoryPresence>, touched: Arc<Touched>, own: u64, rhythm: Rhythm) -> Self {
+impl Reconciler {
+    pub(super) fn new(memory: Arc<MemoryPresence>, touched: Arc<DirtyRooms>, own: u64, rhythm: Rhythm) -> Self {
         Self {
             memory,
             touched,
@@ -133,7 +133,13 @@ impl Site {
     }
 
     /// Merges a node's reply to a census.
-    pub(super) fn account(&mut self, node: u64, number: u64, stands: Vec<(Room, Stand)>, now_ms: u64) -> Vec<Out> {
+    pub(super) fn account(
+        &mut self,
+        node: u64,
+        number: u64,
+        stands: Vec<(Room, DigestAnnouncement)>,
+        now_ms: u64,
+    ) -> Vec<Out> {
         let actions = self.replica.account(node, number, stands, now_ms);
         let mut outs = Vec::new();
         self.run(actions, Duration::ZERO, now_ms, &mut outs);
@@ -216,7 +222,7 @@ impl Site {
         outs
     }
 
-    fn answer(&mut self, room: &Room, known: &[Stand], asked: Asked, now_ms: u64, outs: &mut Vec<Out>) {
+    fn answer(&mut self, room: &Room, known: &[DigestAnnouncement], asked: Asked, now_ms: u64, outs: &mut Vec<Out>) {
         if let Some(touch) = self.touched.take_room(room) {
             self.flush_room(room, &touch, now_ms, outs);
         }

@@ -22,9 +22,9 @@ pub(super) enum Touch {
 
 /// The dirty set. Never larger than the rooms themselves, so it needs no bound of its own.
 #[derive(Debug, Default)]
-pub(super) struct Touched(Mutex<BTreeMap<Room, Touch>>);
+pub(super) struct DirtyRooms(Mutex<BTreeMap<Room, Touch>>);
 
-impl Touched {
+impl DirtyRooms {
     /// Marks a room as dirty, and a user in it, if one is named.
     pub(super) fn add(&self, room: &Room, user: Option<(&UserId, Departure)>) {
         let mut rooms = self.lock();

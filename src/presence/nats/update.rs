@@ -29,7 +29,7 @@ pub(super) struct Update {
 
 /// The announced version of a node's part of a room, with its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stand {
+pub(super) struct DigestAnnouncement {
     pub incarnation: u64,
     pub version: u64,
     pub users: u64,
@@ -40,7 +40,7 @@ pub(super) struct Stand {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Body {
     Update(Update),
-    Stand(Stand),
+    Stand(DigestAnnouncement),
     /// Asks for every part that differs from these stands.
-    Ask(Vec<Stand>),
+    Ask(Vec<DigestAnnouncement>),
 }

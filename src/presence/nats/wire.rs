@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::update::{Body, Changed, Stand, Update};
+use super::update::{Body, Changed, DigestAnnouncement, Update};
 use crate::event::Timestamp;
 use crate::identity::UserId;
 use crate::json::Json;
@@ -155,7 +155,7 @@ pub(super) fn read_present(present: &proto::NodePresent) -> Option<Present> {
     })
 }
 
-fn write_stand(stand: &Stand) -> proto::PresenceStand {
+fn write_stand(stand: &DigestAnnouncement) -> proto::PresenceStand {
     proto::PresenceStand {
         incarnation: stand.incarnation,
         version: stand.version,
@@ -164,8 +164,8 @@ fn write_stand(stand: &Stand) -> proto::PresenceStand {
     }
 }
 
-fn read_stand(stand: &proto::PresenceStand) -> Stand {
-    Stand {
+fn read_stand(stand: &proto::PresenceStand) -> DigestAnnouncement {
+    DigestAnnouncement {
         incarnation: stand.incarnation,
         version: stand.version,
         users: stand.users,
@@ -195,8 +195,8 @@ pub(super) fn read_census(census: &proto::PresenceCensus, own: u64) -> Vec<(Room
 }
 
 /// Writes the end of a reply to a census.
-pub(super) fn write_account(number: u64, stands: &[(Room, Stand)]) -> Said {
-    let room = |(room, stand): &(Room, Stand)| proto::PresenceAccountRoom {
+pub(super) fn write_account(number: u64, stands: &[(Room, DigestAnnouncement)]) -> Said {
+    let room = |(room, stand): &(Room, DigestAnnouncement)| proto::PresenceAccountRoom {
         tenant: room.tenant().to_owned(),
         room: room.name().to_owned(),
         stand: Some(write_stand(stand)),
@@ -208,7 +208,7 @@ pub(super) fn write_account(number: u64, stands: &[(Room, Stand)]) -> Said {
 }
 
 /// Reads the stands at the end of a reply to a census.
-pub(super) fn read_account(account: &proto::PresenceAccount) -> Vec<(Room, Stand)> {
+pub(super) fn read_account(account: &proto::PresenceAccount) -> Vec<(Room, DigestAnnouncement)> {
     let rooms = account.rooms.iter();
     rooms
         .filter_map(|told| Some((parse_room(&told.tenant, &told.room)?, read_stand(told.stand.as_ref()?))))

@@ -4,7 +4,7 @@ use super::room::HELD_MAX;
 use super::*;
 use crate::event::{Event, EventId, EventName, Except, Payload, Retention, Timestamp};
 use crate::json::Json;
-use crate::position::{Epoch, Link, Offset};
+use crate::position::{ChainLink, Epoch, Offset};
 use crate::room::Tenant;
 
 fn room(name: &str) -> Room {
@@ -25,7 +25,7 @@ fn event(room: &Room, offset: u64) -> RoomItem {
         id: EventId::from_bits(u128::from(offset)),
         name: EventName::parse("e").unwrap(),
         retention: Retention::Reliable,
-        link: Some(Link {
+        link: Some(ChainLink {
             position,
             prev: Offset(offset - 1),
         }),

@@ -7,7 +7,7 @@ use roomcast::error::ErrorCode;
 use roomcast::event::{Event, EventId, EventName, Except, Payload, Retention, Timestamp};
 use roomcast::identity::UserId;
 use roomcast::json::Json;
-use roomcast::position::{Epoch, Link, Offset, Position};
+use roomcast::position::{ChainLink, Epoch, Offset, Position};
 use roomcast::proto::client_v1::{ClientFrame, Connect, client_frame};
 use roomcast::room::{Room, Tenant};
 use roomcast::session::{Command, Encoder, Request, Since};
@@ -35,8 +35,8 @@ fn payload() -> impl Strategy<Value = Payload> {
     ]
 }
 
-fn link() -> impl Strategy<Value = Link> {
-    (any::<u64>(), 1..1_u64 << 53, any::<u64>()).prop_map(|(epoch, offset, prev)| Link {
+fn link() -> impl Strategy<Value = ChainLink> {
+    (any::<u64>(), 1..1_u64 << 53, any::<u64>()).prop_map(|(epoch, offset, prev)| ChainLink {
         position: Position {
             epoch: Epoch::from_bits(epoch),
             offset: Offset(offset),

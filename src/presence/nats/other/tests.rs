@@ -68,7 +68,7 @@ fn changed(user: &UserId, connections: u32) -> Changed {
 /// What is shown of the node.
 #[derive(Default)]
 struct View {
-    other: Other,
+    other: PeerView,
     shown: BTreeMap<UserId, u32>,
 }
 

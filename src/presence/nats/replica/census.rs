@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::{Action, Followed, Life, Replica};
-use crate::presence::nats::update::Stand;
+use crate::presence::nats::update::DigestAnnouncement;
 use crate::room::Room;
 use crate::units::millis;
 
@@ -182,7 +182,7 @@ impl Replica {
         &mut self,
         node: u64,
         number: u64,
-        stands: Vec<(Room, Stand)>,
+        stands: Vec<(Room, DigestAnnouncement)>,
         now_ms: u64,
     ) -> Vec<Action> {
         if matches!(self.lives.get(&node), Some(Life::Ended { .. })) {

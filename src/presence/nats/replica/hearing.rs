@@ -3,8 +3,8 @@
 use super::census::ON_ITS_WAY_MS;
 use super::{Action, Life, Replica, ask};
 use crate::presence::memory::{Cause, Origin};
-use crate::presence::nats::other::{Merged, Other};
-use crate::presence::nats::update::{Changed, Stand, Update};
+use crate::presence::nats::other::{Merged, PeerView};
+use crate::presence::nats::update::{Changed, DigestAnnouncement, Update};
 use crate::room::Room;
 use crate::units::millis;
 
@@ -36,12 +36,23 @@ impl Replica {
     }
 
     /// Merges another node's stand.
-    pub(in crate::presence::nats) fn stand(&mut self, room: &Room, stand: Stand, now_ms: u64) -> Vec<Action> {
+    pub(in crate::presence::nats) fn stand(
+        &mut self,
+        room: &Room,
+        stand: DigestAnnouncement,
+        now_ms: u64,
+    ) -> Vec<Action> {
         self.hear_stand(room, stand, false, now_ms)
     }
 
     /// Merges a stand. `is_patient`: a missing version is probably in flight, and is asked for a little later.
-    pub(super) fn hear_stand(&mut self, room: &Room, stand: Stand, is_patient: bool, now_ms: u64) -> Vec<Action> {
+    pub(super) fn hear_stand(
+        &mut self,
+        room: &Room,
+        stand: DigestAnnouncement,
+        is_patient: bool,
+        now_ms: u64,
+    ) -> Vec<Action> {
         let heard = Heard {
             is_nothing: stand.users == 0,
             begins: false,
@@ -57,7 +68,7 @@ impl Replica {
         node: u64,
         heard: Heard,
         now_ms: u64,
-        merge: impl FnOnce(&mut Other) -> Merged,
+        merge: impl FnOnce(&mut PeerView) -> Merged,
     ) -> Vec<Action> {
         let Some(followed) = self.rooms.get_mut(room).filter(|_| node != self.own) else {
             return Vec::new();

@@ -10,8 +10,8 @@ use prost::Message as _;
 use tokio::time::Instant;
 
 use super::super::RHYTHM;
-use super::super::site::{Asked, Out, Site};
-use super::super::touched::Touched;
+use super::super::site::{Asked, Out, Reconciler};
+use super::super::touched::DirtyRooms;
 use super::super::wire::{self, Reader, Said};
 use super::network::{Packet, Subject};
 use crate::identity::{ConnectionId, UserId};
@@ -65,8 +65,8 @@ pub(super) struct Node {
     pub index: usize,
     pub incarnation: u64,
     pub memory: Arc<MemoryPresence>,
-    touched: Arc<Touched>,
-    pub site: Site,
+    touched: Arc<DirtyRooms>,
+    pub site: Reconciler,
     reader: Reader,
     pub members: BTreeMap<(u8, u8, u8), ConnectionId>,
     shown: BTreeMap<Room, Shown>,
@@ -83,11 +83,11 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(index: usize, incarnation: u64, config: Config, is_strict: bool) -> Self {
         let memory = Arc::new(MemoryPresence::new(config));
-        let touched = Arc::new(Touched::default());
+        let touched = Arc::new(DirtyRooms::default());
         Self {
             index,
             incarnation,
-            site: Site::new(Arc::clone(&memory), Arc::clone(&touched), incarnation, RHYTHM),
+            site: Reconciler::new(Arc::clone(&memory), Arc::clone(&touched), incarnation, RHYTHM),
             memory,
             touched,
             reader: Reader::default(),
