@@ -31,6 +31,9 @@ const OTHER_CALLS: u32 = 4;
 /// Publishing time before the measurement starts.
 const WARMUP: Duration = Duration::from_secs(1);
 
+/// The step by which a measurement without an answer goes on.
+const STEP: Duration = Duration::from_millis(50);
+
 /// The longest wait of the member for events in flight at the end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -129,6 +132,11 @@ impl Calls {
         pass(crowd.as_deref_mut(), WARMUP)?;
         let begin = (run.moment()?, load.counts.acknowledged.load(Ordering::Relaxed));
         pass(crowd.as_deref_mut(), self.duration)?;
+        // Without an answer there is no rate: on a busy machine a stream's first one may take longer than a short measurement.
+        let give_up = Instant::now() + PATIENCE;
+        while load.counts.acknowledged.load(Ordering::Relaxed) == begin.1 && Instant::now() < give_up {
+            pass(crowd.as_deref_mut(), STEP)?;
+        }
         let end = (run.moment()?, load.counts.acknowledged.load(Ordering::Relaxed));
         let counts = load.finish(crowd)?;
         if let Some(why) = counts.trouble() {

@@ -24,7 +24,7 @@ import (
 	roomcastv1 "github.com/roomcast/roomcast/tests/clients/go/gen/roomcast/v1"
 )
 
-const timeout = 10 * time.Second
+const timeout = 60 * time.Second
 
 type smoke struct {
 	publish     roomcastv1.PublishServiceClient

@@ -42,7 +42,7 @@ import { Action, Decision, Retention } from "./gen/roomcast/v1/types.js";
 import { ListUserRoomsRequest, ListUserRoomsResponse, UserServiceClient } from "./gen/roomcast/v1/user.js";
 import { WatchRequest, WatchResponse, WatchServiceClient } from "./gen/roomcast/v1/watch.js";
 
-const TIMEOUT_MS = 10_000;
+const TIMEOUT_MS = 60_000;
 
 /** A check that did not hold. */
 class Failed extends Error {}

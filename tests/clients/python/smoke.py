@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 from roomcast.v1 import access_pb2, access_pb2_grpc, connection_pb2, connection_pb2_grpc, publish_pb2, publish_pb2_grpc
 from roomcast.v1 import room_pb2, room_pb2_grpc, types_pb2, user_pb2, user_pb2_grpc, watch_pb2, watch_pb2_grpc
 
-TIMEOUT_S = 10
+TIMEOUT_S = 60
 
 
 class Failed(Exception):

@@ -54,11 +54,12 @@ private suspend fun checkPublish(stub: PublishServiceCoroutineStub, tenant: Stri
         retention = Retention.RETENTION_RELIABLE
         idempotencyKey = name
     }
-    val within = stub.withDeadlineAfter(10, TimeUnit.SECONDS)
-    val first = within.publish(request).resultsList.single()
+    // A deadline begins when it is set: one for each call.
+    val within = { stub.withDeadlineAfter(60, TimeUnit.SECONDS) }
+    val first = within().publish(request).resultsList.single()
     must(first.hasReached() && first.reached == 0, "an empty room answers $first")
     must(first.position.offset > 0 && first.position.epoch.isNotEmpty(), "no position: $first")
-    val again = within.publish(request).resultsList.single()
+    val again = within().publish(request).resultsList.single()
     must(again.duplicate && again.position == first.position, "the repeated publish answers $again")
     must(!again.hasReached(), "a duplicate knows whom it reached: $again")
     return "reached 0 at offset ${again.position.offset}, repeated as a duplicate"
