@@ -6,6 +6,9 @@ use super::*;
 use crate::support::nats::NatsServer;
 use crate::support::{Caller, Gateway, GatewayOptions, Opening, ROOT};
 
+/// The first replies of which one is complete.
+const REPLIES_MAX: usize = 20;
+
 over_encodings! {
     each_sees_those_before_and_is_told_of_those_after,
 }
@@ -56,6 +59,18 @@ async fn join_one_by_one(node: Node) {
             "{number}: {came:?}"
         );
         assert!(known.came.values().all(|times| *times == 1));
+    }
+    // Nodes that know each other answer: of a few first replies one is complete, however busy the machine is.
+    let mut late = node.connect(user("user 9")).await;
+    let mut partial = 0;
+    loop {
+        let presence = late.join_to_see("r").await;
+        if !presence.partial {
+            break assert_eq!(Known::from(presence).members.len(), 10);
+        }
+        partial += 1;
+        assert!(partial < REPLIES_MAX, "every first reply is partial");
+        late.leave("r").await;
     }
     node.finish().await;
 }

@@ -1,7 +1,9 @@
 //! Interventions of an operator: each kind of stream, under each intervention, with two running nodes.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_nats::jetstream;
 
@@ -146,6 +148,38 @@ impl Story {
         }
     }
 
+    /// Samples the epochs that both nodes report while something is done. Each node reports the one before until it reports
+    /// the new one, and both report the same new one.
+    async fn sampled<T>(&self, before: Epoch, done: impl Future<Output = T>) -> T {
+        let told = [Mutex::default(), Mutex::default()];
+        let sample = async |node: usize| -> Infallible {
+            loop {
+                if let Ok(head) = self.nodes[node].bus.head(&room("r")).await {
+                    let mut told: MutexGuard<'_, Vec<Epoch>> = told[node].lock().unwrap();
+                    if told.last() != Some(&head.epoch) {
+                        told.push(head.epoch);
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let result = tokio::select! {
+            result = done => result,
+            never = sample(0) => match never {},
+            never = sample(1) => match never {},
+        };
+        let after = self.epoch().await;
+        for (node, told) in told.into_iter().enumerate() {
+            let told = told.into_inner().unwrap();
+            let is_honest = [&[][..], &[before], &[after], &[before, after]].contains(&&*told);
+            assert!(
+                is_honest,
+                "node {node} reported {told:?} between {before:?} and {after:?}"
+            );
+        }
+        result
+    }
+
     /// Returns the epoch that both nodes report for a room.
     async fn epoch(&self) -> Epoch {
         let mut told = None;
@@ -180,19 +214,22 @@ async fn heals(which: Stream, hand: Hand) {
     store(&*story.other().bus, &room("r"), 2).await;
     story.value("new").await;
     let before = story.epoch().await;
-    if hand == Hand::Older {
-        story.server.kill();
-        std::fs::remove_dir_all(story.folder()).unwrap();
-        copy(snapshot.path(), &story.folder());
-        story.server.restart().await;
-    } else {
-        story.lay_on(hand).await;
-    }
-    until("an event is stored", async || {
-        event(&room("r"), "after").send(&*story.other().bus).await.is_ok()
-    })
-    .await;
-    story.all_is_well().await;
+    let healing = async {
+        if hand == Hand::Older {
+            story.server.kill();
+            std::fs::remove_dir_all(story.folder()).unwrap();
+            copy(snapshot.path(), &story.folder());
+            story.server.restart().await;
+        } else {
+            story.lay_on(hand).await;
+        }
+        until("an event is stored", async || {
+            event(&room("r"), "after").send(&*story.other().bus).await.is_ok()
+        })
+        .await;
+        story.all_is_well().await;
+    };
+    Box::pin(story.sampled(before, healing)).await;
     let history_is_lost = which == Stream::History && matches!(hand, Hand::Deleted | Hand::Older);
     assert_eq!(story.epoch().await != before, history_is_lost);
     // Members that were reset to a new history continue from its head: a reset after the event was stored covers it.
@@ -291,8 +328,11 @@ async fn a_node_that_starts_without_records_takes_the_epochs_of_those_that_run()
     let story = Story::begin(Stream::Records).await;
     let before = story.epoch().await;
     for _ in 0..3 {
-        story.lay_on(Hand::Deleted).await;
-        let late = Node::start(&story.settings, keeping(limits())).await;
+        let starting = async {
+            story.lay_on(Hand::Deleted).await;
+            Node::start(&story.settings, keeping(limits())).await
+        };
+        let late = Box::pin(story.sampled(before, starting)).await;
         let told = late.bus.head(&room("r")).await.unwrap().epoch;
         assert_eq!((told, story.epoch().await), (before, before));
     }
