@@ -31,11 +31,12 @@ impl Change {
         Self::LastValueAge,
     ];
 
-    /// The smaller and the larger setting, as lines of the fleet's configuration.
+    /// The setting of the fleet and another one, as lines of its configuration. Other limits of history are so small that
+    /// they cut what is stored meanwhile, and are then raised: what was cut must not count as recovered.
     const fn lines(self) -> [&'static str; 2] {
         match self {
-            Self::Events => ["events_max = 10000 # history", "events_max = 20000 # history"],
-            Self::Age => ["age_max = \"10m\" # history", "age_max = \"20m\" # history"],
+            Self::Events => ["events_max = 10000 # history", "events_max = 10 # history"],
+            Self::Age => ["age_max = \"10m\" # history", "age_max = \"1s\" # history"],
             Self::Bytes => ["stream_bytes_max = \"48 MiB\"", "stream_bytes_max = \"50 MiB\""],
             Self::Window => [
                 "idempotency_window = \"2m\" # nats",
@@ -46,17 +47,22 @@ impl Change {
         }
     }
 
-    /// Raised on one node after the other, and lowered again.
+    /// Whether the streams no longer hold everything afterwards.
+    pub const fn cuts(self) -> bool {
+        matches!(self, Self::Events | Self::Age)
+    }
+
+    /// Changed on one node after the other, and changed back once the other value is in force.
     pub async fn roll(self, fleet: &Fleet) {
-        let [small, large] = self.lines();
-        for (from, to) in [(small, large), (large, small)] {
+        let [usual, other] = self.lines();
+        for (from, to) in [(usual, other), (other, usual)] {
             for gateway in &fleet.gateways {
                 gateway.configure(from, to);
                 gateway.stop().await;
                 gateway.restart().await;
             }
+            sleep(SETTLED).await;
         }
-        sleep(SETTLED).await;
     }
 }
 
@@ -82,7 +88,7 @@ pub async fn differ(gateway: &Gateway) {
 
 impl Display for Change {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        let [small, _] = self.lines();
-        f.write_str(small.split(' ').next().unwrap_or_default())
+        let [usual, _] = self.lines();
+        f.write_str(usual.split(' ').next().unwrap_or_default())
     }
 }

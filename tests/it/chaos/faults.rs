@@ -106,13 +106,23 @@ impl Fault {
     /// What operators do to streams, on one server.
     pub fn by_hand() -> Vec<Self> {
         let laid = |streams| Hand::ALL.map(|hand| Self::Hand(streams, hand));
-        Streams::ALL.into_iter().flat_map(laid).collect()
+        let all = Streams::ALL.into_iter().flat_map(laid);
+        all.chain([Self::Hand(Streams::Histories, Hand::RoomsPurged)]).collect()
     }
 
     /// What is deployed, on one server.
     pub fn by_deployment() -> Vec<Self> {
         let changed = Change::ALL.map(Self::Changed).into_iter();
         changed.chain([Self::Differs]).collect()
+    }
+
+    /// Whether rooms lose older events while the streams keep those of other rooms.
+    pub fn cuts_rooms(self) -> bool {
+        match self {
+            Self::Hand(_, hand) => hand == Hand::RoomsPurged,
+            Self::Changed(change) => change.cuts(),
+            _ => false,
+        }
     }
 
     /// Does it, and mends it.
@@ -178,6 +188,11 @@ impl Fault {
                 hand.lay_on(streams, fleet).await;
                 // Long enough for every node to have looked at everything.
                 sleep(Duration::from_secs(4)).await;
+                if streams == Streams::ControlLog {
+                    // One that was not there before: what is revoked is refused there as well.
+                    gateway.stop().await;
+                    gateway.restart().await;
+                }
             }
             Self::Changed(change) => change.roll(fleet).await,
             Self::Differs => changes::differ(gateway).await,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_nats::jetstream;
+use futures_util::TryStreamExt as _;
 use tokio::time::sleep;
 
 use super::fleet::{Fleet, PARTITIONS};
@@ -26,9 +27,14 @@ pub enum Hand {
     Emptied,
     /// The older half of the messages is gone.
     Purged,
+    /// Of every other subject only the newest messages are left, as after the erasure of a room.
+    RoomsPurged,
     /// The server is killed, and comes back with the state of two seconds before.
     Older,
 }
+
+/// The number of messages that a purged room keeps.
+const KEPT: usize = 5;
 
 /// How long there is load between what is kept and what is lost.
 const BETWEEN: Duration = Duration::from_secs(2);
@@ -48,6 +54,7 @@ impl Streams {
 }
 
 impl Hand {
+    /// All of them that make sense of every stream.
     pub const ALL: [Self; 4] = [Self::Deleted, Self::Emptied, Self::Purged, Self::Older];
 
     pub async fn lay_on(self, streams: Streams, fleet: &Fleet) {
@@ -63,6 +70,15 @@ impl Hand {
                 }
                 Self::Emptied => {
                     stream.purge().await.expect("it may be purged");
+                }
+                Self::RoomsPurged => {
+                    let subjects = stream.info_with_subjects(">").await.expect("it tells its subjects");
+                    let mut subjects: Vec<_> = subjects.try_collect().await.expect("it tells its subjects");
+                    subjects.sort_unstable();
+                    for (subject, _) in subjects.iter().filter(|(_, count)| *count > KEPT).step_by(2) {
+                        let purge = stream.purge().filter(subject).keep(KEPT as u64);
+                        purge.await.expect("it may be purged");
+                    }
                 }
                 Self::Purged | Self::Older => {
                     let state = &stream.cached_info().state;
@@ -125,6 +141,7 @@ impl Display for Hand {
             Self::Deleted => "deleted",
             Self::Emptied => "emptied",
             Self::Purged => "half purged",
+            Self::RoomsPurged => "purged room by room",
             Self::Older => "restored older",
         })
     }

@@ -82,7 +82,10 @@ impl Client {
                 let code = self.stay(socket).await;
                 self.note(Seen::Ended(code));
             }
-            let wait = self.random.random_range(20..250);
+            // Slow ones stay away for a while: short histories have dropped what they missed.
+            let wait = self
+                .random
+                .random_range(if self.habits.slow { 1_000..3_000 } else { 20..250 });
             sleep(Duration::from_millis(wait)).await;
         }
         self.log

@@ -52,11 +52,11 @@ pub async fn run(fleet: &Fleet, fault: Fault, size: Size, seed: u64, name: &str)
         logs.push(reader.expect("a client does not break"));
     }
     fleet.assert_sound();
-    conclude(fleet, &scene, logs).await
+    conclude(fleet, fault, &scene, logs).await
 }
 
 /// Reads the stream, and checks.
-async fn conclude(fleet: &Fleet, scene: &Scene, readers: Vec<Reader>) -> Outcome {
+async fn conclude(fleet: &Fleet, fault: Fault, scene: &Scene, readers: Vec<Reader>) -> Outcome {
     let mut log = Log {
         attempts: std::mem::take(&mut *scene.attempts.lock().unwrap()),
         revocations: std::mem::take(&mut *scene.revocations.lock().unwrap()),
@@ -66,7 +66,7 @@ async fn conclude(fleet: &Fleet, scene: &Scene, readers: Vec<Reader>) -> Outcome
     for room in 0..scene.size.rooms {
         log.truth.insert(room, truth(scene, room).await);
     }
-    let findings = super::stream::compare(fleet, scene, &mut log.truth).await;
+    let findings = super::stream::compare(fleet, fault, scene, &mut log.truth).await;
     let mut outcome = check(&log);
     outcome.findings.extend(findings);
     let remarks = std::mem::take(&mut *scene.remarks.lock().unwrap());
