@@ -1,6 +1,6 @@
 //! The contract as the languages see it that generate code from `proto/`.
 
-use prost_reflect::{DescriptorPool, FileDescriptor, MessageDescriptor};
+use prost_reflect::{DescriptorPool, FileDescriptor, Kind, MessageDescriptor};
 
 /// Words a language keeps for itself, so that its generator leaves the field out or twists its name: Python's keywords,
 /// Kotlin's hard keywords, and what every object answers in Java and Ruby. `method` is one of the last, and stays: in Ruby it is
@@ -144,24 +144,63 @@ fn no_two_messages_of_a_package_differ_only_in_case() {
     }
 }
 
+/// How the methods begin that only tell their caller something. A filter that an old server skips tells a caller more of what
+/// it may read anyway, and nobody else.
+const READS: [&str; 3] = ["Explain", "Get", "List"];
+
+/// Commands that need no `required_features`, each with the reason: a field that an old server skips widens nothing.
+const NEVER_NARROWED: [(&str, &str); 9] = [
+    ("connect", "features are what it negotiates"),
+    ("history_query", "only its sender is told"),
+    ("leave", "concerns its sender alone"),
+    ("ping", "concerns its sender alone"),
+    ("presence_query", "only its sender is told"),
+    (
+        "presence_update",
+        "changes what a join has shown, to those whom the policy shows it",
+    ),
+    ("refresh", "concerns its sender alone"),
+    ("request", "has one receiver, the backend"),
+    ("user_rooms_query", "only its sender is told"),
+];
+
+fn names_what_it_requires(message: &MessageDescriptor) -> bool {
+    let field = message.get_field_by_name("required_features");
+    field.is_some_and(|field| field.is_list() && field.kind() == Kind::String)
+}
+
 #[test]
-fn what_may_narrow_names_what_it_requires() {
-    let named = |name: &str| {
-        let message = messages().find(|message| message.full_name() == name);
-        message.unwrap_or_else(|| panic!("there is no {name}"))
-    };
-    for name in [
-        "roomcast.v1.PublishRequest",
-        "roomcast.v1.JoinRoomRequest",
-        "roomcast.v1.WatchRequest",
-        "roomcast.v1.RevokeRequest",
-        "roomcast.v1.DisconnectRequest",
-        "roomcast.client.v1.Publish",
-        "roomcast.client.v1.Join",
-    ] {
-        let field = named(name).get_field_by_name("required_features");
-        assert!(field.is_some_and(|field| field.is_list()), "{name}");
+fn every_call_that_may_narrow_has_required_features() {
+    let mut found = 0;
+    for file in files().filter(|file| file.package_name() == "roomcast.v1") {
+        for method in file
+            .services()
+            .flat_map(|service| service.methods().collect::<Vec<_>>())
+        {
+            if READS.iter().any(|prefix| method.name().starts_with(prefix)) {
+                continue;
+            }
+            let input = method.input();
+            // A batch or a stream of requests, of which each names its own.
+            let mut items = input.fields().filter_map(|field| field.kind().as_message().cloned());
+            let names_it = names_what_it_requires(&input) || items.any(|item| names_what_it_requires(&item));
+            assert!(names_it, "{}", method.full_name());
+            found += 1;
+        }
     }
+    assert!(found >= 9, "{found}");
+}
+
+#[test]
+fn every_command_that_may_narrow_has_required_features() {
+    let frame = messages().find(|message| message.full_name() == "roomcast.client.v1.ClientFrame");
+    let commands = frame.unwrap().oneofs().find(|oneof| oneof.name() == "command").unwrap();
+    let without = commands
+        .fields()
+        .filter(|field| !names_what_it_requires(field.kind().as_message().unwrap()));
+    let mut without: Vec<String> = without.map(|field| field.name().to_owned()).collect();
+    without.sort();
+    assert_eq!(without, NEVER_NARROWED.map(|(command, _)| command));
 }
 
 /// A program that only publishes carries nothing of what backends serve.

@@ -101,6 +101,7 @@ async fn a_backend_takes_a_user_out_of_a_room(encoding: Encoding) {
         reason: "project_closed".to_owned(),
         message: "the project is closed".to_owned(),
         member: Some(v1::leave_room_request::Member::UserId("ada".to_owned())),
+        ..Default::default()
     };
     let left = backend
         .rooms

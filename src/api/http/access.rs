@@ -105,6 +105,7 @@ pub(super) async fn restore(
         Ok(v1::RestoreRequest {
             tenant: text(from, "tenant"),
             revocation_id: text(from, "revocationId"),
+            required_features: from.texts("requiredFeatures"),
         })
     })?;
     let response = shared.restore(&caller, request).await?;

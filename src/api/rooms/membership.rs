@@ -48,6 +48,7 @@ impl ApiServices {
     ) -> Result<v1::LeaveRoomResponse, Refusal> {
         use v1::leave_room_request::Member;
         let permit = permit(caller, Scope::Manage, &request.tenant, &request.room, Action::Join)?;
+        convert::required(&request.required_features)?;
         let tenant = convert::tenant(&request.tenant)?;
         let audience = match &request.member {
             Some(Member::UserId(user)) => of_user(tenant, user)?,

@@ -54,6 +54,7 @@ impl ApiServices {
         request: v1::RestoreRequest,
     ) -> Result<v1::RestoreResponse, Refusal> {
         let tenant = tenant(caller, Scope::Manage, &request.tenant)?;
+        convert::required(&request.required_features)?;
         let id = request.revocation_id.parse();
         let id = id.map_err(|error| Refusal::field("revocation_id", error))?;
         let carried = self.context.cluster.restore(tenant, id).await?;

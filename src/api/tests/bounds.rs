@@ -261,6 +261,7 @@ async fn what_only_grpc_has_is_bounded_in_the_units_of_the_contract() {
             member: Some(v1::leave_room_request::Member::UserId("ada".to_owned())),
             reason: reason.clone(),
             message: message.clone(),
+            ..Default::default()
         };
         assert_eq!(told(rooms.leave_room(leave).await), expected);
         let disconnect = v1::DisconnectRequest {

@@ -46,6 +46,14 @@ async fn an_unknown_feature_refuses_every_call_that_may_narrow() {
         required_features: features(),
     };
     expect_refused(&api.steward().await.join_room(join).await.unwrap_err());
+    let leave = v1::LeaveRoomRequest {
+        tenant: "a".to_owned(),
+        room: "r".to_owned(),
+        member: Some(v1::leave_room_request::Member::UserId("ada".to_owned())),
+        required_features: features(),
+        ..v1::LeaveRoomRequest::default()
+    };
+    expect_refused(&api.steward().await.leave_room(leave).await.unwrap_err());
     let disconnect = v1::DisconnectRequest {
         tenant: "a".to_owned(),
         session: Some(v1::disconnect_request::Session::ConnectionId(connection.to_string())),
@@ -63,6 +71,12 @@ async fn an_unknown_feature_refuses_every_call_that_may_narrow() {
         ..v1::RevokeRequest::default()
     };
     expect_refused(&api.access().await.revoke(revoke).await.unwrap_err());
+    let restore = v1::RestoreRequest {
+        tenant: "a".to_owned(),
+        revocation_id: "f".repeat(32),
+        required_features: features(),
+    };
+    expect_refused(&api.access().await.restore(restore).await.unwrap_err());
     let watch = v1::WatchRequest {
         required_features: features(),
         ..v1::WatchRequest::default()
@@ -144,6 +158,9 @@ async fn an_unknown_feature_refuses_a_call_over_http() {
         "requiredFeatures": [FEATURE],
     });
     let (status, _, answer) = call(&api, "POST", "/v1/revoke", ROOT, &body.to_string()).await;
+    assert_eq!((status, &answer["reason"]), (501, &json!("UNSUPPORTED_FEATURE")));
+    let body = json!({"tenant": "a", "revocationId": "f".repeat(32), "requiredFeatures": [FEATURE]});
+    let (status, _, answer) = call(&api, "POST", "/v1/restore", ROOT, &body.to_string()).await;
     assert_eq!((status, &answer["reason"]), (501, &json!("UNSUPPORTED_FEATURE")));
     assert!(api.shard.orders.lock().unwrap().is_empty(), "nothing is done");
     // A kind of target that is not known is none.

@@ -186,6 +186,7 @@ async fn a_backend_joins_and_removes_connections() {
         member: Some(v1::leave_room_request::Member::UserId("ada".to_owned())),
         reason: "moved".to_owned(),
         message: "The room has moved.".to_owned(),
+        ..Default::default()
     };
     assert_eq!(
         steward

@@ -43,6 +43,7 @@ fn restoration(revocation_id: &str) -> v1::RestoreRequest {
     v1::RestoreRequest {
         tenant: TENANT.to_owned(),
         revocation_id: revocation_id.to_owned(),
+        ..Default::default()
     }
 }
 
