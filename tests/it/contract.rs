@@ -1,5 +1,7 @@
 //! The contract as the languages see it that generate code from `proto/`.
 
+mod names;
+
 use prost_reflect::{DescriptorPool, FileDescriptor, Kind, MessageDescriptor};
 
 /// Words a language keeps for itself, so that its generator leaves the field out or twists its name: Python's keywords,
