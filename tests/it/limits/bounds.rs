@@ -4,8 +4,9 @@
 use roomcast::bus::history::{HistoryLimits, HistoryRules};
 use roomcast::gateway::Config;
 use roomcast::proto::client_v1::client_frame::Command;
+use roomcast::proto::client_v1::payload::Content;
 use roomcast::proto::client_v1::server_frame::Message as Said;
-use roomcast::proto::client_v1::{Connect, ErrorReply, HistoryQuery, Join, Publish, Refresh};
+use roomcast::proto::client_v1::{Connect, ErrorReply, HistoryQuery, Join, Payload, Publish, Refresh, Request};
 use serde_json::json;
 
 use crate::support::{Encoding, InRoom as _, Node, ToRoom as _, User, over_encodings, user};
@@ -33,12 +34,23 @@ fn chars(len: usize) -> String {
 }
 
 enum Say {
+    Request(Request),
     Join(Join),
     Publish(Publish),
 }
 
 fn publish(room: &str, name: &str) -> Publish {
     Publish::to(room, name, json!({}))
+}
+
+fn request(method: &str, room: &str) -> Request {
+    Request {
+        method: method.to_owned(),
+        room: room.to_owned(),
+        payload: Some(Payload {
+            content: Some(Content::Json("{}".to_owned())),
+        }),
+    }
 }
 
 /// A bound: what it is of, its size, a command that has `n` of it, and the reasons told within it and above it.
@@ -50,7 +62,7 @@ type Bound = (
     &'static str,
 );
 
-const BOUNDS: [Bound; 7] = [
+const BOUNDS: [Bound; 9] = [
     (
         "room to join",
         255,
@@ -120,6 +132,20 @@ const BOUNDS: [Bound; 7] = [
         Some("unsupported"),
         "invalid_argument",
     ),
+    (
+        "method",
+        128,
+        |n| Say::Request(request(&bytes(n), "r")),
+        Some("no_backend"),
+        "invalid_event_name",
+    ),
+    (
+        "room of a request",
+        255,
+        |n| Say::Request(request("m", &bytes(n))),
+        Some("no_backend"),
+        "invalid_room",
+    ),
 ];
 
 async fn a_command_is_bounded_in_the_units_of_the_contract(encoding: Encoding) {
@@ -131,6 +157,7 @@ async fn a_command_is_bounded_in_the_units_of_the_contract(encoding: Encoding) {
             let answered: Result<(), ErrorReply> = match say(n) {
                 Say::Join(join) => ada.try_join(join).await.map(drop),
                 Say::Publish(publish) => ada.try_publish(publish).await.map(drop),
+                Say::Request(request) => ada.ask(Command::Request(request)).await.map(drop),
             };
             let refused = answered.err().map(|refused| refused.reason);
             assert_eq!(refused.as_deref(), expected, "{n} of {what}");
