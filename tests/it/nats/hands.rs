@@ -3,8 +3,12 @@
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
+use roomcast::gateway::Config;
 use roomcast::nats::Subjects;
+use roomcast::proto::client_v1::client_frame::Command;
+use roomcast::proto::client_v1::history_query::Anchor;
 use roomcast::proto::client_v1::server_frame::Message as Said;
+use roomcast::proto::client_v1::{HistoryQuery, Position};
 use roomcast::room::{Room, Tenant};
 use serde_json::json;
 use tokio::time::timeout;
@@ -13,10 +17,15 @@ use super::away::until_serving;
 use super::over;
 use crate::support::nats::NatsServer;
 use crate::support::{
-    Client, Encoding, Gateway, GatewayOptions, Node, TENANT, draft, eventually, home_rooms, to_room, user,
+    Carries, Client, Encoding, Gateway, GatewayOptions, Node, TENANT, draft, eventually, home_rooms, reason, to_room,
+    user,
 };
 
 const PARTITIONS: u16 = 3;
+
+/// The events of a room that is erased, and how many of them are left.
+const EVENTS: usize = 12;
+const KEPT: usize = 4;
 
 /// How long a member waits for an event.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -152,6 +161,102 @@ async fn is_told(stream: &str) {
     all_works(&node, &mut ada, "after").await;
     ada.close().await;
     node.finish().await;
+}
+
+/// One room is erased but for its newest events, as docs/nats.md describes it. Whatever is said to be recovered, complete or
+/// listed afterwards lacks nothing, at the gateways that run and at those that start later.
+async fn nothing_erased_is_recovered(encoding: Encoding) {
+    let server = NatsServer::start().await;
+    let settings = |age: &'static str| {
+        let servers = vec![server.url()];
+        move |config: &mut Config| {
+            config.node_id = format!("{age}-{}", config.node_id);
+            let nats = config.nats.as_mut().unwrap();
+            (nats.servers, nats.partitions) = (servers.clone(), PARTITIONS);
+        }
+    };
+    let running = Node::several(encoding, 2, settings("early")).await;
+    let mut published = Vec::new();
+    for n in 0..EVENTS {
+        published.push(running.backend().publish("r", "n", json!(n)).await.position.unwrap());
+    }
+    // One of the gateways has the room in memory.
+    let mut member = running.of_several(0).connect(user("ada")).await;
+    member.join("r").await;
+
+    let room = Room::parse(&Tenant::parse(TENANT).unwrap(), "r").unwrap();
+    let subjects = Subjects::new("roomcast").unwrap();
+    let subject = subjects.history(Subjects::partition(&room, PARTITIONS), &room);
+    let context = jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let stream = context.get_stream(histories()).await.unwrap();
+    stream.purge().filter(subject).keep(KEPT as u64).await.unwrap();
+
+    let late = Node::several(encoding, 2, settings("late")).await;
+    for node in [&running, &late] {
+        for gateway in [0, 1] {
+            let gateway = node.of_several(gateway);
+            let backend = gateway.backend();
+            eventually("the erasure to be noticed", || async {
+                backend.history_after("r", &published[0]).await.is_err().then_some(())
+            })
+            .await;
+            for (index, at) in published.iter().enumerate() {
+                let missed = EVENTS - 1 - index;
+                // The one before the oldest that is left may be either.
+                let (is_left, may_be) = (missed < KEPT, missed <= KEPT);
+                let since = Position {
+                    epoch: at.epoch.clone(),
+                    offset: at.offset,
+                };
+                let mut bob = gateway.connect(user("bob")).await;
+                let joined = bob.join_since("r", &since).await;
+                assert!(if joined.recovered { may_be } else { !is_left }, "{index}: {joined:?}");
+                if joined.recovered {
+                    assert_eq!(joined.replayed as usize, missed, "since {index}");
+                    let events = bob.events(missed).await;
+                    assert!(
+                        events
+                            .iter()
+                            .map(Carries::json)
+                            .eq((index + 1..EVENTS).map(|n| json!(n)))
+                    );
+                }
+                let query = HistoryQuery {
+                    room: "r".to_owned(),
+                    anchor: Some(Anchor::After(since)),
+                    ..HistoryQuery::default()
+                };
+                let Ok(Said::History(page)) = bob.ask(Command::HistoryQuery(query)).await else {
+                    panic!("no page after {index}");
+                };
+                assert!(if page.complete { may_be } else { !is_left }, "{index}: {page:?}");
+                assert!(!page.complete || page.events.len() == missed);
+                match backend.history_after("r", at).await {
+                    Ok(page) => assert!(may_be && page.events.len() == missed, "{index}: {page:?}"),
+                    Err(status) => {
+                        assert!(!is_left, "{index}: {status:?}");
+                        assert_eq!(reason(&status), "POSITION_NOT_RETAINED");
+                    }
+                }
+                bob.crash();
+            }
+        }
+    }
+    running.backend().publish("r", "after", json!({})).await;
+    member.expect_event("r", "after").await;
+    member.close().await;
+    late.finish().await;
+    running.finish().await;
+}
+
+#[tokio::test]
+async fn nothing_erased_is_recovered_in_json() {
+    Box::pin(nothing_erased_is_recovered(Encoding::Json)).await;
+}
+
+#[tokio::test]
+async fn nothing_erased_is_recovered_in_protobuf() {
+    Box::pin(nothing_erased_is_recovered(Encoding::Protobuf)).await;
 }
 
 #[tokio::test]
