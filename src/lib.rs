@@ -18,6 +18,7 @@ pub mod counters;
 pub mod digest;
 pub mod error;
 pub mod event;
+pub mod half_index;
 pub mod headers;
 pub mod identity;
 pub mod json;

@@ -107,13 +107,112 @@ impl JsonSchema for Time {
     }
 }
 
+/// A time that makes the gateway useless, or busy, when it is zero.
+pub(super) struct PositiveTime;
+
+impl PositiveTime {
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        Time::serialize(time, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let time = Time::deserialize(deserializer)?;
+        refuse_zero(time, "must be longer than zero")
+    }
+}
+
+impl JsonSchema for PositiveTime {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "PositiveTime".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Time::json_schema(generator)
+    }
+}
+
+/// A number of bytes that refuses everything when it is zero.
+pub(super) struct PositiveSize;
+
+impl PositiveSize {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+    pub(super) fn serialize<S: Serializer>(bytes: &usize, serializer: S) -> Result<S::Ok, S::Error> {
+        Size::serialize(bytes, serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+        let bytes = Size::deserialize(deserializer)?;
+        refuse_zero(bytes, "must be at least 1")
+    }
+}
+
+impl JsonSchema for PositiveSize {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "PositiveSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "integer"], "format": "size", "minimum": 1 })
+    }
+}
+
+/// A number that refuses everything when it is zero.
+pub(super) struct Positive;
+
+impl Positive {
+    pub(super) fn serialize<T: Serialize, S: Serializer>(number: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        number.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: Deserialize<'de> + Default + PartialEq,
+        D: Deserializer<'de>,
+    {
+        let number = T::deserialize(deserializer)?;
+        refuse_zero(number, "must be at least 1")
+    }
+}
+
+impl JsonSchema for Positive {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Positive".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "format": "uint", "minimum": 1 })
+    }
+}
+
+/// Zero is the default of numbers and times.
+fn refuse_zero<T: Default + PartialEq, E: de::Error>(value: T, message: &str) -> Result<T, E> {
+    if value == T::default() {
+        return Err(E::custom(message));
+    }
+    Ok(value)
+}
+
 /// A token bucket's rate.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(remote = "Rate", deny_unknown_fields)]
 pub(super) struct Rated {
     /// Steady rate, per second. At least 1.
+    #[serde(with = "Positive")]
     per_second: u32,
     /// The most at once after a pause. At least 1.
+    #[serde(with = "Positive")]
     burst: u32,
 }
 

@@ -17,6 +17,7 @@ use crate::identity::{ConnectionId, Identity, TokenId, UserId};
 use crate::room::Tenant;
 use crate::session::Encoder;
 use crate::session::link::Link;
+use crate::units::millis;
 
 pub(super) use self::state::{Membership, MembershipRight, Phase, Session};
 
@@ -76,7 +77,7 @@ impl<L: Link> Clients<L> {
 
     /// Milliseconds of the shard's clock.
     pub fn now_ms(&self) -> u64 {
-        u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX)
+        millis(self.clock.elapsed())
     }
 
     /// Seconds of the shard's clock.

@@ -21,6 +21,7 @@ use crate::policy::{Action, Edition, Permit, Question};
 use crate::room::Room;
 use crate::session::RoomChange;
 use crate::session::link::Link;
+use crate::units::millis;
 
 /// The questions of one turn: at a few microseconds each the shard does nothing else for less than a millisecond.
 const QUESTIONS_PER_TURN: usize = 64;
@@ -118,8 +119,7 @@ impl RecheckQueue {
 
     fn postpone(&mut self, now_ms: u64, ticket: Ticket) {
         if self.undecided.is_empty() {
-            let pause_ms = u64::try_from(UNDECIDED_PAUSE.as_millis()).unwrap_or(u64::MAX);
-            self.retry_ms = now_ms.saturating_add(pause_ms);
+            self.retry_ms = now_ms.saturating_add(millis(UNDECIDED_PAUSE));
         }
         self.undecided.push(ticket);
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::clients::{Key, Ticket};
 use crate::identity::Expiry;
+use crate::units::millis;
 
 /// The action of a timer.
 #[derive(Debug, Clone, Copy)]
@@ -75,8 +76,4 @@ pub(super) fn spoke(second: u32, interval: Duration, end: Key) -> impl Iterator<
 /// Whole seconds, at least one.
 pub(super) fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX).max(1)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

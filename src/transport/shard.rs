@@ -27,6 +27,7 @@ use crate::error::CloseReason;
 use crate::session::ProtocolId;
 use crate::session::link::Link;
 use crate::shard::{Services, Sessions, ShardEndpoint};
+use crate::units::millis;
 
 /// The bounds of a shard's sockets.
 #[derive(Debug, Clone, Default)]
@@ -285,7 +286,7 @@ impl Shard {
 
     /// Closes the peers that have been sending one message for too long.
     fn check_partial(&mut self, now_ms: u64) {
-        let duration_max = u64::try_from(self.shared.frames.message_duration_max.as_millis()).unwrap_or(u64::MAX);
+        let duration_max = millis(self.shared.frames.message_duration_max);
         let mut partial = std::mem::take(&mut self.partial);
         partial.retain(|id| {
             let since = self.socket(*id).and_then(|socket| socket.carrier.partial_since_ms());

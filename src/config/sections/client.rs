@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Problem;
 use crate::config::origin::Origin;
 use crate::config::problem::{all, both};
-use crate::config::values::{Rated, Size, Time};
+use crate::config::values::{Positive, PositiveSize, PositiveTime, Rated, Time};
 use crate::rate::Rate;
 use crate::transport::http::{self, ForwardedHeader, Network, Origins};
 
@@ -65,22 +65,24 @@ pub struct ClientSection {
     /// The header in which trusted proxies name the client. Only this one is read: any other may be the client's own.
     pub forwarded_header: ForwardedHeaderName,
     /// How long a client may take to send the head of a request: of the first one from the connection on.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     pub head_timeout: Duration,
     /// How long a connection may rest between two HTTP requests. Behind a proxy that reuses connections, longer than the proxy
     /// keeps them: else it sends a request into one that is being closed, and answers 502.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     pub idle_timeout: Duration,
     /// The largest request head, at least 8 KiB; a larger one is refused with 431.
-    #[serde(with = "Size")]
+    #[serde(with = "PositiveSize")]
     pub head_bytes_max: usize,
     /// The most header fields; more are refused with 431.
+    #[serde(with = "Positive")]
     pub headers_max: usize,
     /// Rate of new connections of the node; one more is refused with 503.
     #[serde(with = "Rated")]
     pub connect_rate: Rate,
     /// Connections that are no sessions: before their upgrade, and between HTTP requests, for which at most half of them
     /// are used; one more is refused with 503.
+    #[serde(with = "Positive")]
     pub handshakes_max: usize,
 }
 

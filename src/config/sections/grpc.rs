@@ -13,7 +13,7 @@ use crate::api;
 use crate::auth;
 use crate::config::origin::Origin;
 use crate::config::problem::{all, both};
-use crate::config::values::{Rated, Size, Time};
+use crate::config::values::{Positive, PositiveSize, PositiveTime, Rated, Size, Time};
 use crate::config::{Problem, files};
 use crate::rate::Rate;
 use crate::room::RoomPattern;
@@ -45,13 +45,13 @@ pub struct GrpcSection {
     /// Origins from which browsers may call gRPC-Web, exactly as they send them.
     pub web_origins: Vec<String>,
     /// The largest message, also after decompression.
-    #[serde(with = "Size")]
+    #[serde(with = "PositiveSize")]
     pub message_bytes_max: usize,
     /// The largest payload of an event that a backend publishes.
-    #[serde(with = "Size")]
+    #[serde(with = "PositiveSize")]
     pub payload_bytes_max: usize,
     /// The longest time one unary call may take; a longer deadline is shortened to it.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     pub deadline_max: Duration,
     /// Deadline of a unary call without one. Not set: such a call is refused.
     #[serde(skip_serializing_if = "Option::is_none", with = "humantime_serde")]
@@ -61,15 +61,17 @@ pub struct GrpcSection {
     #[serde(with = "Time")]
     pub first_bytes_timeout: Duration,
     /// Interval of pings on an idle connection.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     pub keepalive_interval: Duration,
     /// Deadline of the pong.
     #[serde(with = "Time")]
     pub keepalive_timeout: Duration,
     /// The most concurrent calls of one connection.
+    #[serde(with = "Positive")]
     pub streams_max: u32,
     /// The most open connections. One more evicts the oldest connection without a valid credential; where there is none, it
     /// is closed.
+    #[serde(with = "Positive")]
     pub connections_max: usize,
     /// The most open connections from one address; one more is closed.
     pub connections_per_address_max: usize,
@@ -88,6 +90,7 @@ pub struct GrpcSection {
     #[serde(with = "Size")]
     pub header_bytes_max: usize,
     /// The most unacknowledged events of one `PublishStream`; at this number it is not read.
+    #[serde(with = "Positive")]
     pub in_flight_max: usize,
     /// Publish rate of one service, unless its own entry has another. Each target of an event counts.
     #[serde(with = "Rated")]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::admission;
 use crate::bus::ReadBounds;
-use crate::config::values::{Bounded, Rated, Size, Time};
+use crate::config::values::{Bounded, Positive, PositiveSize, PositiveTime, Rated, Size, Time};
 use crate::rate::Rate;
 use crate::session;
 use crate::transport::outbox;
@@ -20,6 +20,7 @@ use crate::transport::websocket::frame::Limits;
 #[schemars(rename = "Connections")]
 pub(in crate::config) struct Connections {
     /// The most connections of the node. Each costs about 5 KiB, most of it the kernel's, and one file descriptor.
+    #[serde(with = "Positive")]
     connections_max: usize,
     /// The most connections of one user of one tenant.
     per_user_max: u32,
@@ -33,10 +34,10 @@ pub(in crate::config) struct Connections {
 #[schemars(rename = "Session")]
 pub(in crate::config) struct Session {
     /// Deadline of a client's authentication; then it is closed with 4501.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     authentication_timeout: Duration,
     /// Interval at which the server sends a heartbeat and expects one.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     heartbeat_interval: Duration,
     /// Time beyond the interval for which a client may be silent; then it is closed with 4003.
     #[serde(with = "Time")]
@@ -55,6 +56,7 @@ pub(in crate::config) struct Session {
     /// The most rate refusals of a connection within a heartbeat interval; then it is closed with 4005.
     rate_strikes_max: u8,
     /// The most commands that wait while one is executed; at this number no more are read.
+    #[serde(with = "Positive")]
     commands_waiting_max: usize,
     /// The most concurrent requests to a backend.
     asks_max: u8,
@@ -79,18 +81,18 @@ pub(in crate::config) struct Session {
 #[serde(default, deny_unknown_fields)]
 pub struct SocketSection {
     /// The most bytes queued for a slow consumer; beyond, it is closed with 4002 and may resume.
-    #[serde(with = "Size")]
+    #[serde(with = "PositiveSize")]
     pub outbox_bytes_max: usize,
     /// The longest time an event is queued for a slow consumer; then the same.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     pub outbox_age_max: Duration,
     /// The largest message of a client, over all its fragments; then it is closed with 1009.
-    #[serde(with = "Size")]
+    #[serde(with = "PositiveSize")]
     pub message_bytes_max: usize,
     /// The most fragments of one message; then it is closed with 1008.
     pub fragments_max: u32,
     /// The longest time from the first to the last byte of a message; then it is closed with 1008.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     pub message_duration_max: Duration,
     /// The most control frames (pings) of a client in one second; then it is closed with 4005.
     pub control_frames_per_second_max: u32,

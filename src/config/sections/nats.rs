@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::problem::{all, both};
-use crate::config::values::{Size, Time};
+use crate::config::values::{PositiveTime, Size, Time};
 use crate::config::{Problem, files};
 use crate::nats::{Config, Credentials, Storage, Subjects, Tls};
 
@@ -51,30 +51,30 @@ pub struct NatsSection {
     #[serde(with = "Size")]
     pub stream_bytes_max: usize,
     /// Interval of probes on each connection. A connection is given up after two unanswered probes.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     pub ping_interval: Duration,
     /// Time for which a starting node waits for a NATS that is not ready: unreachable, without JetStream, without a leader.
     /// Health reports `NOT_SERVING` meanwhile. Wrong credentials, missing permissions and too old a server fail at once.
     #[serde(with = "Time")]
     pub start_timeout: Duration,
     /// Deadline of one request to NATS.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     pub request_timeout: Duration,
     /// Deadline of a publish, all its attempts together. A caller's deadline may be shorter.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     pub publish_timeout: Duration,
     /// The most publishes that wait for an acknowledgement; one more waits for its turn.
     pub publishes_in_flight_max: usize,
     /// Interval of the anti-entropy sweep: rooms with members are checked for events that did not arrive.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     pub sweep_interval: Duration,
     /// Time for which a repeated idempotency key is recognized. A key costs the servers about 215 bytes.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     pub idempotency_window: Duration,
     /// Lease: the time for which a node that does not hear NATS may still deliver its events. A revocation takes up to this
     /// long when that node is silent. Each node announces its own, so it can be changed node by node. If it is shorter than
     /// an election of a stream's leader (4 to 9 s), an election interrupts deliveries.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     pub lease: Duration,
 }
 

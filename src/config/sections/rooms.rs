@@ -9,7 +9,7 @@ use crate::bus::history::{HistoryLimits, HistoryRules};
 use crate::bus::memory as bus;
 use crate::config::Problem;
 use crate::config::problem::all;
-use crate::config::values::{Size, Time};
+use crate::config::values::{Positive, PositiveTime, Size, Time};
 use crate::presence::memory as presence;
 use crate::room::RoomPattern;
 
@@ -114,11 +114,13 @@ pub(in crate::config) struct MemoryBus {
     /// The most remembered idempotency keys, about 110 bytes each; beyond, the oldest are dropped.
     idempotency_keys_max: usize,
     /// The most published events that not every shard has taken yet: bounds the memory of their queues.
+    #[serde(with = "Positive")]
     in_flight_events_max: usize,
     /// Time for which a publish waits while that many are in flight, before it is refused.
     #[serde(with = "Time")]
     in_flight_wait_max: Duration,
     /// The most rooms with members, history or a recent event, about 200 bytes each; beyond, new rooms are refused.
+    #[serde(with = "Positive")]
     rooms_max: usize,
     /// Time for which a room stays in memory after its last use once its history has expired.
     #[serde(with = "Time")]
@@ -126,7 +128,7 @@ pub(in crate::config) struct MemoryBus {
     /// The most rooms whose head is remembered after they left memory, about 20 bytes each.
     forgotten_rooms_max: usize,
     /// Interval of the sweep for expired events, keys and rooms.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     sweep_interval: Duration,
 }
 
@@ -148,12 +150,13 @@ pub(in crate::config) struct MemoryPresence {
     #[serde(with = "Time")]
     flush_interval: Duration,
     /// The shortest time between two changes of a room that is reported in counts.
-    #[serde(with = "Time")]
+    #[serde(with = "PositiveTime")]
     counts_interval: Duration,
     /// The shortest time between two changes for clients that asked for counts only; `counts_interval` holds for rooms
     /// that are reported in counts.
     #[serde(with = "Time")]
     counts_coalesce_interval: Duration,
     /// The most activities kept for a slow `Watch`, about 100 bytes each. At least 1.
+    #[serde(with = "Positive")]
     activity_capacity: usize,
 }

@@ -18,6 +18,7 @@ use crate::rate::{Notice, TokenBucket};
 use crate::session::ProtocolId;
 use crate::transport::protocol::Protocols;
 use crate::transport::shard::UpgradedClient;
+use crate::units::millis;
 
 /// The pause of the accept loop when the kernel has no descriptor or memory for a new connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -153,7 +154,7 @@ pub async fn serve(listener: TcpListener, port: Arc<ClientPort>, tasks: TaskTrac
                 continue;
             }
         };
-        let now_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now_ms = millis(start.elapsed());
         let in_time = bucket
             .lock()
             .expect("nobody panics with the bucket")
