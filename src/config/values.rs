@@ -255,6 +255,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn zero_is_refused_where_it_would_stop_the_gateway() {
+        #[derive(Debug, Deserialize)]
+        #[expect(dead_code, reason = "only read")]
+        struct Settings {
+            #[serde(with = "Positive")]
+            number: u32,
+            #[serde(with = "PositiveSize")]
+            size: usize,
+            #[serde(with = "PositiveTime")]
+            time: Duration,
+        }
+        let read = |number, size: &str, time: &str| {
+            let text = format!("number = {number}\nsize = \"{size}\"\ntime = \"{time}\"");
+            toml::from_str::<Settings>(&text).map_err(|error| error.message().to_owned())
+        };
+        assert!(read(1, "1 B", "1ms").is_ok());
+        assert_eq!(read(0, "1 B", "1ms").unwrap_err(), "must be at least 1");
+        assert_eq!(read(1, "0 B", "1ms").unwrap_err(), "must be at least 1");
+        assert_eq!(read(1, "1 B", "0s").unwrap_err(), "must be longer than zero");
+    }
+
     proptest::proptest! {
         #[test]
         fn a_printed_size_is_read_back(bytes: u32, shift in 0..30_u32) {

@@ -141,6 +141,26 @@ fn a_wrong_value_is_named_with_its_key_and_origin() {
 }
 
 #[test]
+fn zero_is_refused_at_the_setting_itself() {
+    let toml = "[session]\nheartbeat_interval = \"0s\"\ncommands_waiting_max = 0\njoin_rate = { per_second = 0, burst = 1 }\n\
+                [socket]\noutbox_bytes_max = 0\n[grpc]\nstreams_max = 0";
+    let problems = given(toml, &[], &[]).problems();
+    let expected = [
+        ("session.heartbeat_interval", "must be longer than zero"),
+        ("session.commands_waiting_max", "must be at least 1"),
+        ("session.join_rate.per_second", "must be at least 1"),
+        ("socket.outbox_bytes_max", "must be at least 1"),
+        ("grpc.streams_max", "must be at least 1"),
+    ];
+    assert_eq!(problems.len(), expected.len(), "{problems:?}");
+    for (key, message) in expected {
+        let line = problems.iter().find(|problem| problem.contains(&format!("{key}: ")));
+        let line = line.unwrap_or_else(|| panic!("{key}: {problems:?}"));
+        assert!(line.contains("FILE") && line.contains(message), "{line}");
+    }
+}
+
+#[test]
 fn a_bound_that_would_be_raised_is_refused() {
     let given = given("[client]\nhead_bytes_max = \"4 KiB\"", &[], &[]);
     let error = given.config().gateway(true).unwrap_err().to_string();
