@@ -34,7 +34,7 @@ impl Marked for Message {
 }
 
 /// The messages of one subject or pattern, in the order of the connection; see
-/// [`ManagedConnection::subscribe`](super::Link::subscribe). Ends with the link.
+/// [`ManagedConnection::subscribe`](super::ManagedConnection::subscribe). Ends with the link.
 pub struct Subscription {
     messages: Splice<Subscriber>,
     slot: Arc<Slot>,
