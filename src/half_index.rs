@@ -6,7 +6,7 @@
 use hashbrown::HashTable;
 
 /// The capacity below which memory is not given back: it is little, and soon used again.
-const SHRINK_FROM: usize = 1024;
+const SHRINK_FROM: usize = 16;
 
 #[derive(Debug)]
 struct Entry<V> {
