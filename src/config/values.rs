@@ -14,6 +14,25 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::bus::ReadBounds;
 use crate::rate::Rate;
 
+/// Describes a notation where it is used: in the schema it has no name of its own.
+macro_rules! inline_schema {
+    ($notation:ident, $schema:tt) => {
+        impl JsonSchema for $notation {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($notation).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
 /// A number of bytes: `65536`, or text with a unit such as `"64 KiB"`.
 pub(super) struct Size;
 
@@ -44,19 +63,7 @@ impl Size {
     }
 }
 
-impl JsonSchema for Size {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Size".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "integer"], "format": "size" })
-    }
-}
+inline_schema!(Size, { "type": ["string", "integer"], "format": "size" });
 
 struct SizeVisitor;
 
@@ -93,19 +100,7 @@ impl Time {
     }
 }
 
-impl JsonSchema for Time {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Time".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "duration" })
-    }
-}
+inline_schema!(Time, { "type": "string", "format": "duration" });
 
 /// A time that makes the gateway useless, or busy, when it is zero.
 pub(super) struct PositiveTime;
@@ -121,19 +116,7 @@ impl PositiveTime {
     }
 }
 
-impl JsonSchema for PositiveTime {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "PositiveTime".into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        Time::json_schema(generator)
-    }
-}
+inline_schema!(PositiveTime, { "type": "string", "format": "duration" });
 
 /// A number of bytes that refuses everything when it is zero.
 pub(super) struct PositiveSize;
@@ -150,19 +133,7 @@ impl PositiveSize {
     }
 }
 
-impl JsonSchema for PositiveSize {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "PositiveSize".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "integer"], "format": "size", "minimum": 1 })
-    }
-}
+inline_schema!(PositiveSize, { "type": ["string", "integer"], "format": "size", "minimum": 1 });
 
 /// A number that refuses everything when it is zero.
 pub(super) struct Positive;
@@ -182,19 +153,7 @@ impl Positive {
     }
 }
 
-impl JsonSchema for Positive {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Positive".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "integer", "format": "uint", "minimum": 1 })
-    }
-}
+inline_schema!(Positive, { "type": "integer", "format": "uint", "minimum": 1 });
 
 /// Zero is the default of numbers and times.
 fn refuse_zero<T: Default + PartialEq, E: de::Error>(value: T, message: &str) -> Result<T, E> {
