@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use self::index::KeyIndex;
 use self::tenants::TenantNames;
+use super::services::Principal;
 use crate::error::CloseReason;
 use crate::identity::{ConnectionId, Identity, TokenId, UserId};
 use crate::room::Tenant;
@@ -150,6 +151,14 @@ impl<L: Link> Clients<L> {
             Phase::Open(identity) => Some(Arc::clone(identity)),
             Phase::Anonymous | Phase::Authenticating | Phase::Closing(_) => None,
         }
+    }
+
+    /// The client of an open session, as the policy is asked about it.
+    pub fn principal(&self, key: Key) -> Option<Principal> {
+        Some(Principal {
+            identity: self.identity(key)?,
+            connection: self.session(key)?.connection,
+        })
     }
 
     /// Replaces the identity's tenant by the copy that all sessions share.

@@ -49,7 +49,6 @@ impl<L: Link> Sessions<L> {
         );
         let departure = if is_final { Departure::Left } else { Departure::Lost };
         self.members.leave_all(&mut self.clients, ticket.key, departure);
-        self.members.end_vacated();
         let client = self.clients.remove(ticket.key);
         if let (Some(identity), Some(member)) = (client.session.identity(), client.session.member()) {
             self.services.admission.forget(identity);

@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use super::clients::{Clients, Key, Phase, Session, Ticket};
 use super::members::RoomMembers;
+use super::services::Principal;
 use super::sessions::Sessions;
 use super::turns::CommandTurns;
 use crate::error::{CloseReason, ErrorCode};
 use crate::event::{EventName, EventNameError, Payload, Timestamp};
-use crate::identity::{ConnectionId, Identity};
+use crate::identity::Identity;
 use crate::rate::{Rate, TokenBucket};
 use crate::room::{Room, RoomError};
 use crate::session::link::Link;
@@ -153,9 +154,9 @@ impl<'a, L: Link> CommandContext<'a, L> {
         self.sessions.clients.identity(self.ticket.key).ok_or_else(not_open)
     }
 
-    fn connection(&self) -> Result<ConnectionId, Refusal> {
-        let session = self.session().ok_or_else(not_open)?;
-        Ok(session.connection)
+    fn principal(&self) -> Result<Principal, Refusal> {
+        let principal = self.sessions.clients.principal(self.ticket.key);
+        principal.ok_or_else(not_open)
     }
 
     /// Parses a room name within the client's tenant.

@@ -19,7 +19,7 @@ use crate::bus::BusUnavailable;
 use crate::error::CloseReason;
 use crate::event::Timestamp;
 use crate::hub::JoinRefusal;
-use crate::policy::{Action, Permit, Question};
+use crate::policy::{Action, Permit};
 use crate::room::Room;
 use crate::session::link::Link;
 use crate::session::{FEATURES, JoinOptions, Joined, Message, PresenceMode, Refusal, RoomChange};
@@ -49,24 +49,17 @@ impl<L: Link> Sessions<L> {
         if !entries.is_empty() {
             session.begin_joining(entries.iter().map(|entry| entry.permit.room().clone()));
         }
-        let (connection, identity) = (session.connection, session.identity().cloned());
-        let services = self.services.clone();
+        let (services, principal) = (self.services.clone(), self.clients.principal(ticket.key));
         let subscriber = self.members.subscriber();
         self.run(async move {
             let mut entering = Entering::with_capacity(entries.len());
             for mut entry in entries {
                 if entry.options.since.is_some()
                     && entry.may_read_history.is_none()
-                    && let Some(identity) = &identity
+                    && let Some(principal) = &principal
                 {
-                    let room = entry.permit.room().clone();
-                    let question = Question {
-                        identity: Arc::clone(identity),
-                        connection,
-                        room,
-                        action: Action::History,
-                    };
-                    entry.may_read_history = Some(services.policy.authorize(question).await.is_ok());
+                    let asked = services.authorize(principal, entry.permit.room(), Action::History);
+                    entry.may_read_history = Some(asked.await.is_ok());
                 }
                 let catchup = entry.catchup();
                 let bounds = services.config.load().replay;
@@ -113,14 +106,13 @@ impl<L: Link> Sessions<L> {
             if let Some(session) = self.clients.session_mut(ticket.key) {
                 session.end_joining(&room);
             }
-            if outcome.is_err() {
-                self.members.abort_join(&room, ticket.key);
+            // A join that was called off meanwhile may have subscribed after the room was left.
+            if outcome.is_err() && !self.members.abort_join(&room, ticket.key) {
                 self.members.exit_if_unused(&room);
             }
             joined.push(outcome);
         }
         self.reply_entered(ticket, joined, cause);
-        self.members.end_vacated();
     }
 
     fn reply_entered(&mut self, ticket: Ticket, joined: Vec<Result<RoomArrival, Refusal>>, cause: EntryCause) {
@@ -193,24 +185,19 @@ impl<L: Link> Sessions<L> {
 
     /// Asks once more for what rules permitted that are in force no longer; the start of the room stays held.
     fn permit_again(&mut self, ticket: Ticket, mut entering: Entering, cause: EntryCause) {
-        let Some(session) = self.clients.alive(ticket) else {
+        if self.clients.alive(ticket).is_none() {
             return;
-        };
-        let (connection, identity) = (session.connection, session.identity().cloned());
-        let services = self.services.clone();
+        }
+        let (services, principal) = (self.services.clone(), self.clients.principal(ticket.key));
         self.run(async move {
             for (entry, found) in &mut entering {
-                let Some(identity) = identity.as_ref().filter(|_| services.policy.is_outdated(&entry.permit)) else {
+                let Some(principal) = principal
+                    .as_ref()
+                    .filter(|_| services.policy.is_outdated(&entry.permit))
+                else {
                     continue;
                 };
-                let room = entry.permit.room().clone();
-                let ask = |action| Question {
-                    identity: Arc::clone(identity),
-                    connection,
-                    room: room.clone(),
-                    action,
-                };
-                match permit_entry(&services, ask, entry.options.clone()).await {
+                match permit_entry(&services, principal, entry.permit.room(), entry.options.clone()).await {
                     // What was read of the past may be read no longer, or now could be: the client asks again.
                     Ok(anew) if anew.may_read_history != entry.may_read_history => found.start = Err(unavailable()),
                     Ok(anew) => entry.permit = anew.permit,

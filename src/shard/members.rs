@@ -108,7 +108,9 @@ impl RoomMembers {
 
     /// Aborts a join. Returns whether there was one.
     pub fn abort_join(&mut self, room: &Room, key: Key) -> bool {
-        self.local.abort_join(room, key)
+        let aborted = self.local.abort_join(room, key);
+        self.end_vacated();
+        aborted
     }
 
     /// Makes a client that is joining a member, by this permit. `confirmed` says whether everyone who is there is known.
@@ -127,11 +129,16 @@ impl RoomMembers {
         // Joined again: the old membership makes way, without a leave that others would see.
         self.deliver_queued(clients, key, room);
         let was = self.detach(clients, key, room);
-        let entered = self.local.finish_join(room, key, start.head).inspect_err(|_| {
-            if was.is_some() {
-                self.leave_presence(clients, key, room, Departure::Left);
+        let entered = match self.local.finish_join(room, key, start.head) {
+            Ok(entered) => entered,
+            Err(failed) => {
+                if was.is_some() {
+                    self.leave_presence(clients, key, room, Departure::Left);
+                }
+                self.end_vacated();
+                return Err(failed);
             }
-        })?;
+        };
         let roster = self.show_presence(clients, (key, entered.room), permit, options, confirmed);
         let membership = Membership {
             room: entered.room,
@@ -343,7 +350,7 @@ impl RoomMembers {
     }
 
     /// Ends the subscriptions of rooms without members here.
-    pub fn end_vacated(&mut self) {
+    fn end_vacated(&mut self) {
         for room in self.local.vacated() {
             self.exit_if_unused(&room);
         }

@@ -71,7 +71,6 @@ pub(super) fn leave<L: Link>(
             notify_left(clients, key, room.clone(), RoomChange::Backend, notice);
         }
     }
-    members.end_vacated();
     left
 }
 
@@ -82,9 +81,8 @@ pub(super) fn disconnect<L: Link>(
     reason: CloseReason,
     notice: &Notice,
 ) -> u32 {
-    let mut closed = 0;
+    let closed = u32::try_from(keys.len()).unwrap_or(u32::MAX);
     for key in keys {
-        closed += 1;
         // A close frame has no room for both.
         let told = Message::Disconnected {
             reason,

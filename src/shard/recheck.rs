@@ -13,11 +13,11 @@ use tokio::sync::oneshot;
 
 use super::clients::{Clients, Key, MembershipRight, Ticket};
 use super::members::notify_left;
-use super::services::Services;
+use super::services::{Principal, Services};
 use super::sessions::Sessions;
-use crate::identity::{ConnectionId, Identity};
+use crate::identity::Identity;
 use crate::notice::Notice;
-use crate::policy::{Action, Edition, Permit, Question};
+use crate::policy::{Action, Edition, Permit};
 use crate::room::Room;
 use crate::session::RoomChange;
 use crate::session::link::Link;
@@ -166,7 +166,7 @@ impl<L: Link> Sessions<L> {
     fn recheck_session(&mut self, ticket: Ticket, answers: Option<Rc<PassReplies>>) -> usize {
         // One that is not open yet enters its rooms by permits of the rules in force.
         let is_there = self.clients.ticket(ticket.key) == Some(ticket);
-        let Some(identity) = self.clients.identity(ticket.key).filter(|_| is_there) else {
+        let Some(principal) = self.clients.principal(ticket.key).filter(|_| is_there) else {
             return 0;
         };
         let (clients, members) = (&self.clients, &self.members);
@@ -176,9 +176,6 @@ impl<L: Link> Sessions<L> {
         });
         let seen = members.rooms_of(clients, ticket.key, |membership| membership.presence.is_some());
         let questions = joined.len() + seen.len();
-        let Some(connection) = clients.session(ticket.key).map(|session| session.connection) else {
-            return 0;
-        };
         if questions == 0 {
             return 0;
         }
@@ -186,10 +183,10 @@ impl<L: Link> Sessions<L> {
         self.recheck.asking += 1;
         self.run(async move {
             let edition = services.policy.edition();
-            let judged = judge(&services, &identity, connection, (joined, seen), Undecided::GoesOn).await;
+            let judged = judge(&services, &principal, (joined, seen), Undecided::GoesOn).await;
             move |sessions: &mut Self| {
                 sessions.recheck.asking -= 1;
-                sessions.rechecked(ticket, &identity, edition, judged, answers);
+                sessions.rechecked(ticket, &principal.identity, edition, judged, answers);
             }
         });
         questions
@@ -261,20 +258,12 @@ pub(super) enum Undecided {
 /// Asks about a session's rooms: those it is in, and those whose presence it sees.
 pub(super) async fn judge(
     services: &Services,
-    identity: &Arc<Identity>,
-    connection: ConnectionId,
+    principal: &Principal,
     (joined, seen): (Vec<Room>, Vec<Room>),
     undecided: Undecided,
 ) -> RecheckVerdict {
     let mut judged = RecheckVerdict::default();
-    let ask = |room: &Room, action| {
-        services.policy.authorize(Question {
-            identity: Arc::clone(identity),
-            connection,
-            room: room.clone(),
-            action,
-        })
-    };
+    let ask = |room: &Room, action| services.authorize(principal, room, action);
     for room in joined {
         match ask(&room, Action::Join).await {
             Ok(permit) => judged.joined.push((room, Some(permit))),

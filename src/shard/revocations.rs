@@ -45,7 +45,6 @@ impl RevocationGuard {
         let revoked = members.rooms_of(clients, key, |_| true).into_iter();
         let revoked: Vec<Room> = revoked.filter(|room| self.is_revoked(clients, key, room)).collect();
         end_memberships(clients, members, key, |room| revoked.contains(room), &Notice::default());
-        members.end_vacated();
     }
 }
 
@@ -66,7 +65,6 @@ pub(super) fn revoke<L: Link>(
         }
         memberships += end_memberships(clients, members, key, |room| revocation.reaches(room), notice);
     }
-    members.end_vacated();
     memberships
 }
 

@@ -3,14 +3,17 @@
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
 
 use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::backend::Backend;
 use crate::cluster::Cluster;
 use crate::hub::{Mailbox, MailboxReceiver};
+use crate::identity::{ConnectionId, Identity};
 use crate::lease::Lease;
-use crate::policy::Policy;
+use crate::policy::{Action, Denied, Permit, Policy, Question};
+use crate::room::Room;
 use crate::rooms::{HomeRooms, Rooms};
 use crate::session::{Config, Encoder};
 
@@ -33,6 +36,30 @@ pub struct Services {
     pub encoders: Arc<[Arc<dyn Encoder>]>,
     /// The bounds. Each is looked at when it is needed, so other ones hold for what comes next.
     pub config: Arc<ArcSwap<Config>>,
+}
+
+/// The client in whose name the policy is asked.
+#[derive(Debug, Clone)]
+pub(super) struct Principal {
+    pub identity: Arc<Identity>,
+    pub connection: ConnectionId,
+}
+
+impl Services {
+    /// Asks the policy about one action of a client in a room.
+    pub(super) fn authorize(
+        &self,
+        principal: &Principal,
+        room: &Room,
+        action: Action,
+    ) -> BoxFuture<'_, Result<Permit, Denied>> {
+        self.policy.authorize(Question {
+            identity: Arc::clone(&principal.identity),
+            connection: principal.connection,
+            room: room.clone(),
+            action,
+        })
+    }
 }
 
 /// The shard's place in the hub: what the bus and the API reach it by, and its own end of that.

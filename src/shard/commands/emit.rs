@@ -13,19 +13,18 @@ use crate::bus::PublishError;
 use crate::cluster::Found;
 use crate::event::{Event, EventId, Except, IdempotencyKey, Publish, Retention, Timestamp};
 use crate::hub::{Audience, Verb};
-use crate::identity::{ConnectionId, Identity};
+use crate::identity::ConnectionId;
 use crate::policy::{Action, Permit, Service};
 use crate::room::Room;
 use crate::session::Refusal;
-use crate::shard::services::Services;
+use crate::shard::services::{Principal, Services};
 
 /// The service in whose name emitted events are published.
 const SERVICE: &str = "backend";
 
 /// The client's event in whose course others are emitted.
 pub(super) struct EmitContext<'a> {
-    pub identity: &'a Arc<Identity>,
-    pub connection: ConnectionId,
+    pub principal: &'a Principal,
     pub room: &'a Room,
     pub key: Option<&'a IdempotencyKey>,
 }
@@ -64,7 +63,7 @@ fn draft(services: &Services, occasion: &EmitContext<'_>, index: usize, emit: Em
         publish: true,
         read: false,
         manage: false,
-        tenants: Some([occasion.identity.tenant.as_str().into()].into()),
+        tenants: Some([occasion.principal.identity.tenant.as_str().into()].into()),
     };
     let (mut permits, mut connections) = (Vec::<Permit>::new(), Vec::new());
     for target in &emit.targets {
@@ -80,7 +79,7 @@ fn draft(services: &Services, occasion: &EmitContext<'_>, index: usize, emit: Em
         let permit = backend.permit(room, Action::Publish(emit.name.clone()));
         permits.push(permit.map_err(|denied| junk(&denied.reason))?);
     }
-    let sender = emit.exclude_sender.then_some(occasion.connection);
+    let sender = emit.exclude_sender.then_some(occasion.principal.connection);
     Ok(EmitDraft {
         id: EventId::random(),
         except: Except::new(sender.into_iter().collect(), Vec::new()),
@@ -93,7 +92,7 @@ fn draft(services: &Services, occasion: &EmitContext<'_>, index: usize, emit: Em
 
 /// The room that a target comes to.
 fn room(services: &Services, occasion: &EmitContext<'_>, target: &EmitTarget) -> Result<Room, Refusal> {
-    let tenant = &occasion.identity.tenant;
+    let tenant = &occasion.principal.identity.tenant;
     let name = match target {
         EmitTarget::Room(room) => return Ok(room.clone()),
         EmitTarget::User(user) => services.application.homes.of_user(tenant, user.as_str()),
@@ -114,7 +113,7 @@ async fn to_rooms(services: &Services, occasion: &EmitContext<'_>, draft: &EmitD
                 name: draft.emit.name.clone(),
                 retention: draft.emit.retention,
                 payload: draft.emit.payload.clone(),
-                actor: Some(occasion.identity.user.clone()),
+                actor: Some(occasion.principal.identity.user.clone()),
                 except: draft.except.clone(),
                 key: draft.key.clone(),
                 expected: None,
@@ -133,22 +132,22 @@ async fn to_rooms(services: &Services, occasion: &EmitContext<'_>, draft: &EmitD
 
 async fn to_connections(services: &Services, occasion: &EmitContext<'_>, draft: &EmitDraft) -> Result<(), Refusal> {
     for &connection in &draft.connections {
-        if draft.emit.exclude_sender && connection == occasion.connection {
+        if draft.emit.exclude_sender && connection == occasion.principal.connection {
             continue;
         }
         let cluster = services.application.cluster.get().ok_or_else(unavailable)?;
-        let audience = Audience::Connection(occasion.identity.tenant.clone(), connection);
+        let audience = Audience::Connection(occasion.principal.identity.tenant.clone(), connection);
         let found = cluster.find(&audience).await.map_err(|_| unavailable())?;
         // A connection may have gone meanwhile, and is owed nothing.
         let Some(Found { place, .. }) = found else { continue };
         let event = Event {
-            room: Room::nameless(&occasion.identity.tenant),
+            room: Room::nameless(&occasion.principal.identity.tenant),
             id: draft.id,
             name: draft.emit.name.clone(),
             retention: Retention::Ephemeral,
             link: None,
             time: Timestamp::now(),
-            actor: Some(occasion.identity.user.clone()),
+            actor: Some(occasion.principal.identity.user.clone()),
             except: Except::NOBODY,
             payload: draft.emit.payload.clone(),
         };
@@ -164,7 +163,7 @@ async fn to_connections(services: &Services, occasion: &EmitContext<'_>, draft: 
 fn derived_key(occasion: &EmitContext<'_>, key: &IdempotencyKey, index: usize) -> IdempotencyKey {
     let mut context = Context::new(&SHA256);
     for field in [
-        occasion.identity.user.as_str().as_bytes(),
+        occasion.principal.identity.user.as_str().as_bytes(),
         occasion.room.key(),
         key.as_str().as_bytes(),
         &index.to_le_bytes(),

@@ -1,19 +1,16 @@
 //! The join command: asks for the permits, then enters the room. Who is in it already may only want another presence.
 
-use std::sync::Arc;
-
 use tracing::Instrument;
 
 use super::{CommandContext, forbidden, room_limit, unavailable};
 use crate::error::ErrorCode;
-use crate::identity::{ConnectionId, Identity};
-use crate::policy::{Action, Denied, Question};
+use crate::policy::{Action, Denied};
 use crate::room::Room;
 use crate::session::link::Link;
 use crate::session::{JoinOptions, Joined, Message, PresenceMode, Refusal};
 use crate::shard::enter::confirm;
 use crate::shard::entry::{EntryCause, RoomEntry};
-use crate::shard::services::Services;
+use crate::shard::services::{Principal, Services};
 use crate::shard::sessions::Sessions;
 
 impl<L: Link> CommandContext<'_, L> {
@@ -31,22 +28,16 @@ impl<L: Link> CommandContext<'_, L> {
         }
         let Sessions { clients, members, .. } = &*self.sessions;
         room_limit(clients, members, self.key(), &room, config.rooms_max)?;
-        let (identity, connection) = (self.identity()?, self.connection()?);
-        self.ask_to_enter(identity, connection, room, options);
+        let principal = self.principal()?;
+        self.ask_to_enter(principal, room, options);
         Ok(())
     }
 
-    fn ask_to_enter(&mut self, identity: Arc<Identity>, connection: ConnectionId, room: Room, options: JoinOptions) {
+    fn ask_to_enter(&mut self, principal: Principal, room: Room, options: JoinOptions) {
         let services = self.sessions.services.clone();
         self.wait(
             async move {
-                let ask = |action| Question {
-                    identity: Arc::clone(&identity),
-                    connection,
-                    room: room.clone(),
-                    action,
-                };
-                let entry = permit_entry(&services, ask, options).await;
+                let entry = permit_entry(&services, &principal, &room, options).await;
                 move |command: CommandContext<'_, L>| command.permitted(entry)
             }
             .instrument(tracing::debug_span!("session.join")),
@@ -83,11 +74,11 @@ impl<L: Link> CommandContext<'_, L> {
     /// Joined again without a position: only presence and state change, and nothing of the stream is lost or repeated.
     fn change_membership(mut self, entry: RoomEntry, confirmed: bool) {
         if self.sessions.revocations.is_outdated(&entry.permit)
-            && let (Ok(identity), Ok(connection)) = (self.identity(), self.connection())
+            && let Ok(principal) = self.principal()
         {
             // Older rules permitted it.
             let room = entry.permit.room().clone();
-            return self.ask_to_enter(identity, connection, room, entry.options);
+            return self.ask_to_enter(principal, room, entry.options);
         }
         let outcome = self.changed_membership(entry, confirmed);
         self.end(outcome.map(Message::Joined));
@@ -106,22 +97,24 @@ impl<L: Link> CommandContext<'_, L> {
 /// Asks the policy for everything that a join needs.
 pub(in crate::shard) async fn permit_entry(
     services: &Services,
-    ask: impl Fn(Action) -> Question,
+    principal: &Principal,
+    room: &Room,
     options: JoinOptions,
 ) -> Result<RoomEntry, Refusal> {
     let denied = |denied: Denied| {
         tracing::debug!(rule = denied.rule.as_deref(), reason = &*denied.reason, "join denied");
         forbidden()
     };
-    let permit = services.policy.authorize(ask(Action::Join)).await.map_err(denied)?;
+    let ask = |action| services.authorize(principal, room, action);
+    let permit = ask(Action::Join).await.map_err(denied)?;
     if options.presence != PresenceMode::None {
-        services.policy.authorize(ask(Action::Presence)).await.map_err(denied)?;
+        ask(Action::Presence).await.map_err(denied)?;
     }
     let mut may_read_history = None;
     if options.since.is_some() {
-        may_read_history = Some(services.policy.authorize(ask(Action::History)).await.is_ok());
+        may_read_history = Some(ask(Action::History).await.is_ok());
     } else if options.rewind > 0 {
-        services.policy.authorize(ask(Action::History)).await.map_err(denied)?;
+        ask(Action::History).await.map_err(denied)?;
         may_read_history = Some(true);
     }
     Ok(RoomEntry {

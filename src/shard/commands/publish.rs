@@ -9,13 +9,13 @@ use super::{CommandContext, event_name, forbidden, unavailable};
 use crate::backend::{BackendError, ClientEvent, Handled, Verdict};
 use crate::bus::PublishError;
 use crate::error::ErrorCode;
-use crate::event::{EventId, Except, IdempotencyKey, Payload, Publish, Retention};
-use crate::identity::{ConnectionId, Identity, UserId};
-use crate::policy::{Action, Permit, Question};
+use crate::event::{EventId, EventName, Except, IdempotencyKey, Payload, Publish, Retention};
+use crate::identity::UserId;
+use crate::policy::{Action, Permit};
 use crate::room::Room;
 use crate::session::link::Link;
 use crate::session::{Message, Refusal};
-use crate::shard::services::Services;
+use crate::shard::services::{Principal, Services};
 use crate::shard::sessions::Sessions;
 
 /// The publish command.
@@ -33,22 +33,22 @@ impl<L: Link> CommandContext<'_, L> {
         let room = self.room(&wanted.room)?;
         let name = event_name(&wanted.event)?;
         self.check_payload(&wanted.payload)?;
-        let (identity, connection) = (self.identity()?, self.connection()?);
+        let principal = self.principal()?;
         let publish = Publish {
             room,
             id: EventId::random(),
             name,
             retention: wanted.retention,
             payload: wanted.payload,
-            actor: Some(identity.user.clone()),
+            actor: Some(principal.identity.user.clone()),
             except: Except::NOBODY,
-            key: idempotency_key(&identity.user, &wanted.idempotency)?,
+            key: idempotency_key(&principal.identity.user, &wanted.idempotency)?,
             expected: None,
         };
         let services = self.sessions.services.clone();
         self.wait(
             async move {
-                let answer = publish_permitted(&services, &identity, connection, publish).await;
+                let answer = publish_permitted(&services, &principal, publish).await;
                 move |command: CommandContext<'_, L>| command.end(answer)
             }
             .instrument(tracing::debug_span!("session.publish")),
@@ -58,9 +58,9 @@ impl<L: Link> CommandContext<'_, L> {
 
     /// Asks a backend, where the policy allows the method. Several requests may be under way; commands go on meanwhile.
     pub(super) fn ask(&mut self, method: &str, room: &str, payload: Payload) -> Result<(), Refusal> {
-        let (identity, connection) = (self.identity()?, self.connection()?);
+        let principal = self.principal()?;
         let room = match room {
-            "" => Room::nameless(&identity.tenant),
+            "" => Room::nameless(&principal.identity.tenant),
             name => self.room(name)?,
         };
         let name = event_name(method)?;
@@ -78,16 +78,7 @@ impl<L: Link> CommandContext<'_, L> {
         session.rates.asks += 1;
         let (services, ticket, id) = (self.sessions.services.clone(), self.ticket, self.id);
         self.sessions.run(async move {
-            let asked = ClientEvent {
-                identity,
-                connection,
-                room: None,
-                name,
-                payload,
-                retention: Retention::Ephemeral,
-                key: None,
-            };
-            let answer = ask_permitted(&services, room, asked).await;
+            let answer = ask_permitted(&services, principal, room, (name, payload)).await;
             let answer = answer.map_or_else(Message::Error, Message::Reply);
             move |sessions: &mut Sessions<L>| {
                 let Some(session) = sessions.clients.alive(ticket) else {
@@ -111,27 +102,32 @@ fn idempotency_key(user: &UserId, text: &str) -> Result<Option<IdempotencyKey>, 
 }
 
 /// Asks the backend about a room, or about none where it is nameless.
-async fn ask_permitted(services: &Services, room: Room, asked: ClientEvent) -> Result<Payload, Refusal> {
-    let action = Action::Request(asked.name.clone());
-    authorize(services, &asked.identity, asked.connection, &room, action).await?;
+async fn ask_permitted(
+    services: &Services,
+    principal: Principal,
+    room: Room,
+    (name, payload): (EventName, Payload),
+) -> Result<Payload, Refusal> {
+    authorize(services, &principal, &room, Action::Request(name.clone())).await?;
+    let Principal { identity, connection } = principal;
     let asked = ClientEvent {
+        identity,
+        connection,
         room: (!room.is_nameless()).then_some(room),
-        ..asked
+        name,
+        payload,
+        retention: Retention::Ephemeral,
+        key: None,
     };
     let answer = services.application.backend.request(asked).await;
     answer.map_err(|error| backend_refusal(&error))
 }
 
-async fn publish_permitted(
-    services: &Services,
-    identity: &Arc<Identity>,
-    connection: ConnectionId,
-    publish: Publish,
-) -> Result<Message, Refusal> {
+async fn publish_permitted(services: &Services, principal: &Principal, publish: Publish) -> Result<Message, Refusal> {
     let action = Action::Publish(publish.name.clone());
-    let permit = authorize(services, identity, connection, &publish.room, action).await?;
+    let permit = authorize(services, principal, &publish.room, action).await?;
     let (permit, publish) = if permit.needs_validation() {
-        match validate(services, identity, connection, publish).await? {
+        match validate(services, principal, publish).await? {
             ValidatedEvent::Publish(publish) => (permit.validated_as(publish.name.clone()), publish),
             ValidatedEvent::Handled(reply) => {
                 return Ok(Message::Published {
@@ -168,15 +164,10 @@ enum ValidatedEvent {
 }
 
 /// Shows the event to the backend.
-async fn validate(
-    services: &Services,
-    identity: &Arc<Identity>,
-    connection: ConnectionId,
-    publish: Publish,
-) -> Result<ValidatedEvent, Refusal> {
+async fn validate(services: &Services, principal: &Principal, publish: Publish) -> Result<ValidatedEvent, Refusal> {
     let event = ClientEvent {
-        identity: Arc::clone(identity),
-        connection,
+        identity: Arc::clone(&principal.identity),
+        connection: principal.connection,
         room: Some(publish.room.clone()),
         name: publish.name.clone(),
         payload: publish.payload.clone(),
@@ -192,8 +183,7 @@ async fn validate(
     match verdict {
         Verdict::Handled(Handled { reply, emit }) => {
             let occasion = EmitContext {
-                identity,
-                connection,
+                principal,
                 room: &publish.room,
                 key: publish.key.as_ref(),
             };
@@ -206,7 +196,7 @@ async fn validate(
             name: name.unwrap_or(publish.name),
             payload: payload.unwrap_or(publish.payload),
             except: if echo == Some(false) {
-                Except::new(vec![connection], Vec::new())
+                Except::new(vec![principal.connection], Vec::new())
             } else {
                 publish.except
             },
@@ -215,21 +205,9 @@ async fn validate(
     }
 }
 
-async fn authorize(
-    services: &Services,
-    identity: &Arc<Identity>,
-    connection: ConnectionId,
-    room: &Room,
-    action: Action,
-) -> Result<Permit, Refusal> {
+async fn authorize(services: &Services, principal: &Principal, room: &Room, action: Action) -> Result<Permit, Refusal> {
     let name = action.as_str();
-    let question = Question {
-        identity: Arc::clone(identity),
-        connection,
-        room: room.clone(),
-        action,
-    };
-    services.policy.authorize(question).await.map_err(|denied| {
+    services.authorize(principal, room, action).await.map_err(|denied| {
         tracing::debug!(
             action = name,
             rule = denied.rule.as_deref(),

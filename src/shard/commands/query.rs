@@ -1,42 +1,33 @@
 //! Queries: the presence of a room, the rooms of a user, the history. The policy decides each one anew.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use super::{CommandContext, forbidden, unavailable};
 use crate::bus::{self, BusUnavailable, Page, ReadBounds};
 use crate::error::ErrorCode;
-use crate::identity::{ConnectionId, Identity, UserId};
+use crate::identity::UserId;
 use crate::json::Json;
-use crate::policy::{Action, Permit, Question};
+use crate::policy::{Action, Permit};
 use crate::presence::{Roster, UserRooms};
 use crate::room::Room;
 use crate::session::link::Link;
 use crate::session::{HistoryFrom, HistoryPage, Message, Refusal, Since};
-use crate::shard::services::Services;
+use crate::shard::services::{Principal, Services};
 use crate::shard::sessions::Sessions;
 
 /// The default number of events of a page of history.
 const PAGE_DEFAULT: usize = 100;
 
 /// Asks the policy in the name of one client.
-#[derive(Clone)]
 struct PolicyQuery {
     services: Services,
-    identity: Arc<Identity>,
-    connection: ConnectionId,
+    principal: Principal,
 }
 
 impl PolicyQuery {
     async fn permit(&self, room: &Room, action: Action) -> Result<Permit, Refusal> {
-        let (identity, connection, room) = (Arc::clone(&self.identity), self.connection, room.clone());
-        let question = Question {
-            identity,
-            connection,
-            room,
-            action,
-        };
-        self.services.policy.authorize(question).await.map_err(|denied| {
+        let asked = self.services.authorize(&self.principal, room, action).await;
+        asked.map_err(|denied| {
             tracing::debug!(rule = denied.rule.as_deref(), reason = &*denied.reason, "query denied");
             forbidden()
         })
@@ -72,7 +63,11 @@ impl<L: Link> CommandContext<'_, L> {
             UserId::parse(user).map_err(refusal)?
         };
         self.query(None, move |asker| async move {
-            let UserRooms { rooms, partial } = asker.services.rooms.rooms_of(&asker.identity.tenant, &user).await;
+            let UserRooms { rooms, partial } = asker
+                .services
+                .rooms
+                .rooms_of(&asker.principal.identity.tenant, &user)
+                .await;
             let mut rooms: Vec<Room> = rooms.into_iter().map(|(room, _)| room).collect();
             if user != own {
                 // Of others a client sees the rooms whose presence it may see.
@@ -123,8 +118,7 @@ impl<L: Link> CommandContext<'_, L> {
     {
         let asker = PolicyQuery {
             services: self.sessions.services.clone(),
-            identity: self.identity()?,
-            connection: self.connection()?,
+            principal: self.principal()?,
         };
         let answer = ask(asker);
         self.wait(async move {

@@ -14,7 +14,7 @@ use crate::session::{Message, Refusal, RoomChange};
 use crate::shard::clients::{MembershipRight, Phase};
 use crate::shard::entry::{EntryCause, RoomEntry};
 use crate::shard::recheck::{RecheckVerdict, Undecided, judge};
-use crate::shard::services::Services;
+use crate::shard::services::{Principal, Services};
 use crate::shard::sessions::Sessions;
 
 /// The outcome of a new token for a session.
@@ -30,7 +30,11 @@ struct RenewedSession {
 
 impl<L: Link> CommandContext<'_, L> {
     pub(super) fn refresh(&mut self, token: String) {
-        let (Ok(old), Ok(connection)) = (self.identity(), self.connection()) else {
+        let Ok(Principal {
+            identity: old,
+            connection,
+        }) = self.principal()
+        else {
             return;
         };
         let Sessions { clients, members, .. } = &*self.sessions;
@@ -130,22 +134,18 @@ async fn judge_again(
     edition: Edition,
 ) -> Result<RenewedSession, Refusal> {
     let OpenedSession { identity, rooms: home } = opened;
-    let identity = Arc::new(identity);
+    let principal = Principal {
+        identity: Arc::new(identity),
+        connection,
+    };
     let by_right = joined.into_iter();
     let by_right = by_right.filter(|room| home.iter().all(|home| home.room() != room));
-    let judged = judge(
-        services,
-        &identity,
-        connection,
-        (by_right.collect(), seen),
-        Undecided::Ends,
-    )
-    .await;
+    let judged = judge(services, &principal, (by_right.collect(), seen), Undecided::Ends).await;
     if judged.undecided {
         return Err(unavailable());
     }
     Ok(RenewedSession {
-        identity,
+        identity: principal.identity,
         home,
         judged,
         edition,
