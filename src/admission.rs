@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_for_the_last_to_leave_goes_on() {
+    async fn waiting_ends_when_the_last_has_left() {
         let admission = Admission::new(Config::default());
         admission.emptied().await;
         let address = "10.0.0.1".parse().unwrap();

@@ -1,4 +1,4 @@
-//! The gate: credential, deadline and drain, checked for every call before its method.
+//! The gate of the gRPC port: checks credential, deadline and drain of every call before its method.
 //!
 //! Refusals that tonic or another library makes by itself leave here with the same details as the gateway's own.
 

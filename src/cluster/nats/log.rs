@@ -221,7 +221,7 @@ pub(super) struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    /// Waits for the outcome on this node, for ever while the log cannot be read.
+    /// Waits for the outcome on this node, without a bound while the log cannot be read.
     pub(super) async fn read_back(&mut self) -> ReadBack {
         match (&mut self.read_back).await {
             Ok(read_back) => read_back,

@@ -64,10 +64,10 @@ pub struct ClientSection {
     pub trusted_proxies: Vec<String>,
     /// The header in which trusted proxies name the client. Only this one is read: any other may be the client's own.
     pub forwarded_header: ForwardedHeaderName,
-    /// How long a client may take to send the head of a request: of the first one from the connection on.
+    /// The longest time for the head of a request; of the first one, from the connection on.
     #[serde(with = "PositiveTime")]
     pub head_timeout: Duration,
-    /// How long a connection may rest between two HTTP requests. Behind a proxy that reuses connections, longer than the proxy
+    /// The longest pause of a connection between two HTTP requests. Behind a proxy that reuses connections, longer than the proxy
     /// keeps them: else it sends a request into one that is being closed, and answers 502.
     #[serde(with = "PositiveTime")]
     pub idle_timeout: Duration,
