@@ -19,6 +19,9 @@ mod starts;
 mod whispers;
 
 use roomcast::gateway::Config;
+use serde_json::json;
+
+use crate::support::{Client, Node, user};
 
 /// The settings of gateways over these servers.
 fn over(servers: &str) -> impl Fn(&mut Config) + Send + Sync + 'static {
@@ -27,4 +30,14 @@ fn over(servers: &str) -> impl Fn(&mut Config) + Send + Sync + 'static {
         let nats = config.nats.as_mut().expect("there are several gateways");
         nats.servers.clone_from(&servers);
     }
+}
+
+/// A member of a room at one of two gateways, to which an event from the other has come.
+async fn member(node: &Node, gateway: usize) -> Client {
+    let mut ada = node.of_several(gateway).connect(user("ada")).await;
+    ada.join("r").await;
+    let backend = node.of_several(1 - gateway).backend();
+    backend.publish("r", "before", json!({})).await;
+    ada.expect_event("r", "before").await;
+    ada
 }

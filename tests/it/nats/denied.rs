@@ -11,10 +11,10 @@ use tokio::time::sleep;
 use tonic::Code;
 
 use super::away::until_serving;
-use super::over;
 use super::permissions::documented;
+use super::{member, over};
 use crate::support::nats::{NatsOptions, NatsServer};
-use crate::support::{Caller, Client, Encoding, Node, TENANT, draft, reason, to_room, user, within};
+use crate::support::{Caller, Client, Encoding, Node, TENANT, draft, reason, to_room, within};
 
 /// Two gateways with the documented permissions, and a member at the first.
 async fn two(server: &NatsServer) -> (Node, Client) {
@@ -29,10 +29,7 @@ async fn two(server: &NatsServer) -> (Node, Client) {
         (nats.partitions, nats.lease) = (3, Duration::from_secs(4));
     })
     .await;
-    let mut ada = node.of_several(0).connect(user("ada")).await;
-    ada.join("r").await;
-    node.of_several(1).backend().publish("r", "before", json!({})).await;
-    ada.expect_event("r", "before").await;
+    let ada = member(&node, 0).await;
     (node, ada)
 }
 

@@ -5,9 +5,9 @@ use roomcast::nats::Credentials;
 use serde_json::json;
 use tonic::Code;
 
-use super::over;
+use super::{member, over};
 use crate::support::nats::{NatsOptions, NatsServer};
-use crate::support::{Encoding, Node, TENANT, draft, eventually, reason, to_room, user};
+use crate::support::{Encoding, Node, TENANT, draft, eventually, reason, to_room};
 
 /// Whose stream takes what room there is: anybody's in the account.
 const OTHER: &str = "other";
@@ -44,11 +44,8 @@ async fn story(options: NatsOptions) {
         (nats.partitions, nats.stream_bytes_max) = (1, 4 << 20);
     })
     .await;
-    let mut ada = node.of_several(1).connect(user("ada")).await;
-    ada.join("r").await;
+    let mut ada = member(&node, 1).await;
     let backend = node.of_several(0).backend();
-    backend.publish("r", "before", json!({})).await;
-    ada.expect_event("r", "before").await;
 
     let connecting = async_nats::ConnectOptions::with_user_and_password("gateway".to_owned(), "right".to_owned());
     let client = connecting.connect(server.url()).await.expect("the server answers");

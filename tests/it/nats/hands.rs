@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::away::until_serving;
-use super::over;
+use super::{member, over};
 use crate::support::nats::NatsServer;
 use crate::support::{
     Carries, Client, Encoding, Gateway, GatewayOptions, Node, TENANT, draft, eventually, home_rooms, reason, to_room,
@@ -71,10 +71,7 @@ async fn two(server: &NatsServer) -> (Node, Client) {
         (nats.partitions, nats.lease) = (PARTITIONS, Duration::from_secs(4));
     })
     .await;
-    let mut ada = node.of_several(0).connect(user("ada")).await;
-    ada.join("r").await;
-    node.of_several(1).backend().publish("r", "before", json!({})).await;
-    ada.expect_event("r", "before").await;
+    let ada = member(&node, 0).await;
     (node, ada)
 }
 

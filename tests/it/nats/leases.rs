@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use roomcast::proto::client_v1::client_frame::Command;
 use roomcast::proto::client_v1::{ErrorCode, HistoryQuery, Join, PresenceQuery};
 use roomcast::proto::v1;
-use serde_json::json;
 
+use super::member;
 use crate::support::nats::NatsServer;
 use crate::support::proxy::Proxy;
-use crate::support::{Client, Encoding, InRoom as _, Node, TENANT, user};
+use crate::support::{Client, Encoding, InRoom as _, Node, TENANT};
 
 const SHORT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(8);
@@ -24,10 +24,7 @@ async fn pair(server: &NatsServer, proxy: &Proxy, leases: [Duration; 2]) -> (Nod
         nats.lease = leases[second];
     })
     .await;
-    let mut ada = node.of_several(1).connect(user("ada")).await;
-    ada.join("r").await;
-    node.of_several(0).backend().publish("r", "before", json!({})).await;
-    ada.expect_event("r", "before").await;
+    let ada = member(&node, 1).await;
     (node, ada)
 }
 
