@@ -18,24 +18,28 @@
 //!   events. If the room's history has dropped an event within the window, a repeated key cannot be compared with it;
 //!   the repetition then counts as a duplicate.
 //! - **Rooms without events** have the newest sequence of their partition at the time of the request as head. A
-//!   publisher may expect [`Offset::ZERO`] or any head reported for such a room, as long as the stream has removed
-//!   nothing since.
+//!   publisher may expect [`Offset::ZERO`](crate::position::Offset::ZERO) or any head reported for such a room, as long
+//!   as the stream has removed nothing since.
 //! - **Reads** of a room with members here reflect what was delivered here. Reads of other rooms ask the stream's
 //!   leader.
 //! - **Last values** are stored beside the history before the publish is acknowledged; their time is that of the
 //!   publisher.
 //! - **Ephemeral events** of one publisher follow its reliable ones that were acknowledged before.
 
+mod budget;
 mod chain;
 mod config;
 mod epochs;
 mod gate;
+mod health;
+mod in_flight;
 mod incarnation;
 mod ingest;
 mod lanes;
 mod last_values;
 mod live;
 mod partition;
+mod partitions;
 mod permissions;
 mod proof;
 mod publish;
@@ -59,11 +63,10 @@ mod values;
 mod wire;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
@@ -77,24 +80,17 @@ use crate::event::{Envelope, Event};
 use crate::lease::Lease;
 use crate::nats::agreement::Agreement;
 use crate::nats::{Nats, NatsError};
-use crate::position::{Offset, Position};
+use crate::position::Position;
 use crate::room::Room;
 use crate::sync::lock;
 use ingest::Feed;
-use last_values::ValueStream;
-use live::{HistoryBudget, LiveRoom};
+use live::{LiveRoom, RoomState};
 use partition::Partition;
-use senders::StaleSenderFilter;
 use server::Server;
 use shared::NatsBusInner;
-use start::Started;
 
 /// The most bytes of a stored event around its payload: names, excluded receivers, headers.
 pub const ENVELOPE_BYTES_MAX: usize = 16 << 10;
-
-/// The bound of the queue of subscriptions that were made and are not yet read. The reader takes them first, so it is short;
-/// a join waits while it is full.
-const FEEDS_MAX: usize = 1024;
 
 /// The number of consecutive sweeps that may fail before the node reports it: one may fail while a leader is elected.
 const UNCHECKED_SWEEPS_MAX: u32 = 2;
@@ -116,43 +112,10 @@ impl NatsBus {
         config: Config,
         lease: Lease,
     ) -> Result<Arc<Self>, NatsError> {
-        let settings = nats.config().clone();
         let connects = nats.fanout().connects();
         let server = Server::new(nats, config.reads_in_flight_max.max(1));
-        let Started { values, partitions } = start::start(&server, &agreement).await?;
-        let partitions = partitions.into_iter().zip(0..);
-        let partitions = partitions.map(|(incarnation, number)| Partition::new(number, incarnation, connects));
-        let partitions = partitions.collect();
-        let (feeds, added) = mpsc::channel(FEEDS_MAX);
-        let shared = NatsBusInner {
-            lease,
-            partitions,
-            keeping: HistoryBudget {
-                history_bytes_max: config.history_bytes_max,
-                last_value_names_max: config.last_value_names_max,
-                weight: AtomicUsize::new(0),
-            },
-            in_flight: Arc::new(Semaphore::new(config.in_flight_events_max.max(1))),
-            publishes: Arc::new(Semaphore::new(settings.publishes_in_flight_max.max(1))),
-            feeds,
-            repairs: Mutex::default(),
-            repair_wanted: Notify::new(),
-            check_wanted: Notify::new(),
-            sender: rand::random(),
-            senders: StaleSenderFilter::default(),
-            foreign: AtomicU64::new(0),
-            rooms: AtomicUsize::new(0),
-            cold: Mutex::default(),
-            values: ValueStream::new(values, connects),
-            troubles: troubles::Troubles::default(),
-            permissions: permissions::Permissions::default(),
-            is_lost: AtomicBool::new(false),
-            epochs_begun: AtomicU32::new(0),
-            records_written_back: AtomicU32::new(0),
-            agreement,
-            server,
-            config,
-        };
+        let streams = start::start(&server, &agreement).await?;
+        let (shared, added) = NatsBusInner::new(server, agreement, streams, config, lease, connects);
         Ok(Arc::new(Self {
             shared,
             added: Mutex::new(Some(added)),
@@ -176,13 +139,12 @@ impl NatsBus {
     #[must_use]
     pub fn usage(&self) -> Usage {
         let shared = &self.shared;
-        let taken = |semaphore: &Semaphore, bound: usize| bound.saturating_sub(semaphore.available_permits());
         Usage {
-            rooms: shared.rooms.load(Ordering::Relaxed),
-            history_bytes: shared.keeping.weight.load(Ordering::Relaxed),
-            in_flight_events: taken(&shared.in_flight, shared.config.in_flight_events_max),
-            publishes: taken(&shared.publishes, shared.server.nats.config().publishes_in_flight_max),
-            foreign_messages: shared.foreign.load(Ordering::Relaxed),
+            rooms: shared.partitions.rooms(),
+            history_bytes: shared.budget.used(),
+            in_flight_events: shared.deliveries.taken(),
+            publishes: shared.publishes.taken(),
+            foreign_messages: shared.intake.foreign(),
         }
     }
 
@@ -203,10 +165,7 @@ impl NatsBus {
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         let shared = &self.shared;
-        let settings = shared.agreement.trouble();
-        settings
-            .or_else(|| shared.permissions.trouble())
-            .or_else(|| shared.troubles.first())
+        shared.agreement.trouble().or_else(|| shared.health.trouble())
     }
 
     async fn subscribe(&self, room: &Room, subscriber: Arc<dyn Subscriber>) -> Result<Position, BusUnavailable> {
@@ -230,15 +189,15 @@ impl NatsBus {
         // The barrier inside goes after the subscription: events published after the head was read then arrive live.
         let head = shared.head_for_members(live).await?;
         let held = live.lock().chain.held();
-        let mut permits = shared.permits(held).await;
+        let mut permits = shared.deliveries.take(held).await;
         let mut state = live.lock();
-        state.join(live, head, &mut permits, &shared.keeping);
-        shared.repair_if_needed(live, &mut state);
+        state.join(live, head, &mut permits, &shared.budget);
+        shared.repairs.add_if_needed(live, &mut state);
         Ok(())
     }
 
     async fn head(&self, room: &Room) -> Result<Position, BusUnavailable> {
-        let partition = self.shared.partition_of(room);
+        let partition = self.shared.partitions.of(room);
         if let Some(live) = partition.room(room) {
             let state = live.lock();
             if state.is_current() {
@@ -250,7 +209,7 @@ impl NatsBus {
 
     async fn last_values(&self, room: &Room) -> Result<Vec<Arc<Event>>, BusUnavailable> {
         let shared = &self.shared;
-        let partition = shared.partition_of(room);
+        let partition = shared.partitions.of(room);
         let Some(live) = partition.room(room) else {
             let (values, _) = last_values::read(shared, room).await?;
             return Ok(values);
@@ -285,49 +244,22 @@ struct Joining<'s> {
 
 impl<'s> Joining<'s> {
     fn enter(shared: &'s NatsBusInner, room: &Room) -> Result<Self, BusUnavailable> {
-        let partition = shared.partition_of(room);
-        let mut rooms = partition.rooms();
-        let live = if let Some(live) = rooms.get(room) {
-            Arc::clone(live)
-        } else {
-            if shared.rooms.load(Ordering::Relaxed) >= shared.config.rooms_max {
-                return Err(BusUnavailable("too many rooms"));
-            }
-            shared.rooms.fetch_add(1, Ordering::Relaxed);
-            let limits = shared.config.history.limits_of(room);
-            let (epoch, held_max) = (partition.epoch(), shared.config.held_events_max);
-            let live = Arc::new(LiveRoom::new(room.clone(), partition.number, limits, epoch, held_max));
-            rooms.insert(room.clone(), Arc::clone(&live));
-            live
+        let config = &shared.config;
+        let make = |partition: &Partition| {
+            let limits = config.history.limits_of(room);
+            let (epoch, held_max) = (partition.epoch(), config.held_events_max);
+            LiveRoom::new(room.clone(), partition.number, limits, epoch, held_max)
         };
-        live.lock().joins += 1;
+        let live = shared.partitions.begin_join(room, config.rooms_max, make)?;
         Ok(Self { shared, live })
     }
 }
 
 impl Drop for Joining<'_> {
     fn drop(&mut self) {
-        leave(self.shared, &self.live.room, |state| state.joins -= 1);
-    }
-}
-
-/// Changes a room's subscribers or joins, and drops the room when neither is left.
-fn leave(shared: &NatsBusInner, room: &Room, change: impl FnOnce(&mut live::RoomState)) {
-    let mut rooms = shared.partition_of(room).rooms();
-    let Some(live) = rooms.get(room).cloned() else {
-        return;
-    };
-    let mut state = live.lock();
-    change(&mut state);
-    if !state.is_forgotten() {
-        return;
-    }
-    rooms.remove(room);
-    shared.rooms.fetch_sub(1, Ordering::Relaxed);
-    shared.keeping.reweigh(state.ring.weight(), 0);
-    state.ring = ring::Ring::new(Arc::clone(&live.limits), Offset::ZERO);
-    if let Some(feed) = state.feed.take() {
-        feed.abort();
+        let Self { shared, live } = self;
+        let leave = |state: &mut RoomState| state.joins -= 1;
+        shared.partitions.change(&live.room, &shared.budget, leave);
     }
 }
 
@@ -357,9 +289,8 @@ impl Bus for NatsBus {
     }
 
     fn unsubscribe(&self, room: &Room, subscriber_id: u16) {
-        leave(&self.shared, room, |state| {
-            state.subscribers.retain(|known| known.id() != subscriber_id);
-        });
+        let leave = |state: &mut RoomState| state.subscribers.retain(|known| known.id() != subscriber_id);
+        self.shared.partitions.change(room, &self.shared.budget, leave);
     }
 
     fn head<'a>(&'a self, room: &'a Room) -> BoxFuture<'a, Result<Position, BusUnavailable>> {

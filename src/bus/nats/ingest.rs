@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use async_nats::Message;
@@ -13,11 +13,58 @@ use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 
 use super::live::{Arrival, LiveRoom};
+use super::senders::StaleSenderFilter;
 use super::shared::NatsBusInner;
 use super::wire;
 use crate::event::{Event, Retention};
+use crate::nats::request::RequestFailed;
 use crate::nats::{Live, Subjects, Subscription};
 use crate::position::Offset;
+
+/// The bound of the queue of subscriptions that were made and are not yet read. The reader takes them first, so it is short;
+/// a join waits while it is full.
+const FEEDS_MAX: usize = 1024;
+
+/// The way of live messages into this node.
+pub(super) struct Intake {
+    feeds: mpsc::Sender<Feed>,
+    /// The newest connection of each sender of ephemeral events.
+    senders: StaleSenderFilter,
+    /// Messages on rooms' subjects that no node has written.
+    foreign: AtomicU64,
+}
+
+impl Intake {
+    /// Creates an intake, and the queue of subscriptions for [`run`].
+    pub(super) fn new() -> (Self, mpsc::Receiver<Feed>) {
+        let (feeds, added) = mpsc::channel(FEEDS_MAX);
+        let intake = Self {
+            feeds,
+            senders: StaleSenderFilter::default(),
+            foreign: AtomicU64::new(0),
+        };
+        (intake, added)
+    }
+
+    /// Has a subscription read.
+    pub(super) async fn add(&self, feed: Feed) -> Result<(), RequestFailed> {
+        let added = self.feeds.send(feed).await;
+        added.map_err(|_| RequestFailed::unavailable("the bus has ended"))
+    }
+
+    /// Returns the number of messages on rooms' subjects that no node has written.
+    pub(super) fn foreign(&self) -> u64 {
+        self.foreign.load(Ordering::Relaxed)
+    }
+
+    fn count_foreign(&self) {
+        self.foreign.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn is_current(&self, sender: u64, connection: u64) -> bool {
+        self.senders.is_current(sender, connection)
+    }
+}
 
 /// A message received for a room.
 enum Incoming {
@@ -74,11 +121,11 @@ pub(super) async fn run(shared: &NatsBusInner, mut added: mpsc::Receiver<Feed>) 
 
 async fn take(shared: &NatsBusInner, live: &Arc<LiveRoom>, message: Message) {
     let Some(incoming) = read(shared, live, message) else {
-        shared.foreign.fetch_add(1, Ordering::Relaxed);
+        shared.intake.count_foreign();
         return;
     };
-    let mut permits = shared.permits(1).await;
-    let partition = shared.partition(live.partition);
+    let mut permits = shared.deliveries.take(1).await;
+    let partition = shared.partitions.at(live.partition);
     let mut state = live.lock();
     let mut alone = false;
     match incoming {
@@ -87,7 +134,7 @@ async fn take(shared: &NatsBusInner, live: &Arc<LiveRoom>, message: Message) {
             sender,
             connection,
         } => {
-            if shared.senders.is_current(sender, connection) {
+            if shared.intake.is_current(sender, connection) {
                 state.hand_out(Arc::new(event), &traceparent, &mut permits);
             }
         }
@@ -101,7 +148,7 @@ async fn take(shared: &NatsBusInner, live: &Arc<LiveRoom>, message: Message) {
             if doubtful && !state.chain.is_suspect() {
                 state.chain.suspect();
                 partition.doubt();
-                shared.check_wanted.notify_one();
+                shared.health.check_soon();
             }
             // Concerns this room only: finds out whether an event that was purged before it arrived was missed.
             if prev < state.chain.last() && state.has_lost_its_last(shared.trusted_age(), shared.now()) {
@@ -111,14 +158,14 @@ async fn take(shared: &NatsBusInner, live: &Arc<LiveRoom>, message: Message) {
             state.heard = true;
             let mut out = Vec::new();
             state.chain.live(seq, prev, arrival, &mut out);
-            state.apply(live, out, &mut permits, &shared.keeping);
+            state.apply(live, out, &mut permits, &shared.budget);
             // Only what was delivered: a held event may belong to a stream that no longer exists.
             partition.has(state.chain.last());
         }
     }
     // A doubt about the whole partition is verified by the sweep, once for all its rooms.
     if alone || !state.chain.is_suspect() {
-        shared.repair_if_needed(live, &mut state);
+        shared.repairs.add_if_needed(live, &mut state);
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use prost::Message as _;
 
 use super::incarnation::Incarnation;
+use super::partition::Partition;
 use super::publish::Draft;
 use super::server::Keep;
 use super::shared::NatsBusInner;
@@ -32,7 +33,7 @@ const LOOK_BACK: u64 = 4096;
 /// The stream of last values.
 #[derive(Debug)]
 pub(super) struct ValueStream {
-    pub incarnation: Incarnation,
+    incarnation: Incarnation,
     /// The connection number for which the stream was last checked.
     looked_connects: AtomicU64,
 }
@@ -84,9 +85,8 @@ async fn restore(shared: &NatsBusInner) -> Result<(), RequestFailed> {
             Ok(())
         }
         Err(error) => {
-            shared
-                .troubles
-                .set(&shared.values.incarnation.stream, &error.to_string());
+            let stream = &shared.values.incarnation.stream;
+            shared.health.unusable(stream, &error.to_string());
             Err(RequestFailed::NoStream)
         }
     }
@@ -99,11 +99,7 @@ async fn renew(shared: &NatsBusInner) -> Result<(), RequestFailed> {
     if settled.identity != own.identity() {
         own.begin(settled.identity, settled.state.last);
         // The rooms' caches differ from what other nodes read now: all read again.
-        for live in shared
-            .partitions
-            .iter()
-            .flat_map(super::partition::Partition::all_rooms)
-        {
+        for live in shared.partitions.iter().flat_map(Partition::all_rooms) {
             live.lock().values = Values::default();
         }
     }
@@ -183,7 +179,7 @@ async fn attempt(shared: &NatsBusInner, subject: &str, value: &LastValue) -> Res
 /// offset through which they are complete.
 pub(super) async fn read(shared: &NatsBusInner, room: &Room) -> Result<(Vec<Arc<Event>>, Offset), RequestFailed> {
     let server = &shared.server;
-    let partition = shared.partition_of(room);
+    let partition = shared.partitions.of(room);
     if shared.values.looked_connects.load(Ordering::SeqCst) != shared.connects() {
         look(shared).await?;
     }

@@ -1,12 +1,12 @@
 //! A room with members on this node: its chain, its kept events, its subscribers.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::stream::AbortHandle;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
 
+use super::budget::HistoryBudget;
 use super::chain::{Chain, Output};
 use super::ring::Ring;
 use super::values::Values;
@@ -97,15 +97,6 @@ impl LiveRoom {
     }
 }
 
-/// The history budget, shared by the rooms of a node.
-#[derive(Debug)]
-pub(super) struct HistoryBudget {
-    pub history_bytes_max: usize,
-    pub last_value_names_max: usize,
-    /// Bytes of all rings.
-    pub weight: AtomicUsize,
-}
-
 impl RoomState {
     /// Adds a subscriber, or replaces the one of the same id.
     pub(super) fn attach(&mut self, subscriber: Arc<dyn Subscriber>) -> Position {
@@ -149,12 +140,12 @@ impl RoomState {
         live: &LiveRoom,
         head: Position,
         permits: &mut Option<OwnedSemaphorePermit>,
-        keeping: &HistoryBudget,
+        budget: &HistoryBudget,
     ) {
         let before = self.ring.weight();
         self.epoch = head.epoch;
         self.ring = Ring::new(Arc::clone(&live.limits), head.offset);
-        keeping.reweigh(before, 0);
+        budget.reweigh(before, 0);
         self.values = Values::default();
         self.acked = 0;
         self.clear = 0;
@@ -164,7 +155,7 @@ impl RoomState {
         }
         let mut out = Vec::new();
         self.chain.joined(head.offset.0, &mut out);
-        self.apply(live, out, permits, keeping);
+        self.apply(live, out, permits, budget);
     }
 
     /// Executes the outputs of the chain.
@@ -173,7 +164,7 @@ impl RoomState {
         live: &LiveRoom,
         out: Vec<Output<Arrival>>,
         permits: &mut Option<OwnedSemaphorePermit>,
-        keeping: &HistoryBudget,
+        budget: &HistoryBudget,
     ) {
         for output in out {
             match output {
@@ -183,12 +174,12 @@ impl RoomState {
                         position: self.position(seq),
                         prev: Offset(prev),
                     });
-                    self.deliver(Arc::new(event), &traceparent, permits, keeping);
+                    self.deliver(Arc::new(event), &traceparent, permits, budget);
                 }
                 Output::Reset { head } => {
                     let before = self.ring.weight();
                     self.ring = Ring::new(Arc::clone(&live.limits), Offset(head));
-                    keeping.reweigh(before, 0);
+                    budget.reweigh(before, 0);
                     self.values = Values::default();
                     self.tell_reset(&live.room, self.position(head));
                 }
@@ -201,25 +192,18 @@ impl RoomState {
         event: Arc<Event>,
         traceparent: &str,
         permits: &mut Option<OwnedSemaphorePermit>,
-        keeping: &HistoryBudget,
+        budget: &HistoryBudget,
     ) {
         if self.is_forgotten() {
             return;
         }
         if event.retention == Retention::LastValue {
-            self.values.set(Arc::clone(&event), keeping.last_value_names_max);
+            self.values.set(Arc::clone(&event), budget.last_value_names_max());
         }
         let before = self.ring.weight();
         self.ring.push(Arc::clone(&event));
-        self.settle_weight(before, keeping);
+        budget.settle(before, &mut self.ring);
         self.hand_out(event, traceparent, permits);
-    }
-
-    /// Enforces the bound over all rooms; the room gives up its own oldest events.
-    pub(super) fn settle_weight(&mut self, before: usize, keeping: &HistoryBudget) {
-        let others = keeping.weight.load(Ordering::Relaxed).saturating_sub(before);
-        while others + self.ring.weight() > keeping.history_bytes_max && self.ring.give_up_oldest() {}
-        keeping.reweigh(before, self.ring.weight());
     }
 
     /// Delivers an event to every subscriber.
@@ -238,15 +222,6 @@ impl RoomState {
     fn tell_reset(&self, room: &Room, head: Position) {
         for subscriber in &self.subscribers {
             subscriber.reset(room.clone(), head);
-        }
-    }
-}
-
-impl HistoryBudget {
-    pub(super) fn reweigh(&self, before: usize, after: usize) {
-        let change = after.wrapping_sub(before);
-        if change != 0 {
-            self.weight.fetch_add(change, Ordering::Relaxed);
         }
     }
 }

@@ -79,7 +79,7 @@ pub(super) enum Verdict {
 
 impl<'s> Draft<'s> {
     pub(super) fn new(shared: &'s NatsBusInner, publish: Publish) -> Self {
-        let partition = shared.partition_of(&publish.room);
+        let partition = shared.partitions.of(&publish.room);
         let stored = wire::stored(&publish);
         Self {
             subject: shared.server.nats.subjects().history(partition.number, &publish.room),
@@ -144,7 +144,7 @@ impl<'s> Draft<'s> {
 
 /// Takes a permit for an unacknowledged publish, if one is available now.
 pub(super) fn turn_now(shared: &NatsBusInner) -> Option<OwnedSemaphorePermit> {
-    shared.publishes.clone().try_acquire_owned().ok()
+    shared.publishes.try_take()
 }
 
 /// Submits an attempt.
@@ -156,14 +156,14 @@ pub(super) async fn submit(
     if !shared.agreement.holds() {
         return Err(PublishError::NotStored(OTHER_SETTINGS));
     }
-    if shared.permissions.denies_events() {
+    if shared.health.denies_events() {
         return Err(draft.unless_ambiguous(DENIED));
     }
     let turn = match turn {
         Some(turn) => turn,
-        None => match timeout_at(draft.deadline, shared.publishes.clone().acquire_owned()).await {
-            Ok(Ok(turn)) => turn,
-            Ok(Err(_)) | Err(_) => return Err(PublishError::NotStored("too many publishes in flight")),
+        None => match timeout_at(draft.deadline, shared.publishes.take(1)).await {
+            Ok(Some(turn)) => turn,
+            Ok(None) | Err(_) => return Err(PublishError::NotStored("too many publishes in flight")),
         },
     };
     // On the first attempt nothing was submitted yet. So the caller gets "not stored" early, before its own deadline
@@ -303,7 +303,7 @@ async fn refusal(shared: &NatsBusInner, draft: &mut Draft<'_>, refused: &Refused
         PublishErrorKind::WrongLastSequence => conflict(shared, draft).await,
         PublishErrorKind::StreamNotFound => {
             draft.partition.doubt();
-            shared.check_wanted.notify_one();
+            shared.health.check_soon();
             Verdict::Again
         }
         PublishErrorKind::Other => {

@@ -5,9 +5,10 @@
 //! ring holds its events without a gap, but does not know of events that an operator has erased. So before it returns
 //! any, and at most once a sweep, the leader is asked whether the stream still has the oldest.
 
+mod cold;
+
 use std::sync::Arc;
 
-use super::gate::SingleFlight;
 use super::live::LiveRoom;
 use super::partition::Partition;
 use super::proof::Run;
@@ -20,7 +21,7 @@ use crate::event::Event;
 use crate::nats::request::RequestFailed;
 use crate::position::{ChainLink, Offset, Position};
 use crate::room::Room;
-use crate::sync::lock;
+pub(super) use cold::ColdReads;
 
 /// A read of a room from the stream, shared by concurrent callers with the same request.
 pub(super) type ColdRead = Result<Arc<Read>, RequestFailed>;
@@ -58,7 +59,7 @@ impl NatsBusInner {
         since: Position,
         bounds: ReadBounds,
     ) -> Result<Recovery, BusUnavailable> {
-        if since.epoch != self.partition_of(room).epoch() {
+        if since.epoch != self.partitions.of(room).epoch() {
             return Ok(Recovery::Lost);
         }
         let look = |ring: &Ring| ring.since(since.offset, bounds);
@@ -76,7 +77,7 @@ impl NatsBusInner {
         since: Offset,
         look: impl Fn(&Ring) -> T,
     ) -> Result<Option<(Position, T)>, RequestFailed> {
-        let partition = self.partition_of(room);
+        let partition = self.partitions.of(room);
         if let Some(live) = partition.room(room) {
             match self.reach_here(&live, since, &look).await? {
                 Seen::Here(head, found) => return Ok(Some((head, found))),
@@ -124,7 +125,7 @@ impl NatsBusInner {
         let Seen::Beyond(head) = seen else {
             return Ok(seen);
         };
-        let partition = self.partition(live.partition);
+        let partition = self.partitions.at(live.partition);
         let read = self.read_now(partition, &live.room, Some(since), Some(head)).await?;
         if !read.proven {
             return Ok(Seen::Lost);
@@ -137,7 +138,7 @@ impl NatsBusInner {
     /// Asks the leader at most once a sweep. Without an answer the events stay, for as long as the node's lease permits
     /// reads at all.
     async fn give_up_erased(&self, live: &LiveRoom, since: Offset) {
-        let partition = self.partition(live.partition);
+        let partition = self.partitions.at(live.partition);
         let sweep = partition.sweeps();
         let due = || {
             let state = live.lock();
@@ -159,7 +160,7 @@ impl NatsBusInner {
                 // Later events were not part of the request.
                 let first = first.map_or(newest.0 + 1, |(seq, _)| seq);
                 state.ring.lose_before(Offset(first));
-                self.keeping.reweigh(before, state.ring.weight());
+                self.budget.reweigh(before, state.ring.weight());
             }
             Ok(_) => {}
             Err(failed) => tracing::debug!(
@@ -172,7 +173,7 @@ impl NatsBusInner {
     fn trim(&self, state: &mut super::live::RoomState) {
         let before = state.ring.weight();
         state.ring.trim(self.now());
-        self.keeping.reweigh(before, state.ring.weight());
+        self.budget.reweigh(before, state.ring.weight());
     }
 
     fn extend(&self, live: &LiveRoom, read: &Read) {
@@ -188,7 +189,7 @@ impl NatsBusInner {
         if meets {
             let before = state.ring.weight();
             state.ring.extend_back(read.floor, read.lost, &read.events);
-            state.settle_weight(before, &self.keeping);
+            self.budget.settle(before, &mut state.ring);
         }
     }
 
@@ -226,7 +227,7 @@ impl NatsBusInner {
 
     /// Applies `look` to everything that a room keeps, and returns the room's head with it.
     async fn whole<T>(&self, room: &Room, look: impl Fn(&Ring) -> T) -> Result<(Position, T), BusUnavailable> {
-        let partition = self.partition_of(room);
+        let partition = self.partitions.of(room);
         let live = partition.room(room);
         if let Some(live) = &live {
             self.give_up_erased(live, Offset::ZERO).await;
@@ -246,18 +247,8 @@ impl NatsBusInner {
     /// Reads a room from a position on, or all of it. Concurrent callers with the same request share one read
     /// (single-flight).
     async fn read(&self, partition: &Partition, room: &Room, since: Option<Offset>) -> ColdRead {
-        let key = (room.clone(), since.map(|since| since.0));
-        let gate = Arc::clone(lock(&self.cold).entry(key.clone()).or_default());
-        let read = gate.pass(async || self.read_now(partition, room, since, None).await);
-        let read = read.await;
-        let mut cold = lock(&self.cold);
-        // Two references are the map's and this call's: no other caller waits.
-        if cold.get(&key).is_some_and(|known| Arc::ptr_eq(known, &gate))
-            && Arc::<SingleFlight<_>>::strong_count(&gate) <= 2
-        {
-            cold.remove(&key);
-        }
-        read
+        let read = async || self.read_now(partition, room, since, None).await;
+        self.cold.share(room, since, read).await
     }
 
     /// Reads from the stream. `head` is the room's head as far as this node knows it; without it the leader is asked.

@@ -1,13 +1,15 @@
 //! Repairs rooms: fetches the gaps of chains, and finds the head of rooms that continue in a new epoch.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::Notify;
 
 use super::chain::{Fetch, Fetched};
-use super::live::{Arrival, LiveRoom};
+use super::live::{Arrival, LiveRoom, RoomState};
 use super::server::Keep;
 use super::shared::NatsBusInner;
 use crate::nats::request::RequestFailed;
@@ -23,24 +25,47 @@ const PAUSES: [Duration; 5] = [
     Duration::from_millis(500),
 ];
 
+/// Rooms queued for repair, each once.
+#[derive(Default)]
+pub(super) struct RepairQueue {
+    rooms: Mutex<VecDeque<Arc<LiveRoom>>>,
+    added: Notify,
+}
+
+impl RepairQueue {
+    /// Queues a room for repair if it has a gap.
+    pub(super) fn add_if_needed(&self, live: &Arc<LiveRoom>, state: &mut RoomState) {
+        let needed = state.chain.fetch().is_some() || (state.chain.is_joining() && state.reset);
+        if needed && !state.queued {
+            state.queued = true;
+            lock(&self.rooms).push_back(Arc::clone(live));
+            self.added.notify_one();
+        }
+    }
+
+    fn next(&self) -> Option<Arc<LiveRoom>> {
+        lock(&self.rooms).pop_front()
+    }
+
+    async fn added(&self) {
+        self.added.notified().await;
+    }
+}
+
 /// Repairs queued rooms, several at once.
 pub(super) async fn run(shared: &NatsBusInner) {
     let mut under_way = FuturesUnordered::new();
     loop {
         while under_way.len() < shared.config.reads_in_flight_max.max(1)
-            && let Some(live) = next(shared)
+            && let Some(live) = shared.repairs.next()
         {
             under_way.push(repair(shared, live));
         }
         tokio::select! {
             Some(()) = under_way.next(), if !under_way.is_empty() => {}
-            () = shared.repair_wanted.notified() => {}
+            () = shared.repairs.added() => {}
         }
     }
-}
-
-fn next(shared: &NatsBusInner) -> Option<Arc<LiveRoom>> {
-    lock(&shared.repairs).pop_front()
 }
 
 async fn repair(shared: &NatsBusInner, live: Arc<LiveRoom>) {
@@ -79,7 +104,7 @@ async fn fetch(shared: &NatsBusInner, live: &Arc<LiveRoom>, asked: Fetch, epoch:
         Fetched::Broken { .. } => (0, true),
     };
     let held = live.lock().chain.held();
-    let mut permits = shared.permits(events + held).await;
+    let mut permits = shared.deliveries.take(events + held).await;
     let mut state = live.lock();
     if state.epoch != epoch || state.chain.is_joining() {
         // The history started afresh meanwhile.
@@ -87,7 +112,7 @@ async fn fetch(shared: &NatsBusInner, live: &Arc<LiveRoom>, asked: Fetch, epoch:
     }
     let mut out = Vec::new();
     state.chain.fetched(asked, fetched, &mut out);
-    state.apply(live, out, &mut permits, &shared.keeping);
+    state.apply(live, out, &mut permits, &shared.budget);
     if events == 0 && !confirmed {
         Err(RequestFailed::unavailable("the stream's end is not known yet"))
     } else {
@@ -97,7 +122,7 @@ async fn fetch(shared: &NatsBusInner, live: &Arc<LiveRoom>, asked: Fetch, epoch:
 
 /// Reads the events after the request's position, and decides whether they are complete and confirmed.
 async fn ask(shared: &NatsBusInner, live: &LiveRoom, asked: Fetch) -> Result<Fetched<Arrival>, RequestFailed> {
-    let partition = shared.partition(live.partition);
+    let partition = shared.partitions.at(live.partition);
     let clear = live.lock().clear;
     let max = shared.retained_max().saturating_add(1);
     let run = shared
@@ -156,10 +181,10 @@ async fn go_on(shared: &NatsBusInner, live: &Arc<LiveRoom>) -> Result<(), Reques
     shared.listen(live).await?;
     let head = shared.head_for_members(live).await?;
     let held = live.lock().chain.held();
-    let mut permits = shared.permits(held).await;
+    let mut permits = shared.deliveries.take(held).await;
     let mut state = live.lock();
     if state.chain.is_joining() {
-        state.join(live, head, &mut permits, &shared.keeping);
+        state.join(live, head, &mut permits, &shared.budget);
     }
     Ok(())
 }

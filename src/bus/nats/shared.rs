@@ -1,85 +1,89 @@
-//! State shared by all parts of the bus.
+//! The bus put together from its parts, and the operations that need several of them.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
+use super::budget::HistoryBudget;
 use super::epochs::{Settled, Wrote};
-use super::gate::SingleFlight;
+use super::health::StreamHealth;
+use super::in_flight::InFlight;
 use super::incarnation::Incarnation;
-use super::ingest::Feed;
+use super::ingest::{Feed, Intake};
 use super::last_values::ValueStream;
-use super::live::{HistoryBudget, LiveRoom, RoomState};
+use super::live::LiveRoom;
 use super::partition::Partition;
-use super::permissions::Permissions;
-use super::read::ColdRead;
-use super::senders::StaleSenderFilter;
+use super::partitions::Partitions;
+use super::read::ColdReads;
+use super::repair::RepairQueue;
 use super::server::{Server, StreamState};
+use super::start::Started;
 use super::streams::Shape;
-use super::troubles::Troubles;
 use super::{Config, epochs, last_values, streams};
 use crate::bus::BusUnavailable;
 use crate::event::Timestamp;
 use crate::lease::Lease;
+use crate::nats::NatsError;
 use crate::nats::agreement::Agreement;
 use crate::nats::request::RequestFailed;
-use crate::nats::{NatsError, Subjects};
 use crate::room::Room;
-use crate::sync::lock;
 
 /// The reason why a node whose settings differ from the cluster's serves nothing.
 pub(super) const REFUSED: &str = "the node's settings differ from the cluster's";
 
-type ColdReads = HashMap<(Room, Option<u64>), Arc<SingleFlight<ColdRead>>>;
-
-/// State shared by all parts of the bus.
+/// The parts of the bus. Each keeps its state to itself.
 pub(super) struct NatsBusInner {
     pub config: Config,
-    pub lease: Lease,
-    pub server: Server,
+    lease: Lease,
     /// The settings that all nodes share.
     pub agreement: Arc<Agreement>,
-    /// The stream of last values.
-    pub values: ValueStream,
-    pub troubles: Troubles,
-    pub permissions: Permissions,
-    /// A stream is missing.
-    pub is_lost: AtomicBool,
-    /// Since they were last reported.
-    pub epochs_begun: AtomicU32,
-    pub records_written_back: AtomicU32,
-    pub partitions: Box<[Partition]>,
-    pub keeping: HistoryBudget,
-    pub in_flight: Arc<Semaphore>,
-    pub publishes: Arc<Semaphore>,
-    pub feeds: mpsc::Sender<Feed>,
-    /// Rooms queued for repair, each once.
-    pub repairs: Mutex<VecDeque<Arc<LiveRoom>>>,
-    pub repair_wanted: Notify,
-    /// The connection or a stream has to be checked now.
-    pub check_wanted: Notify,
+    pub server: Server,
     /// The random number by which this bus identifies itself to other nodes.
     pub sender: u64,
-    /// The newest connection of each sender of ephemeral events.
-    pub senders: StaleSenderFilter,
-    /// Messages on rooms' subjects that no node has written.
-    pub foreign: AtomicU64,
-    /// Rooms with members here.
-    pub rooms: AtomicUsize,
-    /// Single-flight reads of rooms without members here, by request.
-    pub cold: Mutex<ColdReads>,
+    pub partitions: Partitions,
+    /// The stream of last values.
+    pub values: ValueStream,
+    pub health: StreamHealth,
+    pub budget: HistoryBudget,
+    /// Events on their way to this node's members.
+    pub deliveries: InFlight,
+    /// Unacknowledged publishes.
+    pub publishes: InFlight,
+    pub intake: Intake,
+    pub repairs: RepairQueue,
+    /// Reads of rooms without members here.
+    pub cold: ColdReads,
 }
 
 impl NatsBusInner {
-    pub(super) fn partition(&self, number: u16) -> &Partition {
-        &self.partitions[usize::from(number)]
-    }
-
-    pub(super) fn partition_of(&self, room: &Room) -> &Partition {
-        self.partition(Subjects::partition(room, self.server.nats.config().partitions))
+    /// Puts the parts together. Also returns the queue of subscriptions that [`super::ingest::run`] reads.
+    pub(super) fn new(
+        server: Server,
+        agreement: Arc<Agreement>,
+        streams: Started,
+        config: Config,
+        lease: Lease,
+        connects: u64,
+    ) -> (Self, mpsc::Receiver<Feed>) {
+        let (intake, added) = Intake::new();
+        let shared = Self {
+            lease,
+            agreement,
+            sender: rand::random(),
+            partitions: Partitions::new(streams.partitions, connects),
+            values: ValueStream::new(streams.values, connects),
+            health: StreamHealth::default(),
+            budget: HistoryBudget::new(config.history_bytes_max, config.last_value_names_max),
+            deliveries: InFlight::new(config.in_flight_events_max),
+            publishes: InFlight::new(server.nats.config().publishes_in_flight_max),
+            intake,
+            repairs: RepairQueue::default(),
+            cold: ColdReads::default(),
+            server,
+            config,
+        };
+        (shared, added)
     }
 
     /// Returns the time by which events are stored and aged.
@@ -119,22 +123,6 @@ impl NatsBusInner {
         }
     }
 
-    /// Takes in-flight permits for so many events, or for as many as there are at all.
-    pub(super) async fn permits(&self, events: usize) -> Option<OwnedSemaphorePermit> {
-        let events = u32::try_from(events.min(self.config.in_flight_events_max)).ok()?;
-        Arc::clone(&self.in_flight).acquire_many_owned(events).await.ok()
-    }
-
-    /// Queues a room for repair if it has a gap.
-    pub(super) fn repair_if_needed(&self, live: &Arc<LiveRoom>, state: &mut RoomState) {
-        let needed = state.chain.fetch().is_some() || (state.chain.is_joining() && state.reset);
-        if needed && !state.queued {
-            state.queued = true;
-            lock(&self.repairs).push_back(Arc::clone(live));
-            self.repair_wanted.notify_one();
-        }
-    }
-
     /// Subscribes to a room in NATS. The unread messages of an earlier subscription are dropped.
     pub(super) async fn listen(&self, live: &Arc<LiveRoom>) -> Result<(), RequestFailed> {
         let subject = self.server.nats.subjects().live(&live.room);
@@ -145,8 +133,7 @@ impl NatsBusInner {
         if let Some(old) = live.lock().feed.take() {
             old.abort();
         }
-        let fed = self.feeds.send(feed).await;
-        fed.map_err(|_| RequestFailed::unavailable("the bus has ended"))?;
+        self.intake.add(feed).await?;
         live.lock().feed = Some(abort);
         Ok(())
     }
@@ -169,17 +156,7 @@ impl NatsBusInner {
     /// Returns the state of a stream. A lost one is queued to be recreated, and a sealed one is reported.
     pub(super) async fn looked_at(&self, stream: &str) -> Result<StreamState, RequestFailed> {
         let state = self.server.state(stream).await;
-        match &state {
-            Ok(state) if state.sealed => self
-                .troubles
-                .set(stream, "it is sealed: delete it, and it is recreated"),
-            Ok(_) => self.troubles.clear(stream),
-            Err(RequestFailed::NoStream) => {
-                self.is_lost.store(true, Ordering::SeqCst);
-                self.check_wanted.notify_one();
-            }
-            Err(RequestFailed::ReadOnly | RequestFailed::Unavailable(_)) => {}
-        }
+        self.health.observe(stream, &state);
         state
     }
 
@@ -200,7 +177,7 @@ impl NatsBusInner {
                     room.chain.restart();
                     room.reset = true;
                 }
-                self.repair_if_needed(&live, &mut room);
+                self.repairs.add_if_needed(&live, &mut room);
             }
         }
         partition.is_in(&settled.state);
@@ -211,15 +188,11 @@ impl NatsBusInner {
     pub(super) async fn settle(&self, of: &Incarnation) -> Result<Settled, RequestFailed> {
         let known = of.known();
         let settled = epochs::settle(&self.server, (&of.stream, &of.record), Some(&known)).await?;
-        match settled.wrote {
-            Some(Wrote::First | Wrote::New) => {
-                self.epochs_begun.fetch_add(1, Ordering::Relaxed);
-                self.agreement.announce().await;
-            }
-            Some(Wrote::Back) => {
-                self.records_written_back.fetch_add(1, Ordering::Relaxed);
-            }
-            None => {}
+        if let Some(wrote) = settled.wrote {
+            self.health.wrote(wrote);
+        }
+        if matches!(settled.wrote, Some(Wrote::First | Wrote::New)) {
+            self.agreement.announce().await;
         }
         Ok(settled)
     }
@@ -231,7 +204,7 @@ impl NatsBusInner {
         let context = self.server.nats.jetstream_to_make_streams();
         streams::ensure_all(&context, settings, subjects, &self.shape()).await?;
         let failed = |failed: RequestFailed| NatsError::JetStream(failed.to_string());
-        for partition in &self.partitions {
+        for partition in self.partitions.iter() {
             self.state(partition).await.map_err(failed)?;
         }
         last_values::look(self).await.map_err(failed)?;

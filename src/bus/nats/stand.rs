@@ -28,7 +28,7 @@ impl NatsBusInner {
 
     /// Reads the head once every earlier subscription is in effect.
     pub(super) async fn head_for_members(&self, live: &LiveRoom) -> Result<Position, RequestFailed> {
-        let partition = self.partition(live.partition);
+        let partition = self.partitions.at(live.partition);
         let state = self.state_after_barrier(partition).await?;
         Ok(self.head_after(partition, &live.room, state).await?.head)
     }

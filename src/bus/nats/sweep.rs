@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
@@ -48,7 +47,7 @@ pub(super) async fn run(shared: &NatsBusInner, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = turn.tick() => {}
-            () = shared.check_wanted.notified() => {}
+            () = shared.health.check_wanted() => {}
             () = shared.agreement.called() => records_at = None,
             Ok(()) = revisions.changed() => reshape(shared).await,
             Ok(()) = standing.changed() => {}
@@ -65,34 +64,30 @@ pub(super) async fn run(shared: &NatsBusInner, stop: CancellationToken) {
         if records {
             records_at = Some(Instant::now());
         }
-        shared.permissions.look(&shared.server.nats).await;
+        shared.health.test_permissions(&shared.server.nats).await;
         // Before the rooms: clients are notified of the recovery once these were swept.
         let values = look_at_values(shared, records).await;
         let look = |partition| look(shared, partition, records).boxed();
         let looks: Vec<_> = shared.partitions.iter().map(look).collect();
         let looked: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
-        if shared.is_lost.swap(false, Ordering::SeqCst) || looked.iter().any(is_lost) {
+        if shared.health.take_lost() || looked.iter().any(is_lost) {
             restore(shared).await;
         }
-        report(shared);
+        shared.health.log_epochs();
         let failed = values.is_err() || looked.iter().any(Result::is_err);
         again = failed.then(|| again.map_or(AGAIN_MIN, |pause| (pause * 2).min(every)));
         tokio::time::sleep(PAUSE).await;
     }
 }
 
-/// The name under which it is reported that streams cannot be created.
-const STREAMS: &str = "(lost)";
-
 async fn restore(shared: &NatsBusInner) {
     match shared.restore_streams().await {
         Ok(()) => {
             tracing::warn!("streams lost, recreated");
-            shared.troubles.clear(STREAMS);
-            shared.check_wanted.notify_one();
+            shared.health.restored();
         }
         Err(error) if error.may_pass() => tracing::debug!(%error, "stream creation failed"),
-        Err(error) => shared.troubles.set(STREAMS, &error.to_string()),
+        Err(error) => shared.health.not_restored(&error.to_string()),
     }
 }
 
@@ -107,23 +102,11 @@ async fn reshape(shared: &NatsBusInner) {
 
 /// Holds all deliveries: incoming events belong to streams of another layout.
 fn suspend(shared: &NatsBusInner) {
-    for partition in &shared.partitions {
+    for partition in shared.partitions.iter() {
         partition.doubt();
         for live in partition.all_rooms() {
             live.lock().chain.suspect();
         }
-    }
-}
-
-/// Logs epoch changes in one line, however many partitions they concern.
-fn report(shared: &NatsBusInner) {
-    let begun = shared.epochs_begun.swap(0, Ordering::Relaxed);
-    if begun > 0 {
-        tracing::warn!(streams = begun, "histories restarted with a new epoch");
-    }
-    let written_back = shared.records_written_back.swap(0, Ordering::Relaxed);
-    if written_back > 0 {
-        tracing::warn!(streams = written_back, "epoch records lost, rewritten");
     }
 }
 
@@ -193,14 +176,14 @@ async fn verify(shared: &NatsBusInner, partition: &Partition, connects: u64) -> 
     let trusted = !rooms.is_empty() && shared.removal(partition, known, None).await? != Removal::Something;
     for live in rooms {
         let held = live.lock().chain.held();
-        let mut permits = shared.permits(held).await;
+        let mut permits = shared.deliveries.take(held).await;
         let mut room = live.lock();
         if trusted {
             let mut out = Vec::new();
             room.chain.verified(&mut out);
-            room.apply(&live, out, &mut permits, &shared.keeping);
+            room.apply(&live, out, &mut permits, &shared.budget);
         }
-        shared.repair_if_needed(&live, &mut room);
+        shared.repairs.add_if_needed(&live, &mut room);
     }
     Ok(())
 }
@@ -224,7 +207,7 @@ async fn sweep(shared: &NatsBusInner, partition: &Partition) -> Result<(), Reque
             state.clear = state.clear.max(through.unwrap_or(0));
         }
         // Includes rooms whose repair was given up.
-        shared.repair_if_needed(live, &mut state);
+        shared.repairs.add_if_needed(live, &mut state);
     }
     Ok(())
 }
@@ -258,7 +241,7 @@ async fn found(shared: &NatsBusInner, live: &Arc<LiveRoom>, head: u64) {
             false
         } else {
             state.chain.told(head);
-            shared.repair_if_needed(live, &mut state);
+            shared.repairs.add_if_needed(live, &mut state);
             state.behind = if heard { 0 } else { state.behind + 1 };
             state.behind >= BEHIND_MAX
         }

@@ -92,7 +92,7 @@ async fn alone(change: impl FnOnce(&mut nats::Config)) -> (NatsServer, Node) {
 
 /// Ends the live messages of a room, as if the server had lost its subscription.
 fn deafen(node: &Node, room: &Room) {
-    let live = node.bus.shared.partition_of(room).room(room).unwrap();
+    let live = node.bus.shared.partitions.of(room).room(room).unwrap();
     live.lock().feed.as_ref().unwrap().abort();
 }
 
@@ -113,7 +113,7 @@ async fn what_does_not_come_live_is_found_by_the_sweep_and_then_the_room_is_subs
         texts(&member.seen()),
         ["0", "1", "2", "silent 1", "silent 2", "silent 3"]
     );
-    let live = node.bus.shared.partition_of(&room).room(&room).unwrap();
+    let live = node.bus.shared.partitions.of(&room).room(&room).unwrap();
     until("live events come again", async || {
         live.lock().feed.as_ref().is_some_and(|feed| !feed.is_aborted())
     })
@@ -128,7 +128,7 @@ async fn a_gap_is_fetched_before_what_follows_it() {
     node.bus.subscribe(&room, member.clone()).await.unwrap();
     deafen(&node, &room);
     store(&*node.bus, &room, 5).await;
-    let live = node.bus.shared.partition_of(&room).room(&room).unwrap();
+    let live = node.bus.shared.partitions.of(&room).room(&room).unwrap();
     live.lock().feed = None;
     node.bus.shared.listen(&live).await.unwrap();
     node.bus.shared.server.barrier(live.partition).await.unwrap();
@@ -144,7 +144,7 @@ async fn a_nudge_finds_what_did_not_come_live() {
     node.bus.subscribe(&room, member.clone()).await.unwrap();
     deafen(&node, &room);
     let last = *store(&*node.bus, &room, 5).await.last().unwrap();
-    let live = node.bus.shared.partition_of(&room).room(&room).unwrap();
+    let live = node.bus.shared.partitions.of(&room).room(&room).unwrap();
     live.lock().feed = None;
     node.bus.shared.listen(&live).await.unwrap();
     node.bus.shared.server.barrier(live.partition).await.unwrap();
@@ -356,7 +356,7 @@ async fn a_stream_that_was_made_anew_under_a_standing_connection_is_a_new_epoch(
     store(&*node.bus, &room, 5).await;
     until("all came", async || member.seen().len() == 5).await;
     let shared = &node.bus.shared;
-    let stream = &shared.partition_of(&room).stream;
+    let stream = &shared.partitions.of(&room).stream;
     shared.server.context().delete_stream(stream).await.unwrap();
     // The first attempt finds no stream; the event is stored once there is one again.
     let next = event(&room, "next").stored(&*node.bus).await;

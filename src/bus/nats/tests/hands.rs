@@ -70,7 +70,7 @@ impl Story {
             Node::start(&settings, keeping(limits())).await,
         ];
         let shared = &nodes[0].bus.shared;
-        let (partition, subjects) = (shared.partition_of(&room("r")), shared.server.nats.subjects());
+        let (partition, subjects) = (shared.partitions.of(&room("r")), shared.server.nats.subjects());
         let name = crate::event::EventName::parse("price").unwrap();
         let (stream, subject) = match stream {
             Stream::History => (partition.stream.clone(), subjects.history(partition.number, &room("r"))),

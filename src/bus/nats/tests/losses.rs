@@ -110,7 +110,7 @@ impl Ledger {
 /// Keeps so many of a room's events, like `nats stream purge --subject .. --keep ..`.
 async fn purge(node: &Node, room: &Room, keep: u64) {
     let shared = &node.bus.shared;
-    let partition = shared.partition_of(room);
+    let partition = shared.partitions.of(room);
     let stream = shared.server.context().get_stream(&partition.stream).await.unwrap();
     let purging = stream
         .purge()
@@ -166,7 +166,7 @@ async fn a_limit_lowered_and_raised_by_hand_is_no_recovery() {
     // No node lowers a limit while another promises more: only an operator does.
     let context = node.bus.shared.server.context();
     for events_max in [5, 31] {
-        for partition in &node.bus.shared.partitions {
+        for partition in node.bus.shared.partitions.iter() {
             let there = context.get_stream(&partition.stream).await.unwrap();
             let changed = jetstream::stream::Config {
                 max_messages_per_subject: events_max,
@@ -339,7 +339,7 @@ async fn a_single_event_cannot_be_deleted() {
     let stream = shared
         .server
         .context()
-        .get_stream(&shared.partitions[0].stream)
+        .get_stream(&shared.partitions.at(0).stream)
         .await
         .unwrap();
     assert!(stream.delete_message(at[1].offset.0).await.is_err());

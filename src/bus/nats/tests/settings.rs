@@ -73,7 +73,7 @@ async fn of_two_first_nodes_one_is_followed() {
         let (first, second) = join!(Node::try_start(&one, config), Node::try_start(&other, other_config));
         let partitions = match (&first, &second) {
             (Ok(node), Err(NatsError::Refused(_))) | (Err(NatsError::Refused(_)), Ok(node)) => {
-                node.bus.shared.partitions.len()
+                node.bus.shared.partitions.iter().count()
             }
             (first, second) => panic!("{:?} and {:?}", first.as_ref().err(), second.as_ref().err()),
         };
