@@ -18,6 +18,7 @@ use super::failure::Failure;
 use super::reach::Port;
 use super::token::read_secret;
 use crate::proto::client_v1::Position;
+use crate::units::{jittered_ms, millis};
 
 /// The longest pause between two attempts to connect.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -138,7 +139,7 @@ fn backoff(attempts: u32) -> Duration {
     let full = Duration::from_millis(500)
         .saturating_mul(1 << attempts.min(10))
         .min(PAUSE_MAX);
-    full.mul_f64(rand::random_range(0.5..=1.0))
+    Duration::from_millis(jittered_ms(millis(full), rand::random()))
 }
 
 fn position(text: &str) -> Result<Position, String> {

@@ -7,6 +7,7 @@ use async_nats::{ConnectOptions, Event, ToServerAddrs};
 use tokio::sync::watch;
 
 use super::link::{LibraryConnection, ReportedState};
+use crate::units::jittered_ms;
 use crate::url;
 
 use super::{Config, Credentials, ManagedConnection, NatsError, SERVER_VERSION_MIN, Standing, Subjects};
@@ -129,7 +130,7 @@ fn reconnect_delay(attempts: usize) -> Duration {
     let most_ms = (50_u64 << exponent).min(2000);
     match attempts {
         0 | 1 => Duration::from_millis(rand::random_range(0..20)),
-        _ => Duration::from_millis(rand::random_range(most_ms / 2..=most_ms)),
+        _ => Duration::from_millis(jittered_ms(most_ms, rand::random())),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::identity::UserId;
 use crate::presence::Departure;
 use crate::presence::memory::{Cause, Origin, Share};
 use crate::room::Room;
-use crate::units::millis;
+use crate::units::{jittered_ms, millis};
 
 /// Timing of the replication protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -353,7 +353,7 @@ impl Replica {
     fn jitter(&self, room: &Room, ms: u64, now_ms: u64) -> u64 {
         let mut digest = Digest::seeded(self.own ^ now_ms);
         digest.add(room.key());
-        ms / 2 + (digest.value() >> 32) % (ms / 2 + 1)
+        jittered_ms(ms, digest.value() >> 32)
     }
 }
 
