@@ -3,6 +3,7 @@
 //! A cell costs one relaxed addition and has no lock. A counter only grows, from the start of the process. Rooms, users and
 //! addresses are never labels, so the number of cells is fixed.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,16 +39,17 @@ pub trait Label: Copy + PartialEq + Sized + 'static {
 
 /// A counter for each name of a set.
 #[derive(Debug)]
-pub struct Tally<L: 'static> {
+pub struct Tally<L> {
+    /// In the order of the labels.
     counts: Box<[Count]>,
-    labels: &'static [L],
+    labels: PhantomData<fn(L)>,
 }
 
 impl<L: Label> Default for Tally<L> {
     fn default() -> Self {
         Self {
             counts: L::ALL.iter().map(|_| Count::default()).collect(),
-            labels: L::ALL,
+            labels: PhantomData,
         }
     }
 }
@@ -66,7 +68,7 @@ impl<L: Label> Tally<L> {
 
     /// Returns every name with its count.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.labels.iter().zip(&self.counts);
+        let counts = L::ALL.iter().zip(&self.counts);
         counts.map(|(label, count)| (label.name(), count.total()))
     }
 }
