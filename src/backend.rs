@@ -42,13 +42,24 @@ pub enum Verdict {
         name: Option<EventName>,
         /// Another payload, if the backend rewrote it.
         payload: Option<Payload>,
-        /// Delivery to the sender too, if the backend decided it.
-        echo: Option<bool>,
+        /// The delivery to the sender.
+        echo: Echo,
     },
     /// The backend handled it; it is not published.
     Handled(Handled),
     /// Refuses it.
     Deny(Denial),
+}
+
+/// A backend's decision on the delivery of an event to its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Echo {
+    /// No decision: it is left to the policy.
+    ByPolicy,
+    /// The sender gets it too.
+    Deliver,
+    /// The sender is left out.
+    Withhold,
 }
 
 /// A backend's reply to an event it handled.

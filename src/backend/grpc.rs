@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use tracing::Instrument as _;
 
 use super::config::Config;
-use super::{Backend, BackendError, ClientEvent, Denial, Handled, Verdict};
+use super::{Backend, BackendError, ClientEvent, Denial, Echo, Handled, Verdict};
 use crate::event::{EventId, EventName, Payload, Retention};
 use crate::json::Json;
 use crate::notice;
@@ -120,7 +120,7 @@ fn verdict(tenant: &Tenant, response: wire::HandleResponse) -> Result<Verdict, B
         Some(Outcome::Accept(accept)) => Ok(Verdict::Publish {
             name: None,
             payload: None,
-            echo: accept.echo,
+            echo: echo_from(accept.echo),
         }),
         Some(Outcome::Handled(handled)) => Ok(Verdict::Handled(Handled {
             reply: handled.reply.map(payload_from).transpose()?,
@@ -129,10 +129,18 @@ fn verdict(tenant: &Tenant, response: wire::HandleResponse) -> Result<Verdict, B
         Some(Outcome::Rewrite(rewrite)) => Ok(Verdict::Publish {
             name: name_from(&rewrite.event_name)?,
             payload: rewrite.payload.map(payload_from).transpose()?,
-            echo: rewrite.echo,
+            echo: echo_from(rewrite.echo),
         }),
         Some(Outcome::Deny(denied)) => Ok(Verdict::Deny(denial(denied))),
         None => Err(junk("an answer without an outcome")),
+    }
+}
+
+const fn echo_from(echo: Option<bool>) -> Echo {
+    match echo {
+        None => Echo::ByPolicy,
+        Some(true) => Echo::Deliver,
+        Some(false) => Echo::Withhold,
     }
 }
 

@@ -10,7 +10,7 @@ use futures_util::future::join;
 
 use super::clients::{Key, Ticket};
 use super::commands::{forbidden, permit_entry, room_limit, unavailable};
-use super::entry::{Entering, EntryCause, EntryFacts, RoomEntry};
+use super::entry::{Entering, EntryCause, EntryFacts, HistoryRight, RoomEntry};
 use super::members::RoomArrival;
 use super::services::Services;
 use super::sessions::Sessions;
@@ -55,11 +55,11 @@ impl<L: Link> Sessions<L> {
             let mut entering = Entering::with_capacity(entries.len());
             for mut entry in entries {
                 if entry.options.since.is_some()
-                    && entry.may_read_history.is_none()
+                    && entry.history == HistoryRight::Unasked
                     && let Some(principal) = &principal
                 {
                     let asked = services.authorize(principal, entry.permit.room(), Action::History);
-                    entry.may_read_history = Some(asked.await.is_ok());
+                    entry.history = HistoryRight::of(&asked.await);
                 }
                 let catchup = entry.catchup();
                 let bounds = services.config.load().replay;
@@ -199,7 +199,7 @@ impl<L: Link> Sessions<L> {
                 };
                 match permit_entry(&services, principal, entry.permit.room(), entry.options.clone()).await {
                     // What was read of the past may be read no longer, or now could be: the client asks again.
-                    Ok(anew) if anew.may_read_history != entry.may_read_history => found.start = Err(unavailable()),
+                    Ok(anew) if anew.history != entry.history => found.start = Err(unavailable()),
                     Ok(anew) => entry.permit = anew.permit,
                     Err(refusal) => found.start = Err(refusal),
                 }

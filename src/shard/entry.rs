@@ -8,13 +8,33 @@ use crate::policy::Permit;
 use crate::rooms::{Catchup, Start};
 use crate::session::{JoinOptions, Refusal, RoomChange, Since};
 
+/// The right to read a room's history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HistoryRight {
+    /// The policy has not been asked.
+    Unasked,
+    /// The policy allows it.
+    Granted,
+    /// The policy denies it.
+    Denied,
+}
+
+impl HistoryRight {
+    /// Returns the right by the policy's decision.
+    pub const fn of<T, E>(decision: &Result<T, E>) -> Self {
+        match decision {
+            Ok(_) => Self::Granted,
+            Err(_) => Self::Denied,
+        }
+    }
+}
+
 /// One room a session is to enter.
 #[derive(Debug)]
 pub(super) struct RoomEntry {
     pub permit: Permit,
     pub options: JoinOptions,
-    /// The right to read the room's history; `None` when that is still to be asked.
-    pub may_read_history: Option<bool>,
+    pub history: HistoryRight,
     /// Not by the client's own right.
     pub granted: bool,
 }
@@ -24,7 +44,7 @@ impl RoomEntry {
         Self {
             permit,
             options: JoinOptions::default(),
-            may_read_history: None,
+            history: HistoryRight::Unasked,
             granted: true,
         }
     }
@@ -45,8 +65,8 @@ impl RoomEntry {
 
     pub fn catchup(&self) -> Catchup {
         match (self.options.since, self.options.rewind) {
-            (Some(Since::At(position)), _) if self.may_read_history == Some(true) => Catchup::Since(position),
-            (None, rewind @ 1..) if self.may_read_history == Some(true) => Catchup::Newest(rewind as usize),
+            (Some(Since::At(position)), _) if self.history == HistoryRight::Granted => Catchup::Since(position),
+            (None, rewind @ 1..) if self.history == HistoryRight::Granted => Catchup::Newest(rewind as usize),
             _ => Catchup::Live,
         }
     }

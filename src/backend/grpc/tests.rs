@@ -213,7 +213,7 @@ async fn the_backend_is_told_everything_about_an_event() {
     let unchanged = Verdict::Publish {
         name: None,
         payload: None,
-        echo: None,
+        echo: Echo::ByPolicy,
     };
     assert_eq!(accepted, unchanged);
     let seen = setting.application.events.lock().unwrap().pop().unwrap();
@@ -246,12 +246,12 @@ async fn the_backend_rewrites_and_denies() {
     let publish = |name: Option<&str>, payload| Verdict::Publish {
         name: name.map(|name| EventName::parse(name).unwrap()),
         payload,
-        echo: None,
+        echo: Echo::ByPolicy,
     };
     let quietly = Verdict::Publish {
         name: None,
         payload: None,
-        echo: Some(false),
+        echo: Echo::Withhold,
     };
     let emitted = Emit {
         targets: vec![

@@ -12,7 +12,7 @@ use crate::room::Room;
 use crate::session::link::Link;
 use crate::session::{JoinOptions, Refusal, Since};
 use crate::shard::clients::{Phase, Session};
-use crate::shard::entry::{EntryCause, RoomEntry};
+use crate::shard::entry::{EntryCause, HistoryRight, RoomEntry};
 use crate::shard::services::Services;
 
 /// Reason why a token does not open or prolong a session.
@@ -109,7 +109,7 @@ fn home_entries(permits: Vec<Permit>, resume: &[(String, Since)]) -> Vec<RoomEnt
             since: since(permit.room()),
             ..JoinOptions::default()
         },
-        may_read_history: None,
+        history: HistoryRight::Unasked,
         permit,
         granted: true,
     });

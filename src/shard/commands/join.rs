@@ -9,7 +9,7 @@ use crate::room::Room;
 use crate::session::link::Link;
 use crate::session::{JoinOptions, Joined, Message, PresenceMode, Refusal};
 use crate::shard::enter::confirm;
-use crate::shard::entry::{EntryCause, RoomEntry};
+use crate::shard::entry::{EntryCause, HistoryRight, RoomEntry};
 use crate::shard::services::{Principal, Services};
 use crate::shard::sessions::Sessions;
 
@@ -110,17 +110,17 @@ pub(in crate::shard) async fn permit_entry(
     if options.presence != PresenceMode::None {
         ask(Action::Presence).await.map_err(denied)?;
     }
-    let mut may_read_history = None;
+    let mut history = HistoryRight::Unasked;
     if options.since.is_some() {
-        may_read_history = Some(ask(Action::History).await.is_ok());
+        history = HistoryRight::of(&ask(Action::History).await);
     } else if options.rewind > 0 {
         ask(Action::History).await.map_err(denied)?;
-        may_read_history = Some(true);
+        history = HistoryRight::Granted;
     }
     Ok(RoomEntry {
         permit,
         options,
-        may_read_history,
+        history,
         granted: false,
     })
 }

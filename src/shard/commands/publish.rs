@@ -6,7 +6,7 @@ use tracing::Instrument;
 
 use super::emit::{self, EmitContext};
 use super::{CommandContext, event_name, forbidden, unavailable};
-use crate::backend::{BackendError, ClientEvent, Handled, Verdict};
+use crate::backend::{BackendError, ClientEvent, Echo, Handled, Verdict};
 use crate::bus::PublishError;
 use crate::error::ErrorCode;
 use crate::event::{EventId, EventName, Except, IdempotencyKey, Payload, Publish, Retention};
@@ -195,10 +195,9 @@ async fn validate(services: &Services, principal: &Principal, publish: Publish) 
         Verdict::Publish { name, payload, echo } => Ok(ValidatedEvent::Publish(Publish {
             name: name.unwrap_or(publish.name),
             payload: payload.unwrap_or(publish.payload),
-            except: if echo == Some(false) {
-                Except::new(vec![principal.connection], Vec::new())
-            } else {
-                publish.except
+            except: match echo {
+                Echo::Withhold => Except::new(vec![principal.connection], Vec::new()),
+                Echo::ByPolicy | Echo::Deliver => publish.except,
             },
             ..publish
         })),
