@@ -1,5 +1,7 @@
 //! The one task that speaks with NATS: received messages go to the [`Reconciler`], and its replies are sent.
 
+mod hearing;
+mod sending;
 mod subscriptions;
 mod waiting;
 
@@ -7,9 +9,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Message;
-use bytes::Bytes;
-use prost::Message as _;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -19,15 +18,13 @@ use self::subscriptions::{Source, Subscriptions};
 use self::waiting::{Waiter, Waiting};
 use super::answers::Answers;
 use super::replica::census::CENSUS_ROOMS_MAX;
-use super::site::{Asked, Out, Reconciler};
-use super::update::Body;
-use super::wire::{self, PART_BYTES, Reader, Said};
+use super::site::Reconciler;
+use super::wire::{self, Reader};
 use super::{PresenceInner, news};
 use crate::nats::nodes::{NodeChange, Nodes};
 use crate::nats::{Nats, NatsError};
 use crate::presence::Activity;
 use crate::presence::memory::MemoryPresence;
-use crate::proto::node_v1::{PresenceMessage, PresencePageRequest, PresenceRecall};
 use crate::room::Room;
 use crate::units::millis;
 
@@ -189,61 +186,6 @@ impl Driver {
         self.started + next_ms.map_or(far, |at_ms| Duration::from_millis(at_ms + 1))
     }
 
-    async fn hear(&mut self, source: Source, message: Message) {
-        if is_from(&message.payload, self.nodes.own().incarnation) {
-            return;
-        }
-        let Ok(mut heard) = PresenceMessage::decode(message.payload) else {
-            tracing::debug!("foreign presence message ignored");
-            return;
-        };
-        let Some(said) = heard.body.take() else { return };
-        let node = heard.incarnation;
-        if let Said::Activities(activities) = &said {
-            let happened = news::read(activities);
-            happened.for_each(|activity| self.memory.announce_here(activity));
-            return;
-        }
-        if let Said::Recall(PresenceRecall {}) = said {
-            return self.site.recalled(self.now_ms());
-        }
-        let (room, asked) = match source {
-            Source::Room(room) => (Some(room), Asked::Everybody),
-            Source::Direct => (wire::room_of(&heard), Asked::Us),
-        };
-        let reply = message.reply.map(|reply| reply.to_string());
-        let said = match said {
-            Said::Census(census) => {
-                let rooms = wire::read_census(&census, self.nodes.own().incarnation);
-                let outs = self.site.counted(census.number, rooms, self.now_ms());
-                return self.send(outs, reply).await;
-            }
-            Said::Account(account) => {
-                let stands = wire::read_account(&account);
-                let outs = self.site.account(node, account.number, stands, self.now_ms());
-                return self.send(outs, None).await;
-            }
-            Said::PageRequest(request) => {
-                let (Some(room), Some(reply)) = (room, reply) else {
-                    return;
-                };
-                return self.page_asked(room, request, reply).await;
-            }
-            said => said,
-        };
-        let answers = self.answers.answer(room.as_ref(), &heard.tenant, &said);
-        if let Some(reply) = &reply {
-            for answer in answers {
-                self.publish(reply.clone(), None, answer).await;
-            }
-        }
-        let Some(room) = room else { return };
-        if let Some(body) = self.reader.read(node, &room, said) {
-            let outs = self.site.receive(node, &room, body, asked, self.now_ms());
-            self.send(outs, reply).await;
-        }
-    }
-
     async fn change(&mut self, change: Result<NodeChange, RecvError>) {
         match change {
             Ok(NodeChange::Came(node)) => self.came(node.incarnation).await,
@@ -294,19 +236,6 @@ impl Driver {
         }
     }
 
-    /// Replies to a page request of a node that does not follow the room.
-    async fn page_asked(&mut self, room: Room, request: PresencePageRequest, reply: String) {
-        if !self.site.replica().follows(&room) {
-            let answer = self.answers.page(&room, &request, false);
-            return self.publish(reply, None, answer).await;
-        }
-        let (census, outs) = self
-            .site
-            .confirm(std::slice::from_ref(&room), CENSUS_FOR_OTHERS_WITHIN, self.now_ms());
-        self.waiting.add(census, room, Waiter::Page(reply, request));
-        self.send(outs, None).await;
-    }
-
     async fn confirmed(&mut self, room: Room, census: u64, is_complete: bool) {
         for waiter in self.waiting.take(census, room.clone()) {
             match waiter {
@@ -352,88 +281,4 @@ impl Driver {
             tracing::debug!("last presence changes possibly not sent");
         }
     }
-
-    /// Sends in order.
-    async fn send(&mut self, outs: Vec<Out>, answer_to: Option<String>) {
-        for out in outs {
-            match out {
-                Out::Follow(room) => {
-                    if self.subscriptions.follow(&room).await {
-                        self.shared.set_followed(&room, true);
-                    }
-                }
-                Out::Unfollow(room) => {
-                    self.shared.set_followed(&room, false);
-                    self.subscriptions.unfollow(&room);
-                }
-                Out::Tell(room, body) => {
-                    let subject = self.nats.subjects().presence(&room);
-                    self.publish_body(subject, None, body).await;
-                }
-                Out::TellNode(node, room, body) => {
-                    let subject = self.nats.subjects().presence_of_node(node);
-                    self.publish_body(subject, Some(&room), body).await;
-                }
-                Out::Answer(room, body) => {
-                    if let Some(reply) = answer_to.clone() {
-                        self.publish_body(reply, Some(&room), body).await;
-                    }
-                }
-                Out::Recall(node) => {
-                    let said = Said::Recall(PresenceRecall {});
-                    let bytes = wire::write(self.nodes.own().incarnation, "", "", said);
-                    let subject = self.nats.subjects().presence_of_node(node);
-                    self.publish(subject, None, bytes).await;
-                }
-                Out::Census(number, rooms) => {
-                    let said = wire::write_census(number, &rooms);
-                    let bytes = wire::write(self.nodes.own().incarnation, "", "", said);
-                    let subject = self.nats.subjects().presence_of_all();
-                    self.publish(subject, Some(self.inbox.clone()), bytes).await;
-                }
-                Out::Account(number, stands) => {
-                    let said = wire::write_account(number, &stands);
-                    let bytes = wire::write(self.nodes.own().incarnation, "", "", said);
-                    if let Some(reply) = answer_to.clone() {
-                        self.publish(reply, None, bytes).await;
-                    }
-                }
-                Out::Confirmed(room, census, is_complete) => self.confirmed(room, census, is_complete).await,
-            }
-        }
-    }
-
-    async fn publish_body(&mut self, subject: String, room: Option<&Room>, body: Body) {
-        let reply = matches!(body, Body::Ask(_)).then(|| self.inbox.clone());
-        for bytes in wire::write_body(self.nodes.own().incarnation, room, body, PART_BYTES) {
-            self.publish(subject.clone(), reply.clone(), bytes).await;
-        }
-    }
-
-    /// Sends, if there is a connection. A message that is not sent is detected as a gap after the reconnect.
-    async fn publish(&mut self, subject: String, reply: Option<String>, bytes: Bytes) {
-        let control = self.nats.control();
-        if !control.is_connected() {
-            return;
-        }
-        let sending = async {
-            let order = control.in_order().await;
-            let client = order.client();
-            match reply {
-                Some(reply) => client.publish_with_reply(subject, reply, bytes).await,
-                None => client.publish(subject, bytes).await,
-            }
-        };
-        if !matches!(timeout(SEND_WITHIN, sending).await, Ok(Ok(()))) {
-            tracing::debug!("presence message not sent");
-        }
-    }
-}
-
-/// Reports whether a message is this node's own, without decoding all of it: its first field is the sender.
-fn is_from(payload: &[u8], node: u64) -> bool {
-    const FIXED64_FIELD_1: u8 = 0x09;
-    payload
-        .split_first()
-        .is_some_and(|(tag, rest)| *tag == FIXED64_FIELD_1 && rest.starts_with(&node.to_le_bytes()))
 }
