@@ -1,6 +1,9 @@
 //! From the upgrade to the end of a session: tokens, their ways in, their end and their renewal.
 
-use std::time::{Duration, Instant};
+mod renewal;
+mod upgrade;
+
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,14 +11,10 @@ use jsonwebtoken::{Algorithm, Header};
 use roomcast::gateway::Config;
 use roomcast::proto::client_v1::client_frame::Command;
 use roomcast::proto::client_v1::server_frame::Message as Said;
-use roomcast::proto::client_v1::{Connect, ErrorCode, ErrorReply, Join, Ping, Refresh};
+use roomcast::proto::client_v1::{Connect, ErrorCode, ErrorReply, Join, Refresh};
 use serde_json::json;
-use tokio_tungstenite::tungstenite::Message;
 
-use crate::support::raw::{self, FIN, TEXT};
-use crate::support::{
-    Client, Encoding, Ended, InRoom as _, Node, SECRET, User, home_rooms, in_seconds, over_encodings, user,
-};
+use crate::support::{Client, Encoding, InRoom as _, Node, SECRET, User, home_rooms, in_seconds, over_encodings, user};
 
 over_encodings! {
     a_token_comes_in_the_header_the_subprotocols_the_query_or_the_first_command,
@@ -27,13 +26,7 @@ over_encodings! {
     a_command_before_the_token_ends_the_connection,
     who_says_nothing_is_sent_away,
     a_second_connect_ends_the_connection,
-    a_session_is_told_that_it_ends_and_ends_on_time,
-    a_refreshed_session_goes_on,
-    a_token_of_somebody_else_refreshes_nothing,
     who_lacks_the_claim_of_a_home_room_is_not_let_in,
-    a_ping_is_answered,
-    a_client_that_closes_gets_its_close_frame_back,
-    a_message_of_the_wrong_kind_ends_the_connection,
 }
 
 async fn a_token_comes_in_the_header_the_subprotocols_the_query_or_the_first_command(encoding: Encoding) {
@@ -269,37 +262,6 @@ async fn a_second_connect_ends_the_connection(encoding: Encoding) {
     node.finish().await;
 }
 
-async fn a_session_is_told_that_it_ends_and_ends_on_time(encoding: Encoding) {
-    let prompt = |config: &mut Config| {
-        config.session.expiry_notice = Duration::from_secs(2);
-        config.auth.leeway = Duration::from_secs(1);
-    };
-    let node = Node::with(encoding, prompt).await;
-    let ends = in_seconds(8);
-    let mut ada = node.connect(user("ada").expires_at(ends - 1)).await;
-    ada.join("r").await;
-    let Said::SessionExpiring(notice) = ada.push().await else {
-        panic!("no notice")
-    };
-    assert_eq!(notice.expires_at_ms, ends * 1000);
-    let told = now_ms();
-    assert!(
-        told >= ends * 1000 - 2200,
-        "told {} ms before the end",
-        ends * 1000 - told
-    );
-    let Said::Error(error) = ada.push().await else {
-        panic!("no error")
-    };
-    assert_eq!(error.reason, "token_expired");
-    ada.expect_close(4502).await;
-    let late = now_ms() - ends * 1000;
-    assert!(late >= 0, "{late} ms late");
-    node.until_connections(0).await;
-    assert_eq!(node.backend().publish("r", "unheard", json!({})).await.reached, Some(0));
-    node.finish().await;
-}
-
 fn now_ms() -> i64 {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -313,47 +275,6 @@ async fn refresh(client: &mut Client, user: &User) -> Result<i64, ErrorReply> {
         Said::Refreshed(refreshed) => Ok(refreshed.expires_at_ms),
         other => panic!("refreshed: {other:?}"),
     }
-}
-
-async fn a_refreshed_session_goes_on(encoding: Encoding) {
-    let exact = |config: &mut Config| {
-        config.session.expiry_notice = Duration::from_secs(1);
-        config.auth.leeway = Duration::ZERO;
-    };
-    let node = Node::with(encoding, exact).await;
-    let ends = in_seconds(8);
-    let mut ada = node.connect(user("ada").expires_at(ends)).await;
-    let mut other = node.connect(user("ada").expires_at(ends)).await;
-    ada.join("r").await;
-    other.join("r").await;
-    let renewed = user("ada").expires_at(ends + 3600);
-    assert_eq!(refresh(&mut ada, &renewed).await.unwrap(), (ends + 3600) * 1000);
-    // The connection that was not refreshed shows that the time is over.
-    other.expect_close(4502).await;
-    node.assert_reached(node.backend().publish("r", "still here", json!({})).await.reached, 1);
-    ada.expect_nothing_before("still here").await;
-    // Nor does a token that was refused change when the session ends.
-    let refusal = refresh(&mut ada, &renewed.expires_in(-3600)).await.unwrap_err();
-    assert_eq!(refusal.reason, "token_expired");
-    ada.join("s").await;
-    // A shorter token ends it sooner.
-    let soon = in_seconds(5);
-    refresh(&mut ada, &user("ada").expires_at(soon)).await.unwrap();
-    ada.expect_close(4502).await;
-    node.finish().await;
-}
-
-async fn a_token_of_somebody_else_refreshes_nothing(encoding: Encoding) {
-    let node = Node::start(encoding).await;
-    let mut ada = node.connect(user("ada")).await;
-    ada.join("r").await;
-    for other in [user("eve"), user("ada").tenant("other")] {
-        let refusal = refresh(&mut ada, &other).await.unwrap_err();
-        assert_eq!(refusal.code(), ErrorCode::Forbidden);
-    }
-    node.backend().publish("r", "end", json!({})).await;
-    ada.expect_nothing_before("end").await;
-    node.finish().await;
 }
 
 async fn who_lacks_the_claim_of_a_home_room_is_not_let_in(encoding: Encoding) {
@@ -378,120 +299,5 @@ async fn who_lacks_the_claim_of_a_home_room_is_not_let_in(encoding: Encoding) {
         assert_eq!(refusal.code(), ErrorCode::Forbidden);
         client.expect_close(4505).await;
     }
-    node.finish().await;
-}
-
-async fn a_ping_is_answered(encoding: Encoding) {
-    let node = Node::start(encoding).await;
-    let mut ada = node.connect(user("ada")).await;
-    let Ok(Said::Pong(pong)) = ada.ask(Command::Ping(Ping {})).await else {
-        panic!("no pong")
-    };
-    assert!((pong.server_time_ms - now_ms()).abs() < 30_000);
-    node.finish().await;
-}
-
-async fn a_client_that_closes_gets_its_close_frame_back(encoding: Encoding) {
-    let node = Node::start(encoding).await;
-    let mut ada = node.connect(user("ada")).await;
-    ada.join("r").await;
-    ada.say_raw(Message::Close(Some(
-        tokio_tungstenite::tungstenite::protocol::CloseFrame {
-            code: 1000.into(),
-            reason: "bye".into(),
-        },
-    )))
-    .await;
-    let Ended::Closed { code, .. } = ada.end().await else {
-        panic!("no close frame")
-    };
-    assert_eq!(code, 1000);
-    node.until_connections(0).await;
-    node.finish().await;
-}
-
-async fn a_message_of_the_wrong_kind_ends_the_connection(encoding: Encoding) {
-    let node = Node::start(encoding).await;
-    let mut ada = node.connect(user("ada")).await;
-    let wrong = match encoding {
-        Encoding::Json => Message::binary(vec![8, 1]),
-        Encoding::Protobuf => Message::text("{\"id\":1,\"ping\":{}}"),
-    };
-    ada.say_raw(wrong).await;
-    ada.expect_close(1003).await;
-    node.finish().await;
-}
-
-#[tokio::test]
-async fn who_offers_no_subprotocol_speaks_json_and_who_offers_none_that_is_known_is_refused() {
-    let node = Node::start(Encoding::Json).await;
-    let mut plain = node.raw().await;
-    plain.send(raw::upgrade(&[]).as_bytes()).await;
-    let (status, head) = plain.head().await;
-    assert_eq!(status, 101);
-    assert!(!head.contains("sec-websocket-protocol"), "{head}");
-    plain.frame(FIN | TEXT, b"{\"id\":9,\"ping\":{}}").await;
-    let (first, payload) = plain.next_frame().await;
-    let text = String::from_utf8(payload).unwrap();
-    assert!(
-        first == FIN | TEXT && text.contains("\"id\":9") && text.contains("unauthenticated"),
-        "{text}"
-    );
-    let mut foreign = node.raw().await;
-    foreign
-        .send(raw::upgrade(&[("sec-websocket-protocol", "graphql-ws")]).as_bytes())
-        .await;
-    assert_eq!(foreign.head().await.0, 400);
-    node.finish().await;
-}
-
-#[tokio::test]
-async fn ten_wrong_tokens_take_no_longer_than_it_takes() {
-    // A guard against a refusal that waits: everything a stranger can cause is answered at once.
-    let node = Node::start(Encoding::Json).await;
-    let start = Instant::now();
-    for _ in 0..10 {
-        let mut client = node.open().await;
-        connect_with(&mut client, "hello").await.unwrap_err();
-        client.expect_close(4501).await;
-    }
-    assert!(start.elapsed() < Duration::from_secs(60));
-    node.finish().await;
-}
-
-#[tokio::test]
-async fn who_does_not_wait_for_the_upgrade_is_heard() {
-    let node = Node::start(Encoding::Json).await;
-    let connect = json!({"id": 1, "connect": {"token": user("ada").token()}}).to_string();
-    let join = json!({"id": 2, "join": {"room": "r"}}).to_string();
-    let upgrade = raw::upgrade(&[]).into_bytes();
-    let frames = [
-        raw::masked(FIN | TEXT, connect.as_bytes()),
-        raw::masked(FIN | TEXT, join.as_bytes()),
-    ]
-    .concat();
-    // Whole, and cut within a frame.
-    for cut in [frames.len(), 100] {
-        let mut eager = node.raw().await;
-        eager.send(&[&upgrade[..], &frames[..cut]].concat()).await;
-        assert_eq!(eager.head().await.0, 101);
-        eager.send(&frames[cut..]).await;
-        for expected in ["\"connected\"", "\"joined\""] {
-            let text = String::from_utf8(eager.next_frame().await.1).unwrap();
-            assert!(text.contains(expected), "{text}");
-        }
-    }
-    node.finish().await;
-}
-
-#[tokio::test]
-async fn who_ends_its_side_without_a_word_is_let_go() {
-    let node = Node::start(Encoding::Json).await;
-    let mut half = node.raw().await;
-    half.upgrade(&[]).await;
-    node.until_connections(1).await;
-    half.end_own_side().await;
-    half.until_closed().await;
-    node.until_connections(0).await;
     node.finish().await;
 }
