@@ -297,6 +297,7 @@ fn service() -> Service {
         publish: true,
         read: true,
         manage: true,
+        subscribe: false,
         tenants: None,
     }
 }

@@ -28,7 +28,7 @@ use crate::identity::{ConnectionId, Expiry, Identity};
 use crate::room::{Room, Tenant};
 
 pub use config::{ActionName, AuthorizerConfig, Config, ConnectConfig, PolicyError, RuleConfig};
-pub use permit::{Edition, Permit, Service, Terms};
+pub use permit::{Edition, Permit, Service, TenantPermit, Terms};
 pub use revocation::{
     Bearer, Revocation, RevocationEntry, RevocationId, RevocationIdError, RevocationScope, RevocationSubject,
 };

@@ -3,6 +3,7 @@
 //!
 //! Sessions and the gRPC API both use it; neither has another way to publish or to read.
 
+mod follow;
 mod homes;
 
 use std::sync::Arc;
@@ -17,12 +18,15 @@ use crate::bus::{
 use crate::counters::{Counters, PublishOutcome};
 use crate::event::{Envelope, Event, Publish};
 use crate::identity::UserId;
-use crate::policy::{Action, Permit};
+use crate::policy::{Action, Permit, TenantPermit};
 use crate::position::Position;
 use crate::presence::{Occupancy, Presence, Reach, RosterPage, UserRooms};
 use crate::room::{Room, Tenant};
 
+pub use follow::{Follow, FollowBounds, Resync, Step, TooSlow};
 pub use homes::{HomeRoomError, HomeRooms};
+
+use follow::{SubscriberIds, Tail};
 
 /// The outcome of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +77,7 @@ pub struct Rooms {
     bus: Arc<dyn Bus>,
     presence: Arc<dyn Presence>,
     counters: Counters,
+    subscriber_ids: Arc<SubscriberIds>,
 }
 
 impl Rooms {
@@ -82,6 +87,7 @@ impl Rooms {
             bus,
             presence,
             counters: Counters::default(),
+            subscriber_ids: Arc::default(),
         }
     }
 
@@ -202,6 +208,27 @@ impl Rooms {
     /// Ends a shard's subscription.
     pub fn exit(&self, room: &Room, subscriber_id: u16) {
         self.bus.unsubscribe(room, subscriber_id);
+    }
+
+    /// Follows rooms of a tenant from these positions on, one for each room; without them from now on.
+    ///
+    /// # Errors
+    /// [`BusUnavailable`]: nothing is subscribed then.
+    ///
+    /// # Panics
+    /// When a room is of another tenant than the permit, or the positions are not as many as the rooms: defects of the
+    /// caller.
+    pub async fn follow(
+        &self,
+        permit: &TenantPermit,
+        rooms: Vec<Room>,
+        since: Option<Vec<Position>>,
+        bounds: FollowBounds,
+    ) -> Result<Follow, BusUnavailable> {
+        let is_own = |room: &Room| room.tenant() == permit.tenant().as_str();
+        assert!(rooms.iter().all(is_own), "a permit is good for its own tenant");
+        let tail = Tail::open(&self.subscriber_ids, bounds.waiting)?;
+        Follow::of_rooms(Arc::clone(&self.bus), tail, rooms, since, bounds).await
     }
 
     /// Returns a room's head.

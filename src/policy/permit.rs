@@ -7,7 +7,7 @@ use super::{Action, Denied};
 use crate::event::EventName;
 use crate::identity::Expiry;
 use crate::json::Json;
-use crate::room::Room;
+use crate::room::{Room, Tenant};
 
 /// The terms of an authorizer's yes: its end, and the state that the client begins with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -120,8 +120,24 @@ impl Permit {
     }
 }
 
+/// Proof that a service may receive the events of every room of one tenant. Cannot be made outside of `policy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantPermit(Tenant);
+
+impl TenantPermit {
+    /// Returns the tenant it is good for.
+    #[must_use]
+    pub const fn tenant(&self) -> &Tenant {
+        &self.0
+    }
+}
+
+const FOREIGN_TENANT: &str = "the tenant is not one of the service's";
+const SCOPE_LACKING: &str = "the service lacks the scope";
+
 /// An authenticated backend service: its name, what it may do and for which tenants.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "scopes, each granted by itself")]
 pub struct Service {
     /// The name, for logs and as the permit's rule.
     pub name: Arc<str>,
@@ -131,6 +147,8 @@ pub struct Service {
     pub read: bool,
     /// It may join, remove, disconnect and revoke.
     pub manage: bool,
+    /// It may receive the events of every room of its tenants.
+    pub subscribe: bool,
     /// The tenants it may name; `None` for all.
     pub tenants: Option<Arc<[Box<str>]>>,
 }
@@ -158,21 +176,36 @@ impl Service {
         };
         let refusal = match (self.serves(room.tenant()), scope) {
             (true, true) => return Ok(Permit::grant(room, action, self.name.clone(), false)),
-            (false, _) => "the tenant is not one of the service's",
-            (true, false) => "the service lacks the scope",
+            (false, _) => FOREIGN_TENANT,
+            (true, false) => SCOPE_LACKING,
         };
-        Err(Denied {
+        Err(self.denied(refusal))
+    }
+
+    /// Grants the service the events of every room of a tenant.
+    ///
+    /// # Errors
+    /// [`Denied`] when the tenant is not its own, or the scope is missing.
+    pub fn permit_tenant(&self, tenant: Tenant) -> Result<TenantPermit, Denied> {
+        match (self.serves(tenant.as_str()), self.subscribe) {
+            (true, true) => Ok(TenantPermit(tenant)),
+            (false, _) => Err(self.denied(FOREIGN_TENANT)),
+            (true, false) => Err(self.denied(SCOPE_LACKING)),
+        }
+    }
+
+    fn denied(&self, reason: &'static str) -> Denied {
+        Denied {
             rule: Some(self.name.clone()),
-            reason: refusal.into(),
+            reason: reason.into(),
             undecided: false,
-        })
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::room::Tenant;
 
     fn room(tenant: &str) -> Room {
         Room::parse(&Tenant::parse(tenant).unwrap(), "r").unwrap()
@@ -185,6 +218,7 @@ mod tests {
             publish: true,
             read: false,
             manage: false,
+            subscribe: false,
             tenants: Some(["a".into()].into()),
         };
         let publish = Action::Publish(crate::event::EventName::parse("x").unwrap());
@@ -192,5 +226,21 @@ mod tests {
         assert!(service.permit(room("b"), publish).is_err());
         assert!(service.permit(room("a"), Action::History).is_err());
         assert!(service.permit(room("a"), Action::Join).is_err());
+    }
+
+    #[test]
+    fn a_tenants_events_need_the_scope_and_the_tenant() {
+        for (subscribe, tenant, allowed) in [(true, "a", true), (true, "b", false), (false, "a", false)] {
+            let service = Service {
+                name: "agent".into(),
+                publish: true,
+                read: true,
+                manage: true,
+                subscribe,
+                tenants: Some(["a".into()].into()),
+            };
+            let permit = service.permit_tenant(Tenant::parse(tenant).unwrap());
+            assert_eq!(permit.is_ok(), allowed, "{tenant}");
+        }
     }
 }

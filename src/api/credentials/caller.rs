@@ -34,6 +34,7 @@ impl Caller {
                 publish: may(Scope::Publish),
                 read: may(Scope::Read),
                 manage: may(Scope::Manage),
+                subscribe: may(Scope::Subscribe),
                 tenants: grant.tenants.as_ref().map(tenants),
             },
             watch: may(Scope::Watch),
@@ -65,6 +66,7 @@ impl Caller {
             Scope::Read => self.service.read,
             Scope::Manage => self.service.manage,
             Scope::Watch => self.watch,
+            Scope::Subscribe => self.service.subscribe,
         };
         if granted {
             Ok(())

@@ -18,11 +18,13 @@ pub enum Scope {
     Manage,
     /// Watch joins, leaves and connections.
     Watch,
+    /// Receive the events of rooms.
+    Subscribe,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 4] = [Self::Publish, Self::Read, Self::Manage, Self::Watch];
+    pub const ALL: [Self; 5] = [Self::Publish, Self::Read, Self::Manage, Self::Watch, Self::Subscribe];
 
     /// Returns the scope's name in settings, claims and errors.
     #[must_use]
@@ -32,6 +34,7 @@ impl Scope {
             Self::Read => "read",
             Self::Manage => "manage",
             Self::Watch => "watch",
+            Self::Subscribe => "subscribe",
         }
     }
 

@@ -106,6 +106,7 @@ fn verb(order: WireOrder, tenant: &Tenant) -> Option<Verb> {
                 publish: false,
                 read: false,
                 manage: true,
+                subscribe: false,
                 tenants: Some([tenant.as_str().into()].into()),
             };
             Verb::Join(service.permit(room, Action::Join).ok()?)

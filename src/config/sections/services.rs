@@ -57,6 +57,8 @@ pub enum ScopeName {
     Manage,
     /// Watch joins, leaves and connections.
     Watch,
+    /// Receive the events of rooms.
+    Subscribe,
 }
 
 impl From<ScopeName> for Scope {
@@ -66,6 +68,7 @@ impl From<ScopeName> for Scope {
             ScopeName::Read => Self::Read,
             ScopeName::Manage => Self::Manage,
             ScopeName::Watch => Self::Watch,
+            ScopeName::Subscribe => Self::Subscribe,
         }
     }
 }

@@ -63,6 +63,7 @@ fn draft(services: &Services, occasion: &EmitContext<'_>, index: usize, emit: Em
         publish: true,
         read: false,
         manage: false,
+        subscribe: false,
         tenants: Some([occasion.principal.identity.tenant.as_str().into()].into()),
     };
     let (mut permits, mut connections) = (Vec::<Permit>::new(), Vec::new());

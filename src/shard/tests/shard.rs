@@ -44,6 +44,7 @@ fn service() -> Service {
         publish: true,
         read: true,
         manage: true,
+        subscribe: false,
         tenants: None,
     }
 }

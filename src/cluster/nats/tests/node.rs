@@ -33,6 +33,7 @@ pub fn permit(room: Room) -> Permit {
         publish: false,
         read: false,
         manage: true,
+        subscribe: false,
         tenants: None,
     };
     service.permit(room, Action::Join).unwrap()

@@ -18,6 +18,7 @@ fn permit(room: Room, service: &str) -> Permit {
         publish: false,
         read: false,
         manage: true,
+        subscribe: false,
         tenants: None,
     };
     service.permit(room, Action::Join).unwrap()

@@ -78,6 +78,7 @@ fn a_permit_of_a_backend_is_never_outdated() {
         publish: false,
         read: false,
         manage: true,
+        subscribe: false,
         tenants: None,
     };
     let permit = service.permit(room("a", "old:1"), Action::Join).unwrap();
