@@ -3,13 +3,14 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 /// The files of the contract; what they import is found by itself.
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "roomcast/v1/types.proto",
     "roomcast/v1/publish.proto",
     "roomcast/v1/room.proto",
     "roomcast/v1/user.proto",
     "roomcast/v1/connection.proto",
     "roomcast/v1/access.proto",
+    "roomcast/v1/subscribe.proto",
     "roomcast/v1/watch.proto",
     "roomcast/backend/v1/authorizer.proto",
     "roomcast/backend/v1/client_event.proto",

@@ -21,6 +21,7 @@ mod single;
 mod span;
 mod starting;
 pub mod status;
+mod subscribe;
 #[cfg(test)]
 mod tests;
 mod unread;
@@ -39,17 +40,19 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use self::listener::tls::Acceptor;
 use crate::admission::Tenants;
 use crate::cluster::Cluster;
+use crate::lease::Lease;
 use crate::policy::Policy;
 use crate::proto::v1::access_service_server::AccessServiceServer;
 use crate::proto::v1::connection_service_server::ConnectionServiceServer;
 use crate::proto::v1::publish_service_server::PublishServiceServer;
 use crate::proto::v1::room_service_server::RoomServiceServer;
+use crate::proto::v1::subscribe_service_server::SubscribeServiceServer;
 use crate::proto::v1::user_service_server::UserServiceServer;
 use crate::proto::v1::watch_service_server::WatchServiceServer;
 use crate::readiness::{Readiness, Unready};
 use crate::rooms::{HomeRooms, Rooms};
 
-pub use config::{Config, ConfigError, Tls};
+pub use config::{Config, ConfigError, Subscriptions, Tls};
 pub use credentials::{Caller, Credentials, Grant, Scope, TokenDigest};
 pub use listener::tls::TlsError;
 pub(crate) use starting::serve as serve_while_starting;
@@ -66,6 +69,8 @@ pub struct Context {
     pub credentials: Credentials,
     /// The home rooms of users and tenants.
     pub home_rooms: HomeRooms,
+    /// The lease that the node delivers under.
+    pub lease: Lease,
     /// The node's readiness.
     pub readiness: Readiness,
     /// The connected tenants, where the absence of one is reported.
@@ -78,6 +83,7 @@ struct ApiServices {
     config: Config,
     draining: CancellationToken,
     unread: unread::Unread,
+    subscriptions: subscribe::Places,
 }
 
 /// Serves the API until `shutdown`, then until all calls have ended, at most [`Config::drain_max`]. Streams end with
@@ -98,6 +104,7 @@ impl ApiServices {
     fn new(context: Context, config: Config) -> Arc<Self> {
         Arc::new(Self {
             unread: unread::Unread::new(config.unread_bytes_max),
+            subscriptions: subscribe::Places::new(config.subscriptions),
             context,
             config,
             draining: CancellationToken::new(),
@@ -161,6 +168,7 @@ fn routes(shared: &Arc<ApiServices>) -> tonic::service::Routes {
         .add_service(bounded!(ConnectionServiceServer, steward.clone()))
         .add_service(bounded!(AccessServiceServer, steward))
         .add_service(bounded!(WatchServiceServer, watch::Watcher(shared.clone())))
+        .add_service(bounded!(SubscribeServiceServer, subscribe::Subscriber(shared.clone())))
         .add_service(health::server(&shared.context.readiness))
         .add_service(
             reflection()
@@ -187,6 +195,7 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
         .with_service_name("roomcast.v1.ConnectionService")
         .with_service_name("roomcast.v1.AccessService")
         .with_service_name("roomcast.v1.WatchService")
+        .with_service_name("roomcast.v1.SubscribeService")
         .with_service_name("grpc.health.v1.Health")
 }
 

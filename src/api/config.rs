@@ -30,6 +30,39 @@ impl fmt::Debug for Tls {
     }
 }
 
+/// The bounds of `SubscribeService`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subscriptions {
+    /// The most subscriptions of this node.
+    pub subscriptions_max: usize,
+    /// The most subscriptions of one service on this node.
+    pub per_service_max: usize,
+    /// The most rooms that one subscription names.
+    pub rooms_max: usize,
+    /// The most events that wait for one reader. One more ends the subscription.
+    pub waiting_events_max: usize,
+    /// The most bytes of events that wait for one reader.
+    pub waiting_bytes_max: usize,
+    /// The longest time that a response may wait for its reader.
+    pub waiting_age_max: Duration,
+    /// Time without events after which a response with the cursor alone is sent.
+    pub heartbeat_interval: Duration,
+}
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Self {
+            subscriptions_max: 1000,
+            per_service_max: 100,
+            rooms_max: 1000,
+            waiting_events_max: 4096,
+            waiting_bytes_max: 1 << 20,
+            waiting_age_max: Duration::from_secs(10),
+            heartbeat_interval: Duration::from_secs(10),
+        }
+    }
+}
+
 /// The settings of the gRPC listener.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -65,6 +98,8 @@ pub struct Config {
     pub header_bytes_max: u32,
     /// The most unacknowledged events of one `PublishStream`.
     pub in_flight_max: usize,
+    /// The bounds of subscriptions.
+    pub subscriptions: Subscriptions,
     /// Publish rate of one service, unless its credential has its own. Each target of an event counts.
     pub publish_rate: Rate,
     /// The largest room whose members are listed, in users. A larger one is reported in counts only.
@@ -96,6 +131,7 @@ impl Default for Config {
             unread_bytes_max: 256 << 20,
             header_bytes_max: 16 << 10,
             in_flight_max: 64,
+            subscriptions: Subscriptions::default(),
             publish_rate: Rate {
                 per_second: 100_000,
                 burst: 100_000,

@@ -137,7 +137,9 @@ enum Kind {
 impl Kind {
     fn of(path: &str) -> Self {
         match path {
-            "/roomcast.v1.PublishService/PublishStream" | "/roomcast.v1.WatchService/Watch" => Self::Stream,
+            "/roomcast.v1.PublishService/PublishStream"
+            | "/roomcast.v1.SubscribeService/Subscribe"
+            | "/roomcast.v1.WatchService/Watch" => Self::Stream,
             _ if path.starts_with("/roomcast.v1.") => Self::Unary {
                 is_large: is_large(path),
             },

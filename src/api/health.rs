@@ -9,7 +9,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use crate::readiness::{Readiness, Reasons};
 
 /// The services with a state of their own; `""` is the node as a whole.
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "",
     "roomcast.v1.PublishService",
     "roomcast.v1.RoomService",
@@ -17,6 +17,7 @@ const SERVICES: [&str; 7] = [
     "roomcast.v1.ConnectionService",
     "roomcast.v1.AccessService",
     "roomcast.v1.WatchService",
+    "roomcast.v1.SubscribeService",
 ];
 
 /// Answers probes from the readiness itself: there is no second state that could lag behind it.

@@ -123,6 +123,7 @@ mod tests {
             ("/roomcast.v1.PublishService/Publish", true),
             ("/roomcast.v1.PublishService/PublishBatch", true),
             ("/roomcast.v1.WatchService/Watch", true),
+            ("/roomcast.v1.SubscribeService/Subscribe", true),
             ("/roomcast.v1.PublishService/PublishStream", false),
             ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", false),
         ] {

@@ -98,6 +98,13 @@ pub enum Refusal {
     MessageTooLarge,
     /// The reader of a stream is too slow.
     SlowConsumer,
+    /// The reader of a subscription is too slow; it goes on from the cursor.
+    SlowSubscriber {
+        /// The cursor of the last response.
+        cursor: String,
+    },
+    /// A bound of concurrent subscriptions is reached.
+    SubscriptionLimit(&'static str),
     /// The bus did not accept it; nothing was done.
     NotStored(&'static str),
     /// The outcome is unknown: it may have been done.
@@ -182,7 +189,8 @@ impl Refusal {
             Self::AccessRevoked => (Code::FailedPrecondition, "ACCESS_REVOKED"),
             Self::RateLimited { .. } => (Code::ResourceExhausted, "RATE_LIMITED"),
             Self::MessageTooLarge => (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"),
-            Self::SlowConsumer => (Code::ResourceExhausted, "SLOW_CONSUMER"),
+            Self::SlowConsumer | Self::SlowSubscriber { .. } => (Code::ResourceExhausted, "SLOW_CONSUMER"),
+            Self::SubscriptionLimit(_) => (Code::ResourceExhausted, "SUBSCRIPTION_LIMIT"),
             Self::NotStored(_) => (Code::Unavailable, "NOT_STORED"),
             Self::UnknownOutcome { .. } => (Code::Unavailable, "UNKNOWN_OUTCOME"),
             Self::Draining => (Code::Unavailable, "DRAINING"),
@@ -229,7 +237,8 @@ impl Refusal {
             Self::AccessRevoked => "the user's access to the room was withdrawn".into(),
             Self::RateLimited { .. } => "the service publishes more often than it may".into(),
             Self::MessageTooLarge => "the message is larger than the limit".into(),
-            Self::SlowConsumer => "the reader is too far behind".into(),
+            Self::SlowConsumer | Self::SlowSubscriber { .. } => "the reader is too far behind".into(),
+            Self::SubscriptionLimit(whose) => format!("{whose} has as many subscriptions as it may"),
             Self::NotStored(why) => format!("nothing was done: {why}"),
             Self::UnknownOutcome { why, .. } => format!("outcome unknown: {why}"),
             Self::Draining => "the node shuts down; nothing was done".into(),

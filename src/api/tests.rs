@@ -16,6 +16,7 @@ mod publish;
 mod rooms;
 mod spans;
 mod stream;
+mod subscribe;
 mod support;
 mod tls;
 mod unread;

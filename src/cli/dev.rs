@@ -197,7 +197,7 @@ impl Keys {
         ServiceSection {
             name: "dev".to_owned(),
             token: Some(Secret::new(self.service_token.clone())),
-            scopes: vec![ScopeName::Publish, ScopeName::Read, ScopeName::Manage, ScopeName::Watch],
+            scopes: ScopeName::ALL.to_vec(),
             ..ServiceSection::default()
         }
     }

@@ -10,6 +10,7 @@ mod limits;
 mod nats;
 mod rooms;
 mod services;
+mod subscriptions;
 
 pub use client::{ClientSection, NodeSection};
 pub use grpc::{GrpcSection, TlsSection};

@@ -197,6 +197,7 @@ fn open_ports(config: Config, listeners: Listeners, opening: Opening<'_>, run: &
         policy: Arc::clone(&services.policy),
         credentials: config.credentials,
         home_rooms: config.home_rooms,
+        lease: services.lease.clone(),
         readiness: run.readiness.clone(),
         tenants: config.dev,
     };

@@ -28,6 +28,7 @@ mod publish;
 mod resume;
 mod session;
 mod stress;
+mod subscribe;
 mod support;
 mod telemetry;
 mod third_party;

@@ -52,6 +52,10 @@ impl Refusal {
                     head: Some(convert::position(*head)),
                 },
             )],
+            Self::SlowSubscriber { cursor } => vec![ours(
+                "SubscriptionEnded",
+                &v1::SubscriptionEnded { cursor: cursor.clone() },
+            )],
             Self::RateLimited { service, retry_after } => vec![retry(*retry_after), quota(service)],
             _ => self.retry_after().map(retry).into_iter().collect(),
         }

@@ -19,6 +19,8 @@ pub enum Invalid {
     IdempotencyKey,
     /// The page token.
     PageToken,
+    /// The cursor of a subscription.
+    Cursor,
     /// Another field.
     Field,
     /// More events than a call may hold.
@@ -30,7 +32,7 @@ pub enum Invalid {
 impl Invalid {
     /// Every kind, in the order of the documentation.
     #[cfg(test)]
-    pub(in crate::api) const ALL: [Self; 11] = [
+    pub(in crate::api) const ALL: [Self; 12] = [
         Self::Tenant,
         Self::Room,
         Self::Target,
@@ -39,6 +41,7 @@ impl Invalid {
         Self::PayloadTooLarge,
         Self::IdempotencyKey,
         Self::PageToken,
+        Self::Cursor,
         Self::Field,
         Self::BatchTooLarge,
         Self::Undecodable,
@@ -55,6 +58,7 @@ impl Invalid {
             Self::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
             Self::IdempotencyKey => "INVALID_IDEMPOTENCY_KEY",
             Self::PageToken => "INVALID_PAGE_TOKEN",
+            Self::Cursor => "INVALID_CURSOR",
             Self::Field => "INVALID_FIELD",
             Self::BatchTooLarge => "BATCH_TOO_LARGE",
             Self::Undecodable => "UNDECODABLE_MESSAGE",

@@ -50,6 +50,8 @@ fn every_refusal() -> Vec<Refusal> {
         },
         Refusal::MessageTooLarge,
         Refusal::SlowConsumer,
+        Refusal::SlowSubscriber { cursor: "c".to_owned() },
+        Refusal::SubscriptionLimit("the node"),
         Refusal::NotStored("the bus is full"),
         Refusal::UnknownOutcome {
             why: "no acknowledgement",

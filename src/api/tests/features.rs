@@ -6,6 +6,7 @@ use tonic_types::StatusExt as _;
 
 use super::http::call;
 use super::stream::item;
+use super::subscribe::subscriber;
 use super::support::{Api, Caller, ROOT, event};
 use super::watch::watcher;
 use crate::proto::v1;
@@ -82,6 +83,11 @@ async fn an_unknown_feature_refuses_every_call_that_may_narrow() {
         ..v1::WatchRequest::default()
     };
     expect_refused(&watcher(&api, ROOT).await.watch(watch).await.unwrap_err());
+    let subscribe = v1::SubscribeRequest {
+        required_features: features(),
+        ..v1::SubscribeRequest::default()
+    };
+    expect_refused(&subscriber(&api, ROOT).await.subscribe(subscribe).await.unwrap_err());
     assert!(api.shard.orders.lock().unwrap().is_empty(), "nothing is done");
     expect_no_event(&api).await;
 }

@@ -25,6 +25,7 @@ async fn health_is_told_without_a_credential_and_follows_the_node() {
             "roomcast.v1.ConnectionService",
             "roomcast.v1.AccessService",
             "roomcast.v1.WatchService",
+            "roomcast.v1.SubscribeService",
         ] {
             let answer = client.check(request(service)).await.unwrap().into_inner();
             assert_eq!(answer.status(), status, "{service}");
@@ -67,6 +68,7 @@ macro_rules! reflects {
                 "roomcast.v1.ConnectionService",
                 "roomcast.v1.AccessService",
                 "roomcast.v1.WatchService",
+                "roomcast.v1.SubscribeService",
                 "grpc.health.v1.Health",
             ] {
                 assert!(names.contains(&name), "{name} is not in {names:?}");

@@ -22,6 +22,7 @@ use crate::cluster::Cluster;
 use crate::cluster::no_peers::NoPeers;
 use crate::hub::Shards;
 use crate::identity::UserId;
+use crate::lease::Lease;
 use crate::policy::RulePolicy;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::{self, Member, Presence as _};
@@ -78,6 +79,7 @@ pub(super) struct Setup {
     pub(super) presence: presence::memory::Config,
     pub(super) credentials: Credentials,
     pub(super) home_rooms: HomeRooms,
+    pub(super) lease: Lease,
 }
 
 impl Default for Setup {
@@ -92,6 +94,7 @@ impl Default for Setup {
             },
             credentials: Credentials::none().with_tokens([token(ROOT, &Scope::ALL, None)]),
             home_rooms: HomeRooms::new(pattern("user:{user}"), pattern("tenant:{tenant}")).unwrap(),
+            lease: Lease::unlimited(),
         }
     }
 }
@@ -142,6 +145,7 @@ impl Api {
             policy: policy.clone(),
             credentials: setup.credentials,
             home_rooms: setup.home_rooms,
+            lease: setup.lease,
             readiness: readiness.clone(),
             tenants: None,
         };
@@ -164,6 +168,11 @@ impl Api {
     /// The bytes of answers that are unread or may become so.
     pub(super) fn unread_bytes(&self) -> usize {
         self.shared.unread.bytes()
+    }
+
+    /// The subscriptions that run.
+    pub(super) fn subscriptions(&self) -> usize {
+        self.shared.subscriptions.taken()
     }
 
     pub(super) async fn channel(&self) -> Channel {

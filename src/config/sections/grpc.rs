@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::services::ServiceSection;
+use super::subscriptions::SubscriptionsSection;
 use crate::api;
 use crate::auth;
 use crate::config::origin::Origin;
@@ -92,6 +93,8 @@ pub struct GrpcSection {
     /// The most unacknowledged events of one `PublishStream`; at this number it is not read.
     #[serde(with = "Positive")]
     pub in_flight_max: usize,
+    /// Bounds of `Subscribe`.
+    pub subscriptions: SubscriptionsSection,
     /// Publish rate of one service, unless its own entry has another. Each target of an event counts.
     #[serde(with = "Rated")]
     pub publish_rate: Rate,
@@ -140,6 +143,7 @@ impl Default for GrpcSection {
             unread_bytes_max: config.unread_bytes_max,
             header_bytes_max: config.header_bytes_max as usize,
             in_flight_max: config.in_flight_max,
+            subscriptions: SubscriptionsSection::default(),
             publish_rate: config.publish_rate,
             drain_max: config.drain_max,
         }
@@ -168,6 +172,7 @@ impl GrpcSection {
             unread_bytes_max: self.unread_bytes_max,
             header_bytes_max: u32::try_from(self.header_bytes_max).unwrap_or(u32::MAX),
             in_flight_max: self.in_flight_max,
+            subscriptions: self.subscriptions.into(),
             publish_rate: self.publish_rate,
             web_origins,
             tls,

@@ -61,6 +61,11 @@ pub enum ScopeName {
     Subscribe,
 }
 
+impl ScopeName {
+    /// Every right.
+    pub const ALL: [Self; 5] = [Self::Publish, Self::Read, Self::Manage, Self::Watch, Self::Subscribe];
+}
+
 impl From<ScopeName> for Scope {
     fn from(name: ScopeName) -> Self {
         match name {

@@ -33,6 +33,7 @@ type smoke struct {
 	connections roomcastv1.ConnectionServiceClient
 	access      roomcastv1.AccessServiceClient
 	watch       roomcastv1.WatchServiceClient
+	subscribe   roomcastv1.SubscribeServiceClient
 	token       string
 	tenant      string
 	room        string
@@ -391,6 +392,45 @@ func (s *smoke) checkError() (string, error) {
 	return fmt.Sprintf("%v %s in field event_name", status.Code(err), info.Reason), nil
 }
 
+func (s *smoke) checkSubscribe() (string, error) {
+	ctx, cancel := s.call(timeout)
+	defer cancel()
+	request := &roomcastv1.SubscribeRequest{Tenant: s.tenant, Rooms: []string{s.room + "-subscribe"}}
+	stream, err := s.subscribe.Subscribe(ctx, request)
+	if err != nil {
+		return "", err
+	}
+	began, err := stream.Recv()
+	if err != nil || began.Cursor == "" || len(began.Events) != 0 {
+		return "", fmt.Errorf("the subscription begins with %v, %w", began, err)
+	}
+	if _, err := s.send(s.elsewhere("subscribe", "smoke")); err != nil {
+		return "", err
+	}
+	live, err := stream.Recv()
+	if err != nil || len(live.Events) != 1 {
+		return "", fmt.Errorf("live: %v, %w", live, err)
+	}
+	request.Cursor = began.Cursor
+	again, err := s.subscribe.Subscribe(ctx, request)
+	if err != nil {
+		return "", err
+	}
+	for {
+		response, err := again.Recv()
+		if err != nil {
+			return "", err
+		}
+		if len(response.Events) == 0 {
+			continue
+		}
+		if !proto.Equal(response.Events[0], live.Events[0]) {
+			return "", fmt.Errorf("live %v, from the cursor %v", live, response)
+		}
+		return "live, and again from the cursor", nil
+	}
+}
+
 func (s *smoke) checkDeadline() (string, error) {
 	ctx, cancel := s.call(-time.Second)
 	defer cancel()
@@ -438,6 +478,7 @@ func run() error {
 		connections: roomcastv1.NewConnectionServiceClient(connection),
 		access:      roomcastv1.NewAccessServiceClient(connection),
 		watch:       roomcastv1.NewWatchServiceClient(connection),
+		subscribe:   roomcastv1.NewSubscribeServiceClient(connection),
 		token:       token,
 		tenant:      tenant,
 		room:        "smoke-go-" + rand.Text(),
@@ -456,6 +497,7 @@ func run() error {
 		{"subjects", s.checkSubjects},
 		{"features", s.checkFeatures},
 		{"error", s.checkError},
+		{"subscribe", s.checkSubscribe},
 		{"deadline", s.checkDeadline},
 	}
 	for _, c := range checks {

@@ -38,6 +38,7 @@ import {
   ListMembersResponse,
   RoomServiceClient,
 } from "./gen/roomcast/v1/room.js";
+import { SubscribeRequest, SubscribeResponse, SubscribeServiceClient } from "./gen/roomcast/v1/subscribe.js";
 import { Action, Decision, Retention } from "./gen/roomcast/v1/types.js";
 import { ListUserRoomsRequest, ListUserRoomsResponse, UserServiceClient } from "./gen/roomcast/v1/user.js";
 import { WatchRequest, WatchResponse, WatchServiceClient } from "./gen/roomcast/v1/watch.js";
@@ -71,6 +72,7 @@ class Smoke {
   private readonly connectionService: ConnectionServiceClient;
   private readonly accessService: AccessServiceClient;
   private readonly watchService: WatchServiceClient;
+  private readonly subscribeService: SubscribeServiceClient;
   private readonly metadata = new grpc.Metadata();
   private readonly room = `smoke-node-${randomUUID()}`;
 
@@ -82,11 +84,12 @@ class Smoke {
     this.connectionService = new ConnectionServiceClient(target, credentials);
     this.accessService = new AccessServiceClient(target, credentials);
     this.watchService = new WatchServiceClient(target, credentials);
+    this.subscribeService = new SubscribeServiceClient(target, credentials);
     this.metadata.set("authorization", `Bearer ${token}`);
   }
 
   close(): void {
-    const rooms = [this.publishService, this.roomService, this.watchService];
+    const rooms = [this.publishService, this.roomService, this.watchService, this.subscribeService];
     const people = [this.userService, this.connectionService, this.accessService];
     for (const client of [...rooms, ...people]) client.close();
   }
@@ -338,6 +341,37 @@ class Smoke {
     return `INVALID_ARGUMENT ${reason} in field ${fields[0]}`;
   }
 
+  async checkSubscribe(): Promise<string> {
+    const room = `${this.room}-subscribe`;
+    const began = await this.firstOf({ tenant: this.tenant, rooms: [room] }, () => true);
+    must(began.cursor !== "" && began.events.length === 0, `the subscription begins with ${show(began)}`);
+    const accepted = await this.publish(this.publication("smoke", room));
+    const request = { tenant: this.tenant, rooms: [room], cursor: began.cursor };
+    const { events } = await this.firstOf(request, ({ events }) => events.length > 0);
+    const offset = accepted.results[0]?.position?.offset;
+    must(events.length === 1 && show(events[0]?.position?.offset) === show(offset), `from the cursor: ${show(events)}`);
+    const refused = await refusal(this.firstOf({ ...request, cursor: "made up" }, () => true));
+    must(reasonOf(refused) === "INVALID_CURSOR", `a made-up cursor: ${refused.message}`);
+    return "from a cursor on";
+  }
+
+  /** Returns the first response of a subscription that is wanted. */
+  private firstOf(
+    request: Partial<SubscribeRequest>,
+    isWanted: (response: SubscribeResponse) => boolean,
+  ): Promise<SubscribeResponse> {
+    const deadline = Date.now() + TIMEOUT_MS;
+    const stream = this.subscribeService.subscribe(SubscribeRequest.fromPartial(request), this.metadata, { deadline });
+    return new Promise((resolve, reject) => {
+      stream.on("error", reject);
+      stream.on("data", (response: SubscribeResponse) => {
+        if (!isWanted(response)) return;
+        resolve(response);
+        stream.cancel();
+      });
+    });
+  }
+
   async checkDeadline(): Promise<string> {
     const expired = await refusal(this.listMembers(-1000));
     must(expired.code === grpc.status.DEADLINE_EXCEEDED, `expired: ${expired.message}`);
@@ -416,6 +450,7 @@ async function main(): Promise<number> {
     subjects: () => smoke.checkSubjects(),
     features: () => smoke.checkFeatures(),
     error: () => smoke.checkError(),
+    subscribe: () => smoke.checkSubscribe(),
     deadline: () => smoke.checkDeadline(),
   };
   try {

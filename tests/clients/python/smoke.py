@@ -9,7 +9,8 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from roomcast.v1 import access_pb2, access_pb2_grpc, connection_pb2, connection_pb2_grpc, publish_pb2, publish_pb2_grpc
-from roomcast.v1 import room_pb2, room_pb2_grpc, types_pb2, user_pb2, user_pb2_grpc, watch_pb2, watch_pb2_grpc
+from roomcast.v1 import room_pb2, room_pb2_grpc, subscribe_pb2, subscribe_pb2_grpc, types_pb2, user_pb2, user_pb2_grpc
+from roomcast.v1 import watch_pb2, watch_pb2_grpc
 
 TIMEOUT_S = 60
 
@@ -218,6 +219,25 @@ def check_error(stub, auth, tenant, room):
     return f"{error.code().name} {info.reason} in field {fields[0]}"
 
 
+def check_subscribe(publish, subscribe, auth, tenant, room):
+    request = subscribe_pb2.SubscribeRequest(tenant=tenant, rooms=[room])
+    stream = subscribe.Subscribe(request, metadata=auth, timeout=TIMEOUT_S)
+    began = next(stream)
+    must(began.cursor and not began.events, f"the subscription begins with {began}")
+    publish.Publish(publication(tenant, room, "smoke"), metadata=auth, timeout=TIMEOUT_S)
+    live = next(stream).events
+    stream.cancel()
+    request.cursor = began.cursor
+    stream = subscribe.Subscribe(request, metadata=auth, timeout=TIMEOUT_S)
+    again = next(response.events for response in stream if response.events)
+    stream.cancel()
+    must([event.id for event in live] == [event.id for event in again], f"live {live}, from the cursor {again}")
+    request.cursor = "made up"
+    error = refusal(lambda: list(subscribe.Subscribe(request, metadata=auth, timeout=TIMEOUT_S)))
+    must(error.code() == grpc.StatusCode.INVALID_ARGUMENT, f"a made-up cursor: {error.code()}: {error.details()}")
+    return "live, and again from the cursor"
+
+
 def check_deadline(rooms, watch, auth, tenant, room):
     request = room_pb2.ListMembersRequest(tenant=tenant, room=room)
     error = refusal(lambda: rooms.ListMembers(request, metadata=auth, timeout=-1))
@@ -246,6 +266,7 @@ def main():
         connections = connection_pb2_grpc.ConnectionServiceStub(channel)
         access = access_pb2_grpc.AccessServiceStub(channel)
         watch = watch_pb2_grpc.WatchServiceStub(channel)
+        subscribe = subscribe_pb2_grpc.SubscribeServiceStub(channel)
         checks = {
             "publish": lambda: check_publish(publish, auth, tenant, room),
             "batch": lambda: check_batch(publish, auth, tenant, f"{room}-batch"),
@@ -257,6 +278,7 @@ def main():
             "subjects": lambda: check_subjects(access, auth, tenant),
             "features": lambda: check_features(publish, auth, tenant, room),
             "error": lambda: check_error(publish, auth, tenant, room),
+            "subscribe": lambda: check_subscribe(publish, subscribe, auth, tenant, f"{room}-subscribe"),
             "deadline": lambda: check_deadline(rooms, watch, auth, tenant, room),
         }
         for name, check in checks.items():

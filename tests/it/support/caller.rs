@@ -8,6 +8,7 @@ use roomcast::proto::v1::connection_service_client::ConnectionServiceClient;
 use roomcast::proto::v1::payload::Content;
 use roomcast::proto::v1::publish_service_client::PublishServiceClient;
 use roomcast::proto::v1::room_service_client::RoomServiceClient;
+use roomcast::proto::v1::subscribe_service_client::SubscribeServiceClient;
 use roomcast::proto::v1::target::Target;
 use roomcast::proto::v1::user_service_client::UserServiceClient;
 use roomcast::proto::v1::watch_service_client::WatchServiceClient;
@@ -57,6 +58,7 @@ pub struct Caller {
     pub connections: ConnectionServiceClient<Authorized>,
     pub access: AccessServiceClient<Authorized>,
     pub watching: WatchServiceClient<Authorized>,
+    pub subscribing: SubscribeServiceClient<Authorized>,
 }
 
 impl Caller {
@@ -71,7 +73,8 @@ impl Caller {
             users: UserServiceClient::with_interceptor(channel.clone(), proof.clone()),
             connections: ConnectionServiceClient::with_interceptor(channel.clone(), proof.clone()),
             access: AccessServiceClient::with_interceptor(channel.clone(), proof.clone()),
-            watching: WatchServiceClient::with_interceptor(channel, proof),
+            watching: WatchServiceClient::with_interceptor(channel.clone(), proof.clone()),
+            subscribing: SubscribeServiceClient::with_interceptor(channel, proof),
         }
     }
 

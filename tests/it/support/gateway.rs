@@ -261,7 +261,7 @@ fn file(options: &GatewayOptions, address: &Address) -> String {
         [[grpc.services]]
         name = "tests"
         token = "{ROOT}"
-        scopes = ["publish", "read", "manage", "watch"]
+        scopes = ["publish", "read", "manage", "watch", "subscribe"]
 
         [[auth.issuers]]
         issuer = "{ISSUER}"

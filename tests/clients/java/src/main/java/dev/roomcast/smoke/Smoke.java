@@ -34,6 +34,8 @@ import dev.roomcast.v1.RestoreRequest;
 import dev.roomcast.v1.Retention;
 import dev.roomcast.v1.RevokeRequest;
 import dev.roomcast.v1.RoomServiceGrpc;
+import dev.roomcast.v1.SubscribeRequest;
+import dev.roomcast.v1.SubscribeServiceGrpc;
 import dev.roomcast.v1.Target;
 import dev.roomcast.v1.UserServiceGrpc;
 import dev.roomcast.v1.WatchRequest;
@@ -82,6 +84,7 @@ public final class Smoke {
     private final ConnectionServiceGrpc.ConnectionServiceBlockingStub connections;
     private final AccessServiceGrpc.AccessServiceBlockingStub access;
     private final WatchServiceGrpc.WatchServiceBlockingStub watch;
+    private final SubscribeServiceGrpc.SubscribeServiceBlockingStub subscribe;
     private final String tenant;
     private final String room = "smoke-java-" + UUID.randomUUID();
 
@@ -96,6 +99,7 @@ public final class Smoke {
         this.connections = ConnectionServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
         this.access = AccessServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
         this.watch = WatchServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
+        this.subscribe = SubscribeServiceGrpc.newBlockingStub(channel).withInterceptors(credential);
         this.tenant = tenant;
     }
 
@@ -380,6 +384,24 @@ public final class Smoke {
         return code + " " + info.getReason() + " in field event_name";
     }
 
+    private String checkSubscribe() throws Failed {
+        var own = room + "-subscribe";
+        var request = SubscribeRequest.newBuilder().setTenant(tenant).addRooms(own).build();
+        var stream = within(subscribe, TIMEOUT_MS).subscribe(request);
+        var began = stream.next();
+        must(!began.getCursor().isEmpty() && began.getEventsCount() == 0, "the subscription begins with " + began);
+        within(publish, TIMEOUT_MS).publish(publication("smoke", own));
+        var live = stream.next().getEvents(0);
+        var from = request.toBuilder().setCursor(began.getCursor()).build();
+        var again = within(subscribe, TIMEOUT_MS).subscribe(from);
+        var response = again.next();
+        while (response.getEventsCount() == 0) {
+            response = again.next();
+        }
+        must(response.getEvents(0).equals(live), "live " + live + ", from the cursor " + response);
+        return "live, and again from the cursor";
+    }
+
     private String checkDeadline() throws Failed {
         var expired = refusal(() -> within(rooms, -1000).listMembers(membersRequest()));
         must(expired.getStatus().getCode() == Status.Code.DEADLINE_EXCEEDED, "expired: " + expired.getStatus());
@@ -403,6 +425,7 @@ public final class Smoke {
         checks.put("subjects", this::checkSubjects);
         checks.put("features", this::checkFeatures);
         checks.put("error", this::checkError);
+        checks.put("subscribe", this::checkSubscribe);
         checks.put("deadline", this::checkDeadline);
         for (var check : checks.entrySet()) {
             try {
