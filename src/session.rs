@@ -3,6 +3,7 @@
 
 mod command;
 mod config;
+mod cursor;
 mod features;
 pub mod link;
 mod message;
@@ -13,6 +14,7 @@ use crate::event::Event;
 
 pub use command::{Command, HistoryFrom, JoinOptions, PresenceMode, Request, Since};
 pub use config::Config;
+pub use cursor::{Cursor, RoomTag};
 pub use features::FEATURES;
 pub use message::{HistoryPage, Joined, Message, Refusal, RoomChange};
 
@@ -64,4 +66,16 @@ pub trait Encoder: Send + Sync + 'static {
     /// Encodes an event for a member that does not get it: its link in the chain and nothing else. Only for events with
     /// a link. `None` in a protocol whose clients see no chain.
     fn passed(&self, event: &Event) -> Option<Frame>;
+
+    /// Reports whether its connections keep a [`Cursor`].
+    fn keeps_cursor(&self) -> bool {
+        false
+    }
+
+    /// Encodes the cursor of one connection, to go before an event or a message and in one piece with it. The event's own bytes
+    /// stay those that all share.
+    fn before_event(&self, cursor: &Cursor) -> Option<Frame> {
+        let _ = cursor;
+        None
+    }
 }

@@ -1,6 +1,6 @@
 //! The port of a connection, as its session sees it.
 
-use super::{Frame, ProtocolId};
+use super::{Cursor, Frame, ProtocolId};
 
 /// Reason why a frame was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,6 +33,21 @@ pub trait Link: 'static {
     /// # Errors
     /// Every variant of [`SendError`]; the connection is of no further use then.
     fn send(&mut self, frame: &Frame, kind: FrameKind, now_ms: u64) -> Result<(), SendError>;
+
+    /// Sends two frames as one: both are taken or neither, and a connection that is closed between the two still gets the
+    /// second.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    fn send_behind(&mut self, own: &Frame, shared: &Frame, kind: FrameKind, now_ms: u64) -> Result<(), SendError> {
+        self.send(own, kind, now_ms)?;
+        self.send(shared, kind, now_ms)
+    }
+
+    /// The cursor of the connection, in a protocol that keeps one.
+    fn cursor_mut(&mut self) -> Option<&mut Cursor> {
+        None
+    }
 
     /// The number of queued bytes.
     fn backlog_bytes(&self) -> usize;

@@ -16,8 +16,8 @@ use super::services::Principal;
 use crate::error::CloseReason;
 use crate::identity::{ConnectionId, Identity, TokenId, UserId};
 use crate::room::Tenant;
-use crate::session::Encoder;
 use crate::session::link::Link;
+use crate::session::{Cursor, Encoder};
 use crate::units::millis;
 
 pub(super) use self::state::{Membership, MembershipRight, Phase, Session};
@@ -57,6 +57,8 @@ pub(super) struct Clients<L> {
     tokens: KeyIndex,
     tenants: TenantNames,
     closing: Vec<Closing>,
+    /// Clients that never send and were refused a command.
+    refused: Vec<Ticket>,
     encoders: Arc<[Arc<dyn Encoder>]>,
     clock: Instant,
 }
@@ -71,6 +73,7 @@ impl<L: Link> Clients<L> {
             tokens: KeyIndex::default(),
             tenants: TenantNames::default(),
             closing: Vec::new(),
+            refused: Vec::new(),
             encoders,
             clock: Instant::now(),
         }
@@ -110,6 +113,11 @@ impl<L: Link> Clients<L> {
 
     pub fn session_mut(&mut self, key: Key) -> Option<&mut Session> {
         self.client(key).map(|client| &mut client.session)
+    }
+
+    /// The cursor of a client whose protocol keeps one.
+    pub fn cursor(&mut self, key: Key) -> Option<&mut Cursor> {
+        self.client(key)?.link.cursor_mut()
     }
 
     pub fn link(&self, key: Key) -> Option<&L> {
@@ -226,6 +234,9 @@ impl<L: Link> Clients<L> {
 
     /// Takes the sessions that began to close since the last call.
     pub fn take_closing(&mut self) -> Vec<Closing> {
+        if !self.refused.is_empty() {
+            self.close_refused();
+        }
         std::mem::take(&mut self.closing)
     }
 

@@ -109,6 +109,10 @@ impl<'a, L: Link> CommandContext<'a, L> {
 
     /// Counts a command against its rate. A client that does not heed the refusals is closed.
     fn take_rate(&mut self, command: &Command) -> Result<(), Refusal> {
+        // One request holds all commands of a client that never sends: bounded, and not to be repeated.
+        if self.sessions.clients.link(self.key()).is_some_and(Link::is_one_way) {
+            return Ok(());
+        }
         let (now_ms, config) = (self.sessions.now_ms(), self.sessions.services.config.load());
         let Some(session) = self.session_mut() else {
             return Ok(());

@@ -38,9 +38,13 @@ impl FanoutState {
             };
             for target in &targets {
                 let joint = |format, encoder: &dyn Encoder| {
-                    chunk.batch.joint(target.from, format, |event| encoder.event(event))
+                    let is_shared = || !encoder.keeps_cursor();
+                    chunk
+                        .batch
+                        .joint(target.from, format, is_shared, |event| encoder.event(event))
                 };
-                // Members get the same bytes, as long as nothing is in line that concerns them in different ways.
+                // Members get the same bytes, as long as nothing is in line that concerns them in different ways, and
+                // nothing goes between two events.
                 if !clients.send_with(now_ms, target.key, FrameKind::Push, joint) {
                     for item in &chunk.batch.items()[target.from..] {
                         self.deliver_item(local, clients, chunk.room, target.key, item);
@@ -73,6 +77,9 @@ impl FanoutState {
                     membership.start = head.offset;
                 }
                 let (room, head) = (local.room(room).clone(), *head);
+                if let Some(cursor) = clients.cursor(key) {
+                    cursor.enter(&room, Some(head));
+                }
                 clients.push(key, &Message::Resync { room, head });
             }
         }
@@ -125,7 +132,7 @@ fn deliver_event<L: Link>(clients: &mut Clients<L>, room: RoomKey, key: Key, del
     }
     let Some(identity) = session.identity() else { return };
     let is_excepted = delivery.event.except.covers(session.connection, &identity.user);
-    clients.send_with(clients.now_ms(), key, FrameKind::Push, |format, encoder| {
+    clients.send_item(key, FrameKind::Push, &delivery.event, |format, encoder| {
         if is_excepted {
             delivery.event.link.and_then(|_| encoder.passed(&delivery.event))
         } else {

@@ -3,16 +3,18 @@
 
 mod expiring;
 mod presence;
+mod replay;
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use self::expiring::ExpiringMemberships;
+pub(super) use self::replay::RoomReplay;
+use self::replay::before_replay;
 use super::clients::{Clients, Key, Membership, MembershipRight, Ticket};
 use super::fanout::FanoutState;
 use super::local::{JoinFailed, LocalRooms, RoomItem, RoomKey};
 use crate::bus::Subscriber;
-use crate::event::Event;
 use crate::hub::{Inbound, Mailbox};
 use crate::identity::Expiry;
 use crate::notice::Notice;
@@ -21,7 +23,7 @@ use crate::position::Position;
 use crate::presence::{Departure, Roster};
 use crate::room::Room;
 use crate::rooms::{Rooms, Start};
-use crate::session::link::{FrameKind, Link};
+use crate::session::link::Link;
 use crate::session::{JoinOptions, Joined, Message, RoomChange};
 
 /// A room that was entered, and what its new member gets first.
@@ -29,14 +31,6 @@ use crate::session::{JoinOptions, Joined, Message, RoomChange};
 pub(super) struct RoomArrival {
     pub joined: Joined,
     pub replay: RoomReplay,
-}
-
-/// The past for a new member, which comes before everything live.
-#[derive(Debug)]
-pub(super) struct RoomReplay {
-    room: RoomKey,
-    past: Vec<Arc<Event>>,
-    held: Vec<RoomItem>,
 }
 
 /// The rooms of one shard with their members.
@@ -122,6 +116,7 @@ impl RoomMembers {
         confirmed: bool,
     ) -> Result<RoomArrival, JoinFailed> {
         let (key, room, mode) = (ticket.key, permit.room(), options.presence);
+        let before = before_replay(&start, options.since);
         // Joined again: the old membership makes way, without a leave that others would see.
         self.deliver_queued(clients, key, room);
         let was = self.detach(clients, key, room);
@@ -153,6 +148,9 @@ impl RoomMembers {
             session.add_membership(membership);
         }
         self.expiring.set(key, entered.room, expires);
+        if let Some(cursor) = clients.cursor(key) {
+            cursor.enter(room, before);
+        }
         let joined = Joined {
             room: room.clone(),
             head: start.head,
@@ -163,18 +161,10 @@ impl RoomMembers {
         let replay = RoomReplay {
             room: entered.room,
             past: start.replay,
+            head: start.head,
             held: entered.held,
         };
         Ok(RoomArrival { joined, replay })
-    }
-
-    pub fn replay<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, replay: &RoomReplay) {
-        for event in &replay.past {
-            clients.send_event(key, event, FrameKind::Reply);
-        }
-        for item in &replay.held {
-            self.fanout.deliver_item(&self.local, clients, replay.room, key, item);
-        }
     }
 
     /// Changes presence and state of a member and nothing of the stream; `None` when it is no member.
@@ -260,6 +250,9 @@ impl RoomMembers {
         self.unobserve(clients, key, room_key);
         let membership = clients.session_mut(key)?.take_membership(room_key)?;
         self.expiring.remove(key, room_key);
+        if let Some(cursor) = clients.cursor(key) {
+            cursor.leave(room);
+        }
         if let Some(moved) = self.local.leave(room_key, membership.slot) {
             let other = membership_mut(clients, moved.key, room_key);
             other.expect("who has a slot in a room has its membership").slot = moved.slot;

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use super::protocol::Message;
 use super::websocket::frame::{self, CloseFrame, Incoming, Reader};
 use crate::error::CloseReason;
+use crate::session::Cursor;
 
 pub use super::websocket::frame::Limits;
 
@@ -47,13 +48,18 @@ pub trait Framing: fmt::Debug {
     fn is_one_way(&self) -> bool {
         false
     }
+
+    /// The cursor of the connection, in a protocol that keeps one.
+    fn cursor_mut(&mut self) -> Option<&mut Cursor> {
+        None
+    }
 }
 
 /// The body of a response: the request has said all that the client says.
 ///
 /// Each line of the request's opening ([`super::http::HandOver::opening`]) is a message; any byte after it ends the connection.
 #[derive(Debug, Default)]
-struct ResponseBody {
+pub(super) struct ResponseBody {
     has_opened: bool,
 }
 
@@ -109,6 +115,14 @@ impl Carrier {
         match self {
             Self::WebSocket(_) => false,
             Self::Stream(framing) => framing.is_one_way(),
+        }
+    }
+
+    /// The cursor of the connection, in a protocol that keeps one.
+    pub fn cursor_mut(&mut self) -> Option<&mut Cursor> {
+        match self {
+            Self::WebSocket(_) => None,
+            Self::Stream(framing) => framing.cursor_mut(),
         }
     }
 

@@ -30,12 +30,21 @@ impl Default for Config {
     }
 }
 
+/// A frame that waits.
+#[derive(Debug)]
+struct Queued {
+    frame: Frame,
+    since_ms: u64,
+    /// The next frame belongs to this one: it is as good as begun once this one is.
+    leads: bool,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    frames: VecDeque<(Frame, u64)>,
+    frames: VecDeque<Queued>,
     bytes: usize,
     allowance: usize,
-    /// Part of the first frame has been written: the rest of it has to follow.
+    /// Part of the first frame, or the one that leads it, has been written: the rest has to follow.
     begun: bool,
 }
 
@@ -63,8 +72,8 @@ impl Outbox {
     #[must_use]
     pub fn age(&self, now_ms: u64) -> Duration {
         let oldest = self.0.as_ref().and_then(|queue| queue.frames.front());
-        oldest.map_or(Duration::ZERO, |(_, since)| {
-            Duration::from_millis(now_ms.saturating_sub(*since))
+        oldest.map_or(Duration::ZERO, |queued| {
+            Duration::from_millis(now_ms.saturating_sub(queued.since_ms))
         })
     }
 
@@ -91,23 +100,53 @@ impl Outbox {
         }
         let rest = frame.slice(written..);
         let queue = self.0.get_or_insert_default();
-        if kind == FrameKind::Reply {
-            queue.allowance += rest.len();
-        } else if !queue.frames.is_empty() && queue.bytes + rest.len() > config.outbox_bytes_max + queue.allowance {
-            return Err(SendError::Overflow);
-        }
+        queue.reserve(rest.len(), kind, config)?;
         queue.begun |= written > 0;
-        queue.bytes += rest.len();
-        queue.frames.push_back((rest, now_ms));
+        queue.push(rest, now_ms, false);
+        Ok(())
+    }
+
+    /// Writes two frames as one, or queues what the socket does not take. Nothing ever comes between them, and the farewell
+    /// drops both or neither.
+    ///
+    /// # Errors
+    /// As [`Self::offer`].
+    pub fn offer_behind(
+        &mut self,
+        own: &Frame,
+        shared: &Frame,
+        (kind, now_ms): (FrameKind, u64),
+        config: &Config,
+        write: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> Result<(), SendError> {
+        let (bytes, mut written) = (own.len() + shared.len(), 0);
+        if self.is_empty() {
+            match write(&[IoSlice::new(own), IoSlice::new(shared)]) {
+                Ok(count) if count == bytes => return Ok(()),
+                Ok(count) => written = count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(SendError::Gone),
+            }
+        }
+        let queue = self.0.get_or_insert_default();
+        queue.reserve(bytes - written, kind, config)?;
+        queue.begun |= written > 0;
+        let of_shared = written.saturating_sub(own.len());
+        if written < own.len() {
+            queue.push(own.slice(written..), now_ms, true);
+        }
+        queue.push(shared.slice(of_shared..), now_ms, false);
         Ok(())
     }
 
     /// Lets go of everything but the rest of a frame of which a part was written, and ends with `farewell`.
     pub fn end_with(&mut self, farewell: Frame, now_ms: u64) {
         let queue = self.0.get_or_insert_default();
-        queue.frames.truncate(usize::from(queue.begun));
-        queue.frames.push_back((farewell, now_ms));
-        queue.bytes = queue.frames.iter().map(|(frame, _)| frame.len()).sum();
+        let leads = queue.frames.front().is_some_and(|front| front.leads);
+        let kept = if queue.begun { 1 + usize::from(leads) } else { 0 };
+        queue.frames.truncate(kept);
+        queue.bytes = queue.frames.iter().map(|queued| queued.frame.len()).sum();
+        queue.push(farewell, now_ms, false);
     }
 
     /// Writes what waits until the socket takes no more; answers whether nothing waits any longer.
@@ -120,7 +159,7 @@ impl Outbox {
                 .frames
                 .iter()
                 .take(SLICES)
-                .map(|(frame, _)| IoSlice::new(frame))
+                .map(|queued| IoSlice::new(&queued.frame))
                 .collect();
             match write(&slices) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -138,15 +177,31 @@ impl Outbox {
 }
 
 impl Queue {
+    /// Takes so many bytes into account.
+    fn reserve(&mut self, bytes: usize, kind: FrameKind, config: &Config) -> Result<(), SendError> {
+        if kind == FrameKind::Reply {
+            self.allowance += bytes;
+        } else if !self.frames.is_empty() && self.bytes + bytes > config.outbox_bytes_max + self.allowance {
+            return Err(SendError::Overflow);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, frame: Frame, since_ms: u64, leads: bool) {
+        self.bytes += frame.len();
+        self.frames.push_back(Queued { frame, since_ms, leads });
+    }
+
     fn written(&mut self, mut written: usize) {
         self.bytes -= written;
         while written > 0 {
-            let (front, _) = self.frames.front_mut().expect("no more is written than was queued");
-            let part = written.min(front.len());
-            front.advance(part);
+            let front = self.frames.front_mut().expect("no more is written than was queued");
+            let part = written.min(front.frame.len());
+            front.frame.advance(part);
             written -= part;
-            self.begun = !front.is_empty();
-            if front.is_empty() {
+            let is_whole = front.frame.is_empty();
+            self.begun = !is_whole || front.leads;
+            if is_whole {
                 self.frames.pop_front();
             }
         }
@@ -229,6 +284,34 @@ mod tests {
         socket.room = 100;
         assert!(outbox.flush(|slices| socket.write_vectored(slices)).unwrap());
         assert_eq!(socket.taken, b"firstbye");
+    }
+
+    #[test]
+    fn the_farewell_never_comes_between_two_frames_that_were_sent_as_one() {
+        let (config, kind) = (Config::default(), (FrameKind::Push, 0));
+        let (own, shared) = (Frame::from_static(b"id"), Frame::from_static(b"event"));
+        for at_once in 0..7 {
+            for later in 0..7 {
+                let (mut outbox, mut socket) = (
+                    Outbox::default(),
+                    Socket {
+                        room: at_once,
+                        taken: Vec::new(),
+                    },
+                );
+                outbox
+                    .offer_behind(&own, &shared, kind, &config, |slices| socket.write_vectored(slices))
+                    .unwrap();
+                socket.room = later;
+                outbox.flush(|slices| socket.write_vectored(slices)).unwrap();
+                let is_begun = !socket.taken.is_empty();
+                outbox.end_with(Frame::from_static(b"bye"), 0);
+                socket.room = 100;
+                assert!(outbox.flush(|slices| socket.write_vectored(slices)).unwrap());
+                let expected: &[u8] = if is_begun { b"ideventbye" } else { b"bye" };
+                assert_eq!(socket.taken, expected, "{at_once} and {later}");
+            }
+        }
     }
 
     proptest::proptest! {

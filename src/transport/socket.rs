@@ -11,7 +11,7 @@ use super::outbox::{self, Outbox};
 use super::websocket::frame::CloseFrame;
 use crate::admission::Place;
 use crate::session::link::{FrameKind, Link, SendError};
-use crate::session::{Frame, ProtocolId};
+use crate::session::{Cursor, Frame, ProtocolId};
 
 /// State that the sockets of a shard share.
 #[derive(Debug)]
@@ -157,6 +157,21 @@ impl Link for Socket {
             self.shared.stalled.borrow_mut().push(self.id);
         }
         Ok(())
+    }
+
+    fn send_behind(&mut self, own: &Frame, shared: &Frame, kind: FrameKind, now_ms: u64) -> Result<(), SendError> {
+        let (stream, was_clear) = (&mut self.stream, self.outbox.is_empty());
+        let (when, config) = ((kind, now_ms), &self.shared.outbox);
+        self.outbox
+            .offer_behind(own, shared, when, config, |slices| stream.write_vectored(slices))?;
+        if was_clear && !self.outbox.is_empty() {
+            self.shared.stalled.borrow_mut().push(self.id);
+        }
+        Ok(())
+    }
+
+    fn cursor_mut(&mut self) -> Option<&mut Cursor> {
+        self.carrier.cursor_mut()
     }
 
     fn backlog_bytes(&self) -> usize {

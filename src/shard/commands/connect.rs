@@ -82,7 +82,12 @@ impl<L: Link> CommandContext<'_, L> {
         self.sessions.clients.index(ticket.key, &identity);
         self.sessions.schedule_expiry(ticket, identity.expiry);
         self.announce_opened(&identity);
-        let entries = home_entries(opened.rooms, resume);
+        let named = |room: &Room| resume.iter().find(|(name, _)| name == room.name());
+        let clients = &mut self.sessions.clients;
+        let entries = home_entries(opened.rooms, |room| match named(room) {
+            Some((_, since)) => Some(*since),
+            None => clients.cursor(ticket.key)?.since(room),
+        });
         self.sessions.enter(ticket, entries, EntryCause::Opening(self.id));
     }
 
@@ -97,13 +102,7 @@ impl<L: Link> CommandContext<'_, L> {
 }
 
 /// The home rooms of a new session, from where it left them if it says so.
-fn home_entries(permits: Vec<Permit>, resume: &[(String, Since)]) -> Vec<RoomEntry> {
-    let since = |room: &Room| {
-        resume
-            .iter()
-            .find(|(name, _)| name == room.name())
-            .map(|(_, since)| *since)
-    };
+fn home_entries(permits: Vec<Permit>, mut since: impl FnMut(&Room) -> Option<Since>) -> Vec<RoomEntry> {
     let entries = permits.into_iter().map(|permit| RoomEntry {
         options: JoinOptions {
             since: since(permit.room()),

@@ -15,8 +15,12 @@ use crate::shard::sessions::Sessions;
 
 impl<L: Link> CommandContext<'_, L> {
     /// The join command: asks for the permits, then enters.
-    pub(super) fn join(&mut self, room: &str, options: JoinOptions) -> Result<(), Refusal> {
+    pub(super) fn join(&mut self, room: &str, mut options: JoinOptions) -> Result<(), Refusal> {
         let room = self.room(room)?;
+        if options.since.is_none() {
+            let cursor = self.sessions.clients.cursor(self.key());
+            options.since = cursor.and_then(|cursor| cursor.since(&room));
+        }
         let config = self.sessions.services.config.load();
         if options
             .state

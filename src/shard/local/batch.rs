@@ -82,8 +82,14 @@ impl FanoutBatch {
     }
 
     /// Returns the bytes of all items from an index on, joined, where every member receives the same; `None` where members
-    /// differ.
-    pub fn joint(&self, from: usize, format: usize, encode: impl Fn(&Event) -> Bytes) -> Option<Bytes> {
+    /// differ, by the items or by the format (`is_shared`).
+    pub fn joint(
+        &self,
+        from: usize,
+        format: usize,
+        is_shared: impl FnOnce() -> bool,
+        encode: impl Fn(&Event) -> Bytes,
+    ) -> Option<Bytes> {
         if from < self.uniform_from {
             return None;
         }
@@ -94,6 +100,10 @@ impl FanoutBatch {
             .find(|joint| joint.from == from && joint.format == format)
         {
             return Some(joint.bytes.clone());
+        }
+        // Asked last: members of the other formats have found their bytes by now.
+        if !is_shared() {
+            return None;
         }
         let bytes = self.join(from, format, encode);
         self.joints.borrow_mut().push(SharedBytes {
