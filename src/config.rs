@@ -24,7 +24,7 @@ use crate::backend::GrpcBackend;
 use crate::bus::memory as bus;
 use crate::policy::{PolicyError, RulePolicy};
 use crate::presence::memory as presence;
-use crate::transport::native;
+use crate::transport::{native, sse};
 use crate::{api, auth, backend, gateway, policy, session, telemetry};
 
 use problem::both;
@@ -63,6 +63,9 @@ pub struct Config {
     pub session: session::Config,
     /// Limits of one socket.
     pub socket: SocketSection,
+    /// Event streams (Server-Sent Events) at `/v1/events` of the port for clients.
+    #[serde(with = "sections::Sse")]
+    pub sse: sse::Config,
     /// Retention of a room's events, for resuming and history queries.
     pub history: HistorySection,
     /// The in-process bus: the bounds of all rooms together.
@@ -137,7 +140,7 @@ impl Config {
         let parts = both(both(history_and_client, nats_and_rooms), api_and_callers);
         let (((history, client), (nats, home_rooms)), (api, credentials)) = parts.map_err(ConfigError::Wrong)?;
         Ok(gateway::Config {
-            protocols: native::protocols(),
+            protocols: sse::add_to(native::protocols(), &self.sse),
             node_id: self.node.id.clone(),
             shards: self.node.shards(),
             connections: self.connections,

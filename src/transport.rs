@@ -10,6 +10,7 @@ pub mod outbox;
 pub mod protocol;
 pub mod shard;
 mod socket;
+pub mod sse;
 pub mod websocket;
 
 /// As much of a text as fits into so many bytes, cut between characters.

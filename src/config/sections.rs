@@ -10,6 +10,7 @@ mod limits;
 mod nats;
 mod rooms;
 mod services;
+mod sse;
 mod subscriptions;
 
 pub use client::{ClientSection, NodeSection};
@@ -22,3 +23,4 @@ pub use services::{ScopeName, ServiceSection};
 pub(super) use check::check;
 pub(super) use limits::{Connections, Session};
 pub(super) use rooms::{MemoryBus, MemoryPresence};
+pub(super) use sse::Sse;

@@ -1,5 +1,6 @@
 mod recheck;
 mod shard;
+mod streams;
 
 use std::time::Duration;
 

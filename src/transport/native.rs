@@ -10,7 +10,7 @@
 //!
 //! This module knows no socket and no session state. Names stay text; the frame reader bounds the size of messages.
 
-mod content;
+pub(super) mod content;
 mod error_code;
 pub mod json;
 pub mod protobuf;

@@ -448,3 +448,26 @@ fn a_node_without_the_section_is_alone_and_one_with_it_is_not() {
     let nats = given("", &environment, &[]).config().gateway(false).unwrap().nats;
     assert_eq!(nats.unwrap().servers, ["nats://nats:4222"]);
 }
+
+#[test]
+fn settings_of_event_streams_that_cannot_work_are_named() {
+    let toml = "
+        [client]
+        origins = ['*']
+        [sse]
+        cookie = 'a b'
+        event_prefix = ''
+        retry = '60d'
+    ";
+    assert_eq!(
+        given(toml, &[], &[]).problems(),
+        [
+            "sse.event_prefix: has 1 to 32 bytes and no control characters",
+            "sse.retry: must be at most 49 days",
+            "sse.cookie: is not the name of a cookie",
+            "sse.cookie: needs a list in `client.origins`: with `*` any page could use a visitor's cookie",
+        ]
+    );
+    let config = given("[sse]\ncookie = 'session'\nretry = '1s'", &[], &[]).config();
+    assert_eq!(config.sse.cookie.as_deref(), Some("session"));
+}

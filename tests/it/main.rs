@@ -27,6 +27,7 @@ mod proxy;
 mod publish;
 mod resume;
 mod session;
+mod sse;
 mod stress;
 mod subscribe;
 mod support;

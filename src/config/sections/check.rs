@@ -27,5 +27,6 @@ pub(in crate::config) fn check(config: &Config) -> Vec<Problem> {
         let message = "must hold the largest event: payload_bytes_max of `grpc` and `session`, and 16 KiB around it";
         problems.push(Problem::new("nats.stream_bytes_max", message));
     }
+    problems.extend(super::sse::check(&config.sse, &config.client));
     problems
 }

@@ -28,9 +28,12 @@ use crate::presence::{Change, Counts, Detail};
 use crate::room::{Room, Tenant};
 use crate::rooms::{HomeRooms, Rooms};
 use crate::session::link::{FrameKind, Link, SendError};
-use crate::session::{Config, ProtocolId};
+use crate::session::{Config, Cursor, ProtocolId};
 use crate::shard::{Application, Key, Services, Sessions, ShardEndpoint};
-use crate::transport::native::json::{self, JsonProtocol};
+use crate::transport::carrier::Carrier;
+use crate::transport::native::{self, json};
+use crate::transport::protocol::Protocols;
+use crate::transport::sse;
 
 pub const HOUR: Duration = Duration::from_secs(3600);
 
@@ -71,16 +74,31 @@ pub fn change(name: &str, version: u64) -> Arc<Change> {
 }
 
 /// Keeps what it is sent.
-pub struct Recorder(String);
+#[derive(Default)]
+pub struct Recorder {
+    pub text: String,
+    /// Of a client that does not speak the default protocol.
+    pub other: Option<(ProtocolId, Carrier)>,
+}
 
 impl Link for Recorder {
     fn protocol(&self) -> ProtocolId {
-        ProtocolId::DEFAULT
+        self.other
+            .as_ref()
+            .map_or(ProtocolId::DEFAULT, |(protocol, _)| *protocol)
     }
 
     fn send(&mut self, frame: &bytes::Bytes, _: FrameKind, _: u64) -> Result<(), SendError> {
-        self.0.push_str(&String::from_utf8_lossy(frame));
+        self.text.push_str(&String::from_utf8_lossy(frame));
         Ok(())
+    }
+
+    fn cursor_mut(&mut self) -> Option<&mut Cursor> {
+        self.other.as_mut()?.1.cursor_mut()
+    }
+
+    fn is_one_way(&self) -> bool {
+        self.other.as_ref().is_some_and(|(_, carrier)| carrier.is_one_way())
     }
 
     fn backlog_bytes(&self) -> usize {
@@ -194,6 +212,7 @@ pub struct Shard {
     rooms: Rooms,
     admission: Arc<Admission>,
     lease: Lease,
+    pub protocols: Protocols,
     opening: String,
 }
 
@@ -202,7 +221,10 @@ impl Shard {
     /// [`Self::lapse`].
     pub fn new() -> Self {
         let rules = serde_json::json!({
-            "rules": [{"name": "all", "room": "{room}", "allow": ["join", "publish", "presence", "history"]}],
+            "rules": [
+                {"name": "all", "room": "{room}", "allow": ["join", "publish", "presence", "history"]},
+                {"name": "homes", "room": "home:{user}", "allow": ["history"]},
+            ],
             "auto_join": ["home:{sub}"],
         });
         let policy = Arc::new(LeaseGate {
@@ -214,8 +236,13 @@ impl Shard {
         let (mailbox, receiver) = Mailbox::open(0, bus.in_flight_events_max, 8192);
         let presence = Arc::new(MemoryPresence::new(memory_presence::Config::default()));
         let rooms = Rooms::new(Arc::new(MemoryBus::new(bus)), presence);
-        let (admission, lease) = (Arc::new(Admission::new(admission::Config::default())), Lease::lapsed());
+        let connections = admission::Config {
+            per_address_max: u32::MAX,
+            ..admission::Config::default()
+        };
+        let (admission, lease) = (Arc::new(Admission::new(connections)), Lease::lapsed());
         lease.renew(Instant::now(), HOUR);
+        let protocols = sse::add_to(native::protocols(), &sse::Config::default());
         let services = Services {
             auth: Arc::new(ByName),
             policy: policy.clone(),
@@ -223,7 +250,7 @@ impl Shard {
             application: Arc::new(Application::new(Arc::new(NoBackend), HomeRooms::default())),
             lease: lease.clone(),
             admission: Arc::clone(&admission),
-            encoders: Arc::new([Arc::new(JsonProtocol)]),
+            encoders: protocols.encoders(),
             config: Arc::new(ArcSwap::from_pointee(Config {
                 rooms_max: 3,
                 ..Config::default()
@@ -240,15 +267,14 @@ impl Shard {
             rooms,
             admission,
             lease,
+            protocols,
             opening: String::new(),
         }
     }
 
     /// Connects a user; what it is told first is kept apart.
     pub fn connect(&mut self, user: &str) -> Key {
-        let address: IpAddr = Ipv4Addr::LOCALHOST.into();
-        let _place = self.admission.enter(address).unwrap();
-        let key = self.sessions.open(Recorder(String::new()), Some(user.to_owned()));
+        let key = self.open(Recorder::default(), Some(user.to_owned()));
         self.drive();
         self.opening = self.told(key);
         key
@@ -256,9 +282,14 @@ impl Shard {
 
     /// A connection that has not said who it is.
     pub fn anonymous(&mut self) -> Key {
+        self.open(Recorder::default(), None)
+    }
+
+    /// A connection.
+    pub fn open(&mut self, link: Recorder, token: Option<String>) -> Key {
         let address: IpAddr = Ipv4Addr::LOCALHOST.into();
         let _place = self.admission.enter(address).unwrap();
-        self.sessions.open(Recorder(String::new()), None)
+        self.sessions.open(link, token)
     }
 
     /// The connection of a client.
@@ -284,26 +315,31 @@ impl Shard {
     pub fn told(&mut self, key: Key) -> String {
         self.sessions
             .link(key)
-            .map(|link| std::mem::take(&mut link.0))
+            .map(|link| std::mem::take(&mut link.text))
             .unwrap_or_default()
     }
 
     pub async fn publish(&mut self, name: &str, event: &str) {
+        self.publish_as(name, event, Retention::Reliable, Except::NOBODY).await;
+        self.drive();
+    }
+
+    /// Publishes an event that stays in line until [`Self::drive`].
+    pub async fn publish_as(&mut self, name: &str, event: &str, retention: Retention, except: Except) {
         let publish = Publish {
             room: room(name),
             id: EventId::random(),
             name: EventName::parse(event).unwrap(),
-            retention: Retention::Reliable,
+            retention,
             payload: Payload::Json(Json::parse("{}".to_owned()).unwrap()),
             actor: None,
-            except: Except::NOBODY,
+            except,
             key: None,
             expected: None,
         };
         let action = Action::Publish(publish.name.clone());
         let permit = service().permit(publish.room.clone(), action).unwrap();
         self.rooms.publish(&permit, publish).await.unwrap();
-        self.drive();
     }
 
     /// Sends a message, and begins with it.

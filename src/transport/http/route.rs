@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use http::{Method, Request, Response};
 
 use super::ClientPort;
-use super::token::token;
+use super::token::{cookie, token};
 use crate::session::ProtocolId;
 use crate::transport::protocol::Protocols;
 
@@ -42,6 +42,7 @@ pub struct Route {
     pub(super) access: Access,
     pub(super) body_bytes_max: usize,
     pub(super) deadline: Duration,
+    pub(super) when_full: Option<Response<Bytes>>,
     pub(super) handler: Handler,
 }
 
@@ -75,6 +76,7 @@ impl Route {
             access: Access::Public,
             body_bytes_max: 0,
             deadline: DEADLINE,
+            when_full: None,
             handler: Arc::new(move |call| Box::pin(handler(call))),
         }
     }
@@ -104,6 +106,16 @@ impl Route {
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
+
+    /// Sets the answer when there are too many connections for one more session, for clients that would not come back from a
+    /// 429 or a 503.
+    #[must_use]
+    pub fn when_full(self, response: Response<Bytes>) -> Self {
+        Self {
+            when_full: Some(response),
+            ..self
+        }
+    }
 }
 
 /// A request for a route, complete with its body.
@@ -122,6 +134,14 @@ impl Call {
     pub fn token(&self) -> Option<String> {
         let in_query = self.port.config().token_in_query;
         token(self.request.headers(), self.request.uri().query(), in_query)
+    }
+
+    /// The value of a cookie, where it can stand for its user: browsers send cookies along with the requests of every page, so
+    /// only where pages are listed, and not with a request that a page of another site makes without saying so.
+    #[must_use]
+    pub fn cookie(&self, name: &str) -> Option<String> {
+        let origins = &self.port.config().origins;
+        cookie(origins, self.request.headers(), name).map(str::to_owned)
     }
 
     /// The protocols of the gateway.

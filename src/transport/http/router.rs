@@ -96,7 +96,7 @@ async fn routed(
     let asked = request.headers().clone();
     let mut response = match handled(port, route, *protocol, request).await {
         (Answer::Response(response), _) => response.map(Body::Whole),
-        (Answer::Session(session), request) => opened(port, peer, exchange, &request, session),
+        (Answer::Session(session), request) => opened(port, peer, exchange, (route, &request), session),
     };
     cors::share(route, &asked, response.headers_mut());
     response
@@ -155,7 +155,7 @@ fn opened(
     port: &ClientPort,
     peer: IpAddr,
     exchange: &Exchange,
-    request: &Request<()>,
+    (route, request): (&Route, &Request<()>),
     session: HandOver,
 ) -> Response<Body> {
     let HandOver {
@@ -173,7 +173,9 @@ fn opened(
     }
     let place = match admit::admit(port, peer, request.headers()) {
         Ok(place) => place,
-        Err(refusal) => return refusal.map(Body::Whole),
+        // A request that is wrong stays refused as such.
+        Err(refusal) if refusal.status() == StatusCode::BAD_REQUEST => return refusal.map(Body::Whole),
+        Err(refusal) => return route.when_full.clone().unwrap_or(*refusal).map(Body::Whole),
     };
     exchange.leave(Leaving {
         protocol,

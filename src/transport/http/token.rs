@@ -2,6 +2,8 @@
 
 use http::{HeaderMap, header};
 
+use super::Origins;
+
 /// Announces a token among the subprotocols: `bearer.<token>`. Browsers cannot set headers.
 pub(super) const TOKEN_SUBPROTOCOL: &str = "bearer.";
 
@@ -32,6 +34,29 @@ pub(super) fn token(headers: &HeaderMap, query: Option<&str>, in_query: bool) ->
     pairs.find_map(|pair| pair.strip_prefix("token=")).map(str::to_owned)
 }
 
+/// The value of a cookie, where it can stand for its user.
+pub(super) fn cookie<'h>(origins: &Origins, headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    if *origins == Origins::Any || is_hidden_from_origins(headers) {
+        return None;
+    }
+    let lines = headers.get_all(header::COOKIE).iter();
+    let pairs = lines
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|line| line.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='));
+    pairs
+        .filter(|(own, _)| *own == name)
+        .map(|(_, value)| value.trim_matches('"'))
+        .next()
+}
+
+/// Reports whether a browser says that the request is another site's, and does not say whose: an image, or a link (Fetch
+/// Metadata). A page's own requests name no origin either, but are of the same one.
+fn is_hidden_from_origins(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    !headers.contains_key(header::ORIGIN) && site.is_some_and(|site| site != "same-origin")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +81,33 @@ mod tests {
         assert_eq!(from(&[], Some("x=1&token=q"), true).as_deref(), Some("q"));
         assert_eq!(from(&[], Some("token=q"), false), None);
         assert_eq!(from(&[("authorization", "Basic eA==")], None, true), None);
+    }
+
+    #[test]
+    fn a_cookie_counts_only_from_pages_that_are_listed_or_the_ports_own() {
+        let listed = Origins::Listed(vec!["https://app.example".to_owned()]);
+        let found = |origins: &Origins, pairs: &[(&'static str, &str)]| {
+            cookie(origins, &headers(pairs), "session").map(str::to_owned)
+        };
+        let sent = ("cookie", "a=b; session=x=y ; session=z");
+        assert_eq!(found(&listed, &[sent]).as_deref(), Some("x=y"));
+        assert_eq!(
+            found(
+                &listed,
+                &[("cookie", "session=\"q\""), ("sec-fetch-site", "same-origin")]
+            )
+            .as_deref(),
+            Some("q")
+        );
+        let cross = [sent, ("sec-fetch-site", "cross-site")];
+        assert_eq!(found(&listed, &cross), None);
+        let named = [
+            sent,
+            ("sec-fetch-site", "cross-site"),
+            ("origin", "https://app.example"),
+        ];
+        assert_eq!(found(&listed, &named).as_deref(), Some("x=y"));
+        assert_eq!(found(&Origins::Any, &[sent]), None);
+        assert_eq!(found(&listed, &[("cookie", "sessions=x; session")]), None);
     }
 }

@@ -24,7 +24,7 @@ const FEATURE_CHARACTERS_MAX: usize = 64;
 const CLIENT_CHARACTERS_MAX: usize = 64;
 
 /// Text for a client that must reconnect elsewhere.
-pub(super) const DRAINING: &str = "the node shuts down";
+pub(in crate::transport) const DRAINING: &str = "the node shuts down";
 
 /// Parses a position. An epoch that no bus has written is a case of its own, not an error.
 pub(super) fn since(epoch: &str, offset: u64) -> Since {
@@ -126,7 +126,7 @@ pub(super) const fn retention_word(retention: Retention) -> &'static str {
 }
 
 /// Returns the word for the cause of a membership change.
-pub(super) const fn change_word(change: RoomChange) -> &'static str {
+pub(in crate::transport) const fn change_word(change: RoomChange) -> &'static str {
     match change {
         RoomChange::Backend => "backend",
         RoomChange::Revoked => "revoked",
@@ -136,7 +136,7 @@ pub(super) const fn change_word(change: RoomChange) -> &'static str {
 }
 
 /// Returns a duration in whole milliseconds. One that is not zero stays above zero.
-pub(super) fn millis(duration: Duration) -> u32 {
+pub(in crate::transport) fn millis(duration: Duration) -> u32 {
     let millis = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
     if duration.is_zero() { 0 } else { millis.max(1) }
 }

@@ -1,8 +1,8 @@
 //! The native protocol as JSON text: the mapping at the head of `client.proto`.
 
 mod decode;
-mod encode;
-mod object;
+pub(in crate::transport) mod encode;
+pub(in crate::transport) mod object;
 
 use crate::event::Event;
 use crate::session::{Encoder, Frame, Message};

@@ -49,7 +49,7 @@ async fn a_preflight_tells_what_the_route_takes() {
         assert!(head.contains(line), "{line} is not in {head}");
     }
     // Who asks without a page is told the methods alone, on the same connection.
-    let (status, head) = asked(&mut raw, "OPTIONS /v1/events", &[]).await;
+    let (status, head) = asked(&mut raw, "OPTIONS /v1/feed", &[]).await;
     assert!(
         status == 204 && head.contains("allow: get, head, options\r\n"),
         "{head}"

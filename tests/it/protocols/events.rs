@@ -1,4 +1,4 @@
-//! A protocol over a response: `GET /v1/events?room=ROOM` is answered with a stream of events (`text/event-stream`) that a shard
+//! A protocol over a response: `GET /v1/feed?room=ROOM` is answered with a stream of events (`text/event-stream`) that a shard
 //! writes. Everything of it is in this file, but for its registration; the routes that end at once are there for `limits`.
 
 use std::sync::Arc;
@@ -62,7 +62,7 @@ impl Protocol for Events {
         };
         let (large, bytes) = (Arc::clone(&self.large), Bytes::from(vec![b'x'; LARGE_BYTES]));
         vec![
-            Route::get("/v1/events", |call| std::future::ready(open(&call))).access(shared.clone()),
+            Route::get("/v1/feed", |call| std::future::ready(open(&call))).access(shared.clone()),
             Route::new([Method::POST], "/v1/said", said)
                 .access(shared)
                 .body_bytes_max(BODY_BYTES_MAX)
@@ -141,7 +141,7 @@ pub fn with_events(config: &mut Config) {
 
 fn asking(method: &str, id: &str) -> String {
     let token = user(id).token();
-    format!("{method} /v1/events?room=r HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n")
+    format!("{method} /v1/feed?room=r HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n")
 }
 
 /// A stream of what happens in the room `r`.
@@ -202,7 +202,7 @@ async fn a_stream_opens_no_session_for_head_nobody_or_an_old_version() {
     assert_eq!(raw.head().await.0, 505);
     assert_eq!(node.connections(), 0);
     let mut nobody = node.raw().await;
-    nobody.send(b"GET /v1/events?room=r HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    nobody.send(b"GET /v1/feed?room=r HTTP/1.1\r\nhost: x\r\n\r\n").await;
     assert_eq!(nobody.head().await.0, 200);
     assert_eq!(nobody.chunk().await, "event: refused\ndata: unauthenticated\n\n");
     assert_eq!(nobody.chunk().await, "event: closed\ndata: unauthenticated\n\n");

@@ -22,7 +22,7 @@ use roomcast::presence;
 use roomcast::room::RoomPattern;
 use roomcast::rooms::HomeRooms;
 use roomcast::session;
-use roomcast::transport::{http, shard};
+use roomcast::transport::{http, native, shard, sse};
 use tokio::net::TcpListener;
 use tonic::transport::{Channel, Endpoint};
 
@@ -365,7 +365,7 @@ pub fn usual() -> Config {
         session: session::Config::default(),
         sockets: shard::Config::default(),
         client: http::Config::default(),
-        protocols: roomcast::transport::native::protocols(),
+        protocols: sse::add_to(native::protocols(), &sse::Config::default()),
         bus: memory::Config::default(),
         nats: None,
         presence: presence::memory::Config {

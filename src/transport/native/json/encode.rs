@@ -14,13 +14,13 @@ use crate::session::{HistoryPage, Joined, Message, Refusal};
 use crate::transport::native::{content, error_code};
 
 /// Size that most messages fit into, in bytes.
-pub(super) const MESSAGE_BYTES_USUAL: usize = 256;
+pub(in crate::transport) const MESSAGE_BYTES_USUAL: usize = 256;
 
 /// Size of an event's frame without the texts of its publisher.
 const EVENT_BYTES_FIXED: usize = 300;
 
 /// Estimates the size of an event's frame; rather too much than too little, which would cost a reallocation.
-pub(super) fn event_bytes(event: &Event) -> usize {
+pub(in crate::transport) fn event_bytes(event: &Event) -> usize {
     let payload = match &event.payload {
         Payload::Json(json) => json.bytes().len(),
         Payload::Binary(bytes) => bytes.len() / 3 * 4 + 4,
@@ -131,11 +131,11 @@ fn message_field(frame: &mut Object<'_>, message: &Message) {
     }
 }
 
-fn expiry_field(object: &mut Object<'_>, expiry: Expiry) {
+pub(in crate::transport) fn expiry_field(object: &mut Object<'_>, expiry: Expiry) {
     object.number("expiresAtMs", content::expires_at_ms(expiry));
 }
 
-fn refusal_fields(object: &mut Object<'_>, refusal: &Refusal) {
+pub(in crate::transport) fn refusal_fields(object: &mut Object<'_>, refusal: &Refusal) {
     object.text("code", error_code::word(error_code::kind(refusal.code)));
     object.text("reason", &refusal.reason);
     object.text("message", &refusal.message);
@@ -158,7 +158,7 @@ fn position_field(object: &mut Object<'_>, position: Option<&Position>) {
     }
 }
 
-fn head_field(object: &mut Object<'_>, head: &Position) {
+pub(in crate::transport) fn head_field(object: &mut Object<'_>, head: &Position) {
     object.object("head", |object| position_fields(object, head));
 }
 
@@ -167,7 +167,7 @@ fn position_fields(object: &mut Object<'_>, position: &Position) {
     object.number("offset", position.offset.0);
 }
 
-fn roster_fields(object: &mut Object<'_>, room: &Room, roster: &Roster) {
+pub(in crate::transport) fn roster_fields(object: &mut Object<'_>, room: &Room, roster: &Roster) {
     object.text("room", room.name());
     object.list("members", roster.members.iter().flatten(), member);
     object.number("memberCount", roster.counts.users);
@@ -175,7 +175,7 @@ fn roster_fields(object: &mut Object<'_>, room: &Room, roster: &Roster) {
     object.flag("partial", roster.partial);
 }
 
-fn change_fields(object: &mut Object<'_>, change: &Change) {
+pub(in crate::transport) fn change_fields(object: &mut Object<'_>, change: &Change) {
     object.text("room", change.room.name());
     object.list("joined", &change.joined, member);
     object.list("leftUserIds", &change.left, |out, user| text(out, user.as_str()));
@@ -205,7 +205,7 @@ fn history_fields(object: &mut Object<'_>, page: &HistoryPage) {
     object.flag("more", page.more);
 }
 
-fn event_fields(object: &mut Object<'_>, event: &Event) {
+pub(in crate::transport) fn event_fields(object: &mut Object<'_>, event: &Event) {
     object.text("room", event.room.name());
     object.plain("id", event.id);
     object.text("eventName", event.name.as_str());

@@ -9,14 +9,14 @@ use crate::json::Json;
 const IN_MEMORY: &str = "writing text and numbers to memory cannot fail";
 
 /// An object in the course of being written.
-pub(super) struct Object<'o> {
+pub(in crate::transport) struct Object<'o> {
     out: &'o mut Vec<u8>,
     is_empty: bool,
 }
 
 impl Object<'_> {
     /// Writes one object.
-    pub(super) fn write(out: &mut Vec<u8>, fill: impl FnOnce(&mut Object<'_>)) {
+    pub(in crate::transport) fn write(out: &mut Vec<u8>, fill: impl FnOnce(&mut Object<'_>)) {
         out.push(b'{');
         fill(&mut Object { out, is_empty: true });
         out.push(b'}');
@@ -34,18 +34,18 @@ impl Object<'_> {
         self.out
     }
 
-    pub(super) fn text(&mut self, key: &'static str, value: &str) {
+    pub(in crate::transport) fn text(&mut self, key: &'static str, value: &str) {
         if !value.is_empty() {
             text(self.key(key), value);
         }
     }
 
     /// Writes a value without characters to escape, such as an id or base64.
-    pub(super) fn plain(&mut self, key: &'static str, value: impl Display) {
+    pub(in crate::transport) fn plain(&mut self, key: &'static str, value: impl Display) {
         write!(self.key(key), "\"{value}\"").expect(IN_MEMORY);
     }
 
-    pub(super) fn number(&mut self, key: &'static str, value: impl Into<u64>) {
+    pub(in crate::transport) fn number(&mut self, key: &'static str, value: impl Into<u64>) {
         let value = value.into();
         if value != 0 {
             self.exactly(key, value);
@@ -53,26 +53,31 @@ impl Object<'_> {
     }
 
     /// Writes a number, also zero: it differs from absence.
-    pub(super) fn exactly(&mut self, key: &'static str, value: impl Into<u64>) {
+    pub(in crate::transport) fn exactly(&mut self, key: &'static str, value: impl Into<u64>) {
         serde_json::to_writer(self.key(key), &value.into()).expect(IN_MEMORY);
     }
 
-    pub(super) fn flag(&mut self, key: &'static str, value: bool) {
+    pub(in crate::transport) fn flag(&mut self, key: &'static str, value: bool) {
         if value {
             self.key(key).extend_from_slice(b"true");
         }
     }
 
+    /// Writes a value that is JSON already.
+    pub(in crate::transport) fn raw(&mut self, key: &'static str, value: &str) {
+        self.key(key).extend_from_slice(value.as_bytes());
+    }
+
     /// Writes a value verbatim.
-    pub(super) fn json(&mut self, key: &'static str, value: &Json) {
+    pub(in crate::transport) fn json(&mut self, key: &'static str, value: &Json) {
         self.key(key).extend_from_slice(value.bytes());
     }
 
-    pub(super) fn object(&mut self, key: &'static str, fill: impl FnOnce(&mut Object<'_>)) {
+    pub(in crate::transport) fn object(&mut self, key: &'static str, fill: impl FnOnce(&mut Object<'_>)) {
         Object::write(self.key(key), fill);
     }
 
-    pub(super) fn list<T>(
+    pub(in crate::transport) fn list<T>(
         &mut self,
         key: &'static str,
         items: impl IntoIterator<Item = T>,
@@ -94,6 +99,6 @@ impl Object<'_> {
 }
 
 /// Writes a string, escaped where necessary.
-pub(super) fn text(out: &mut Vec<u8>, value: &str) {
+pub(in crate::transport) fn text(out: &mut Vec<u8>, value: &str) {
     serde_json::to_writer(out, value).expect(IN_MEMORY);
 }
