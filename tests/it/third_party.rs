@@ -35,6 +35,14 @@ fn two_people_in_a_browser_see_each_other_and_miss_nothing() {
 }
 
 #[test]
+fn an_event_source_in_a_browser_survives_cuts_and_stops_where_it_is_sent_away() {
+    let dev = Dev::start_with(&["--set", "client.token_in_query=true", "--set", "sse.retry=50ms"]);
+    let mut browser = tools::node("tests/browser/events.mjs");
+    browser.args([dev.said("/url"), dev.said("/tokens/ada")]);
+    tools::expect_success(&mut browser);
+}
+
+#[test]
 fn the_generated_python_client_calls_the_gateway() {
     calls_the_gateway("python", ".venv/bin/python");
 }
