@@ -37,12 +37,7 @@ impl FanoutState {
                 break;
             };
             for target in &targets {
-                let joint = |format, encoder: &dyn Encoder| {
-                    let is_shared = || !encoder.keeps_cursor();
-                    chunk
-                        .batch
-                        .joint(target.from, format, is_shared, |event| encoder.event(event))
-                };
+                let joint = |format, encoder: &dyn Encoder| chunk.batch.joint(target.from, format, encoder);
                 // Members get the same bytes, as long as nothing is in line that concerns them in different ways, and
                 // nothing goes between two events.
                 if !clients.send_with(now_ms, target.key, FrameKind::Push, joint) {

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::RoomItem;
 use crate::event::Event;
 use crate::position::Offset;
+use crate::session::Encoder;
 
 /// Up to [`FanoutBatch::ITEMS_MAX`] items, the oldest first. A member receives those from some index on.
 #[derive(Debug, Default)]
@@ -82,14 +83,10 @@ impl FanoutBatch {
     }
 
     /// Returns the bytes of all items from an index on, joined, where every member receives the same; `None` where members
-    /// differ, by the items or by the format (`is_shared`).
-    pub fn joint(
-        &self,
-        from: usize,
-        format: usize,
-        is_shared: impl FnOnce() -> bool,
-        encode: impl Fn(&Event) -> Bytes,
-    ) -> Option<Bytes> {
+    /// differ, by the items or because each has a cursor of its own.
+    // Inlined, it is 16 instructions a delivery less (callgrind); by itself the compiler does not.
+    #[inline]
+    pub fn joint(&self, from: usize, format: usize, encoder: &dyn Encoder) -> Option<Bytes> {
         if from < self.uniform_from {
             return None;
         }
@@ -101,11 +98,17 @@ impl FanoutBatch {
         {
             return Some(joint.bytes.clone());
         }
-        // Asked last: members of the other formats have found their bytes by now.
-        if !is_shared() {
+        self.first_joint(from, format, encoder)
+    }
+
+    /// Joins the bytes for the first member of a format. Apart, so that it costs the other members nothing: not the question
+    /// for a cursor either.
+    #[inline(never)]
+    fn first_joint(&self, from: usize, format: usize, encoder: &dyn Encoder) -> Option<Bytes> {
+        if encoder.keeps_cursor() {
             return None;
         }
-        let bytes = self.join(from, format, encode);
+        let bytes = self.join(from, format, |event| encoder.event(event));
         self.joints.borrow_mut().push(SharedBytes {
             from,
             format,
