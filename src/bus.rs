@@ -174,7 +174,7 @@ pub struct Delivery {
 
 impl Delivery {
     /// The maximum number of encoded forms of one event: one slot for each protocol that is registered, with room for more.
-    pub const FORMATS: usize = 8;
+    pub const FORMATS: usize = 16;
 
     /// Wraps an ordered event.
     #[must_use]

@@ -24,7 +24,7 @@ use crate::backend::GrpcBackend;
 use crate::bus::memory as bus;
 use crate::policy::{PolicyError, RulePolicy};
 use crate::presence::memory as presence;
-use crate::transport::{native, sse};
+use crate::transport::{native, shard, sse};
 use crate::{api, auth, backend, gateway, policy, session, telemetry};
 
 use problem::both;
@@ -33,7 +33,7 @@ pub use files::FileError;
 pub use problem::{ConfigError, Problem};
 pub use sections::{
     ClientSection, GrpcSection, HistoryOfRooms, HistorySection, NatsSection, NatsTlsSection, NodeSection, ScopeName,
-    ServiceSection, SizeSetting, SocketSection, StorageSetting, TlsSection,
+    ServiceSection, SizeSetting, SocketIoSection, SocketSection, StorageSetting, TlsSection, TokenSourceName,
 };
 pub use sources::Sources;
 pub use values::RateSetting;
@@ -46,6 +46,8 @@ pub struct Config {
     pub node: NodeSection,
     /// The port for clients: WebSockets at `/v1/ws`.
     pub client: ClientSection,
+    /// Socket.IO for stock clients, on the port for clients.
+    pub socketio: SocketIoSection,
     /// The port for backends: gRPC, gRPC-Web and the HTTP mirror.
     pub grpc: GrpcSection,
     /// Tokens of clients: the accepted issuers and the checks. Without an issuer no client can connect.
@@ -140,7 +142,7 @@ impl Config {
         let parts = both(both(history_and_client, nats_and_rooms), api_and_callers);
         let (((history, client), (nats, home_rooms)), (api, credentials)) = parts.map_err(ConfigError::Wrong)?;
         Ok(gateway::Config {
-            protocols: sse::add_to(native::protocols(), &self.sse),
+            protocols: self.socketio.register(&sse::add_to(native::protocols(), &self.sse)),
             node_id: self.node.id.clone(),
             shards: self.node.shards(),
             connections: self.connections,
@@ -149,7 +151,10 @@ impl Config {
                 listed_max: self.presence.listed_max as usize,
                 ..self.session.clone()
             },
-            sockets: (&self.socket).into(),
+            sockets: shard::Config {
+                socketio: self.socketio.config(),
+                ..(&self.socket).into()
+            },
             client,
             bus: bus::Config {
                 history,

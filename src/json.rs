@@ -67,6 +67,19 @@ impl Json {
     }
 }
 
+/// Splits an array into its elements, each verbatim; `None` when the text is not one JSON array.
+#[must_use]
+pub fn elements(text: &str) -> Option<Vec<&str>> {
+    let elements: Vec<&serde_json::value::RawValue> = serde_json::from_str(text).ok()?;
+    Some(elements.into_iter().map(serde_json::value::RawValue::get).collect())
+}
+
+/// Evaluates a string; `None` when the text is not one JSON string.
+#[must_use]
+pub fn string(text: &str) -> Option<String> {
+    serde_json::from_str(text).ok()
+}
+
 impl From<&serde_json::Value> for Json {
     /// Serializes a value that the gateway has built; it is not validated again.
     fn from(value: &serde_json::Value) -> Self {

@@ -5,11 +5,13 @@
 pub mod carrier;
 pub mod http;
 mod lingering;
+mod link;
 pub mod native;
 pub mod outbox;
 pub mod protocol;
 pub mod shard;
 mod socket;
+pub mod socketio;
 pub mod sse;
 pub mod websocket;
 

@@ -11,6 +11,7 @@ mod nats;
 mod rooms;
 mod services;
 mod sse;
+mod socketio;
 mod subscriptions;
 
 pub use client::{ClientSection, NodeSection};
@@ -19,6 +20,7 @@ pub use limits::SocketSection;
 pub use nats::{NatsSection, NatsTlsSection, StorageSetting};
 pub use rooms::{HistoryOfRooms, HistorySection, SizeSetting};
 pub use services::{ScopeName, ServiceSection};
+pub use socketio::{SocketIoSection, TokenSourceName};
 
 pub(super) use check::check;
 pub(super) use limits::{Connections, Session};

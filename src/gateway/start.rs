@@ -24,7 +24,7 @@ use crate::lease::Lease;
 use crate::readiness::{Readiness, Unready};
 use crate::shard::Services;
 use crate::transport::http::{self as client_port, ClientPort};
-use crate::transport::shard::UpgradedClient;
+use crate::transport::shard::Visit;
 
 /// The tokens, tasks and gauges that every phase uses, and that the gateway stops with.
 pub(super) struct Run {
@@ -172,7 +172,7 @@ async fn join_cluster(
 struct Opening<'a> {
     services: &'a Services,
     cluster: Cluster,
-    doors: Vec<mpsc::Sender<UpgradedClient>>,
+    doors: Vec<mpsc::Sender<Visit>>,
 }
 
 /// Serves the client port and the gRPC port.

@@ -13,9 +13,9 @@ use crate::shard::{Services, ShardEndpoint};
 use crate::transport::protocol::Protocols;
 use crate::transport::shard::{self, Shard};
 
-/// The most clients queued from the accept loop to a shard: behind it, they hold their places among the handshakes,
-/// whose number is bounded.
-const UPGRADED_MAX: usize = 256;
+/// The most clients and polling requests queued from the client port to a shard: behind it, they hold their places among the
+/// handshakes, whose number is bounded.
+const VISITS_MAX: usize = 256;
 
 /// The most orders queued to a shard. Each is one call of a backend or one notice; they are taken between passes.
 const ORDERS_MAX: usize = 1024;
@@ -24,14 +24,14 @@ const ORDERS_MAX: usize = 1024;
 pub(super) struct Started {
     pub threads: Vec<JoinHandle<()>>,
     pub mailboxes: Vec<Arc<Mailbox>>,
-    pub doors: Vec<mpsc::Sender<shard::UpgradedClient>>,
+    pub doors: Vec<mpsc::Sender<shard::Visit>>,
 }
 
 pub(super) fn start(config: &Config, services: &Services, stop: &CancellationToken) -> io::Result<Started> {
     let (mut threads, mut mailboxes, mut doors) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..u16::try_from(config.shards.max(1)).unwrap_or(u16::MAX) {
         let (mailbox, receiver) = Mailbox::open(index, config.bus.in_flight_events_max, ORDERS_MAX);
-        let (door, upgraded) = mpsc::channel(UPGRADED_MAX);
+        let (door, visits) = mpsc::channel(VISITS_MAX);
         let endpoint = ShardEndpoint {
             mailbox: Arc::clone(&mailbox),
             receiver,
@@ -42,7 +42,7 @@ pub(super) fn start(config: &Config, services: &Services, stop: &CancellationTok
             protocols: config.protocols.clone(),
             services: services.clone(),
             endpoint,
-            upgraded,
+            visits,
         };
         threads.push(serve.spawn(stop.clone())?);
         mailboxes.push(mailbox);
@@ -62,7 +62,7 @@ struct ShardThread {
     protocols: Protocols,
     services: Services,
     endpoint: ShardEndpoint,
-    upgraded: mpsc::Receiver<shard::UpgradedClient>,
+    visits: mpsc::Receiver<shard::Visit>,
 }
 
 impl ShardThread {
@@ -72,7 +72,7 @@ impl ShardThread {
         std::thread::Builder::new().name(name).spawn(move || {
             runtime.block_on(async move {
                 match Shard::new(&self.config, self.protocols, self.services, self.endpoint) {
-                    Ok(shard) => shard.run(self.upgraded, stop).await,
+                    Ok(shard) => shard.run(self.visits, stop).await,
                     Err(error) => tracing::error!(%error, "shard failed to start"),
                 }
             });

@@ -17,6 +17,8 @@ pub struct ClosedSession<L> {
     pub link: L,
     /// Why.
     pub reason: CloseReason,
+    /// Set if its token had been accepted.
+    pub was_open: bool,
     /// The word a backend gave in place of the reason's; empty for none.
     pub why: Box<str>,
 }
@@ -57,6 +59,7 @@ impl<L: Link> Sessions<L> {
         }
         Some(ClosedSession {
             key: ticket.key,
+            was_open: client.session.identity().is_some(),
             link: client.link,
             reason,
             why,

@@ -71,6 +71,14 @@ pub struct ShardEndpoint {
     pub receiver: MailboxReceiver,
 }
 
+impl ShardEndpoint {
+    /// The shard's number on its node.
+    #[must_use]
+    pub fn index(&self) -> u16 {
+        crate::bus::Subscriber::id(&*self.mailbox)
+    }
+}
+
 /// The application behind the gateway, and the way to where it emits events.
 pub struct Application {
     pub(super) backend: Arc<dyn Backend>,

@@ -94,6 +94,12 @@ impl<L: Link> Sessions<L> {
         ticket.key
     }
 
+    /// Reports whether a session's token has been accepted, and it is not about to end.
+    #[must_use]
+    pub fn is_open(&self, key: Key) -> bool {
+        self.clients.identity(key).is_some()
+    }
+
     /// The connection in a slot.
     pub fn link(&mut self, key: Key) -> Option<&mut L> {
         self.clients.client(key).map(|client| &mut client.link)

@@ -41,6 +41,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 pub use accept::{ClientPort, HEAD_BYTES_MIN, serve};
 pub use address::{ForwardedHeader, Network, NetworkError};
 pub use route::{Access, Answer, Call, HandOver, Route};
+pub(super) use upgrade::accept as accept_websocket;
 
 /// The origins that may open connections from a browser.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,13 +19,9 @@ use super::outbox::Outbox;
 use super::protocol::Protocol;
 use super::socket::{Socket, SocketId};
 use crate::error::CloseReason;
-use crate::shard::ClosedSession;
 
 /// The most ended connections that are given time to go.
 const LINGERING_MAX: usize = 4096;
-
-/// Marks the tokens of ended connections.
-pub(super) const LINGERING_SERIAL: u32 = u32::MAX;
 
 /// The time a peer has to close after the farewell, in milliseconds.
 const LINGER_MS: u64 = 3_000;
@@ -41,23 +37,22 @@ pub(super) struct Lingering {
 }
 
 impl Lingering {
-    /// Takes over a connection whose session has ended, and tells its peer why, if it is still there.
+    /// Takes over a socket whose session has ended, and tells its peer why, if it is still there. `why` is a backend's reason;
+    /// empty for none.
     pub(super) fn see_off(
         &mut self,
-        closed: ClosedSession<Socket>,
+        mut link: Socket,
+        (reason, why): (CloseReason, &str),
         protocol: &dyn Protocol,
         registry: &Registry,
         buffer: &mut [u8],
         now_ms: u64,
     ) {
-        let ClosedSession {
-            mut link, reason, why, ..
-        } = closed;
         let farewell = match (reason, link.peer_close.take()) {
             (CloseReason::ClientLeft, None) => return,
             (CloseReason::ClientLeft, Some(close)) => close_answer(close),
             (reason, _) if why.is_empty() => protocol.farewell(reason, reason.as_str()),
-            (reason, _) => protocol.farewell(reason, &why),
+            (reason, _) => protocol.farewell(reason, why),
         };
         if self.ends.len() >= LINGERING_MAX {
             return;
@@ -72,7 +67,7 @@ impl Lingering {
         let entry = self.ends.vacant_entry();
         let id = SocketId {
             key: u32::try_from(entry.key()).expect("few connections linger"),
-            serial: LINGERING_SERIAL,
+            serial: SocketId::LINGERING_SERIAL,
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
         if registry.reregister(&mut stream, id.token(), interest).is_ok() {

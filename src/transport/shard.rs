@@ -4,6 +4,7 @@
 //! channels stay ordinary tokio while a connection costs the runtime nothing. Bytes are read into one buffer of the
 //! shard and parsed there; frames are written straight to the socket when nothing is queued for it.
 
+mod engine;
 mod read;
 
 use std::cell::RefCell;
@@ -18,10 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::read::Received;
 use super::carrier::{Carrier, Limits};
-use super::lingering::{LINGERING_SERIAL, Lingering};
+use super::lingering::Lingering;
+use super::link::ClientLink;
 use super::outbox;
 use super::protocol::Protocols;
 use super::socket::{Socket, SocketId, SocketShared};
+use super::socketio::{self, EngineConnections, EngineEntry};
 use crate::admission::{Admission, Place};
 use crate::error::CloseReason;
 use crate::session::ProtocolId;
@@ -38,6 +41,8 @@ pub struct Config {
     pub frames: Limits,
     /// Of control frames.
     pub control: ControlConfig,
+    /// Of Socket.IO.
+    pub socketio: Arc<socketio::Config>,
 }
 
 /// Bounds of a client's control frames.
@@ -68,6 +73,17 @@ pub struct UpgradedClient {
     pub token: Option<String>,
     /// Its place among the connections of its address.
     pub place: Place,
+    /// Set for a client of Socket.IO.
+    pub engine: Option<EngineEntry>,
+}
+
+/// A message from the client port to a shard.
+#[derive(Debug)]
+pub enum Visit {
+    /// A client with its socket.
+    Client(UpgradedClient),
+    /// A request of a client that polls.
+    Poll(socketio::Request),
 }
 
 /// The size of the buffer all sockets of a shard are read into, in bytes.
@@ -82,7 +98,8 @@ pub struct Shard {
     events: Events,
     buffer: Box<[u8]>,
     received: Vec<Received>,
-    sessions: Sessions<Socket>,
+    sessions: Sessions<ClientLink>,
+    engine: EngineConnections,
     protocols: Protocols,
     shared: Rc<SocketShared>,
     serial: u32,
@@ -111,7 +128,15 @@ impl Shard {
             control_frames_per_second_max: config.control.frames_per_second_max,
             stalled: RefCell::default(),
             again: RefCell::default(),
+            polls_due: RefCell::default(),
         };
+        let shared = Rc::new(shared);
+        let engine = EngineConnections::new(
+            Arc::clone(&config.socketio),
+            &protocols,
+            endpoint.index(),
+            Rc::clone(&shared),
+        );
         Ok(Self {
             poll: watch(Poll::new()?)?,
             events: Events::with_capacity(1024),
@@ -119,8 +144,9 @@ impl Shard {
             received: Vec::new(),
             admission: Arc::clone(&services.admission),
             sessions: Sessions::new(services, endpoint),
+            engine,
             protocols,
-            shared: Rc::new(shared),
+            shared,
             serial: 0,
             stalled: Vec::new(),
             partial: Vec::new(),
@@ -130,11 +156,12 @@ impl Shard {
     }
 
     /// Serves until `stop`. Sessions that are open then are dropped: drain first.
-    pub async fn run(mut self, mut upgraded: mpsc::Receiver<UpgradedClient>, stop: CancellationToken) {
+    pub async fn run(mut self, mut visits: mpsc::Receiver<Visit>, stop: CancellationToken) {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
-            let busy = self.sessions.has_work();
+            let (busy, now_ms) = (self.sessions.has_work(), self.sessions.now_ms());
+            let has_deadlines = self.engine.has_deadlines();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -145,7 +172,8 @@ impl Shard {
                     self.poll_sockets();
                 }
                 happening = self.sessions.next() => self.sessions.handle(happening),
-                Some(client) = upgraded.recv() => self.adopt(client),
+                Some(visit) = visits.recv() => self.visit(visit),
+                () = self.engine.due(now_ms), if has_deadlines => self.engine_due(),
                 _ = tick.tick() => self.tick(),
                 () = std::future::ready(()), if busy => {}
             }
@@ -156,6 +184,7 @@ impl Shard {
                 self.flush_withheld();
             }
             self.read_again();
+            self.answer_polls();
             self.reap();
             if busy {
                 // Others on this thread, the runtime's own driver among them, get their turn between two chunks.
@@ -171,7 +200,11 @@ impl Shard {
             protocol,
             token,
             place,
+            engine,
         } = client;
+        if let Some(entry) = engine {
+            return self.adopt_engine(stream, &leftover, (protocol, token, place), entry);
+        }
         let carrier = self.protocols.get(protocol).carrier();
         let mut stream = match prepare(stream, &carrier) {
             Ok(stream) => stream,
@@ -180,7 +213,7 @@ impl Shard {
                 return self.admission.leave(place);
             }
         };
-        self.serial = self.serial.wrapping_add(1) % LINGERING_SERIAL;
+        self.serial = self.serial.wrapping_add(1) % SocketId::ENGINE_SERIAL;
         let id = SocketId {
             key: self.sessions.next_key(),
             serial: self.serial,
@@ -196,7 +229,7 @@ impl Shard {
             return self.admission.leave(place);
         }
         let socket = Socket::new(id, stream, (protocol, carrier), place, Rc::clone(&self.shared));
-        self.sessions.open(socket, token);
+        self.sessions.open(ClientLink::Socket(socket), token);
         if !leftover.is_empty() && leftover.len() <= self.buffer.len() {
             self.buffer[..leftover.len()].copy_from_slice(&leftover);
             self.feed(id, leftover.len());
@@ -214,8 +247,12 @@ impl Shard {
             let count = events.iter().count();
             for event in &events {
                 let id = SocketId::of(event.token());
-                if id.serial == LINGERING_SERIAL {
+                if id.serial == SocketId::LINGERING_SERIAL {
                     self.lingering.advance(id.key, &mut self.buffer, now_ms);
+                    continue;
+                }
+                if id.serial == SocketId::ENGINE_SERIAL {
+                    self.engine_ready(id, event, may_flush);
                     continue;
                 }
                 if may_flush && event.is_writable() {
@@ -249,13 +286,15 @@ impl Shard {
             return;
         }
         self.withheld = false;
-        for id in self.sessions.links().map(|socket| socket.id).collect::<Vec<_>>() {
+        let ids = self.sessions.links().filter_map(ClientLink::socket_id);
+        for id in ids.collect::<Vec<_>>() {
             self.flush(id);
         }
+        self.flush_engine();
     }
 
     fn socket(&mut self, id: SocketId) -> Option<&mut Socket> {
-        self.sessions.link(id.key).filter(|socket| socket.id == id)
+        socket_of(&mut self.sessions, id)
     }
 
     fn tick(&mut self) {
@@ -274,6 +313,9 @@ impl Shard {
         let mut stalled = std::mem::take(&mut self.stalled);
         stalled.append(&mut self.shared.stalled.borrow_mut());
         stalled.retain(|id| {
+            if id.serial == SocketId::ENGINE_SERIAL {
+                return self.check_stalled_engine(*id, age_max, now_ms);
+            }
             let Some(socket) = self.socket(*id) else { return false };
             if socket.outbox().age(now_ms) > age_max {
                 self.sessions.close(id.key, CloseReason::SlowConsumer);
@@ -289,6 +331,9 @@ impl Shard {
         let duration_max = millis(self.shared.frames.message_duration_max);
         let mut partial = std::mem::take(&mut self.partial);
         partial.retain(|id| {
+            if id.serial == SocketId::ENGINE_SERIAL {
+                return self.check_partial_engine(*id, duration_max, now_ms);
+            }
             let since = self.socket(*id).and_then(|socket| socket.carrier.partial_since_ms());
             let Some(since) = since else { return false };
             let late = now_ms.saturating_sub(since) > duration_max;
@@ -303,13 +348,27 @@ impl Shard {
     /// Sees the sessions off that have ended.
     fn reap(&mut self) {
         for closed in self.sessions.take_closed() {
-            self.admission.leave(closed.link.place);
-            let (registry, now_ms) = (self.poll.get_ref().registry(), self.sessions.now_ms());
-            let protocol = self.protocols.get(closed.link.protocol);
-            self.lingering
-                .see_off(closed, protocol, registry, &mut self.buffer, now_ms);
+            let ended = (closed.reason, &*closed.why);
+            match closed.link {
+                ClientLink::Socket(socket) => self.see_off(socket, ended),
+                ClientLink::Channel(channel) => self.channel_closed(&channel, closed.key, closed.was_open, ended),
+            }
         }
     }
+
+    fn see_off(&mut self, socket: Socket, ended: (CloseReason, &str)) {
+        self.admission.leave(socket.place);
+        let (registry, now_ms) = (self.poll.get_ref().registry(), self.sessions.now_ms());
+        let protocol = self.protocols.get(socket.protocol);
+        self.lingering
+            .see_off(socket, ended, protocol, registry, &mut self.buffer, now_ms);
+    }
+}
+
+/// The socket of a session.
+fn socket_of(sessions: &mut Sessions<ClientLink>, id: SocketId) -> Option<&mut Socket> {
+    let socket = sessions.link(id.key).and_then(ClientLink::socket);
+    socket.filter(|socket| socket.id == id)
 }
 
 #[expect(

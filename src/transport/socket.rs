@@ -8,6 +8,7 @@ use mio::net::TcpStream;
 
 use super::carrier::{Carrier, Limits};
 use super::outbox::{self, Outbox};
+use super::socketio::EngineId;
 use super::websocket::frame::CloseFrame;
 use crate::admission::Place;
 use crate::session::link::{FrameKind, Link, SendError};
@@ -24,6 +25,8 @@ pub(super) struct SocketShared {
     pub stalled: RefCell<Vec<SocketId>>,
     /// Sockets that may be read again without a new sign from the kernel.
     pub again: RefCell<Vec<SocketId>>,
+    /// Connections of Socket.IO that have begun to queue frames for polls since the shard last looked.
+    pub polls_due: RefCell<Vec<EngineId>>,
 }
 
 /// Names a socket for as long as it lives: its session's slot and the shard's running number.
@@ -34,8 +37,22 @@ pub(super) struct SocketId {
 }
 
 impl SocketId {
+    /// Marks connections that are on their way out.
+    pub(super) const LINGERING_SERIAL: u32 = u32::MAX;
+
+    /// Marks the WebSockets of Socket.IO.
+    pub(super) const ENGINE_SERIAL: u32 = u32::MAX - 1;
+
     pub(super) fn token(self) -> mio::Token {
         mio::Token((self.serial as usize) << 32 | self.key as usize)
+    }
+
+    /// Names the WebSocket of a Socket.IO connection, whose slot is one among those.
+    pub(super) const fn of_engine(id: EngineId) -> Self {
+        Self {
+            key: id.key,
+            serial: Self::ENGINE_SERIAL,
+        }
     }
 
     #[expect(

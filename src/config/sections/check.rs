@@ -28,5 +28,6 @@ pub(in crate::config) fn check(config: &Config) -> Vec<Problem> {
         problems.push(Problem::new("nats.stream_bytes_max", message));
     }
     problems.extend(super::sse::check(&config.sse, &config.client));
+    problems.extend(config.socketio.problems());
     problems
 }

@@ -104,6 +104,7 @@ impl Default for SocketSection {
             outbox,
             frames,
             control,
+            socketio: _,
         } = shard::Config::default();
         Self {
             outbox_bytes_max: outbox.outbox_bytes_max,
@@ -131,6 +132,7 @@ impl From<&SocketSection> for shard::Config {
             control: ControlConfig {
                 frames_per_second_max: section.control_frames_per_second_max,
             },
+            ..Self::default()
         }
     }
 }

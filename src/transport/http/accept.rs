@@ -17,7 +17,7 @@ use crate::admission::{Admission, Place, Refused};
 use crate::rate::{Notice, TokenBucket};
 use crate::session::ProtocolId;
 use crate::transport::protocol::Protocols;
-use crate::transport::shard::UpgradedClient;
+use crate::transport::shard::{UpgradedClient, Visit};
 use crate::units::millis;
 
 /// The pause of the accept loop when the kernel has no descriptor or memory for a new connection.
@@ -33,7 +33,7 @@ pub struct ClientPort {
     admission: Arc<Admission>,
     protocols: Protocols,
     router: Router,
-    shards: Vec<mpsc::Sender<UpgradedClient>>,
+    shards: Vec<mpsc::Sender<Visit>>,
     next_shard: AtomicUsize,
     handshakes: Arc<Semaphore>,
     pub(super) notices: Notices,
@@ -60,7 +60,7 @@ impl ClientPort {
         config: Config,
         admission: Arc<Admission>,
         protocols: Protocols,
-        shards: Vec<mpsc::Sender<UpgradedClient>>,
+        shards: Vec<mpsc::Sender<Visit>>,
     ) -> Self {
         let handshakes = Arc::new(Semaphore::new(config.handshakes_max));
         let router = Router::new(&config, &protocols);
@@ -121,15 +121,35 @@ impl ClientPort {
             protocol,
             token: None,
             place,
+            engine: None,
         })
         .await;
         Ok(())
     }
 
-    pub(super) async fn hand_over(&self, client: UpgradedClient) {
+    /// The way to the next shard in turn.
+    pub(super) fn next_door(&self) -> &mpsc::Sender<Visit> {
         let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.shards.len();
+        &self.shards[index]
+    }
+
+    /// The way to a shard.
+    pub(super) fn door(&self, shard: u16) -> Option<&mpsc::Sender<Visit>> {
+        self.shards.get(usize::from(shard))
+    }
+
+    /// The places for connections without a session.
+    pub(super) const fn handshakes(&self) -> &Arc<Semaphore> {
+        &self.handshakes
+    }
+
+    pub(super) async fn hand_over(&self, client: UpgradedClient) {
         let place = client.place;
-        if self.shards[index].send(client).await.is_err() {
+        let upgraded = client.engine.as_ref().and_then(|entry| entry.upgrades);
+        let door = upgraded
+            .and_then(|sid| self.door(sid.shard))
+            .unwrap_or_else(|| self.next_door());
+        if door.send(Visit::Client(client)).await.is_err() {
             // The shard has ended: the node is shutting down.
             self.dismiss(place);
         }
@@ -172,8 +192,7 @@ pub async fn serve(listener: TcpListener, port: Arc<ClientPort>, tasks: TaskTrac
         };
         let (port, stop) = (Arc::clone(&port), stop.clone());
         tasks.spawn(async move {
-            connection::serve(stream, peer.ip(), &port, &stop).await;
-            drop(handshake);
+            connection::serve(stream, peer.ip(), handshake, &port, &stop).await;
         });
     }
 }

@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::body::Body;
@@ -25,9 +26,17 @@ use super::{ClientPort, HEAD_BYTES_MIN};
 use crate::transport::shard::UpgradedClient;
 
 /// Serves a connection until it ends, or a shard has it. With `stop`, the request under way is its last.
-pub(super) async fn serve(stream: TcpStream, peer: IpAddr, port: &Arc<ClientPort>, stop: &CancellationToken) {
+///
+/// It has a place among those without a session until then.
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: IpAddr,
+    place: OwnedSemaphorePermit,
+    port: &Arc<ClientPort>,
+    stop: &CancellationToken,
+) {
     let config = port.config();
-    let exchange = Arc::new(Exchange::new(config.head_timeout, config.idle_timeout));
+    let exchange = Arc::new(Exchange::new(config.head_timeout, config.idle_timeout, place));
     let service = {
         let (port, exchange) = (Arc::clone(port), Arc::clone(&exchange));
         service_fn(move |request| router::answer(Arc::clone(&port), peer, Arc::clone(&exchange), request))
@@ -101,6 +110,7 @@ async fn hand_over(port: &ClientPort, leaving: Leaving, stream: TcpStream, read:
         token,
         place,
         mut opening,
+        engine,
         upgraded,
     } = leaving;
     if !upgraded && !read.is_empty() {
@@ -120,6 +130,7 @@ async fn hand_over(port: &ClientPort, leaving: Leaving, stream: TcpStream, read:
                 protocol,
                 token,
                 place,
+                engine,
             })
             .await;
         }

@@ -35,7 +35,7 @@ pub(super) fn refusal(route: &Route, origins: &Origins, headers: &HeaderMap) -> 
 
 /// Lets an allowed page read the answer.
 pub(super) fn share(route: &Route, asked: &HeaderMap, response: &mut HeaderMap) {
-    if !matches!(route.access, Access::Shared { .. }) {
+    if !route.access.is_shared() {
         return;
     }
     vary(route, response);
@@ -50,8 +50,13 @@ pub(super) fn share(route: &Route, asked: &HeaderMap, response: &mut HeaderMap) 
 
 /// Answers `OPTIONS` for a shared route; `None` for others, to which it is a method as any.
 pub(super) fn options(route: &Route, origins: &Origins, asked: &HeaderMap) -> Option<Response<Bytes>> {
-    let Access::Shared { headers: allowed } = &route.access else {
-        return None;
+    let allowed = match &route.access {
+        Access::Shared { headers } => listed(headers.iter().copied()),
+        Access::SharedAnyHeader => asked
+            .get(header::ACCESS_CONTROL_REQUEST_HEADERS)
+            .cloned()
+            .unwrap_or_else(|| HeaderValue::from_static("")),
+        Access::Public | Access::Listed => return None,
     };
     let refusal = refusal(route, origins, asked);
     if refusal.is_some() {
@@ -68,7 +73,7 @@ pub(super) fn options(route: &Route, origins: &Origins, asked: &HeaderMap) -> Op
             listed(route.methods.iter().map(Method::as_str)),
         );
         if !allowed.is_empty() {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, listed(allowed.iter().copied()));
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
         }
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_AGE);
     }
@@ -77,7 +82,7 @@ pub(super) fn options(route: &Route, origins: &Origins, asked: &HeaderMap) -> Op
 
 /// The methods of a route, for `Allow`.
 pub(super) fn methods(route: &Route) -> HeaderValue {
-    let options = matches!(route.access, Access::Shared { .. }).then_some("OPTIONS");
+    let options = route.access.is_shared().then_some("OPTIONS");
     listed(route.methods.iter().map(Method::as_str).chain(options))
 }
 
@@ -87,7 +92,7 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> HeaderValue {
 }
 
 fn vary(route: &Route, headers: &mut HeaderMap) {
-    if matches!(route.access, Access::Shared { .. }) {
+    if route.access.is_shared() {
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
 }

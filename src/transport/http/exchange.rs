@@ -17,10 +17,12 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::admission::Place;
 use crate::session::ProtocolId;
+use crate::transport::socketio::EngineEntry;
 
 /// A connection whose next bytes are a session's.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub(super) struct Leaving {
     pub place: Place,
     /// The bytes that the carrier gets first.
     pub opening: Vec<u8>,
+    pub engine: Option<EngineEntry>,
     /// Set if the bytes behind the request belong to the session. Behind a 101 they do; behind any other answer they would
     /// be another request, which is never answered.
     pub upgraded: bool,
@@ -51,6 +54,8 @@ struct State {
     /// A pipelined request that waits for the answer before it.
     waiting: Option<Waker>,
     leaving: Option<Leaving>,
+    /// The place among the connections without a session; none while a request rests.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,14 +68,15 @@ enum Phase {
 }
 
 impl Exchange {
-    /// A connection that was just accepted.
-    pub(super) fn new(head_timeout: Duration, idle_timeout: Duration) -> Self {
+    /// A connection that was just accepted, with its place among those without a session.
+    pub(super) fn new(head_timeout: Duration, idle_timeout: Duration, place: OwnedSemaphorePermit) -> Self {
         let state = State {
             phase: Phase::Head,
             until: Instant::now() + head_timeout,
             requests: 0,
             waiting: None,
             leaving: None,
+            place: Some(place),
         };
         Self {
             head_timeout,
@@ -104,6 +110,21 @@ impl Exchange {
     /// Gives the request under way another deadline.
     pub(super) fn extend(&self, deadline: Duration) {
         self.state().until = Instant::now() + deadline;
+    }
+
+    /// Gives the request under way so long, and its connection's place to another one meanwhile.
+    pub(super) fn rest(&self, deadline: Duration) {
+        self.extend(deadline);
+        self.state().place = None;
+    }
+
+    /// Takes a place again, if the connection has none; returns whether it has one.
+    pub(super) fn take_place(&self, places: &Arc<Semaphore>) -> bool {
+        let mut state = self.state();
+        if state.place.is_none() {
+            state.place = Arc::clone(places).try_acquire_owned().ok();
+        }
+        state.place.is_some()
     }
 
     /// The handler is done; what it has answered is to be written.

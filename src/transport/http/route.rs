@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,14 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Method, Request, Response};
 
-use super::ClientPort;
+use super::exchange::Exchange;
 use super::token::{cookie, token};
+use super::{ClientPort, admit};
+use crate::admission::Place;
 use crate::session::ProtocolId;
 use crate::transport::protocol::Protocols;
+use crate::transport::shard::Visit;
+use crate::transport::socketio::EngineEntry;
 
 /// The deadline of a request unless its route sets another: from its complete head until its answer has left. Enough
 /// for a body over a slow mobile network, and soon over for a client that is slow on purpose.
@@ -30,6 +35,15 @@ pub enum Access {
         /// The request headers that they may set beside the safelisted ones, in lower case.
         headers: &'static [&'static str],
     },
+    /// As `Shared`, with any request headers: applications add some of their own.
+    SharedAnyHeader,
+}
+
+impl Access {
+    /// Reports whether a listed page may read the answer.
+    pub(super) const fn is_shared(&self) -> bool {
+        matches!(self, Self::Shared { .. } | Self::SharedAnyHeader)
+    }
 }
 
 type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync>;
@@ -37,7 +51,7 @@ type Handler = Arc<dyn Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync>;
 /// One path of the client port.
 #[derive(Clone)]
 pub struct Route {
-    pub(super) path: &'static str,
+    pub(super) path: Box<str>,
     pub(super) methods: Vec<Method>,
     pub(super) access: Access,
     pub(super) body_bytes_max: usize,
@@ -64,14 +78,14 @@ impl Route {
     /// A `GET` is answered to `HEAD` as well only where `HEAD` is listed.
     pub fn new<F>(
         methods: impl IntoIterator<Item = Method>,
-        path: &'static str,
+        path: impl Into<Box<str>>,
         handler: impl Fn(Call) -> F + Send + Sync + 'static,
     ) -> Self
     where
         F: Future<Output = Answer> + Send + 'static,
     {
         Self {
-            path,
+            path: path.into(),
             methods: methods.into_iter().collect(),
             access: Access::Public,
             body_bytes_max: 0,
@@ -82,7 +96,7 @@ impl Route {
     }
 
     /// Answers `GET` and `HEAD`.
-    pub fn get<F>(path: &'static str, handler: impl Fn(Call) -> F + Send + Sync + 'static) -> Self
+    pub fn get<F>(path: impl Into<Box<str>>, handler: impl Fn(Call) -> F + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Answer> + Send + 'static,
     {
@@ -126,6 +140,8 @@ pub struct Call {
     /// The protocol that has brought the route; the default one for the port's own routes.
     pub protocol: ProtocolId,
     pub(super) port: Arc<ClientPort>,
+    pub(super) peer: IpAddr,
+    pub(super) exchange: Arc<Exchange>,
 }
 
 impl Call {
@@ -149,7 +165,46 @@ impl Call {
     pub fn protocols(&self) -> &Protocols {
         self.port.protocols()
     }
+
+    /// Takes a place among the connections of the client's address.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(in crate::transport) fn admit(&self) -> Result<Place, Box<Response<Bytes>>> {
+        admit::admit(&self.port, self.peer, self.request.headers())
+    }
+
+    /// Gives a place back.
+    pub(in crate::transport) fn dismiss(&self, place: Place) {
+        self.port.dismiss(place);
+    }
+
+    /// Sends a visit to any shard, the next in turn.
+    ///
+    /// # Errors
+    /// [`NoShard`] when the shard has ended.
+    pub(in crate::transport) async fn visit_any(&self, visit: Visit) -> Result<(), NoShard> {
+        self.port.next_door().send(visit).await.map_err(|_| NoShard)
+    }
+
+    /// Sends a visit to a shard.
+    ///
+    /// # Errors
+    /// [`NoShard`] when there is no such shard, or it has ended.
+    pub(in crate::transport) async fn visit(&self, shard: u16, visit: Visit) -> Result<(), NoShard> {
+        let door = self.port.door(shard).ok_or(NoShard)?;
+        door.send(visit).await.map_err(|_| NoShard)
+    }
+
+    /// Lets the request wait so long for something to tell, without a place among the connections that have no session.
+    pub(in crate::transport) fn rest(&self, deadline: Duration) {
+        self.exchange.rest(deadline);
+    }
 }
+
+/// The shard of a request is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transport) struct NoShard;
 
 /// The answer to a [`Call`].
 #[derive(Debug)]
@@ -180,4 +235,6 @@ pub struct HandOver {
     pub token: Option<String>,
     /// The first bytes that its carrier gets: the request, as the protocol says it to the session.
     pub opening: Vec<u8>,
+    /// Set for a client of Socket.IO, whose sessions come later.
+    pub engine: Option<EngineEntry>,
 }

@@ -41,7 +41,7 @@ impl Router {
     }
 
     fn find(&self, path: &str) -> Option<&(Route, ProtocolId)> {
-        self.0.iter().find(|(route, _)| route.path == path)
+        self.0.iter().find(|(route, _)| *route.path == *path)
     }
 }
 
@@ -57,7 +57,8 @@ pub(super) async fn answer(
     let status = response.status();
     // After a refusal the client comes back through the rate of new connections. And connections that rest leave at least
     // half of the places to those that come.
-    let may_stay = status.is_success() && count < REQUESTS_MAX && port.has_many_places();
+    let has_place = exchange.take_place(port.handshakes());
+    let may_stay = has_place && status.is_success() && count < REQUESTS_MAX && port.has_many_places();
     if status != StatusCode::SWITCHING_PROTOCOLS && (!may_stay || matches!(response.body(), Body::HandedOver)) {
         response
             .headers_mut()
@@ -70,7 +71,7 @@ pub(super) async fn answer(
 async fn routed(
     port: &Arc<ClientPort>,
     peer: IpAddr,
-    exchange: &Exchange,
+    exchange: &Arc<Exchange>,
     request: Request<Incoming>,
 ) -> Response<Body> {
     if !crate::headers::names_one_host(request.version(), request.headers()) {
@@ -94,7 +95,7 @@ async fn routed(
     }
     exchange.extend(route.deadline);
     let asked = request.headers().clone();
-    let mut response = match handled(port, route, *protocol, request).await {
+    let mut response = match handled(port, (route, *protocol), (peer, exchange), request).await {
         (Answer::Response(response), _) => response.map(Body::Whole),
         (Answer::Session(session), request) => opened(port, peer, exchange, (route, &request), session),
     };
@@ -105,8 +106,8 @@ async fn routed(
 /// Calls the handler, with the body.
 async fn handled(
     port: &Arc<ClientPort>,
-    route: &Route,
-    protocol: ProtocolId,
+    (route, protocol): (&Route, ProtocolId),
+    (peer, exchange): (IpAddr, &Arc<Exchange>),
     request: Request<Incoming>,
 ) -> (Answer, Request<()>) {
     let (parts, body) = request.into_parts();
@@ -125,6 +126,8 @@ async fn handled(
         request: Request::from_parts(parts, body),
         protocol,
         port: Arc::clone(port),
+        peer,
+        exchange: Arc::clone(exchange),
     };
     ((route.handler)(call).await, head)
 }
@@ -163,6 +166,7 @@ fn opened(
         protocol,
         token,
         opening,
+        engine,
     } = session;
     let upgraded = head.status() == StatusCode::SWITCHING_PROTOCOLS;
     if request.version() != Version::HTTP_11 {
@@ -182,6 +186,7 @@ fn opened(
         token,
         place,
         opening,
+        engine,
         upgraded,
     });
     head.map(|()| {

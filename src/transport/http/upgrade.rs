@@ -26,19 +26,34 @@ fn answer(call: &Call) -> Answer {
             protocol,
             token: call.token(),
             opening: Vec::new(),
+            engine: None,
         }),
         Err(refusal) => Answer::Response(*refusal),
     }
 }
 
-type Refused = Box<Response<Bytes>>;
+pub(in crate::transport) type Refused = Box<Response<Bytes>>;
 
 fn bad_request(why: &'static str) -> Refused {
     Box::new(text(StatusCode::BAD_REQUEST, why))
 }
 
-/// Checks the handshake (RFC 6455 section 4.2.1) and makes its answer.
+/// Checks the handshake (RFC 6455 section 4.2.1) and makes its answer, in which a known subprotocol is chosen.
 fn check(protocols: &Protocols, request: &Request<Bytes>) -> Result<(ProtocolId, Response<()>), Refused> {
+    let mut response = accept(request)?;
+    let protocol = subprotocol(protocols, request.headers()).map_err(bad_request)?;
+    if let Some(protocol) = protocol {
+        let name = HeaderValue::from_static(protocols.get(protocol).name());
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, name);
+    }
+    Ok((protocol.unwrap_or(ProtocolId::DEFAULT), response))
+}
+
+/// Checks the handshake and makes its answer, without a subprotocol.
+///
+/// # Errors
+/// The refusal.
+pub(in crate::transport) fn accept(request: &Request<Bytes>) -> Result<Response<()>, Refused> {
     let headers = request.headers();
     let mut versions = headers.get_all(header::SEC_WEBSOCKET_VERSION).iter().peekable();
     let is_spoken = versions.peek().is_some() && versions.all(|version| version.as_bytes() == b"13");
@@ -52,7 +67,6 @@ fn check(protocols: &Protocols, request: &Request<Bytes>) -> Result<(ProtocolId,
         return Err(bad_request("more than one Authorization"));
     }
     let key = key(headers).ok_or_else(|| bad_request("Sec-WebSocket-Key is not 16 bytes in base64"))?;
-    let protocol = subprotocol(protocols, headers).map_err(bad_request)?;
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let accept = HeaderValue::try_from(derive_accept_key(key)).expect("base64 is visible ASCII");
@@ -60,11 +74,7 @@ fn check(protocols: &Protocols, request: &Request<Bytes>) -> Result<(ProtocolId,
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
-    if let Some(protocol) = protocol {
-        let name = HeaderValue::from_static(protocols.get(protocol).name());
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name);
-    }
-    Ok((protocol.unwrap_or(ProtocolId::DEFAULT), response))
+    Ok(response)
 }
 
 fn upgrade_required() -> Response<Bytes> {

@@ -10,6 +10,8 @@ use crate::transport::protocol::{self, Decoded, Protocol};
 use crate::transport::websocket::frame::{FrameWriter, ping};
 
 pub use decode::decode;
+pub(in crate::transport) use decode::named;
+pub(in crate::transport) use encode::{fields, name};
 
 /// JSON in text messages; the default of a client that asks for no subprotocol.
 #[derive(Debug, Clone, Copy, Default)]

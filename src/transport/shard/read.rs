@@ -1,6 +1,6 @@
 //! Reading: messages of clients are read into the shard's buffer, parsed there, and carried out.
 
-use super::Shard;
+use super::{Shard, socket_of};
 use crate::error::CloseReason;
 use crate::session::Frame;
 use crate::session::link::{FrameKind, Link as _, SendError};
@@ -10,7 +10,7 @@ use crate::transport::socket::{ReadOutcome, SocketId};
 use crate::transport::websocket::frame::{self, CloseFrame};
 
 /// The most reads of one socket in a row before others get their turn.
-const READS_MAX: usize = 4;
+pub(super) const READS_MAX: usize = 4;
 
 /// A message read off a socket.
 #[derive(Debug)]
@@ -25,7 +25,11 @@ impl Shard {
     pub(super) fn read_again(&mut self) {
         let again = std::mem::take(&mut *self.shared.again.borrow_mut());
         for id in again {
-            self.read(id, true);
+            if id.serial == SocketId::ENGINE_SERIAL {
+                self.read_engine(id, true);
+            } else {
+                self.read(id, true);
+            }
         }
     }
 
@@ -33,7 +37,7 @@ impl Shard {
     /// seen by reading on.
     pub(super) fn read(&mut self, id: SocketId, ended: bool) {
         for _ in 0..READS_MAX {
-            let Some(socket) = self.sessions.link(id.key).filter(|socket| socket.id == id) else {
+            let Some(socket) = socket_of(&mut self.sessions, id) else {
                 return;
             };
             match socket.read(&mut self.buffer) {
@@ -54,7 +58,7 @@ impl Shard {
     /// Parses what was read and carries it out.
     pub(super) fn feed(&mut self, id: SocketId, count: usize) {
         let now_ms = self.sessions.now_ms();
-        let Some(socket) = self.sessions.link(id.key).filter(|socket| socket.id == id) else {
+        let Some(socket) = socket_of(&mut self.sessions, id) else {
             return;
         };
         let (protocol, received) = (self.protocols.get(socket.protocol), &mut self.received);

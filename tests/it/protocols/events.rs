@@ -92,6 +92,7 @@ fn open(call: &Call) -> Answer {
         protocol: call.protocol,
         // A stream cannot show one later.
         token: Some(call.token().unwrap_or_default()),
+        engine: None,
         opening: rooms.collect::<Vec<_>>().join("\n").into_bytes(),
     })
 }

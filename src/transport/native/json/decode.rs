@@ -71,6 +71,17 @@ fn command(frame: &Fields<'_>) -> Result<Command, Flaw> {
     from_fields(name, read, &mut fields)
 }
 
+/// Decodes a command from its name and the text of its fields; `None` for a name of none. For protocols that wrap the commands of
+/// this one.
+pub(in crate::transport) fn named(name: &str, fields: &str) -> Option<Result<Command, DecodeError>> {
+    let read = reader(name)?;
+    let command = match Fields::parse(fields) {
+        Ok(mut fields) => from_fields(name, read, &mut fields),
+        Err(error) => Err(Flaw::invalid(format!("the data of `{name}`: {error}"))),
+    };
+    Some(command.map_err(|flaw| DecodeError::new(0, flaw)))
+}
+
 /// Decodes a command from its fields.
 fn from_fields(name: &str, read: Reader, fields: &mut Fields<'_>) -> Result<Command, Flaw> {
     let command = read(fields);

@@ -44,13 +44,40 @@ pub(super) fn passed(out: &mut Vec<u8>, event: &Event) {
 pub(super) fn message(out: &mut Vec<u8>, id: u32, message: &Message) {
     Object::write(out, |frame| {
         frame.number("id", id);
-        message_field(frame, message);
+        frame.object(name(message), |object| fields(object, message));
     });
 }
 
-fn message_field(frame: &mut Object<'_>, message: &Message) {
+/// The name of a message's field in its frame.
+pub(in crate::transport) const fn name(message: &Message) -> &'static str {
     match message {
-        Message::Error(refusal) => frame.object("error", |object| refusal_fields(object, refusal)),
+        Message::Error(_) => "error",
+        Message::Connected { .. } => "connected",
+        Message::Joined(_) => "joined",
+        Message::Left { .. } => "left",
+        Message::Published { .. } => "published",
+        Message::Reply(_) => "reply",
+        Message::Presence { .. } => "presence",
+        Message::StateSet { .. } => "presenceUpdated",
+        Message::UserRooms { .. } => "userRooms",
+        Message::History(_) => "history",
+        Message::Refreshed { .. } => "refreshed",
+        Message::Pong { .. } => "pong",
+        Message::RoomJoined { .. } => "roomJoined",
+        Message::RoomLeft { .. } => "roomLeft",
+        Message::Disconnected { .. } => "disconnected",
+        Message::PresenceChanged(_) => "presenceDelta",
+        Message::Degraded { .. } => "degraded",
+        Message::Resync { .. } => "resync",
+        Message::ReconnectAdvice { .. } => "reconnectAdvice",
+        Message::Expiring { .. } => "sessionExpiring",
+    }
+}
+
+/// Writes the fields of a message.
+pub(in crate::transport) fn fields(object: &mut Object<'_>, message: &Message) {
+    match message {
+        Message::Error(refusal) => refusal_fields(object, refusal),
         Message::Connected {
             connection,
             user,
@@ -60,7 +87,7 @@ fn message_field(frame: &mut Object<'_>, message: &Message) {
             rooms,
             features,
             server_version,
-        } => frame.object("connected", |object| {
+        } => {
             object.plain("connectionId", connection);
             object.text("userId", user.as_str());
             expiry_field(object, *expiry);
@@ -71,15 +98,15 @@ fn message_field(frame: &mut Object<'_>, message: &Message) {
             });
             object.list("features", features.iter(), |out, feature| text(out, feature));
             object.text("serverVersion", server_version);
-        }),
-        Message::Joined(joined) => frame.object("joined", |object| joined_fields(object, joined)),
-        Message::Left { room } => frame.object("left", |object| object.text("room", room.name())),
+        }
+        Message::Joined(joined) => joined_fields(object, joined),
+        Message::Left { room } | Message::StateSet { room } => object.text("room", room.name()),
         Message::Published {
             position,
             duplicate,
             reached,
             reply,
-        } => frame.object("published", |object| {
+        } => {
             position_field(object, position.as_ref());
             object.flag("duplicate", *duplicate);
             if let Some(reached) = reached {
@@ -88,46 +115,44 @@ fn message_field(frame: &mut Object<'_>, message: &Message) {
             if let Some(reply) = reply {
                 object.object("reply", |object| payload_field(object, reply));
             }
-        }),
-        Message::Reply(payload) => frame.object("reply", |object| payload_field(object, payload)),
-        Message::Presence { room, roster } => frame.object("presence", |object| roster_fields(object, room, roster)),
-        Message::StateSet { room } => frame.object("presenceUpdated", |object| object.text("room", room.name())),
-        Message::UserRooms { user, rooms, partial } => frame.object("userRooms", |object| {
+        }
+        Message::Reply(payload) => payload_field(object, payload),
+        Message::Presence { room, roster } => roster_fields(object, room, roster),
+        Message::UserRooms { user, rooms, partial } => {
             object.text("userId", user.as_str());
             object.list("rooms", rooms, |out, room| text(out, room.name()));
             object.flag("partial", *partial);
-        }),
-        Message::History(page) => frame.object("history", |object| history_fields(object, page)),
-        Message::Refreshed { expiry } => frame.object("refreshed", |object| expiry_field(object, *expiry)),
-        Message::Pong { time } => frame.object("pong", |object| object.number("serverTimeMs", time.0)),
-        Message::RoomJoined { joined, change } => frame.object("roomJoined", |object| {
+        }
+        Message::History(page) => history_fields(object, page),
+        Message::Refreshed { expiry } | Message::Expiring { expiry } => expiry_field(object, *expiry),
+        Message::Pong { time } => object.number("serverTimeMs", time.0),
+        Message::RoomJoined { joined, change } => {
             object.object("joined", |object| joined_fields(object, joined));
             object.text("cause", content::change_word(*change));
-        }),
-        Message::RoomLeft { room, change, notice } => frame.object("roomLeft", |object| {
+        }
+        Message::RoomLeft { room, change, notice } => {
             object.text("room", room.name());
             object.text("cause", content::change_word(*change));
             object.text("reason", notice.reason_or(content::change_word(*change)));
             object.text("message", notice.message());
-        }),
-        Message::Disconnected { reason, notice } => frame.object("disconnected", |object| {
+        }
+        Message::Disconnected { reason, notice } => {
             object.number("code", reason.code());
             object.text("reason", notice.reason_or(reason.as_str()));
             object.text("message", notice.message());
-        }),
-        Message::PresenceChanged(change) => frame.object("presenceDelta", |object| change_fields(object, change)),
-        Message::Degraded { active } => frame.object("degraded", |object| object.flag("active", *active)),
-        Message::Resync { room, head } => frame.object("resync", |object| {
+        }
+        Message::PresenceChanged(change) => change_fields(object, change),
+        Message::Degraded { active } => object.flag("active", *active),
+        Message::Resync { room, head } => {
             object.text("room", room.name());
             head_field(object, head);
-        }),
-        Message::ReconnectAdvice { delay, jitter } => frame.object("reconnectAdvice", |object| {
+        }
+        Message::ReconnectAdvice { delay, jitter } => {
             object.number("delayMs", content::millis(*delay));
             object.number("jitterMs", content::millis(*jitter));
             object.text("reason", CloseReason::Draining.as_str());
             object.text("message", content::DRAINING);
-        }),
-        Message::Expiring { expiry } => frame.object("sessionExpiring", |object| expiry_field(object, *expiry)),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The server's frames: final, unmasked, without extensions.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use crate::transport::prefix;
 
@@ -120,4 +120,59 @@ pub fn close(code: u16, reason: &str) -> Bytes {
 #[must_use]
 pub const fn close_without_code() -> Bytes {
     Bytes::from_static(&[CLOSE, 0])
+}
+
+/// A frame of [`FrameWriter`], read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// The body of a text message.
+    Text(Bytes),
+    /// The body of a binary message.
+    Binary(Bytes),
+    /// A close frame, a ping or a pong.
+    Control,
+}
+
+/// Takes the first frame off a run of frames that were written here; `None` when there is none, or part of one.
+pub fn split_first(frames: &mut Bytes) -> Option<Written> {
+    let (first, second) = (*frames.first()?, *frames.get(1)?);
+    let (head, body) = match second {
+        short @ ..=125 => (2, usize::from(short)),
+        126 => (4, usize::from(u16::from_be_bytes(*frames.get(2..)?.first_chunk()?))),
+        _ => (
+            10,
+            usize::try_from(u64::from_be_bytes(*frames.get(2..)?.first_chunk()?)).ok()?,
+        ),
+    };
+    if frames.len() - head.min(frames.len()) < body || frames.len() < head {
+        return None;
+    }
+    frames.advance(head);
+    let body = frames.split_to(body);
+    Some(match first {
+        TEXT => Written::Text(body),
+        BINARY => Written::Binary(body),
+        _ => Written::Control,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn written_frames_are_read_back() {
+        for len in [0, 1, 125, 126, 65_535, 65_536] {
+            let mut run = [text_frame(&"x".repeat(len)), binary_frame(&vec![7; len]), ping()]
+                .concat()
+                .into();
+            assert_eq!(split_first(&mut run), Some(Written::Text("x".repeat(len).into())));
+            assert_eq!(split_first(&mut run), Some(Written::Binary(vec![7; len].into())));
+            assert_eq!(split_first(&mut run), Some(Written::Control));
+            assert_eq!(split_first(&mut run), None);
+            let whole = text_frame(&"x".repeat(len));
+            let mut cut = whole.slice(..whole.len() - 1);
+            assert_eq!(split_first(&mut cut), None, "{len}");
+        }
+    }
 }

@@ -1,0 +1,68 @@
+//! The link of a session: a socket of its own, or a share of a connection.
+
+use super::socket::{Socket, SocketId};
+use super::socketio::Channel;
+use crate::session::link::{FrameKind, Link, SendError};
+use crate::session::{Frame, ProtocolId};
+
+/// The connection of a session.
+#[derive(Debug)]
+pub(super) enum ClientLink {
+    /// A socket that is this session's alone.
+    Socket(Socket),
+    /// A namespace of a Socket.IO connection.
+    Channel(Channel),
+}
+
+impl ClientLink {
+    pub(super) const fn socket(&mut self) -> Option<&mut Socket> {
+        match self {
+            Self::Socket(socket) => Some(socket),
+            Self::Channel(_) => None,
+        }
+    }
+
+    pub(super) const fn socket_id(&self) -> Option<SocketId> {
+        match self {
+            Self::Socket(socket) => Some(socket.id),
+            Self::Channel(_) => None,
+        }
+    }
+}
+
+impl Link for ClientLink {
+    fn protocol(&self) -> ProtocolId {
+        match self {
+            Self::Socket(socket) => socket.protocol(),
+            Self::Channel(channel) => channel.protocol(),
+        }
+    }
+
+    fn send(&mut self, frame: &Frame, kind: FrameKind, now_ms: u64) -> Result<(), SendError> {
+        match self {
+            Self::Socket(socket) => socket.send(frame, kind, now_ms),
+            Self::Channel(channel) => channel.send(frame, kind, now_ms),
+        }
+    }
+
+    fn backlog_bytes(&self) -> usize {
+        match self {
+            Self::Socket(socket) => socket.backlog_bytes(),
+            Self::Channel(channel) => channel.backlog_bytes(),
+        }
+    }
+
+    fn is_one_way(&self) -> bool {
+        match self {
+            Self::Socket(socket) => socket.is_one_way(),
+            Self::Channel(channel) => channel.is_one_way(),
+        }
+    }
+
+    fn pause(&mut self, paused: bool) {
+        match self {
+            Self::Socket(socket) => socket.pause(paused),
+            Self::Channel(channel) => channel.pause(paused),
+        }
+    }
+}

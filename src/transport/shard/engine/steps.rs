@@ -1,0 +1,240 @@
+//! Packets of a Socket.IO client, carried out.
+
+use super::{Shard, link};
+use crate::error::CloseReason;
+use crate::session::link::FrameKind;
+use crate::session::{Command, Request};
+use crate::transport::carrier::Arrival;
+use crate::transport::protocol::{Decoded, Message};
+use crate::transport::socket::SocketId;
+use crate::transport::socketio::{self, Shared, Step};
+use crate::transport::websocket::frame::{CloseFrame, pong, text_frame};
+
+/// A thing that a WebSocket brought.
+enum Brought {
+    Step(Step),
+    Ping(Vec<u8>),
+    Pong,
+    Close(CloseFrame),
+    /// A packet that cannot be read.
+    Broken(CloseReason),
+}
+
+impl Shard {
+    /// Parses what was read off a WebSocket and carries it out.
+    pub(super) fn feed_engine(&mut self, id: SocketId, count: usize) {
+        let now_ms = self.sessions.now_ms();
+        let Some(connection) = self.engine.in_slot(id.key) else {
+            return;
+        };
+        let (mut brought, mut fed) = (Vec::new(), Ok(()));
+        let engine_id = {
+            let connection = &mut *connection.borrow_mut();
+            let Some(socket) = &mut connection.socket else { return };
+            let (inbox, limits, namespaces) = (&mut connection.inbox, self.engine.limits(), self.engine.namespaces());
+            let read = &mut |arrival: Arrival<'_>| {
+                let step = match arrival {
+                    Arrival::Message(Message::Text(text)) => inbox.text(text, namespaces),
+                    Arrival::Message(Message::Binary(bytes)) => {
+                        inbox.binary(bytes, limits.message_bytes_max, namespaces)
+                    }
+                    Arrival::Ping(payload) => return brought.push(Brought::Ping(payload.to_vec())),
+                    Arrival::Pong => return brought.push(Brought::Pong),
+                    Arrival::Close(close) => return brought.push(Brought::Close(close)),
+                };
+                brought.extend(
+                    step.map(|step| step.map(Brought::Step))
+                        .unwrap_or_else(|reason| Some(Brought::Broken(reason))),
+                );
+            };
+            fed = fed.and(socket.carrier.feed(&mut self.buffer[..count], limits, now_ms, read));
+            if socket.carrier.partial_since_ms() == Some(now_ms) {
+                self.partial.push(id);
+            }
+            connection.id
+        };
+        for item in brought {
+            // What came behind the end of the connection counts for nothing.
+            if self.engine.get(engine_id).is_none() || connection.borrow().socket.is_none() {
+                return;
+            }
+            self.carry_out_brought(&connection, item);
+        }
+        if let Err(reason) = fed
+            && self.engine.get(engine_id).is_some()
+        {
+            self.socket_ended(&connection, reason);
+        }
+    }
+
+    fn carry_out_brought(&mut self, connection: &Shared, item: Brought) {
+        match item {
+            Brought::Step(step) if connection.borrow().polling.is_some() => self.probe_step(connection, step),
+            Brought::Step(step) => self.step(connection, step),
+            Brought::Ping(payload) => self.engine_control_frame(connection, Some(&payload)),
+            Brought::Pong => self.engine_control_frame(connection, None),
+            Brought::Close(close) => {
+                if let Some(socket) = &mut connection.borrow_mut().socket {
+                    socket.peer_close = Some(close);
+                }
+                self.socket_ended(connection, CloseReason::ClientLeft);
+            }
+            Brought::Broken(reason) => self.socket_ended(connection, reason),
+        }
+    }
+
+    /// Carries out a packet of a WebSocket that is being probed: a ping, then the upgrade, and nothing else.
+    fn probe_step(&mut self, connection: &Shared, step: Step) {
+        let now_ms = self.sessions.now_ms();
+        let is_probed = connection
+            .borrow()
+            .polling
+            .as_ref()
+            .is_some_and(|polling| polling.probed);
+        match step {
+            Step::Ping(data) if &*data == "probe" => {
+                let mut connection = connection.borrow_mut();
+                let connection = &mut *connection;
+                if let (Some(socket), Some(polling)) = (&mut connection.socket, &mut connection.polling) {
+                    // A WebSocket that breaks here is noticed when it is read.
+                    let _ = socket.send_now(&text_frame("3probe"), now_ms);
+                    polling.probed = true;
+                    polling.answer();
+                }
+            }
+            Step::Upgrade if is_probed => {
+                let (id, place, upgraded) = {
+                    let mut connection = connection.borrow_mut();
+                    let place = connection.socket.as_ref().map(|socket| socket.place);
+                    (connection.id, place, connection.upgrade(now_ms))
+                };
+                // The connection keeps its own place.
+                if let Some(place) = place {
+                    self.admission.leave(place);
+                }
+                if upgraded.is_err() {
+                    self.close_engine(id, (CloseReason::ClientLeft, ""));
+                }
+            }
+            _ => self.end_probe(connection, CloseReason::ProtocolError),
+        }
+    }
+
+    /// Carries out a packet of a connection.
+    pub(super) fn step(&mut self, connection: &Shared, step: Step) {
+        let id = connection.borrow().id;
+        let fault = (CloseReason::ProtocolError, "");
+        match step {
+            Step::Connect(namespace, token) => {
+                let joined = connection.borrow().member(namespace);
+                match joined {
+                    // Clients call `connect` twice when they are impatient.
+                    Some(key) if !self.sessions.is_open(key) => {}
+                    Some(_) => self.close_engine(id, fault),
+                    None => {
+                        let token = self.token(connection, token);
+                        let key = self.sessions.open(link(connection, namespace), None);
+                        {
+                            let mut connection = connection.borrow_mut();
+                            connection.members.push(socketio::Member { namespace, key });
+                            connection.has_connected = true;
+                        }
+                        self.sessions.command(key, connect(token));
+                    }
+                }
+            }
+            Step::ConnectNowhere(name) => {
+                let name: String = name.chars().take(128).collect();
+                let packet = text_frame(&format!("44{name},{{\"message\":\"Invalid namespace\"}}"));
+                self.send_engine(connection, &packet);
+            }
+            Step::Disconnect(namespace) => {
+                let member = {
+                    let mut connection = connection.borrow_mut();
+                    let member = connection.member(namespace);
+                    connection.members.retain(|member| member.namespace != namespace);
+                    member
+                };
+                match member {
+                    Some(key) => self.sessions.close(key, CloseReason::ClientLeft),
+                    None => self.close_engine(id, fault),
+                }
+            }
+            Step::Command(namespace, decoded) => {
+                let member = connection.borrow().member(namespace);
+                match (member, decoded) {
+                    (Some(key), Decoded::Request(request)) => self.sessions.command(key, request),
+                    (Some(key), Decoded::Refused { id, refusal }) => self.sessions.undecoded(key, id, refusal),
+                    _ => self.close_engine(id, fault),
+                }
+            }
+            Step::Acknowledge(namespace) => {
+                if connection.borrow().member(namespace).is_none() {
+                    self.close_engine(id, fault);
+                }
+            }
+            Step::Pong => {
+                let now_ms = self.sessions.now_ms();
+                self.engine.ponged(&mut connection.borrow_mut(), now_ms);
+            }
+            // Pings go the other way in this version.
+            Step::Ping(_) | Step::Upgrade => self.close_engine(id, fault),
+            Step::Close => {
+                if let Some(polling) = &mut connection.borrow_mut().polling {
+                    polling.release();
+                }
+                self.close_engine(id, (CloseReason::ClientLeft, ""));
+            }
+        }
+    }
+
+    /// The token of a session: from the CONNECT packet or the handshake, in the configured order.
+    fn token(&self, connection: &Shared, given: Option<String>) -> String {
+        let handshake = connection.borrow().token.as_deref().map(str::to_owned);
+        let sources = self.engine.config().token_sources.iter();
+        let mut tokens = sources.filter_map(|source| match source {
+            socketio::TokenSource::Auth => given.clone(),
+            socketio::TokenSource::Handshake => handshake.clone(),
+        });
+        tokens.next().unwrap_or_default()
+    }
+
+    fn engine_control_frame(&mut self, connection: &Shared, ping: Option<&[u8]>) {
+        let now_ms = self.sessions.now_ms();
+        let second = u16::try_from(now_ms / 1000 % 65_536).expect("a remainder of 65,536");
+        let flooded = {
+            let mut connection = connection.borrow_mut();
+            let Some(socket) = &mut connection.socket else { return };
+            let flooded = socket.is_flooded(second);
+            if let Some(payload) = ping.filter(|_| !flooded && socket.outbox().is_empty()) {
+                // A WebSocket that breaks here is noticed when it is read.
+                let _ = socket.send_now(&pong(payload), now_ms);
+            }
+            flooded
+        };
+        if flooded {
+            self.socket_ended(connection, CloseReason::Flooding);
+        }
+    }
+}
+
+/// The command that opens a session.
+fn connect(token: String) -> Request {
+    Request {
+        id: socketio::CONNECT,
+        command: Command::Connect {
+            token,
+            client: String::new(),
+            resume: Vec::new(),
+            features: Vec::new(),
+        },
+    }
+}
+
+impl crate::transport::socket::Socket {
+    /// Sends a frame that belongs to no session.
+    fn send_now(&mut self, frame: &crate::session::Frame, now_ms: u64) -> Result<(), crate::session::link::SendError> {
+        use crate::session::link::Link as _;
+        self.send(frame, FrameKind::Push, now_ms)
+    }
+}

@@ -1,0 +1,61 @@
+//! Socket.IO: Engine.IO version 4 over WebSockets and HTTP long-polling, and the Socket.IO protocol version 5 in its messages, so
+//! that stock clients connect unchanged.
+//!
+//! A **connection** ([`connection`]) is one client by one Engine.IO session id. Its carrier is a WebSocket, or polls that wait,
+//! from which it may be upgraded. Each **namespace** that the client connects to is a session of its own, whose link is a
+//! [`connection::Channel`] of the connection. Frames are WebSocket frames wherever they wait, encoded once for all members of a
+//! namespace; only the answer to a poll takes them apart.
+//!
+//! The commands of the native protocol are events with a prefix, and its messages are acknowledgements or events with that
+//! prefix: docs/socketio.md.
+//!
+//! Sources: the protocol documents and conformance suites in the repository `socketio/socket.io`.
+
+mod config;
+mod connection;
+mod deadlines;
+mod decode;
+mod encode;
+mod engine;
+mod inbox;
+mod packet;
+mod payload;
+mod route;
+mod sid;
+
+use std::sync::Arc;
+
+use self::encode::Namespace;
+use super::protocol::Protocols;
+
+pub use self::config::{Config, NAMESPACES_MAX, TokenSource};
+pub use self::connection::{Reply, ReplyTo};
+pub use self::route::{EngineEntry, Request};
+pub use self::sid::Sid;
+
+pub(super) use self::connection::{Channel, Connection, EngineId, Member};
+pub(super) use self::decode::CONNECT;
+pub(super) use self::engine::{Due, EngineConnections, Shared};
+pub(super) use self::inbox::Step;
+
+/// The name of a namespace's protocol: `socket.io` for the main one.
+fn protocol_name(namespace: &str) -> String {
+    match namespace {
+        "/" => "socket.io".to_owned(),
+        other => format!("socket.io{other}"),
+    }
+}
+
+/// Adds the namespaces of Socket.IO, and the route by which its clients come.
+///
+/// # Panics
+/// As [`Protocols::new`].
+#[must_use]
+pub fn register(protocols: &Protocols, config: &Arc<Config>) -> Protocols {
+    let namespaces = config.namespaces.iter().enumerate().map(|(index, namespace)| {
+        // The first one brings the route of all.
+        let route = (index == 0).then(|| route::route(config));
+        Namespace::new(namespace, config, route)
+    });
+    namespaces.fold(protocols.clone(), |registered, namespace| registered.with(namespace))
+}

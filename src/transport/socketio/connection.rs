@@ -1,0 +1,327 @@
+//! One Engine.IO connection: its carrier, what waits to be written, and the sessions that share it.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use super::inbox::{Inbox, Namespaces};
+use super::payload::Answer;
+use super::sid::Sid;
+use crate::admission::Place;
+use crate::error::CloseReason;
+use crate::session::link::{FrameKind, Link, SendError};
+use crate::session::{Frame, ProtocolId};
+use crate::shard::Key;
+use crate::transport::outbox;
+use crate::transport::socket::{Socket, SocketId, SocketShared};
+use crate::transport::websocket::frame::text_frame;
+
+/// Names a connection of a shard for as long as it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::transport) struct EngineId {
+    pub key: u32,
+    pub serial: u32,
+}
+
+/// The answer to a polling request.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Packets, or `ok`.
+    Body(Bytes),
+    /// There is no such connection.
+    Unknown,
+    /// The request does not fit the connection.
+    BadRequest,
+    /// The connection has ended, and the client is to open a new one.
+    Gone,
+}
+
+/// Where a polling request is waited for.
+pub type ReplyTo = oneshot::Sender<Reply>;
+
+/// Frames that wait for the next poll, the oldest first, each with the time since when.
+#[derive(Debug, Default)]
+pub(in crate::transport) struct Polling {
+    queue: VecDeque<(Frame, u64)>,
+    bytes: usize,
+    /// The poll that waits for a frame.
+    pending: Option<ReplyTo>,
+    /// A WebSocket has been probed: every poll is answered at once, with nothing, until the upgrade.
+    pub probed: bool,
+}
+
+/// A session of the connection.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::transport) struct Member {
+    pub namespace: ProtocolId,
+    pub key: Key,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(in crate::transport) struct Connection {
+    pub id: EngineId,
+    pub sid: Sid,
+    pub inbox: Inbox,
+    /// The WebSocket; while there is polling, the one that is being probed.
+    pub socket: Option<Socket>,
+    /// Set until the upgrade is complete.
+    pub polling: Option<Box<Polling>>,
+    pub members: Vec<Member>,
+    pub place: Place,
+    /// The token of the handshake, for every namespace whose CONNECT has none.
+    pub token: Option<Box<str>>,
+    /// The hash of the handshake's `Authorization`: later requests have the same.
+    pub credential: Option<u64>,
+    /// It has had a session, so it may be without one.
+    pub has_connected: bool,
+    /// The time of the last ping that has not been answered.
+    pub pinged_ms: Option<u64>,
+    /// The upgrade's time; polling requests that were under way then are still carried out for a moment.
+    pub upgraded_ms: Option<u64>,
+    /// A POST whose answer waits until its commands are carried out.
+    pub posted: Option<ReplyTo>,
+    /// The sessions whose commands wait. The client is not read meanwhile.
+    paused: u32,
+    pub is_closed: bool,
+    shared: Rc<SocketShared>,
+}
+
+impl Connection {
+    pub(super) fn new(id: EngineId, sid: Sid, place: Place, shared: Rc<SocketShared>) -> Self {
+        Self {
+            id,
+            sid,
+            inbox: Inbox::default(),
+            socket: None,
+            polling: None,
+            members: Vec::new(),
+            place,
+            token: None,
+            credential: None,
+            has_connected: false,
+            pinged_ms: None,
+            upgraded_ms: None,
+            posted: None,
+            paused: 0,
+            is_closed: false,
+            shared,
+        }
+    }
+
+    /// Reports whether the client is not read because its commands wait.
+    pub(in crate::transport) const fn is_paused(&self) -> bool {
+        self.paused > 0
+    }
+
+    /// Writes a frame to the WebSocket, or queues it for the next poll.
+    ///
+    /// # Errors
+    /// Every variant of [`SendError`].
+    pub(in crate::transport) fn send(&mut self, frame: &Frame, kind: FrameKind, now_ms: u64) -> Result<(), SendError> {
+        if frame.is_empty() {
+            return Ok(());
+        }
+        match (&mut self.polling, &mut self.socket) {
+            (Some(polling), _) => {
+                let was_empty = polling.queue.is_empty();
+                polling.push(frame.clone(), kind, now_ms, &self.shared.outbox)?;
+                if was_empty {
+                    self.shared.polls_due.borrow_mut().push(self.id);
+                    // A client that does not poll is looked after like one that does not read.
+                    self.shared.stalled.borrow_mut().push(SocketId::of_engine(self.id));
+                }
+                Ok(())
+            }
+            (None, Some(socket)) => socket.send(frame, kind, now_ms),
+            (None, None) => Err(SendError::Gone),
+        }
+    }
+
+    /// The bytes that wait to be written.
+    pub(super) fn backlog_bytes(&self) -> usize {
+        let polled = self.polling.as_ref().map(|polling| polling.bytes);
+        let written = || self.socket.as_ref().map(Socket::backlog_bytes);
+        polled.or_else(written).unwrap_or_default()
+    }
+
+    /// Answers the poll that waits, if there are packets for it.
+    pub(in crate::transport) fn answer_poll(&mut self) {
+        if let Some(polling) = &mut self.polling {
+            polling.answer();
+        }
+    }
+
+    /// Ends polling: what was queued for polls goes to the WebSocket, in order.
+    ///
+    /// # Errors
+    /// Every variant of [`SendError`].
+    pub(in crate::transport) fn upgrade(&mut self, now_ms: u64) -> Result<(), SendError> {
+        let (Some(mut polling), Some(socket)) = (self.polling.take(), &mut self.socket) else {
+            return Err(SendError::Gone);
+        };
+        polling.release();
+        socket.place = self.place;
+        self.upgraded_ms = Some(now_ms);
+        for (frame, _) in polling.queue {
+            // A reply: it was bounded when it was queued, and is not refused now.
+            socket.send(&frame, FrameKind::Reply, now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// The session in a namespace.
+    pub(in crate::transport) fn member(&self, namespace: ProtocolId) -> Option<Key> {
+        let mut members = self.members.iter();
+        members
+            .find(|member| member.namespace == namespace)
+            .map(|member| member.key)
+    }
+
+    /// Answers the requests that wait, as the connection ends.
+    pub(in crate::transport) fn end_polling(&mut self, reason: CloseReason) {
+        if let Some(polling) = &mut self.polling {
+            // A close packet keeps some clients away for good; after an error all come back.
+            polling.reply(if reason.may_reconnect() || reason == CloseReason::TokenExpired {
+                Reply::Gone
+            } else {
+                Reply::Body(Bytes::from_static(b"1"))
+            });
+        }
+        if let Some(posted) = self.posted.take() {
+            // The client may have given up.
+            let _ = posted.send(Reply::Gone);
+        }
+    }
+
+    /// The age of the oldest frame that waits to be written.
+    pub(in crate::transport) fn oldest_age(&self, now_ms: u64) -> Option<Duration> {
+        match (&self.polling, &self.socket) {
+            (Some(polling), _) => {
+                let (_, since_ms) = polling.queue.front()?;
+                Some(Duration::from_millis(now_ms.saturating_sub(*since_ms)))
+            }
+            (None, Some(socket)) if !socket.outbox().is_empty() => Some(socket.outbox().age(now_ms)),
+            (None, _) => None,
+        }
+    }
+
+    fn pause(&mut self, paused: bool) {
+        self.paused = if paused {
+            self.paused + 1
+        } else {
+            self.paused.saturating_sub(1)
+        };
+        if let Some(socket) = &mut self.socket {
+            socket.pause(self.paused > 0);
+        }
+        if self.paused == 0
+            && let Some(posted) = self.posted.take()
+        {
+            // The client may have given up.
+            let _ = posted.send(Reply::Body(Bytes::from_static(b"ok")));
+        }
+    }
+}
+
+impl Polling {
+    fn push(&mut self, frame: Frame, kind: FrameKind, now_ms: u64, bounds: &outbox::Config) -> Result<(), SendError> {
+        let is_full = !self.queue.is_empty() && self.bytes + frame.len() > bounds.outbox_bytes_max;
+        // Replies are bounded: commands pause while much is queued.
+        if is_full && kind == FrameKind::Push {
+            return Err(SendError::Overflow);
+        }
+        self.bytes += frame.len();
+        self.queue.push_back((frame, now_ms));
+        Ok(())
+    }
+
+    /// Lets a poll wait for packets; returns the poll that waited already.
+    pub(in crate::transport) fn wait(&mut self, reply: ReplyTo) -> Option<ReplyTo> {
+        self.pending.replace(reply)
+    }
+
+    /// Answers the waiting poll with what is queued, or, once a WebSocket was probed, with nothing.
+    pub(in crate::transport) fn answer(&mut self) {
+        if self.probed {
+            return self.release();
+        }
+        if self.queue.is_empty() || self.pending.is_none() {
+            return;
+        }
+        let mut answer = Answer::default();
+        while let Some((frame, since_ms)) = self.queue.pop_front() {
+            let (before, mut rest) = (frame.len(), frame);
+            answer.take_from(&mut rest);
+            self.bytes -= before - rest.len();
+            if !rest.is_empty() {
+                self.queue.push_front((rest, since_ms));
+                break;
+            }
+        }
+        self.reply(answer.into_body().map_or(Reply::BadRequest, Reply::Body));
+    }
+
+    /// Answers the waiting poll with nothing, so that another one may follow or none.
+    pub(in crate::transport) fn release(&mut self) {
+        self.reply(Reply::Body(Bytes::from_static(b"6")));
+    }
+
+    /// Answers the waiting poll.
+    pub(in crate::transport) fn reply(&mut self, reply: Reply) {
+        if let Some(pending) = self.pending.take() {
+            // A client that has gone ends the connection by the end of its request.
+            let _ = pending.send(reply);
+        }
+    }
+}
+
+/// The link of a session that shares a connection.
+#[derive(Debug)]
+pub(in crate::transport) struct Channel {
+    connection: Rc<RefCell<Connection>>,
+    namespace: ProtocolId,
+}
+
+impl Channel {
+    /// The share of a namespace in a connection.
+    pub(in crate::transport) const fn new(connection: Rc<RefCell<Connection>>, namespace: ProtocolId) -> Self {
+        Self { connection, namespace }
+    }
+
+    pub(in crate::transport) fn connection(&self) -> EngineId {
+        self.connection.borrow().id
+    }
+
+    /// The packet that ends the session and leaves the connection.
+    pub(in crate::transport) fn disconnect_packet(&self, namespaces: &Namespaces) -> Frame {
+        text_frame(&format!("41{}", namespaces.mark(self.namespace)))
+    }
+}
+
+impl Link for Channel {
+    fn protocol(&self) -> ProtocolId {
+        self.namespace
+    }
+
+    fn send(&mut self, frame: &Frame, kind: FrameKind, now_ms: u64) -> Result<(), SendError> {
+        self.connection.borrow_mut().send(frame, kind, now_ms)
+    }
+
+    fn backlog_bytes(&self) -> usize {
+        self.connection.borrow().backlog_bytes()
+    }
+
+    /// The connection is pinged, whatever its sessions do.
+    fn is_one_way(&self) -> bool {
+        true
+    }
+
+    fn pause(&mut self, paused: bool) {
+        self.connection.borrow_mut().pause(paused);
+    }
+}

@@ -1,0 +1,204 @@
+//! From messages and events to Socket.IO packets in WebSocket frames.
+
+use std::io::Write as _;
+
+use super::decode::{CONNECT, UNACKNOWLEDGED};
+use crate::error::{CloseReason, ErrorCode};
+use crate::event::{Event, Payload};
+use crate::session::{Encoder, Frame, Message, Refusal};
+use crate::transport::http::Route;
+use crate::transport::native;
+use crate::transport::native::json::object::{Object, text};
+use crate::transport::protocol::{self, Decoded, Protocol};
+use crate::transport::websocket::frame::{FrameWriter, binary_frame};
+
+/// Size that most packets fit into, in bytes.
+const PACKET_BYTES_USUAL: usize = 256;
+
+/// Writing to memory cannot fail.
+const IN_MEMORY: &str = "writing text to memory cannot fail";
+
+/// One namespace of Socket.IO, as a protocol: its frames name it.
+#[derive(Debug)]
+pub struct Namespace {
+    name: &'static str,
+    /// Behind the type in each packet: empty for the main namespace, `/name,` for others.
+    mark: Box<str>,
+    /// Begins the names of the gateway's own events.
+    prefix: Box<str>,
+    authentication_error: Box<str>,
+    route: Option<Route>,
+}
+
+impl Namespace {
+    /// The namespace of this name, which begins with a slash.
+    pub(super) fn new(namespace: &str, config: &super::Config, route: Option<Route>) -> Self {
+        Self {
+            // Kept for the life of the process, which registers its protocols once: so a session's protocol has a name without an allocation.
+            name: String::leak(super::protocol_name(namespace)),
+            mark: mark(namespace).into(),
+            prefix: config.event_prefix.as_str().into(),
+            authentication_error: config.authentication_error.as_str().into(),
+            route,
+        }
+    }
+
+    /// Writes one packet: `4`, its type, its namespace, and the rest.
+    fn packet(&self, bytes: usize, kind: &str, fill: impl FnOnce(&mut Vec<u8>)) -> Frame {
+        let mut frame = FrameWriter::with_capacity(bytes);
+        let out = frame.body();
+        out.push(b'4');
+        out.extend_from_slice(kind.as_bytes());
+        out.extend_from_slice(self.mark.as_bytes());
+        fill(out);
+        frame.text()
+    }
+
+    /// Writes an event of the gateway itself.
+    fn own_event(&self, name: &str, fields: impl FnOnce(&mut Object<'_>)) -> Frame {
+        self.packet(PACKET_BYTES_USUAL, "2", |out| {
+            out.push(b'[');
+            text(out, &format!("{}{name}", self.prefix));
+            out.push(b',');
+            Object::write(out, fields);
+            out.push(b']');
+        })
+    }
+
+    fn acknowledgement(&self, ack: u32, fields: impl FnOnce(&mut Object<'_>)) -> Frame {
+        self.packet(PACKET_BYTES_USUAL, "3", |out| {
+            write!(out, "{ack}[").expect(IN_MEMORY);
+            Object::write(out, fields);
+            out.push(b']');
+        })
+    }
+
+    /// The answer to CONNECT. A client does not come back by itself after a refusal, so one that time may mend is not sent: the end
+    /// of the connection is, after which it does.
+    fn connect_answer(&self, message: &Message) -> Frame {
+        match message {
+            Message::Connected { connection, rooms, .. } => {
+                let connected = self.packet(PACKET_BYTES_USUAL, "0", |out| {
+                    Object::write(out, |object| object.plain("sid", connection));
+                });
+                if rooms.is_empty() {
+                    return connected;
+                }
+                let rooms = self.own_event(native::json::name(message), |object| {
+                    native::json::fields(object, message)
+                });
+                [connected, rooms].concat().into()
+            }
+            Message::Error(refusal) if !refusal.code.may_repeat() => self.packet(PACKET_BYTES_USUAL, "4", |out| {
+                Object::write(out, |object| {
+                    object.text("message", &self.refused(refusal));
+                    object.object("data", |object| {
+                        object.text("code", refusal.code.as_str());
+                        object.text("message", &refusal.message);
+                    });
+                });
+            }),
+            _ => Frame::new(),
+        }
+    }
+
+    /// The text of a refusal as applications look for it.
+    fn refused(&self, refusal: &Refusal) -> String {
+        let reason = match refusal.code {
+            ErrorCode::TokenExpired => "token expired",
+            ErrorCode::Unauthenticated => "token missing or invalid",
+            _ => return refusal.message.clone(),
+        };
+        self.authentication_error.replace("{reason}", reason)
+    }
+}
+
+/// The name of a namespace as it stands in packets.
+pub(super) fn mark(namespace: &str) -> String {
+    match namespace {
+        "/" => String::new(),
+        other => format!("{other},"),
+    }
+}
+
+impl Protocol for Namespace {
+    /// Messages of connections are read by [`super::Inbox`]: one connection has several namespaces.
+    fn decode(&self, _: protocol::Message<'_>) -> Decoded {
+        Decoded::Unsupported
+    }
+
+    fn is_upgraded_to(&self) -> bool {
+        false
+    }
+
+    fn routes(&self) -> Vec<Route> {
+        self.route.iter().cloned().collect()
+    }
+
+    fn farewell(&self, code: CloseReason, reason: &str) -> Frame {
+        crate::transport::websocket::frame::close(code.code(), reason)
+    }
+}
+
+impl Encoder for Namespace {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn message(&self, id: u32, message: &Message) -> Frame {
+        let fields = |object: &mut Object<'_>| native::json::fields(object, message);
+        match (id, message) {
+            (CONNECT, _) => self.connect_answer(message),
+            (
+                UNACKNOWLEDGED,
+                Message::Error(_)
+                | Message::RoomJoined { .. }
+                | Message::RoomLeft { .. }
+                | Message::Disconnected { .. }
+                | Message::PresenceChanged(_)
+                | Message::Degraded { .. }
+                | Message::Resync { .. }
+                | Message::ReconnectAdvice { .. }
+                | Message::Expiring { .. },
+            ) => self.own_event(native::json::name(message), fields),
+            // An answer that nobody waits for.
+            (UNACKNOWLEDGED, _) => Frame::new(),
+            (id, Message::Error(_)) => self.acknowledgement(id - 1, |object| object.object("error", fields)),
+            (id, _) => self.acknowledgement(id - 1, |object| {
+                object.flag("ok", true);
+                fields(object);
+            }),
+        }
+    }
+
+    /// None: a connection is pinged, not each of its namespaces.
+    fn heartbeat(&self) -> Frame {
+        Frame::new()
+    }
+
+    fn event(&self, event: &Event) -> Frame {
+        let (name, payload) = (event.name.as_str(), &event.payload);
+        match payload {
+            Payload::Json(json) => self.packet(name.len() + json.bytes().len() + 64, "2", |out| {
+                out.push(b'[');
+                text(out, name);
+                out.push(b',');
+                out.extend_from_slice(json.bytes());
+                out.push(b']');
+            }),
+            Payload::Binary(bytes) => {
+                let packet = self.packet(name.len() + 96, "51-", |out| {
+                    out.push(b'[');
+                    text(out, name);
+                    out.extend_from_slice(br#",{"_placeholder":true,"num":0}]"#);
+                });
+                // One frame of ours, so that nothing gets between a packet and its attachment.
+                [packet, binary_frame(bytes)].concat().into()
+            }
+        }
+    }
+
+    fn passed(&self, _: &Event) -> Option<Frame> {
+        None
+    }
+}

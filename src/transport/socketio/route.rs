@@ -1,0 +1,384 @@
+//! The path of Socket.IO on the client port: handshakes, polls, and upgrades to a WebSocket (Engine.IO protocol, "URLs" and
+//! "HTTP long-polling"). Errors are those of the reference server, with its codes.
+
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use tokio::sync::oneshot;
+
+use super::connection::{Reply, ReplyTo};
+use super::sid::Sid;
+use super::{Config, TokenSource};
+use crate::admission::Place;
+use crate::session::Frame;
+use crate::transport::http::{Access, Answer, Call, HandOver, Route, accept_websocket};
+use crate::transport::shard::Visit;
+
+/// The time of a poll beyond the longest that the gateway lets it wait: until the answer has left.
+const POLL_MARGIN: Duration = Duration::from_secs(10);
+
+/// A client that arrives with a WebSocket.
+#[derive(Debug, Clone)]
+pub struct EngineEntry {
+    /// The connection that is to be upgraded; `None` for a new one.
+    pub upgrades: Option<Sid>,
+    /// The hash of its `Authorization`.
+    pub credential: Option<u64>,
+}
+
+/// A request of polling, to the shard that has the connection.
+#[derive(Debug)]
+pub enum Request {
+    /// Opens a connection; answered with its first packet.
+    Open {
+        /// Its place among the connections of its address.
+        place: Place,
+        /// The token, if it came with the handshake.
+        token: Option<String>,
+        /// The hash of its `Authorization`.
+        credential: Option<u64>,
+        /// The request's end.
+        reply: ReplyTo,
+    },
+    /// Waits for packets.
+    Poll {
+        /// The connection.
+        sid: Sid,
+        /// The hash of its `Authorization`.
+        credential: Option<u64>,
+        /// The request's end.
+        reply: ReplyTo,
+    },
+    /// Brings packets.
+    Post {
+        /// The connection.
+        sid: Sid,
+        /// The hash of its `Authorization`.
+        credential: Option<u64>,
+        /// The packets.
+        body: Bytes,
+        /// The request's end.
+        reply: ReplyTo,
+    },
+    /// The client has given up a poll.
+    Abort {
+        /// The connection.
+        sid: Sid,
+    },
+}
+
+/// An error of a handshake or of a request, by its code (Engine.IO protocol; reference server, `Server.errors`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum EngineError {
+    UnknownTransport = 0,
+    UnknownSid = 1,
+    BadMethod = 2,
+    BadRequest = 3,
+    UnsupportedVersion = 5,
+}
+
+impl EngineError {
+    const fn message(self) -> &'static str {
+        match self {
+            Self::UnknownTransport => "Transport unknown",
+            Self::UnknownSid => "Session ID unknown",
+            Self::BadMethod => "Bad handshake method",
+            Self::BadRequest => "Bad request",
+            Self::UnsupportedVersion => "Unsupported protocol version",
+        }
+    }
+
+    fn response(self) -> Response<Bytes> {
+        let body = format!(r#"{{"code":{},"message":"{}"}}"#, self as u8, self.message());
+        respond(StatusCode::BAD_REQUEST, "application/json", body)
+    }
+}
+
+/// The route of all namespaces.
+pub(super) fn route(config: &Arc<Config>) -> Route {
+    let (shared, path) = (Arc::clone(config), config.path.clone());
+    // Methods beyond the two are answered here, as the reference does: never with a server's error.
+    let methods = [
+        Method::GET,
+        Method::POST,
+        Method::HEAD,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+    ];
+    Route::new(methods, path, move |call| serve(call, Arc::clone(&shared)))
+        .access(Access::SharedAnyHeader)
+        .body_bytes_max(config.payload_bytes_max)
+}
+
+async fn serve(call: Call, config: Arc<Config>) -> Answer {
+    let query = Query::of(call.request.uri().query().unwrap_or_default());
+    let answer = match query.check(call.request.method()) {
+        Ok(Wanted::Open) => open(call, &config).await,
+        Ok(Wanted::Poll(sid)) => poll(call, sid, &config).await,
+        Ok(Wanted::Post(sid)) => post(call, sid).await,
+        Ok(Wanted::WebSocket(sid)) => return websocket(&call, sid, &config),
+        Err(error) => error.response(),
+    };
+    answer.into()
+}
+
+/// The parameters of a request. Others are the application's, or keep caches away.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Query<'q> {
+    version: Option<&'q str>,
+    transport: Option<&'q str>,
+    sid: Option<&'q str>,
+}
+
+/// The purpose of a request.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    Open,
+    Poll(Sid),
+    Post(Sid),
+    WebSocket(Option<Sid>),
+}
+
+impl<'q> Query<'q> {
+    fn of(query: &'q str) -> Self {
+        let mut read = Self::default();
+        for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            match name {
+                "EIO" => read.version = Some(value),
+                "transport" => read.transport = Some(value),
+                "sid" => read.sid = Some(value),
+                _ => {}
+            }
+        }
+        read
+    }
+
+    /// Checks the parameters in the order in which the reference does.
+    fn check(&self, method: &Method) -> Result<Wanted, EngineError> {
+        let is_websocket = match self.transport {
+            Some("polling") => false,
+            Some("websocket") => true,
+            _ => return Err(EngineError::UnknownTransport),
+        };
+        let sid = match self.sid {
+            Some(text) => Some(Sid::parse(text).ok_or(EngineError::UnknownSid)?),
+            None if method != Method::GET => return Err(EngineError::BadMethod),
+            None => None,
+        };
+        if self.version != Some("4") {
+            return Err(EngineError::UnsupportedVersion);
+        }
+        match (is_websocket, sid, method) {
+            (true, sid, &Method::GET) => Ok(Wanted::WebSocket(sid)),
+            (false, None, _) => Ok(Wanted::Open),
+            (false, Some(sid), &Method::GET) => Ok(Wanted::Poll(sid)),
+            (false, Some(sid), &Method::POST) => Ok(Wanted::Post(sid)),
+            _ => Err(EngineError::BadRequest),
+        }
+    }
+}
+
+/// Hashes the credential of a request, so that a connection holds 8 bytes of it. The key is this process's.
+fn credential(headers: &HeaderMap) -> Option<u64> {
+    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let value = headers.get(header::AUTHORIZATION)?;
+    let mut hasher = KEY.build_hasher();
+    hasher.write(value.as_bytes());
+    Some(hasher.finish())
+}
+
+/// The token of the handshake, where it may be there.
+fn handshake_token(call: &Call, config: &Config) -> Option<String> {
+    config
+        .token_sources
+        .contains(&TokenSource::Handshake)
+        .then(|| call.token())?
+}
+
+async fn open(call: Call, config: &Config) -> Response<Bytes> {
+    let place = match call.admit() {
+        Ok(place) => place,
+        Err(refusal) => return *refusal,
+    };
+    let (reply, replied) = oneshot::channel();
+    let request = Request::Open {
+        place,
+        token: handshake_token(&call, config),
+        credential: credential(call.request.headers()),
+        reply,
+    };
+    if call.visit_any(Visit::Poll(request)).await.is_err() {
+        call.dismiss(place);
+    }
+    packets(replied.await.unwrap_or(Reply::Gone))
+}
+
+async fn poll(call: Call, sid: Sid, config: &Config) -> Response<Bytes> {
+    let credential = credential(call.request.headers());
+    let (reply, replied) = oneshot::channel();
+    // The connection has a place of its own, so its polls take none of those for connections without a session.
+    call.rest(config.ping_interval + config.ping_timeout + POLL_MARGIN);
+    let request = Request::Poll { sid, credential, reply };
+    if call.visit(sid.shard, Visit::Poll(request)).await.is_err() {
+        return EngineError::UnknownSid.response();
+    }
+    let mut abort = Abort { call: Some(call), sid };
+    let reply = replied.await;
+    abort.call = None;
+    packets(reply.unwrap_or(Reply::Gone))
+}
+
+/// Ends the connection when its poll is dropped unanswered: its client has gone.
+struct Abort {
+    call: Option<Call>,
+    sid: Sid,
+}
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        let Some(call) = self.call.take() else { return };
+        let sid = self.sid;
+        tokio::spawn(async move {
+            // The shard has ended otherwise, with all of its connections.
+            let _ = call.visit(sid.shard, Visit::Poll(Request::Abort { sid })).await;
+        });
+    }
+}
+
+async fn post(call: Call, sid: Sid) -> Response<Bytes> {
+    let headers = call.request.headers();
+    // Binary packets are base64 in this version.
+    if headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind == "application/octet-stream")
+    {
+        let _ = call.visit(sid.shard, Visit::Poll(Request::Abort { sid })).await;
+        return EngineError::BadRequest.response();
+    }
+    let (reply, replied) = oneshot::channel();
+    let request = Request::Post {
+        sid,
+        credential: credential(headers),
+        body: call.request.body().clone(),
+        reply,
+    };
+    if call.visit(sid.shard, Visit::Poll(request)).await.is_err() {
+        return EngineError::UnknownSid.response();
+    }
+    match replied.await.unwrap_or(Reply::Gone) {
+        Reply::Body(body) => respond(StatusCode::OK, "text/html", body),
+        other => packets(other),
+    }
+}
+
+fn packets(reply: Reply) -> Response<Bytes> {
+    match reply {
+        Reply::Body(body) => respond(StatusCode::OK, "text/plain; charset=UTF-8", body),
+        Reply::Unknown => EngineError::UnknownSid.response(),
+        Reply::BadRequest => EngineError::BadRequest.response(),
+        // Clients come back by themselves after it, which they do not all do after a close packet.
+        Reply::Gone => respond(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain; charset=UTF-8",
+            Bytes::new(),
+        ),
+    }
+}
+
+fn websocket(call: &Call, sid: Option<Sid>, config: &Config) -> Answer {
+    match accept_websocket(&call.request) {
+        Ok(head) => Answer::Session(HandOver {
+            head,
+            protocol: call.protocol,
+            token: sid.is_none().then(|| handshake_token(call, config)).flatten(),
+            opening: Frame::new().into(),
+            engine: Some(EngineEntry {
+                upgrades: sid,
+                credential: credential(call.request.headers()),
+            }),
+        }),
+        Err(_) => EngineError::BadRequest.response().into(),
+    }
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Bytes> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_told_apart_by_their_parameters() {
+        let sid = Sid::draw(0, 1);
+        let check = |query: &str, method: Method| Query::of(&query.replace("SID", &sid.to_string())).check(&method);
+        assert_eq!(
+            check("EIO=4&transport=polling&t=x&b64=1", Method::GET),
+            Ok(Wanted::Open)
+        );
+        assert_eq!(
+            check("EIO=4&transport=polling&sid=SID", Method::GET),
+            Ok(Wanted::Poll(sid))
+        );
+        assert_eq!(
+            check("EIO=4&transport=polling&sid=SID", Method::POST),
+            Ok(Wanted::Post(sid))
+        );
+        assert_eq!(
+            check("EIO=4&transport=websocket", Method::GET),
+            Ok(Wanted::WebSocket(None))
+        );
+        assert_eq!(
+            check("EIO=4&transport=websocket&sid=SID", Method::GET),
+            Ok(Wanted::WebSocket(Some(sid)))
+        );
+        for (query, method, error) in [
+            ("", Method::GET, EngineError::UnknownTransport),
+            ("EIO=4", Method::GET, EngineError::UnknownTransport),
+            ("EIO=4&transport=abc", Method::GET, EngineError::UnknownTransport),
+            ("EIO=4&transport=polling&sid=abc", Method::GET, EngineError::UnknownSid),
+            ("EIO=4&transport=polling", Method::POST, EngineError::BadMethod),
+            ("EIO=4&transport=websocket", Method::POST, EngineError::BadMethod),
+            ("EIO=3&transport=polling", Method::GET, EngineError::UnsupportedVersion),
+            ("transport=polling", Method::GET, EngineError::UnsupportedVersion),
+            (
+                "EIO=abc&transport=websocket",
+                Method::GET,
+                EngineError::UnsupportedVersion,
+            ),
+            (
+                "EIO=4&transport=polling&sid=SID",
+                Method::DELETE,
+                EngineError::BadRequest,
+            ),
+            (
+                "EIO=4&transport=websocket&sid=SID",
+                Method::POST,
+                EngineError::BadRequest,
+            ),
+        ] {
+            assert_eq!(check(query, method), Err(error), "{query}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_code() {
+        let response = EngineError::UnsupportedVersion.response();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        assert_eq!(
+            response.body(),
+            r#"{"code":5,"message":"Unsupported protocol version"}"#
+        );
+    }
+}
