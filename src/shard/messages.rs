@@ -25,7 +25,10 @@ impl<L: Link> Sessions<L> {
                 self.members.presence_changed(&mut self.clients, is_lapsed, change);
             }
             ShardMessage::Signal(Signal::Degraded(active)) => self.orders.notify_degraded(&mut self.clients, active),
-            ShardMessage::Signal(Signal::Drain(window)) => orders::drain(&mut self.clients, &mut self.timers, window),
+            ShardMessage::Signal(Signal::Drain(window)) => {
+                self.orders.draining = true;
+                orders::drain(&mut self.clients, &mut self.timers, window);
+            }
         }
     }
 

@@ -18,6 +18,8 @@ use crate::session::{Message, RoomChange};
 pub(super) struct Orders {
     /// Set while deliveries are interrupted behind the node, as clients were notified.
     degraded: bool,
+    /// Set once the node drains.
+    pub draining: bool,
 }
 
 impl Orders {

@@ -100,6 +100,12 @@ impl<L: Link> Sessions<L> {
         self.clients.identity(key).is_some()
     }
 
+    /// Reports whether the node drains.
+    #[must_use]
+    pub const fn is_draining(&self) -> bool {
+        self.orders.draining
+    }
+
     /// The connection in a slot.
     pub fn link(&mut self, key: Key) -> Option<&mut L> {
         self.clients.client(key).map(|client| &mut client.link)

@@ -304,6 +304,9 @@ impl Shard {
             self.check_stalled(now_ms);
         }
         self.check_partial(now_ms);
+        if self.sessions.is_draining() {
+            self.drain_engine();
+        }
         self.lingering.end_overdue(now_ms);
     }
 

@@ -196,6 +196,13 @@ impl Call {
         door.send(visit).await.map_err(|_| NoShard)
     }
 
+    /// Sends a visit to a shard, unless its queue is full.
+    pub(in crate::transport) fn try_visit(&self, shard: u16, visit: Visit) {
+        if let Some(door) = self.port.door(shard) {
+            let _ = door.try_send(visit);
+        }
+    }
+
     /// Lets the request wait so long for something to tell, without a place among the connections that have no session.
     pub(in crate::transport) fn rest(&self, deadline: Duration) {
         self.exchange.rest(deadline);

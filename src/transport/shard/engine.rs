@@ -245,6 +245,17 @@ impl Shard {
         }
     }
 
+    /// Ends the connections that have no session: those that have one end in their turn.
+    pub(super) fn drain_engine(&mut self) {
+        let ids = self.engine.iter().filter_map(|connection| {
+            let connection = connection.borrow();
+            connection.members.is_empty().then_some(connection.id)
+        });
+        for id in ids.collect::<Vec<_>>() {
+            self.close_engine(id, (CloseReason::Draining, ""));
+        }
+    }
+
     /// A session of a connection has ended. What the client is told decides what it does: after a DISCONNECT it stays away, after the
     /// end of its transport it comes back by itself, with a new token if its application has one.
     pub(super) fn channel_closed(&mut self, channel: &Channel, key: Key, was_open: bool, ended: (CloseReason, &str)) {

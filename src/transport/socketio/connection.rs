@@ -50,6 +50,8 @@ pub(in crate::transport) struct Polling {
     bytes: usize,
     /// The poll that waits for a frame.
     pending: Option<ReplyTo>,
+    /// The last poll had gone when it was answered, and the packets with it.
+    pub is_aborted: bool,
     /// A WebSocket has been probed: every poll is answered at once, with nothing, until the upgrade.
     pub probed: bool,
 }
@@ -149,11 +151,12 @@ impl Connection {
         polled.or_else(written).unwrap_or_default()
     }
 
-    /// Answers the poll that waits, if there are packets for it.
-    pub(in crate::transport) fn answer_poll(&mut self) {
-        if let Some(polling) = &mut self.polling {
+    /// Answers the poll that waits, if there are packets for it; returns whether its client is still there.
+    pub(in crate::transport) fn answer_poll(&mut self) -> bool {
+        self.polling.as_mut().is_none_or(|polling| {
             polling.answer();
-        }
+            !polling.is_aborted
+        })
     }
 
     /// Ends polling: what was queued for polls goes to the WebSocket, in order.
@@ -274,8 +277,7 @@ impl Polling {
     /// Answers the waiting poll.
     pub(in crate::transport) fn reply(&mut self, reply: Reply) {
         if let Some(pending) = self.pending.take() {
-            // A client that has gone ends the connection by the end of its request.
-            let _ = pending.send(reply);
+            self.is_aborted |= pending.send(reply).is_err();
         }
     }
 }

@@ -85,7 +85,7 @@ impl Namespace {
                     return connected;
                 }
                 let rooms = self.own_event(native::json::name(message), |object| {
-                    native::json::fields(object, message)
+                    native::json::fields(object, message);
                 });
                 [connected, rooms].concat().into()
             }

@@ -21,7 +21,7 @@ use crate::transport::shard::Visit;
 const POLL_MARGIN: Duration = Duration::from_secs(10);
 
 /// A client that arrives with a WebSocket.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct EngineEntry {
     /// The connection that is to be upgraded; `None` for a new one.
     pub upgrades: Option<Sid>,
@@ -242,10 +242,8 @@ impl Drop for Abort {
     fn drop(&mut self) {
         let Some(call) = self.call.take() else { return };
         let sid = self.sid;
-        tokio::spawn(async move {
-            // The shard has ended otherwise, with all of its connections.
-            let _ = call.visit(sid.shard, Visit::Poll(Request::Abort { sid })).await;
-        });
+        // Where the shard has no place for it, it notices when it answers the poll.
+        call.try_visit(sid.shard, Visit::Poll(Request::Abort { sid }));
     }
 }
 

@@ -143,11 +143,15 @@ impl Shard {
             let Some(connection) = self.engine.get(id) else {
                 continue;
             };
-            let keys: Vec<_> = {
+            let (is_there, keys): (_, Vec<_>) = {
                 let mut connection = connection.borrow_mut();
-                connection.answer_poll();
-                connection.members.iter().map(|member| member.key).collect()
+                let is_there = connection.answer_poll();
+                (is_there, connection.members.iter().map(|member| member.key).collect())
             };
+            if !is_there {
+                self.close_engine(id, (CloseReason::ClientLeft, ""));
+                continue;
+            }
             for key in keys {
                 self.sessions.flushed(key);
             }

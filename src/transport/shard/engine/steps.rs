@@ -42,10 +42,8 @@ impl Shard {
                     Arrival::Pong => return brought.push(Brought::Pong),
                     Arrival::Close(close) => return brought.push(Brought::Close(close)),
                 };
-                brought.extend(
-                    step.map(|step| step.map(Brought::Step))
-                        .unwrap_or_else(|reason| Some(Brought::Broken(reason))),
-                );
+                brought
+                    .extend(step.map_or_else(|reason| Some(Brought::Broken(reason)), |step| step.map(Brought::Step)));
             };
             fed = fed.and(socket.carrier.feed(&mut self.buffer[..count], limits, now_ms, read));
             if socket.carrier.partial_since_ms() == Some(now_ms) {
@@ -132,7 +130,7 @@ impl Shard {
                     Some(key) if !self.sessions.is_open(key) => {}
                     Some(_) => self.close_engine(id, fault),
                     None => {
-                        let token = self.token(connection, token);
+                        let token = self.token(connection, token.as_deref());
                         let key = self.sessions.open(link(connection, namespace), None);
                         {
                             let mut connection = connection.borrow_mut();
@@ -189,14 +187,14 @@ impl Shard {
     }
 
     /// The token of a session: from the CONNECT packet or the handshake, in the configured order.
-    fn token(&self, connection: &Shared, given: Option<String>) -> String {
-        let handshake = connection.borrow().token.as_deref().map(str::to_owned);
-        let sources = self.engine.config().token_sources.iter();
-        let mut tokens = sources.filter_map(|source| match source {
-            socketio::TokenSource::Auth => given.clone(),
-            socketio::TokenSource::Handshake => handshake.clone(),
+    fn token(&self, connection: &Shared, given: Option<&str>) -> String {
+        let connection = connection.borrow();
+        let mut sources = self.engine.config().token_sources.iter();
+        let token = sources.find_map(|source| match source {
+            socketio::TokenSource::Auth => given,
+            socketio::TokenSource::Handshake => connection.token.as_deref(),
         });
-        tokens.next().unwrap_or_default()
+        token.unwrap_or_default().to_owned()
     }
 
     fn engine_control_frame(&mut self, connection: &Shared, ping: Option<&[u8]>) {
