@@ -94,12 +94,6 @@ impl<L: Link> Sessions<L> {
         ticket.key
     }
 
-    /// Reports whether a session's token has been accepted, and it is not about to end.
-    #[must_use]
-    pub fn is_open(&self, key: Key) -> bool {
-        self.clients.identity(key).is_some()
-    }
-
     /// Reports whether the node drains.
     #[must_use]
     pub const fn is_draining(&self) -> bool {

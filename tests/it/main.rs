@@ -27,6 +27,7 @@ mod proxy;
 mod publish;
 mod resume;
 mod session;
+mod socketio;
 mod sse;
 mod stress;
 mod subscribe;

@@ -61,6 +61,8 @@ pub(in crate::transport) struct Polling {
 pub(in crate::transport) struct Member {
     pub namespace: ProtocolId,
     pub key: Key,
+    /// The client has sent something to it, so it knows that it is connected.
+    pub is_used: bool,
 }
 
 /// One connection.
@@ -178,11 +180,8 @@ impl Connection {
     }
 
     /// The session in a namespace.
-    pub(in crate::transport) fn member(&self, namespace: ProtocolId) -> Option<Key> {
-        let mut members = self.members.iter();
-        members
-            .find(|member| member.namespace == namespace)
-            .map(|member| member.key)
+    pub(in crate::transport) fn member(&mut self, namespace: ProtocolId) -> Option<&mut Member> {
+        self.members.iter_mut().find(|member| member.namespace == namespace)
     }
 
     /// Answers the requests that wait, as the connection ends.

@@ -3,7 +3,8 @@
 use super::{Shard, link};
 use crate::error::CloseReason;
 use crate::session::link::FrameKind;
-use crate::session::{Command, Request};
+use crate::session::{Command, ProtocolId, Request};
+use crate::shard::Key;
 use crate::transport::carrier::Arrival;
 use crate::transport::protocol::{Decoded, Message};
 use crate::transport::socket::SocketId;
@@ -124,17 +125,21 @@ impl Shard {
         let fault = (CloseReason::ProtocolError, "");
         match step {
             Step::Connect(namespace, token) => {
-                let joined = connection.borrow().member(namespace);
-                match joined {
-                    // Clients call `connect` twice when they are impatient.
-                    Some(key) if !self.sessions.is_open(key) => {}
-                    Some(_) => self.close_engine(id, fault),
+                let is_used = connection.borrow_mut().member(namespace).map(|member| member.is_used);
+                match is_used {
+                    // Impatient clients connect twice, before they have had an answer.
+                    Some(false) => {}
+                    Some(true) => self.close_engine(id, fault),
                     None => {
                         let token = self.token(connection, token.as_deref());
                         let key = self.sessions.open(link(connection, namespace), None);
                         {
                             let mut connection = connection.borrow_mut();
-                            connection.members.push(socketio::Member { namespace, key });
+                            connection.members.push(socketio::Member {
+                                namespace,
+                                key,
+                                is_used: false,
+                            });
                             connection.has_connected = true;
                         }
                         self.sessions.command(key, connect(token));
@@ -149,7 +154,7 @@ impl Shard {
             Step::Disconnect(namespace) => {
                 let member = {
                     let mut connection = connection.borrow_mut();
-                    let member = connection.member(namespace);
+                    let member = connection.member(namespace).map(|member| member.key);
                     connection.members.retain(|member| member.namespace != namespace);
                     member
                 };
@@ -158,16 +163,13 @@ impl Shard {
                     None => self.close_engine(id, fault),
                 }
             }
-            Step::Command(namespace, decoded) => {
-                let member = connection.borrow().member(namespace);
-                match (member, decoded) {
-                    (Some(key), Decoded::Request(request)) => self.sessions.command(key, request),
-                    (Some(key), Decoded::Refused { id, refusal }) => self.sessions.undecoded(key, id, refusal),
-                    _ => self.close_engine(id, fault),
-                }
-            }
+            Step::Command(namespace, decoded) => match (used(connection, namespace), decoded) {
+                (Some(key), Decoded::Request(request)) => self.sessions.command(key, request),
+                (Some(key), Decoded::Refused { id, refusal }) => self.sessions.undecoded(key, id, refusal),
+                _ => self.close_engine(id, fault),
+            },
             Step::Acknowledge(namespace) => {
-                if connection.borrow().member(namespace).is_none() {
+                if used(connection, namespace).is_none() {
                     self.close_engine(id, fault);
                 }
             }
@@ -214,6 +216,14 @@ impl Shard {
             self.socket_ended(connection, CloseReason::Flooding);
         }
     }
+}
+
+/// The session in a namespace, which the client uses.
+fn used(connection: &Shared, namespace: ProtocolId) -> Option<Key> {
+    let mut connection = connection.borrow_mut();
+    let member = connection.member(namespace)?;
+    member.is_used = true;
+    Some(member.key)
 }
 
 /// The command that opens a session.
