@@ -113,6 +113,7 @@ impl Shard {
             application: Arc::new(Application::new(Arc::new(NoBackend), HomeRooms::default())),
             admission: Arc::clone(&admission),
             encoders: native::protocols().encoders(),
+            counters: roomcast::counters::Counters::default(),
             config: Arc::new(ArcSwap::from_pointee(Config::default())),
         };
         Self {

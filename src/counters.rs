@@ -139,6 +139,8 @@ pub struct Cells {
     pub connections_accepted: Count,
     /// Connections of clients that were refused, by reason.
     pub connections_refused: Tally<ConnectionRefused>,
+    /// Events of clients that are no command and that nothing handles.
+    pub events_unhandled: Count,
     /// Publishes by outcome.
     pub publishes: Tally<PublishOutcome>,
 }

@@ -95,6 +95,7 @@ impl Judges {
             lease: self.lease.clone(),
             admission: Arc::clone(admission),
             encoders: config.protocols.encoders(),
+            counters: Arc::clone(counters),
             config: Arc::new(ArcSwap::from_pointee(config.session.clone())),
         }
     }

@@ -9,6 +9,7 @@ use crate::admission::Admission;
 use crate::auth::Authenticator;
 use crate::backend::Backend;
 use crate::cluster::Cluster;
+use crate::counters::Counters;
 use crate::hub::{Mailbox, MailboxReceiver};
 use crate::identity::{ConnectionId, Identity};
 use crate::lease::Lease;
@@ -34,6 +35,8 @@ pub struct Services {
     pub admission: Arc<Admission>,
     /// The writing halves of the protocols, by [`crate::session::ProtocolId::index`].
     pub encoders: Arc<[Arc<dyn Encoder>]>,
+    /// Counts what nobody handles.
+    pub counters: Counters,
     /// The bounds. Each is looked at when it is needed, so other ones hold for what comes next.
     pub config: Arc<ArcSwap<Config>>,
 }

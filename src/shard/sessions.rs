@@ -18,6 +18,7 @@ use super::revocations::RevocationGuard;
 use super::services::{Services, ShardEndpoint};
 use super::timers::ShardTimers;
 use super::turns::CommandTurns;
+use crate::counters::Counters;
 use crate::error::{CloseReason, ErrorCode};
 use crate::hub::{Inbound, MailboxReceiver, ShardMessage};
 use crate::session::link::Link;
@@ -92,6 +93,12 @@ impl<L: Link> Sessions<L> {
             self.go_on();
         }
         ticket.key
+    }
+
+    /// The counters of the node.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.services.counters
     }
 
     /// Reports whether the node drains.

@@ -34,7 +34,7 @@ pub use self::route::{EngineEntry, Request};
 pub use self::sid::Sid;
 
 pub(super) use self::connection::{Channel, Connection, EngineId, Member};
-pub(super) use self::decode::CONNECT;
+pub(super) use self::decode::{CONNECT, UNHANDLED};
 pub(super) use self::engine::{Due, EngineConnections, Shared};
 pub(super) use self::inbox::Step;
 

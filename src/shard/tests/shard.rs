@@ -14,6 +14,7 @@ use crate::admission::{self, Admission};
 use crate::auth::{AuthError, Authenticator};
 use crate::backend::NoBackend;
 use crate::bus::memory::{self as memory_bus, MemoryBus};
+use crate::counters::Counters;
 use crate::event::{EventId, EventName, Except, Payload, Publish, Retention, Timestamp};
 use crate::hub::{Mailbox, ShardMessage};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
@@ -251,6 +252,7 @@ impl Shard {
             lease: lease.clone(),
             admission: Arc::clone(&admission),
             encoders: protocols.encoders(),
+            counters: Counters::default(),
             config: Arc::new(ArcSwap::from_pointee(Config {
                 rooms_max: 3,
                 ..Config::default()

@@ -6,22 +6,11 @@ use bytes::Bytes;
 
 use super::packet::{Kind, Packet};
 use crate::error::{CloseReason, ErrorCode};
-use crate::event::Payload;
+use crate::event::{EventName, Payload};
 use crate::json::{self, Fields, Json, Members};
 use crate::session::{Command, Refusal, Request};
 use crate::transport::native;
 use crate::transport::protocol::Decoded;
-
-/// The names of events that only a library emits, to its own application (`socket.io-client`, reserved events).
-const RESERVED: [&str; 7] = [
-    "connect",
-    "connect_error",
-    "disconnect",
-    "disconnecting",
-    "newListener",
-    "removeListener",
-    "error",
-];
 
 /// The names of commands that differ from those of the native protocol.
 const SHORT_NAMES: [(&str, &str); 3] = [
@@ -29,6 +18,9 @@ const SHORT_NAMES: [(&str, &str); 3] = [
     ("history", "historyQuery"),
     ("userRooms", "userRoomsQuery"),
 ];
+
+/// The reason in the refusal of an event that is no command.
+pub(in crate::transport) const UNHANDLED: &str = "unhandled_event";
 
 /// The id of a request whose sender waits for no acknowledgement.
 pub(super) const UNACKNOWLEDGED: u32 = 0;
@@ -75,14 +67,14 @@ pub(super) fn event(packet: &Packet<'_>, attachments: &[Bytes], prefix: &str) ->
         None if is_number() => (*first).to_owned(),
         None => return Err(MALFORMED),
     };
-    if RESERVED.contains(&&*name) {
+    if EventName::RESERVED.contains(&&*name) {
         return Err(MALFORMED);
     }
     let id = request_id(packet.ack);
     let read = match name.strip_prefix(prefix) {
         Some(command) => read(command, arguments, attachments),
         None => Err(Refusal {
-            reason: "unhandled_event".to_owned(),
+            reason: UNHANDLED.to_owned(),
             ..Refusal::new(ErrorCode::Unsupported, "nothing here handles this event")
         }),
     };

@@ -1,5 +1,6 @@
 //! From messages and events to Socket.IO packets in WebSocket frames.
 
+use std::borrow::Cow;
 use std::io::Write as _;
 
 use super::decode::{CONNECT, UNACKNOWLEDGED};
@@ -52,6 +53,16 @@ impl Namespace {
         out.extend_from_slice(self.mark.as_bytes());
         fill(out);
         frame.text()
+    }
+
+    /// The name of an application's event. One that begins with the gateway's own prefix has it twice: nobody can publish what looks like
+    /// an event of the gateway.
+    fn told<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        if name.starts_with(&*self.prefix) {
+            Cow::Owned(format!("{}{name}", self.prefix))
+        } else {
+            Cow::Borrowed(name)
+        }
     }
 
     /// Writes an event of the gateway itself.
@@ -177,11 +188,11 @@ impl Encoder for Namespace {
     }
 
     fn event(&self, event: &Event) -> Frame {
-        let (name, payload) = (event.name.as_str(), &event.payload);
+        let (name, payload) = (self.told(event.name.as_str()), &event.payload);
         match payload {
             Payload::Json(json) => self.packet(name.len() + json.bytes().len() + 64, "2", |out| {
                 out.push(b'[');
-                text(out, name);
+                text(out, &name);
                 out.push(b',');
                 out.extend_from_slice(json.bytes());
                 out.push(b']');
@@ -189,7 +200,7 @@ impl Encoder for Namespace {
             Payload::Binary(bytes) => {
                 let packet = self.packet(name.len() + 96, "51-", |out| {
                     out.push(b'[');
-                    text(out, name);
+                    text(out, &name);
                     out.extend_from_slice(br#",{"_placeholder":true,"num":0}]"#);
                 });
                 // One frame of ours, so that nothing gets between a packet and its attachment.
@@ -200,5 +211,57 @@ impl Encoder for Namespace {
 
     fn passed(&self, _: &Event) -> Option<Frame> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::event::{EventId, EventName, Except, Retention, Timestamp};
+    use crate::json::Json;
+    use crate::room::{Room, Tenant};
+    use crate::transport::websocket::frame::text_frame;
+
+    fn event_of(namespace: &str, name: &str, payload: Payload) -> Frame {
+        let tenant = Tenant::parse("t").unwrap();
+        let event = Event {
+            room: Room::parse(&tenant, "r").unwrap(),
+            id: EventId::random(),
+            name: EventName::parse(name).unwrap(),
+            link: None,
+            time: Timestamp(1),
+            retention: Retention::Ephemeral,
+            payload,
+            actor: None,
+            except: Except::NOBODY,
+        };
+        Namespace::new(namespace, &super::super::Config::default(), None).event(&Arc::new(event))
+    }
+
+    fn json(text: &'static str) -> Payload {
+        Payload::Json(Json::parse(text).unwrap())
+    }
+
+    #[test]
+    fn events_are_packets_of_their_namespace() {
+        assert_eq!(
+            event_of("/", "said", json("{ \"n\": 1.0 }")),
+            text_frame("42[\"said\",{ \"n\": 1.0 }]")
+        );
+        assert_eq!(
+            event_of("/custom", "a\"b", json("null")),
+            text_frame("42/custom,[\"a\\\"b\",null]")
+        );
+        let binary = event_of("/custom", "file", Payload::Binary(bytes::Bytes::from_static(b"\x04")));
+        let packet = text_frame("451-/custom,[\"file\",{\"_placeholder\":true,\"num\":0}]");
+        assert_eq!(binary, [packet, binary_frame(b"\x04")].concat());
+    }
+
+    #[test]
+    fn no_publisher_can_imitate_the_gateway() {
+        let told = event_of("/", "roomcast:roomLeft", json("{}"));
+        assert_eq!(told, text_frame("42[\"roomcast:roomcast:roomLeft\",{}]"));
     }
 }

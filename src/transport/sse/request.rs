@@ -68,6 +68,7 @@ fn opened(call: &Call, config: &Config) -> Result<Answer, (StatusCode, &'static 
         // In the opening: the session must know the cursor before it opens.
         token: None,
         opening,
+        engine: None,
     }))
 }
 

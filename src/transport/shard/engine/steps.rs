@@ -165,7 +165,12 @@ impl Shard {
             }
             Step::Command(namespace, decoded) => match (used(connection, namespace), decoded) {
                 (Some(key), Decoded::Request(request)) => self.sessions.command(key, request),
-                (Some(key), Decoded::Refused { id, refusal }) => self.sessions.undecoded(key, id, refusal),
+                (Some(key), Decoded::Refused { id, refusal }) => {
+                    if refusal.reason == socketio::UNHANDLED {
+                        self.sessions.counters().events_unhandled.add();
+                    }
+                    self.sessions.undecoded(key, id, refusal);
+                }
                 _ => self.close_engine(id, fault),
             },
             Step::Acknowledge(namespace) => {
