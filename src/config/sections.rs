@@ -10,8 +10,8 @@ mod limits;
 mod nats;
 mod rooms;
 mod services;
-mod sse;
 mod socketio;
+mod sse;
 mod subscriptions;
 
 pub use client::{ClientSection, NodeSection};

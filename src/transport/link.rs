@@ -3,7 +3,7 @@
 use super::socket::{Socket, SocketId};
 use super::socketio::Channel;
 use crate::session::link::{FrameKind, Link, SendError};
-use crate::session::{Frame, ProtocolId};
+use crate::session::{Cursor, Frame, ProtocolId};
 
 /// The connection of a session.
 #[derive(Debug)]
@@ -42,6 +42,20 @@ impl Link for ClientLink {
         match self {
             Self::Socket(socket) => socket.send(frame, kind, now_ms),
             Self::Channel(channel) => channel.send(frame, kind, now_ms),
+        }
+    }
+
+    fn send_behind(&mut self, own: &Frame, shared: &Frame, kind: FrameKind, now_ms: u64) -> Result<(), SendError> {
+        match self {
+            Self::Socket(socket) => socket.send_behind(own, shared, kind, now_ms),
+            Self::Channel(channel) => channel.send_behind(own, shared, kind, now_ms),
+        }
+    }
+
+    fn cursor_mut(&mut self) -> Option<&mut Cursor> {
+        match self {
+            Self::Socket(socket) => socket.cursor_mut(),
+            Self::Channel(channel) => channel.cursor_mut(),
         }
     }
 
