@@ -36,7 +36,8 @@ pub struct SocketIoSection {
     /// The longest time until a client has connected to a namespace; then its connection is closed.
     #[serde(with = "PositiveTime")]
     pub connect_timeout: Duration,
-    /// The largest message, and the largest body of a polling request. Base64 makes binary data a third larger.
+    /// The largest message, and the largest body of a polling request as clients are told; a body may be a thirty-second
+    /// larger. Base64 makes binary data a third larger.
     #[serde(with = "PositiveSize")]
     pub payload_bytes_max: usize,
     /// The most packets in the body of a polling request; then its connection is closed.

@@ -28,7 +28,8 @@ pub struct Config {
     pub upgrade_timeout: Duration,
     /// The longest a connection stays without a namespace at its begin.
     pub connect_timeout: Duration,
-    /// The largest message, and the largest body of a polling request, in bytes.
+    /// The largest message, and the largest body of a polling request as clients are told, in bytes. A body may be a
+    /// thirty-second larger.
     pub payload_bytes_max: usize,
     /// The most packets in the body of a polling request.
     pub packets_max: usize,
