@@ -55,7 +55,8 @@ impl Default for Config {
             connect_timeout: Duration::from_secs(45),
             // Enough for the largest payload of a client in base64.
             payload_bytes_max: 100_000,
-            packets_max: 64,
+            // Stock clients post everything that waits in one body; its size bounds it, as it does what one read of a WebSocket brings.
+            packets_max: 1_000,
             token_sources: vec![TokenSource::Auth, TokenSource::Handshake],
             authentication_error: "Authentication error: authentication {reason}".to_owned(),
         }
