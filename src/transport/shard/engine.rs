@@ -48,7 +48,11 @@ impl Shard {
                 connection
             }
             // One WebSocket at most, and none that is of no use any more. Such a client is cut off: it reads no answer yet.
-            Some(sid) => match self.engine.find(sid, entry.credential).filter(can_be_upgraded) {
+            Some(sid) => match self
+                .engine
+                .find_to_upgrade(sid, entry.credential)
+                .filter(can_be_upgraded)
+            {
                 Some(connection) => connection,
                 None => return self.admission.leave(place),
             },

@@ -156,6 +156,15 @@ impl EngineConnections {
         is_it.then_some(found)
     }
 
+    /// The connection with this secret, for a WebSocket.
+    pub(in crate::transport) fn find_to_upgrade(&self, sid: Sid, credential: Option<u64>) -> Option<Shared> {
+        if credential.is_some() {
+            return self.find(sid, credential);
+        }
+        // Browsers send the headers of an application with polls, and cannot with a WebSocket.
+        self.in_slot(sid.key).filter(|found| found.borrow().sid == sid)
+    }
+
     /// All connections.
     pub(in crate::transport) fn iter(&self) -> impl Iterator<Item = &Shared> {
         self.connections.iter().map(|(_, connection)| connection)
