@@ -19,36 +19,13 @@
 // The words that a newcomer steers by are asserted as a reader finds them, by role and label: see `labels`. All other wording
 // and the layout may change freely.
 
-import { existsSync } from "node:fs";
-import { chromium } from "playwright-core";
+import { launch, PATIENCE_MS } from "./chromium.mjs";
 
 const [adasPage, bobsPage, screenshot] = process.argv.slice(2);
 if (!bobsPage) {
   console.error("usage: node tests/browser/run.mjs PAGE_URL PAGE_URL [SCREENSHOT.png]");
   process.exit(2);
 }
-
-// Bounds every single wait; the page's own work takes milliseconds.
-const PATIENCE_MS = 15_000;
-
-const BROWSERS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
-const executablePath = BROWSERS.find(existsSync);
-if (!executablePath) {
-  console.error("no Chromium found; run: make setup");
-  process.exit(1);
-}
-
-// Without these, a browser talks to its maker at every start, which tests must not depend on.
-const args = [
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
-// Chromium's sandbox refuses to run as root, which is who containers usually run as.
-if (process.getuid?.() === 0) args.push("--no-sandbox");
 
 /** One person in front of the page, in a browser profile of their own. */
 class Person {
@@ -133,7 +110,7 @@ class Person {
   }
 }
 
-const browser = await chromium.launch({ executablePath, args, timeout: 60_000 });
+const browser = await launch();
 const people = [];
 let failure;
 try {

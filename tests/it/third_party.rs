@@ -5,6 +5,7 @@
 //! succeed.
 
 mod python_backend;
+mod socketio;
 
 use std::process::Command;
 
