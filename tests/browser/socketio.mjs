@@ -94,8 +94,8 @@ const request = (page, query, options = {}) =>
   page.evaluate(
     async ([url, { size, ...options }]) => {
       try {
-        const body = size ? "4".repeat(size) : undefined;
-        const response = await fetch(url, { credentials: "include", body, ...options });
+        const large = size ? { body: "4".repeat(size) } : {};
+        const response = await fetch(url, { credentials: "include", ...large, ...options });
         return [response.status, await response.text()];
       } catch (error) {
         return ["unreadable", error.message];
@@ -134,6 +134,8 @@ async function story(browser) {
   const { sid, maxPayload } = JSON.parse(opened.slice(1));
   await isError(`EIO=4&transport=polling&sid=${sid}`, { method: "POST", size: 2 * maxPayload }, 413);
   await isError(`EIO=4&transport=polling&sid=${sid}`, { method: "DELETE" }, 400, 3);
+  const left = await request(app, `EIO=4&transport=polling&sid=${sid}`, { method: "POST", body: "1" });
+  assert.deepEqual(left, [200, "ok"], "the page ends a connection that it polls");
 
   const foreign = await open(browser, foreignOrigin);
   assert.equal(await tries(foreign, ["polling"]), "xhr poll error", "a foreign page does not poll");

@@ -3,10 +3,12 @@
 //   node tests/clients/socketio_node/client.mjs LIBRARY ADDRESS ADAS_TOKEN BOBS_TOKEN GRPC_ADDRESS SERVICE_TOKEN TENANT
 //
 // LIBRARY is the package, as `tests/package.json` names its releases. The tokens allow to join and publish in every room. The
-// gateway has the namespaces `/` and `/chat`, and lets a client publish some thousand events a second. Exit code 0 when
+// gateway has the namespaces `/` and `/chat`, and lets a client publish some thousand events a second. The environment has the
+// secret of its tokens, ROOMCAST_DEV_SECRET. Exit code 0 when
 // all of the story held; otherwise the first thing that did not is printed, with the transport it was seen on.
 
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { Backend, Proxy } from "./gateway.mjs";
 import { Person } from "./person.mjs";
 
@@ -268,6 +270,40 @@ async function kicked(url, transports, room) {
   ada.close();
 }
 
+/** A token ends: who has got a new one stays, who has not is closed and comes back by itself with another one. */
+async function expires(url, transports) {
+  const short = tokenUntil(2);
+  let asked = 0;
+  const auth = (give) => give({ token: asked++ === 0 ? short : adasToken });
+  const [late, early] = [await connect(url, "", transports, { auth, ...IMPATIENT }), await connect(url, short, transports)];
+  await late.next("roomcast:sessionExpiring");
+  const refreshed = await early.command("refresh", { token: adasToken });
+  assert.ok(refreshed.expiresAtMs > Date.now() + 60_000);
+  const gone = late.once("disconnect");
+  const [reason] = await gone;
+  assert.match(reason, /^transport (close|error)$/, "its transport ends, so that it comes back");
+  await late.once("connect");
+  assert.equal(asked, 2, "the token is asked for again");
+  assert.equal(early.disconnected, undefined, "who has refreshed stays connected");
+  await early.command("ping", {});
+  late.close();
+  early.close();
+}
+
+/** Ada's token with an end in some seconds. */
+function tokenUntil(seconds) {
+  const part = (value) => Buffer.from(value).toString("base64url");
+  const claims = JSON.parse(Buffer.from(adasToken.split(".")[1], "base64url"));
+  const now = Math.floor(Date.now() / 1000);
+  const signed = [{ alg: "HS256", typ: "JWT" }, { ...claims, iat: now - 60, exp: now + seconds - LEEWAY_S }]
+    .map((json) => part(JSON.stringify(json)))
+    .join(".");
+  return `${signed}.${createHmac("sha256", process.env.ROOMCAST_DEV_SECRET).update(signed).digest("base64url")}`;
+}
+
+// The gateway accepts a token this much longer, for the sake of clocks that are behind.
+const LEEWAY_S = 10;
+
 // For clients that come back: their usual pause is a second.
 const IMPATIENT = { reconnectionDelay: 20, reconnectionDelayMax: 20 };
 
@@ -287,6 +323,7 @@ async function story(carrier, transports) {
   await stream(proxy, transports, bob, room("stream"));
   await comesBack(proxy, transports, room("back"));
   await kicked(url, transports, room("kicked"));
+  await expires(url, transports);
   bob.close();
   proxy.close();
 }

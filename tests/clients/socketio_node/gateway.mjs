@@ -62,13 +62,18 @@ export class Proxy {
 
   static async to(address) {
     const proxy = new Proxy();
-    const [host, port] = address.split(":");
-    proxy.#upstream = { host, port: Number(port) };
+    proxy.turn(address);
     proxy.#server = net.createServer((socket) => proxy.#carry(socket));
     proxy.#server.listen(0, "127.0.0.1");
     await once(proxy.#server, "listening");
     proxy.url = `http://127.0.0.1:${proxy.#server.address().port}`;
     return proxy;
+  }
+
+  /** Leads new connections to this address. */
+  turn(address) {
+    const [host, port] = address.split(":");
+    this.#upstream = { host, port: Number(port) };
   }
 
   /** Holds back every WebSocket that is opened from now on. */

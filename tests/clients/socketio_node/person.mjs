@@ -21,6 +21,7 @@ export class Person {
 
   constructor(socket) {
     this.socket = socket;
+    socket.on("disconnect", (reason) => (this.disconnected = reason));
     socket.onAny((name, ...rest) => {
       this.#events.push({ name, rest });
       this.#wake();

@@ -1,13 +1,13 @@
 //! Stock Socket.IO clients, unchanged, against the gateway.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use roomcast::gateway::Config;
 use roomcast::transport::http::Origins;
 use roomcast::transport::socketio;
 
-use crate::dev::Dev;
+use crate::dev::{Dev, SECRET};
 use crate::support::{Encoding, Node, user};
 use crate::tools;
 
@@ -37,33 +37,37 @@ fn the_last_node_client_of_version_3_tells_its_story_on_every_transport() {
 }
 
 #[test]
+fn node_clients_of_a_gateway_that_drains_come_back_to_another_one() {
+    for library in ["socket.io-client", "socket.io-client-4.0", "socket.io-client-3"] {
+        let (first, second) = (Dev::start(), Dev::start());
+        let mut clients = tools::node("tests/clients/socketio_node/drain.mjs");
+        clients.args([library, first.said("/tokens/ada")]);
+        clients.args([first.said("/client_address"), second.said("/client_address")]);
+        let (mut clients, connected) = talks(clients);
+        assert_eq!(connected, "connected");
+        assert!(first.terminate().success());
+        drop(clients.stdin.take());
+        succeeds(clients);
+    }
+}
+
+#[test]
 fn the_python_client_tells_its_story_on_every_transport() {
     tells_its_story(tools::python("tests/clients/socketio_python/client.py"));
 }
 
 #[tokio::test]
 async fn a_page_of_another_origin_polls_and_upgrades_and_a_foreign_one_does_neither() {
-    let mut browser = tools::node("tests/browser/socketio.mjs")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut said = BufReader::new(browser.stdout.take().unwrap());
-    let mut origin = String::new();
-    said.read_line(&mut origin).unwrap();
+    let (mut browser, origin) = talks(tools::node("tests/browser/socketio.mjs"));
     // Not the program for development, which every page may use.
     let node = Node::with(Encoding::Json, move |config: &mut Config| {
         config.protocols = socketio::register(&config.protocols, &config.sockets.socketio);
-        config.client.origins = Origins::Listed(vec![origin.trim().to_owned()]);
+        config.client.origins = Origins::Listed(vec![origin.clone()]);
     })
     .await;
     let gateway = format!("{} {}\n", node.client_address(), user("ada").token());
     browser.stdin.take().unwrap().write_all(gateway.as_bytes()).unwrap();
-    let ended = tokio::task::spawn_blocking(|| browser.wait_with_output());
-    let output = ended.await.unwrap().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{}\n{errors}", output.status);
+    tokio::task::spawn_blocking(|| succeeds(browser)).await.unwrap();
     node.finish().await;
 }
 
@@ -73,8 +77,32 @@ fn node(library: &str) {
     tells_its_story(client);
 }
 
+/// Starts a program that is talked with, and reads its first line.
+fn talks(mut program: Command) -> (Child, String) {
+    let mut running = program
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(running.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    // Nothing is read behind it, and the pipe stays open.
+    running.stdout = Some(stdout.into_inner());
+    (running, line.trim().to_owned())
+}
+
+#[track_caller]
+fn succeeds(program: Child) {
+    let output = program.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{errors}", output.status);
+}
+
 fn tells_its_story(mut client: Command) {
     let dev = Dev::start_with(&SETTINGS);
+    client.env("ROOMCAST_DEV_SECRET", SECRET);
     client.args([
         dev.said("/client_address"),
         dev.said("/tokens/ada"),
