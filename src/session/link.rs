@@ -57,6 +57,11 @@ pub trait Link: 'static {
         false
     }
 
+    /// Reports whether the connection itself asks its client for signs of life: its sessions need not.
+    fn is_supervised(&self) -> bool {
+        false
+    }
+
     /// Stops or goes on reading commands. Control frames may wait meanwhile, too.
     fn pause(&mut self, paused: bool);
 }

@@ -79,7 +79,8 @@ impl<L: Link> Sessions<L> {
             };
             // A client whose commands wait here is not read: its silence is ours.
             let (seen_s, is_read) = (client.session.seen_s, !client.session.paused);
-            if seen_s < beaten_s && is_read && !client.link.is_one_way() {
+            let is_expected = !client.link.is_one_way() && !client.link.is_supervised();
+            if seen_s < beaten_s && is_read && is_expected {
                 self.clients.begin_close(key, CloseReason::HeartbeatTimeout);
             }
         }

@@ -73,6 +73,13 @@ impl Link for ClientLink {
         }
     }
 
+    fn is_supervised(&self) -> bool {
+        match self {
+            Self::Socket(socket) => socket.is_supervised(),
+            Self::Channel(channel) => channel.is_supervised(),
+        }
+    }
+
     fn pause(&mut self, paused: bool) {
         match self {
             Self::Socket(socket) => socket.pause(paused),

@@ -318,7 +318,7 @@ impl Link for Channel {
     }
 
     /// The connection is pinged, whatever its sessions do.
-    fn is_one_way(&self) -> bool {
+    fn is_supervised(&self) -> bool {
         true
     }
 
