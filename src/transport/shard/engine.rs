@@ -266,14 +266,9 @@ impl Shard {
         let Some(connection) = self.engine.get(channel.connection()) else {
             return;
         };
-        let was_member = {
-            let mut connection = connection.borrow_mut();
-            let before = connection.members.len();
-            connection.members.retain(|member| member.key != key);
-            connection.members.len() < before
-        };
+        let left = connection.borrow_mut().remove_member(|member| member.key == key);
         // It had left by itself.
-        if !was_member {
+        if left.is_none() {
             return;
         }
         let id = connection.borrow().id;

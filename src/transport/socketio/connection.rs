@@ -63,6 +63,8 @@ pub(in crate::transport) struct Member {
     pub key: Key,
     /// The client has sent something to it, so it knows that it is connected.
     pub is_used: bool,
+    /// Its commands wait: the client is not read meanwhile.
+    pub is_paused: bool,
 }
 
 /// One connection.
@@ -89,8 +91,6 @@ pub(in crate::transport) struct Connection {
     pub upgraded_ms: Option<u64>,
     /// A POST whose answer waits until its commands are carried out.
     pub posted: Option<ReplyTo>,
-    /// The sessions whose commands wait. The client is not read meanwhile.
-    paused: u32,
     pub is_closed: bool,
     shared: Rc<SocketShared>,
 }
@@ -111,15 +111,14 @@ impl Connection {
             pinged_ms: None,
             upgraded_ms: None,
             posted: None,
-            paused: 0,
             is_closed: false,
             shared,
         }
     }
 
     /// Reports whether the client is not read because its commands wait.
-    pub(in crate::transport) const fn is_paused(&self) -> bool {
-        self.paused > 0
+    pub(in crate::transport) fn is_paused(&self) -> bool {
+        self.members.iter().any(|member| member.is_paused)
     }
 
     /// Writes a frame to the WebSocket, or queues it for the next poll.
@@ -176,6 +175,9 @@ impl Connection {
             // A reply: it was bounded when it was queued, and is not refused now.
             socket.send(&frame, FrameKind::Reply, now_ms)?;
         }
+        if self.is_paused() {
+            self.pause_or_go_on();
+        }
         Ok(())
     }
 
@@ -212,18 +214,31 @@ impl Connection {
         }
     }
 
-    fn pause(&mut self, paused: bool) {
-        self.paused = if paused {
-            self.paused + 1
-        } else {
-            self.paused.saturating_sub(1)
-        };
-        if let Some(socket) = &mut self.socket {
-            socket.pause(self.paused > 0);
+    /// Takes a session out, which ends a pause of the connection that was for its commands.
+    pub(in crate::transport) fn remove_member(&mut self, is_it: impl Fn(&Member) -> bool) -> Option<Member> {
+        let index = self.members.iter().position(is_it)?;
+        let removed = self.members.remove(index);
+        if removed.is_paused {
+            self.pause_or_go_on();
         }
-        if self.paused == 0
-            && let Some(posted) = self.posted.take()
-        {
+        Some(removed)
+    }
+
+    fn pause(&mut self, namespace: ProtocolId, paused: bool) {
+        if let Some(member) = self.member(namespace) {
+            member.is_paused = paused;
+            self.pause_or_go_on();
+        }
+    }
+
+    /// Reads the client, or does not, and answers the request whose commands have waited.
+    fn pause_or_go_on(&mut self) {
+        let is_paused = self.is_paused();
+        // A WebSocket that is only probed brings no commands.
+        if let (Some(socket), None) = (&mut self.socket, &self.polling) {
+            socket.pause(is_paused);
+        }
+        if !is_paused && let Some(posted) = self.posted.take() {
             // The client may have given up.
             let _ = posted.send(Reply::Body(Bytes::from_static(b"ok")));
         }
@@ -323,6 +338,6 @@ impl Link for Channel {
     }
 
     fn pause(&mut self, paused: bool) {
-        self.connection.borrow_mut().pause(paused);
+        self.connection.borrow_mut().pause(self.namespace, paused);
     }
 }

@@ -209,3 +209,46 @@ async fn a_user_is_counted_once_over_all_protocols() {
     wire.close().await;
     node.finish().await;
 }
+
+#[tokio::test]
+async fn commands_that_wait_hold_up_the_connection_until_they_are_done_or_their_session_has_gone() {
+    let node = Node::with(Encoding::Json, |config| {
+        with_socketio(config, |_| {});
+        config.session.commands_waiting_max = 2;
+        config.session.publish_rate.burst = 1000;
+    })
+    .await;
+    let ping = |ack: u32| super::speakers::command_packet(ack, "ping", &json!({}));
+    // Many at once, over a WebSocket and in one body: all are carried out.
+    let mut ada = Wire::connect(&node, &user("ada")).await;
+    let history = super::speakers::command_packet(0, "history", &json!({"room": "r"}));
+    let pings: Vec<String> = (1..=50).map(ping).collect();
+    let mut packets: Vec<&str> = vec![&history];
+    packets.extend(pings.iter().map(String::as_str));
+    ada.say_all(&packets).await;
+    for ack in 0..=50 {
+        let heard = ada.hear().await;
+        assert!(heard.starts_with(&format!("43{ack}[")), "{ack}: {heard}");
+    }
+    let bob = Poller::connect(&node, &user("bob")).await;
+    bob.post(&packets.join("\u{1e}")).await;
+    bob.poll_until("4350[").await;
+    bob.post("1").await;
+    // A session that ends while its commands wait leaves the connection to the others.
+    ada.say(&connect_packet(&user("eve")).replacen("40", "40/custom,", 1))
+        .await;
+    assert!(ada.hear().await.starts_with("40/custom,"));
+    packets.push("41");
+    let custom = "42/custom,7[\"roomcast:ping\"]";
+    packets.push(custom);
+    ada.say_all(&packets).await;
+    loop {
+        if ada.hear().await.starts_with("43/custom,7[") {
+            break;
+        }
+    }
+    ada.say("42/custom,8[\"roomcast:ping\"]").await;
+    while !ada.hear().await.starts_with("43/custom,8[") {}
+    ada.close().await;
+    node.finish().await;
+}

@@ -90,12 +90,19 @@ async fn a_second_poll_ends_the_connection() {
 
 #[tokio::test]
 async fn a_poll_that_is_given_up_ends_the_connection() {
-    let node = node().await;
-    let ada = Poller::connect(&node, &user("ada")).await;
+    let node = Node::with(Encoding::Json, |config| {
+        // No ping falls due: it is the end of the poll that ends the connection.
+        with_socketio(config, |settings| {
+            settings.ping_interval = std::time::Duration::from_secs(600)
+        });
+        config.client.handshakes_max = 1;
+    })
+    .await;
+    let ada = Poller::open(&node).await;
     let mut raw = node.raw().await;
     send_request(&mut raw, "GET", &ada.query(), "", "").await;
-    // Given up before it has arrived or after: it ends the connection.
-    drop(raw);
+    until_a_place_is_free(&node).await;
+    raw.end_own_side().await;
     node.until_connections(0).await;
     assert_eq!(ada.try_poll().await.0, 400);
     node.finish().await;
@@ -202,6 +209,16 @@ async fn pages_are_held_to_one_list_of_origins() {
     node.finish().await;
 }
 
+/// Waits until a newcomer is let in. A poll gives its place back once it waits.
+async fn until_a_place_is_free(node: &Node) {
+    eventually("a place for a newcomer", || async {
+        let mut raw = node.raw().await;
+        send_request(&mut raw, "GET", "EIO=4", "", "").await;
+        (raw.head().await.0 == 400).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn polls_that_wait_take_no_places_of_newcomers() {
     let node = Node::with(Encoding::Json, |config| {
@@ -219,11 +236,7 @@ async fn polls_that_wait_take_no_places_of_newcomers() {
     for client in &clients {
         let mut raw = node.raw().await;
         send_request(&mut raw, "GET", &client.query(), "", "").await;
-        // Its place is free once the next one gets one.
-        eventually("a place for a newcomer", || async {
-            (request(&node, "GET", "EIO=4", "", "").await.0 == 400).then_some(())
-        })
-        .await;
+        until_a_place_is_free(&node).await;
         waiting.push(raw);
     }
     node.backend().publish("r", "news", json!(1)).await;

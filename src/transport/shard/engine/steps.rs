@@ -139,6 +139,7 @@ impl Shard {
                                 namespace,
                                 key,
                                 is_used: false,
+                                is_paused: false,
                             });
                             connection.has_connected = true;
                         }
@@ -152,13 +153,10 @@ impl Shard {
                 self.send_engine(connection, &packet);
             }
             Step::Disconnect(namespace) => {
-                let member = {
-                    let mut connection = connection.borrow_mut();
-                    let member = connection.member(namespace).map(|member| member.key);
-                    connection.members.retain(|member| member.namespace != namespace);
-                    member
-                };
-                match member {
+                let left = connection
+                    .borrow_mut()
+                    .remove_member(|member| member.namespace == namespace);
+                match left.map(|member| member.key) {
                     Some(key) => self.sessions.close(key, CloseReason::ClientLeft),
                     None => self.close_engine(id, fault),
                 }
