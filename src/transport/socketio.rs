@@ -28,7 +28,7 @@ use std::sync::Arc;
 use self::encode::Namespace;
 use super::protocol::Protocols;
 
-pub use self::config::{Config, NAMESPACES_MAX, TokenSource};
+pub use self::config::{Application, Config, NAMESPACES_MAX, TokenSource};
 pub use self::connection::{Reply, ReplyTo};
 pub use self::route::{EngineEntry, Request};
 pub use self::sid::Sid;

@@ -1,6 +1,7 @@
 //! Socket.IO by its bytes: what the protocol documents of Engine.IO 4 and Socket.IO 5 say that a server does. Stock clients are
 //! in `third_party`.
 
+mod engine;
 mod lifecycle;
 mod polling;
 mod speakers;

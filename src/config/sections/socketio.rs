@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Problem;
 use crate::config::values::{Positive, PositiveSize, PositiveTime};
 use crate::transport::protocol::Protocols;
-use crate::transport::socketio::{self, NAMESPACES_MAX, TokenSource};
+use crate::transport::socketio::{self, Application, NAMESPACES_MAX, TokenSource};
 
 /// Socket.IO for stock clients, on the port for clients.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -138,6 +138,7 @@ impl SocketIoSection {
         };
         Arc::new(socketio::Config {
             path: self.path.clone(),
+            application: Application::SocketIo,
             namespaces: self.namespaces.clone(),
             event_prefix: self.event_prefix.clone(),
             ping_interval: self.ping_interval,

@@ -11,11 +11,22 @@ pub enum TokenSource {
     Handshake,
 }
 
+/// The protocol inside the messages of Engine.IO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Application {
+    /// Socket.IO.
+    SocketIo,
+    /// Each message comes back as it is: the server that the conformance suite of Engine.IO asks for.
+    Echo,
+}
+
 /// Settings of Socket.IO. Names and defaults are those of the reference server, where it has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The path of the client port, compared exactly.
     pub path: String,
+    /// The protocol inside the messages; only tests want another one than Socket.IO.
+    pub application: Application,
     /// The namespaces, each beginning with a slash.
     pub namespaces: Vec<String>,
     /// Begins the names of the events that the gateway itself takes and sends.
@@ -47,6 +58,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             path: "/socket.io/".to_owned(),
+            application: Application::SocketIo,
             namespaces: vec!["/".to_owned()],
             event_prefix: "roomcast:".to_owned(),
             ping_interval: Duration::from_secs(25),

@@ -69,6 +69,7 @@ impl EngineConnections {
         let namespaces = Namespaces {
             list: known.collect(),
             prefix: config.event_prefix.as_str().into(),
+            application: config.application,
         };
         Self {
             namespaces,

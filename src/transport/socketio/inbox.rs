@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::decode;
 use super::packet::{Engine, Kind, Packet};
 use super::payload::{self, Part};
+use super::{Application, decode};
 use crate::error::CloseReason;
-use crate::session::ProtocolId;
+use crate::session::{Frame, ProtocolId};
 use crate::transport::protocol::Decoded;
+use crate::transport::websocket::frame::{binary_frame, text_frame};
 
 /// The namespaces of a gateway, each with its protocol.
 #[derive(Debug, Clone)]
@@ -17,6 +18,7 @@ pub(in crate::transport) struct Namespaces {
     pub list: Arc<[(Box<str>, ProtocolId)]>,
     /// Begins the names of commands.
     pub prefix: Arc<str>,
+    pub application: Application,
 }
 
 impl Namespaces {
@@ -54,6 +56,8 @@ pub(in crate::transport) enum Step {
     Upgrade,
     /// The end of the connection.
     Close,
+    /// A frame that comes back as it is.
+    Echo(Frame),
 }
 
 /// The received part of a packet with attachments.
@@ -110,6 +114,7 @@ impl Inbox {
             Engine::Pong => Step::Pong,
             Engine::Upgrade => Step::Upgrade,
             Engine::Noop => return Ok(None),
+            Engine::Message(_) if namespaces.application == Application::Echo => Step::Echo(text_frame(text)),
             Engine::Message(text) => return self.message(text, namespaces),
         }))
     }
@@ -137,6 +142,9 @@ impl Inbox {
         bytes_max: usize,
         namespaces: &Namespaces,
     ) -> Result<Option<Step>, CloseReason> {
+        if namespaces.application == Application::Echo {
+            return Ok(Some(Step::Echo(binary_frame(bytes))));
+        }
         let partial = self.partial.as_mut().ok_or(CloseReason::ProtocolError)?;
         partial.bytes += bytes.len();
         if partial.bytes > bytes_max {
@@ -184,6 +192,7 @@ mod tests {
         Namespaces {
             list: [("/".into(), ProtocolId::new(2)), ("/custom".into(), ProtocolId::new(3))].into(),
             prefix: "roomcast:".into(),
+            application: Application::SocketIo,
         }
     }
 

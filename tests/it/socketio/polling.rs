@@ -93,7 +93,7 @@ async fn a_poll_that_is_given_up_ends_the_connection() {
     let node = Node::with(Encoding::Json, |config| {
         // No ping falls due: it is the end of the poll that ends the connection.
         with_socketio(config, |settings| {
-            settings.ping_interval = std::time::Duration::from_secs(600)
+            settings.ping_interval = std::time::Duration::from_secs(600);
         });
         config.client.handshakes_max = 1;
     })

@@ -176,6 +176,7 @@ impl Shard {
                     self.close_engine(id, fault);
                 }
             }
+            Step::Echo(frame) => self.send_engine(connection, &frame),
             Step::Pong => {
                 let now_ms = self.sessions.now_ms();
                 self.engine.ponged(&mut connection.borrow_mut(), now_ms);
