@@ -20,6 +20,7 @@ pub(crate) mod conformance;
 pub mod history;
 pub mod memory;
 pub mod nats;
+pub mod parts;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -230,6 +231,11 @@ pub trait Subscriber: Send + Sync + 'static {
     /// Identifies the subscriber; two subscriptions of one id to one room are one.
     fn id(&self) -> u16;
 
+    /// Reports whether the subscription keeps a room without history in memory.
+    fn holds_room(&self) -> bool {
+        true
+    }
+
     /// Receives an event. The bus calls it in order, possibly under a lock: it must not block or call the bus.
     fn deliver(&self, delivery: Arc<Delivery>);
 
@@ -239,7 +245,7 @@ pub trait Subscriber: Send + Sync + 'static {
 }
 
 /// Orders, stores and delivers events.
-pub trait Bus: Send + Sync + 'static {
+pub trait Bus: parts::Parts {
     /// Publishes an event; see the module's contract.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 pub(crate) mod delivery;
 pub(crate) mod history;
+pub(crate) mod parts;
 pub(crate) mod publishing;
 pub(crate) mod recovery;
 
@@ -80,6 +81,15 @@ macro_rules! conformance_suite {
             the_newest_value_of_each_name_is_kept,
             stats_tell_head_events_and_bytes,
             an_unknown_room_is_empty,
+        );
+        $crate::bus::conformance::conformance_suite!(@tests $start, parts:
+            a_follower_gets_the_later_events_of_every_room_that_matches,
+            a_follower_is_left_alone_by_other_rooms_and_tenants,
+            from_every_place_exactly_the_later_events_are_read,
+            another_epoch_is_told_as_partial,
+            a_room_that_has_dropped_events_is_named,
+            an_ended_follower_gets_nothing_and_others_go_on,
+            what_was_followed_reaches_beyond_other_rooms_events,
         );
     };
     (@tests $start:path, $module:ident: $($name:ident,)+) => {

@@ -23,6 +23,7 @@ mod live;
 mod log;
 #[cfg(test)]
 mod model;
+mod parts;
 mod past;
 mod shared;
 mod stripe;

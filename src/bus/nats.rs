@@ -30,6 +30,7 @@ mod budget;
 mod chain;
 mod config;
 mod epochs;
+mod follow;
 mod gate;
 mod health;
 mod in_flight;
@@ -56,6 +57,7 @@ mod stand;
 mod start;
 mod streams;
 mod sweep;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod troubles;
@@ -132,6 +134,7 @@ impl NatsBus {
             () = sweep::run(&self.shared, stop) => {}
             () = ingest::run(&self.shared, added) => {}
             () = repair::run(&self.shared) => {}
+            () = tap::run(&self.shared) => {}
         }
     }
 

@@ -26,7 +26,7 @@
 
 use crate::digest::Digest;
 use crate::event::EventName;
-use crate::room::Room;
+use crate::room::{Room, Tenant};
 
 /// The kind of a message on a room's live subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +120,36 @@ impl Subjects {
     #[must_use]
     pub fn live(&self, room: &Room) -> String {
         format!("{}.l.{}.*", self.deployment, token(room))
+    }
+
+    /// Returns the pattern of the reliable events of all rooms, as the streams republish them.
+    #[must_use]
+    pub fn all_reliable(&self) -> String {
+        format!("{}.l.*.r", self.deployment)
+    }
+
+    /// Returns the partition and the room's token of a stored event's subject; `None` for a foreign one.
+    #[must_use]
+    pub fn partition_and_token<'s>(&self, subject: &'s str) -> Option<(u16, &'s str)> {
+        let rest = subject.strip_prefix(&*self.deployment)?.strip_prefix(".h.")?;
+        let (partition, token) = rest.split_once('.')?;
+        Some((partition.parse().ok()?, token))
+    }
+
+    /// Returns the beginning of the tokens of a tenant's rooms, which no other tenant's have.
+    #[must_use]
+    pub fn tokens_of(tenant: &Tenant) -> String {
+        encode(&[tenant.as_str().as_bytes(), b"\0"].concat())
+    }
+
+    /// Returns the room of a token; `None` for one that is not a room's.
+    #[must_use]
+    pub fn room_of(token: &str) -> Option<Room> {
+        let key = decode(token)?;
+        let (tenant, name) = key.split_once('\0')?;
+        let room = Room::parse(&Tenant::parse(tenant).ok()?, name).ok()?;
+        // Another spelling of a token is not a room's: no node writes it.
+        (self::token(&room) == token).then_some(room)
     }
 
     /// Returns the subject of one kind of live message of a room.
@@ -274,6 +304,24 @@ const fn escaped(byte: u8) -> [u8; 3] {
     [b'=', DIGITS[(byte >> 4) as usize], DIGITS[(byte & 15) as usize]]
 }
 
+/// Reverses [`encode`]; `None` for a text that it has not written.
+fn decode(token: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(token.len());
+    let mut rest = token.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte == b'=' {
+            let (digits, after) = after.split_at_checked(2)?;
+            let digits = std::str::from_utf8(digits).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = after;
+        } else {
+            bytes.push(byte);
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
 fn encode(text: &[u8]) -> String {
     let mut token = String::with_capacity(text.len() + 8);
     for &byte in text {
@@ -287,92 +335,4 @@ fn encode(text: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::room::Tenant;
-
-    /// Returns the room of a token; `None` when no room has this token.
-    fn read(token: &str) -> Option<Room> {
-        let text = decode(token)?;
-        let (tenant, name) = text.split_once('\0')?;
-        let room = Room::parse(&Tenant::parse(tenant).ok()?, name).ok()?;
-        (super::token(&room) == token).then_some(room)
-    }
-
-    fn decode(token: &str) -> Option<String> {
-        let mut bytes = Vec::with_capacity(token.len());
-        let mut rest = token.as_bytes();
-        while let Some((&first, after)) = rest.split_first() {
-            rest = if first == b'=' {
-                let (digits, after) = after.split_at_checked(2)?;
-                bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
-                after
-            } else {
-                bytes.push(first);
-                after
-            };
-        }
-        String::from_utf8(bytes).ok()
-    }
-
-    fn room_of(tenant: &str, name: &str) -> Room {
-        Room::parse(&Tenant::parse(tenant).unwrap(), name).unwrap()
-    }
-
-    #[test]
-    fn a_room_is_one_readable_token() {
-        assert_eq!(token(&room_of("acme", "project:7")), "acme=00project=3A7");
-        assert_eq!(token(&room_of("acme", "a.b *>")), "acme=00a=2Eb=20=2A=3E");
-    }
-
-    #[test]
-    fn partitions_are_what_they_were_in_every_version() {
-        let of = |name| Subjects::partition(&room_of("acme", name), 64);
-        assert_eq!([of("lobby"), of("project:7"), of("project:8")], [48, 48, 3]);
-    }
-
-    #[test]
-    fn rooms_spread_over_the_partitions() {
-        let mut rooms = [0_u32; 64];
-        for number in 0..6400 {
-            rooms[usize::from(Subjects::partition(&room_of("acme", &format!("project:{number}")), 64))] += 1;
-        }
-        assert!(rooms.iter().all(|count| (50..200).contains(count)), "{rooms:?}");
-    }
-
-    #[test]
-    fn what_no_node_writes_is_no_room() {
-        for token in [
-            "",
-            "acme",
-            "acme=00",
-            "=00lobby",
-            "acme=00a=3",
-            "acme=00a=zz",
-            "acme=00=41",
-            "acme=00a.b",
-        ] {
-            assert_eq!(read(token), None, "{token}");
-        }
-    }
-
-    #[test]
-    fn a_deployment_is_one_short_plain_token() {
-        for wrong in ["", "a.b", "a b", "*", ">", "ä", "d23456789012345678901234567890123"] {
-            assert!(Subjects::new(wrong).is_err(), "{wrong}");
-        }
-        assert!(Subjects::new("Prod-2_eu").is_ok());
-    }
-
-    proptest! {
-        #[test]
-        fn a_room_is_read_back_from_its_token(tenant in "[^\\p{Cc}]{1,16}", name in "[^\\p{Cc}]{1,60}") {
-            let room = room_of(&tenant, &name);
-            let token = token(&room);
-            prop_assert!(token.bytes().all(|byte| is_plain(byte) || byte == b'='));
-            prop_assert_eq!(read(&token), Some(room));
-        }
-    }
-}
+mod tests;

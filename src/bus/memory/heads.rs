@@ -72,6 +72,12 @@ impl Heads {
         }
     }
 
+    /// Returns the highest head of all rooms that are not in memory.
+    pub(super) fn newest(&self) -> Offset {
+        let remembered = self.young.values().chain(self.old.values());
+        remembered.fold(self.horizon, |newest, head| newest.max(*head))
+    }
+
     /// Returns the head of a room that returns to memory, and forgets it here.
     pub(super) fn take(&mut self, room_hash: u64) -> Head {
         let head = self.of(room_hash);

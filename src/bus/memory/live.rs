@@ -41,6 +41,16 @@ impl LiveRoom {
         !self.subscribers.is_empty()
     }
 
+    /// Reports whether a subscriber keeps the room in memory.
+    pub(super) fn is_held(&self) -> bool {
+        self.subscribers.iter().any(|subscriber| subscriber.holds_room())
+    }
+
+    /// Drops a subscriber that did not hold the room.
+    pub(super) fn drop_subscriber(&mut self, id: u16) {
+        self.subscribers.retain(|known| known.id() != id);
+    }
+
     /// Adds a subscriber, or replaces the one of the same id.
     pub(super) fn subscribe(&mut self, subscriber: Arc<dyn Subscriber>) {
         let id = subscriber.id();
@@ -96,7 +106,7 @@ impl LiveRoom {
     /// Reports whether the room can leave memory: unused for `idle_max`, without subscribers and without history.
     pub(super) fn is_idle(&self, idle_max: Duration, now_ms: u64) -> bool {
         let idle = u128::from(now_ms.saturating_sub(self.touched_ms)) >= idle_max.as_millis();
-        idle && self.subscribers.is_empty() && self.log.is_empty()
+        idle && !self.is_held() && self.log.is_empty()
     }
 }
 

@@ -1,5 +1,7 @@
 //! A lock stripe: a share of the rooms behind one lock, which makes their order.
 
+mod follow;
+
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use crate::event::{Publish, Retention};
 use crate::position::{ChainLink, Offset, Position};
 use crate::room::Room;
 use crate::units::millis;
+use follow::StripeFollower;
 
 /// The minimum pause between searches for idle rooms while the bus is full. Each search visits every room of the stripe
 /// under its lock.
@@ -43,6 +46,8 @@ pub(super) struct Stripe {
     rooms: HashMap<Room, LiveRoom>,
     keys: KeyWindow,
     heads: Heads,
+    /// Followers of rooms by a pattern: attached to every room that matches when it comes into memory.
+    followers: Vec<Arc<StripeFollower>>,
     evicted_ms: Option<u64>,
 }
 
@@ -54,6 +59,7 @@ impl Stripe {
             rooms: HashMap::new(),
             keys: KeyWindow::new(window_ms, config.idempotency_keys_max.div_ceil(count)),
             heads: Heads::new(config.forgotten_rooms_max.div_ceil(count)),
+            followers: Vec::new(),
             evicted_ms: None,
         }
     }
@@ -99,7 +105,7 @@ impl Stripe {
         }
         let offset = match request.publish.retention {
             Retention::Ephemeral => {
-                self.pass_on(request, now, deliver);
+                self.pass_on(shared, request, now, deliver);
                 None
             }
             Retention::Reliable | Retention::LastValue => Some(self.store(shared, request, now, deliver)?),
@@ -110,10 +116,27 @@ impl Stripe {
         Ok(published(shared, offset, false))
     }
 
-    fn pass_on(&mut self, request: Request, now: Now, deliver: impl FnOnce(&LiveRoom, Arc<Delivery>)) {
-        if let Some(live) = self.rooms.get(&request.publish.room)
-            && live.has_subscribers()
-        {
+    fn pass_on(
+        &mut self,
+        shared: &MemoryBusInner,
+        request: Request,
+        now: Now,
+        deliver: impl FnOnce(&LiveRoom, Arc<Delivery>),
+    ) {
+        let room = &request.publish.room;
+        let live = match self.rooms.get(room) {
+            Some(live) => live,
+            // The event makes no room, except for a follower of rooms like it.
+            None if self.followers.iter().any(|follower| follower.follows(room)) => {
+                let room = room.clone();
+                match self.enter(shared, &room, request.room_hash, now) {
+                    Ok(live) => live,
+                    Err(Full) => return,
+                }
+            }
+            None => return,
+        };
+        if live.has_subscribers() {
             let event = ordered(request.publish, live.room().clone(), None, now);
             if let Some(delivery) = live.delivery(event, request.in_flight) {
                 deliver(live, delivery);
@@ -160,7 +183,10 @@ impl Stripe {
             self.make_place(shared, now)?;
             let limits = shared.config.history.limits_of(room);
             let log = RoomLog::new(limits, self.heads.take(room_hash));
-            let live = LiveRoom::new(room.clone(), log, now.ms);
+            let mut live = LiveRoom::new(room.clone(), log, now.ms);
+            for follower in self.followers.iter().filter(|follower| follower.follows(room)) {
+                live.subscribe(Arc::clone(follower) as Arc<dyn Subscriber>);
+            }
             self.rooms.insert(room.clone(), live);
         }
         Ok(self
@@ -207,7 +233,7 @@ impl Stripe {
         };
         live.unsubscribe(subscriber_id, shared.clock.now().ms);
         // Nothing was ever published, so there is nothing to resume from.
-        if !live.has_subscribers() && live.log.head() == Head::Known(Offset::ZERO) {
+        if !live.is_held() && live.log.head() == Head::Known(Offset::ZERO) {
             self.rooms.remove(room);
             shared.rooms.fetch_sub(1, Ordering::Relaxed);
         }

@@ -34,6 +34,11 @@ impl Partitions {
         }
     }
 
+    /// Returns the number of partitions.
+    pub(super) const fn count(&self) -> u16 {
+        self.count
+    }
+
     pub(super) fn at(&self, number: u16) -> &Partition {
         &self.all[usize::from(number)]
     }

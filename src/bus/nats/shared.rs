@@ -20,6 +20,7 @@ use super::repair::RepairQueue;
 use super::server::{Server, StreamState};
 use super::start::Started;
 use super::streams::Shape;
+use super::tap::Tap;
 use super::{Config, epochs, last_values, streams};
 use crate::bus::BusUnavailable;
 use crate::event::Timestamp;
@@ -54,6 +55,8 @@ pub(super) struct NatsBusInner {
     pub repairs: RepairQueue,
     /// Reads of rooms without members here.
     pub cold: ColdReads,
+    /// The live events of all rooms, while there is a follower by pattern.
+    pub tap: Tap,
 }
 
 impl NatsBusInner {
@@ -71,6 +74,7 @@ impl NatsBusInner {
             lease,
             agreement,
             sender: rand::random(),
+            tap: Tap::new(streams.partitions.len()),
             partitions: Partitions::new(streams.partitions, connects),
             values: ValueStream::new(streams.values, connects),
             health: StreamHealth::default(),

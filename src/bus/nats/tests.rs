@@ -2,6 +2,7 @@
 
 mod faults;
 mod figures;
+mod follow;
 mod hands;
 mod losses;
 mod nodes;

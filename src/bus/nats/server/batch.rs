@@ -113,6 +113,33 @@ impl Server {
         })
     }
 
+    /// Returns the oldest messages at or after a sequence on the subjects of a pattern, at most so many and about so many
+    /// bytes, and how many follow them.
+    pub(in crate::bus::nats) async fn page(
+        &self,
+        stream: &str,
+        pattern: &str,
+        from: u64,
+        (messages_max, bytes_max): (usize, usize),
+    ) -> Result<(Vec<Stored>, u64), RequestFailed> {
+        let _turn = self.turn().await?;
+        let request = json!({"seq": from, "next_by_subj": pattern, "batch": messages_max, "max_bytes": bytes_max});
+        let answer = self.direct(stream, &request).await?;
+        Ok((answer.messages, answer.pending))
+    }
+
+    /// Returns the newest messages of up to [`HEADS_MAX`] subjects at or before a sequence.
+    pub(in crate::bus::nats) async fn heads_up_to(
+        &self,
+        stream: &str,
+        subjects: &[String],
+        through: u64,
+    ) -> Result<Vec<Stored>, RequestFailed> {
+        let _turn = self.turn().await?;
+        let request = json!({"multi_last": subjects, "up_to_seq": through, "batch": HEADS_MAX});
+        Ok(self.direct(stream, &request).await?.messages)
+    }
+
     /// Sends one request and collects its responses.
     async fn direct(&self, stream: &str, request: &serde_json::Value) -> Result<Answer, RequestFailed> {
         let client = self.nats.control().client();
