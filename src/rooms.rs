@@ -11,6 +11,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tracing::{Instrument as _, Span};
 
+use crate::bus::parts::Place;
 use crate::bus::{
     Bus, BusUnavailable, HistoryPage, HistoryStats, Page, Parcel, PublishError, Published, ReadBounds, Recovery,
     Subscriber,
@@ -23,7 +24,7 @@ use crate::position::Position;
 use crate::presence::{Occupancy, Presence, Reach, RosterPage, UserRooms};
 use crate::room::{Room, Tenant};
 
-pub use follow::{Follow, FollowBounds, Resync, Step, TooSlow};
+pub use follow::{Follow, FollowBounds, Resync, Selection, Step, TooSlow};
 pub use homes::{HomeRoomError, HomeRooms};
 
 use follow::{SubscriberIds, Tail};
@@ -210,25 +211,25 @@ impl Rooms {
         self.bus.unsubscribe(room, subscriber_id);
     }
 
-    /// Follows rooms of a tenant from these positions on, one for each room; without them from now on.
+    /// Follows rooms of a tenant from these places on, or from now on. There is one place for each named room, or those that
+    /// [`Follow::places`] returned.
     ///
     /// # Errors
     /// [`BusUnavailable`]: nothing is subscribed then.
     ///
     /// # Panics
-    /// When a room is of another tenant than the permit, or the positions are not as many as the rooms: defects of the
+    /// When a room is of another tenant than the permit, or the places are not as many as the named rooms: defects of the
     /// caller.
     pub async fn follow(
         &self,
         permit: &TenantPermit,
-        rooms: Vec<Room>,
-        since: Option<Vec<Position>>,
+        selection: Selection,
+        since: Option<Vec<Place>>,
         bounds: FollowBounds,
     ) -> Result<Follow, BusUnavailable> {
-        let is_own = |room: &Room| room.tenant() == permit.tenant().as_str();
-        assert!(rooms.iter().all(is_own), "a permit is good for its own tenant");
+        assert!(selection.is_of(permit.tenant()), "a permit is good for its own tenant");
         let tail = Tail::open(&self.subscriber_ids, bounds.waiting)?;
-        Follow::of_rooms(Arc::clone(&self.bus), tail, rooms, since, bounds).await
+        Follow::begin(Arc::clone(&self.bus), tail, selection, since, bounds).await
     }
 
     /// Returns a room's head.

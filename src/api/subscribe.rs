@@ -53,7 +53,7 @@ impl SubscribeService for Subscriber {
         let place = services.subscriptions.take(&caller.service.name)?;
         let rooms = &services.context.rooms;
         let bounds = bounds(services);
-        let follow = rooms.follow(&draft.permit, draft.rooms, draft.since, bounds).await;
+        let follow = rooms.follow(&draft.permit, draft.selection, draft.since, bounds).await;
         let (responses, taken) = mpsc::channel(1);
         let (end, ended) = oneshot::channel();
         let pump = Pump {
@@ -104,6 +104,6 @@ fn response(step: &crate::rooms::Step, cursor: String) -> v1::SubscribeResponse 
         cursor,
         resyncs: step.resyncs.iter().map(resync).collect(),
         events: step.events.iter().map(|event| convert::event(event)).collect(),
-        partial: false,
+        partial: step.partial,
     }
 }

@@ -5,6 +5,7 @@
 //! [`Resync`], never guessed. Nothing of it runs, and no room is held, without a follower.
 
 mod ids;
+mod matching;
 mod named;
 mod tail;
 #[cfg(test)]
@@ -13,10 +14,12 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bus::parts::{Place, RoomSet};
 use crate::bus::{Bus, BusUnavailable, ReadBounds};
 use crate::event::Event;
 use crate::position::Position;
-use crate::room::Room;
+use crate::room::{Room, Tenant};
+use matching::MatchingRooms;
 use named::NamedRooms;
 
 pub(super) use ids::SubscriberIds;
@@ -54,6 +57,8 @@ pub struct Step {
     pub resyncs: Vec<Resync>,
     /// The events, each room's in order.
     pub events: Vec<Arc<Event>>,
+    /// Rooms that match a pattern may miss events, and are not named in `resyncs`.
+    pub partial: bool,
     /// Payload bytes of the events.
     bytes: usize,
 }
@@ -62,7 +67,7 @@ impl Step {
     /// Reports whether nothing is in it.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.resyncs.is_empty() && self.events.is_empty()
+        self.resyncs.is_empty() && self.events.is_empty() && !self.partial
     }
 
     const fn is_full(&self, bounds: ReadBounds) -> bool {
@@ -80,23 +85,52 @@ impl Step {
     }
 }
 
+/// The rooms to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// Rooms by name, each once.
+    Named(Vec<Room>),
+    /// All rooms that match a pattern, now and later.
+    Matching(RoomSet),
+}
+
+impl Selection {
+    /// Reports whether all rooms are of this tenant.
+    pub(super) fn is_of(&self, tenant: &Tenant) -> bool {
+        match self {
+            Self::Named(rooms) => rooms.iter().all(|room| room.tenant() == tenant.as_str()),
+            Self::Matching(rooms) => rooms.tenant == *tenant,
+        }
+    }
+}
+
 /// A follower of rooms. Ends its subscriptions when it is dropped.
 #[derive(Debug)]
-pub struct Follow(NamedRooms);
+pub struct Follow(Source);
+
+#[derive(Debug)]
+enum Source {
+    Named(NamedRooms),
+    Matching(MatchingRooms),
+}
 
 impl Follow {
-    pub(super) async fn of_rooms(
+    pub(super) async fn begin(
         bus: Arc<dyn Bus>,
         tail: Tail,
-        rooms: Vec<Room>,
-        since: Option<Vec<Position>>,
+        selection: Selection,
+        since: Option<Vec<Place>>,
         bounds: FollowBounds,
     ) -> Result<Self, BusUnavailable> {
-        let rooms = match since {
-            Some(since) => NamedRooms::from_positions(bus, tail, rooms, &since, bounds),
-            None => NamedRooms::from_now(bus, tail, rooms, bounds).await?,
-        };
-        Ok(Self(rooms))
+        Ok(Self(match (selection, since) {
+            (Selection::Named(rooms), Some(since)) => {
+                Source::Named(NamedRooms::from_positions(bus, tail, rooms, &since, bounds))
+            }
+            (Selection::Named(rooms), None) => Source::Named(NamedRooms::from_now(bus, tail, rooms, bounds).await?),
+            (Selection::Matching(rooms), since) => {
+                Source::Matching(MatchingRooms::follow(bus, tail, rooms, since, bounds).await?)
+            }
+        }))
     }
 
     /// Waits for the next step. An empty one means that nothing happened for [`FollowBounds::idle_max`].
@@ -107,17 +141,26 @@ impl Follow {
     /// # Cancel safety
     /// A dropped future loses no event.
     pub async fn next(&mut self) -> Result<Step, TooSlow> {
-        self.0.next().await
+        match &mut self.0 {
+            Source::Named(rooms) => rooms.next().await,
+            Source::Matching(rooms) => rooms.next().await,
+        }
     }
 
     /// Waits until more waits than the bounds allow: [`Self::next`] fails then.
     pub async fn overflowed(&self) {
-        self.0.overflowed().await;
+        match &self.0 {
+            Source::Named(rooms) => rooms.overflowed().await,
+            Source::Matching(rooms) => rooms.overflowed().await,
+        }
     }
 
-    /// Returns the positions behind the last step, in the order of the rooms.
+    /// Returns the places behind the last step: one for each named room, in their order, or one for each part of the bus.
     #[must_use]
-    pub fn positions(&self) -> impl ExactSizeIterator<Item = Position> {
-        self.0.positions()
+    pub fn places(&self) -> Vec<Place> {
+        match &self.0 {
+            Source::Named(rooms) => rooms.places().collect(),
+            Source::Matching(rooms) => rooms.places().collect(),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod away;
 mod cursors;
+mod patterns;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -13,11 +14,12 @@ use roomcast::proto::v1::payload::Content;
 use serde_json::json;
 use tonic::Streaming;
 
-use crate::support::{Caller, Client, Encoding, Node, TENANT, over_encodings, reason, user, within};
+use crate::support::{Caller, Client, Encoding, Node, TENANT, eventually, over_encodings, reason, user, within};
 
 over_encodings! {
     a_subscriber_sees_what_a_client_sees,
     a_subscriber_is_no_member,
+    nothing_is_left_of_200_dropped_subscriptions,
 }
 
 /// A request for rooms of the tests' tenant.
@@ -175,6 +177,40 @@ async fn a_subscriber_is_no_member(encoding: Encoding) {
     let published = backend.publish("r", "e", json!(1)).await;
     node.assert_reached(published.reached, 0);
     assert_eq!(reader.events(1).await[0].event_name, "e");
+    node.finish().await;
+}
+
+fn roomy(config: &mut Config) {
+    config.api.subscriptions.per_service_max = 200;
+    config.api.streams_max = 300;
+}
+
+async fn nothing_is_left_of_200_dropped_subscriptions(encoding: Encoding) {
+    let node = Node::with(encoding, roomy).await;
+    let backend = node.backend();
+    let mut readers = Vec::new();
+    for number in 0..200 {
+        let by_pattern = v1::SubscribeRequest {
+            pattern: "quiet:{id}".to_owned(),
+            ..to(&[])
+        };
+        let named = to(&[&format!("quiet:{number}")]);
+        let request = if number % 2 == 0 { named } else { by_pattern };
+        readers.push(Reader::begin(&backend, request).await);
+    }
+    let status = backend.subscribing.clone().subscribe(to(&["r"])).await.unwrap_err();
+    assert_eq!(reason(&status), "SUBSCRIPTION_LIMIT");
+    assert_eq!(node.bus_usage().rooms, 100);
+    drop(readers);
+    eventually("the subscriptions to end", || async {
+        let usage = node.bus_usage();
+        (usage.rooms == 0 && usage.in_flight_events == 0).then_some(())
+    })
+    .await;
+    eventually("a subscription to be let in", || async {
+        backend.subscribing.clone().subscribe(to(&["r"])).await.ok()
+    })
+    .await;
     node.finish().await;
 }
 

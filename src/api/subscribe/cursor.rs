@@ -1,8 +1,8 @@
 //! Cursors: the positions of a subscription as one text, opaque to the caller, valid on every node, and only for the
-//! tenant and the rooms that issued it.
+//! tenant and the rooms or pattern that issued it.
 //!
-//! Most rooms share few epochs, and offsets are small numbers. So an epoch is written once, and each position as two
-//! numbers of a variable length: its epoch and its offset.
+//! Most places share few epochs, and offsets are small numbers. So an epoch is written once, and each place as two numbers
+//! of a variable length: its epoch with the mark of a gap, and its offset.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine as _;
@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prost::encoding::{decode_varint, encode_varint};
 
 use crate::api::status::{Invalid, Refusal};
+use crate::bus::parts::{Place, RoomSet};
 use crate::position::{Epoch, Offset, Position};
 use crate::room::Room;
 
@@ -26,17 +27,24 @@ const OFFSET_MAX: u64 = (1 << 53) - 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scope {
     digest: [u8; SCOPE_BYTES],
-    positions: usize,
+    /// The number of places; `None` where the bus decides it.
+    places: Option<usize>,
 }
 
 impl Scope {
     /// Digests rooms, in this order.
     pub(super) fn of_rooms(rooms: &[Room]) -> Self {
         let keys = rooms.iter().map(Room::key);
-        Self::of(b"rooms", keys, rooms.len())
+        Self::of(b"rooms", keys, Some(rooms.len()))
     }
 
-    fn of<'a>(kind: &'a [u8], fields: impl Iterator<Item = &'a [u8]>, positions: usize) -> Self {
+    /// Digests a set of rooms.
+    pub(super) fn of_set(rooms: &RoomSet) -> Self {
+        let fields = [rooms.tenant.as_str(), rooms.pattern.as_str()].into_iter();
+        Self::of(b"pattern", fields.map(str::as_bytes), None)
+    }
+
+    fn of<'a>(kind: &'a [u8], fields: impl Iterator<Item = &'a [u8]>, places: Option<usize>) -> Self {
         let mut context = Context::new(&SHA256);
         for field in std::iter::once(kind).chain(fields) {
             // The length keeps ("ab", "c") and ("a", "bc") apart.
@@ -45,22 +53,22 @@ impl Scope {
         }
         let mut digest = [0; SCOPE_BYTES];
         digest.copy_from_slice(&context.finish().as_ref()[..SCOPE_BYTES]);
-        Self { digest, positions }
+        Self { digest, places }
     }
 
-    /// Writes the cursor of these positions.
-    pub(super) fn cursor(&self, positions: impl ExactSizeIterator<Item = Position>) -> String {
+    /// Writes the cursor of these places.
+    pub(super) fn cursor(&self, all: &[Place]) -> String {
         let mut epochs: Vec<Epoch> = Vec::new();
-        let mut places = Vec::with_capacity(positions.len() * 6);
-        for Position { epoch, offset } in positions {
+        let mut places = Vec::with_capacity(all.len() * 6);
+        for Place { position, gapped } in all {
             // The last one first: neighbours mostly share theirs.
-            let known = epochs.iter().rposition(|known| *known == epoch);
+            let known = epochs.iter().rposition(|known| *known == position.epoch);
             let index = known.unwrap_or_else(|| {
-                epochs.push(epoch);
+                epochs.push(position.epoch);
                 epochs.len() - 1
             });
-            encode_varint(index as u64, &mut places);
-            encode_varint(offset.0, &mut places);
+            encode_varint((index as u64) << 1 | u64::from(*gapped), &mut places);
+            encode_varint(position.offset.0, &mut places);
         }
         let mut bytes = Vec::with_capacity(1 + SCOPE_BYTES + 2 + epochs.len() * 8 + places.len());
         bytes.push(VERSION);
@@ -77,7 +85,7 @@ impl Scope {
     ///
     /// # Errors
     /// [`Refusal::Invalid`] for a text that no subscription to this scope has issued.
-    pub(super) fn read(&self, cursor: &str) -> Result<Option<Vec<Position>>, Refusal> {
+    pub(super) fn read(&self, cursor: &str) -> Result<Option<Vec<Place>>, Refusal> {
         if cursor.is_empty() {
             return Ok(None);
         }
@@ -89,32 +97,32 @@ impl Scope {
         let Some(rest) = rest.strip_prefix(&self.digest[..]) else {
             return Err(refused("is of another tenant, or of other rooms"));
         };
-        let positions = self.positions(rest);
-        positions
+        let places = self.places(rest);
+        places
             .map(Some)
             .ok_or_else(|| refused("is not one that a subscription has issued"))
     }
 
-    fn positions(&self, mut bytes: &[u8]) -> Option<Vec<Position>> {
+    fn places(&self, mut bytes: &[u8]) -> Option<Vec<Place>> {
         let count = usize::try_from(decode_varint(&mut bytes).ok()?).ok()?;
-        let table = count.checked_mul(8).filter(|_| count <= self.positions)?;
-        let (table, mut places) = bytes.split_at_checked(table)?;
-        let epochs: Vec<Epoch> = table
-            .as_chunks()
-            .0
-            .iter()
-            .map(|bits| Epoch::from_bits(u64::from_be_bytes(*bits)))
-            .collect();
-        let mut positions = Vec::with_capacity(self.positions);
-        for _ in 0..self.positions {
-            let index = usize::try_from(decode_varint(&mut places).ok()?).ok()?;
-            let offset = decode_varint(&mut places).ok().filter(|offset| *offset <= OFFSET_MAX)?;
-            positions.push(Position {
-                epoch: *epochs.get(index)?,
+        let (table, mut rest) = bytes.split_at_checked(count.checked_mul(8)?)?;
+        let table = table.as_chunks().0.iter();
+        let epochs: Vec<Epoch> = table.map(|bits| Epoch::from_bits(u64::from_be_bytes(*bits))).collect();
+        let mut places = Vec::new();
+        while !rest.is_empty() {
+            let index = decode_varint(&mut rest).ok()?;
+            let offset = decode_varint(&mut rest).ok().filter(|offset| *offset <= OFFSET_MAX)?;
+            let position = Position {
+                epoch: *epochs.get(usize::try_from(index >> 1).ok()?)?,
                 offset: Offset(offset),
+            };
+            places.push(Place {
+                position,
+                gapped: index & 1 == 1,
             });
         }
-        places.is_empty().then_some(positions)
+        let expected = self.places.unwrap_or(places.len());
+        (places.len() == expected && !places.is_empty()).then_some(places)
     }
 }
 
@@ -130,18 +138,18 @@ mod tests {
         names.iter().map(|name| Room::parse(&tenant, name).unwrap()).collect()
     }
 
-    fn position(epoch: u64, offset: u64) -> Position {
-        Position {
+    fn place(epoch: u64, offset: u64) -> Place {
+        Place::at(Position {
             epoch: Epoch::from_bits(epoch),
             offset: Offset(offset),
-        }
+        })
     }
 
     #[test]
     fn a_cursor_is_good_for_its_own_scope_only() {
         let scope = Scope::of_rooms(&rooms("a", &["x", "y"]));
-        let cursor = scope.cursor([position(7, 1), position(7, 300)].into_iter());
-        assert_eq!(scope.read(&cursor), Ok(Some(vec![position(7, 1), position(7, 300)])));
+        let cursor = scope.cursor(&[place(7, 1), place(7, 300)]);
+        assert_eq!(scope.read(&cursor), Ok(Some(vec![place(7, 1), place(7, 300)])));
         assert_eq!(scope.read(""), Ok(None));
         for other in [
             rooms("b", &["x", "y"]),
@@ -158,7 +166,7 @@ mod tests {
     #[test]
     fn a_cursor_that_was_cut_or_extended_is_refused() {
         let scope = Scope::of_rooms(&rooms("a", &["x", "y"]));
-        let cursor = scope.cursor([position(7, 1), position(8, 1 << 40)].into_iter());
+        let cursor = scope.cursor(&[place(7, 1), place(8, 1 << 40)]);
         let bytes = URL_SAFE_NO_PAD.decode(&cursor).unwrap();
         for end in 0..bytes.len() {
             assert!(
@@ -169,7 +177,7 @@ mod tests {
         let longer = [&bytes[..], &[0]].concat();
         assert!(scope.read(&URL_SAFE_NO_PAD.encode(longer)).is_err());
         assert!(scope.read(&format!("{cursor}=")).is_err());
-        let too_far = scope.cursor([position(7, 1), position(7, 1 << 53)].into_iter());
+        let too_far = scope.cursor(&[place(7, 1), place(7, 1 << 53)]);
         assert!(scope.read(&too_far).is_err());
     }
 
@@ -178,22 +186,28 @@ mod tests {
         let names: Vec<String> = (0..1000).map(|number| format!("room:{number}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let scope = Scope::of_rooms(&rooms("a", &names));
-        let cursor = scope.cursor((0..1000_u32).map(|number| position(7, 1_000_000 + u64::from(number))));
+        let places: Vec<Place> = (0..1000).map(|number| place(7, 1_000_000 + number)).collect();
+        let cursor = scope.cursor(&places);
         assert!(cursor.len() < 6000, "{}", cursor.len());
     }
 
     proptest! {
         #[test]
-        fn positions_are_read_back(places in proptest::collection::vec((0_u64..4, 0_u64..(1 << 53)), 1..40)) {
-            let scope = Scope { digest: [3; SCOPE_BYTES], positions: places.len() };
-            let positions: Vec<Position> = places.iter().map(|(epoch, offset)| position(*epoch, *offset)).collect();
-            let cursor = scope.cursor(positions.iter().copied());
-            prop_assert_eq!(scope.read(&cursor), Ok(Some(positions)));
+        fn places_are_read_back(places in proptest::collection::vec((0_u64..4, 0_u64..(1 << 53), any::<bool>()), 1..40)) {
+            let named = Scope { digest: [3; SCOPE_BYTES], places: Some(places.len()) };
+            let places = places.into_iter();
+            let places: Vec<Place> = places
+                .map(|(epoch, offset, gapped)| Place { gapped, ..place(epoch, offset) })
+                .collect();
+            let cursor = named.cursor(&places);
+            let any = Scope { places: None, ..named };
+            prop_assert_eq!(any.read(&cursor), named.read(&cursor));
+            prop_assert_eq!(named.read(&cursor), Ok(Some(places)));
         }
 
         #[test]
         fn no_text_makes_reading_a_cursor_panic(cursor in "\\PC{0,64}", bytes in any::<Vec<u8>>()) {
-            let scope = Scope { digest: [3; SCOPE_BYTES], positions: 3 };
+            let scope = Scope { digest: [3; SCOPE_BYTES], places: Some(3) };
             let _ = scope.read(&cursor);
             let _ = scope.read(&URL_SAFE_NO_PAD.encode([&[VERSION][..], &[3; SCOPE_BYTES], &bytes].concat()));
         }

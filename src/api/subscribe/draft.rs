@@ -6,10 +6,11 @@ use super::cursor::Scope;
 use crate::api::convert;
 use crate::api::credentials::{self, Caller};
 use crate::api::status::{Invalid, Refusal};
+use crate::bus::parts::{Place, RoomSet};
 use crate::policy::TenantPermit;
-use crate::position::Position;
 use crate::proto::v1;
 use crate::room::{Room, RoomPattern, Tenant};
+use crate::rooms::Selection;
 
 /// The longest pattern, in bytes: that of a room's name, which it describes.
 const PATTERN_BYTES_MAX: usize = Room::NAME_BYTES_MAX;
@@ -17,11 +18,11 @@ const PATTERN_BYTES_MAX: usize = Room::NAME_BYTES_MAX;
 /// A request whose every field was checked.
 pub(super) struct Draft {
     pub(super) permit: TenantPermit,
-    /// Sorted by name: the order of a cursor's positions.
-    pub(super) rooms: Vec<Room>,
+    /// Named rooms are sorted: the order of a cursor's places.
+    pub(super) selection: Selection,
     pub(super) scope: Scope,
-    /// One position for each room; `None` from now on.
-    pub(super) since: Option<Vec<Position>>,
+    /// The places of the cursor; `None` from now on.
+    pub(super) since: Option<Vec<Place>>,
 }
 
 impl Draft {
@@ -31,24 +32,28 @@ impl Draft {
         caller.check_scope(credentials::Scope::Subscribe)?;
         let tenant = convert::tenant(&request.tenant)?;
         let permit = caller.service.permit_tenant(tenant.clone())?;
-        match (request.rooms.is_empty(), request.pattern.is_empty()) {
+        let (selection, scope) = match (request.rooms.is_empty(), request.pattern.is_empty()) {
             (true, true) => {
                 let why = "is required, unless a pattern is given";
                 return Err(Refusal::invalid(Invalid::Room, "rooms", why));
             }
             (false, false) => return Err(Refusal::field("pattern", "is given together with rooms")),
             (true, false) => {
-                pattern(&request.pattern)?;
-                return Err(Refusal::Unimplemented("subscribe.pattern"));
+                let pattern = pattern(&request.pattern)?;
+                let set = RoomSet { tenant, pattern };
+                let scope = Scope::of_set(&set);
+                (Selection::Matching(set), scope)
             }
-            (false, true) => {}
-        }
-        let rooms = rooms(&tenant, &request.rooms, rooms_max)?;
-        let scope = Scope::of_rooms(&rooms);
+            (false, true) => {
+                let rooms = rooms(&tenant, &request.rooms, rooms_max)?;
+                let scope = Scope::of_rooms(&rooms);
+                (Selection::Named(rooms), scope)
+            }
+        };
         let since = scope.read(&request.cursor)?;
         Ok(Self {
             permit,
-            rooms,
+            selection,
             scope,
             since,
         })

@@ -63,6 +63,6 @@ impl Pump {
     }
 
     fn cursor(&self) -> String {
-        self.scope.cursor(self.follow.positions())
+        self.scope.cursor(&self.follow.places())
     }
 }

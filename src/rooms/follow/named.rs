@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::tail::{Item, Tail};
 use super::{FollowBounds, Resync, Step, TooSlow};
+use crate::bus::parts::Place;
 use crate::bus::{Bus, BusUnavailable, ReadBounds, Recovery};
 use crate::event::Event;
 use crate::position::Position;
@@ -99,10 +100,11 @@ impl NamedRooms {
         bus: Arc<dyn Bus>,
         tail: Tail,
         rooms: Vec<Room>,
-        since: &[Position],
+        since: &[Place],
         bounds: FollowBounds,
     ) -> Self {
-        Self::new(Subscribed { bus, tail, rooms }, since, false, bounds)
+        let since: Vec<Position> = since.iter().map(|place| place.position).collect();
+        Self::new(Subscribed { bus, tail, rooms }, &since, false, bounds)
     }
 
     fn new(subscribed: Subscribed, positions: &[Position], is_live: bool, bounds: FollowBounds) -> Self {
@@ -155,8 +157,8 @@ impl NamedRooms {
         self.subscribed.tail.overflowed().await;
     }
 
-    pub(super) fn positions(&self) -> impl ExactSizeIterator<Item = Position> {
-        self.rooms.iter().map(|followed| followed.position)
+    pub(super) fn places(&self) -> impl ExactSizeIterator<Item = Place> {
+        self.rooms.iter().map(|followed| Place::at(followed.position))
     }
 
     /// Moves what is at hand into a step: the backlog first, which precedes everything in the queue.
@@ -203,8 +205,9 @@ impl NamedRooms {
     /// Moves an item of the queue, or returns it if it has to wait for the next step.
     fn judge(&mut self, item: Item, step: &mut Step) -> Option<Item> {
         let room = match &item {
-            Item::Event(event) => &event.room,
+            Item::Event(event) | Item::OfPart(_, event) => &event.room,
             Item::Reset(room, _) => room,
+            Item::Detached(_) => return None,
         };
         let number = *self.index.get(room)?;
         let followed = &mut self.rooms[number];
@@ -217,7 +220,8 @@ impl NamedRooms {
                 None
             }
             Item::Reset(..) => Some(item),
-            Item::Event(event) => {
+            Item::Detached(_) => None,
+            Item::Event(event) | Item::OfPart(_, event) => {
                 match event.link {
                     None => step.push(event),
                     Some(link) if followed.is_at_or_after(link.position) => {}

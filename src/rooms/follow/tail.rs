@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::TooSlow;
 use super::ids::{SubscriberId, SubscriberIds};
+use crate::bus::parts::{Follower, RoomSet};
 use crate::bus::{BusUnavailable, Delivery, ReadBounds, Subscriber};
 use crate::event::Event;
 use crate::position::Position;
@@ -26,13 +27,17 @@ pub(super) enum Item {
     Event(Arc<Event>),
     /// The continuity of a room is lost: it goes on at a head.
     Reset(Room, Position),
+    /// The next event of a part.
+    OfPart(u16, Arc<Event>),
+    /// The continuity of a part is not known any more.
+    Detached(u16),
 }
 
 impl Item {
     fn bytes(&self) -> usize {
         match self {
-            Self::Event(event) => EVENT_BYTES + event.payload.bytes_len(),
-            Self::Reset(..) => EVENT_BYTES,
+            Self::Event(event) | Self::OfPart(_, event) => EVENT_BYTES + event.payload.bytes_len(),
+            Self::Reset(..) | Self::Detached(_) => EVENT_BYTES,
         }
     }
 }
@@ -85,6 +90,12 @@ impl Tail {
     /// Returns the bus's end.
     pub(super) fn subscriber(&self) -> Arc<dyn Subscriber> {
         Arc::clone(&self.queue) as Arc<dyn Subscriber>
+    }
+
+    /// Returns the bus's end for the rooms of a set.
+    pub(super) fn follower(&self, rooms: RoomSet) -> Arc<dyn Follower> {
+        let queue = Arc::clone(&self.queue);
+        Arc::new(PartQueue { queue, rooms })
     }
 
     /// Takes at most so many of the oldest items.
@@ -156,6 +167,30 @@ impl Subscriber for Queue {
 
     fn reset(&self, room: Room, head: Position) {
         self.push(Item::Reset(room, head));
+    }
+}
+
+/// The bus's end of a follower by pattern.
+struct PartQueue {
+    queue: Arc<Queue>,
+    rooms: RoomSet,
+}
+
+impl Follower for PartQueue {
+    fn id(&self) -> u16 {
+        self.queue.subscriber_id
+    }
+
+    fn rooms(&self) -> &RoomSet {
+        &self.rooms
+    }
+
+    fn deliver(&self, part: u16, event: Arc<Event>) {
+        self.queue.push(Item::OfPart(part, event));
+    }
+
+    fn detach(&self, part: u16) {
+        self.queue.push(Item::Detached(part));
     }
 }
 

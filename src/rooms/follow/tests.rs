@@ -1,14 +1,17 @@
 //! Followers over the in-process bus.
 
+mod matching;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Follow, FollowBounds, Step, TooSlow};
+use super::{Follow, FollowBounds, Selection, Step, TooSlow};
 use crate::bus::ReadBounds;
 use crate::bus::conformance::{ALL, Draft, event, room, store, text};
 use crate::bus::history::{HistoryLimits, HistoryRules};
 use crate::bus::memory::{self, MemoryBus};
+use crate::bus::parts::Place;
 use crate::event::Retention;
 use crate::policy::{Service, TenantPermit};
 use crate::position::{Epoch, Offset, Position};
@@ -49,13 +52,15 @@ impl House {
         }
     }
 
-    async fn follow(&self, rooms: &[Room], since: Option<Vec<Position>>) -> Follow {
+    async fn follow(&self, rooms: &[Room], since: Option<Vec<Place>>) -> Follow {
         self.follow_within(rooms, since, BOUNDS).await
     }
 
-    async fn follow_within(&self, rooms: &[Room], since: Option<Vec<Position>>, bounds: FollowBounds) -> Follow {
+    async fn follow_within(&self, rooms: &[Room], since: Option<Vec<Place>>, bounds: FollowBounds) -> Follow {
         let permit = permit();
-        let following = self.rooms.follow(&permit, rooms.to_vec(), since, bounds);
+        let following = self
+            .rooms
+            .follow(&permit, Selection::Named(rooms.to_vec()), since, bounds);
         following.await.unwrap()
     }
 }
@@ -123,13 +128,13 @@ async fn every_cursor_of_a_run_goes_on_exactly() {
     let (house, rooms) = (House::keeping(100), rooms(2));
     let mut follow = house.follow(&rooms, None).await;
     let mut taken = Vec::new();
-    let mut cursors = vec![(follow.positions().collect::<Vec<_>>(), 0)];
+    let mut cursors = vec![(follow.places(), 0)];
     for number in 0..40 {
         let room = &rooms[usize::from(number % 3 == 0)];
         event(room, &number.to_string()).stored(&*house.bus).await;
         if number % 5 == 4 {
             taken.extend(said(&follow.next().await.unwrap()));
-            cursors.push((follow.positions().collect(), taken.len()));
+            cursors.push((follow.places(), taken.len()));
         }
     }
     assert_eq!(taken.len(), 40);
@@ -143,7 +148,7 @@ async fn every_cursor_of_a_run_goes_on_exactly() {
 #[tokio::test]
 async fn recovery_and_live_events_leave_no_seam() {
     let (house, rooms) = (House::keeping(1000), rooms(40));
-    let since: Vec<Position> = house.follow(&rooms, None).await.positions().collect();
+    let since: Vec<Place> = house.follow(&rooms, None).await.places();
     for room in &rooms {
         store(&*house.bus, room, 3).await;
     }
@@ -164,7 +169,7 @@ async fn recovery_and_live_events_leave_no_seam() {
 #[tokio::test]
 async fn lost_history_begins_the_room_anew_and_no_other() {
     let (house, rooms) = (House::keeping(3), rooms(2));
-    let since: Vec<Position> = house.follow(&rooms, None).await.positions().collect();
+    let since: Vec<Place> = house.follow(&rooms, None).await.places();
     let lost = store(&*house.bus, &rooms[0], 5).await;
     store(&*house.bus, &rooms[1], 3).await;
     let mut follow = house.follow(&rooms, Some(since)).await;
@@ -181,15 +186,15 @@ async fn lost_history_begins_the_room_anew_and_no_other() {
 async fn another_epoch_begins_every_room_anew() {
     let (house, rooms) = (House::keeping(3), rooms(2));
     store(&*house.bus, &rooms[0], 2).await;
-    let foreign = Position {
+    let foreign = Place::at(Position {
         epoch: Epoch::from_bits(1),
         offset: Offset(1),
-    };
+    });
     let mut follow = house.follow(&rooms, Some(vec![foreign; 2])).await;
     let step = follow.next().await.unwrap();
     assert_eq!((step.resyncs.len(), step.events.len()), (2, 0));
-    let positions: Vec<Position> = follow.positions().collect();
-    assert!(step.resyncs.iter().map(|resync| resync.head).eq(positions));
+    let positions: Vec<Place> = follow.places();
+    assert!(step.resyncs.iter().map(|resync| Place::at(resync.head)).eq(positions));
 }
 
 #[tokio::test]
@@ -210,7 +215,7 @@ async fn slow_reader_is_ended_and_goes_on_exactly() {
         event(&rooms[0], &number.to_string()).stored(&*house.bus).await;
     }
     assert_eq!(follow.next().await, Err(TooSlow));
-    let positions = follow.positions().collect();
+    let positions = follow.places();
     let mut again = house.follow(&rooms, Some(positions)).await;
     let texts: Vec<String> = read(&mut again, 17).await.into_iter().map(|(_, text)| text).collect();
     assert!(texts.into_iter().eq((8..25).map(|number| number.to_string())));
@@ -240,11 +245,11 @@ async fn bytes_that_wait_are_bounded_too() {
 async fn ephemeral_events_are_delivered_and_move_no_position() {
     let (house, rooms) = (House::keeping(10), rooms(1));
     let mut follow = house.follow(&rooms, None).await;
-    let before: Vec<Position> = follow.positions().collect();
+    let before: Vec<Place> = follow.places();
     let typing: Draft = event(&rooms[0], "typing").retention(Retention::Ephemeral);
     typing.send(&*house.bus).await.unwrap();
     assert_eq!(read(&mut follow, 1).await[0].1, "typing");
-    assert!(follow.positions().eq(before));
+    assert_eq!(follow.places(), before);
 }
 
 #[tokio::test(start_paused = true)]
@@ -261,7 +266,7 @@ async fn dropped_followers_leave_nothing() {
     let (house, rooms) = (House::keeping(10), rooms(5));
     let mut all = Vec::new();
     for number in 0..200 {
-        let since: Option<Vec<Position>> = all.last().map(|follow: &Follow| follow.positions().collect());
+        let since: Option<Vec<Place>> = all.last().map(|follow: &Follow| follow.places());
         let mut follow = house.follow(&rooms, since.filter(|_| number % 2 == 0)).await;
         event(&rooms[0], "e").stored(&*house.bus).await;
         follow.next().await.unwrap();
