@@ -112,14 +112,18 @@ pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Bytes> {
     response
 }
 
-/// An answer that tells when to try again: a little later for some than for others, so that they do not all come back at
-/// once.
+/// The time after which a client may try again, in seconds: longer for some than for others, so that they do not all come back
+/// at once.
+fn retry_after_seconds() -> u16 {
+    rand::random_range(1..=10)
+}
+
+/// An answer that tells when to try again.
 fn later(status: StatusCode, body: &'static str) -> Response<Bytes> {
-    let seconds = rand::random_range(1u16..=10);
     let mut response = text(status, body);
     response
         .headers_mut()
-        .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        .insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds()));
     response
 }
 

@@ -87,3 +87,13 @@ impl Link for ClientLink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_kind_of_link_costs_the_first_no_memory() {
+        assert_eq!(size_of::<ClientLink>(), size_of::<Socket>());
+    }
+}

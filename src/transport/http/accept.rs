@@ -200,7 +200,7 @@ pub async fn serve(listener: TcpListener, port: Arc<ClientPort>, tasks: TaskTrac
 /// Tells a client to come back later, without reading what it wants.
 async fn turn_away(mut stream: TcpStream) {
     use tokio::io::AsyncWriteExt as _;
-    let seconds = rand::random_range(1u16..=10);
+    let seconds = super::retry_after_seconds();
     let answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\nretry-after: {seconds}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
     );
