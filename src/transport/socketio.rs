@@ -20,6 +20,7 @@ mod engine;
 mod inbox;
 mod packet;
 mod payload;
+mod query;
 mod route;
 mod sid;
 

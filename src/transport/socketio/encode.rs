@@ -133,7 +133,7 @@ pub(super) fn mark(namespace: &str) -> String {
 }
 
 impl Protocol for Namespace {
-    /// Messages of connections are read by [`super::Inbox`]: one connection has several namespaces.
+    /// Messages of connections are read by [`super::inbox::Inbox`]: one connection has several namespaces.
     fn decode(&self, _: protocol::Message<'_>) -> Decoded {
         Decoded::Unsupported
     }
