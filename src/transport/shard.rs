@@ -160,8 +160,12 @@ impl Shard {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
-            let (busy, now_ms) = (self.sessions.has_work(), self.sessions.now_ms());
-            let has_deadlines = self.engine.has_deadlines();
+            let busy = self.sessions.has_work();
+            // The clock is looked at only where there is a deadline: most shards turn without one.
+            let due_in = self
+                .engine
+                .next_ms()
+                .map(|due_ms| due_ms.saturating_sub(self.sessions.now_ms()));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -173,7 +177,7 @@ impl Shard {
                 }
                 happening = self.sessions.next() => self.sessions.handle(happening),
                 Some(visit) = visits.recv() => self.visit(visit),
-                () = self.engine.due(now_ms), if has_deadlines => self.engine_due(),
+                () = self.engine.due(due_in) => self.engine_due(),
                 _ = tick.tick() => self.tick(),
                 () = std::future::ready(()), if busy => {}
             }
@@ -251,10 +255,6 @@ impl Shard {
                     self.lingering.advance(id.key, &mut self.buffer, now_ms);
                     continue;
                 }
-                if id.serial == SocketId::ENGINE_SERIAL {
-                    self.engine_ready(id, event, may_flush);
-                    continue;
-                }
                 if may_flush && event.is_writable() {
                     self.flush(id);
                 }
@@ -270,6 +270,9 @@ impl Shard {
     }
 
     fn flush(&mut self, id: SocketId) {
+        if id.is_engine() {
+            return self.flush_engine_socket(id);
+        }
         let Some(socket) = self.socket(id).filter(|socket| socket.backlog_bytes() > 0) else {
             return;
         };
@@ -316,7 +319,7 @@ impl Shard {
         let mut stalled = std::mem::take(&mut self.stalled);
         stalled.append(&mut self.shared.stalled.borrow_mut());
         stalled.retain(|id| {
-            if id.serial == SocketId::ENGINE_SERIAL {
+            if id.is_engine() {
                 return self.check_stalled_engine(*id, age_max, now_ms);
             }
             let Some(socket) = self.socket(*id) else { return false };
@@ -334,7 +337,7 @@ impl Shard {
         let duration_max = millis(self.shared.frames.message_duration_max);
         let mut partial = std::mem::take(&mut self.partial);
         partial.retain(|id| {
-            if id.serial == SocketId::ENGINE_SERIAL {
+            if id.is_engine() {
                 return self.check_partial_engine(*id, duration_max, now_ms);
             }
             let since = self.socket(*id).and_then(|socket| socket.carrier.partial_since_ms());

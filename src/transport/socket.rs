@@ -9,8 +9,9 @@ use mio::net::TcpStream;
 use super::carrier::{Carrier, Limits};
 use super::outbox::{self, Outbox};
 use super::socketio::EngineId;
-use super::websocket::frame::CloseFrame;
+use super::websocket::frame::{self, CloseFrame};
 use crate::admission::Place;
+use crate::error::CloseReason;
 use crate::session::link::{FrameKind, Link, SendError};
 use crate::session::{Cursor, Frame, ProtocolId};
 
@@ -45,6 +46,11 @@ impl SocketId {
 
     pub(super) fn token(self) -> mio::Token {
         mio::Token((self.serial as usize) << 32 | self.key as usize)
+    }
+
+    /// Reports whether it names the WebSocket of a Socket.IO connection.
+    pub(super) const fn is_engine(self) -> bool {
+        self.serial == Self::ENGINE_SERIAL
     }
 
     /// Names the WebSocket of a Socket.IO connection, whose slot is one among those.
@@ -146,8 +152,25 @@ impl Socket {
         self.outbox.is_empty() || self.outbox.flush(|slices| stream.write_vectored(slices)).is_ok()
     }
 
+    /// Takes a control frame of the client, a ping with its payload.
+    ///
+    /// # Errors
+    /// Why the connection has to be closed: too many within a second, or it is broken.
+    pub(super) fn control_frame(&mut self, ping: Option<&[u8]>, now_ms: u64) -> Result<(), CloseReason> {
+        let second = u16::try_from(now_ms / 1000 % 65_536).expect("a remainder of 65,536");
+        if self.is_flooded(second) {
+            return Err(CloseReason::Flooding);
+        }
+        // A peer that does not read gets no pongs on top: one per flush is enough of an answer (RFC 6455, 5.5.3).
+        let Some(payload) = ping.filter(|_| self.outbox.is_empty()) else {
+            return Ok(());
+        };
+        let sent = self.send(&frame::pong(payload), FrameKind::Push, now_ms);
+        sent.map_err(|_| CloseReason::ClientLeft)
+    }
+
     /// Counts a control frame of the client; answers whether it is one too many.
-    pub(super) fn is_flooded(&mut self, second: u16) -> bool {
+    fn is_flooded(&mut self, second: u16) -> bool {
         if self.control.0 != second {
             self.control = (second, 0);
         }

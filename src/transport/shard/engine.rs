@@ -6,19 +6,17 @@ mod steps;
 use std::time::Duration;
 
 use mio::Interest;
-use mio::event::Event;
 
-use super::read::READS_MAX;
 use super::{Shard, Visit, prepare};
 use crate::admission::Place;
 use crate::error::CloseReason;
-use crate::session::ProtocolId;
 use crate::session::link::FrameKind;
+use crate::session::{Frame, ProtocolId};
 use crate::shard::Key;
 use crate::transport::carrier::Carrier;
 use crate::transport::link::ClientLink;
-use crate::transport::socket::{ReadOutcome, Socket, SocketId};
-use crate::transport::socketio::{Channel, Connection, Due, EngineEntry, EngineId, Reply, Shared};
+use crate::transport::socket::{Socket, SocketId};
+use crate::transport::socketio::{Channel, Connection, Due, EngineEntry, EngineId, Shared};
 use crate::transport::websocket::frame::text_frame;
 
 impl Shard {
@@ -87,12 +85,12 @@ impl Shard {
         }
         if !leftover.is_empty() && leftover.len() <= self.buffer.len() {
             self.buffer[..leftover.len()].copy_from_slice(leftover);
-            self.feed_engine(SocketId::of_engine(id), leftover.len());
+            self.feed(SocketId::of_engine(id), leftover.len());
         }
     }
 
     /// Writes to a connection what belongs to none of its sessions.
-    fn send_engine(&mut self, connection: &Shared, frame: &crate::session::Frame) {
+    fn send_engine(&mut self, connection: &Shared, frame: &Frame) {
         let now_ms = self.sessions.now_ms();
         let (id, sent) = {
             let mut connection = connection.borrow_mut();
@@ -103,17 +101,7 @@ impl Shard {
         }
     }
 
-    /// Handles a sign of the kernel about a WebSocket.
-    pub(super) fn engine_ready(&mut self, id: SocketId, event: &Event, may_flush: bool) {
-        if may_flush && event.is_writable() {
-            self.flush_engine_socket(id);
-        }
-        if event.is_readable() || event.is_read_closed() || event.is_error() {
-            self.read_engine(id, event.is_read_closed());
-        }
-    }
-
-    fn flush_engine_socket(&mut self, id: SocketId) {
+    pub(super) fn flush_engine_socket(&mut self, id: SocketId) {
         let Some(connection) = self.engine.in_slot(id.key) else {
             return;
         };
@@ -146,29 +134,11 @@ impl Shard {
         }
     }
 
-    /// Reads a WebSocket until it is empty, as [`Shard::read`] does.
-    pub(super) fn read_engine(&mut self, id: SocketId, ended: bool) {
-        for _ in 0..READS_MAX {
-            let Some(connection) = self.engine.in_slot(id.key) else {
-                return;
-            };
-            let outcome = match &mut connection.borrow_mut().socket {
-                Some(socket) => socket.read(&mut self.buffer),
-                None => return,
-            };
-            match outcome {
-                ReadOutcome::Bytes(count) => self.feed_engine(id, count),
-                ReadOutcome::Last(count) => {
-                    self.feed_engine(id, count);
-                    if !ended {
-                        return;
-                    }
-                }
-                ReadOutcome::Nothing => return,
-                ReadOutcome::End => return self.socket_ended(&connection, CloseReason::ClientLeft),
-            }
+    /// The peer of a WebSocket has ended its side.
+    pub(super) fn engine_ended(&mut self, id: SocketId) {
+        if let Some(connection) = self.engine.in_slot(id.key) {
+            self.socket_ended(&connection, CloseReason::ClientLeft);
         }
-        self.shared.again.borrow_mut().push(id);
     }
 
     /// The WebSocket of a connection has ended, or broke a rule. A connection that was only probed by it goes on by polling.
@@ -327,11 +297,6 @@ impl Shard {
 fn can_be_upgraded(connection: &Shared) -> bool {
     let connection: &Connection = &connection.borrow();
     connection.polling.is_some() && connection.socket.is_none()
-}
-
-/// A reply to a request of a connection that has ended.
-fn gone() -> Reply {
-    Reply::Unknown
 }
 
 /// The session's link.

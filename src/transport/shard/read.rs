@@ -7,10 +7,10 @@ use crate::session::link::{FrameKind, Link as _, SendError};
 use crate::transport::carrier::Arrival;
 use crate::transport::protocol::Decoded;
 use crate::transport::socket::{ReadOutcome, SocketId};
-use crate::transport::websocket::frame::{self, CloseFrame};
+use crate::transport::websocket::frame::CloseFrame;
 
 /// The most reads of one socket in a row before others get their turn.
-pub(super) const READS_MAX: usize = 4;
+const READS_MAX: usize = 4;
 
 /// A message read off a socket.
 #[derive(Debug)]
@@ -25,11 +25,7 @@ impl Shard {
     pub(super) fn read_again(&mut self) {
         let again = std::mem::take(&mut *self.shared.again.borrow_mut());
         for id in again {
-            if id.serial == SocketId::ENGINE_SERIAL {
-                self.read_engine(id, true);
-            } else {
-                self.read(id, true);
-            }
+            self.read(id, true);
         }
     }
 
@@ -37,10 +33,8 @@ impl Shard {
     /// seen by reading on.
     pub(super) fn read(&mut self, id: SocketId, ended: bool) {
         for _ in 0..READS_MAX {
-            let Some(socket) = socket_of(&mut self.sessions, id) else {
-                return;
-            };
-            match socket.read(&mut self.buffer) {
+            let Some(outcome) = self.read_once(id) else { return };
+            match outcome {
                 ReadOutcome::Bytes(count) => self.feed(id, count),
                 ReadOutcome::Last(count) => {
                     self.feed(id, count);
@@ -49,14 +43,28 @@ impl Shard {
                     }
                 }
                 ReadOutcome::Nothing => return,
+                ReadOutcome::End if id.is_engine() => return self.engine_ended(id),
                 ReadOutcome::End => return self.sessions.close(id.key, CloseReason::ClientLeft),
             }
         }
         self.shared.again.borrow_mut().push(id);
     }
 
+    /// Reads what a socket has; `None` when there is no such socket.
+    fn read_once(&mut self, id: SocketId) -> Option<ReadOutcome> {
+        if id.is_engine() {
+            let connection = self.engine.in_slot(id.key)?;
+            let mut connection = connection.borrow_mut();
+            return Some(connection.socket.as_mut()?.read(&mut self.buffer));
+        }
+        Some(socket_of(&mut self.sessions, id)?.read(&mut self.buffer))
+    }
+
     /// Parses what was read and carries it out.
     pub(super) fn feed(&mut self, id: SocketId, count: usize) {
+        if id.is_engine() {
+            return self.feed_engine(id, count);
+        }
         let now_ms = self.sessions.now_ms();
         let Some(socket) = socket_of(&mut self.sessions, id) else {
             return;
@@ -118,15 +126,9 @@ impl Shard {
 
     fn control_frame(&mut self, id: SocketId, ping: Option<&[u8]>) {
         let now_ms = self.sessions.now_ms();
-        let second = u16::try_from(now_ms / 1000 % 65_536).expect("a remainder of 65,536");
         let Some(socket) = self.socket(id) else { return };
-        if socket.is_flooded(second) {
-            return self.sessions.close(id.key, CloseReason::Flooding);
-        }
-        let Some(payload) = ping else { return };
-        // A peer that does not read gets no pongs on top: one per flush is enough of an answer (RFC 6455, 5.5.3).
-        if socket.backlog_bytes() == 0 && socket.send(&frame::pong(payload), FrameKind::Push, now_ms).is_err() {
-            self.sessions.close(id.key, CloseReason::ClientLeft);
+        if let Err(reason) = socket.control_frame(ping, now_ms) {
+            self.sessions.close(id.key, reason);
         }
     }
 }

@@ -231,25 +231,21 @@ impl EngineConnections {
         Some(Due::EndProbe(id))
     }
 
-    /// Reports whether any deadline is set.
-    pub(in crate::transport) fn has_deadlines(&self) -> bool {
-        self.next_ms().is_some()
-    }
-
-    fn next_ms(&self) -> Option<u64> {
+    /// The time of the next deadline, by the shard's clock.
+    pub(in crate::transport) fn next_ms(&self) -> Option<u64> {
         let lines = [&self.pings, &self.pongs, &self.connects, &self.upgrades];
         lines.iter().filter_map(|line| line.next_ms()).min()
     }
 
-    /// Waits for the next deadline.
+    /// Waits for a deadline that is so many milliseconds away; for ever where there is none.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
-    pub(in crate::transport) async fn due(&mut self, now_ms: u64) {
-        let Some(next_ms) = self.next_ms() else {
+    pub(in crate::transport) async fn due(&mut self, due_in_ms: Option<u64>) {
+        let Some(due_in_ms) = due_in_ms else {
             return std::future::pending().await;
         };
-        let at = Instant::now() + Duration::from_millis(next_ms.saturating_sub(now_ms));
+        let at = Instant::now() + Duration::from_millis(due_in_ms);
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
         // Moved only when it is wrong by more than a clock's tick: most turns of a shard change nothing.
         if alarm.deadline() > at || alarm.deadline() + Duration::from_millis(1) < at || alarm.is_elapsed() {

@@ -14,7 +14,6 @@ use super::query::{EngineError, Query, Wanted};
 use super::sid::Sid;
 use super::{Config, TokenSource};
 use crate::admission::Place;
-use crate::session::Frame;
 use crate::transport::http::{Access, Answer, Call, HandOver, Route, accept_websocket};
 use crate::transport::shard::Visit;
 
@@ -212,7 +211,7 @@ fn websocket(call: &Call, sid: Option<Sid>, config: &Config) -> Answer {
             head,
             protocol: call.protocol,
             token: sid.is_none().then(|| handshake_token(call, config)).flatten(),
-            opening: Frame::new().into(),
+            opening: Vec::new(),
             engine: Some(EngineEntry {
                 upgrades: sid,
                 credential: credential(call.request.headers()),

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Shard, gone};
+use super::Shard;
 use crate::error::CloseReason;
 use crate::transport::socketio::{self, Reply, ReplyTo, Request, Shared};
 
@@ -38,7 +38,7 @@ impl Shard {
             }
             Request::Poll { sid, credential, reply } => match self.engine.find(sid, credential) {
                 Some(connection) => self.wait_for_packets(&connection, reply),
-                None => answer(reply, gone()),
+                None => answer(reply, Reply::Unknown),
             },
             Request::Post {
                 sid,
@@ -47,7 +47,7 @@ impl Shard {
                 reply,
             } => match self.engine.find(sid, credential) {
                 Some(connection) => self.post(&connection, &body, reply),
-                None => answer(reply, gone()),
+                None => answer(reply, Reply::Unknown),
             },
             Request::Abort { sid } => {
                 let aborted = self.engine.in_slot(sid.key).filter(|connection| {

@@ -2,14 +2,14 @@
 
 use super::{Shard, link};
 use crate::error::CloseReason;
-use crate::session::link::FrameKind;
+use crate::session::link::{FrameKind, Link as _};
 use crate::session::{Command, ProtocolId, Request};
 use crate::shard::Key;
 use crate::transport::carrier::Arrival;
 use crate::transport::protocol::{Decoded, Message};
 use crate::transport::socket::SocketId;
 use crate::transport::socketio::{self, Shared, Step};
-use crate::transport::websocket::frame::{CloseFrame, pong, text_frame};
+use crate::transport::websocket::frame::{CloseFrame, text_frame};
 
 /// A thing that a WebSocket brought.
 enum Brought {
@@ -23,7 +23,7 @@ enum Brought {
 
 impl Shard {
     /// Parses what was read off a WebSocket and carries it out.
-    pub(super) fn feed_engine(&mut self, id: SocketId, count: usize) {
+    pub(in crate::transport::shard) fn feed_engine(&mut self, id: SocketId, count: usize) {
         let now_ms = self.sessions.now_ms();
         let Some(connection) = self.engine.in_slot(id.key) else {
             return;
@@ -96,7 +96,7 @@ impl Shard {
                 let connection = &mut *connection;
                 if let (Some(socket), Some(polling)) = (&mut connection.socket, &mut connection.polling) {
                     // A WebSocket that breaks here is noticed when it is read.
-                    let _ = socket.send_now(&text_frame("3probe"), now_ms);
+                    let _ = socket.send(&text_frame("3probe"), FrameKind::Push, now_ms);
                     polling.probed = true;
                     polling.answer();
                 }
@@ -205,19 +205,12 @@ impl Shard {
 
     fn engine_control_frame(&mut self, connection: &Shared, ping: Option<&[u8]>) {
         let now_ms = self.sessions.now_ms();
-        let second = u16::try_from(now_ms / 1000 % 65_536).expect("a remainder of 65,536");
-        let flooded = {
-            let mut connection = connection.borrow_mut();
-            let Some(socket) = &mut connection.socket else { return };
-            let flooded = socket.is_flooded(second);
-            if let Some(payload) = ping.filter(|_| !flooded && socket.outbox().is_empty()) {
-                // A WebSocket that breaks here is noticed when it is read.
-                let _ = socket.send_now(&pong(payload), now_ms);
-            }
-            flooded
+        let taken = match &mut connection.borrow_mut().socket {
+            Some(socket) => socket.control_frame(ping, now_ms),
+            None => return,
         };
-        if flooded {
-            self.socket_ended(connection, CloseReason::Flooding);
+        if let Err(reason) = taken {
+            self.socket_ended(connection, reason);
         }
     }
 }
@@ -240,13 +233,5 @@ fn connect(token: String) -> Request {
             resume: Vec::new(),
             features: Vec::new(),
         },
-    }
-}
-
-impl crate::transport::socket::Socket {
-    /// Sends a frame that belongs to no session.
-    fn send_now(&mut self, frame: &crate::session::Frame, now_ms: u64) -> Result<(), crate::session::link::SendError> {
-        use crate::session::link::Link as _;
-        self.send(frame, FrameKind::Push, now_ms)
     }
 }
