@@ -6,6 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::sse::wrong_prefix;
 use crate::config::Problem;
 use crate::config::values::{Positive, PositiveSize, PositiveTime};
 use crate::transport::protocol::Protocols;
@@ -112,13 +113,7 @@ impl SocketIoSection {
                 wrong(format!("socketio.namespaces.{at}"), message);
             }
         }
-        let prefix = &self.event_prefix;
-        if !(1..=32).contains(&prefix.len()) || prefix.chars().any(char::is_control) {
-            wrong(
-                "socketio.event_prefix".to_owned(),
-                "must have 1 to 32 bytes and no control characters",
-            );
-        }
+        problems.extend(wrong_prefix("socketio.event_prefix", &self.event_prefix));
         problems
     }
 

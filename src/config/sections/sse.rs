@@ -31,14 +31,16 @@ pub(in crate::config) struct Sse {
 /// The longest prefix, in bytes.
 const PREFIX_BYTES_MAX: usize = 32;
 
+/// Checks a prefix of the gateway's own events.
+pub(super) fn wrong_prefix(key: &str, prefix: &str) -> Option<Problem> {
+    let is_wrong = prefix.is_empty() || prefix.len() > PREFIX_BYTES_MAX || prefix.chars().any(char::is_control);
+    is_wrong.then(|| Problem::new(key, "has 1 to 32 bytes and no control characters"))
+}
+
 /// Returns the problems of the section.
 pub(super) fn check(sse: &sse::Config, client: &ClientSection) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let prefix = &sse.event_prefix;
-    if prefix.is_empty() || prefix.len() > PREFIX_BYTES_MAX || prefix.chars().any(char::is_control) {
-        let message = "has 1 to 32 bytes and no control characters";
-        problems.push(Problem::new("sse.event_prefix", message));
-    }
+    problems.extend(wrong_prefix("sse.event_prefix", &sse.event_prefix));
     if u32::try_from(sse.retry.as_millis()).is_err() {
         problems.push(Problem::new("sse.retry", "must be at most 49 days"));
     }

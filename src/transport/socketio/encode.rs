@@ -7,6 +7,7 @@ use super::decode::{CONNECT, UNACKNOWLEDGED};
 use crate::error::{CloseReason, ErrorCode};
 use crate::event::{Event, Payload};
 use crate::session::{Encoder, Frame, Message, Refusal};
+use crate::transport::escape;
 use crate::transport::http::Route;
 use crate::transport::native;
 use crate::transport::native::json::object::{Object, text};
@@ -55,13 +56,11 @@ impl Namespace {
         frame.text()
     }
 
-    /// The name of an application's event. One that begins with the gateway's own prefix has it twice: nobody can publish what looks like
-    /// an event of the gateway.
+    /// The name of an application's event as clients see it.
     fn told<'n>(&self, name: &'n str) -> Cow<'n, str> {
-        if name.starts_with(&*self.prefix) {
-            Cow::Owned(format!("{}{name}", self.prefix))
-        } else {
-            Cow::Borrowed(name)
+        match escape(&self.prefix, name) {
+            "" => Cow::Borrowed(name),
+            prefix => Cow::Owned(format!("{prefix}{name}")),
         }
     }
 

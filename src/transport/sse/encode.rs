@@ -8,9 +8,10 @@ use super::request::CONNECT_ID;
 use crate::error::CloseReason;
 use crate::event::{Event, Payload};
 use crate::session::{Joined, Message, RoomChange};
+use crate::transport::escape;
 use crate::transport::native::content;
 use crate::transport::native::json::encode::{
-    change_fields, event_fields, expiry_field, head_field, refusal_fields, roster_fields,
+    event_fields, expiry_field, fields, head_field, refusal_fields, roster_fields,
 };
 use crate::transport::native::json::object::Object;
 
@@ -51,31 +52,13 @@ pub(super) fn message(out: &mut Vec<u8>, prefix: &str, id: u32, message: &Messag
         Message::RoomJoined { joined, change } => {
             event("joined", &|object| joined_fields(object, joined, Some(*change)));
         }
-        Message::RoomLeft { room, change, notice } => event("roomLeft", &|object| {
-            let cause = content::change_word(*change);
-            object.text("room", room.name());
-            object.text("cause", cause);
-            object.text("reason", notice.reason_or(cause));
-            object.text("message", notice.message());
-        }),
-        Message::Disconnected { reason, notice } => event("disconnected", &|object| {
-            object.number("code", reason.code());
-            object.text("reason", notice.reason_or(reason.as_str()));
-            object.text("message", notice.message());
-        }),
-        Message::PresenceChanged(change) => event("presence", &|object| change_fields(object, change)),
+        Message::RoomLeft { .. } => event("roomLeft", &|object| fields(object, message)),
+        Message::Disconnected { .. } => event("disconnected", &|object| fields(object, message)),
+        Message::PresenceChanged(_) => event("presence", &|object| fields(object, message)),
         Message::Degraded { active } => event("degraded", &|object| truth(object, "active", *active)),
-        Message::Resync { room, head } => event("resync", &|object| {
-            object.text("room", room.name());
-            head_field(object, head);
-        }),
-        Message::ReconnectAdvice { delay, jitter } => event("reconnectAdvice", &|object| {
-            object.number("delayMs", content::millis(*delay));
-            object.number("jitterMs", content::millis(*jitter));
-            object.text("reason", CloseReason::Draining.as_str());
-            object.text("message", content::DRAINING);
-        }),
-        Message::Expiring { expiry } => event("expiring", &|object| expiry_field(object, *expiry)),
+        Message::Resync { .. } => event("resync", &|object| fields(object, message)),
+        Message::ReconnectAdvice { .. } => event("reconnectAdvice", &|object| fields(object, message)),
+        Message::Expiring { .. } => event("expiring", &|object| fields(object, message)),
         Message::Left { .. }
         | Message::Published { .. }
         | Message::Reply(_)
@@ -101,7 +84,7 @@ pub(super) fn closing(out: &mut Vec<u8>, prefix: &str, code: CloseReason, reason
 /// so is none.
 pub(super) fn event(out: &mut Vec<u8>, prefix: &str, event: &Event, is_envelope: bool) {
     let name = event.name.as_str();
-    let prefix = if name.starts_with(prefix) { prefix } else { "" };
+    let prefix = escape(prefix, name);
     if is_envelope {
         let mut data = Vec::new();
         Object::write(&mut data, |object| event_fields(object, event));

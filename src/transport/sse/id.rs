@@ -5,6 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use prost::encoding::{decode_varint, encode_varint};
 
 use crate::position::{Epoch, Offset, Position};
 use crate::session::{Cursor, RoomTag};
@@ -69,26 +70,17 @@ pub(super) fn text(cursor: &Cursor) -> String {
             epochs.len() - 1
         });
         entries.extend_from_slice(&tag.0);
-        push_number(&mut entries, epoch as u64);
-        push_number(&mut entries, position.offset.0);
+        encode_varint(epoch as u64, &mut entries);
+        encode_varint(position.offset.0, &mut entries);
     }
     let mut bytes = Vec::with_capacity(2 + 8 * epochs.len() + entries.len());
     bytes.push(VERSION);
-    push_number(&mut bytes, epochs.len() as u64);
+    encode_varint(epochs.len() as u64, &mut bytes);
     for epoch in epochs {
         bytes.extend_from_slice(&epoch.bits().to_be_bytes());
     }
     bytes.extend_from_slice(&entries);
     URL_SAFE_NO_PAD.encode(bytes)
-}
-
-/// Appends a varint: seven bits a byte, the lowest first, the high bit set on all but the last.
-fn push_number(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number.to_le_bytes()[0] | 0x80);
-        number >>= 7;
-    }
-    out.push(number.to_le_bytes()[0]);
 }
 
 /// Bytes in the course of being read.
@@ -102,19 +94,7 @@ impl Bytes<'_> {
     }
 
     fn number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let [byte] = self.array()?;
-            let bits = u64::from(byte & 0x7f);
-            if bits << shift >> shift != bits {
-                return None;
-            }
-            number |= bits << shift;
-            if byte < 0x80 {
-                return Some(number);
-            }
-        }
-        None
+        decode_varint(&mut self.0).ok()
     }
 }
 

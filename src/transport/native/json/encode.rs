@@ -200,7 +200,7 @@ pub(in crate::transport) fn roster_fields(object: &mut Object<'_>, room: &Room, 
     object.flag("partial", roster.partial);
 }
 
-pub(in crate::transport) fn change_fields(object: &mut Object<'_>, change: &Change) {
+fn change_fields(object: &mut Object<'_>, change: &Change) {
     object.text("room", change.room.name());
     object.list("joined", &change.joined, member);
     object.list("leftUserIds", &change.left, |out, user| text(out, user.as_str()));
