@@ -15,6 +15,12 @@ pub mod socketio;
 pub mod sse;
 pub mod websocket;
 
+/// The text that goes before the name of an application's event in a protocol whose own events begin with a prefix: the prefix once
+/// more where the name begins with it, so that nobody can publish what looks like an event of the gateway.
+fn escape<'p>(prefix: &'p str, name: &str) -> &'p str {
+    if name.starts_with(prefix) { prefix } else { "" }
+}
+
 /// As much of a text as fits into so many bytes, cut between characters.
 fn prefix(text: &str, bytes_max: usize) -> &str {
     let mut end = bytes_max.min(text.len());

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::services::ServiceSection;
-use super::subscriptions::SubscriptionsSection;
+use super::subscriptions::Subscriptions;
 use crate::api;
 use crate::auth;
 use crate::config::origin::Origin;
@@ -94,7 +94,8 @@ pub struct GrpcSection {
     #[serde(with = "Positive")]
     pub in_flight_max: usize,
     /// Bounds of `Subscribe`.
-    pub subscriptions: SubscriptionsSection,
+    #[serde(with = "Subscriptions")]
+    pub subscriptions: api::Subscriptions,
     /// Publish rate of one service, unless its own entry has another. Each target of an event counts.
     #[serde(with = "Rated")]
     pub publish_rate: Rate,
@@ -143,7 +144,7 @@ impl Default for GrpcSection {
             unread_bytes_max: config.unread_bytes_max,
             header_bytes_max: config.header_bytes_max as usize,
             in_flight_max: config.in_flight_max,
-            subscriptions: SubscriptionsSection::default(),
+            subscriptions: api::Subscriptions::default(),
             publish_rate: config.publish_rate,
             drain_max: config.drain_max,
         }
@@ -172,7 +173,7 @@ impl GrpcSection {
             unread_bytes_max: self.unread_bytes_max,
             header_bytes_max: u32::try_from(self.header_bytes_max).unwrap_or(u32::MAX),
             in_flight_max: self.in_flight_max,
-            subscriptions: self.subscriptions.into(),
+            subscriptions: self.subscriptions,
             publish_rate: self.publish_rate,
             web_origins,
             tls,
