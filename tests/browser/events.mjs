@@ -8,12 +8,11 @@
 // Exit code 0: all of it was seen. Otherwise the first thing that was not is printed.
 
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
 import { once } from "node:events";
 import http from "node:http";
 import net from "node:net";
-import { chromium } from "playwright-core";
 import { WebSocket } from "ws";
+import { launch } from "./chromium.mjs";
 
 const [url, token] = process.argv.slice(2);
 if (!token) {
@@ -25,22 +24,6 @@ const PATIENCE_MS = 30_000;
 const ROUNDS = 20;
 const gateway = new URL(url);
 const rooms = [`events-${process.pid}`, `events ${process.pid} +`];
-
-const BROWSERS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
-const executablePath = BROWSERS.find(existsSync);
-if (!executablePath) {
-  console.error("no Chromium found; run: make setup");
-  process.exit(1);
-}
-const args = [
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-];
-if (process.getuid?.() === 0) args.push("--no-sandbox");
 
 async function listening(server) {
   server.listen(0, "127.0.0.1");
@@ -190,7 +173,7 @@ async function fetches(publisher) {
   await blockOf(await asked(id), "n", 'data: "missed"');
 }
 
-const browser = await chromium.launch({ executablePath, args, timeout: 60_000 });
+const browser = await launch();
 let failure;
 try {
   const blank = http.createServer((_, response) => {

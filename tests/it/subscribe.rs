@@ -125,6 +125,27 @@ impl Hashes {
     }
 }
 
+/// Goes on from each cursor, with the number of events that were read before it: it gives all that were told since.
+pub async fn expect_the_rest_after_each(
+    backend: &Caller,
+    request: &v1::SubscribeRequest,
+    cursors: Vec<(String, usize)>,
+    told: &[v1::Event],
+) {
+    for (cursor, read_before) in cursors {
+        let after = v1::SubscribeRequest {
+            cursor,
+            ..request.clone()
+        };
+        let mut again = Reader::resume(backend, after).await;
+        let rest = again.events(told.len() - read_before).await;
+        assert_eq!(
+            Hashes::of_subscriber(&rest),
+            Hashes::of_subscriber(&told[read_before..])
+        );
+    }
+}
+
 /// Publishes `count` events to each room from concurrent publishers, by turns through each backend.
 pub async fn publish_to_all(backends: &[Caller], rooms: &[&str], count: usize) {
     let publishing = rooms.iter().enumerate().flat_map(|(at, room)| {
