@@ -70,7 +70,8 @@ async fn publish(backends: &[Caller; 2], stop: &AtomicBool) -> u64 {
     number
 }
 
-/// All that the room has, page by page.
+/// All that the room has, page by page. Each page is asked for until it comes: a stream whose leader was killed cannot
+/// be read until it has another.
 async fn history(backend: &Caller) -> Vec<v1::Event> {
     let (mut events, mut page_token) = (Vec::new(), String::new());
     loop {
@@ -80,7 +81,11 @@ async fn history(backend: &Caller) -> Vec<v1::Event> {
             page_token,
             ..Default::default()
         };
-        let page = backend.rooms.clone().list_history(request).await.unwrap().into_inner();
+        let page = eventually("a page of the history", || async {
+            let page = backend.rooms.clone().list_history(request.clone()).await;
+            page.map(tonic::Response::into_inner).ok()
+        })
+        .await;
         events.extend(page.events);
         page_token = page.next_page_token;
         if page_token.is_empty() {
