@@ -8,6 +8,9 @@ PEERS = "benches/peers/target/release"
 SERVERS = {
     "roomcast": [],
     "roomcast-protobuf": ["--wire", "protobuf"],
+    "roomcast-socketio": ["--wire", "socketio"],
+    "roomcast-polling": ["--wire", "socketio-polling"],
+    "roomcast-sse": ["--wire", "sse"],
     "roomcast-2-nodes": ["--nodes", "2"],
     "roomcast-3-nodes": ["--nodes", "3"],
     "roomcast-1-node": ["--nodes", "1"],
@@ -87,6 +90,13 @@ def publish(method):
     )
 
 
+def protocols(name, arguments, **more):
+    """A row of the gateway's protocols beside its native one; Socket.IO's polls are counted as well."""
+    polls = [Metric("polls per second", "polls_per_second"), Metric("CPU us per poll", "gateway.cpu_us_per_poll")]
+    rounds = {"roomcast": PAIRS, "roomcast-socketio": PAIRS, "roomcast-sse": FEWER, "roomcast-polling": FEWER}
+    return Row(f"protocols-{name}", f"fanout {arguments}", [*FANOUT, *polls], rounds, limit="roomcast", **more)
+
+
 NODES = [
     Metric("CPU us per event, first node", "nodes.cpu_us_per_event.0"),
     Metric("CPU us per event, last node", "nodes.cpu_us_per_event.-1"),
@@ -158,6 +168,18 @@ ROWS = [
             **{peer: ["--hold", "1s", "--alone", "1s"] for peer in ("raw", "tungstenite", "socketioxide", "socketio-node")},
         },
         target="<= 1024 B, <= 2 us, <= 115 %",
+    ),
+    protocols("1000", "--members 1000 --rate 10 --events 50", target="socketio <= 1.25"),
+    protocols("5000", "--members 5000 --rate 4 --events 20 --warmup 4", target="socketio <= 1.25"),
+    protocols("burst-1000", "--members 1000 --rate 80 --burst 8 --events 400 --warmup 80", target="socketio <= 1.25"),
+    protocols("saturate-1000", "--members 1000 --saturate 16 --burst 8 --events 1600 --warmup 160", target="socketio <= 1.25"),
+    Row(
+        "protocols-idle",
+        "idle --members 5000,15000 --hold 50s",
+        IDLE,
+        dict.fromkeys(("roomcast", "roomcast-socketio", "roomcast-sse", "roomcast-polling"), 1),
+        limit="",
+        target="socketio <= 1280 B, polling <= 2560 B",
     ),
     publish("unary"),
     publish("batch"),

@@ -63,8 +63,10 @@ impl Joins {
 
     pub(super) fn measure(&self, stop: &Arc<AtomicBool>) -> Result<Outcome, Failure> {
         let run = Run::of(self.at.start()?, stop.clone());
-        if run.target.issuer.is_none() {
-            return Err(Failure::Usage("--peer: only a gateway is joined and left".to_owned()));
+        if run.target.issuer.is_none() || !run.target.wire.has_commands() {
+            return Err(Failure::Usage(
+                "only a gateway is joined and left, and not by an event stream".to_owned(),
+            ));
         }
         let rooms = self.rooms;
         // A room of its own that is never left.
@@ -97,6 +99,11 @@ impl Resumes {
 
     pub(super) fn measure(&self, stop: &Arc<AtomicBool>) -> Result<Outcome, Failure> {
         let run = Run::of(self.at.start()?, stop.clone());
+        if !run.target.wire.has_commands() {
+            return Err(Failure::Usage(
+                "--wire: its members do not say where they go on".to_owned(),
+            ));
+        }
         let mut crowd = run.crowd(Box::new(|_| vec![0]), u32::MAX)?;
         let mut published = 0;
         let mut since = publish(&run, &mut published, 1)?;

@@ -138,7 +138,7 @@ impl Fanout {
         if let Some(why) = published.breakage() {
             return Err(Failure::Undone(why));
         }
-        let received = crowd.ledger.received;
+        let (received, polls) = (crowd.ledger.received, crowd.ledger.polls);
         Ok(Report {
             server: run.target.name.clone(),
             wire: run.target.wire,
@@ -160,6 +160,7 @@ impl Fanout {
                 publish_with: self.with(),
                 busy: crowd.ledger.busy,
                 received,
+                polls,
             },
             faults: crowd.faults(),
             latency: std::mem::take(&mut crowd.ledger.latencies[ALL]),

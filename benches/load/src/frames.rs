@@ -1,4 +1,5 @@
-//! WebSocket frames (RFC 6455 section 5) of a client, without IO: skipping over what a server sent, and writing commands.
+//! What a server sent, cut into messages without IO: WebSocket frames (RFC 6455 section 5), blocks of an event stream, and HTTP
+//! responses; and the frames of a client's commands.
 //!
 //! The opposite of what the gateway has: nothing is checked that a load generator need not know, and a connection keeps
 //! bytes only of a frame that came in part.
@@ -13,13 +14,26 @@ const MASK: [u8; 4] = [0x52, 0x6f, 0x6f, 0x6d];
 const LENGTH_16: u8 = 0x7e;
 const LENGTH_64: u8 = 0x7f;
 
+/// The rest of a message that came in two frames.
+pub(super) const CONTINUATION: u8 = 0;
 pub(super) const TEXT: u8 = 1;
 pub(super) const BINARY: u8 = 2;
 pub(super) const CLOSE: u8 = 8;
 pub(super) const PING: u8 = 9;
 pub(super) const PONG: u8 = 10;
 
-/// A whole frame of a server.
+/// The way a server marks where a message ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// Frames of a WebSocket.
+    WebSocket,
+    /// Blocks of an event stream, each ended by an empty line.
+    Blocks,
+    /// Responses of HTTP with a `Content-Length`.
+    Responses,
+}
+
+/// A whole frame of a server. A block is text without its end; a response is text with its head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame<'a> {
     pub(super) opcode: u8,
@@ -38,6 +52,7 @@ impl Remainder {
     /// Takes bytes as they came and hands out each frame that they complete, until one breaks it off with an error.
     pub(super) fn feed<E: From<Broken>>(
         &mut self,
+        framing: Framing,
         input: &[u8],
         mut each: impl FnMut(Frame<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -47,7 +62,7 @@ impl Remainder {
             joined.extend_from_slice(input);
             bytes = &joined;
         }
-        while let Some((frame, length)) = first(bytes)? {
+        while let Some((frame, length)) = framing.first(bytes)? {
             each(frame)?;
             bytes = &bytes[length..];
         }
@@ -58,12 +73,44 @@ impl Remainder {
     }
 }
 
-/// The frame at the beginning, and how long it is; none while it is not whole.
+impl Framing {
+    /// The frame at the beginning, and how long it is; none while it is not whole.
+    fn first(self, bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Broken> {
+        let text = |payload| Frame { opcode: TEXT, payload };
+        match self {
+            Self::WebSocket => first(bytes),
+            Self::Blocks => Ok(find(bytes, b"\n\n").map(|end| (text(&bytes[..end]), end + 2))),
+            Self::Responses => {
+                let Some(body) = find(bytes, HEAD_END).map(|end| end + HEAD_END.len()) else {
+                    return Ok(None);
+                };
+                let end = body + content_length(&bytes[..body]).ok_or(Broken)?;
+                Ok(bytes.get(..end).map(|response| (text(response), end)))
+            }
+        }
+    }
+}
+
+/// Ends the head of a response.
+pub(super) const HEAD_END: &[u8] = b"\r\n\r\n";
+
+pub(super) fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+fn content_length(head: &[u8]) -> Option<usize> {
+    let head = str::from_utf8(head).ok()?;
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    let (_, length) = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
+    length.trim().parse().ok()
+}
+
 fn first(bytes: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Broken> {
     let &[flags, length, ref rest @ ..] = bytes else {
         return Ok(None);
     };
-    if flags & 0xf0 != 0x80 || length & 0x80 != 0 {
+    // A message may come in two frames; no extension is in use.
+    if flags & 0x70 != 0 || length & 0x80 != 0 {
         return Err(Broken);
     }
     let (length, head) = match length {
@@ -124,7 +171,7 @@ mod tests {
     }
 
     fn read(remainder: &mut Remainder, input: &[u8], into: &mut Vec<(u8, Vec<u8>)>) -> Result<(), Broken> {
-        remainder.feed(input, |frame| {
+        remainder.feed(Framing::WebSocket, input, |frame| {
             into.push((frame.opcode, frame.payload.to_vec()));
             Ok(())
         })
@@ -144,14 +191,33 @@ mod tests {
 
     #[test]
     fn what_no_server_of_ours_sends_is_broken() {
-        for bytes in [
-            &[0x01, 0][..],
-            &[0xc1, 0],
-            &[0x81, 0x80],
-            &[0x81, 127, 1, 0, 0, 0, 0, 0, 0, 0],
-        ] {
+        for bytes in [&[0xc1, 0][..], &[0x81, 0x80], &[0x81, 127, 1, 0, 0, 0, 0, 0, 0, 0]] {
             assert_eq!(first(bytes), Err(Broken), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn blocks_and_responses_are_told_apart_wherever_reads_are_cut() {
+        let blocks = b"retry: 1\n\n:\n\n".as_slice();
+        let responses =
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".as_slice();
+        for (framing, bytes, expected) in [
+            (Framing::Blocks, blocks, vec![&blocks[..8], b":"]),
+            (Framing::Responses, responses, vec![&responses[..40], &responses[40..]]),
+        ] {
+            for cut in 0..bytes.len() {
+                let (mut remainder, mut read) = (Remainder::default(), Vec::new());
+                for part in [&bytes[..cut], &bytes[cut..]] {
+                    let fed = remainder.feed(framing, part, |frame| {
+                        read.push(frame.payload.to_vec());
+                        Ok::<_, Broken>(())
+                    });
+                    fed.unwrap();
+                }
+                assert_eq!(read, expected, "{framing:?} cut at {cut}");
+            }
+        }
+        assert_eq!(Framing::Responses.first(b"HTTP/1.1 200 OK\r\n\r\n"), Err(Broken));
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub(super) struct Counts {
     /// Attempts to connect that the server was too busy for.
     pub(super) busy: u64,
     pub(super) received: u64,
+    /// Answers to requests of members that poll.
+    pub(super) polls: u64,
 }
 
 /// The whole result.
@@ -90,7 +92,6 @@ impl Report {
     /// One object; keys are only ever added.
     pub(super) fn as_json(&self) -> Value {
         let (counts, faults) = (&self.counts, &self.faults);
-        let costs = self.costs();
         json!({
             "scenario": "fanout",
             "server": self.server,
@@ -113,6 +114,8 @@ impl Report {
             "deliveries_expected": self.expected(),
             "deliveries": counts.received,
             "deliveries_per_second": per_second(counts.received, self.delivering()),
+            "polls": counts.polls,
+            "polls_per_second": per_second(counts.polls, self.delivering()),
             "lost": faults.lost,
             "doubled": faults.doubled,
             "reordered": faults.reordered,
@@ -120,17 +123,7 @@ impl Report {
             "resyncs": faults.resyncs,
             "disconnected": faults.disconnected,
             "latency_ms": self.latency.as_json(),
-            "gateway": costs.as_ref().map(|costs| json!({
-                "connect_cpu_seconds": costs.connecting.as_secs_f64(),
-                "connect_cpu_us": micros(costs.connecting) / f64::from(counts.members),
-                "deliver_cpu_seconds": costs.delivering.as_secs_f64(),
-                "cpu_us_per_delivery": costs.per_delivery_us,
-                "cpu_percent": 100.0 * costs.delivering.as_secs_f64() / self.delivering().as_secs_f64(),
-                "resident_bytes_before": costs.resident_before,
-                "resident_bytes_connected": costs.resident_after,
-                "resident_bytes_per_connection": costs.resident_per_connection,
-                "private_bytes_per_connection": costs.private_per_connection,
-            })),
+            "gateway": self.gateway(),
             "nodes": self.nodes(),
             "generator": {
                 "cpu_percent": self.generator_percent(),
@@ -138,6 +131,23 @@ impl Report {
                 "late_max_ms": milliseconds(self.published.late_max()),
             },
         })
+    }
+
+    /// Returns the usage of the server; `null` where it cannot be looked at.
+    fn gateway(&self) -> Option<Value> {
+        let (counts, costs) = (&self.counts, self.costs()?);
+        Some(json!({
+            "connect_cpu_seconds": costs.connecting.as_secs_f64(),
+            "connect_cpu_us": micros(costs.connecting) / f64::from(counts.members),
+            "deliver_cpu_seconds": costs.delivering.as_secs_f64(),
+            "cpu_us_per_delivery": costs.per_delivery_us,
+            "cpu_us_per_poll": (counts.polls > 0).then(|| micros(costs.delivering) / float(counts.polls)),
+            "cpu_percent": 100.0 * costs.delivering.as_secs_f64() / self.delivering().as_secs_f64(),
+            "resident_bytes_before": costs.resident_before,
+            "resident_bytes_connected": costs.resident_after,
+            "resident_bytes_per_connection": costs.resident_per_connection,
+            "private_bytes_per_connection": costs.private_per_connection,
+        }))
     }
 
     fn refused(&self) -> u64 {

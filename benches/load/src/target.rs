@@ -115,10 +115,9 @@ impl At {
     /// Checks the combination of arguments.
     pub(super) fn check(&self) -> Result<(), Failure> {
         let wrong = |text: &str| Err(Failure::Usage(text.to_owned()));
-        let native = matches!(self.wire, Some(Wire::Json | Wire::Protobuf));
         match (&self.peer, self.wire) {
-            (Some(_), Some(_)) if native => wrong("--wire: peers speak plain or socketio"),
-            (None, Some(_)) if !native => wrong("--wire: a gateway speaks json or protobuf"),
+            (Some(_), Some(wire)) if wire.is_gateways() => wrong("--wire: peers speak plain or Socket.IO"),
+            (None, Some(Wire::Plain)) => wrong("--wire: a gateway does not speak plain"),
             _ if self.url.is_some() && !self.settings.pairs.is_empty() => {
                 wrong("--set is for the gateway started here, not for the one at --url")
             }

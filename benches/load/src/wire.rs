@@ -1,16 +1,19 @@
 //! The dialects of connections: what a member says to get into its rooms, and what it hears.
 
+mod native;
+mod socketio;
+mod sse;
+
 use clap::ValueEnum;
 use prost::Message as _;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::json;
+
+pub(super) use self::socketio::SEPARATOR;
 
 use super::frames::{self, BINARY, TEXT};
 use super::stamp::Stamp;
 use roomcast::proto::client_v1::client_frame::Command;
-use roomcast::proto::client_v1::server_frame::Message as Push;
-use roomcast::proto::client_v1::{ClientFrame, Connect, Join, Leave, Position, ServerFrame};
+use roomcast::proto::client_v1::{ClientFrame, Connect, Join, Leave, Position};
 
 const CLIENT: &str = concat!("roomcast-bench/", env!("CARGO_PKG_VERSION"));
 
@@ -31,6 +34,10 @@ pub(super) enum Wire {
     Plain,
     /// Socket.IO: Engine.IO 4 over a WebSocket
     Socketio,
+    /// Socket.IO: Engine.IO 4 over polling; one connection carries all requests, one after the other
+    SocketioPolling,
+    /// An event stream (Server-Sent Events) of the gateway
+    Sse,
 }
 
 /// The parts of a server's message that matter to a member.
@@ -46,8 +53,10 @@ pub(super) enum Heard {
     Event(Stamp),
     Resync,
     Refused(String),
-    /// Something has to be said back at once.
-    Answer(Vec<u8>),
+    /// A connection of Engine.IO is open, with this id.
+    Opened(String),
+    /// A sign of life of the server.
+    Ping,
     Other,
 }
 
@@ -61,23 +70,40 @@ impl Wire {
             Self::Protobuf => "protobuf",
             Self::Plain => "plain",
             Self::Socketio => "socketio",
+            Self::SocketioPolling => "socketio-polling",
+            Self::Sse => "sse",
         }
     }
 
-    /// The request that asks for a WebSocket. Room names here need no escaping.
-    pub(super) fn upgrade(self, host: &str, path: &str, rooms: &[String]) -> Vec<u8> {
+    /// Reports whether only the gateway speaks it.
+    pub(super) const fn is_gateways(self) -> bool {
+        matches!(self, Self::Json | Self::Protobuf | Self::Sse)
+    }
+
+    /// Reports whether members can join and leave while they are connected.
+    pub(super) const fn has_commands(self) -> bool {
+        !matches!(self, Self::Plain | Self::Sse)
+    }
+
+    /// The first request of a connection: for a WebSocket, or for a stream. Room names here need no escaping.
+    pub(super) fn request(self, host: &str, path: &str, rooms: &[String], token: &str) -> Vec<u8> {
+        let query: Vec<_> = rooms.iter().map(|room| format!("room={room}")).collect();
+        let query = query.join("&");
+        if self == Self::Sse {
+            return format!(
+                "GET /v1/events?{query} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\nAuthorization: Bearer {token}\r\n\r\n"
+            )
+            .into_bytes();
+        }
         let protocol = match self {
             Self::Json => "Sec-WebSocket-Protocol: roomcast.v1.json\r\n",
             Self::Protobuf => "Sec-WebSocket-Protocol: roomcast.v1.protobuf\r\n",
-            Self::Plain | Self::Socketio => "",
+            _ => "",
         };
         let path = match self {
-            Self::Json | Self::Protobuf => path.to_owned(),
             Self::Socketio => "/socket.io/?EIO=4&transport=websocket".to_owned(),
-            Self::Plain => {
-                let rooms: Vec<_> = rooms.iter().map(|room| format!("room={room}")).collect();
-                format!("{path}?{}", rooms.join("&"))
-            }
+            Self::Plain => format!("{path}?{query}"),
+            _ => path.to_owned(),
         };
         format!(
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -86,7 +112,7 @@ impl Wire {
         .into_bytes()
     }
 
-    /// Opens the session; none where the upgrade did, or where the server speaks first.
+    /// Opens the session; none where the request did.
     pub(super) fn connect(self, token: &str) -> Option<Vec<u8>> {
         match self {
             Self::Json => Some(text(&json!({"id": 1, "connect": {"token": token, "client": CLIENT}}))),
@@ -98,21 +124,38 @@ impl Wire {
                     ..Connect::default()
                 }),
             )),
-            Self::Plain | Self::Socketio => None,
+            Self::Socketio | Self::SocketioPolling => Some(self.packet(&socketio::connect(token))),
+            Self::Plain | Self::Sse => None,
         }
     }
 
-    /// Joins these rooms, and how many answers are to come.
-    pub(super) fn join(self, rooms: &[String], since: Since<'_>) -> (Vec<u8>, u8) {
+    /// Reports whether the session is opened as soon as the request is answered; else the server speaks first.
+    pub(super) const fn opens_at_once(self) -> bool {
+        matches!(self, Self::Json | Self::Protobuf)
+    }
+
+    /// Answers a sign of life; none where that is not asked for.
+    pub(super) fn pong(self) -> Option<Vec<u8>> {
+        matches!(self, Self::Socketio | Self::SocketioPolling).then(|| self.packet("3"))
+    }
+
+    /// One packet of Engine.IO: a message of a WebSocket, or a part of a request's body.
+    fn packet(self, packet: &str) -> Vec<u8> {
+        match self {
+            Self::SocketioPolling => [packet.as_bytes(), &[SEPARATOR]].concat(),
+            _ => frames::write(TEXT, packet.as_bytes()),
+        }
+    }
+
+    /// Joins these rooms, and how many answers are to come. A peer of ours joins all of them by one command.
+    pub(super) fn join(self, rooms: &[String], since: Since<'_>, at_peer: bool) -> (Vec<u8>, u8) {
+        let count = u8::try_from(rooms.len()).unwrap_or(u8::MAX);
         match self {
             Self::Plain => (Vec::new(), 0),
-            Self::Socketio => (
-                frames::write(TEXT, format!("420{}", json!(["join", rooms])).as_bytes()),
-                1,
-            ),
-            Self::Json | Self::Protobuf => {
+            Self::Sse => (Vec::new(), count),
+            Self::Socketio | Self::SocketioPolling if at_peer => (self.packet(&socketio::join_all(rooms)), 1),
+            _ => {
                 let join = |(room, id): (&String, u32)| self.join_one(id, room, since);
-                let count = u8::try_from(rooms.len()).unwrap_or(u8::MAX);
                 (rooms.iter().zip(2..).flat_map(join).collect(), count)
             }
         }
@@ -128,6 +171,7 @@ impl Wire {
                     ..Join::default()
                 }),
             ),
+            (Self::Socketio | Self::SocketioPolling, _) => self.packet(&socketio::join(id, room, since)),
             (_, None) => text(&json!({"id": id, "join": {"room": room}})),
             (_, Some(at)) => {
                 let since = json!({"epoch": at.epoch, "offset": at.offset});
@@ -136,9 +180,10 @@ impl Wire {
         }
     }
 
-    /// Leaves a room. Only the native protocol can.
+    /// Leaves a room, where [`Self::has_commands`].
     pub(super) fn leave(self, room: &str) -> Vec<u8> {
         match self {
+            Self::Socketio | Self::SocketioPolling => self.packet(&socketio::leave(room)),
             Self::Protobuf => binary(2, Command::Leave(Leave { room: room.to_owned() })),
             _ => text(&json!({"id": 2, "leave": {"room": room}})),
         }
@@ -148,11 +193,12 @@ impl Wire {
     pub(super) fn hear(self, message: &[u8], place: &mut usize) -> Heard {
         match self {
             Self::Json if message.starts_with(b"{\"event\"") => event(message, place),
-            Self::Json => native_json(message),
+            Self::Json => native::json(message),
             Self::Protobuf if message.first() == Some(&PROTOBUF_EVENT) => event(message, place),
-            Self::Protobuf => native_protobuf(message),
+            Self::Protobuf => native::protobuf(message),
             Self::Plain => event(message, place),
-            Self::Socketio => socketio(message, place),
+            Self::Socketio | Self::SocketioPolling => socketio::hear(message, place),
+            Self::Sse => sse::hear(message, place),
         }
     }
 }
@@ -169,76 +215,6 @@ fn binary(id: u32, command: Command) -> Vec<u8> {
 /// An event that somebody else published into our room says nothing about the server.
 fn event(message: &[u8], place: &mut usize) -> Heard {
     Stamp::find(message, place).map_or(Heard::Other, Heard::Event)
-}
-
-#[derive(Deserialize)]
-struct Message {
-    connected: Option<IgnoredAny>,
-    joined: Option<Joined>,
-    left: Option<IgnoredAny>,
-    resync: Option<IgnoredAny>,
-    error: Option<Refusal>,
-}
-
-#[derive(Deserialize)]
-struct Joined {
-    #[serde(default)]
-    recovered: bool,
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    message: String,
-}
-
-fn native_json(message: &[u8]) -> Heard {
-    let Ok(message) = serde_json::from_slice::<Message>(message) else {
-        return Heard::Refused("the server does not speak roomcast.v1".to_owned());
-    };
-    match message {
-        Message { error: Some(error), .. } => Heard::Refused(format!("{}: {}", error.reason, error.message)),
-        Message { connected: Some(_), .. } => Heard::Connected,
-        Message {
-            joined: Some(joined), ..
-        } => Heard::Joined {
-            exact: joined.recovered,
-        },
-        Message { left: Some(_), .. } => Heard::Left,
-        Message { resync: Some(_), .. } => Heard::Resync,
-        _ => Heard::Other,
-    }
-}
-
-fn native_protobuf(message: &[u8]) -> Heard {
-    let Ok(frame) = ServerFrame::decode(message) else {
-        return Heard::Refused("the server does not speak roomcast.v1".to_owned());
-    };
-    match frame.message {
-        Some(Push::Error(error)) => Heard::Refused(format!("{}: {}", error.reason, error.message)),
-        Some(Push::Connected(_)) => Heard::Connected,
-        Some(Push::Joined(joined)) => Heard::Joined {
-            exact: joined.recovered,
-        },
-        Some(Push::Left(_)) => Heard::Left,
-        Some(Push::Resync(_)) => Heard::Resync,
-        _ => Heard::Other,
-    }
-}
-
-/// Engine.IO 4 and Socket.IO 5, as far as a room server uses them.
-fn socketio(message: &[u8], place: &mut usize) -> Heard {
-    match message {
-        [b'0', ..] => Heard::Answer(frames::write(TEXT, b"40")),
-        [b'2', ..] => Heard::Answer(frames::write(TEXT, b"3")),
-        [b'4', b'0', ..] => Heard::Connected,
-        [b'4', b'2', ..] => event(message, place),
-        [b'4', b'3', ..] => Heard::Joined { exact: false },
-        [b'1', ..] | [b'4', b'1' | b'4', ..] => Heard::Refused(String::from_utf8_lossy(message).into_owned()),
-        _ => Heard::Other,
-    }
 }
 
 #[cfg(test)]
@@ -284,7 +260,18 @@ mod tests {
             (format!("42[\"event\",{event}]"), Heard::Event(STAMP)),
             ("40{\"sid\":\"a\"}".to_owned(), Heard::Connected),
             ("430[]".to_owned(), Heard::Joined { exact: false }),
-            ("2".to_owned(), Heard::Answer(frames::write(TEXT, b"3"))),
+            (
+                "432[{\"ok\":true,\"recovered\":true}]".to_owned(),
+                Heard::Joined { exact: true },
+            ),
+            ("432[{\"error\":{}}]".to_owned(), Heard::Refused("{}".to_owned())),
+            (
+                "0{\"sid\":\"a\",\"upgrades\":[]}".to_owned(),
+                Heard::Opened("a".to_owned()),
+            ),
+            ("2".to_owned(), Heard::Ping),
+            ("42[\"roomcast:degraded\",{}]".to_owned(), Heard::Other),
+            ("42[\"roomcast:resync\",{}]".to_owned(), Heard::Resync),
             (
                 "44{\"message\":\"no\"}".to_owned(),
                 Heard::Refused("44{\"message\":\"no\"}".to_owned()),
@@ -296,7 +283,29 @@ mod tests {
 
     #[test]
     fn a_plain_member_names_its_rooms_in_the_address() {
-        let request = Wire::Plain.upgrade("h:1", "/", &["a".to_owned(), "b".to_owned()]);
+        let request = Wire::Plain.request("h:1", "/", &["a".to_owned(), "b".to_owned()], "");
         assert!(request.starts_with(b"GET /?room=a&room=b HTTP/1.1\r\nHost: h:1\r\n"));
+    }
+
+    #[test]
+    fn event_streams_are_understood() {
+        let event = format!("id: AQ\nevent: event\ndata: {}", STAMP.payload(64));
+        for (block, expected) in [
+            (event.as_str(), Heard::Event(STAMP)),
+            ("retry: 3000", Heard::Other),
+            (":", Heard::Ping),
+            ("event: roomcast:connected\ndata: {}", Heard::Other),
+            (
+                "id: AQ\nevent: roomcast:joined\ndata: {}",
+                Heard::Joined { exact: false },
+            ),
+            ("event: roomcast:resync\ndata: {}", Heard::Resync),
+        ] {
+            assert_eq!(heard(Wire::Sse, block), expected, "{block}");
+        }
+        assert!(matches!(
+            heard(Wire::Sse, "event: roomcast:closing\ndata: {}"),
+            Heard::Refused(_)
+        ));
     }
 }

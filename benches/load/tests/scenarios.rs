@@ -72,6 +72,9 @@ fn every_member_of_an_own_gateway_gets_every_event_once_and_in_order() {
         ],
         &["--rate", "100", "--publish-with", "unary", "--payload-bytes", "64"],
         &["--saturate", "4", "--burst", "2", "--other-rooms", "3"],
+        &["--rate", "100", "--wire", "socketio", "--other-rooms", "1"],
+        &["--rate", "100", "--burst", "5", "--wire", "socketio-polling"],
+        &["--rate", "100", "--wire", "sse", "--other-rooms", "1"],
     ] {
         let report = report(arguments);
         assert_everything_came_once_and_in_order(&report);
@@ -84,6 +87,8 @@ fn every_member_of_an_own_gateway_gets_every_event_once_and_in_order() {
         ] {
             assert!(number(&report, pointer) > 0.0, "{pointer} in {report}");
         }
+        let is_polled = arguments.contains(&"socketio-polling");
+        assert_eq!(number(&report, "/polls") > 0.0, is_polled, "{report}");
         if cfg!(target_os = "linux") {
             assert!(number(&report, "/gateway/resident_bytes_before") > 0.0, "{report}");
             assert!(number(&report, "/gateway/cpu_us_per_delivery") >= 0.0, "{report}");
@@ -148,6 +153,7 @@ fn what_cannot_be_measured_is_refused_before_anything_is_started() {
         &["--saturate", "8", "--rate", "10"],
         &["--wire", "plain"],
         &["--peer", "none", "--wire", "json"],
+        &["--peer", "none", "--wire", "sse"],
         &["--peer", "none", "--set", "node.shards=1"],
         &["--url", "ws://127.0.0.1:1/v1/ws"],
         &["--grpc", "http://127.0.0.1:1"],
@@ -236,7 +242,7 @@ fn members_that_come_and_go_miss_nothing() {
         "--json",
     ]);
     assert!(number(&joins, "/joins_and_leaves_per_second") > 0.0, "{joins}");
-    for wire in ["json", "protobuf"] {
+    for wire in ["json", "protobuf", "socketio", "socketio-polling"] {
         let resumes = json(&["resumes", "--members", "20", "--rounds", "3", "--wire", wire, "--json"]);
         assert!(number(&resumes, "/rounds/2/resumes_per_second") > 0.0, "{resumes}");
     }

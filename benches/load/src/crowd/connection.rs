@@ -1,12 +1,17 @@
 //! One member: a socket, how far it is, and what it has received. Nothing else belongs to it at rest.
 
+mod polling;
+
 use std::io::{self, Read as _, Write as _};
 
 use mio::Registry;
 use mio::event::Event;
 use mio::net::TcpStream;
 
-use super::super::frames::{self, BINARY, Broken, CLOSE, Frame, PING, PONG, Remainder, TEXT};
+use self::polling::Polling;
+use super::super::frames::{
+    self, BINARY, Broken, CLOSE, CONTINUATION, Frame, Framing, HEAD_END, PING, PONG, Remainder, TEXT,
+};
 use super::super::tally::Tally;
 use super::super::wire::{Heard, Wire};
 use super::ledger::{Group, Ledger};
@@ -43,6 +48,8 @@ pub(super) struct Connection {
     head: Vec<u8>,
     /// Bytes that the socket did not accept yet.
     unsent: Vec<u8>,
+    /// The requests of a member that polls.
+    polling: Option<Box<Polling>>,
 }
 
 /// The reason why a connection ended.
@@ -80,6 +87,7 @@ impl Connection {
             unread: Remainder::default(),
             head: Vec::new(),
             unsent: Vec::new(),
+            polling: (plan.wire == Wire::SocketioPolling).then(Box::default),
         }
     }
 
@@ -123,9 +131,17 @@ impl Connection {
             if let Some(error) = self.socket.take_error()? {
                 return Err(error.into());
             }
+            if self.polling.is_some() {
+                self.phase = Phase::Connecting;
+                return self.poll(plan);
+            }
             self.phase = Phase::Upgrading;
+            let token = match plan.wire {
+                Wire::Sse => self.token(plan)?,
+                _ => String::new(),
+            };
             let rooms = plan.rooms(self.number);
-            return self.send(&plan.wire.upgrade(&plan.host, &plan.path, &rooms));
+            return self.send(&plan.wire.request(&plan.host, &plan.path, &rooms, &token));
         }
         let unsent = std::mem::take(&mut self.unsent);
         self.send(&unsent)
@@ -165,41 +181,72 @@ impl Connection {
         if self.phase == Phase::Upgrading {
             return self.upgraded(bytes, plan, ledger);
         }
+        let framing = match plan.wire {
+            Wire::Sse => Framing::Blocks,
+            Wire::SocketioPolling => Framing::Responses,
+            _ => Framing::WebSocket,
+        };
         let mut unread = std::mem::take(&mut self.unread);
-        let done = unread.feed(bytes, |frame| self.frame(frame, plan, ledger));
+        let done = unread.feed(framing, bytes, |frame| match framing {
+            Framing::Responses => self.answered(frame.payload, plan, ledger),
+            _ => self.frame(frame, plan, ledger),
+        });
         self.unread = unread;
         done
     }
 
-    /// Reads the answer to the upgrade, and what came right behind it.
+    fn token(&self, plan: &Plan) -> Result<String, End> {
+        let token = plan.token(self.number);
+        token.map_err(|failure| End::Refused(failure.to_string()))
+    }
+
+    /// Says something of the protocol, in the next request if the member polls.
+    fn say(&mut self, bytes: &[u8]) -> Result<(), End> {
+        match &mut self.polling {
+            Some(polling) => {
+                polling.say(bytes);
+                Ok(())
+            }
+            None => self.send(bytes),
+        }
+    }
+
+    /// Reads the answer to the first request, and what came right behind it.
     fn upgraded(&mut self, bytes: &[u8], plan: &Plan, ledger: &mut Ledger) -> Result<(), End> {
         self.head.extend_from_slice(bytes);
-        let Some(end) = self.head.windows(4).position(|window| window == b"\r\n\r\n") else {
+        let Some(end) = frames::find(&self.head, HEAD_END) else {
             return match self.head.len() {
                 ..HEAD_BYTES_MAX => Ok(()),
                 _ => Err(End::Refused("the server answered with an endless head".to_owned())),
             };
         };
         let head = std::mem::take(&mut self.head);
-        match head.get(9..12) {
-            Some(b"101") => {}
-            Some(b"429" | b"503") => return Err(End::Busy),
-            _ => {
-                let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-                let line = String::from_utf8_lossy(line);
-                return Err(End::Refused(format!("{} answered {line}", plan.host)));
-            }
-        }
+        let expected: &[u8] = if plan.wire == Wire::Sse { b"200" } else { b"101" };
+        check_status(&head, expected, plan)?;
         self.phase = Phase::Connecting;
-        let token = plan
-            .token(self.number)
-            .map_err(|failure| End::Refused(failure.to_string()))?;
-        match plan.wire.connect(&token) {
-            Some(command) => self.send(&command)?,
-            None if plan.wire == Wire::Plain => self.enter(ledger),
-            None => {}
+        match plan.wire {
+            Wire::Plain => self.enter(ledger),
+            // The request has named the rooms.
+            Wire::Sse => self.join(plan)?,
+            wire if wire.opens_at_once() => self.connect(plan)?,
+            _ => {}
         }
-        self.take(&head[end + 4..], plan, ledger)
+        self.take(&head[end + HEAD_END.len()..], plan, ledger)
+    }
+
+    /// Opens the session.
+    fn connect(&mut self, plan: &Plan) -> Result<(), End> {
+        match plan.wire.connect(&self.token(plan)?) {
+            Some(command) => self.say(&command),
+            None => Ok(()),
+        }
+    }
+
+    fn join(&mut self, plan: &Plan) -> Result<(), End> {
+        let since = plan.since.get(&self.room);
+        let (command, answers) = plan.wire.join(&plan.rooms(self.number), since, plan.issuer.is_none());
+        self.phase = Phase::Joining(answers);
+        self.say(&command)
     }
 
     fn enter(&mut self, ledger: &mut Ledger) {
@@ -219,7 +266,8 @@ impl Connection {
                 ledger.pings += 1;
                 self.send(&frames::write(PONG, frame.payload))
             }
-            PONG => Ok(()),
+            // What comes behind an event and is this member's alone.
+            PONG | CONTINUATION => Ok(()),
             CLOSE => {
                 let reason = frame.payload.get(2..).unwrap_or_default();
                 let code = frame
@@ -246,16 +294,19 @@ impl Connection {
             (Heard::Event(_), _) => ledger.faults.strayed += 1,
             (Heard::Resync, _) => ledger.faults.resyncs += 1,
             (Heard::Refused(why), _) => return Err(End::Refused(why)),
-            (Heard::Answer(bytes), phase) => {
+            (Heard::Ping, phase) => {
                 ledger.pings += u64::from(phase == Phase::Inside);
-                self.send(&bytes)?;
+                if let Some(pong) = plan.wire.pong() {
+                    self.say(&pong)?;
+                }
             }
-            (Heard::Connected, Phase::Connecting) => {
-                let since = plan.since.get(&self.room);
-                let (command, answers) = plan.wire.join(&plan.rooms(self.number), since);
-                self.phase = Phase::Joining(answers);
-                self.send(&command)?;
+            (Heard::Opened(sid), Phase::Connecting) => {
+                if let Some(polling) = &mut self.polling {
+                    polling.opened(sid);
+                }
+                self.connect(plan)?;
             }
+            (Heard::Connected, Phase::Connecting) => self.join(plan)?,
             (Heard::Joined { exact }, Phase::Joining(answers)) => {
                 if !exact && plan.since.contains_key(&self.room) {
                     return Err(End::Refused("a member could not go on where it was".to_owned()));
@@ -285,8 +336,21 @@ impl Connection {
         let command = if is_leave {
             plan.wire.leave(&room)
         } else {
-            plan.wire.join(&[room], None).0
+            plan.wire.join(&[room], None, false).0
         };
-        self.send(&command)
+        self.say(&command)
+    }
+}
+
+/// Errors when a response has another status than expected.
+fn check_status(response: &[u8], expected: &[u8], plan: &Plan) -> Result<(), End> {
+    match response.get(9..12) {
+        Some(status) if status == expected => Ok(()),
+        Some(b"429" | b"503") => Err(End::Busy),
+        _ => {
+            let line = response.split(|byte| *byte == b'\r').next().unwrap_or_default();
+            let line = String::from_utf8_lossy(line);
+            Err(End::Refused(format!("{} answered {line}", plan.host)))
+        }
     }
 }

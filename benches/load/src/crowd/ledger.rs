@@ -26,6 +26,8 @@ pub(crate) struct Ledger {
     /// The number of events that a member of each group expects.
     pub(super) expected: [u64; GROUPS],
     pub(crate) received: u64,
+    /// Answers to requests of members that poll.
+    pub(crate) polls: u64,
     /// Heartbeats of the server that were answered.
     pub(crate) pings: u64,
     /// Commands of a drill that were answered.
@@ -80,6 +82,7 @@ impl Ledger {
             complete: 0,
             expected: [0; GROUPS],
             received: 0,
+            polls: 0,
             pings: 0,
             drilled: 0,
             drill: None,
@@ -101,6 +104,7 @@ impl Ledger {
     pub(crate) fn restart(&mut self) {
         self.latencies = [Latency::new(), Latency::new()];
         self.received = 0;
+        self.polls = 0;
     }
 
     /// Reports whether all connected members have received everything.
