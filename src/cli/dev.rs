@@ -179,7 +179,9 @@ impl Dev {
         config.client.listen = loopback(self.port);
         config.grpc.listen = loopback(self.grpc_port);
         // For pages of a frontend's own development server; without a token they have no access.
-        config.client.origins = vec!["*".to_owned()];
+        if config.client.origins.is_empty() {
+            config.client.origins = vec!["*".to_owned()];
+        }
         config.auth.issuers.push(keys.issuer.clone());
         config.grpc.services.push(keys.service());
         // Calls by hand rarely set a deadline.

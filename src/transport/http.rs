@@ -16,7 +16,9 @@
 //!
 //! **Bounds.** Each phase of a connection has an end (`exchange`); it may make 1,000 requests, and only the next after
 //! success; it counts among `handshakes_max` until it leaves for a shard, and rests between requests only while half of
-//! those are free. Pipelined requests are answered in order, each when the answer before has left. What follows an upgrade
+//! those are free. Who has not said what it wants makes room for who comes. A newcomer beyond the bounds is refused once its
+//! request is read, in the words of its route: a request may go on with a connection that is open, which is not refused
+//! ([`Route::goes_on`]), and an event stream is refused within a 200. Pipelined requests are answered in order, each when the answer before has left. What follows an upgrade
 //! is the session's; behind any other session it is refused.
 
 mod accept;

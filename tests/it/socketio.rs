@@ -3,6 +3,7 @@
 
 mod engine;
 mod lifecycle;
+mod limits;
 mod polling;
 mod speakers;
 mod upgrade;

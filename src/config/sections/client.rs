@@ -77,11 +77,13 @@ pub struct ClientSection {
     /// The most header fields; more are refused with 431.
     #[serde(with = "Positive")]
     pub headers_max: usize,
-    /// Rate of new connections of the node; one more is refused with 503.
+    /// Rate of new connections of the node, each counted with its first request, unless that is one of a Socket.IO connection that is
+    /// open. One more is refused with 503, an event stream within a 200.
     #[serde(with = "Rated")]
     pub connect_rate: Rate,
     /// Connections that are no sessions: before their upgrade, and between HTTP requests, for which at most half of them
-    /// are used; one more is refused with 503.
+    /// are used. One more takes the place of the oldest whose first request is not there as a whole, which is refused with 503. Where
+    /// there is none, a quarter more are read: requests of open Socket.IO connections are answered, others refused as beyond `connect_rate`.
     #[serde(with = "Positive")]
     pub handshakes_max: usize,
 }

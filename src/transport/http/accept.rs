@@ -1,21 +1,24 @@
 //! The client port and its accept loop.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::exchange::{Exchange, Standing};
 use super::router::Router;
 use super::{Config, connection};
 use crate::admission::{Admission, Place, Refused};
 use crate::rate::{Notice, TokenBucket};
 use crate::session::ProtocolId;
+use crate::sync::lock;
 use crate::transport::protocol::Protocols;
 use crate::transport::shard::{UpgradedClient, Visit};
 use crate::units::millis;
@@ -25,6 +28,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The smallest bound of a request head, in bytes: the smallest buffer that hyper takes.
 pub const HEAD_BYTES_MIN: usize = 8192;
+
+/// The part of the places for connections without a session that there is once more, for those that are read only to be told that there
+/// is none: a poll of a connection that is open is answered, and every other request is refused in the words of its route.
+const LATE_SHARE: usize = 4;
 
 /// The client port and the shards behind it.
 #[derive(Debug)]
@@ -36,6 +43,11 @@ pub struct ClientPort {
     shards: Vec<mpsc::Sender<Visit>>,
     next_shard: AtomicUsize,
     handshakes: Arc<Semaphore>,
+    /// Places for connections beyond those, each for one request.
+    late: Arc<Semaphore>,
+    unheard: Mutex<Unheard>,
+    started: Instant,
+    connects: Mutex<TokenBucket>,
     pub(super) notices: Notices,
 }
 
@@ -48,6 +60,34 @@ pub(super) struct Notices {
     pub(super) proxy_unreadable: Notice,
     /// An address has as many connections as it may have.
     pub(super) address_full: Notice,
+}
+
+/// The connections whose first request may not be there yet, the oldest first.
+#[derive(Debug, Default)]
+struct Unheard(VecDeque<Weak<Exchange>>);
+
+impl Unheard {
+    /// Forgets those whose first request is there.
+    fn tidy(&mut self, places: usize) {
+        let is_unheard = |exchange: &Weak<Exchange>| exchange.upgrade().is_some_and(|exchange| !exchange.is_heard());
+        while self.0.front().is_some_and(|front| !is_unheard(front)) {
+            self.0.pop_front();
+        }
+        // Behind one that takes its time there are all that came since.
+        if self.0.len() > 4 * places {
+            self.0.retain(is_unheard);
+        }
+    }
+
+    /// Takes the place of the oldest.
+    fn displace(&mut self) -> Option<(OwnedSemaphorePermit, Standing)> {
+        loop {
+            let oldest = self.0.pop_front()?;
+            if let Some(place) = oldest.upgrade().and_then(|exchange| exchange.displace()) {
+                return Some(place);
+            }
+        }
+    }
 }
 
 impl ClientPort {
@@ -63,6 +103,7 @@ impl ClientPort {
         shards: Vec<mpsc::Sender<Visit>>,
     ) -> Self {
         let handshakes = Arc::new(Semaphore::new(config.handshakes_max));
+        let late = Arc::new(Semaphore::new(config.handshakes_max.div_ceil(LATE_SHARE)));
         let router = Router::new(&config, &protocols);
         Self {
             config,
@@ -72,6 +113,10 @@ impl ClientPort {
             shards,
             next_shard: AtomicUsize::new(0),
             handshakes,
+            late,
+            unheard: Mutex::default(),
+            started: Instant::now(),
+            connects: Mutex::new(TokenBucket::new(0)),
             notices: Notices::default(),
         }
     }
@@ -93,6 +138,32 @@ impl ClientPort {
     /// Reports whether at least half of the places for connections without a session are free.
     pub(super) fn has_many_places(&self) -> bool {
         self.handshakes.available_permits() >= self.config.handshakes_max.div_ceil(2)
+    }
+
+    /// Counts a new connection; returns whether it is within the rate.
+    pub(super) fn counts_new(&self) -> bool {
+        let now_ms = millis(self.started.elapsed());
+        lock(&self.connects).take(self.config.connect_rate, now_ms).is_ok()
+    }
+
+    /// Records that a connection was refused for there being too many new ones.
+    pub(super) fn turned_away(&self) {
+        self.admission.turned_away();
+    }
+
+    /// Gives a new connection a place, if need be that of the oldest one whose first request is not there yet: clients send theirs
+    /// at once, so a crowd that says nothing keeps nobody out.
+    fn arrive(&self) -> Option<Arc<Exchange>> {
+        let take = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().ok();
+        let mut unheard = lock(&self.unheard);
+        unheard.tidy(self.config.handshakes_max);
+        let place = take(&self.handshakes).map(|place| (place, Standing::Uncounted));
+        let place = place.or_else(|| unheard.displace());
+        let (place, standing) = place.or_else(|| Some((take(&self.late)?, Standing::Late)))?;
+        let timeouts = (self.config.head_timeout, self.config.idle_timeout);
+        let exchange = Arc::new(Exchange::new(timeouts, place, standing));
+        unheard.0.push_back(Arc::downgrade(&exchange));
+        Some(exchange)
     }
 
     pub(super) fn admit(&self, address: IpAddr) -> Result<Place, Refused> {
@@ -158,8 +229,6 @@ impl ClientPort {
 
 /// Serves the client port until `stop`. Connections under way are on `tasks`.
 pub async fn serve(listener: TcpListener, port: Arc<ClientPort>, tasks: TaskTracker, stop: CancellationToken) {
-    let start = Instant::now();
-    let bucket = Mutex::new(TokenBucket::new(0));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -174,31 +243,20 @@ pub async fn serve(listener: TcpListener, port: Arc<ClientPort>, tasks: TaskTrac
                 continue;
             }
         };
-        let now_ms = millis(start.elapsed());
-        let in_time = bucket
-            .lock()
-            .expect("nobody panics with the bucket")
-            .take(port.config.connect_rate, now_ms)
-            .is_ok();
-        let handshake = if in_time {
-            Arc::clone(&port.handshakes).try_acquire_owned().ok()
-        } else {
-            None
-        };
-        let Some(handshake) = handshake else {
+        let Some(exchange) = port.arrive() else {
             port.admission.turned_away();
             tasks.spawn(turn_away(stream));
             continue;
         };
         let (port, stop) = (Arc::clone(&port), stop.clone());
         tasks.spawn(async move {
-            connection::serve(stream, peer.ip(), handshake, &port, &stop).await;
+            connection::serve(stream, peer.ip(), exchange, &port, &stop).await;
         });
     }
 }
 
 /// Tells a client to come back later, without reading what it wants.
-async fn turn_away(mut stream: TcpStream) {
+pub(super) async fn turn_away(mut stream: TcpStream) {
     use tokio::io::AsyncWriteExt as _;
     let seconds = super::retry_after_seconds();
     let answer = format!(

@@ -16,9 +16,9 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
+use super::accept::turn_away;
 use super::body::Body;
 use super::exchange::{Exchange, Leaving, Watched};
 use super::router;
@@ -31,12 +31,11 @@ use crate::transport::shard::UpgradedClient;
 pub(super) async fn serve(
     stream: TcpStream,
     peer: IpAddr,
-    place: OwnedSemaphorePermit,
+    exchange: Arc<Exchange>,
     port: &Arc<ClientPort>,
     stop: &CancellationToken,
 ) {
     let config = port.config();
-    let exchange = Arc::new(Exchange::new(config.head_timeout, config.idle_timeout, place));
     let service = {
         let (port, exchange) = (Arc::clone(port), Arc::clone(&exchange));
         service_fn(move |request| router::answer(Arc::clone(&port), peer, Arc::clone(&exchange), request))
@@ -51,6 +50,10 @@ pub(super) async fn serve(
         .max_headers(config.headers_max)
         .serve_connection(TokioIo::new(watched), service);
     let has_left = run(&mut http, &exchange, stop).await;
+    if exchange.is_displaced() {
+        port.turned_away();
+        return turn_away(http.into_parts().io.into_inner().stream).await;
+    }
     let Some(leaving) = exchange.take_leaving() else { return };
     if !has_left {
         tracing::debug!("connection lost during upgrade");
@@ -81,6 +84,9 @@ where
         // Before anything else: HTTP counts a response as done whether or not the kernel has taken it.
         if exchange.has_left() {
             return Poll::Ready(true);
+        }
+        if exchange.poll_displaced(context) {
+            return Poll::Ready(false);
         }
         if let Poll::Ready(ended) = polled {
             if let Err(error) = ended {

@@ -56,6 +56,23 @@ struct State {
     leaving: Option<Leaving>,
     /// The place among the connections without a session; none while a request rests.
     place: Option<OwnedSemaphorePermit>,
+    standing: Standing,
+    /// The first request is there as a whole.
+    is_heard: bool,
+    /// Another connection has the place; woken when it takes it.
+    is_displaced: bool,
+    displaced: Option<Waker>,
+}
+
+/// The standing of a connection among the new ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It counts against the rate of new connections with its first request that begins something.
+    Uncounted,
+    /// It has counted.
+    Counted,
+    /// There was no place for it: it is read only to be told so, unless its request goes on with something.
+    Late,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +86,11 @@ enum Phase {
 
 impl Exchange {
     /// A connection that was just accepted, with its place among those without a session.
-    pub(super) fn new(head_timeout: Duration, idle_timeout: Duration, place: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(
+        (head_timeout, idle_timeout): (Duration, Duration),
+        place: OwnedSemaphorePermit,
+        standing: Standing,
+    ) -> Self {
         let state = State {
             phase: Phase::Head,
             until: Instant::now() + head_timeout,
@@ -77,6 +98,10 @@ impl Exchange {
             waiting: None,
             leaving: None,
             place: Some(place),
+            standing,
+            is_heard: false,
+            is_displaced: false,
+            displaced: None,
         };
         Self {
             head_timeout,
@@ -118,13 +143,69 @@ impl Exchange {
         self.state().place = None;
     }
 
-    /// Takes a place again, if the connection has none; returns whether it has one.
+    /// Takes a place again, if the connection has none, or none but for being told so; returns whether it has one.
     pub(super) fn take_place(&self, places: &Arc<Semaphore>) -> bool {
         let mut state = self.state();
+        if state.standing == Standing::Late {
+            state.place = None;
+        }
         if state.place.is_none() {
             state.place = Arc::clone(places).try_acquire_owned().ok();
         }
-        state.place.is_some()
+        let has_place = state.place.is_some();
+        if has_place && state.standing == Standing::Late {
+            state.standing = Standing::Uncounted;
+        }
+        has_place
+    }
+
+    /// Counts the connection among the new ones, once; returns whether it may begin something.
+    pub(super) fn count(&self, is_in_time: impl FnOnce() -> bool) -> bool {
+        let mut state = self.state();
+        if state.standing == Standing::Uncounted && is_in_time() {
+            state.standing = Standing::Counted;
+        }
+        state.standing == Standing::Counted
+    }
+
+    /// The request is there as a whole.
+    pub(super) fn heard(&self) {
+        let mut state = self.state();
+        state.is_heard = true;
+        state.displaced = None;
+    }
+
+    /// Reports whether the first request is there as a whole.
+    pub(super) fn is_heard(&self) -> bool {
+        self.state().is_heard
+    }
+
+    /// Takes the place from a connection whose first request is not there yet, and ends it.
+    pub(super) fn displace(&self) -> Option<(OwnedSemaphorePermit, Standing)> {
+        let mut state = self.state();
+        if state.is_heard || state.is_displaced {
+            return None;
+        }
+        let place = state.place.take()?;
+        state.is_displaced = true;
+        if let Some(waker) = state.displaced.take() {
+            waker.wake();
+        }
+        Some((place, state.standing))
+    }
+
+    /// Reports whether another connection has taken the place.
+    pub(super) fn is_displaced(&self) -> bool {
+        self.state().is_displaced
+    }
+
+    /// Reports whether another connection has taken the place; if none has, this task is woken when one does.
+    pub(super) fn poll_displaced(&self, context: &Context<'_>) -> bool {
+        let mut state = self.state();
+        if !state.is_heard && !state.is_displaced {
+            state.displaced = Some(context.waker().clone());
+        }
+        state.is_displaced
     }
 
     /// The handler is done; what it has answered is to be written.

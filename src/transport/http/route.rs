@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, Uri};
 
 use super::exchange::Exchange;
 use super::token::{cookie, token};
@@ -57,6 +57,7 @@ pub struct Route {
     pub(super) body_bytes_max: usize,
     pub(super) deadline: Duration,
     pub(super) when_full: Option<Response<Bytes>>,
+    pub(super) goes_on: fn(&Uri) -> bool,
     pub(super) handler: Handler,
 }
 
@@ -91,6 +92,7 @@ impl Route {
             body_bytes_max: 0,
             deadline: DEADLINE,
             when_full: None,
+            goes_on: |_| false,
             handler: Arc::new(move |call| Box::pin(handler(call))),
         }
     }
@@ -119,6 +121,12 @@ impl Route {
     #[must_use]
     pub fn deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// Tells the requests that belong to a connection which is open: they are answered however many new ones there are.
+    #[must_use]
+    pub fn goes_on(self, goes_on: fn(&Uri) -> bool) -> Self {
+        Self { goes_on, ..self }
     }
 
     /// Sets the answer when there are too many connections for one more session, for clients that would not come back from a

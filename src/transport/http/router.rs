@@ -12,7 +12,7 @@ use hyper::body::{Body as _, Incoming};
 use super::body::Body;
 use super::exchange::{Exchange, Leaving};
 use super::route::{Answer, Call, HandOver, Route};
-use super::{ClientPort, Config, admit, cors, page, text, upgrade};
+use super::{ClientPort, Config, admit, cors, later, page, text, upgrade};
 use crate::session::ProtocolId;
 use crate::transport::protocol::Protocols;
 
@@ -77,7 +77,17 @@ async fn routed(
     if !crate::headers::names_one_host(request.version(), request.headers()) {
         return refusal(StatusCode::BAD_REQUEST, "not one readable Host");
     }
-    let Some((route, protocol)) = port.router().find(request.uri().path()) else {
+    let found = port.router().find(request.uri().path());
+    let goes_on = found.is_some_and(|(route, _)| {
+        // A browser asks before it polls, and says then what it will ask for.
+        let is_preflight = request.method() == Method::OPTIONS && route.access.is_shared();
+        is_preflight || (route.goes_on)(request.uri())
+    });
+    if !goes_on && !exchange.count(|| port.counts_new()) {
+        port.turned_away();
+        return too_many(port, found.map(|(route, _)| route), &request);
+    }
+    let Some((route, protocol)) = found else {
         return refusal(StatusCode::NOT_FOUND, "not found");
     };
     let origins = &port.config().origins;
@@ -103,6 +113,22 @@ async fn routed(
     response
 }
 
+/// Refuses a request for there being too many new connections, in a way that its client understands and may read.
+fn too_many<B>(port: &ClientPort, route: Option<&Route>, request: &Request<B>) -> Response<Body> {
+    let busy = || later(StatusCode::SERVICE_UNAVAILABLE, "too many new connections");
+    let Some(route) = route else {
+        return busy().map(Body::Whole);
+    };
+    let headers = request.headers();
+    if let Some(refusal) = cors::refusal(route, &port.config().origins, headers) {
+        return refusal.map(Body::Whole);
+    }
+    let when_full = route.when_full.clone().filter(|_| *request.method() == Method::GET);
+    let mut response = when_full.unwrap_or_else(busy);
+    cors::share(route, headers, response.headers_mut());
+    response.map(Body::Whole)
+}
+
 /// Calls the handler, with the body.
 async fn handled(
     port: &Arc<ClientPort>,
@@ -122,6 +148,7 @@ async fn handled(
         Ok(body) => body,
         Err(refusal) => return (refusal.into(), head),
     };
+    exchange.heard();
     let call = Call {
         request: Request::from_parts(parts, body),
         protocol,

@@ -66,6 +66,11 @@ impl<'q> Query<'q> {
         read
     }
 
+    /// Reports whether the request is one of a connection, which may be open.
+    pub(super) fn names_connection(&self) -> bool {
+        self.sid.and_then(Sid::parse).is_some()
+    }
+
     /// Checks the parameters in the order in which the reference does.
     pub(super) fn check(&self, method: &Method) -> Result<Wanted, EngineError> {
         let is_websocket = match self.transport {

@@ -83,6 +83,7 @@ pub(super) fn route(config: &Arc<Config>) -> Route {
         Method::DELETE,
     ];
     Route::new(methods, path, move |call| serve(call, Arc::clone(&shared)))
+        .goes_on(|uri| Query::of(uri.query().unwrap_or_default()).names_connection())
         .access(Access::SharedAnyHeader)
         // More than is announced: engine.io-client counts 1.33 for base64's 4/3, and less than there is for each small packet.
         .body_bytes_max(config.payload_bytes_max + config.payload_bytes_max / 32)

@@ -1,6 +1,7 @@
 //! Addresses at which no gateway answers as it should: one line, in the words of the person who typed them.
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 
 use super::failure;
 use crate::dev::Dev;
@@ -83,6 +84,24 @@ fn a_port_without_tls_is_told_from_one_with() {
         3,
         &["does not speak TLS", "try ws://"],
     );
+}
+
+#[test]
+fn a_development_gateway_keeps_the_origins_that_are_set() {
+    let answer = |arguments: &[&str]| {
+        let dev = Dev::start_with(arguments);
+        let mut stream = TcpStream::connect(dev.said("/client_address")).unwrap();
+        let request = "GET /v1/events HTTP/1.1\r\nhost: x\r\norigin: https://evil.example\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        String::from_utf8(status.to_vec()).unwrap()
+    };
+    assert_eq!(
+        answer(&["--set", r#"client.origins=["https://app.example"]"#]),
+        "HTTP/1.1 403"
+    );
+    assert_eq!(answer(&[]), "HTTP/1.1 200");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use roomcast::counters::ConnectionRefused;
 use roomcast::gateway::Config;
 
 use crate::protocols::events::{BODY_BYTES_MAX, Events, LARGE_BYTES, with_events};
@@ -126,6 +127,32 @@ async fn who_rests_or_is_slow_at_any_stage_is_cut_off() {
     for slow in [&mut second_head, &mut body, &mut handler] {
         assert_eq!(slow.until_closed().await, b"");
     }
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_crowd_that_does_not_say_what_it_wants_keeps_nobody_out() {
+    let few = |config: &mut Config| {
+        with_page(config);
+        config.client.handshakes_max = 4;
+        config.client.head_timeout = HOUR;
+    };
+    let node = Node::with(Encoding::Json, few).await;
+    let (mut crowd, one) = (Vec::new(), said(10, "half"));
+    for start in ["", "G", "GET / HTTP/1.1\r\nx-slow: ", &one] {
+        for _ in 0..8 {
+            let mut raw = node.raw().await;
+            raw.send(start.as_bytes()).await;
+            crowd.push(raw);
+        }
+        let mut newcomer = node.raw().await;
+        newcomer.upgrade(&[]).await;
+    }
+    // The oldest have made room, and are told to come back.
+    let (status, head) = crowd[0].head().await;
+    assert!(status == 503 && head.contains("retry-after: "), "{head}");
+    crowd[0].until_closed().await;
+    assert!(node.refused(ConnectionRefused::Busy) > 0);
     node.finish().await;
 }
 

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use roomcast::counters::ConnectionRefused;
 use roomcast::gateway::Config;
 use roomcast::proto::v1;
 use roomcast::proto::v1::disconnect_request::Session;
+use roomcast::rate::Rate;
+use roomcast::transport::http::Origins;
 use serde_json::json;
 
 use super::reader::Asking;
@@ -185,6 +189,37 @@ async fn a_full_node_is_told_within_a_200() {
         body,
         "retry: 6000\nevent: roomcast:closing\ndata: {\"code\":4006,\"reason\":\"overloaded\",\"reconnect\":true}\n\n"
     );
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_storm_is_told_within_200s_that_pages_may_read() {
+    let slow = |config: &mut Config| {
+        config.client.origins = Origins::Listed(vec!["https://app.example".to_owned()]);
+        config.client.connect_rate = Rate {
+            per_second: 1,
+            burst: 1,
+        };
+    };
+    let node = Node::with(Encoding::Json, slow).await;
+    let asking = Asking::of(&user("ada"), "?room=r").header("origin", "https://app.example");
+    // All at once: one by one, a slow machine would make no storm.
+    let storm = join_all((0..50).map(|_| asking.asked(&node, "GET", "1.1"))).await;
+    let mut turned_away = 0;
+    for (mut raw, status, head) in storm {
+        assert_eq!(status, 200, "{head}");
+        assert!(
+            head.contains("access-control-allow-origin: https://app.example\r\n"),
+            "{head}"
+        );
+        if head.contains("content-length: ") {
+            let body = String::from_utf8(raw.until_closed().await).unwrap();
+            assert!(body.contains("\"overloaded\",\"reconnect\":true"), "{body}");
+            turned_away += 1;
+        }
+    }
+    assert!(turned_away > 0);
+    assert!(node.refused(ConnectionRefused::Busy) >= turned_away);
     node.finish().await;
 }
 
