@@ -101,7 +101,7 @@ impl Shard {
             ..auth::Config::default()
         };
         let bus = memory_bus::Config::default();
-        let (mailbox, receiver) = Mailbox::open(0, bus.in_flight_events_max, 1024);
+        let (mailbox, receiver) = Mailbox::open(0, bus.in_flight_events_max, 1024, Arc::default());
         let presence = Arc::new(MemoryPresence::new(memory_presence::Config::default()));
         let rooms = Rooms::new(Arc::new(MemoryBus::new(bus)), Arc::clone(&presence) as _);
         let admission = Arc::new(Admission::new(admission::Config::default()));

@@ -24,6 +24,7 @@ pub mod parts;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -31,7 +32,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span};
 
-use crate::event::{Envelope, Event};
+use crate::counters::Counters;
+use crate::event::{Envelope, Event, Timestamp};
 use crate::position::{Offset, Position};
 use crate::room::Room;
 
@@ -169,6 +171,10 @@ pub struct Delivery {
     /// Open until the last shard has released the delivery; a child of the publish, and the only span of a fan-out.
     span: Span,
     members: AtomicU32,
+    /// The time at which this node had the event in order.
+    begun: Instant,
+    /// The counters of the node whose shards have got it.
+    counters: OnceLock<Counters>,
     /// Flow control: held until the last reader has released the delivery. Bounds the events in flight.
     _in_flight: Option<OwnedSemaphorePermit>,
 }
@@ -197,8 +203,24 @@ impl Delivery {
             others: OnceLock::new(),
             span: adopt(tracing::debug_span!("hub.deliver", roomcast.members = Empty)),
             members: AtomicU32::new(0),
+            begun: Instant::now(),
+            counters: OnceLock::new(),
             _in_flight: in_flight,
         })
+    }
+
+    /// Counts the fan-out here when it ends. Every shard of a node says so; a reader that is no shard does not.
+    pub fn counted_in(&self, counters: &Counters) {
+        self.counters.get_or_init(|| Arc::clone(counters));
+    }
+
+    /// Returns the time since a gateway accepted the event: to the millisecond, as its time is; finer where this node did.
+    fn age(&self) -> Duration {
+        let here = self.begun.elapsed();
+        let anywhere = self.event.time.age(Timestamp::now());
+        // Both clocks' milliseconds may have changed in between.
+        let elsewhere = anywhere.saturating_sub(here) > Duration::from_millis(1);
+        if elsewhere { anywhere } else { here }
     }
 
     /// Adds to the number of members in the delivery's span.
@@ -222,7 +244,11 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         // Signed: the OpenTelemetry layer writes unsigned numbers as text.
-        self.span.record("roomcast.members", i64::from(*self.members.get_mut()));
+        let members = *self.members.get_mut();
+        self.span.record("roomcast.members", i64::from(members));
+        if let Some(counters) = self.counters.get() {
+            counters.fanned_out(members, || self.age());
+        }
     }
 }
 

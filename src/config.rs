@@ -32,8 +32,9 @@ use problem::both;
 pub use files::FileError;
 pub use problem::{ConfigError, Problem};
 pub use sections::{
-    ClientSection, GrpcSection, HistoryOfRooms, HistorySection, NatsSection, NatsTlsSection, NodeSection, ScopeName,
-    ServiceSection, SizeSetting, SocketIoSection, SocketSection, StorageSetting, TlsSection, TokenSourceName,
+    AdminSection, ClientSection, GrpcSection, HistoryOfRooms, HistorySection, NatsSection, NatsTlsSection, NodeSection,
+    ScopeName, ServiceSection, SizeSetting, SocketIoSection, SocketSection, StorageSetting, TlsSection,
+    TokenSourceName,
 };
 pub use sources::Sources;
 pub use values::RateSetting;
@@ -50,6 +51,8 @@ pub struct Config {
     pub socketio: SocketIoSection,
     /// The port for backends: gRPC, gRPC-Web and the HTTP mirror.
     pub grpc: GrpcSection,
+    /// The port for operators: probes and metrics.
+    pub admin: AdminSection,
     /// Tokens of clients: the accepted issuers and the checks. Without an issuer no client can connect.
     pub auth: auth::Config,
     /// Permissions: rules, conditions for connecting, and rooms that every client joins. The default allows nothing.

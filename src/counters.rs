@@ -3,9 +3,13 @@
 //! A cell costs one relaxed addition and has no lock. A counter only grows, from the start of the process. Rooms, users and
 //! addresses are never labels, so the number of cells is fixed.
 
+use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::error::CloseReason;
 
 /// One counter.
 #[derive(Debug, Default)]
@@ -14,8 +18,13 @@ pub struct Count(AtomicU64);
 impl Count {
     /// Counts one.
     pub fn add(&self) {
+        self.add_many(1);
+    }
+
+    /// Counts several.
+    pub fn add_many(&self, count: u64) {
         // Relaxed: a reader needs no order between counters.
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Returns the count.
@@ -70,6 +79,58 @@ impl<L: Label> Tally<L> {
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = L::ALL.iter().zip(&self.counts);
         counts.map(|(label, count)| (label.name(), count.total()))
+    }
+}
+
+/// A counter for each protocol, by [`crate::session::ProtocolId::index`].
+#[derive(Debug)]
+pub struct ByProtocol(Box<[Count]>);
+
+impl Default for ByProtocol {
+    fn default() -> Self {
+        Self((0..Self::PROTOCOLS_MAX).map(|_| Count::default()).collect())
+    }
+}
+
+impl ByProtocol {
+    /// The most protocols that are counted apart.
+    pub const PROTOCOLS_MAX: usize = 16;
+
+    /// Counts one of the protocol at this index.
+    pub fn add(&self, index: usize) {
+        self.0[index].add();
+    }
+
+    /// Returns the count of the protocol at this index.
+    #[must_use]
+    pub fn of(&self, index: usize) -> u64 {
+        self.0[index].total()
+    }
+}
+
+/// One fan-out, once the last member has got the event.
+#[derive(Debug, Clone, Copy)]
+pub struct FanoutFacts {
+    /// The members of this node that got it.
+    pub members: u32,
+    /// The time from its acceptance at a gateway.
+    pub latency: Duration,
+}
+
+/// The exporter's record of distributions, if there is an exporter.
+#[derive(Default)]
+pub struct FanoutRecord(OnceLock<Box<dyn Fn(FanoutFacts) + Send + Sync>>);
+
+impl FanoutRecord {
+    /// Records every fan-out from now on. The first call wins.
+    pub fn record_by(&self, record: impl Fn(FanoutFacts) + Send + Sync + 'static) {
+        let _ = self.0.set(Box::new(record));
+    }
+}
+
+impl fmt::Debug for FanoutRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FanoutRecord").field(&self.0.get().is_some()).finish()
     }
 }
 
@@ -132,6 +193,28 @@ labels! {
     }
 }
 
+impl Label for CloseReason {
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+
+    fn name(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+labels! {
+    /// The outcome of a join that asked to go on from a position.
+    Recovery {
+        /// Everything since the position followed.
+        Recovered = "recovered",
+        /// The client was told to load its state anew.
+        NotRecovered = "not_recovered",
+    }
+}
+
 /// The counters of a node.
 #[derive(Debug, Default)]
 pub struct Cells {
@@ -143,6 +226,42 @@ pub struct Cells {
     pub events_unhandled: Count,
     /// Publishes by outcome.
     pub publishes: Tally<PublishOutcome>,
+    /// Connections that a shard took over, by protocol.
+    pub connections_opened: ByProtocol,
+    /// Those of them that have ended.
+    pub connections_ended: ByProtocol,
+    /// Sessions whose token was accepted.
+    pub sessions_opened: Count,
+    /// Connections that ended before a token was accepted, by reason.
+    pub sessions_refused: Tally<CloseReason>,
+    /// Sessions that ended, by reason.
+    pub sessions_closed: Tally<CloseReason>,
+    /// Sessions that asked to go on from a position.
+    pub reconnections: Count,
+    /// Joins that asked to go on from a position, by outcome.
+    pub recoveries: Tally<Recovery>,
+    /// Events that were fanned out on this node.
+    pub events_delivered: Count,
+    /// Members that events were handed to, summed over events.
+    pub deliveries: Count,
+    /// Distributions over fan-outs.
+    pub fanouts: FanoutRecord,
+    /// Times that a shard found its lease lapsed.
+    pub lease_lapses: Count,
+}
+
+impl Cells {
+    /// Counts a fan-out that has ended.
+    pub fn fanned_out(&self, members: u32, latency: impl FnOnce() -> Duration) {
+        self.events_delivered.add();
+        self.deliveries.add_many(members.into());
+        if let Some(record) = self.fanouts.0.get() {
+            record(FanoutFacts {
+                members,
+                latency: latency(),
+            });
+        }
+    }
 }
 
 /// A handle to a node's counters. Cheap to clone; all clones are one set.
@@ -162,6 +281,8 @@ mod tests {
     fn labels_stand_at_their_index() {
         names_are_at_their_places::<ConnectionRefused>();
         names_are_at_their_places::<PublishOutcome>();
+        names_are_at_their_places::<Recovery>();
+        names_are_at_their_places::<CloseReason>();
     }
 
     #[test]

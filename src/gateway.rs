@@ -30,6 +30,7 @@ use crate::bus::{self, memory as memory_bus};
 use crate::cluster::Peers;
 use crate::counters::Counters;
 use crate::hub::{Shards, Signal};
+use crate::metrics::MetricsError;
 use crate::nats;
 use crate::policy;
 use crate::presence::memory as memory_presence;
@@ -90,6 +91,8 @@ pub struct Listeners {
     pub client: TcpListener,
     /// For backends.
     pub grpc: TcpListener,
+    /// For probes and metrics, if they are served.
+    pub admin: Option<TcpListener>,
 }
 
 /// Reason why a gateway does not start.
@@ -113,6 +116,9 @@ pub enum StartError {
     /// The node has connected to NATS and cannot become one of the cluster's.
     #[error("{0}, while joining the cluster")]
     Cluster(#[source] nats::NatsError),
+    /// The node's metrics cannot be exported.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The system refused an address or a descriptor of a listener.
     #[error("listeners: {0}")]
     Listeners(#[source] io::Error),
@@ -155,6 +161,12 @@ impl Gateway {
     #[must_use]
     pub const fn grpc_address(&self) -> SocketAddr {
         self.addresses.grpc
+    }
+
+    /// Returns the address for probes and metrics.
+    #[must_use]
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.addresses.admin
     }
 
     /// Returns the entry for connections that do not use the client port's HTTP.

@@ -13,6 +13,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::bus::{Delivery, Subscriber};
+use crate::counters::Counters;
 use crate::notice::Notice;
 use crate::policy::Revocation;
 use crate::position::Position;
@@ -61,6 +62,7 @@ pub enum Signal {
 #[derive(Debug)]
 pub struct Mailbox {
     shard: u16,
+    counters: Counters,
     inbound: mpsc::Sender<Inbound>,
     messages: mpsc::Sender<ShardMessage>,
 }
@@ -76,14 +78,20 @@ pub struct MailboxReceiver {
 
 impl Mailbox {
     /// Opens the mailbox of a shard. `inbound_max` must be at least the bus's bound on events in flight: the bus may not
-    /// wait, so its queue must never be full.
+    /// wait, so its queue must never be full. What the shard is handed counts in `counters`.
     #[must_use]
-    pub fn open(shard: u16, inbound_max: usize, messages_max: usize) -> (Arc<Self>, MailboxReceiver) {
+    pub fn open(
+        shard: u16,
+        inbound_max: usize,
+        messages_max: usize,
+        counters: Counters,
+    ) -> (Arc<Self>, MailboxReceiver) {
         let (inbound, inbound_end) = mpsc::channel(inbound_max);
         let (messages, messages_end) = mpsc::channel(messages_max);
         (
             Arc::new(Self {
                 shard,
+                counters,
                 inbound,
                 messages,
             }),
@@ -120,6 +128,7 @@ impl Subscriber for Mailbox {
     }
 
     fn deliver(&self, delivery: Arc<Delivery>) {
+        delivery.counted_in(&self.counters);
         self.post(Inbound::Event(delivery));
     }
 

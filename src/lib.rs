@@ -10,7 +10,7 @@
 //! 2. ports and their adapters: [`auth`], [`policy`], [`bus`], [`presence`], [`backend`]
 //! 3. [`hub`], [`admission`], [`rooms`], [`cluster`] and [`session`]
 //! 4. [`shard`]
-//! 5. edges: [`transport`], [`api`]
+//! 5. edges: [`transport`], [`api`], [`admin`] and what it shows, [`metrics`]
 //! 6. composition: [`config`], [`telemetry`], [`gateway`], [`cli`]
 
 pub mod binary;
@@ -52,7 +52,9 @@ pub mod session;
 
 pub mod shard;
 
+pub mod admin;
 pub mod api;
+pub mod metrics;
 pub mod transport;
 
 pub mod cli;

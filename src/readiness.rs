@@ -27,7 +27,8 @@ pub enum Unready {
 }
 
 impl Unready {
-    const ALL: [Self; 6] = [
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
         Self::Starting,
         Self::KeysPending,
         Self::NatsUnreachable,

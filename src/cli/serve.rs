@@ -54,6 +54,10 @@ pub(super) async fn listen(config: &Config) -> Result<Listeners, Failure> {
     Ok(Listeners {
         client: bind("client.listen", config.client.listen).await?,
         grpc: bind("grpc.listen", config.grpc.listen).await?,
+        admin: match config.admin.listen {
+            Some(address) => Some(bind("admin.listen", address).await?),
+            None => None,
+        },
     })
 }
 
@@ -65,9 +69,11 @@ async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
 
 pub(super) async fn start(config: gateway::Config, listeners: Listeners) -> Result<Gateway, Failure> {
     Gateway::start(config, listeners).await.map_err(|error| match error {
-        StartError::Bus(_) | StartError::Cluster(_) | StartError::Listeners(_) | StartError::Shards(_) => {
-            Failure::Undone(format!("cannot start: {error}"))
-        }
+        StartError::Bus(_)
+        | StartError::Cluster(_)
+        | StartError::Metrics(_)
+        | StartError::Listeners(_)
+        | StartError::Shards(_) => Failure::Undone(format!("cannot start: {error}")),
         StartError::Auth(_) | StartError::Policy(_) | StartError::Backend(_) | StartError::Api(_) => {
             Failure::No(error.to_string())
         }

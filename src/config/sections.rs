@@ -14,7 +14,7 @@ mod socketio;
 mod sse;
 mod subscriptions;
 
-pub use client::{ClientSection, NodeSection};
+pub use client::{AdminSection, ClientSection, NodeSection};
 pub use grpc::{GrpcSection, TlsSection};
 pub use limits::SocketSection;
 pub use nats::{NatsSection, NatsTlsSection, StorageSetting};

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::adapters::{Engine, Judges};
 use super::{Config, Gateway, Listeners, StartError, reclaim, threads};
+use crate::admin::{self, Shown};
 use crate::admission::Admission;
 use crate::api::{self, Context};
 use crate::auth::Authenticator as _;
@@ -21,6 +22,7 @@ use crate::cluster::{Cluster, Peers};
 use crate::counters::Counters;
 use crate::hub::Shards;
 use crate::lease::Lease;
+use crate::metrics::{Metrics, Sources};
 use crate::readiness::{Readiness, Unready};
 use crate::shard::Services;
 use crate::transport::http::{self as client_port, ClientPort};
@@ -41,13 +43,14 @@ pub(super) struct Run {
 pub(super) struct Addresses {
     pub client: SocketAddr,
     pub grpc: SocketAddr,
+    pub admin: Option<SocketAddr>,
 }
 
 /// Starts a gateway.
 ///
 /// # Errors
 /// Every variant of [`StartError`]; nothing is left running.
-pub(super) async fn start(config: Config, listeners: Listeners) -> Result<Gateway, StartError> {
+pub(super) async fn start(config: Config, mut listeners: Listeners) -> Result<Gateway, StartError> {
     let run = Run {
         accepting: CancellationToken::new(),
         serving: CancellationToken::new(),
@@ -58,10 +61,13 @@ pub(super) async fn start(config: Config, listeners: Listeners) -> Result<Gatewa
     // Stops everything started so far when a later phase fails.
     let unless_started = run.serving.clone().drop_guard();
     let addresses = check_listeners(&config, &listeners)?;
+    let admission = admission(&config, &run);
+    if let Some(listener) = listeners.admin.take() {
+        serve_admin(listener, &config, &admission, &run)?;
+    }
     let judges = load_keys(&config, &run)?;
     let probed = answer_probes(&config, &listeners, &run).map_err(StartError::Listeners)?;
     let engine = connect_bus(&config, &judges.lease, &run).await?;
-    let admission = admission(&config, &run);
     let services = judges.services(&config, &engine, &admission, &run.counters);
     let started = threads::start(&config, &services, &run.serving).map_err(StartError::Shards)?;
     // Shards before the cluster: its first orders must find mailboxes.
@@ -79,7 +85,7 @@ pub(super) async fn start(config: Config, listeners: Listeners) -> Result<Gatewa
     let port = open_ports(config, listeners, opening, &run);
     ready(&engine, &judges.lease, &shards, &admission, &run);
     let (client_address, grpc_address) = (addresses.client, addresses.grpc);
-    tracing::info!(%client_address, %grpc_address, shards = shards.mailboxes().len(), "gateway started");
+    tracing::info!(%client_address, %grpc_address, admin_address = addresses.admin.map(tracing::field::display), shards = shards.mailboxes().len(), "gateway started");
     unless_started.disarm();
     Ok(Gateway {
         addresses,
@@ -101,10 +107,34 @@ fn check_listeners(config: &Config, listeners: &Listeners) -> Result<Addresses, 
     let addresses = Addresses {
         client: address(&listeners.client)?,
         grpc: address(&listeners.grpc)?,
+        admin: listeners.admin.as_ref().map(address).transpose()?,
     };
     let is_dev = config.dev.is_some();
     config.api.validate(addresses.grpc, is_dev, &config.credentials)?;
     Ok(addresses)
+}
+
+/// Serves probes and metrics, before anything is waited for.
+fn serve_admin(
+    listener: TcpListener,
+    config: &Config,
+    admission: &Arc<Admission>,
+    run: &Run,
+) -> Result<(), StartError> {
+    let encoders = config.protocols.encoders();
+    let metrics = Metrics::start(&Sources {
+        counters: Arc::clone(&run.counters),
+        readiness: run.readiness.clone(),
+        admission: Arc::clone(admission),
+        protocols: encoders.iter().map(|encoder| encoder.name()).collect(),
+    })?;
+    let shown = Shown {
+        readiness: run.readiness.clone(),
+        metrics: Arc::new(metrics),
+    };
+    run.tasks
+        .spawn(admin::serve(listener, shown, run.tasks.clone(), run.serving.clone()));
+    Ok(())
 }
 
 /// Reads keys and rules, and begins to fetch the keys that issuers publish. The node is not ready before each issuer's were

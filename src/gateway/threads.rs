@@ -30,7 +30,12 @@ pub(super) struct Started {
 pub(super) fn start(config: &Config, services: &Services, stop: &CancellationToken) -> io::Result<Started> {
     let (mut threads, mut mailboxes, mut doors) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..u16::try_from(config.shards.max(1)).unwrap_or(u16::MAX) {
-        let (mailbox, receiver) = Mailbox::open(index, config.bus.in_flight_events_max, ORDERS_MAX);
+        let (mailbox, receiver) = Mailbox::open(
+            index,
+            config.bus.in_flight_events_max,
+            ORDERS_MAX,
+            Arc::clone(&services.counters),
+        );
         let (door, visits) = mpsc::channel(VISITS_MAX);
         let endpoint = ShardEndpoint {
             mailbox: Arc::clone(&mailbox),

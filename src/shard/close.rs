@@ -52,6 +52,12 @@ impl<L: Link> Sessions<L> {
         let departure = if is_final { Departure::Left } else { Departure::Lost };
         self.members.leave_all(&mut self.clients, ticket.key, departure);
         let client = self.clients.remove(ticket.key);
+        let counters = &self.services.counters;
+        counters.connections_ended.add(client.link.protocol().index());
+        match client.session.identity() {
+            Some(_) => counters.sessions_closed.add(reason),
+            None => counters.sessions_refused.add(reason),
+        }
         if let (Some(identity), Some(member)) = (client.session.identity(), client.session.member()) {
             self.services.admission.forget(identity);
             let closed = Activity::Closed(identity.tenant.clone(), member, reason);

@@ -16,6 +16,7 @@ use super::services::Services;
 use super::sessions::Sessions;
 use super::tally::JoinTally;
 use crate::bus::BusUnavailable;
+use crate::counters::Recovery;
 use crate::error::CloseReason;
 use crate::event::Timestamp;
 use crate::hub::JoinRefusal;
@@ -95,9 +96,12 @@ impl<L: Link> Sessions<L> {
                 // The permit may be older than a revocation, and than the token: asked again at the last moment.
                 _ if self.revocations.is_revoked(&self.clients, ticket.key, &room) => Err(forbidden()),
                 Ok(start) if leased => {
-                    let right = entry.right();
+                    let (right, goes_on) = (entry.right(), entry.options.since.is_some());
                     let entry = (&entry.permit, entry.options, right);
                     let admitted = self.members.admit(&mut self.clients, ticket, entry, start, confirmed);
+                    if let (true, Ok(arrival)) = (goes_on, &admitted) {
+                        self.count_recovery(ticket.key, arrival.joined.recovered);
+                    }
                     admitted.map_err(|_| unavailable())
                 }
                 Ok(_) => Err(unavailable()),
@@ -113,6 +117,21 @@ impl<L: Link> Sessions<L> {
             joined.push(outcome);
         }
         self.reply_entered(ticket, joined, cause);
+    }
+
+    /// Counts a join that asked to go on from a position, and the first one of its session as a reconnection.
+    fn count_recovery(&mut self, key: Key, recovered: bool) {
+        let counters = &self.services.counters;
+        counters.recoveries.add(if recovered {
+            Recovery::Recovered
+        } else {
+            Recovery::NotRecovered
+        });
+        if let Some(session) = self.clients.session_mut(key)
+            && !std::mem::replace(&mut session.rates.resumed, true)
+        {
+            counters.reconnections.add();
+        }
     }
 
     fn reply_entered(&mut self, ticket: Ticket, joined: Vec<Result<RoomArrival, Refusal>>, cause: EntryCause) {

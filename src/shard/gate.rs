@@ -1,10 +1,12 @@
 //! The gate in front of every delivery: open while the node's lease holds (fencing).
 
+use crate::counters::Counters;
 use crate::lease::Lease;
 
 /// The lease as the shard last saw it.
 pub(super) struct LeaseGate {
     lease: Lease,
+    counters: Counters,
     /// It was found not to hold.
     lapsed: bool,
     /// It has held before.
@@ -12,8 +14,9 @@ pub(super) struct LeaseGate {
 }
 
 impl LeaseGate {
-    pub fn new(lease: Lease) -> Self {
+    pub fn new(lease: Lease, counters: Counters) -> Self {
         Self {
+            counters,
             lapsed: false,
             has_held: lease.holds(),
             lease,
@@ -32,7 +35,10 @@ impl LeaseGate {
             self.has_held |= holds;
             match (has_held, holds) {
                 (true, true) => tracing::info!("lease regained, deliveries resumed"),
-                (true, false) => tracing::warn!("lease lapsed, deliveries paused"),
+                (true, false) => {
+                    self.counters.lease_lapses.add();
+                    tracing::warn!("lease lapsed, deliveries paused");
+                }
                 (false, _) => {}
             }
         }

@@ -63,7 +63,7 @@ impl<L: Link> Sessions<L> {
             turns: CommandTurns::default(),
             timers: ShardTimers::default(),
             effects: Effects::default(),
-            gate: LeaseGate::new(services.lease.clone()),
+            gate: LeaseGate::new(services.lease.clone(), Arc::clone(&services.counters)),
             revocations: RevocationGuard::new(Arc::clone(&services.policy)),
             orders: Orders::default(),
             recheck: RecheckQueue::default(),
@@ -86,6 +86,7 @@ impl<L: Link> Sessions<L> {
 
     /// Opens a session. A `token` that came with the handshake is used at once.
     pub fn open(&mut self, link: L, token: Option<String>) -> Key {
+        self.services.counters.connections_opened.add(link.protocol().index());
         let ticket = self.clients.open(link);
         self.timers.connected(self.now_ms(), ticket);
         if let Some(token) = token {

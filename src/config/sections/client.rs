@@ -1,4 +1,4 @@
-//! `[node]` and `[client]`: the process itself and the port for clients.
+//! `[node]`, `[client]` and `[admin]`: the process itself, and the ports for clients and for operators.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -45,6 +45,16 @@ impl NodeSection {
             shards => shards,
         }
     }
+}
+
+/// The port for operators: `/livez`, `/readyz` and `/metrics` over plain HTTP, without credentials.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminSection {
+    /// The address and port, such as `0.0.0.0:9464` in a cluster of containers. Without it the port is not served.
+    #[schemars(with = "Option<String>")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
 }
 
 /// The port for clients: WebSockets at `/v1/ws`.

@@ -50,7 +50,7 @@ struct Pending {
     joining: Vec<Room>,
 }
 
-/// Rate and misuse counters of a client.
+/// What is counted of a client: rates, misuse, and that it has come back.
 #[derive(Debug)]
 pub(in crate::shard) struct RateState {
     pub join_rate: TokenBucket,
@@ -61,6 +61,8 @@ pub(in crate::shard) struct RateState {
     pub malformed: u8,
     /// Refusals for the rate since then.
     pub strikes: u8,
+    /// It has asked to go on from a position.
+    pub resumed: bool,
 }
 
 impl RateState {
@@ -71,6 +73,7 @@ impl RateState {
             asks: 0,
             malformed: 0,
             strikes: 0,
+            resumed: false,
         }
     }
 }

@@ -79,6 +79,7 @@ impl<L: Link> CommandContext<'_, L> {
         if let Some(session) = self.session_mut() {
             session.phase = Phase::Open(Arc::clone(&identity));
         }
+        self.sessions.services.counters.sessions_opened.add();
         self.sessions.clients.index(ticket.key, &identity);
         self.sessions.schedule_expiry(ticket, identity.expiry);
         self.announce_opened(&identity);

@@ -234,7 +234,7 @@ impl Shard {
             postpone: AtomicBool::new(false),
         });
         let bus = memory_bus::Config::default();
-        let (mailbox, receiver) = Mailbox::open(0, bus.in_flight_events_max, 8192);
+        let (mailbox, receiver) = Mailbox::open(0, bus.in_flight_events_max, 8192, Arc::default());
         let presence = Arc::new(MemoryPresence::new(memory_presence::Config::default()));
         let rooms = Rooms::new(Arc::new(MemoryBus::new(bus)), presence);
         let connections = admission::Config {

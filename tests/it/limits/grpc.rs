@@ -144,6 +144,7 @@ async fn the_grpc_listener_does_not_start_without_authentication() {
         Listeners {
             client: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             grpc: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            admin: None,
         }
     };
     let everywhere = Listeners {

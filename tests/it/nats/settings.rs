@@ -149,6 +149,7 @@ async fn start(
     let listeners = Listeners {
         client: listener().await,
         grpc: listener().await,
+        admin: None,
     };
     gateway::Gateway::start(config, listeners).await
 }

@@ -311,6 +311,12 @@ impl OneOf<'_> {
         self.opening().connect(user).await
     }
 
+    /// A bare connection to its port for operators.
+    pub async fn raw_admin(&self) -> Raw {
+        let address = self.gateway().admin_address().expect("it is served");
+        Raw::connect(address, &self.node.traces).await
+    }
+
     /// A connection to its gRPC port.
     pub fn channel(&self) -> Channel {
         channel(self.gateway().grpc_address())
@@ -337,6 +343,7 @@ async fn launch(settings: &impl Settings, count: usize, broker: Option<&NatsServ
         let listeners = Listeners {
             client: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             grpc: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            admin: Some(TcpListener::bind("127.0.0.1:0").await.unwrap()),
         };
         let gateway = Gateway::start(config, listeners).await;
         gateways.push(gateway.expect("the gateway starts"));

@@ -24,7 +24,7 @@ pub(in crate::api::tests) struct FakeShard {
 
 impl FakeShard {
     pub(super) fn start() -> (Arc<Self>, Arc<Mailbox>) {
-        let (mailbox, letters) = Mailbox::open(0, 16, 16);
+        let (mailbox, letters) = Mailbox::open(0, 16, 16, Arc::default());
         let shard = Arc::new(Self::default());
         let working = shard.clone();
         spawn(async move { working.work(letters).await });

@@ -216,7 +216,7 @@ pub struct FakeShard {
 
 impl FakeShard {
     fn start(tasks: &TaskTracker) -> (Arc<Self>, Arc<Mailbox>) {
-        let (mailbox, letters) = Mailbox::open(0, 16, 16);
+        let (mailbox, letters) = Mailbox::open(0, 16, 16, Arc::default());
         let shard = Arc::new(Self {
             connections: Mutex::default(),
             told: Mutex::default(),
