@@ -78,6 +78,8 @@ fn end_memberships<L: Link>(
     notice: &Notice,
 ) -> u32 {
     let mut count = 0;
+    // Before the notices, which are of no room: a client that polls has a backlog whenever it is sent something.
+    let has_backlog = clients.link(key).is_some_and(|link| link.backlog_bytes() > 0);
     for room in members
         .rooms_of(clients, key, |_| true)
         .into_iter()
@@ -87,7 +89,7 @@ fn end_memberships<L: Link>(
         members.leave(clients, key, &room);
         notify_left(clients, key, room, RoomChange::Revoked, notice);
     }
-    if count > 0 && clients.link(key).is_some_and(|link| link.backlog_bytes() > 0) {
+    if count > 0 && has_backlog {
         clients.begin_close_with(key, CloseReason::Disconnected, notice.reason());
     }
     count

@@ -197,6 +197,11 @@ impl Shard {
         let Some(connection) = self.engine.remove(id) else {
             return;
         };
+        // The poll that waits brings the advice that has just been queued, as a WebSocket does. After no other reason: what waits then may
+        // be what a revocation withdraws.
+        if ended.0 == CloseReason::Draining && self.sessions.may_deliver() {
+            connection.borrow_mut().answer_poll();
+        }
         let (members, socket, place, is_polled) = {
             let mut connection = connection.borrow_mut();
             connection.is_closed = true;

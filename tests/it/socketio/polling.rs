@@ -1,12 +1,13 @@
 //! HTTP long-polling.
 
 use futures_util::future::join_all;
+use roomcast::proto::v1;
 use roomcast::transport::http::Origins;
 use serde_json::json;
 
 use super::speakers::{POLLING, Poller, answer, command_packet, node, node_with, request, send_request, with_socketio};
 use crate::support::raw::upgrade;
-use crate::support::{Encoding, Node, eventually, user};
+use crate::support::{Encoding, Node, TENANT, eventually, user};
 
 #[tokio::test]
 async fn a_client_that_polls_gets_everything_in_order() {
@@ -279,5 +280,55 @@ async fn a_silent_client_is_closed_also_while_it_polls() {
     let (status, _) = ada.try_poll().await;
     assert!(status == 503 || status == 400, "{status}");
     node.until_connections(0).await;
+    node.finish().await;
+}
+
+#[tokio::test]
+async fn a_poll_that_waits_brings_the_advice_of_a_drain() {
+    let mut node = Node::with(Encoding::Json, |config| {
+        with_socketio(config, |_| {});
+        config.client.handshakes_max = 1;
+    })
+    .await;
+    let query = Poller::connect(&node, &user("ada")).await.query();
+    let mut raw = node.raw().await;
+    send_request(&mut raw, "GET", &query, "", "").await;
+    until_a_place_is_free(&node).await;
+    let ((status, body, _), ()) = tokio::join!(answer(&mut raw), node.shut_down());
+    assert_eq!(status, 200, "{body}");
+    assert!(body.starts_with("42[\"roomcast:reconnectAdvice\","), "{body}");
+}
+
+#[tokio::test]
+async fn a_client_that_polls_is_told_of_a_revocation_and_stays() {
+    let node = node().await;
+    let ada = Poller::connect(&node, &user("ada")).await;
+    ada.command(0, "join", &json!({"room": "r"})).await;
+    let request = v1::RevokeRequest {
+        tenant: TENANT.to_owned(),
+        subject: Some(v1::revoke_request::Subject::UserId("ada".to_owned())),
+        scope: Some(v1::revoke_request::Scope::Room("r".to_owned())),
+        ttl: Some(prost_types::Duration {
+            seconds: 3600,
+            nanos: 0,
+        }),
+        ..Default::default()
+    };
+    node.backend().access.revoke(request.clone()).await.unwrap();
+    let told = ada.poll().await;
+    assert!(
+        told.starts_with("42[\"roomcast:roomLeft\",{\"room\":\"r\",\"cause\":\"revoked\""),
+        "{told}"
+    );
+    // With an event that waits it is closed: nothing of the room may reach it any more.
+    ada.command(1, "join", &json!({"room": "s"})).await;
+    node.backend().publish("s", "news", json!(1)).await;
+    let of_s = v1::RevokeRequest {
+        scope: Some(v1::revoke_request::Scope::Room("s".to_owned())),
+        ..request
+    };
+    node.backend().access.revoke(of_s).await.unwrap();
+    node.until_connections(0).await;
+    assert_eq!(ada.try_poll().await.0, 400);
     node.finish().await;
 }
