@@ -20,6 +20,7 @@ mod native;
 mod nats;
 mod nats_server;
 mod negotiation;
+mod one_room;
 mod orders;
 mod permission;
 mod presence;

@@ -1,24 +1,10 @@
 //! A reader of event streams, as a browser is one.
 
-use serde_json::Value;
+use std::ops::Deref;
 
+use crate::support::event_stream::{Dispatched, Dispatcher};
 use crate::support::raw::Raw;
 use crate::support::{Node, User};
-
-/// An event that was dispatched.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dispatched {
-    pub name: String,
-    pub data: String,
-    /// The last event id at that moment.
-    pub id: String,
-}
-
-impl Dispatched {
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-}
 
 /// A request for a stream.
 #[derive(Debug, Clone)]
@@ -82,9 +68,7 @@ impl Asking {
         let id = self.headers.iter().find(|(name, _)| name == "last-event-id");
         Reader {
             raw,
-            text: String::new(),
-            id: id.map(|(_, id)| id.clone()).unwrap_or_default(),
-            retry_ms: None,
+            read: Dispatcher::after(id.map_or("", |(_, id)| id)),
         }
     }
 
@@ -104,14 +88,19 @@ impl Asking {
     }
 }
 
-/// A stream.
+/// A stream. What was read of it (its last event id, among others) is its own as well.
 #[derive(Debug)]
 pub struct Reader {
     pub raw: Raw,
-    text: String,
-    /// The last event id.
-    pub id: String,
-    pub retry_ms: Option<u64>,
+    read: Dispatcher,
+}
+
+impl Deref for Reader {
+    type Target = Dispatcher;
+
+    fn deref(&self) -> &Dispatcher {
+        &self.read
+    }
 }
 
 impl Reader {
@@ -123,41 +112,16 @@ impl Reader {
     /// The next event; `None` at the end of the body.
     pub async fn next_or_end(&mut self) -> Option<Dispatched> {
         loop {
-            while let Some((block, rest)) = self.text.split_once("\n\n") {
-                let (block, rest) = (block.to_owned(), rest.to_owned());
-                self.text = rest;
-                if let Some(event) = self.dispatch(&block) {
-                    return Some(event);
-                }
+            if let Some(event) = self.read.dispatch() {
+                return Some(event);
             }
             let chunk = self.raw.chunk().await;
             if chunk.is_empty() {
-                assert_eq!(self.text, "", "the body ends between two blocks");
+                assert_eq!(self.read.rest(), "", "the body ends between two blocks");
                 return None;
             }
-            self.text += &chunk;
+            self.read.push(&chunk);
         }
-    }
-
-    fn dispatch(&mut self, block: &str) -> Option<Dispatched> {
-        let (mut name, mut data) = (None, Vec::new());
-        for line in block.lines() {
-            match line.split_once(": ").unwrap_or((line, "")) {
-                ("id", id) => id.clone_into(&mut self.id),
-                ("event", value) => name = Some(value.to_owned()),
-                ("data", line) => data.push(line),
-                ("retry", retry) => self.retry_ms = Some(retry.parse().unwrap()),
-                (":", "") => {}
-                other => panic!("{other:?} in {block:?}"),
-            }
-        }
-        let event = Dispatched {
-            name: name?,
-            data: data.join("\n"),
-            id: self.id.clone(),
-        };
-        assert!(!data.is_empty(), "{block:?}");
-        Some(event)
     }
 
     pub async fn next(&mut self) -> Dispatched {

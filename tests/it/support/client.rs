@@ -241,13 +241,21 @@ impl Client {
 
     /// The next push, whatever it is.
     pub async fn push(&mut self) -> Said {
+        let pushed = self.push_or_end().await;
+        pushed.unwrap_or_else(|ended| panic!("a push to {self}, but it ended: {ended:?}"))
+    }
+
+    /// The next push, or the end of the connection when there is none before.
+    pub async fn push_or_end(&mut self) -> Result<Said, Ended> {
         let what = format!("a push to {self}");
         within(&what, async {
             loop {
                 if let Some(push) = self.pushes.pop_front() {
-                    return push;
+                    return Ok(push);
                 }
-                assert!(self.ended.is_none(), "{what}, but it ended: {:?}", self.ended);
+                if let Some(ended) = &self.ended {
+                    return Err(ended.clone());
+                }
                 self.receive().await;
             }
         })

@@ -300,10 +300,14 @@ impl OneOf<'_> {
         within("settings to be applied", self.gateway().apply(settings)).await
     }
 
+    /// Where clients connect.
+    pub fn client_address(&self) -> SocketAddr {
+        self.gateway().client_address()
+    }
+
     /// How somebody opens a WebSocket to it.
     pub fn opening(&self) -> Opening {
-        let address = self.gateway().client_address();
-        Opening::new(address, self.node.encoding, Arc::clone(&self.node.traces))
+        Opening::new(self.client_address(), self.node.encoding, Arc::clone(&self.node.traces))
     }
 
     /// A connected client.
@@ -324,7 +328,12 @@ impl OneOf<'_> {
 
     /// A backend with every right in every tenant.
     pub fn backend(&self) -> Caller {
-        Caller::new(self.channel(), ROOT)
+        self.caller(ROOT)
+    }
+
+    /// A backend with this token.
+    pub fn caller(&self, token: &str) -> Caller {
+        Caller::new(self.channel(), token)
     }
 }
 
