@@ -150,6 +150,9 @@ async fn a_connection_is_used_with_its_own_credential_only() {
         let (status, body, _) = request(&node, "GET", &query, &headers, "").await;
         assert_eq!((status, &*body), (400, r#"{"code":1,"message":"Session ID unknown"}"#));
         assert_eq!(request(&node, "POST", &query, &headers, "40").await.0, 400);
+        // Nor can it be ended so.
+        let binary = format!("{headers}content-type: application/octet-stream\r\n");
+        assert_eq!(request(&node, "POST", &query, &binary, "4x").await.0, 400);
     }
     // The token of the handshake opens the session.
     assert_eq!(request(&node, "POST", &query, &bearer("ada"), "40").await.0, 200);
