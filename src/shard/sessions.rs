@@ -96,6 +96,13 @@ impl<L: Link> Sessions<L> {
         ticket.key
     }
 
+    /// Reports whether a token has opened the session.
+    #[must_use]
+    pub fn is_open(&self, key: Key) -> bool {
+        let session = self.clients.session(key);
+        session.is_some_and(|session| session.identity().is_some() && !session.is_closing())
+    }
+
     /// The counters of the node.
     #[must_use]
     pub const fn counters(&self) -> &Counters {

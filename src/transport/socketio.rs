@@ -20,6 +20,7 @@ mod engine;
 mod inbox;
 mod packet;
 mod payload;
+mod polling;
 mod query;
 mod route;
 mod sid;
@@ -38,6 +39,7 @@ pub(super) use self::connection::{Channel, Connection, EngineId, Member};
 pub(super) use self::decode::{CONNECT, UNHANDLED};
 pub(super) use self::engine::{Due, EngineConnections, Shared};
 pub(super) use self::inbox::Step;
+pub(super) use self::polling::Polled;
 
 /// The name of a namespace's protocol: `socket.io` for the main one.
 fn protocol_name(namespace: &str) -> String {

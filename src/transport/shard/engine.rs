@@ -81,7 +81,7 @@ impl Shard {
             self.engine.probed(id, now_ms);
         } else {
             let packet = self.engine.open_packet(&connection.borrow());
-            self.send_engine(&connection, &packet);
+            self.send_engine(&connection, &text_frame(&packet));
         }
         if !leftover.is_empty() && leftover.len() <= self.buffer.len() {
             self.buffer[..leftover.len()].copy_from_slice(leftover);
@@ -132,6 +132,14 @@ impl Shard {
         for id in ids {
             self.flush_engine_socket(id);
         }
+        let now_ms = self.sessions.now_ms();
+        for connection in self.engine.iter() {
+            let connection = &mut *connection.borrow_mut();
+            if let Some(polling) = &mut connection.polling {
+                polling.restart_clock(now_ms);
+                self.shared.polls_due.borrow_mut().push(connection.id);
+            }
+        }
     }
 
     /// The peer of a WebSocket has ended its side.
@@ -157,6 +165,7 @@ impl Shard {
             let mut connection = connection.borrow_mut();
             if let Some(polling) = &mut connection.polling {
                 polling.probed = false;
+                polling.probing_since_ms = None;
             }
             connection.socket.take()
         };
@@ -176,8 +185,12 @@ impl Shard {
                     };
                     let now_ms = self.sessions.now_ms();
                     self.engine.pinged(&mut connection.borrow_mut(), now_ms);
-                    self.send_engine(&connection, &text_frame("2"));
+                    let sent = connection.borrow_mut().ping(now_ms);
+                    if sent.is_err() {
+                        self.close_engine(id, (CloseReason::SlowConsumer, ""));
+                    }
                 }
+                Due::Connected(id) => self.check_connected(id),
                 Due::Close(id, reason) => self.close_engine(id, (reason, "")),
                 Due::EndProbe(id) => {
                     if let Some(connection) = self
@@ -192,6 +205,17 @@ impl Shard {
         }
     }
 
+    /// Ends a connection that has had no open session in its time. A client that is refused again and again has none.
+    fn check_connected(&mut self, id: EngineId) {
+        let Some(connection) = self.engine.get(id) else { return };
+        let keys: Vec<Key> = connection.borrow().members.iter().map(|member| member.key).collect();
+        if keys.into_iter().any(|key| self.sessions.is_open(key)) {
+            connection.borrow_mut().has_connected = true;
+        } else {
+            self.close_engine(id, (CloseReason::Unauthenticated, ""));
+        }
+    }
+
     /// Ends a connection with all of its sessions.
     pub(super) fn close_engine(&mut self, id: EngineId, ended: (CloseReason, &str)) {
         let Some(connection) = self.engine.remove(id) else {
@@ -200,7 +224,7 @@ impl Shard {
         // The poll that waits brings the advice that has just been queued, as a WebSocket does. After no other reason: what waits then may
         // be what a revocation withdraws.
         if ended.0 == CloseReason::Draining && self.sessions.may_deliver() {
-            connection.borrow_mut().answer_poll();
+            connection.borrow_mut().answer_poll(true);
         }
         let (members, socket, place, is_polled) = {
             let mut connection = connection.borrow_mut();
@@ -242,6 +266,7 @@ impl Shard {
             return;
         };
         let left = connection.borrow_mut().remove_member(|member| member.key == key);
+        connection.borrow_mut().has_connected |= was_open;
         // It had left by itself.
         if left.is_none() {
             return;
@@ -279,22 +304,30 @@ impl Shard {
         }
     }
 
-    /// Closes a WebSocket that has been sending one message for too long; returns whether it is to be looked at again.
+    /// Closes a WebSocket that has been sending one message for too long, and a connection whose packet has waited for its attachments
+    /// for as long; returns whether it is to be looked at again.
     pub(super) fn check_partial_engine(&mut self, id: SocketId, duration_max: u64, now_ms: u64) -> bool {
         let Some(connection) = self.engine.in_slot(id.key) else {
             return false;
         };
-        let since = connection
-            .borrow()
-            .socket
-            .as_ref()
-            .and_then(|socket| socket.carrier.partial_since_ms());
-        let Some(since) = since else { return false };
-        let is_late = now_ms.saturating_sub(since) > duration_max;
-        if is_late {
+        let (id, of_message, of_packet) = {
+            let mut connection = connection.borrow_mut();
+            if connection.is_paused() {
+                connection.inbox.restart_clock(now_ms);
+            }
+            let socket = connection.socket.as_ref();
+            let of_message = socket.and_then(|socket| socket.carrier.partial_since_ms());
+            (connection.id, of_message, connection.inbox.partial_since_ms())
+        };
+        let is_late = |since: Option<u64>| since.is_some_and(|since| now_ms.saturating_sub(since) > duration_max);
+        if is_late(of_packet) {
+            self.close_engine(id, (CloseReason::PolicyViolation, ""));
+            return false;
+        }
+        if is_late(of_message) {
             self.socket_ended(&connection, CloseReason::PolicyViolation);
         }
-        !is_late
+        of_packet.is_some() || of_message.is_some() && !is_late(of_message)
     }
 }
 

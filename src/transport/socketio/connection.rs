@@ -1,7 +1,6 @@
 //! One Engine.IO connection: its carrier, what waits to be written, and the sessions that share it.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,14 +8,14 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::inbox::{Inbox, Namespaces};
-use super::payload::Answer;
+use super::polling::{PING, Polled, Polling};
 use super::sid::Sid;
 use crate::admission::Place;
 use crate::error::CloseReason;
+use crate::rate::TokenBucket;
 use crate::session::link::{FrameKind, Link, SendError};
 use crate::session::{Frame, ProtocolId};
 use crate::shard::Key;
-use crate::transport::outbox;
 use crate::transport::socket::{Socket, SocketId, SocketShared};
 use crate::transport::websocket::frame::text_frame;
 
@@ -42,19 +41,6 @@ pub enum Reply {
 
 /// Where a polling request is waited for.
 pub type ReplyTo = oneshot::Sender<Reply>;
-
-/// Frames that wait for the next poll, the oldest first, each with the time since when.
-#[derive(Debug, Default)]
-pub(in crate::transport) struct Polling {
-    queue: VecDeque<(Frame, u64)>,
-    bytes: usize,
-    /// The poll that waits for a frame.
-    pending: Option<ReplyTo>,
-    /// The last poll had gone when it was answered, and the packets with it.
-    pub is_aborted: bool,
-    /// A WebSocket has been probed: every poll is answered at once, with nothing, until the upgrade.
-    pub probed: bool,
-}
 
 /// A session of the connection.
 #[derive(Debug, Clone, Copy)]
@@ -83,12 +69,14 @@ pub(in crate::transport) struct Connection {
     pub token: Option<Box<str>>,
     /// The hash of the handshake's `Authorization`: later requests have the same.
     pub credential: Option<u64>,
-    /// It has had a session, so it may be without one.
+    /// It has had an open session, so it may be without one.
     pub has_connected: bool,
+    /// The CONNECT packets of its client: each opens a session, with rates of its own.
+    pub connects: TokenBucket,
     /// The time of the last ping that has not been answered.
     pub pinged_ms: Option<u64>,
-    /// The upgrade's time; polling requests that were under way then are still carried out for a moment.
-    pub upgraded_ms: Option<u64>,
+    /// Set by the upgrade, until it has come: a client has one POST under way at most, which may arrive after its upgrade.
+    pub may_post_late: bool,
     /// A POST whose answer waits until its commands are carried out.
     pub posted: Option<ReplyTo>,
     pub is_closed: bool,
@@ -96,7 +84,7 @@ pub(in crate::transport) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(id: EngineId, sid: Sid, place: Place, shared: Rc<SocketShared>) -> Self {
+    pub(super) fn new(id: EngineId, sid: Sid, place: Place, now_ms: u64, shared: Rc<SocketShared>) -> Self {
         Self {
             id,
             sid,
@@ -108,8 +96,9 @@ impl Connection {
             token: None,
             credential: None,
             has_connected: false,
+            connects: TokenBucket::new(now_ms),
             pinged_ms: None,
-            upgraded_ms: None,
+            may_post_late: false,
             posted: None,
             is_closed: false,
             shared,
@@ -152,12 +141,33 @@ impl Connection {
         polled.or_else(written).unwrap_or_default()
     }
 
-    /// Answers the poll that waits, if there are packets for it; returns whether its client is still there.
-    pub(in crate::transport) fn answer_poll(&mut self) -> bool {
-        self.polling.as_mut().is_none_or(|polling| {
-            polling.answer();
-            !polling.is_aborted
-        })
+    /// Answers the poll that waits, if there are packets for it. What is queued may be of a room, and goes only where the lease
+    /// holds; a ping goes always.
+    pub(in crate::transport) fn answer_poll(&mut self, may_deliver: bool) -> Polled {
+        let Some(polling) = &mut self.polling else {
+            return Polled::Done;
+        };
+        polling.answer(may_deliver);
+        if polling.is_aborted {
+            Polled::Gone
+        } else if may_deliver || polling.queue.is_empty() {
+            Polled::Done
+        } else {
+            Polled::Withheld
+        }
+    }
+
+    /// Writes a ping, or lets the next answer to a poll have it.
+    ///
+    /// # Errors
+    /// Every variant of [`SendError`].
+    pub(in crate::transport) fn ping(&mut self, now_ms: u64) -> Result<(), SendError> {
+        let Some(polling) = &mut self.polling else {
+            return self.send(&text_frame(PING), FrameKind::Push, now_ms);
+        };
+        polling.owes_ping = true;
+        self.shared.polls_due.borrow_mut().push(self.id);
+        Ok(())
     }
 
     /// Ends polling: what was queued for polls goes to the WebSocket, in order.
@@ -170,7 +180,10 @@ impl Connection {
         };
         polling.release();
         socket.place = self.place;
-        self.upgraded_ms = Some(now_ms);
+        self.may_post_late = true;
+        if polling.owes_ping {
+            socket.send(&text_frame(PING), FrameKind::Reply, now_ms)?;
+        }
         for (frame, _) in polling.queue {
             // A reply: it was bounded when it was queued, and is not refused now.
             socket.send(&frame, FrameKind::Reply, now_ms)?;
@@ -241,57 +254,6 @@ impl Connection {
         if !is_paused && let Some(posted) = self.posted.take() {
             // The client may have given up.
             let _ = posted.send(Reply::Body(Bytes::from_static(b"ok")));
-        }
-    }
-}
-
-impl Polling {
-    fn push(&mut self, frame: Frame, kind: FrameKind, now_ms: u64, bounds: &outbox::Config) -> Result<(), SendError> {
-        let is_full = !self.queue.is_empty() && self.bytes + frame.len() > bounds.outbox_bytes_max;
-        // Replies are bounded: commands pause while much is queued.
-        if is_full && kind == FrameKind::Push {
-            return Err(SendError::Overflow);
-        }
-        self.bytes += frame.len();
-        self.queue.push_back((frame, now_ms));
-        Ok(())
-    }
-
-    /// Lets a poll wait for packets; returns the poll that waited already.
-    pub(in crate::transport) fn wait(&mut self, reply: ReplyTo) -> Option<ReplyTo> {
-        self.pending.replace(reply)
-    }
-
-    /// Answers the waiting poll with what is queued, or, once a WebSocket was probed, with nothing.
-    pub(in crate::transport) fn answer(&mut self) {
-        if self.probed {
-            return self.release();
-        }
-        if self.queue.is_empty() || self.pending.is_none() {
-            return;
-        }
-        let mut answer = Answer::default();
-        while let Some((frame, since_ms)) = self.queue.pop_front() {
-            let (before, mut rest) = (frame.len(), frame);
-            answer.take_from(&mut rest);
-            self.bytes -= before - rest.len();
-            if !rest.is_empty() {
-                self.queue.push_front((rest, since_ms));
-                break;
-            }
-        }
-        self.reply(answer.into_body().map_or(Reply::BadRequest, Reply::Body));
-    }
-
-    /// Answers the waiting poll with nothing, so that another one may follow or none.
-    pub(in crate::transport) fn release(&mut self) {
-        self.reply(Reply::Body(Bytes::from_static(b"6")));
-    }
-
-    /// Answers the waiting poll.
-    pub(in crate::transport) fn reply(&mut self, reply: Reply) {
-        if let Some(pending) = self.pending.take() {
-            self.is_aborted |= pending.send(reply).is_err();
         }
     }
 }

@@ -16,11 +16,9 @@ use super::sid::Sid;
 use super::{Config, protocol_name};
 use crate::admission::Place;
 use crate::error::CloseReason;
-use crate::session::Frame;
 use crate::transport::carrier::Limits;
 use crate::transport::protocol::Protocols;
 use crate::transport::socket::SocketShared;
-use crate::transport::websocket::frame::text_frame;
 use crate::units::millis;
 
 /// A connection, shared by its sessions.
@@ -35,6 +33,8 @@ pub(in crate::transport) enum Due {
     Close(EngineId, CloseReason),
     /// A WebSocket was probed and no upgrade followed.
     EndProbe(EngineId),
+    /// The connection is to have had an open session by now.
+    Connected(EngineId),
 }
 
 /// The connections of one shard.
@@ -113,7 +113,7 @@ impl EngineConnections {
             serial: self.serial,
         };
         let sid = Sid::draw(self.shard, key);
-        let connection = Connection::new(id, sid, place, Rc::clone(&self.shared));
+        let connection = Connection::new(id, sid, place, now_ms, Rc::clone(&self.shared));
         let connection = Rc::new(RefCell::new(connection));
         entry.insert(Rc::clone(&connection));
         self.pings.set(id, now_ms);
@@ -122,19 +122,19 @@ impl EngineConnections {
     }
 
     /// The packet that opens a connection: exactly these five keys (Engine.IO protocol, "Handshake").
-    pub(in crate::transport) fn open_packet(&self, connection: &Connection) -> Frame {
+    pub(in crate::transport) fn open_packet(&self, connection: &Connection) -> String {
         let upgrades = if connection.polling.is_some() {
             "\"websocket\""
         } else {
             ""
         };
-        text_frame(&format!(
+        format!(
             r#"0{{"sid":"{}","upgrades":[{upgrades}],"pingInterval":{},"pingTimeout":{},"maxPayload":{}}}"#,
             connection.sid,
             millis(self.config.ping_interval),
             millis(self.config.ping_timeout),
             self.config.payload_bytes_max,
-        ))
+        )
     }
 
     /// The connection in a slot, whichever it is.
@@ -197,7 +197,11 @@ impl EngineConnections {
 
     /// A WebSocket has come to be probed.
     pub(in crate::transport) fn probed(&mut self, id: EngineId, now_ms: u64) {
-        self.upgrades.set(id, now_ms);
+        let Some(connection) = self.get(id) else { return };
+        if let Some(polling) = &mut connection.borrow_mut().polling {
+            polling.probing_since_ms = Some(now_ms);
+            self.upgrades.set(id, now_ms);
+        }
     }
 
     /// Takes the next deadline that is over.
@@ -224,11 +228,20 @@ impl EngineConnections {
                 .get(id)
                 .is_some_and(|connection| !connection.borrow().has_connected)
             {
-                return Some(Due::Close(id, CloseReason::Unauthenticated));
+                return Some(Due::Connected(id));
             }
         }
-        let (_, id) = self.upgrades.take_due(now_ms)?;
-        Some(Due::EndProbe(id))
+        let timeout_ms = millis(self.config.upgrade_timeout);
+        while let Some((due_ms, id)) = self.upgrades.take_due(now_ms) {
+            // Not one that came after the one whose time is over.
+            let began_ms = self
+                .get(id)
+                .and_then(|connection| connection.borrow().polling.as_ref()?.probing_since_ms);
+            if began_ms.is_some_and(|began_ms| began_ms + timeout_ms == due_ms) {
+                return Some(Due::EndProbe(id));
+            }
+        }
+        None
     }
 
     /// The time of the next deadline, by the shard's clock.

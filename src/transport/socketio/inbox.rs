@@ -66,6 +66,8 @@ struct Partial {
     text: Box<str>,
     attachments: Vec<Bytes>,
     bytes: usize,
+    /// The time since which the rest is waited for.
+    since_ms: Option<u64>,
 }
 
 /// Packets of one connection on their way to steps. At rest it is one empty pointer.
@@ -93,6 +95,24 @@ impl Inbox {
             });
         }
         Ok(steps)
+    }
+
+    /// Notes the time at which a packet has begun to wait for its attachments; returns whether it is one that has just begun.
+    pub(in crate::transport) fn note_partial(&mut self, now_ms: u64) -> bool {
+        let begun = self.partial.as_mut().filter(|partial| partial.since_ms.is_none());
+        begun.map(|partial| partial.since_ms = Some(now_ms)).is_some()
+    }
+
+    /// Since when a packet waits for its attachments.
+    pub(in crate::transport) fn partial_since_ms(&self) -> Option<u64> {
+        self.partial.as_ref()?.since_ms
+    }
+
+    /// Lets the time of a packet that waits for its attachments start anew: the gateway does not read.
+    pub(in crate::transport) fn restart_clock(&mut self, now_ms: u64) {
+        if let Some(partial) = &mut self.partial {
+            partial.since_ms = Some(now_ms);
+        }
     }
 
     /// Reads an Engine.IO packet; `None` where there is nothing to do.
@@ -128,6 +148,7 @@ impl Inbox {
             text: text.into(),
             attachments: Vec::with_capacity(packet.attachments),
             bytes: text.len(),
+            since_ms: None,
         }));
         Ok(None)
     }

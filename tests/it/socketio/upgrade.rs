@@ -56,6 +56,22 @@ async fn nothing_is_lost_doubled_or_reordered_by_an_upgrade() {
 }
 
 #[tokio::test]
+async fn a_post_that_was_under_way_is_carried_out_after_the_upgrade_and_no_other() {
+    let node = node().await;
+    let ada = Poller::connect(&node, &user("ada")).await;
+    let mut wire = probed(&node, &ada).await;
+    wire.say("5").await;
+    assert_eq!(wire.command(0, "ping", &json!({})).await["ok"], json!(true));
+    // However long it was under way.
+    ada.post("421[\"roomcast:ping\"]").await;
+    assert!(wire.hear().await.starts_with("431["));
+    assert_eq!(ada.try_post("422[\"roomcast:ping\"]").await.0, 400);
+    assert_eq!(wire.command(3, "ping", &json!({})).await["ok"], json!(true));
+    wire.close().await;
+    node.finish().await;
+}
+
+#[tokio::test]
 async fn a_probe_that_fails_leaves_polling_as_it_was() {
     let node = node_with(|settings| settings.upgrade_timeout = std::time::Duration::from_millis(300)).await;
     let ada = Poller::connect(&node, &user("ada")).await;

@@ -4,11 +4,8 @@ use bytes::Bytes;
 
 use super::Shard;
 use crate::error::CloseReason;
-use crate::transport::socketio::{self, Reply, ReplyTo, Request, Shared};
-
-/// The time after an upgrade in which a POST that was under way is still carried out. Longer than a request lasts on its way through
-/// a proxy; afterwards the client is told that it is wrong.
-const POSTS_AFTER_UPGRADE_MS: u64 = 1_000;
+use crate::transport::socket::SocketId;
+use crate::transport::socketio::{self, Polled, Reply, ReplyTo, Request, Shared};
 
 /// Answers a request whose client may have gone.
 fn answer(reply: ReplyTo, with: Reply) {
@@ -25,16 +22,16 @@ impl Shard {
                 reply,
             } => {
                 let connection = self.engine.open(place, self.sessions.now_ms());
-                let packet = {
+                let (id, packet) = {
                     let mut connection = connection.borrow_mut();
                     connection.polling = Some(Box::default());
                     connection.token = token.map(Into::into);
                     connection.credential = credential;
-                    self.engine.open_packet(&connection)
+                    (connection.id, self.engine.open_packet(&connection))
                 };
-                self.send_engine(&connection, &packet);
-                // The handshake is answered like a poll.
-                self.wait_for_packets(&connection, reply);
+                if reply.send(Reply::Body(packet.into())).is_err() {
+                    self.close_engine(id, (CloseReason::ClientLeft, ""));
+                }
             }
             Request::Poll { sid, credential, reply } => match self.engine.find(sid, credential) {
                 Some(connection) => self.wait_for_packets(&connection, reply),
@@ -87,11 +84,9 @@ impl Shard {
 
     /// Carries out the packets of a request, and answers it once the client may send more.
     fn post(&mut self, connection: &Shared, body: &[u8], reply: ReplyTo) {
-        let now_ms = self.sessions.now_ms();
         let (id, is_expected, is_second) = {
-            let connection = connection.borrow();
-            let is_late = |upgraded: u64| now_ms.saturating_sub(upgraded) <= POSTS_AFTER_UPGRADE_MS;
-            let is_expected = connection.polling.is_some() || connection.upgraded_ms.is_some_and(is_late);
+            let mut connection = connection.borrow_mut();
+            let is_expected = connection.polling.is_some() || std::mem::take(&mut connection.may_post_late);
             (connection.id, is_expected, connection.posted.is_some())
         };
         if !is_expected {
@@ -108,6 +103,7 @@ impl Shard {
                 return self.close_engine(id, (reason, ""));
             }
         };
+        self.watch_partial(connection);
         for step in steps {
             // What comes behind the end of the connection counts for nothing.
             if self.engine.get(id).is_none() {
@@ -133,24 +129,42 @@ impl Shard {
         )
     }
 
-    /// Answers the polls that wait, where there are packets for them, and the lease holds.
+    /// Lets a packet that waits for its attachments be looked at.
+    pub(super) fn watch_partial(&mut self, connection: &Shared) {
+        let now_ms = self.sessions.now_ms();
+        let connection = &mut *connection.borrow_mut();
+        if connection.inbox.note_partial(now_ms) {
+            self.partial.push(SocketId::of_engine(connection.id));
+        }
+    }
+
+    /// Answers the polls that wait, where there are packets for them. Without the lease nothing is told but pings: a client takes
+    /// silence for the end of its connection.
     pub(in crate::transport::shard) fn answer_polls(&mut self) {
-        if self.shared.polls_due.borrow().is_empty() || !self.sessions.may_deliver() {
+        if self.shared.polls_due.borrow().is_empty() {
             return;
         }
+        let may_deliver = self.sessions.may_deliver();
         let due = std::mem::take(&mut *self.shared.polls_due.borrow_mut());
         for id in due {
             let Some(connection) = self.engine.get(id) else {
                 continue;
             };
-            let (is_there, keys): (_, Vec<_>) = {
+            let (polled, keys): (_, Vec<_>) = {
                 let mut connection = connection.borrow_mut();
-                let is_there = connection.answer_poll();
-                (is_there, connection.members.iter().map(|member| member.key).collect())
+                let polled = connection.answer_poll(may_deliver);
+                (polled, connection.members.iter().map(|member| member.key).collect())
             };
-            if !is_there {
-                self.close_engine(id, (CloseReason::ClientLeft, ""));
-                continue;
+            match polled {
+                Polled::Done => {}
+                Polled::Withheld => {
+                    self.withheld = true;
+                    continue;
+                }
+                Polled::Gone => {
+                    self.close_engine(id, (CloseReason::ClientLeft, ""));
+                    continue;
+                }
             }
             for key in keys {
                 self.sessions.flushed(key);

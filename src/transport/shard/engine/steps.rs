@@ -2,6 +2,7 @@
 
 use super::{Shard, link};
 use crate::error::CloseReason;
+use crate::rate::Rate;
 use crate::session::link::{FrameKind, Link as _};
 use crate::session::{Command, ProtocolId, Request};
 use crate::shard::Key;
@@ -35,7 +36,13 @@ impl Shard {
             let (inbox, limits, namespaces) = (&mut connection.inbox, self.engine.limits(), self.engine.namespaces());
             let read = &mut |arrival: Arrival<'_>| {
                 let step = match arrival {
-                    Arrival::Message(Message::Text(text)) => inbox.text(text, namespaces),
+                    Arrival::Message(Message::Text(text)) => {
+                        // Pongs and packets of nothing are control frames of this protocol, and as many of them are taken.
+                        if text.starts_with(['3', '6']) {
+                            brought.push(Brought::Pong);
+                        }
+                        inbox.text(text, namespaces)
+                    }
                     Arrival::Message(Message::Binary(bytes)) => {
                         inbox.binary(bytes, limits.message_bytes_max, namespaces)
                     }
@@ -52,6 +59,7 @@ impl Shard {
             }
             connection.id
         };
+        self.watch_partial(&connection);
         for item in brought {
             // What came behind the end of the connection counts for nothing.
             if self.engine.get(engine_id).is_none() || connection.borrow().socket.is_none() {
@@ -98,7 +106,7 @@ impl Shard {
                     // A WebSocket that breaks here is noticed when it is read.
                     let _ = socket.send(&text_frame("3probe"), FrameKind::Push, now_ms);
                     polling.probed = true;
-                    polling.answer();
+                    polling.release();
                 }
             }
             Step::Upgrade if is_probed => {
@@ -123,6 +131,9 @@ impl Shard {
     pub(super) fn step(&mut self, connection: &Shared, step: Step) {
         let id = connection.borrow().id;
         let fault = (CloseReason::ProtocolError, "");
+        if matches!(step, Step::Connect(..) | Step::ConnectNowhere(_)) && !self.may_connect(connection) {
+            return self.close_engine(id, (CloseReason::Flooding, ""));
+        }
         match step {
             Step::Connect(namespace, token) => {
                 let is_used = connection.borrow_mut().member(namespace).map(|member| member.is_used);
@@ -141,7 +152,6 @@ impl Shard {
                                 is_used: false,
                                 is_paused: false,
                             });
-                            connection.has_connected = true;
                         }
                         self.sessions.command(key, connect(token));
                     }
@@ -157,7 +167,10 @@ impl Shard {
                     .borrow_mut()
                     .remove_member(|member| member.namespace == namespace);
                 match left.map(|member| member.key) {
-                    Some(key) => self.sessions.close(key, CloseReason::ClientLeft),
+                    Some(key) => {
+                        connection.borrow_mut().has_connected |= self.sessions.is_open(key);
+                        self.sessions.close(key, CloseReason::ClientLeft);
+                    }
                     None => self.close_engine(id, fault),
                 }
             }
@@ -190,6 +203,21 @@ impl Shard {
                 self.close_engine(id, (CloseReason::ClientLeft, ""));
             }
         }
+    }
+
+    /// Counts a CONNECT packet; returns whether it is within the rate.
+    fn may_connect(&self, connection: &Shared) -> bool {
+        /// A page connects to each of its namespaces, of which there are at most 8, and to some again. A session has limits of its own,
+        /// which begin anew with it.
+        const RATE: Rate = Rate {
+            per_second: 2,
+            burst: 32,
+        };
+        connection
+            .borrow_mut()
+            .connects
+            .take(RATE, self.sessions.now_ms())
+            .is_ok()
     }
 
     /// The token of a session: from the CONNECT packet or the handshake, in the configured order.
