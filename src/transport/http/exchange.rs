@@ -210,6 +210,8 @@ impl Exchange {
 
     /// The handler is done; what it has answered is to be written.
     pub(super) fn answered(&self) {
+        // Also where the request was refused by its head: an answer on its way is not cut off.
+        self.heard();
         self.state().phase = Phase::Answered;
     }
 
