@@ -215,6 +215,18 @@ labels! {
     }
 }
 
+labels! {
+    /// The outcome of a client's request that was relayed to the node that serves the client.
+    RelayOutcome {
+        /// The node has answered.
+        Answered = "answered",
+        /// The node is unknown, or has ended.
+        NoNode = "no_node",
+        /// The request or its answer was lost, or there were too many under way.
+        Failed = "failed",
+    }
+}
+
 /// The counters of a node.
 #[derive(Debug, Default)]
 pub struct Cells {
@@ -248,6 +260,8 @@ pub struct Cells {
     pub fanouts: FanoutRecord,
     /// Times that a shard found its lease lapsed.
     pub lease_lapses: Count,
+    /// Requests of clients that were relayed to other nodes, by outcome.
+    pub relayed: Tally<RelayOutcome>,
 }
 
 impl Cells {
@@ -283,6 +297,7 @@ mod tests {
         names_are_at_their_places::<PublishOutcome>();
         names_are_at_their_places::<Recovery>();
         names_are_at_their_places::<CloseReason>();
+        names_are_at_their_places::<RelayOutcome>();
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!    [`notice`]; beside it [`proto`], the generated wire types, which only the parts that speak gRPC or protobuf import,
 //!    [`headers`] and [`trace`]
 //! 1. [`nats`]: connections that several adapters share
-//! 2. ports and their adapters: [`auth`], [`policy`], [`bus`], [`presence`], [`backend`]
+//! 2. ports and their adapters: [`auth`], [`policy`], [`bus`], [`presence`], [`backend`], [`relay`]
 //! 3. [`hub`], [`admission`], [`rooms`], [`cluster`] and [`session`]
 //! 4. [`shard`]
 //! 5. edges: [`transport`], [`api`], [`admin`] and what it shows, [`metrics`]
@@ -42,6 +42,7 @@ pub mod backend;
 pub mod bus;
 pub mod policy;
 pub mod presence;
+pub mod relay;
 
 pub mod admission;
 pub mod cluster;

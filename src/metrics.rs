@@ -167,6 +167,13 @@ fn connections(meter: &Meter, sources: &Sources) {
         counters,
         |cells| &cells.connections_refused,
     );
+    let about = "Polling requests that were relayed to the node of their connection, by outcome.";
+    tally(
+        meter,
+        ("roomcast.requests.relayed", about, "outcome"),
+        counters,
+        |cells| &cells.relayed,
+    );
 }
 
 fn sessions(meter: &Meter, counters: &Counters) {

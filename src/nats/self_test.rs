@@ -128,6 +128,7 @@ fn subscribed(subjects: &Subjects) -> Vec<String> {
         subjects.heartbeats(),
         subjects.all_nodes(),
         subjects.node(0),
+        subjects.relay(0),
         subjects.activity(),
         subjects.records(),
     ]
@@ -146,7 +147,7 @@ fn published(subjects: &Subjects) -> Vec<String> {
     ]
     .map(|rest| format!("{deployment}.{rest}"))
     .into();
-    all.extend([subjects.node(0), format!("{deployment}.i.{PROBE}")]);
+    all.extend([subjects.node(0), subjects.relay(0), format!("{deployment}.i.{PROBE}")]);
     let control = subjects.stream_of('c');
     let streams = ['v', 'm', 'c'].map(|letter| subjects.stream_of(letter));
     for stream in std::iter::once(subjects.stream_of_partition(0)).chain(streams) {

@@ -15,6 +15,7 @@
 //! | `d.n.hb` | heartbeats of nodes; one with a reply subject requests answers | nodes |
 //! | `d.n.NODE` | to one node, `NODE` its incarnation | nodes |
 //! | `d.n.all` | to all nodes | nodes |
+//! | `d.n.NODE.q` | requests of clients that the node serves, from the nodes they have reached | nodes |
 //! | `d.n.NODE.p`, `d.n.all.p` | about presence, to one node and to all | nodes |
 //! | `d.n.all.r` | request to all nodes for the number of connections that events reach | nodes |
 //! | `d.n.records` | "read the records again, and write back what is lost"; with a reply subject when it is done | nodes |
@@ -267,6 +268,12 @@ impl Subjects {
     #[must_use]
     pub fn node(&self, incarnation: u64) -> String {
         format!("{}.n.{incarnation:016x}", self.deployment)
+    }
+
+    /// Returns the subject of requests that are relayed to one node, by its incarnation.
+    #[must_use]
+    pub fn relay(&self, incarnation: u64) -> String {
+        format!("{}.q", self.node(incarnation))
     }
 
     /// Returns the pattern of all subjects of one letter.
