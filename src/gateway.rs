@@ -218,6 +218,10 @@ impl Gateway {
                 );
             }
         }
+        // Other nodes' clients that have reached this one: their polls were released when it stopped accepting.
+        if tokio::time::timeout(GRACE, self.port.drained()).await.is_err() {
+            tracing::warn!("drain timed out, forwarded requests cut off");
+        }
         // Behind the last client: its leave must still be replicated.
         self.engine.leave().await;
         self.run.serving.cancel();

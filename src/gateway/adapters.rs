@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
 
 use super::apply::{Settings, Swappable};
 use super::backplane::Backplane;
@@ -28,6 +29,7 @@ use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::nats::NatsPresence;
 use crate::readiness::Readiness;
+use crate::relay::{self, Relay, Relayed};
 use crate::rooms::Rooms;
 use crate::shard::{Application, Services};
 
@@ -47,6 +49,7 @@ pub(super) struct Judges {
 pub(super) enum Engine {
     /// In this process.
     Alone {
+        node: u64,
         bus: Arc<MemoryBus>,
         presence: Arc<MemoryPresence>,
     },
@@ -57,6 +60,13 @@ pub(super) enum Engine {
         bus: Arc<NatsBus>,
         presence: Arc<NatsPresence>,
     },
+}
+
+/// The ways to the other nodes.
+pub(super) struct Joined {
+    pub peers: Arc<dyn Peers>,
+    /// The way for requests of clients, and the requests that arrive; `None` where there are no other nodes.
+    pub relayed: Option<(Arc<dyn Relay>, mpsc::Receiver<Relayed>)>,
 }
 
 impl Judges {
@@ -120,7 +130,11 @@ impl Engine {
         let presence = Arc::new(MemoryPresence::new(config.presence));
         tasks.spawn(Arc::clone(&bus).run(stop.clone()));
         tasks.spawn(Arc::clone(&presence).run(stop.clone()));
-        Self::Alone { bus, presence }
+        Self::Alone {
+            node: rand::random(),
+            bus,
+            presence,
+        }
     }
 
     /// Connects to NATS, and starts bus and presence over it.
@@ -171,6 +185,14 @@ impl Engine {
         })
     }
 
+    /// Returns the node's incarnation.
+    pub(super) fn incarnation(&self) -> u64 {
+        match self {
+            Self::Alone { node, .. } => *node,
+            Self::Nats { nodes, .. } => nodes.own().incarnation,
+        }
+    }
+
     /// Joins the other nodes, as the API orders things of them. From here on this node is one of them, and has a lease.
     pub(super) async fn join(
         &self,
@@ -178,10 +200,11 @@ impl Engine {
         judges: &Judges,
         shards: &Shards,
         run: &Run,
-    ) -> Result<Arc<dyn Peers>, NatsError> {
+    ) -> Result<Joined, NatsError> {
         let policy = judges.policy.clone() as Arc<dyn Policy>;
         let Self::Nats { nats, nodes, .. } = self else {
-            return Ok(Arc::new(NoPeers::new(&config.node_id, shards.clone(), policy)));
+            let peers = Arc::new(NoPeers::new(&config.node_id, shards.clone(), policy));
+            return Ok(Joined { peers, relayed: None });
         };
         let own = cluster::nats::ClusterParts {
             nats: Arc::clone(nats),
@@ -192,13 +215,19 @@ impl Engine {
         };
         let (tasks, stop) = (&run.tasks, &run.serving);
         let peers = cluster::nats::start(own, cluster::Config::default(), tasks, stop.clone()).await?;
+        let bounds = settings::relay(config);
+        let relayed = relay::nats::start(nats, nodes, bounds, &run.counters, (tasks, stop)).await?;
+        // Behind the subscriptions: a node that hears of this one reaches it.
         let listening = nodes.listen().await?;
         tasks.spawn(Arc::clone(nodes).run(listening, stop.clone()));
         // After the control log was read, which names the nodes to wait for; before the first lease, for which they must have
         // written back what the log has lost.
         nodes.introduced().await;
         peers.join(tasks, stop.clone()).await?;
-        Ok(peers)
+        Ok(Joined {
+            peers,
+            relayed: Some(relayed),
+        })
     }
 
     /// Returns the watcher of the cluster, if there is one.
@@ -218,7 +247,7 @@ impl Engine {
 
     fn ports(&self) -> (Arc<dyn Bus>, Arc<dyn Presence>) {
         match self {
-            Self::Alone { bus, presence } => (bus.clone(), presence.clone()),
+            Self::Alone { bus, presence, .. } => (bus.clone(), presence.clone()),
             Self::Nats { bus, presence, .. } => (bus.clone(), presence.clone()),
         }
     }

@@ -4,6 +4,7 @@ use super::Config;
 use crate::bus::nats as bus;
 use crate::nats::agreement::{Rule, Setting, Value};
 use crate::nats::{self, Nats, NatsError};
+use crate::relay;
 use crate::rooms::HomeRooms;
 
 /// Returns the settings that the bus needs equal or large enough, and those whose difference clients would notice.
@@ -37,6 +38,19 @@ fn home_rooms(homes: &HomeRooms) -> impl Iterator<Item = Setting> {
         let value = Value::Text(template?.as_str().to_owned());
         Some(Setting::new(key, value, Rule::Equal(PURGE_THE_RECORD)))
     })
+}
+
+/// Returns the bounds of polling requests that nodes relay. An answer holds a quarter of a megabyte and one packet at most, a request
+/// the body of a client.
+pub(super) fn relay(config: &Config) -> relay::Config {
+    const ANSWER_BYTES_MAX: usize = 1 << 20;
+    let socketio = &config.sockets.socketio;
+    let packet = config.api.payload_bytes_max.max(config.session.payload_bytes_max);
+    relay::Config {
+        in_flight_max: socketio.forwarded_max,
+        // Base64, and a packet's envelope.
+        message_bytes_max: ANSWER_BYTES_MAX + 2 * packet.max(socketio.payload_bytes_max),
+    }
 }
 
 /// The smallest message size that nodes need among themselves.

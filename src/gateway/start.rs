@@ -12,21 +12,23 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::adapters::{Engine, Judges};
+use super::adapters::{Engine, Joined, Judges};
 use super::{Config, Gateway, Listeners, StartError, reclaim, threads};
 use crate::admin::{self, Shown};
 use crate::admission::Admission;
 use crate::api::{self, Context};
 use crate::auth::Authenticator as _;
-use crate::cluster::{Cluster, Peers};
+use crate::cluster::Cluster;
 use crate::counters::Counters;
 use crate::hub::Shards;
 use crate::lease::Lease;
 use crate::metrics::{Metrics, Sources};
 use crate::readiness::{Readiness, Unready};
+use crate::relay::{Relay, Relayed};
 use crate::shard::Services;
 use crate::transport::http::{self as client_port, ClientPort};
 use crate::transport::shard::Visit;
+use crate::transport::socketio::{self, Forwarding};
 
 /// The tokens, tasks and gauges that every phase uses, and that the gateway stops with.
 pub(super) struct Run {
@@ -69,16 +71,18 @@ pub(super) async fn start(config: Config, mut listeners: Listeners) -> Result<Ga
     let probed = answer_probes(&config, &listeners, &run).map_err(StartError::Listeners)?;
     let engine = connect_bus(&config, &judges.lease, &run).await?;
     let services = judges.services(&config, &engine, &admission, &run.counters);
-    let started = threads::start(&config, &services, &run.serving).map_err(StartError::Shards)?;
+    let started = threads::start(&config, &services, engine.incarnation(), &run.serving).map_err(StartError::Shards)?;
     // Shards before the cluster: its first orders must find mailboxes.
     let shards = Shards::new(started.mailboxes);
-    let peers = join_cluster(&config, &judges, &engine, &shards, &run).await?;
+    let Joined { peers, relayed } = join_cluster(&config, &judges, &engine, &shards, &run).await?;
     let swappable = judges.swappable(&config, &services);
     let drain_window = config.drain_window;
     let opening = Opening {
         services: &services,
         cluster: Cluster::new(shards.clone(), Arc::clone(&peers)),
         doors: started.doors,
+        node: engine.incarnation(),
+        relayed,
     };
     // Before the ports open: both would accept from one socket.
     probed.cancel();
@@ -193,7 +197,7 @@ async fn join_cluster(
     engine: &Engine,
     shards: &Shards,
     run: &Run,
-) -> Result<Arc<dyn Peers>, StartError> {
+) -> Result<Joined, StartError> {
     let joined = engine.join(config, judges, shards, run).await;
     joined.map_err(StartError::Cluster)
 }
@@ -203,6 +207,8 @@ struct Opening<'a> {
     services: &'a Services,
     cluster: Cluster,
     doors: Vec<mpsc::Sender<Visit>>,
+    node: u64,
+    relayed: Option<(Arc<dyn Relay>, mpsc::Receiver<Relayed>)>,
 }
 
 /// Serves the client port and the gRPC port.
@@ -211,10 +217,21 @@ fn open_ports(config: Config, listeners: Listeners, opening: Opening<'_>, run: &
         services,
         cluster,
         doors,
+        node,
+        relayed,
     } = opening;
     services.application.reaches(cluster.clone());
     let admission = Arc::clone(&services.admission);
-    let port = Arc::new(ClientPort::new(config.client, admission, config.protocols, doors));
+    let (forwarding, arriving) = match relayed {
+        Some((relay, arriving)) => (Forwarding::over(relay, node, run.accepting.clone()), Some(arriving)),
+        None => (Forwarding::alone(node), None),
+    };
+    let port = ClientPort::new(config.client, admission, config.protocols, doors, forwarding);
+    let port = Arc::new(port);
+    if let Some(arriving) = arriving {
+        run.tasks
+            .spawn(socketio::serve(Arc::clone(&port), arriving, run.serving.clone()));
+    }
     run.tasks.spawn(client_port::serve(
         listeners.client,
         Arc::clone(&port),

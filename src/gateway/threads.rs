@@ -27,7 +27,7 @@ pub(super) struct Started {
     pub doors: Vec<mpsc::Sender<shard::Visit>>,
 }
 
-pub(super) fn start(config: &Config, services: &Services, stop: &CancellationToken) -> io::Result<Started> {
+pub(super) fn start(config: &Config, services: &Services, node: u64, stop: &CancellationToken) -> io::Result<Started> {
     let (mut threads, mut mailboxes, mut doors) = (Vec::new(), Vec::new(), Vec::new());
     for index in 0..u16::try_from(config.shards.max(1)).unwrap_or(u16::MAX) {
         let (mailbox, receiver) = Mailbox::open(
@@ -47,6 +47,7 @@ pub(super) fn start(config: &Config, services: &Services, stop: &CancellationTok
             protocols: config.protocols.clone(),
             services: services.clone(),
             endpoint,
+            node,
             visits,
         };
         threads.push(serve.spawn(stop.clone())?);
@@ -67,6 +68,7 @@ struct ShardThread {
     protocols: Protocols,
     services: Services,
     endpoint: ShardEndpoint,
+    node: u64,
     visits: mpsc::Receiver<shard::Visit>,
 }
 
@@ -76,7 +78,7 @@ impl ShardThread {
         let name = format!("shard-{}", self.index);
         std::thread::Builder::new().name(name).spawn(move || {
             runtime.block_on(async move {
-                match Shard::new(&self.config, self.protocols, self.services, self.endpoint) {
+                match Shard::new(&self.config, self.protocols, self.services, self.endpoint, self.node) {
                     Ok(shard) => shard.run(self.visits, stop).await,
                     Err(error) => tracing::error!(%error, "shard failed to start"),
                 }

@@ -112,7 +112,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A shard without connections. To be called on the shard's own thread, within its runtime.
+    /// A shard without connections, of a node by its incarnation. To be called on the shard's own thread, within its runtime.
     ///
     /// # Errors
     /// When the kernel gives no epoll descriptor.
@@ -121,6 +121,7 @@ impl Shard {
         protocols: Protocols,
         services: Services,
         endpoint: ShardEndpoint,
+        node: u64,
     ) -> std::io::Result<Self> {
         let shared = SocketShared {
             outbox: config.outbox,
@@ -134,7 +135,7 @@ impl Shard {
         let engine = EngineConnections::new(
             Arc::clone(&config.socketio),
             &protocols,
-            endpoint.index(),
+            (node, endpoint.index()),
             Rc::clone(&shared),
         );
         Ok(Self {

@@ -17,6 +17,7 @@ mod deadlines;
 mod decode;
 mod encode;
 mod engine;
+mod forward;
 mod inbox;
 mod packet;
 mod payload;
@@ -32,6 +33,7 @@ use super::protocol::Protocols;
 
 pub use self::config::{Application, Config, NAMESPACES_MAX, TokenSource};
 pub use self::connection::{Reply, ReplyTo};
+pub use self::forward::{Forwarding, serve};
 pub use self::route::{EngineEntry, Request};
 pub use self::sid::Sid;
 

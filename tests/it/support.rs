@@ -20,6 +20,7 @@ mod node;
 mod opening;
 pub mod proxy;
 pub mod raw;
+pub mod round_robin;
 mod shorthand;
 pub mod socketio;
 mod wait;

@@ -44,6 +44,10 @@ pub struct SocketIoSection {
     /// The most packets in the body of a polling request; then its connection is closed.
     #[serde(with = "Positive")]
     pub packets_max: usize,
+    /// The most polling requests that wait at this node for the node of their connection, and the most of other nodes that wait
+    /// here; more are refused with 503, and their connections end.
+    #[serde(with = "Positive")]
+    pub forwarded_max: usize,
     /// The places of the token. The first one that has a token counts.
     pub token_sources: Vec<TokenSourceName>,
     /// The message of an error for a token that is not accepted; `{reason}` stands for what is wrong with it.
@@ -78,6 +82,7 @@ impl Default for SocketIoSection {
             connect_timeout: config.connect_timeout,
             payload_bytes_max: config.payload_bytes_max,
             packets_max: config.packets_max,
+            forwarded_max: config.forwarded_max,
             token_sources: config.token_sources.iter().map(name).collect(),
             authentication_error: config.authentication_error,
         }
@@ -142,6 +147,7 @@ impl SocketIoSection {
             connect_timeout: self.connect_timeout,
             payload_bytes_max: self.payload_bytes_max,
             packets_max: self.packets_max,
+            forwarded_max: self.forwarded_max,
             token_sources: self.token_sources.iter().map(source).collect(),
             authentication_error: self.authentication_error.clone(),
         })

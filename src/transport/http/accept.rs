@@ -21,6 +21,7 @@ use crate::session::ProtocolId;
 use crate::sync::lock;
 use crate::transport::protocol::Protocols;
 use crate::transport::shard::{UpgradedClient, Visit};
+use crate::transport::socketio::Forwarding;
 use crate::units::millis;
 
 /// The pause of the accept loop when the kernel has no descriptor or memory for a new connection.
@@ -48,6 +49,7 @@ pub struct ClientPort {
     unheard: Mutex<Unheard>,
     started: Instant,
     connects: Mutex<TokenBucket>,
+    forwarding: Forwarding,
     pub(super) notices: Notices,
 }
 
@@ -101,6 +103,7 @@ impl ClientPort {
         admission: Arc<Admission>,
         protocols: Protocols,
         shards: Vec<mpsc::Sender<Visit>>,
+        forwarding: Forwarding,
     ) -> Self {
         let handshakes = Arc::new(Semaphore::new(config.handshakes_max));
         let late = Arc::new(Semaphore::new(config.handshakes_max.div_ceil(LATE_SHARE)));
@@ -117,6 +120,7 @@ impl ClientPort {
             unheard: Mutex::default(),
             started: Instant::now(),
             connects: Mutex::new(TokenBucket::new(0)),
+            forwarding,
             notices: Notices::default(),
         }
     }
@@ -129,6 +133,16 @@ impl ClientPort {
 
     pub(super) const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Waits until no client waits here for the node of its connection. To be called once the port accepts no more of them.
+    pub async fn drained(&self) {
+        self.forwarding.drained().await;
+    }
+
+    /// The way to the connections of other nodes.
+    pub(in crate::transport) const fn forwarding(&self) -> &Forwarding {
+        &self.forwarding
     }
 
     pub(super) const fn router(&self) -> &Router {
@@ -205,7 +219,7 @@ impl ClientPort {
     }
 
     /// The way to a shard.
-    pub(super) fn door(&self, shard: u16) -> Option<&mpsc::Sender<Visit>> {
+    pub(in crate::transport) fn door(&self, shard: u16) -> Option<&mpsc::Sender<Visit>> {
         self.shards.get(usize::from(shard))
     }
 

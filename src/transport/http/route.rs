@@ -17,7 +17,7 @@ use crate::admission::Place;
 use crate::session::ProtocolId;
 use crate::transport::protocol::Protocols;
 use crate::transport::shard::Visit;
-use crate::transport::socketio::EngineEntry;
+use crate::transport::socketio::{EngineEntry, Forwarding};
 
 /// The deadline of a request unless its route sets another: from its complete head until its answer has left. Enough
 /// for a body over a slow mobile network, and soon over for a client that is slow on purpose.
@@ -172,6 +172,11 @@ impl Call {
     #[must_use]
     pub fn protocols(&self) -> &Protocols {
         self.port.protocols()
+    }
+
+    /// The way to the connections of other nodes.
+    pub(in crate::transport) fn forwarding(&self) -> &Forwarding {
+        self.port.forwarding()
     }
 
     /// Takes a place among the connections of the client's address.

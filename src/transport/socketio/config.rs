@@ -44,6 +44,8 @@ pub struct Config {
     pub payload_bytes_max: usize,
     /// The most packets in the body of a polling request.
     pub packets_max: usize,
+    /// The most polling requests that wait here for another node, and the most of other nodes that wait here.
+    pub forwarded_max: usize,
     /// The places of a token, the first one that has one counts.
     pub token_sources: Vec<TokenSource>,
     /// The text of an error for a token that is not accepted; `{reason}` stands for what is wrong with it. Clients look for
@@ -69,6 +71,8 @@ impl Default for Config {
             payload_bytes_max: 100_000,
             // Stock clients post everything that waits in one body; its size bounds it, as it does what one read of a WebSocket brings.
             packets_max: 1_000,
+            // A poll that waits holds a socket as well, and some hundred bytes on each of the two nodes.
+            forwarded_max: 20_000,
             token_sources: vec![TokenSource::Auth, TokenSource::Handshake],
             authentication_error: "Authentication error: authentication {reason}".to_owned(),
         }

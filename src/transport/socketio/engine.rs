@@ -43,6 +43,7 @@ pub(in crate::transport) struct EngineConnections {
     config: Arc<Config>,
     namespaces: Namespaces,
     limits: Limits,
+    node: u64,
     shard: u16,
     connections: Slab<Shared>,
     serial: u32,
@@ -59,7 +60,7 @@ impl EngineConnections {
     pub(in crate::transport) fn new(
         config: Arc<Config>,
         protocols: &Protocols,
-        shard: u16,
+        (node, shard): (u64, u16),
         shared: Rc<SocketShared>,
     ) -> Self {
         let known = config.namespaces.iter().filter_map(|namespace| {
@@ -77,6 +78,7 @@ impl EngineConnections {
                 message_bytes_max: config.payload_bytes_max,
                 ..shared.frames
             },
+            node,
             shard,
             connections: Slab::new(),
             serial: 0,
@@ -112,7 +114,7 @@ impl EngineConnections {
             key,
             serial: self.serial,
         };
-        let sid = Sid::draw(self.shard, key);
+        let sid = Sid::draw(self.node, self.shard, key);
         let connection = Connection::new(id, sid, place, now_ms, Rc::clone(&self.shared));
         let connection = Rc::new(RefCell::new(connection));
         entry.insert(Rc::clone(&connection));

@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn requests_are_told_apart_by_their_parameters() {
-        let sid = Sid::draw(0, 1);
+        let sid = Sid::draw(7, 0, 1);
         let check = |query: &str, method: Method| Query::of(&query.replace("SID", &sid.to_string())).check(&method);
         assert_eq!(
             check("EIO=4&transport=polling&t=x&b64=1", Method::GET),

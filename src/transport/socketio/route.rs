@@ -1,10 +1,10 @@
 //! The path of Socket.IO on the client port: handshakes, polls, and upgrades to a WebSocket (Engine.IO protocol, "URLs" and
 //! "HTTP long-polling"). Errors are those of the reference server, with its codes.
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tokio::sync::oneshot;
@@ -68,6 +68,11 @@ pub enum Request {
         /// The connection.
         sid: Sid,
     },
+    /// The node that a poll has come through ends: the poll is answered with nothing.
+    Release {
+        /// The connection.
+        sid: Sid,
+    },
 }
 
 /// The route of all namespaces.
@@ -101,13 +106,12 @@ async fn serve(call: Call, config: Arc<Config>) -> Answer {
     answer.into()
 }
 
-/// Hashes the credential of a request, so that a connection holds 8 bytes of it. The key is this process's.
+/// Hashes the credential of a request, so that a connection holds 8 bytes of it. All nodes hash alike, and nobody finds a credential
+/// by its hash.
 fn credential(headers: &HeaderMap) -> Option<u64> {
-    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     let value = headers.get(header::AUTHORIZATION)?;
-    let mut hasher = KEY.build_hasher();
-    hasher.write(value.as_bytes());
-    Some(hasher.finish())
+    let digest = digest(&SHA256, value.as_bytes());
+    digest.as_ref().first_chunk().copied().map(u64::from_be_bytes)
 }
 
 /// The token of the handshake, where it may be there.
@@ -138,17 +142,26 @@ async fn open(call: Call, config: &Config) -> Response<Bytes> {
 
 async fn poll(call: Call, sid: Sid, config: &Config) -> Response<Bytes> {
     let credential = credential(call.request.headers());
-    let (reply, replied) = oneshot::channel();
     // The connection has a place of its own, so its polls take none of those for connections without a session.
     call.rest(config.ping_interval + config.ping_timeout + POLL_MARGIN);
-    let request = Request::Poll { sid, credential, reply };
-    if call.visit(sid.shard, Visit::Poll(request)).await.is_err() {
-        return EngineError::UnknownSid.response();
-    }
-    let mut abort = Abort { call: Some(call), sid };
-    let reply = replied.await;
-    abort.call = None;
-    packets(reply.unwrap_or(Reply::Gone))
+    let forwarding = call.forwarding().clone();
+    let reply = if forwarding.is_here(sid) {
+        let (reply, replied) = oneshot::channel();
+        let request = Request::Poll { sid, credential, reply };
+        if call.visit(sid.shard, Visit::Poll(request)).await.is_err() {
+            return EngineError::UnknownSid.response();
+        }
+        let abort = Abort::of(call, sid);
+        let reply = replied.await.unwrap_or(Reply::Gone);
+        abort.disarm();
+        reply
+    } else {
+        let abort = Abort::of(call, sid);
+        let reply = forwarding.poll(sid, credential).await;
+        abort.disarm();
+        reply
+    };
+    packets(reply)
 }
 
 /// Ends the connection when its poll is dropped unanswered: its client has gone.
@@ -157,10 +170,24 @@ struct Abort {
     sid: Sid,
 }
 
+impl Abort {
+    const fn of(call: Call, sid: Sid) -> Self {
+        Self { call: Some(call), sid }
+    }
+
+    /// The poll has its answer.
+    fn disarm(mut self) {
+        self.call = None;
+    }
+}
+
 impl Drop for Abort {
     fn drop(&mut self) {
         let Some(call) = self.call.take() else { return };
         let sid = self.sid;
+        if !call.forwarding().is_here(sid) {
+            return call.forwarding().abort(sid);
+        }
         // Where the shard has no place for it, it notices when it answers the poll.
         call.try_visit(sid.shard, Visit::Poll(Request::Abort { sid }));
     }
@@ -175,17 +202,23 @@ async fn post(call: Call, sid: Sid) -> Response<Bytes> {
     } else {
         call.request.body().clone()
     };
-    let (reply, replied) = oneshot::channel();
-    let request = Request::Post {
-        sid,
-        credential: credential(headers),
-        body,
-        reply,
+    let (credential, forwarding) = (credential(headers), call.forwarding());
+    let reply = if forwarding.is_here(sid) {
+        let (reply, replied) = oneshot::channel();
+        let request = Request::Post {
+            sid,
+            credential,
+            body,
+            reply,
+        };
+        if call.visit(sid.shard, Visit::Poll(request)).await.is_err() {
+            return EngineError::UnknownSid.response();
+        }
+        replied.await.unwrap_or(Reply::Gone)
+    } else {
+        forwarding.post(sid, credential, body).await
     };
-    if call.visit(sid.shard, Visit::Poll(request)).await.is_err() {
-        return EngineError::UnknownSid.response();
-    }
-    match replied.await.unwrap_or(Reply::Gone) {
+    match reply {
         Reply::Body(body) => respond(StatusCode::OK, "text/html", body),
         other => packets(other),
     }
@@ -206,6 +239,10 @@ fn packets(reply: Reply) -> Response<Bytes> {
 }
 
 fn websocket(call: &Call, sid: Option<Sid>, config: &Config) -> Answer {
+    // A connection is upgraded on its own node only: after a refusal, clients go on by polling.
+    if sid.is_some_and(|sid| !call.forwarding().is_here(sid)) {
+        return EngineError::UnknownSid.response().into();
+    }
     match accept_websocket(&call.request) {
         Ok(head) => Answer::Session(HandOver {
             head,

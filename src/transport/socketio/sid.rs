@@ -1,4 +1,4 @@
-//! The id of an Engine.IO connection: a secret that names the shard which has it.
+//! The id of an Engine.IO connection: a secret that names the node and the shard which have it.
 
 use std::fmt;
 
@@ -9,6 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// logged; the public id of a session is another one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Sid {
+    /// The node, by its incarnation.
+    pub(in crate::transport) node: u64,
     /// The shard on its node.
     pub(in crate::transport) shard: u16,
     /// The slot on the shard.
@@ -17,12 +19,13 @@ pub struct Sid {
 }
 
 /// The bytes of an id before they are written as text.
-const BYTES: usize = 2 + 4 + 16;
+const BYTES: usize = 8 + 2 + 4 + 16;
 
 impl Sid {
     /// Draws an id for the connection in a slot.
-    pub(in crate::transport) fn draw(shard: u16, key: u32) -> Self {
+    pub(in crate::transport) fn draw(node: u64, shard: u16, key: u32) -> Self {
         Self {
+            node,
             shard,
             key,
             secret: rand::random(),
@@ -33,10 +36,12 @@ impl Sid {
     pub(in crate::transport) fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; BYTES];
         let read = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()?;
-        let (shard, rest) = bytes.split_first_chunk()?;
+        let (node, rest) = bytes.split_first_chunk()?;
+        let (shard, rest) = rest.split_first_chunk()?;
         let (key, rest) = rest.split_first_chunk()?;
         let (secret, _) = rest.split_first_chunk()?;
         (read == BYTES).then(|| Self {
+            node: u64::from_be_bytes(*node),
             shard: u16::from_be_bytes(*shard),
             key: u32::from_be_bytes(*key),
             secret: u128::from_be_bytes(*secret),
@@ -47,16 +52,17 @@ impl Sid {
 impl fmt::Display for Sid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = [0; BYTES];
-        bytes[..2].copy_from_slice(&self.shard.to_be_bytes());
-        bytes[2..6].copy_from_slice(&self.key.to_be_bytes());
-        bytes[6..].copy_from_slice(&self.secret.to_be_bytes());
+        bytes[..8].copy_from_slice(&self.node.to_be_bytes());
+        bytes[8..10].copy_from_slice(&self.shard.to_be_bytes());
+        bytes[10..14].copy_from_slice(&self.key.to_be_bytes());
+        bytes[14..].copy_from_slice(&self.secret.to_be_bytes());
         f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
     }
 }
 
 impl fmt::Debug for Sid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sid({}/{}, ..)", self.shard, self.key)
+        write!(f, "Sid({:016x}/{}/{}, ..)", self.node, self.shard, self.key)
     }
 }
 
@@ -66,10 +72,19 @@ mod tests {
 
     #[test]
     fn an_id_is_read_back_and_shows_no_secret_in_debug_texts() {
-        let sid = Sid::draw(3, 70_000);
+        let sid = Sid::draw(0xabc, 3, 70_000);
         assert_eq!(Sid::parse(&sid.to_string()), Some(sid));
-        assert_eq!(format!("{sid:?}"), "Sid(3/70000, ..)");
-        for text in ["", "a", "{}", &"A".repeat(29), &"A".repeat(31), &"A".repeat(400), "ä"] {
+        assert_eq!(format!("{sid:?}"), "Sid(0000000000000abc/3/70000, ..)");
+        for text in [
+            "",
+            "a",
+            "{}",
+            &"A".repeat(30),
+            &"A".repeat(39),
+            &"A".repeat(41),
+            &"A".repeat(400),
+            "ä",
+        ] {
             assert_eq!(Sid::parse(text), None, "{text}");
         }
     }

@@ -9,6 +9,7 @@ code 0 when all of the story held; otherwise the first thing that did not is pri
 
 import base64
 import json
+import os
 import queue
 import sys
 import threading
@@ -19,6 +20,10 @@ import socketio
 
 # Bounds every single wait; the server's own work takes milliseconds.
 PATIENCE_S = 15
+
+# Whether each request reaches another of several nodes. An upgrade succeeds on the node of the connection only, and a node that
+# is busy may not say in time whom an event reaches.
+BY_TURNS = "ROOMCAST_BY_TURNS" in os.environ
 
 CARRIERS = {
     "polling only": ["polling"],
@@ -101,6 +106,10 @@ class Person:
             assert name.startswith("roomcast:"), f"{name} is not what comes next: {wanted}"
 
 
+def reaches(published, count):
+    return published.get("reached", count if BY_TURNS else None) == count
+
+
 def meeting(ada, bob, backend, room):
     joined = bob.command("join", room=room, presence="members")
     assert joined["presence"]["members"] == [{"userId": "bob", "connectionCount": 1}], joined
@@ -108,7 +117,7 @@ def meeting(ada, bob, backend, room):
     delta = bob.next("roomcast:presenceDelta")
     assert [member["userId"] for member in delta["joined"]] == ["ada"], delta
     payload = {"text": "héllo ✓ \u2028", "n": 1.5, "deep": [[{}]], "none": None}
-    assert ada.publish(room, "chat", payload)["reached"] == 2
+    assert reaches(ada.publish(room, "chat", payload), 2)
     backend.publish(room, "news", [1, "two"])
     for person in (ada, bob):
         assert person.next("chat") == payload
@@ -119,7 +128,7 @@ def binary(ada, bob, backend, room):
     sizes = [0, 1, 2, 3, 125, 126, 127, 128, 1000, 65_535, 65_536]
     blobs = [bytes(size) for size in sizes] + [b"\x04", b"4", b"b", b"4x", b"451-[]", b"b4\x1eb4", bytes(range(256))]
     for blob in blobs:
-        assert ada.publish(room, "blob", blob)["reached"] == 2
+        assert reaches(ada.publish(room, "blob", blob), 2)
         backend.publish(room, "file", blob)
         for person in (ada, bob):
             for name in ("blob", "file"):
@@ -195,7 +204,8 @@ def story(carrier, transports, address, adas_token, bobs_token, backend):
     url = f"http://{address}"
     ada = Person().connect(url, adas_token, transports)
     bob = Person().connect(url, bobs_token, transports)
-    assert ada.client.transport() == ("polling" if transports == ["polling"] else "websocket")
+    expected = "polling" if transports == ["polling"] else "websocket"
+    assert BY_TURNS or ada.client.transport() == expected
     meeting(ada, bob, backend, f"python:{carrier}:meeting")
     binary(ada, bob, backend, f"python:{carrier}:meeting")
     refusals(ada, f"python:{carrier}:meeting")

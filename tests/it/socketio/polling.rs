@@ -9,7 +9,17 @@ use super::speakers::{POLLING, Poller, answer, command_packet, node, node_with, 
 use crate::support::raw::upgrade;
 use crate::support::{Encoding, Node, TENANT, eventually, user};
 
-#[tokio::test]
+// Over NATS each request goes to another gateway than the one before.
+alone_and_over_nats! {
+    a_client_that_polls_gets_everything_in_order,
+    a_request_brings_several_packets_and_binary_data,
+    a_second_poll_ends_the_connection,
+    bad_bodies_end_the_connection,
+    a_connection_is_used_with_its_own_credential_only,
+    pages_are_held_to_one_list_of_origins,
+    what_a_client_does_not_poll_is_bounded,
+}
+
 async fn a_client_that_polls_gets_everything_in_order() {
     let node = node().await;
     let ada = Poller::connect(&node, &user("ada")).await;
@@ -37,7 +47,6 @@ async fn a_client_that_polls_gets_everything_in_order() {
     node.finish().await;
 }
 
-#[tokio::test]
 async fn a_request_brings_several_packets_and_binary_data() {
     let node = node().await;
     let ada = Poller::connect(&node, &user("ada")).await;
@@ -74,7 +83,6 @@ async fn the_end_answers_the_poll_that_waits() {
     node.finish().await;
 }
 
-#[tokio::test]
 async fn a_second_poll_ends_the_connection() {
     let node = node().await;
     let ada = Poller::open(&node).await;
@@ -109,7 +117,6 @@ async fn a_poll_that_is_given_up_ends_the_connection() {
     node.finish().await;
 }
 
-#[tokio::test]
 async fn bad_bodies_end_the_connection() {
     let node = node().await;
     let many = ["6"; 1001].join("\u{1e}");
@@ -138,7 +145,6 @@ async fn bad_bodies_end_the_connection() {
     node.finish().await;
 }
 
-#[tokio::test]
 async fn a_connection_is_used_with_its_own_credential_only() {
     let node = node().await;
     let bearer = |id: &str| format!("authorization: Bearer {}\r\n", user(id).token());
@@ -163,7 +169,6 @@ async fn a_connection_is_used_with_its_own_credential_only() {
     node.finish().await;
 }
 
-#[tokio::test]
 async fn pages_are_held_to_one_list_of_origins() {
     let node = Node::with(Encoding::Json, |config| {
         with_socketio(config, |_| {});
@@ -254,7 +259,6 @@ async fn polls_that_wait_take_no_places_of_newcomers() {
     node.finish().await;
 }
 
-#[tokio::test]
 async fn what_a_client_does_not_poll_is_bounded() {
     let node = Node::with(Encoding::Json, |config| {
         with_socketio(config, |_| {});

@@ -24,7 +24,7 @@ pub async fn node_with(change: fn(&mut socketio::Config)) -> Node {
 }
 
 /// Adds Socket.IO to a gateway.
-pub fn with_socketio(config: &mut Config, change: fn(&mut socketio::Config)) {
+pub fn with_socketio(config: &mut Config, change: impl FnOnce(&mut socketio::Config)) {
     let mut settings = socketio::Config {
         namespaces: vec!["/".to_owned(), "/custom".to_owned()],
         ..socketio::Config::default()
@@ -154,7 +154,11 @@ pub struct Wire {
 impl Wire {
     /// A WebSocket on which nothing was said.
     pub async fn upgrade(node: &Node, query: &str) -> Self {
-        let mut raw = node.raw().await;
+        Self::over(node.raw().await, query).await
+    }
+
+    /// The same over a connection of the test's own.
+    pub async fn over(mut raw: Raw, query: &str) -> Self {
         let request = upgrade(&[]).replace("/v1/ws", &format!("/socket.io/?{query}"));
         raw.send(request.as_bytes()).await;
         let (status, head) = raw.head().await;

@@ -14,7 +14,7 @@ use roomcast::admission;
 use roomcast::api::{self, Credentials, Grant, Scope, TokenDigest};
 use roomcast::auth::{self, Algorithm, ClaimsConfig, IssuerConfig, KeyConfig, Secret};
 use roomcast::bus::{self, memory};
-use roomcast::counters::{ConnectionRefused, PublishOutcome};
+use roomcast::counters::{ConnectionRefused, PublishOutcome, RelayOutcome};
 use roomcast::gateway::{Applied, ApplyError, Config, Gateway, Listeners, Settings as Swappable};
 use roomcast::nats;
 use roomcast::policy::{self, ActionName, RuleConfig};
@@ -236,6 +236,12 @@ impl Node {
         within("the gateway to shut down", ended).await;
     }
 
+    /// Ends one of several gateways as if it was sent a signal. Those behind it move up.
+    pub async fn shut_down_one(&mut self, number: usize) {
+        let gateway = self.gateways.remove(number);
+        within("the gateway to shut down", gateway.shutdown()).await;
+    }
+
     /// Ends the gateway and starts another with the same settings.
     pub async fn restart(&mut self) {
         let count = self.gateways.len();
@@ -303,6 +309,11 @@ impl OneOf<'_> {
     /// Where clients connect.
     pub fn client_address(&self) -> SocketAddr {
         self.gateway().client_address()
+    }
+
+    /// The requests that it has relayed to others, with this outcome.
+    pub fn relayed(&self, outcome: RelayOutcome) -> u64 {
+        self.gateway().counters().relayed.of(outcome)
     }
 
     /// How somebody opens a WebSocket to it.

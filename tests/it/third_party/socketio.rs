@@ -8,6 +8,7 @@ use roomcast::transport::http::Origins;
 use roomcast::transport::socketio;
 
 use crate::dev::{Dev, SECRET};
+use crate::support::round_robin::RoundRobin;
 use crate::support::{Encoding, Node, user};
 use crate::tools;
 
@@ -34,6 +35,26 @@ fn the_first_node_client_of_version_4_tells_its_story_on_every_transport() {
 #[test]
 fn the_last_node_client_of_version_3_tells_its_story_on_every_transport() {
     node("socket.io-client-3");
+}
+
+#[tokio::test]
+async fn the_node_client_of_today_reaches_another_node_with_each_request() {
+    by_turns(3, node_client("socket.io-client")).await;
+}
+
+#[tokio::test]
+async fn the_first_node_client_of_version_4_reaches_another_node_with_each_request() {
+    by_turns(2, node_client("socket.io-client-4.0")).await;
+}
+
+#[tokio::test]
+async fn the_last_node_client_of_version_3_reaches_another_node_with_each_request() {
+    by_turns(3, node_client("socket.io-client-3")).await;
+}
+
+#[tokio::test]
+async fn the_python_client_reaches_another_node_with_each_request() {
+    by_turns(2, tools::python("tests/clients/socketio_python/client.py")).await;
 }
 
 #[test]
@@ -72,9 +93,26 @@ async fn a_page_of_another_origin_polls_and_upgrades_and_a_foreign_one_does_neit
 }
 
 fn node(library: &str) {
+    tells_its_story(node_client(library));
+}
+
+fn node_client(library: &str) -> Command {
     let mut client = tools::node("tests/clients/socketio_node/client.mjs");
     client.arg(library);
-    tells_its_story(client);
+    client
+}
+
+/// The story by way of a proxy that leads each request to another of several nodes.
+async fn by_turns(nodes: usize, mut client: Command) {
+    let count = nodes.to_string();
+    let dev = Dev::start_with(&[&SETTINGS[..], &["--nodes", &count]].concat());
+    let addresses = (0..nodes).map(|node| dev.said(&format!("/nodes/{node}/client_address")).parse().unwrap());
+    let proxy = RoundRobin::before(addresses.collect()).await;
+    client.env("ROOMCAST_BY_TURNS", "");
+    let address = proxy.address().to_string();
+    tokio::task::spawn_blocking(move || finishes_its_story(client, &dev, &address))
+        .await
+        .unwrap();
 }
 
 /// Starts a program that is talked with, and reads its first line.
@@ -100,11 +138,15 @@ fn succeeds(program: Child) {
     assert!(output.status.success(), "{}\n{errors}", output.status);
 }
 
-fn tells_its_story(mut client: Command) {
+fn tells_its_story(client: Command) {
     let dev = Dev::start_with(&SETTINGS);
+    finishes_its_story(client, &dev, dev.said("/client_address"));
+}
+
+fn finishes_its_story(mut client: Command, dev: &Dev, address: &str) {
     client.env("ROOMCAST_DEV_SECRET", SECRET);
     client.args([
-        dev.said("/client_address"),
+        address,
         dev.said("/tokens/ada"),
         dev.said("/tokens/bob"),
         dev.said("/grpc_address"),

@@ -46,6 +46,17 @@ impl Shard {
                 Some(connection) => self.post(&connection, &body, reply),
                 None => answer(reply, Reply::Unknown),
             },
+            Request::Release { sid } => {
+                let released = self.engine.in_slot(sid.key);
+                if let Some(connection) = released.filter(|connection| connection.borrow().sid == sid) {
+                    let mut connection = connection.borrow_mut();
+                    if let Some(polling) = &mut connection.polling {
+                        polling.release();
+                    }
+                    // A client that has gone is noticed there.
+                    self.shared.polls_due.borrow_mut().push(connection.id);
+                }
+            }
             Request::Abort { sid } => {
                 let aborted = self.engine.in_slot(sid.key).filter(|connection| {
                     let connection = connection.borrow();
