@@ -148,7 +148,9 @@ async fn bad_bodies_end_the_connection() {
 async fn a_connection_is_used_with_its_own_credential_only() {
     let node = node().await;
     let bearer = |id: &str| format!("authorization: Bearer {}\r\n", user(id).token());
-    let (status, body, _) = request(&node, "GET", POLLING, &bearer("ada"), "").await;
+    // Made once: a token says when it was made.
+    let ada = bearer("ada");
+    let (status, body, _) = request(&node, "GET", POLLING, &ada, "").await;
     assert_eq!(status, 200);
     let sid = body.split('"').nth(3).unwrap();
     let query = format!("{POLLING}&sid={sid}");
@@ -161,11 +163,11 @@ async fn a_connection_is_used_with_its_own_credential_only() {
         assert_eq!(request(&node, "POST", &query, &binary, "4x").await.0, 400);
     }
     // The token of the handshake opens the session.
-    assert_eq!(request(&node, "POST", &query, &bearer("ada"), "40").await.0, 200);
-    let (_, body, _) = request(&node, "GET", &query, &bearer("ada"), "").await;
+    assert_eq!(request(&node, "POST", &query, &ada, "40").await.0, 200);
+    let (_, body, _) = request(&node, "GET", &query, &ada, "").await;
     assert!(body.starts_with("40{\"sid\":"), "{body}");
     assert!(!body.contains(sid), "the secret is no public id");
-    assert_eq!(request(&node, "POST", &query, &bearer("ada"), "1").await.0, 200);
+    assert_eq!(request(&node, "POST", &query, &ada, "1").await.0, 200);
     node.finish().await;
 }
 
