@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use futures_util::future::join_all;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -51,6 +52,7 @@ pub(super) fn start_telemetry(config: &telemetry::Config) -> Result<Telemetry, F
 }
 
 pub(super) async fn listen(config: &Config) -> Result<Listeners, Failure> {
+    raise_open_files();
     Ok(Listeners {
         client: bind("client.listen", config.client.listen).await?,
         grpc: bind("grpc.listen", config.grpc.listen).await?,
@@ -59,6 +61,23 @@ pub(super) async fn listen(config: &Config) -> Result<Listeners, Failure> {
             None => None,
         },
     })
+}
+
+/// Raises the soft limit of open files to the hard one.
+///
+/// Each connection is a file, a usual soft limit is 1,024, and a pod cannot set another.
+fn raise_open_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return;
+    }
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "limit of open files not raised");
+    }
 }
 
 async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {

@@ -4,6 +4,7 @@ mod addresses;
 mod documents;
 mod explaining;
 mod following;
+mod open_files;
 mod reach;
 mod signals;
 
