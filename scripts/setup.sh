@@ -4,7 +4,7 @@
 #   scripts/setup.sh            everything
 #   scripts/setup.sh tests      what `make test` needs
 #   scripts/setup.sh checks     what `make lint` needs
-#   scripts/setup.sh STAGE..    some of: system python node cargo autobahn nats clients bench
+#   scripts/setup.sh STAGE..    some of: system python node cargo autobahn nats clients deploy bench
 #
 # `nats` brings two releases of nats-server, the newest and the oldest that is supported.
 # `bench` draws the plots of benches/run; only who wants those needs it, so it is in no set.
@@ -25,7 +25,7 @@ require_languages() {
   require python3 "Python 3.9 or newer is needed."
   require node "Node.js 20 or newer is needed."
   require npm "npm is needed; it comes with Node.js."
-  require go "Go 1.24 or newer is needed, for the test of the generated Go client and for nats-server."
+  require go "Go 1.26.7 or newer is needed, for the test of the generated Go client, for nats-server and for Helm."
 }
 
 # apt_install PACKAGE..
@@ -55,6 +55,7 @@ setup_system() {
   have javac || missing+=(default-jdk-headless)
   have mvn || missing+=(maven)
   have shellcheck || missing+=(shellcheck)
+  have systemd-analyze || missing+=(systemd)
   # Debian splits venv from Python; without it the next stage fails in a way that names nothing.
   python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
   if [ "${#missing[@]}" -gt 0 ]; then apt_install "${missing[@]}"; fi
@@ -188,6 +189,37 @@ setup_clients() {
   done
 }
 
+# .tools/deploy: what renders and checks chart, container files and alert rules. Helm takes most of the time: about two minutes on two cores.
+setup_deploy() {
+  local folder=tests/deploy out=$tools/deploy inputs verb module file crds=()
+  inputs=("$folder/requirements.txt" "$folder/go.txt" "$folder/schemas.py" "$folder/promcheck/go.sum" "$folder/promcheck/main.go")
+  if stamp_is deploy "${inputs[@]}" && [ -x "$out/bin/helm" ]; then return; fi
+  say "installing what checks the deployment into .tools/deploy"
+  rm -rf "$out"
+  python3 -m venv "$out/venv"
+  "$out/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --require-hashes --no-deps --requirement "$folder/requirements.txt"
+  export CGO_ENABLED=0 GOBIN=$out/bin GOFLAGS=-buildvcs=false
+  while read -r verb module file; do
+    case $verb in
+      install) go install -trimpath -ldflags '-s -w' "$module" ;;
+      schema) crds+=("$(module_folder "$module")/$file") ;;
+    esac
+  done <"$folder/go.txt"
+  mv "$out/bin/cmd" "$out/bin/compose-check"
+  (cd "$folder/promcheck" && go install -trimpath -ldflags '-s -w' .)
+  # As JSON schemas; the packages themselves are large, and done with.
+  "$out/venv/bin/python" "$folder/schemas.py" \
+    "$(echo "$out"/venv/lib/python3*/site-packages/kubernetes_validate/kubernetes-json-schema)" "$out/schemas" "${crds[@]}"
+  rm -rf "$out"/venv/lib/python3*/site-packages/kubernetes_validate
+  stamp deploy "${inputs[@]}"
+}
+
+# Prints the folder of a Go module at its version, after it was downloaded and checked.
+module_folder() {
+  go mod download -json "$1" | python3 -c 'import json, sys; print(json.load(sys.stdin)["Dir"])'
+}
+
 # .tools/bench: what draws the plots of benches/run, checked against its digests.
 setup_bench() {
   local pins=benches/table/requirements.txt
@@ -203,14 +235,14 @@ setup_bench() {
 main() {
   local stages stage
   case "${*:-all}" in
-    all) stages=(system python node autobahn nats clients cargo) ;;
-    tests) stages=(system python node autobahn nats clients) ;;
+    all) stages=(system python node autobahn nats clients deploy cargo) ;;
+    tests) stages=(system python node autobahn nats clients deploy) ;;
     checks) stages=(system python cargo) ;;
     *) stages=("$@") ;;
   esac
   for stage in "${stages[@]}"; do
     declare -F "setup_$stage" >/dev/null || fail "there is no stage called $stage" \
-      "There are: system python node autobahn clients cargo bench, and the sets tests, checks and all."
+      "There are: system python node autobahn nats clients deploy cargo bench, and the sets tests, checks and all."
     "setup_$stage"
   done
 }
