@@ -10,6 +10,7 @@ mod cli;
 mod config;
 mod config_docs;
 mod contract;
+mod deploy;
 mod dev;
 mod drain;
 mod language;
