@@ -20,6 +20,7 @@
 //! [`Lease`]: crate::lease::Lease
 
 mod access;
+mod asks;
 mod barrier;
 mod config;
 pub mod inventory;
@@ -32,13 +33,15 @@ mod sim;
 use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, join};
+use tokio::time::Instant;
 
-use crate::hub::{Audience, Order, Outcome, Shards, ShardsGone, Verb};
+use crate::hub::{Ask, Audience, Order, Outcome, Shards, ShardsGone, Verb};
 use crate::identity::Identity;
 use crate::policy::RevocationId;
 use crate::room::Tenant;
 
 pub use access::{Carried, NotDone, Revoke, Revoked};
+pub use asks::{Asked, Delivered};
 pub use config::Config;
 
 /// Names one process of the deployment.
@@ -68,6 +71,13 @@ pub struct PeerOutcomes {
 pub trait Peers: Send + Sync + 'static {
     /// Sends an order to the others, and waits for their outcomes for a bounded time.
     fn ask(&self, scope: AskScope, order: Arc<Order>) -> BoxFuture<'_, PeerOutcomes>;
+
+    /// Asks a connection that was found on another node, and waits for its answer until `deadline`. Where there are no
+    /// others there is none.
+    fn ask_connection(&self, node: Incarnation, ask: Arc<Ask>, deadline: Instant) -> BoxFuture<'_, Asked> {
+        let _ = (node, ask, deadline);
+        Box::pin(std::future::ready(Asked::NotFound))
+    }
 
     /// Withdraws access on every node, this one included. Returns when all have confirmed, or when those that have not
     /// can deliver nothing any more.

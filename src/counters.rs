@@ -234,6 +234,8 @@ pub struct Cells {
     pub connections_accepted: Count,
     /// Connections of clients that were refused, by reason.
     pub connections_refused: Tally<ConnectionRefused>,
+    /// Answers of clients that nobody waited for: late, second or made up.
+    pub answers_ignored: Count,
     /// Events of clients that are no command and that nothing handles.
     pub events_unhandled: Count,
     /// Publishes by outcome.

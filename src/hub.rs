@@ -3,6 +3,7 @@
 //! A shard is one thread with the connections it serves. The bus delivers into each shard's [`Mailbox`]; a backend's
 //! orders (join, disconnect, revoke) reach connections through [`Shards`]. The hub knows no socket, no codec and no token.
 
+mod ask;
 mod order;
 mod shards;
 
@@ -20,6 +21,7 @@ use crate::position::Position;
 use crate::presence::{Change, Observer};
 use crate::room::Room;
 
+pub use ask::{Ask, AskEnd, AskRefusal, AskStart};
 pub use order::{Audience, JoinRefusal, Order, Outcome, Verb};
 pub use shards::{Shards, ShardsGone};
 
@@ -37,6 +39,8 @@ pub enum Inbound {
 pub enum ShardMessage {
     /// An order to connections.
     Order(Arc<Order>, oneshot::Sender<Outcome>),
+    /// An ask of one connection. Answered at once; its end has a way of its own.
+    Ask(Arc<Ask>, oneshot::Sender<AskStart>),
     /// Takes sessions out of rooms, with a notice for their clients. Answered with the number of memberships that ended, once
     /// nothing later can reach them there.
     Revoke(Arc<Revocation>, Notice, oneshot::Sender<u32>),

@@ -220,6 +220,10 @@ fn events(meter: &Meter, counters: &Counters) {
     count(meter, "roomcast.events.unhandled", about, counters, |cells| {
         &cells.events_unhandled
     });
+    let about = "Answers of clients to asks that nobody waited for.";
+    count(meter, "roomcast.answers.ignored", about, counters, |cells| {
+        &cells.answers_ignored
+    });
     let about = "Times that a shard paused deliveries because the node's lease had lapsed.";
     count(meter, "roomcast.lease.lapses", about, counters, |cells| {
         &cells.lease_lapses

@@ -12,10 +12,10 @@ use bytes::Bytes;
 
 use crate::event::Event;
 
-pub use command::{Command, HistoryFrom, JoinOptions, PresenceMode, Request, Since};
+pub use command::{Answer, Command, HistoryFrom, JoinOptions, PresenceMode, Request, Since};
 pub use config::Config;
 pub use cursor::{Cursor, RoomTag};
-pub use features::FEATURES;
+pub use features::{ASKS, FEATURES};
 pub use message::{HistoryPage, Joined, Message, Refusal, RoomChange};
 
 /// A message as it goes to the transport: complete with the transport's framing, shared by all who get it.

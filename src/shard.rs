@@ -4,6 +4,7 @@
 //! `commands`, one at a time for each session; a delivery goes from the mailbox into the line of its room (`local`), and from
 //! there to the members' sockets by the fan-out.
 
+mod asked;
 mod clients;
 mod close;
 mod commands;

@@ -199,7 +199,8 @@ const fn retention(retention: Retention) -> v1::Retention {
     }
 }
 
-fn payload(payload: &Payload) -> v1::Payload {
+/// Writes a payload.
+pub(super) fn payload(payload: &Payload) -> v1::Payload {
     use v1::payload::Content;
     let content = match payload {
         Payload::Json(json) => Content::Json(json.as_str().to_owned()),

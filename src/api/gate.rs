@@ -21,6 +21,7 @@ use tower::{Layer, Service};
 use super::ApiServices;
 use super::credentials::Caller;
 use super::listener::Connection;
+use super::rooms::CallDeadline;
 use super::single;
 use super::status::{Invalid, Refusal};
 use super::unread::{ANSWER_BYTES_MAX, Allowance};
@@ -95,6 +96,9 @@ impl Service<Request<Body>> for RequestGate {
                 Ok(allowed) => allowed,
                 Err(refusal) => return Ok(Status::from(refusal).into_http()),
             };
+            if request.uri().path() == "/roomcast.v1.ConnectionService/Ask" {
+                request.extensions_mut().insert(CallDeadline(Instant::now() + allowed));
+            }
             let call = async {
                 let allowance = if is_large {
                     Some(shared.allowance(request.extensions(), allowed).await?)

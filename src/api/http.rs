@@ -3,6 +3,7 @@
 //! - `POST /v1/publish`: the fields of `PublishRequest`, with `payload` as the JSON value itself (or `payloadBase64`)
 //! - `GET /v1/rooms/{room}/members?tenant=..`: `ListMembers`
 //! - `GET /v1/rooms/{room}/stats?tenant=..`: `GetRoomStats`
+//! - `POST /v1/ask`: the fields of `AskRequest`, with `payload` in the same way
 //! - `POST /v1/revoke` and `POST /v1/restore`: the fields of `RevokeRequest` and `RestoreRequest`
 //! - `GET /v1/revocations?tenant=..`: `ListRevocations`
 //!
@@ -11,6 +12,7 @@
 //! offsets are numbers, which are exact below 2^53.
 
 mod access;
+mod ask;
 mod object;
 mod publish;
 mod query;
@@ -30,6 +32,7 @@ use axum::{Extension, Json};
 use futures_util::future::{BoxFuture, Either};
 use http::header::{ORIGIN, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
+use tokio::time::Instant;
 use tonic::Code;
 use tonic::body::Body;
 use tower::{Layer, Service, ServiceExt as _};
@@ -37,6 +40,7 @@ use tower::{Layer, Service, ServiceExt as _};
 use self::query::Query;
 use super::ApiServices;
 use super::credentials::Caller;
+use super::rooms::CallDeadline;
 use super::status::{Invalid, Refusal};
 use crate::json::Fields;
 use crate::proto::v1;
@@ -54,6 +58,7 @@ impl MirrorLayer {
             .route("/v1/publish", post(publish))
             .route("/v1/rooms/{room}/members", get(members))
             .route("/v1/rooms/{room}/stats", get(stats))
+            .route("/v1/ask", post(ask::ask))
             .route("/v1/revoke", post(access::revoke))
             .route("/v1/restore", post(access::restore))
             .route("/v1/revocations", get(access::revocations))
@@ -133,6 +138,9 @@ async fn guard(State(shared): State<Arc<ApiServices>>, mut request: Request, nex
         return undecodable("`%` without two hexadecimal digits in the address").into_response();
     }
     let allowed = shared.config.deadline_default.unwrap_or(shared.config.deadline_max);
+    if request.uri().path() == "/v1/ask" {
+        request.extensions_mut().insert(CallDeadline(Instant::now() + allowed));
+    }
     let call = async {
         let allowance = if is_large(request.uri().path()) {
             Some(shared.allowance(request.extensions(), allowed).await?)

@@ -1,6 +1,7 @@
 //! `RoomService`, `UserService`, `ConnectionService` and `AccessService`: queries of rooms and members, and orders to
 //! connections.
 
+mod ask;
 mod explain;
 mod history;
 mod members;
@@ -22,15 +23,18 @@ use crate::proto::v1::connection_service_server::ConnectionService;
 use crate::proto::v1::room_service_server::RoomService;
 use crate::proto::v1::user_service_server::UserService;
 
+pub(super) use self::ask::CallDeadline;
+
 /// Serves all unary services except `PublishService`.
 #[derive(Clone)]
 pub(super) struct UnaryServices(pub(super) Arc<ApiServices>);
 
 /// Implements a service: caller, span, then the method of the same name of [`ApiServices`].
 macro_rules! methods {
-    ($service:ident: $($method:ident: $request:ident -> $response:ident;)*) => {
+    ($service:ident: $($method:ident: $request:ident -> $response:ident;)* $({ $($further:item)* })?) => {
         #[tonic::async_trait]
         impl $service for UnaryServices {
+            $($($further)*)?
             $(async fn $method(
                 &self,
                 request: Request<v1::$request>,
@@ -58,6 +62,14 @@ methods! { UserService:
 
 methods! { ConnectionService:
     disconnect: DisconnectRequest -> DisconnectResponse;
+    {
+        async fn ask(
+            &self,
+            request: Request<v1::AskRequest>,
+        ) -> Result<Response<v1::AskResponse>, Status> {
+            self.ask_client(request).await
+        }
+    }
 }
 
 methods! { AccessService:

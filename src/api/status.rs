@@ -13,7 +13,7 @@ use tonic::Code;
 
 use super::credentials::Scope;
 use crate::bus::{BusUnavailable, PublishError};
-use crate::cluster::{ClusterError, NotDone};
+use crate::cluster::{ClusterError, Delivered, NotDone};
 use crate::hub::{JoinRefusal, ShardsGone};
 use crate::policy::Denied;
 use crate::position::Position;
@@ -52,6 +52,19 @@ pub enum Refusal {
     TenantForbidden,
     /// The tenant has no such connection.
     ConnectionNotFound,
+    /// The client of the connection cannot answer.
+    CannotAnswer,
+    /// As many asks as it may have wait for the client's answer.
+    AskLimit,
+    /// The client's answer is no payload that can be relayed.
+    AnswerInvalid,
+    /// The connection ended, or its access was withdrawn, before it answered.
+    ConnectionLost,
+    /// There was no answer in time.
+    NoAnswer {
+        /// The delivery of the ask to its connection.
+        delivered: Delivered,
+    },
     /// Health or reflection of a service that is not served here.
     ServiceNotFound,
     /// The tenant has no such revocation in force.
@@ -178,6 +191,11 @@ impl Refusal {
             Self::ScopeMissing(_) => (Code::PermissionDenied, "SCOPE_MISSING"),
             Self::TenantForbidden => (Code::PermissionDenied, "TENANT_FORBIDDEN"),
             Self::ConnectionNotFound => (Code::NotFound, "CONNECTION_NOT_FOUND"),
+            Self::CannotAnswer => (Code::FailedPrecondition, "CANNOT_ANSWER"),
+            Self::AskLimit => (Code::ResourceExhausted, "ASK_LIMIT"),
+            Self::AnswerInvalid => (Code::FailedPrecondition, "ANSWER_INVALID"),
+            Self::ConnectionLost => (Code::Unavailable, "CONNECTION_LOST"),
+            Self::NoAnswer { .. } => (Code::DeadlineExceeded, "NO_ANSWER"),
             Self::ServiceNotFound => (Code::NotFound, "SERVICE_NOT_FOUND"),
             Self::RevocationNotFound => (Code::NotFound, "REVOCATION_NOT_FOUND"),
             Self::RevocationLimit(_) => (Code::ResourceExhausted, "REVOCATION_LIMIT"),
@@ -226,6 +244,14 @@ impl Refusal {
             Self::ScopeMissing(scope) => format!("the credential lacks the scope `{}`", scope.as_str()),
             Self::TenantForbidden => "the credential does not cover the tenant".into(),
             Self::ConnectionNotFound => "the tenant has no such connection".into(),
+            Self::CannotAnswer => "the client of the connection cannot answer".into(),
+            Self::AskLimit => "as many asks as may be wait for the client's answer".into(),
+            Self::AnswerInvalid => "the client's answer is too large, or no payload".into(),
+            Self::ConnectionLost => "the connection ended, or its access was withdrawn, before it answered".into(),
+            Self::NoAnswer {
+                delivered: Delivered::Yes,
+            } => "the client was asked and did not answer in time".into(),
+            Self::NoAnswer { .. } => "the deadline passed before the connection was known to be asked".into(),
             Self::ServiceNotFound => "no such service is served here".into(),
             Self::RevocationNotFound => "the tenant has no such revocation in force".into(),
             Self::RevocationLimit(why) => why.clone(),

@@ -8,6 +8,9 @@
 //! What cannot be read is counted and passed over.
 
 mod access;
+mod ask_book;
+mod ask_wire;
+mod asks;
 mod counted;
 mod inbox;
 mod log;
@@ -24,16 +27,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+use self::ask_book::AskBook;
 use self::inbox::{Asking, Inbox};
 use self::log::{Log, Parts};
 use self::memory::Memory;
 use super::ledger::Holder;
-use super::{AskScope, Carried, Config, Incarnation, NotDone, PeerOutcomes, Peers, Revoke, Revoked};
-use crate::hub::{Order, Outcome, Shards};
+use super::{AskScope, Asked, Carried, Config, Incarnation, NotDone, PeerOutcomes, Peers, Revoke, Revoked};
+use crate::hub::{Ask, Order, Outcome, Shards};
 use crate::lease::Lease;
 use crate::nats::nodes::{self, Nodes};
 use crate::nats::{Nats, NatsError, patiently};
@@ -71,10 +76,17 @@ struct Node {
     shards: Shards,
     log: Arc<Log>,
     remembered: Mutex<Memory>,
+    asks: Mutex<AskBook>,
     ignored: Arc<Ignored>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl Node {
+    fn asks(&self) -> MutexGuard<'_, AskBook> {
+        lock(&self.asks)
+    }
+
     fn remembered(&self) -> MutexGuard<'_, Memory> {
         lock(&self.remembered)
     }
@@ -150,9 +162,12 @@ pub async fn start(
         shards,
         log: Arc::clone(&log),
         remembered: Mutex::new(Memory::new(config.remembered_max)),
+        asks: Mutex::default(),
         ignored: Arc::clone(&ignored),
+        tasks: tasks.clone(),
+        stop: stop.clone(),
     });
-    tasks.spawn(obey::run(node, orders, tasks.clone(), stop.clone()));
+    tasks.spawn(obey::run(node, orders));
     tasks.spawn(Arc::clone(&log).follow(stop.clone()));
     tasks.spawn(Arc::clone(&log).renew(stop.clone()));
     tasks.spawn(Arc::clone(&log).watch(stop));
@@ -306,6 +321,11 @@ impl Peers for NatsPeers {
     fn ask(&self, scope: AskScope, order: Arc<Order>) -> BoxFuture<'_, PeerOutcomes> {
         let span = tracing::debug_span!("cluster.ask");
         Box::pin(async move { self.ask_all(scope, &order).await }.instrument(span))
+    }
+
+    fn ask_connection(&self, node: Incarnation, ask: Arc<Ask>, deadline: Instant) -> BoxFuture<'_, Asked> {
+        let span = tracing::debug_span!("cluster.ask_connection");
+        Box::pin(async move { self.ask_there(node, &ask, deadline).await }.instrument(span))
     }
 
     fn revoke(&self, revoke: Revoke) -> BoxFuture<'_, Result<Revoked, NotDone>> {

@@ -193,6 +193,7 @@ fn compare(old: &Settings, new: &Settings) -> (Vec<&'static str>, Vec<&'static s
                 rate_strikes_max: "session.rate_strikes_max",
                 commands_waiting_max: "session.commands_waiting_max",
                 asks_max: "session.asks_max",
+                asked_max: "session.asked_max",
                 malformed_max: "session.malformed_max",
                 replay: "session.replay",
             ],

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use super::{Mailbox, Order, Outcome, ShardMessage, Signal};
+use super::{Ask, AskStart, Mailbox, Order, Outcome, ShardMessage, Signal};
 use crate::notice::Notice;
 use crate::policy::Revocation;
 
@@ -42,6 +42,16 @@ impl Shards {
     pub async fn order(&self, order: Arc<Order>) -> Result<Outcome, ShardsGone> {
         let outcomes = self.ask(|reply| ShardMessage::Order(Arc::clone(&order), reply)).await?;
         Ok(outcomes.into_iter().fold(Outcome::default(), Outcome::and))
+    }
+
+    /// Asks a connection, if a shard of the node has it.
+    ///
+    /// # Errors
+    /// [`ShardsGone`].
+    pub async fn start_ask(&self, ask: Arc<Ask>) -> Result<AskStart, ShardsGone> {
+        let starts = self.ask(|reply| ShardMessage::Ask(Arc::clone(&ask), reply)).await?;
+        let found = starts.into_iter().find(|start| !matches!(start, AskStart::NotHere));
+        Ok(found.unwrap_or(AskStart::NotHere))
     }
 
     /// Takes sessions out of the rooms the revocation covers; returns how many memberships ended. Once this returns, no

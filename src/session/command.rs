@@ -5,6 +5,7 @@
 use super::Refusal;
 use crate::event::{Payload, Retention};
 use crate::json::Json;
+use crate::notice::Notice;
 use crate::position::Position;
 use crate::presence::Detail;
 
@@ -74,6 +75,17 @@ pub enum HistoryFrom {
     After(Since),
     /// The newest before a position.
     Before(Since),
+}
+
+/// A client's answer to an ask of a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The answer.
+    Payload(Payload),
+    /// The client's refusal.
+    Error(Notice),
+    /// Something that is no payload, in a protocol whose clients cannot answer again.
+    Unreadable,
 }
 
 /// A command of a client.
@@ -154,6 +166,13 @@ pub enum Command {
     Refresh {
         /// The new token.
         token: String,
+    },
+    /// Answers an ask of a backend. Carried out before commands that wait.
+    Answer {
+        /// The ask.
+        ask: u32,
+        /// The answer.
+        answer: Answer,
     },
     /// Asks for a sign of life.
     Ping,

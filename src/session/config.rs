@@ -28,6 +28,8 @@ pub struct Config {
     pub commands_waiting_max: usize,
     /// The most requests to a backend under way at once.
     pub asks_max: u8,
+    /// The most asks of backends that wait for one client's answer.
+    pub asked_max: u16,
     /// The most malformed messages of a connection within a heartbeat interval.
     pub malformed_max: u8,
     /// The largest payload, in bytes.
@@ -59,6 +61,7 @@ impl Default for Config {
             rate_strikes_max: 20,
             commands_waiting_max: 64,
             asks_max: 8,
+            asked_max: 16,
             malformed_max: 3,
             payload_bytes_max: 64 * 1024,
             state_bytes_max: 1024,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{CloseReason, ErrorCode};
-use crate::event::{Event, Payload, Timestamp};
+use crate::event::{Event, EventName, Payload, Timestamp};
 use crate::identity::{ConnectionId, Expiry, UserId};
 use crate::notice::Notice;
 use crate::position::Position;
@@ -167,6 +167,20 @@ pub enum Message {
     Pong {
         /// The server's clock.
         time: Timestamp,
+    },
+    /// An answer is read.
+    Answered {
+        /// Set if it goes to the backend; otherwise nobody waits for it.
+        accepted: bool,
+    },
+    /// Push: a backend asks the client.
+    Asked {
+        /// Names the ask on the connection.
+        ask: u32,
+        /// The method.
+        method: EventName,
+        /// The payload.
+        payload: Payload,
     },
     /// Push: the server put the client into a room.
     RoomJoined {

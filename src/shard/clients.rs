@@ -20,7 +20,7 @@ use crate::session::link::Link;
 use crate::session::{Cursor, Encoder};
 use crate::units::millis;
 
-pub(super) use self::state::{Membership, MembershipRight, Phase, Session};
+pub(super) use self::state::{ClientFacts, Membership, MembershipRight, Phase, Session};
 
 /// A connection's slot in its shard.
 pub type Key = u32;

@@ -51,6 +51,7 @@ impl<L: Link> Sessions<L> {
         );
         let departure = if is_final { Departure::Left } else { Departure::Lost };
         self.members.leave_all(&mut self.clients, ticket.key, departure);
+        self.asked.end(ticket.key);
         let client = self.clients.remove(ticket.key);
         let counters = &self.services.counters;
         counters.connections_ended.add(client.link.protocol().index());

@@ -1,5 +1,6 @@
 //! Commands of clients: the dispatch, rate limits and checks, and one module per kind of command.
 
+mod answer;
 mod connect;
 mod emit;
 mod join;
@@ -10,7 +11,7 @@ mod refresh;
 use std::future::Future;
 use std::sync::Arc;
 
-use super::clients::{Clients, Key, Phase, Session, Ticket};
+use super::clients::{ClientFacts, Clients, Key, Phase, Session, Ticket};
 use super::members::RoomMembers;
 use super::services::Principal;
 use super::sessions::Sessions;
@@ -21,7 +22,7 @@ use crate::identity::Identity;
 use crate::rate::{Rate, TokenBucket};
 use crate::room::{Room, RoomError};
 use crate::session::link::Link;
-use crate::session::{Command, Message, Refusal};
+use crate::session::{ASKS, Command, Message, Refusal};
 
 pub(super) use self::join::permit_entry;
 use self::publish::PublishCommand;
@@ -41,7 +42,9 @@ impl<'a, L: Link> CommandContext<'a, L> {
 
     /// Starts a command; the session is not busy.
     pub fn start(mut self, command: Command) {
-        let Some(session) = self.session() else { return };
+        let Some(session) = self.sessions.clients.session_mut(self.ticket.key) else {
+            return;
+        };
         match (&session.phase, command) {
             (Phase::Closing(_), _) => {}
             (
@@ -50,10 +53,17 @@ impl<'a, L: Link> CommandContext<'a, L> {
                     token,
                     client: _,
                     resume,
-                    // None of those that are known makes the server send more.
-                    features: _,
+                    features,
                 },
-            ) => self.connect(token, resume),
+            ) => {
+                if features.iter().any(|feature| feature == ASKS) {
+                    session.rates.facts.note(ClientFacts::ANSWERS);
+                }
+                self.connect(token, resume);
+            }
+            (Phase::Open(_), Command::Answer { ask, answer }) if self.sessions.asked.waits(self.ticket.key, ask) => {
+                self.take_answer(ask, answer);
+            }
             (Phase::Anonymous, command) if !matches!(command, Command::Refused(_)) => {
                 self.refuse(not_open());
                 self.begin_close(CloseReason::Unauthenticated);
@@ -74,7 +84,10 @@ impl<'a, L: Link> CommandContext<'a, L> {
     fn start_open(&mut self, command: Command) -> Result<(), Refusal> {
         self.take_rate(&command)?;
         // Without the lease a revocation may be in force that is not known here. Leaving needs no permission.
-        if !matches!(command, Command::Leave { .. } | Command::Refused(_)) {
+        if !matches!(
+            command,
+            Command::Leave { .. } | Command::Answer { .. } | Command::Refused(_)
+        ) {
             self.check_lease()?;
         }
         match command {
@@ -100,6 +113,10 @@ impl<'a, L: Link> CommandContext<'a, L> {
             Command::History { room, from, limit } => self.query_history(&room, from, limit),
             Command::Refresh { token } => {
                 self.refresh(token);
+                Ok(())
+            }
+            Command::Answer { .. } => {
+                self.ignore_answer();
                 Ok(())
             }
             Command::Refused(refusal) => Err(refusal),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures_util::future::join;
 
-use super::clients::{Key, Ticket};
+use super::clients::{ClientFacts, Key, Ticket};
 use super::commands::{forbidden, permit_entry, room_limit, unavailable};
 use super::entry::{Entering, EntryCause, EntryFacts, HistoryRight, RoomEntry};
 use super::members::RoomArrival;
@@ -128,7 +128,7 @@ impl<L: Link> Sessions<L> {
             Recovery::NotRecovered
         });
         if let Some(session) = self.clients.session_mut(key)
-            && !std::mem::replace(&mut session.rates.resumed, true)
+            && !session.rates.facts.note(ClientFacts::RESUMED)
         {
             counters.reconnections.add();
         }

@@ -13,9 +13,13 @@ impl<L: Link> Sessions<L> {
     pub(super) fn message(&mut self, message: ShardMessage) {
         match message {
             ShardMessage::Order(order, reply) => self.order(&order, reply),
+            ShardMessage::Ask(ask, reply) => {
+                // The asker may have gone, and with it the receiver of the answer.
+                let _ = reply.send(self.start_ask(&ask));
+            }
             ShardMessage::Revoke(revocation, notice, reply) => {
                 let (clients, members) = (&mut self.clients, &mut self.members);
-                let memberships = revocations::revoke(clients, members, &revocation, &notice);
+                let memberships = revocations::revoke(clients, members, &mut self.asked, &revocation, &notice);
                 // The asker may have gone.
                 let _ = reply.send(memberships);
             }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::asked::PendingAsks;
 use super::clients::{Clients, Key, Phase, Session};
 use super::members::{RoomMembers, notify_left};
 use crate::error::CloseReason;
@@ -52,10 +53,13 @@ impl RevocationGuard {
 pub(super) fn revoke<L: Link>(
     clients: &mut Clients<L>,
     members: &mut RoomMembers,
+    asked: &mut PendingAsks,
     revocation: &Revocation,
     notice: &Notice,
 ) -> u32 {
     let mut memberships = 0;
+    // An ask is of no room: it is withdrawn by what withdraws every room.
+    let reaches_asks = revocation.reaches(&Room::nameless(&revocation.tenant));
     for key in hit_by(clients, revocation) {
         let joining = clients
             .session(key)
@@ -63,7 +67,12 @@ pub(super) fn revoke<L: Link>(
         for room in joining.iter().filter(|room| revocation.reaches(room)) {
             members.abort_join(room, key);
         }
+        // Before the notices, as below: here it may be the ask itself that is queued.
+        let has_backlog = clients.link(key).is_some_and(|link| link.backlog_bytes() > 0);
         memberships += end_memberships(clients, members, key, |room| revocation.reaches(room), notice);
+        if reaches_asks && asked.end(key) && has_backlog {
+            clients.begin_close_with(key, CloseReason::Disconnected, notice.reason());
+        }
     }
     memberships
 }

@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use super::asked::PendingAsks;
 use super::clients::{Clients, Key};
 use super::commands::CommandContext;
 use super::effects::{Completion, Effects};
@@ -49,6 +50,7 @@ pub struct Sessions<L> {
     pub(super) revocations: RevocationGuard,
     pub(super) orders: Orders,
     pub(super) recheck: RecheckQueue,
+    pub(super) asked: PendingAsks,
     receiver: MailboxReceiver,
 }
 
@@ -67,6 +69,7 @@ impl<L: Link> Sessions<L> {
             revocations: RevocationGuard::new(Arc::clone(&services.policy)),
             orders: Orders::default(),
             recheck: RecheckQueue::default(),
+            asked: PendingAsks::default(),
             receiver,
             services,
         }
@@ -135,10 +138,17 @@ impl<L: Link> Sessions<L> {
 
     /// Carries a command out, or queues it.
     pub fn command(&mut self, key: Key, request: Request) {
+        // An answer waits for no command: the backend may have asked in the course of that very command.
+        if matches!(request.command, Command::Answer { .. }) && self.clients.identity(key).is_some() {
+            return self.start(key, request);
+        }
         let waiting_max = self.services.config.load().commands_waiting_max;
-        let Some(request) = CommandTurns::admit(&mut self.clients, key, request, waiting_max) else {
-            return;
-        };
+        if let Some(request) = CommandTurns::admit(&mut self.clients, key, request, waiting_max) {
+            self.start(key, request);
+        }
+    }
+
+    fn start(&mut self, key: Key, request: Request) {
         if let Some(ticket) = self.clients.ticket(key) {
             CommandContext::new(self, ticket, request.id).start(request.command);
         }

@@ -17,6 +17,7 @@ impl<L: Link> Sessions<L> {
             }
         }
         self.members.end_expired(&mut self.clients);
+        self.asked.forget_withdrawn();
         self.recheck.retry_undecided(self.clients.now_ms());
         while let Some(second) = self.timers.next_second(self.clients.now_s()) {
             self.beat(second);

@@ -1,5 +1,6 @@
 //! What a backend does to clients: puts them into rooms, takes them out, sends them away, withdraws access, watches.
 
+mod ask;
 mod restore;
 mod revoke;
 mod watch;

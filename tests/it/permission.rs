@@ -1,6 +1,6 @@
 //! Who may do what: nothing, unless a rule or the application says so.
 
-mod application;
+pub mod application;
 mod emitted;
 mod expiring;
 

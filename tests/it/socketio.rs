@@ -19,6 +19,7 @@ macro_rules! alone_and_over_nats {
     };
 }
 
+mod asks;
 mod engine;
 mod lifecycle;
 mod limits;

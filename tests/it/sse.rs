@@ -10,7 +10,7 @@ use roomcast::proto::v1;
 use serde_json::json;
 
 use self::reader::{Asking, Reader};
-use crate::support::{Encoding, Node, draft, home_rooms, over_nats, to_room, user, within};
+use crate::support::{Encoding, Node, ask_of, draft, home_rooms, over_nats, reason, to_room, user, within};
 
 /// Runs each story with one gateway, and with two over NATS.
 macro_rules! alone_and_over_nats {
@@ -39,6 +39,7 @@ alone_and_over_nats! {
     home_rooms_are_part_of_the_stream_and_resumed,
     an_excluded_reader_is_resumed_behind_what_it_passed,
     a_reader_counts_as_a_connection_of_its_user,
+    a_stream_cannot_answer_an_ask,
 }
 
 async fn a_stream_receives_events_as_they_were_published() {
@@ -248,5 +249,20 @@ async fn a_reader_counts_as_a_connection_of_its_user() {
     );
     let ended = node.until_connections(1);
     within("the reader to be forgotten", ended).await;
+    node.finish().await;
+}
+
+async fn a_stream_cannot_answer_an_ask() {
+    let node = Node::start(Encoding::Json).await;
+    let backend = node.backend();
+    let mut reader = Asking::of(&user("ada"), "?room=r").open(&node).await;
+    let connected = reader.expect("roomcast:connected").await.json();
+    let request = ask_of(connected["connectionId"].as_str().unwrap(), "confirm", &json!(1));
+    let refused = backend.ask(request).await.unwrap_err();
+    assert_eq!(reason(&refused), "CANNOT_ANSWER");
+    reader.expect("roomcast:joined").await;
+    backend.publish("r", "end", json!(1)).await;
+    reader.expect("end").await;
+    reader.cut().await;
     node.finish().await;
 }

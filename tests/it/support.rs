@@ -26,7 +26,7 @@ pub mod socketio;
 mod wait;
 
 pub use application::{Answer, Application, allow, deny};
-pub use caller::{Caller, ROOT, TENANT, draft, payload, reason, retry_after, to_room};
+pub use caller::{Caller, ROOT, TENANT, ask_of, draft, payload, reason, retry_after, to_room};
 pub use client::{Client, Ended};
 pub use encoding::Encoding;
 pub use gateway::{Gateway, GatewayOptions};

@@ -34,7 +34,7 @@ pub(super) fn read(from: &mut Fields<'_>) -> Result<v1::PublishRequest, Refusal>
 }
 
 /// Reads `payload` verbatim, so that numbers keep their digits and `null` is a value like any other; or `payloadBase64`.
-fn payload(from: &mut Fields<'_>) -> Result<Option<v1::Payload>, Refusal> {
+pub(super) fn payload(from: &mut Fields<'_>) -> Result<Option<v1::Payload>, Refusal> {
     use v1::payload::Content;
     let content = match (from.value("payload"), from.text("payloadBase64")) {
         (Some(json), None) => Content::Json(json.to_owned()),

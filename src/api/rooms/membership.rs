@@ -109,7 +109,7 @@ fn of_user(tenant: Tenant, user: &str) -> Result<Audience, Refusal> {
     Ok(Audience::User(tenant, convert::user("user_id", user)?))
 }
 
-fn of_connection(tenant: Tenant, connection: &str) -> Result<Audience, Refusal> {
+pub(super) fn of_connection(tenant: Tenant, connection: &str) -> Result<Audience, Refusal> {
     Ok(Audience::Connection(
         tenant,
         convert::connection("connection_id", connection)?,

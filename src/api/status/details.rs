@@ -9,6 +9,7 @@ use tonic_types::pb;
 
 use super::{DOMAIN, Refusal};
 use crate::api::convert;
+use crate::cluster::Delivered;
 use crate::proto::v1;
 
 impl Refusal {
@@ -19,6 +20,8 @@ impl Refusal {
             Self::KeyReused { room, stored } => {
                 vec![("room", room.name().into()), ("rooms_stored", stored.to_string())]
             }
+            Self::NoAnswer { delivered } => vec![("delivered", delivered.as_str().into())],
+            Self::AnswerInvalid | Self::ConnectionLost => vec![("delivered", Delivered::Yes.as_str().into())],
             Self::UnsupportedFeature(feature) => vec![("feature", feature.clone())],
             Self::UnknownOutcome { stored, .. } if *stored > 0 => vec![("rooms_stored", stored.to_string())],
             _ => Vec::new(),

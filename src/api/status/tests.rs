@@ -27,6 +27,16 @@ fn every_refusal() -> Vec<Refusal> {
         Refusal::ScopeMissing(Scope::Publish),
         Refusal::TenantForbidden,
         Refusal::ConnectionNotFound,
+        Refusal::CannotAnswer,
+        Refusal::AskLimit,
+        Refusal::AnswerInvalid,
+        Refusal::ConnectionLost,
+        Refusal::NoAnswer {
+            delivered: Delivered::Yes,
+        },
+        Refusal::NoAnswer {
+            delivered: Delivered::No,
+        },
         Refusal::ServiceNotFound,
         Refusal::KeyReused {
             room: room.clone(),

@@ -1,6 +1,7 @@
 //! Every unary service but `PublishService`, apart from history: members, orders, revocations, explanations.
 
 mod access;
+mod ask;
 mod orders;
 
 use tonic::Code;

@@ -8,14 +8,16 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use prost::Message as _;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::asks::FOLLOW_INTERVAL;
 use super::{Ignored, wire};
 use crate::cluster::Incarnation;
 use crate::nats::{Nats, NatsError, Subscription, trace};
 use crate::proto::node_v1::node_answer::Answer;
 use crate::proto::node_v1::node_order::Order;
-use crate::proto::node_v1::{NodeAnswer, NodeOrder};
+use crate::proto::node_v1::{FollowOrder, NodeAnswer, NodeOrder};
 use crate::sync::lock;
 
 /// The most answers to one order that wait to be read: more than there are nodes.
@@ -84,6 +86,20 @@ pub(super) struct Asking<'a> {
 }
 
 impl Asking<'_> {
+    /// Replaces an ask by the question what has become of it, which goes out less often.
+    pub(super) fn follow(&mut self) {
+        let order = NodeOrder {
+            id: wire::id_bytes(self.id),
+            sender: self.inbox.own,
+            traceparent: String::new(),
+            order: Some(Order::Follow(FollowOrder {})),
+        };
+        self.payload = order.encode_to_vec().into();
+        let mut again = tokio::time::interval_at(Instant::now() + FOLLOW_INTERVAL, FOLLOW_INTERVAL);
+        again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        self.again = again;
+    }
+
     /// The next answer. Waits for ever when nobody answers.
     ///
     /// # Cancel safety

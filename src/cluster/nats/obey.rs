@@ -8,12 +8,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use prost::Message as _;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::memory::Seen;
-use super::{Node, wire};
+use super::{Node, asks, wire};
 use crate::nats::{Nats, NatsError, Subscription, trace};
 use crate::proto::node_v1::node_answer::Answer;
 use crate::proto::node_v1::node_order::Order;
@@ -39,7 +37,8 @@ pub(super) async fn listen(nats: &Nats, incarnation: u64) -> Result<[Subscriptio
 }
 
 /// Carries orders out until `stop`.
-pub(super) async fn run(node: Arc<Node>, orders: [Subscription; 2], tasks: TaskTracker, stop: CancellationToken) {
+pub(super) async fn run(node: Arc<Node>, orders: [Subscription; 2]) {
+    let (tasks, stop) = (node.tasks.clone(), node.stop.clone());
     let turns = Arc::new(Semaphore::new(node.config.orders_max));
     let mut orders = stream::select_all(orders);
     while let Some(Some(message)) = stop.run_until_cancelled(orders.next()).await {
@@ -72,9 +71,14 @@ fn read(node: &Node, message: &Message) -> Option<NodeOrder> {
     }
 }
 
-async fn obey(node: &Node, message: Message, order: NodeOrder) {
+async fn obey(node: &Arc<Node>, message: Message, order: NodeOrder) {
     let (Some(id), Some(command)) = (wire::id_of(&order.id), order.order) else {
         return node.ignored.count("order");
+    };
+    let command = match (command, message.reply.clone()) {
+        (Order::Ask(order), Some(reply)) => return asks::obey(node, id, order, reply).await,
+        (Order::Follow(_), Some(reply)) => return asks::follow(node, id, reply).await,
+        (command, _) => command,
     };
     let seen = match command {
         // They change nothing: carrying them out again is the answer.

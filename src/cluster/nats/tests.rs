@@ -1,3 +1,4 @@
+mod asks;
 mod loss;
 mod node;
 mod silence;

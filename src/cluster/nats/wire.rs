@@ -53,7 +53,7 @@ pub(super) fn order(order: &Order) -> WireOrder {
     }
 }
 
-fn whom(audience: &Audience) -> wire::Whom {
+pub(super) fn whom(audience: &Audience) -> wire::Whom {
     use wire::whom::Whom;
     let (tenant, whom) = match audience {
         Audience::User(tenant, user) => (tenant, Whom::UserId(user.as_str().to_owned())),
@@ -90,7 +90,7 @@ pub(super) fn read_order(order: WireOrder) -> Option<Order> {
         WireOrder::Send(order) => &order.whom,
         WireOrder::Count(order) => &order.whom,
         WireOrder::Identify(order) => &order.whom,
-        WireOrder::Confirm(_) | WireOrder::Verify(_) => return None,
+        WireOrder::Confirm(_) | WireOrder::Verify(_) | WireOrder::Ask(_) | WireOrder::Follow(_) => return None,
     };
     let audience = audience(whom.as_ref()?)?;
     let verb = verb(order, audience.tenant())?;
@@ -123,7 +123,7 @@ fn verb(order: WireOrder, tenant: &Tenant) -> Option<Verb> {
         WireOrder::Send(order) => Verb::Send(Arc::new(event(order, tenant)?)),
         WireOrder::Count(_) => Verb::Count,
         WireOrder::Identify(_) => Verb::Identify,
-        WireOrder::Confirm(_) | WireOrder::Verify(_) => return None,
+        WireOrder::Confirm(_) | WireOrder::Verify(_) | WireOrder::Ask(_) | WireOrder::Follow(_) => return None,
     })
 }
 
@@ -132,7 +132,7 @@ fn notice(reason: &str, message: &str) -> Notice {
     Notice::parse(reason, message).unwrap_or_default()
 }
 
-fn audience(whom: &wire::Whom) -> Option<Audience> {
+pub(super) fn audience(whom: &wire::Whom) -> Option<Audience> {
     use wire::whom::Whom;
     let tenant = Tenant::parse(&whom.tenant).ok()?;
     Some(match whom.whom.as_ref()? {
@@ -215,7 +215,7 @@ pub(super) fn outcome(answer: WireAnswer) -> Option<Outcome> {
             claims: Json::parse(answer.claims_json).ok()?.into(),
             expiry: Expiry(answer.expiry_s),
         }))),
-        WireAnswer::Confirmed(_) | WireAnswer::Verified(_) => return None,
+        WireAnswer::Confirmed(_) | WireAnswer::Verified(_) | WireAnswer::Asked(_) => return None,
     })
 }
 

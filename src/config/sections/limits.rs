@@ -60,6 +60,8 @@ pub(in crate::config) struct Session {
     commands_waiting_max: usize,
     /// The most concurrent requests to a backend.
     asks_max: u8,
+    /// The most asks of backends that wait for one client's answer; one more is refused with `ASK_LIMIT`.
+    asked_max: u16,
     /// The most unreadable messages of a connection within a heartbeat interval; then it is closed with 4500.
     malformed_max: u8,
     /// The largest payload of an event that a client publishes.

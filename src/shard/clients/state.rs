@@ -50,6 +50,28 @@ struct Pending {
     joining: Vec<Room>,
 }
 
+/// Facts about a client, one bit each: a session has one byte to spare, and every connection at rest pays for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::shard) struct ClientFacts(u8);
+
+impl ClientFacts {
+    /// It has asked to go on from a position.
+    pub const RESUMED: Self = Self(1);
+    /// It answers asks of backends.
+    pub const ANSWERS: Self = Self(1 << 1);
+
+    pub const fn has(self, fact: Self) -> bool {
+        self.0 & fact.0 != 0
+    }
+
+    /// Notes a fact; returns whether it was known.
+    pub const fn note(&mut self, fact: Self) -> bool {
+        let was_known = self.has(fact);
+        self.0 |= fact.0;
+        was_known
+    }
+}
+
 /// What is counted of a client: rates, misuse, and that it has come back.
 #[derive(Debug)]
 pub(in crate::shard) struct RateState {
@@ -61,8 +83,8 @@ pub(in crate::shard) struct RateState {
     pub malformed: u8,
     /// Refusals for the rate since then.
     pub strikes: u8,
-    /// It has asked to go on from a position.
-    pub resumed: bool,
+    /// What is known of it for its session's life.
+    pub facts: ClientFacts,
 }
 
 impl RateState {
@@ -73,7 +95,7 @@ impl RateState {
             asks: 0,
             malformed: 0,
             strikes: 0,
-            resumed: false,
+            facts: ClientFacts(0),
         }
     }
 }

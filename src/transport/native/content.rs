@@ -8,8 +8,9 @@ use super::Flaw;
 use crate::event::Retention;
 use crate::identity::Expiry;
 use crate::json::{Json, JsonError};
+use crate::notice::Notice;
 use crate::position::{Offset, Position};
-use crate::session::{FEATURES, HistoryFrom, PresenceMode, RoomChange, Since};
+use crate::session::{Answer, FEATURES, HistoryFrom, PresenceMode, RoomChange, Since};
 
 /// The most rooms that a client may resume while it connects.
 const RESUME_MAX: usize = 32;
@@ -93,6 +94,13 @@ pub(super) fn required(required: &[String]) -> Result<(), Flaw> {
             Err(Flaw::unsupported(message))
         }
     }
+}
+
+/// Checks a client's refusal of an ask.
+pub(super) fn answer_error(reason: &str, message: &str) -> Result<Answer, Flaw> {
+    let error = Notice::parse(reason, message);
+    let error = error.map_err(|error| Flaw::invalid(format!("the {} of the error {error}", error.field())))?;
+    Ok(Answer::Error(error))
 }
 
 /// Parses a presence mode; empty is none.

@@ -8,7 +8,7 @@ use super::packet::{Kind, Packet};
 use crate::error::{CloseReason, ErrorCode};
 use crate::event::{EventName, Payload};
 use crate::json::{self, Fields, Json, Members};
-use crate::session::{Command, Refusal, Request};
+use crate::session::{Answer, Command, Refusal, Request};
 use crate::transport::native;
 use crate::transport::protocol::Decoded;
 
@@ -49,16 +49,19 @@ pub(super) fn token(data: &str) -> Result<Option<String>, CloseReason> {
     Ok(auth.text("token"))
 }
 
-/// Reads an event, or an acknowledgement of one, which nothing here waits for.
+/// Reads an event, or an acknowledgement, which answers an ask.
 ///
 /// # Errors
 /// [`CloseReason::ProtocolError`]: no array, an array without a name, a name that only libraries use, a placeholder of an attachment that
 /// there is not.
-pub(super) fn event(packet: &Packet<'_>, attachments: &[Bytes], prefix: &str) -> Result<Option<Decoded>, CloseReason> {
+pub(super) fn event(packet: &Packet<'_>, attachments: &[Bytes], prefix: &str) -> Result<Decoded, CloseReason> {
     const MALFORMED: CloseReason = CloseReason::ProtocolError;
     let elements = json::elements(packet.data).ok_or(MALFORMED)?;
     if packet.kind == Kind::Ack {
-        return packet.ack.map(|_| None).ok_or(MALFORMED);
+        let ask = packet.ack.ok_or(MALFORMED)?;
+        let answer = answer(packet.data, &elements, attachments);
+        let (id, command) = (UNACKNOWLEDGED, Command::Answer { ask, answer });
+        return Ok(Decoded::Request(Request { id, command }));
     }
     let (first, arguments) = elements.split_first().ok_or(MALFORMED)?;
     let is_number = || first.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
@@ -78,10 +81,26 @@ pub(super) fn event(packet: &Packet<'_>, attachments: &[Bytes], prefix: &str) ->
             ..Refusal::new(ErrorCode::Unsupported, "nothing here handles this event")
         }),
     };
-    Ok(Some(match read {
+    Ok(match read {
         Ok(command) => Decoded::Request(Request { id, command }),
         Err(refusal) => Decoded::Refused { id, refusal },
-    }))
+    })
+}
+
+/// Reads the answer in an acknowledgement: its one argument, `null` where there is none, and all as an array where there are
+/// several. An attachment can only be the whole answer.
+fn answer(data: &str, arguments: &[&str], attachments: &[Bytes]) -> Answer {
+    let json = |text: &str| Json::parse(text.to_owned());
+    let read = match (attachments, arguments) {
+        ([], []) => json("null"),
+        ([], [argument]) => json(argument),
+        ([], _) => json(data),
+        ([attachment], [argument]) if json(argument).is_ok_and(|json| placeholder(&json) == Some(0)) => {
+            return Answer::Payload(Payload::Binary(attachment.clone()));
+        }
+        _ => return Answer::Unreadable,
+    };
+    read.map_or(Answer::Unreadable, |json| Answer::Payload(Payload::Json(json)))
 }
 
 /// Reads a command from the arguments of its event.
@@ -94,8 +113,8 @@ fn read(name: &str, arguments: &[&str], attachments: &[Bytes]) -> Result<Command
     };
     let long = SHORT_NAMES.iter().find(|(short, _)| *short == name);
     let command = match long.map_or(name, |(_, long)| long) {
-        // The session is open, by the CONNECT packet.
-        "connect" => None,
+        // The session is open, by the CONNECT packet; what is asked is answered by an acknowledgement.
+        "connect" | "answer" => None,
         name => native::json::named(name, data),
     };
     let command = command.ok_or_else(|| {
@@ -143,20 +162,20 @@ mod tests {
     use super::*;
     use crate::event::Retention;
 
-    fn decode(text: &str, attachments: &[Bytes]) -> Result<Option<Decoded>, CloseReason> {
+    fn decode(text: &str, attachments: &[Bytes]) -> Result<Decoded, CloseReason> {
         event(&Packet::parse(text).unwrap(), attachments, "roomcast:")
     }
 
     fn request(text: &str, attachments: &[Bytes]) -> Request {
         match decode(text, attachments) {
-            Ok(Some(Decoded::Request(request))) => request,
+            Ok(Decoded::Request(request)) => request,
             other => panic!("{text}: {other:?}"),
         }
     }
 
     fn refusal(text: &str, attachments: &[Bytes]) -> (u32, ErrorCode, String) {
         match decode(text, attachments) {
-            Ok(Some(Decoded::Refused { id, refusal })) => (id, refusal.code, refusal.reason),
+            Ok(Decoded::Refused { id, refusal }) => (id, refusal.code, refusal.reason),
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -242,7 +261,54 @@ mod tests {
         ] {
             assert_eq!(decode(text, &[]).map(|_| ()), Err(CloseReason::ProtocolError), "{text}");
         }
-        assert!(matches!(decode("312[\"a\"]", &[]), Ok(None)));
+    }
+
+    #[test]
+    fn an_acknowledgement_answers_an_ask() {
+        let answered = |text: &str, attachments: &[Bytes]| match request(text, attachments) {
+            Request {
+                id: UNACKNOWLEDGED,
+                command: Command::Answer { ask: 12, answer },
+            } => answer,
+            other => panic!("{text}: {other:?}"),
+        };
+        let json = |text: &'static str| Answer::Payload(Payload::Json(Json::parse(text).unwrap()));
+        let bytes = Bytes::from_static(b"\x04bytes");
+        for (text, expected) in [
+            ("312[]", json("null")),
+            ("312[null]", json("null")),
+            (r#"312["a"]"#, json(r#""a""#)),
+            (r#"312[{ "n":1.0 }]"#, json(r#"{ "n":1.0 }"#)),
+            (r#"3/custom,12["a", [2]]"#, json(r#"["a", [2]]"#)),
+            // Without an attachment it is a value like any other.
+            (
+                r#"312[{"_placeholder":true,"num":0}]"#,
+                json(r#"{"_placeholder":true,"num":0}"#),
+            ),
+            (r#"312["\ud800"]"#, Answer::Unreadable),
+            (r#"312[{"__proto__":1}]"#, Answer::Unreadable),
+        ] {
+            assert_eq!(answered(text, &[]), expected, "{text}");
+        }
+        let one = r#"61-12[{"_placeholder":true,"num":0}]"#;
+        assert_eq!(
+            answered(one, std::slice::from_ref(&bytes)),
+            Answer::Payload(Payload::Binary(bytes.clone()))
+        );
+        for text in [
+            r#"61-12[{"_placeholder":true,"num":1}]"#,
+            r#"61-12[{"file":{"_placeholder":true,"num":0}}]"#,
+            r#"61-12["a",{"_placeholder":true,"num":0}]"#,
+            "61-12[]",
+        ] {
+            assert_eq!(
+                answered(text, std::slice::from_ref(&bytes)),
+                Answer::Unreadable,
+                "{text}"
+            );
+        }
+        let two = r#"62-12[{"_placeholder":true,"num":0}]"#;
+        assert_eq!(answered(two, &[bytes.clone(), bytes.clone()]), Answer::Unreadable);
     }
 
     #[test]

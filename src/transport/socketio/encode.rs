@@ -75,6 +75,34 @@ impl Namespace {
         })
     }
 
+    /// Writes an event of an application, with the number that its acknowledgement is to have, if it asks for one.
+    fn application_event(&self, ack: Option<u32>, name: &str, payload: &Payload) -> Frame {
+        let name = self.told(name);
+        let begin = |out: &mut Vec<u8>| {
+            if let Some(ack) = ack {
+                write!(out, "{ack}").expect(IN_MEMORY);
+            }
+            out.push(b'[');
+            text(out, &name);
+        };
+        match payload {
+            Payload::Json(json) => self.packet(name.len() + json.bytes().len() + 64, "2", |out| {
+                begin(out);
+                out.push(b',');
+                out.extend_from_slice(json.bytes());
+                out.push(b']');
+            }),
+            Payload::Binary(bytes) => {
+                let packet = self.packet(name.len() + 96, "51-", |out| {
+                    begin(out);
+                    out.extend_from_slice(br#",{"_placeholder":true,"num":0}]"#);
+                });
+                // One frame of ours, so that nothing gets between a packet and its attachment.
+                [packet, binary_frame(bytes)].concat().into()
+            }
+        }
+    }
+
     fn acknowledgement(&self, ack: u32, fields: impl FnOnce(&mut Object<'_>)) -> Frame {
         self.packet(PACKET_BYTES_USUAL, "3", |out| {
             write!(out, "{ack}[").expect(IN_MEMORY);
@@ -159,6 +187,9 @@ impl Encoder for Namespace {
         let fields = |object: &mut Object<'_>| native::json::fields(object, message);
         match (id, message) {
             (CONNECT, _) => self.connect_answer(message),
+            (_, Message::Asked { ask, method, payload }) => {
+                self.application_event(Some(*ask), method.as_str(), payload)
+            }
             (
                 UNACKNOWLEDGED,
                 Message::Error(_)
@@ -187,25 +218,7 @@ impl Encoder for Namespace {
     }
 
     fn event(&self, event: &Event) -> Frame {
-        let (name, payload) = (self.told(event.name.as_str()), &event.payload);
-        match payload {
-            Payload::Json(json) => self.packet(name.len() + json.bytes().len() + 64, "2", |out| {
-                out.push(b'[');
-                text(out, &name);
-                out.push(b',');
-                out.extend_from_slice(json.bytes());
-                out.push(b']');
-            }),
-            Payload::Binary(bytes) => {
-                let packet = self.packet(name.len() + 96, "51-", |out| {
-                    out.push(b'[');
-                    text(out, &name);
-                    out.extend_from_slice(br#",{"_placeholder":true,"num":0}]"#);
-                });
-                // One frame of ours, so that nothing gets between a packet and its attachment.
-                [packet, binary_frame(bytes)].concat().into()
-            }
-        }
+        self.application_event(None, event.name.as_str(), &event.payload)
     }
 
     fn passed(&self, _: &Event) -> Option<Frame> {
@@ -255,6 +268,19 @@ mod tests {
         );
         let binary = event_of("/custom", "file", Payload::Binary(bytes::Bytes::from_static(b"\x04")));
         let packet = text_frame("451-/custom,[\"file\",{\"_placeholder\":true,\"num\":0}]");
+        assert_eq!(binary, [packet, binary_frame(b"\x04")].concat());
+    }
+
+    #[test]
+    fn asks_are_events_with_an_acknowledgement() {
+        let asked = |namespace: &str, payload| {
+            let namespace = Namespace::new(namespace, &super::super::Config::default(), None);
+            let (ask, method) = (12, EventName::parse("confirm").unwrap());
+            namespace.message(0, &Message::Asked { ask, method, payload })
+        };
+        assert_eq!(asked("/", json("{}")), text_frame("4212[\"confirm\",{}]"));
+        let binary = asked("/custom", Payload::Binary(bytes::Bytes::from_static(b"\x04")));
+        let packet = text_frame("451-/custom,12[\"confirm\",{\"_placeholder\":true,\"num\":0}]");
         assert_eq!(binary, [packet, binary_frame(b"\x04")].concat());
     }
 

@@ -46,8 +46,6 @@ pub(in crate::transport) enum Step {
     Disconnect(ProtocolId),
     /// A command to the session in a namespace.
     Command(ProtocolId, Decoded),
-    /// Nothing, of the session in a namespace.
-    Acknowledge(ProtocolId),
     /// A ping, with its data: the probe of an upgrade.
     Ping(Box<str>),
     /// The answer to a ping.
@@ -197,10 +195,7 @@ fn step(packet: &Packet<'_>, attachments: &[Bytes], namespaces: &Namespaces) -> 
         Kind::Disconnect => Step::Disconnect(namespace?),
         Kind::Event | Kind::Ack => {
             let namespace = namespace?;
-            match decode::event(packet, attachments, &namespaces.prefix)? {
-                Some(decoded) => Step::Command(namespace, decoded),
-                None => Step::Acknowledge(namespace),
-            }
+            Step::Command(namespace, decode::event(packet, attachments, &namespaces.prefix)?)
         }
     })
 }

@@ -67,7 +67,9 @@ pub(super) fn message(out: &mut Vec<u8>, prefix: &str, id: u32, message: &Messag
         | Message::UserRooms { .. }
         | Message::History(_)
         | Message::Refreshed { .. }
-        | Message::Pong { .. } => {}
+        | Message::Pong { .. }
+        | Message::Answered { .. }
+        | Message::Asked { .. } => {}
     }
 }
 

@@ -251,7 +251,16 @@ func (s *smoke) checkUsers() (string, error) {
 	if reason := reasonOf(err); reason != "CONNECTION_NOT_FOUND" {
 		return "", fmt.Errorf("disconnecting nobody: %q, %w", reason, err)
 	}
-	return "nobody is connected, nobody is disconnected", nil
+	_, err = s.connections.Ask(ctx, &roomcastv1.AskRequest{
+		Tenant:  s.tenant,
+		Session: &roomcastv1.AskRequest_ConnectionId{ConnectionId: strings.Repeat("f", 32)},
+		Method:  "confirm",
+		Payload: &roomcastv1.Payload{Content: &roomcastv1.Payload_Json{Json: "1"}},
+	})
+	if reason := reasonOf(err); reason != "CONNECTION_NOT_FOUND" {
+		return "", fmt.Errorf("asking nobody: %q, %w", reason, err)
+	}
+	return "nobody is connected, nobody is disconnected or asked", nil
 }
 
 func (s *smoke) checkAccess() (string, error) {

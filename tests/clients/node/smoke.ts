@@ -14,7 +14,13 @@ import {
   RevokeRequest,
   RevokeResponse,
 } from "./gen/roomcast/v1/access.js";
-import { ConnectionServiceClient, DisconnectRequest, DisconnectResponse } from "./gen/roomcast/v1/connection.js";
+import {
+  AskRequest,
+  AskResponse,
+  ConnectionServiceClient,
+  DisconnectRequest,
+  DisconnectResponse,
+} from "./gen/roomcast/v1/connection.js";
 import { ItemStatus } from "./gen/roomcast/v1/error.js";
 import {
   PublishBatchRequest,
@@ -235,7 +241,17 @@ class Smoke {
       this.call<DisconnectRequest, DisconnectResponse>((...a) => this.connectionService.disconnect(...a), disconnect),
     );
     must(reasonOf(error) === "CONNECTION_NOT_FOUND", `disconnecting nobody: ${error.message}`);
-    return "nobody is connected, nobody is disconnected";
+    const ask = AskRequest.fromPartial({
+      tenant: this.tenant,
+      session: { $case: "connectionId", value: "f".repeat(32) },
+      method: "confirm",
+      payload: { content: { $case: "json", value: "1" } },
+    });
+    const unasked = await refusal(
+      this.call<AskRequest, AskResponse>((...a) => this.connectionService.ask(...a), ask),
+    );
+    must(reasonOf(unasked) === "CONNECTION_NOT_FOUND", `asking nobody: ${unasked.message}`);
+    return "nobody is connected, nobody is disconnected or asked";
   }
 
   private listRevocations(userId: string): Promise<ListRevocationsResponse> {

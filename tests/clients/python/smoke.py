@@ -127,7 +127,12 @@ def check_users(users, connections, auth, tenant):
     request = connection_pb2.DisconnectRequest(tenant=tenant, user_id="nobody", reason="Not a word")
     error = refusal(lambda: connections.Disconnect(request, metadata=auth, timeout=TIMEOUT_S))
     must(reason_of(error) == "INVALID_FIELD", f"a reason that is no word: {reason_of(error)}")
-    return "nobody is connected, nobody is disconnected"
+    ask = connection_pb2.AskRequest(tenant=tenant, connection_id="f" * 32, method="confirm")
+    ask.payload.json = "1"
+    ask.timeout.FromMilliseconds(500)
+    error = refusal(lambda: connections.Ask(ask, metadata=auth, timeout=TIMEOUT_S))
+    must(reason_of(error) == "CONNECTION_NOT_FOUND", f"asking nobody: {reason_of(error)}")
+    return "nobody is connected, nobody is disconnected or asked"
 
 
 def check_access(stub, auth, tenant, room):

@@ -312,6 +312,44 @@ const LEEWAY_S = 10;
 // For clients that come back: their usual pause is a second.
 const IMPATIENT = { reconnectionDelay: 20, reconnectionDelayMax: 20 };
 
+/** A backend asks, and gets what the client acknowledges. */
+async function asked(url, transports) {
+  const ada = await connect(url, adasToken, transports);
+  const { socket } = ada;
+  socket.on("nothing", (_data, ack) => ack());
+  socket.on("same", (data, ack) => ack(data));
+  socket.on("several", (data, ack) => ack(data, "two", [3]));
+  socket.on("twice", (data, ack) => {
+    ack(data);
+    ack("again");
+  });
+  socket.on("nested", (_data, ack) => ack({ file: Buffer.from("x") }));
+  socket.on("later", (data, ack) => setImmediate(() => ack(data)));
+  socket.on("silent", () => {});
+  // Asked while it may be polling still, and after the upgrade that there may be.
+  for (let round = 0; round < 2; round++) {
+    const ask = (method, payload, timeout) => backend.ask(socket.id, method, payload, timeout);
+    assert.equal(await ask("nothing", 1), null, "an acknowledgement of nothing");
+    const data = { text: "héllo ✓ \u2028", deep: [[{}]], none: null };
+    for (const method of ["same", "later", "twice"]) assert.deepEqual(await ask(method, data), data, method);
+    assert.deepEqual(await ask("several", 1), [1, "two", [3]], "several arguments");
+    for (const blob of [Buffer.alloc(0), Buffer.from("\x04 4 b"), Buffer.alloc(20_000, 7)]) {
+      assert.deepEqual(await ask("same", blob), blob, `${blob.length} bytes`);
+    }
+    assert.equal(await ask("nested", 1), "ANSWER_INVALID", "an attachment that is not the whole answer");
+    assert.equal(await ask("silent", 1, "0.1s"), "NO_ANSWER", "an event that is not acknowledged");
+    const many = Array.from({ length: 16 }, (_, n) => ask("later", n));
+    assert.deepEqual(await Promise.all(many), [...many.keys()], "many at once");
+    await ada.upgraded(transports);
+  }
+  const { id } = socket;
+  ada.close();
+  let reason;
+  do reason = await backend.ask(id, "same", 1);
+  while (reason === 1 || reason === "CONNECTION_LOST");
+  assert.equal(reason, "CONNECTION_NOT_FOUND", "a client that has left");
+}
+
 async function story(carrier, transports) {
   const proxy = await Proxy.to(address);
   const url = `http://${address}`;
@@ -322,6 +360,7 @@ async function story(carrier, transports) {
   await binary(ada, bob, room("meeting"));
   await refusals(ada, room("meeting"));
   ada.close();
+  await asked(url, transports);
   await early(url, transports, bob, room("early"));
   await wrongToken(url, transports);
   await namespaces(url, transports, room("namespaces"));

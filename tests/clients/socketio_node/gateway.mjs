@@ -29,6 +29,19 @@ export class Backend {
     return (await response.json()).results[0].position;
   }
 
+  /** Asks a connection; its client's answer, binary as a Buffer, or the reason why there is none. */
+  async ask(connectionId, method, payload, timeout = "15s") {
+    const content = Buffer.isBuffer(payload) ? { payloadBase64: payload.toString("base64") } : { payload };
+    const response = await fetch(`http://${this.#address}/v1/ask`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${this.#token}`, "content-type": "application/json" },
+      body: JSON.stringify({ tenant: this.#tenant, connectionId, method, timeout, ...content }),
+    });
+    const answer = await response.json();
+    if (answer.payloadBase64 !== undefined) return Buffer.from(answer.payloadBase64, "base64");
+    return response.status === 200 ? answer.payload : answer.reason;
+  }
+
   /** Ends a connection; whether its client is told to stay away is up to `mayReconnect`. */
   async disconnect(connectionId, mayReconnect) {
     const text = (field, value) => [(field << 3) | 2, value.length, ...Buffer.from(value)];

@@ -14,6 +14,7 @@ import queue
 import sys
 import threading
 import traceback
+import urllib.error
 import urllib.request
 
 import socketio
@@ -47,6 +48,21 @@ class Backend:
             content = {"payload": payload}
         event = {"tenant": self.tenant, "eventName": name, "targets": [{"room": room}], **content}
         self._post("/v1/publish", "application/json", json.dumps(event).encode())
+
+    def ask(self, connection_id, method, payload, timeout="15s"):
+        """The client's answer, or the reason why there is none."""
+        if isinstance(payload, bytes):
+            content = {"payloadBase64": base64.b64encode(payload).decode()}
+        else:
+            content = {"payload": payload}
+        ask = {"tenant": self.tenant, "connectionId": connection_id, "method": method, "timeout": timeout, **content}
+        try:
+            answer = json.loads(self._post("/v1/ask", "application/json", json.dumps(ask).encode()))
+        except urllib.error.HTTPError as error:
+            return json.loads(error.read())["reason"]
+        if "payloadBase64" in answer:
+            return base64.b64decode(answer["payloadBase64"])
+        return answer["payload"]
 
     def disconnect(self, connection_id, may_reconnect):
         def text(field, value):
@@ -200,6 +216,24 @@ def kicked(url, token, backend, transports):
     assert ada.connects.empty()
 
 
+def asked(url, token, backend, transports):
+    """A backend asks, and gets what a handler returns."""
+    ada = Person().connect(url, token, transports)
+    ada.client.on("nothing", lambda data: None)
+    ada.client.on("same", lambda data: data)
+    ada.client.on("several", lambda data: (data, "two", [3]))
+    connection = ada.client.get_sid()
+    assert backend.ask(connection, "nothing", 1) is None
+    for payload in ({"text": "héllo", "deep": [[{}]]}, [1, "two"], b"", b"\x04 4 b", bytes(20_000)):
+        assert backend.ask(connection, "same", payload) == payload, payload
+    assert backend.ask(connection, "several", 1) == [1, "two", [3]]
+    ada.client.disconnect()
+    reason = 1
+    while reason in (1, "CONNECTION_LOST"):
+        reason = backend.ask(connection, "same", 1)
+    assert reason == "CONNECTION_NOT_FOUND", reason
+
+
 def story(carrier, transports, address, adas_token, bobs_token, backend):
     url = f"http://{address}"
     ada = Person().connect(url, adas_token, transports)
@@ -213,6 +247,7 @@ def story(carrier, transports, address, adas_token, bobs_token, backend):
     wrong_token(url, adas_token, transports)
     for person in (ada, bob):
         person.client.disconnect()
+    asked(url, adas_token, backend, transports)
     kicked(url, adas_token, backend, transports)
 
 

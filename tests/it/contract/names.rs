@@ -15,8 +15,8 @@ const NAMES_OF_SEVERAL_TYPES: [(&str, &[&str], &str); 9] = [
     ),
     (
         "error",
-        &["ErrorReply", "ItemStatus"],
-        "a refusal, of a command and of one item of many",
+        &["AnswerError", "ErrorReply", "ItemStatus"],
+        "a refusal, of an ask, of a command and of one item of many",
     ),
     ("id", &["string", "uint32"], "of an event, and of a frame"),
     (
@@ -116,7 +116,8 @@ const TWINS: [(&str, &str, &[&str]); 17] = [
 ];
 
 /// Counts and amounts that say so without the ending.
-const AMOUNTS: [&str; 8] = [
+const AMOUNTS: [&str; 9] = [
+    "ask_id",
     "code",
     "id",
     "limit",
@@ -176,7 +177,7 @@ fn every_name_says_what_its_type_leaves_open() {
         let ends_with = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
         let is_right = match &*type_of(&field) {
             "Timestamp" => ends_with(&["_time"]) || name == "issued_before",
-            "Duration" => ends_with(&["ttl"]),
+            "Duration" => ends_with(&["ttl", "timeout"]),
             "int64" => ends_with(&["_ms"]),
             "int32" | "uint32" | "uint64" => {
                 ends_with(&["_count", "_ms", "_bytes", "offset"]) || AMOUNTS.contains(&name)

@@ -1,8 +1,9 @@
 //! One frame of every command, and what it means.
 
 use roomcast::event::{Payload, Retention};
+use roomcast::notice::Notice;
 use roomcast::position::{Offset, Position};
-use roomcast::session::{Command, HistoryFrom, JoinOptions, PresenceMode, Request, Since};
+use roomcast::session::{Answer, Command, HistoryFrom, JoinOptions, PresenceMode, Request, Since};
 
 use super::{EPOCH, at, json};
 
@@ -12,6 +13,7 @@ pub fn commands() -> Vec<(&'static str, &'static str, Request)> {
     commands.extend(room_commands());
     commands.extend(publish_commands());
     commands.extend(query_commands());
+    commands.extend(answers());
     commands
 }
 
@@ -63,6 +65,27 @@ fn session_commands() -> Vec<(&'static str, &'static str, Request)> {
             request(12, Command::Refresh { token: token() }),
         ),
         ("ping", r#"{"id":13,"ping":{}}"#, request(13, Command::Ping)),
+    ]
+}
+
+fn answers() -> Vec<(&'static str, &'static str, Request)> {
+    let answer = |answer| request(14, Command::Answer { ask: 3, answer });
+    vec![
+        (
+            "answer",
+            r#"{"id":14,"answer":{"askId":3,"payload":{"seat":4}}}"#,
+            answer(Answer::Payload(Payload::Json(json(r#"{"seat":4}"#)))),
+        ),
+        (
+            "answer_with_bytes",
+            r#"{"id":14,"answer":{"askId":3,"binary":"AAEC/w=="}}"#,
+            answer(Answer::Payload(Payload::Binary(vec![0, 1, 2, 255].into()))),
+        ),
+        (
+            "answer_with_an_error",
+            r#"{"id":14,"answer":{"askId":3,"error":{"reason":"busy","message":"Not now."}}}"#,
+            answer(Answer::Error(Notice::parse("busy", "Not now.").unwrap())),
+        ),
     ]
 }
 

@@ -31,13 +31,34 @@ impl Pushed {
 }
 
 pub fn messages() -> Vec<(&'static str, Pushed)> {
-    let messages = [session_messages(), room_messages(), query_messages(), pushes()].concat();
+    let messages = [
+        session_messages(),
+        room_messages(),
+        query_messages(),
+        pushes(),
+        ask_messages(),
+    ];
+    let messages = messages.concat();
     let mut all: Vec<_> = messages
         .into_iter()
         .map(|(name, id, message)| (name, Pushed::Message(id, message)))
         .collect();
     all.extend(events());
     all
+}
+
+fn ask_messages() -> Vec<(&'static str, u32, Message)> {
+    let asked = |payload| Message::Asked {
+        ask: 3,
+        method: EventName::parse("seat:confirm").unwrap(),
+        payload,
+    };
+    vec![
+        ("ask", 0, asked(Payload::Json(json(r#"{"seat":4}"#)))),
+        ("ask_with_bytes", 0, asked(Payload::Binary(vec![0, 1, 2, 255].into()))),
+        ("answered", 14, Message::Answered { accepted: true }),
+        ("answered_too_late", 14, Message::Answered { accepted: false }),
+    ]
 }
 
 const EXPIRY: Expiry = Expiry(1_767_229_200);

@@ -133,6 +133,12 @@ impl Caller {
         v1::PublishRequest { tenant, ..request }
     }
 
+    /// Asks a connection.
+    pub async fn ask(&self, request: v1::AskRequest) -> Result<v1::ask_response::Answer, Status> {
+        let response = self.connections.clone().ask(request).await?.into_inner();
+        Ok(response.answer.expect("one of the answers is set"))
+    }
+
     pub async fn stats(&self, room: &str) -> v1::GetRoomStatsResponse {
         let request = v1::GetRoomStatsRequest {
             tenant: self.tenant.clone(),
@@ -175,4 +181,15 @@ pub fn reason(status: &Status) -> String {
 /// How long a refused call asks to wait.
 pub fn retry_after(status: &Status) -> Option<Duration> {
     status.get_details_retry_info()?.retry_delay
+}
+
+/// An ask of one connection.
+pub fn ask_of(connection: &str, method: &str, json: &Value) -> v1::AskRequest {
+    v1::AskRequest {
+        tenant: TENANT.to_owned(),
+        session: Some(v1::ask_request::Session::ConnectionId(connection.to_owned())),
+        method: method.to_owned(),
+        payload: Some(payload(json)),
+        ..Default::default()
+    }
 }

@@ -192,6 +192,9 @@ fn message(name: &str, from: &mut Fields<'_>) -> Message {
         "pong" => Message::Pong(Pong {
             server_time_ms: from.number("serverTimeMs"),
         }),
+        "answered" => Message::Answered(Answered {
+            accepted: from.flag("accepted"),
+        }),
         _ => push(name, from),
     }
 }
@@ -204,6 +207,11 @@ fn push(name: &str, from: &mut Fields<'_>) -> Message {
     };
     match name {
         "event" => Message::Event(event(from)),
+        "ask" => Message::Ask(Ask {
+            ask_id: from.number("askId"),
+            method: from.string("method"),
+            payload: Some(from.payload()),
+        }),
         "passed" => Message::Passed(Passed {
             room: from.string("room"),
             epoch: from.string("epoch"),

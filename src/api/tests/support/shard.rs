@@ -2,9 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::oneshot;
+
 use super::spawn;
-use crate::event::Event;
-use crate::hub::{Audience, JoinRefusal, Mailbox, MailboxReceiver, Order, Outcome, ShardMessage, Verb};
+use crate::event::{Event, Payload};
+use crate::hub::{
+    Ask, AskEnd, AskRefusal, AskStart, Audience, JoinRefusal, Mailbox, MailboxReceiver, Order, Outcome, ShardMessage,
+    Verb,
+};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::notice::Notice;
@@ -18,6 +23,8 @@ pub(in crate::api::tests) struct FakeShard {
     unanswered: Mutex<Option<Vec<ShardMessage>>>,
     /// Whether connections are in as many rooms as they may be.
     pub(in crate::api::tests) full: Mutex<bool>,
+    /// The asks whose client thinks.
+    pub(in crate::api::tests) thinking: Mutex<Vec<oneshot::Sender<AskEnd>>>,
     /// What was ordered, in words.
     pub(in crate::api::tests) orders: Mutex<Vec<String>>,
 }
@@ -81,12 +88,38 @@ impl FakeShard {
     fn obey(&self, message: ShardMessage) {
         match message {
             ShardMessage::Order(order, reply) => reply.send(self.carry_out(&order)).unwrap(),
+            ShardMessage::Ask(ask, reply) => drop(reply.send(self.ask(&ask))),
             ShardMessage::Revoke(revocation, notice, reply) => {
                 self.note(format!("revoke {:?} {}", revocation.scope, said(&notice)));
                 reply.send(3).unwrap();
             }
             ShardMessage::Recheck(_) | ShardMessage::Signal(_) => {}
         }
+    }
+
+    /// Asks a client that does what the method says.
+    fn ask(&self, ask: &Ask) -> AskStart {
+        let audience = Audience::Connection(ask.tenant.clone(), ask.connection);
+        if self.meant(&audience).is_empty() {
+            return AskStart::NotHere;
+        }
+        let (end, ended) = oneshot::channel();
+        let end_with = match ask.method.as_str() {
+            "cannot" => return AskStart::Refused(AskRefusal::CannotAnswer),
+            "too_many" => return AskStart::Refused(AskRefusal::TooMany),
+            "not_now" => return AskStart::Refused(AskRefusal::Unavailable),
+            "think" => {
+                self.thinking.lock().unwrap().push(end);
+                return AskStart::Delivered(ended);
+            }
+            "refuse" => AskEnd::Error(Notice::parse("busy", "Not now.").unwrap()),
+            "mumble" => AskEnd::Unreadable,
+            "leave" => AskEnd::Lost,
+            "large" => AskEnd::Answered(Payload::Binary(vec![7; 60_000].into())),
+            _ => AskEnd::Answered(ask.payload.clone()),
+        };
+        end.send(end_with).unwrap();
+        AskStart::Delivered(ended)
     }
 
     fn note(&self, order: String) {

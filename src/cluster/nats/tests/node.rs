@@ -3,14 +3,16 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cluster::Peers as _;
 use crate::cluster::nats::{ClusterParts, NatsPeers, start};
 use crate::cluster::{Cluster, Config};
-use crate::hub::{Audience, JoinRefusal, Mailbox, MailboxReceiver, Order, Outcome, ShardMessage, Shards, Verb};
+use crate::hub::{
+    Ask, AskEnd, AskStart, Audience, JoinRefusal, Mailbox, MailboxReceiver, Order, Outcome, ShardMessage, Shards, Verb,
+};
 use crate::identity::{ConnectionId, Expiry, Identity, UserId};
 use crate::json::Json;
 use crate::lease::Lease;
@@ -209,6 +211,7 @@ impl Drop for Member {
 pub struct FakeShard {
     connections: Mutex<Vec<(ConnectionId, Arc<Identity>)>>,
     told: Mutex<Vec<String>>,
+    thinking: Mutex<Vec<oneshot::Sender<AskEnd>>>,
     join_refusal: Mutex<Option<JoinRefusal>>,
     answers: watch::Sender<bool>,
     ended: CancellationToken,
@@ -220,6 +223,7 @@ impl FakeShard {
         let shard = Arc::new(Self {
             connections: Mutex::default(),
             told: Mutex::default(),
+            thinking: Mutex::default(),
             join_refusal: Mutex::default(),
             answers: watch::channel(true).0,
             ended: CancellationToken::new(),
@@ -278,6 +282,7 @@ impl FakeShard {
         // Whoever asked may have gone.
         let _ = match message {
             ShardMessage::Order(order, reply) => reply.send(self.carry_out(&order)).map_err(drop),
+            ShardMessage::Ask(ask, reply) => reply.send(self.ask(&ask)).map_err(drop),
             ShardMessage::Revoke(revocation, why, reply) => {
                 self.tell(format!("revoke {}", why.message()));
                 let RevocationSubject::User(user) = &revocation.subject else {
@@ -288,6 +293,28 @@ impl FakeShard {
             }
             ShardMessage::Recheck(_) | ShardMessage::Signal(_) => Ok(()),
         };
+    }
+
+    /// Asks a client that repeats what it is asked, or thinks.
+    fn ask(&self, ask: &Ask) -> AskStart {
+        let audience = Audience::Connection(ask.tenant.clone(), ask.connection);
+        if self.meant(&audience).is_empty() {
+            return AskStart::NotHere;
+        }
+        self.tell(format!("ask {}", ask.method.as_str()));
+        let (end, ended) = oneshot::channel();
+        if ask.method.as_str() == "think" {
+            self.thinking.lock().unwrap().push(end);
+        } else {
+            end.send(AskEnd::Answered(ask.payload.clone())).unwrap();
+        }
+        AskStart::Delivered(ended)
+    }
+
+    /// Ends an ask whose client thinks.
+    pub fn stop_thinking(&self, end: AskEnd) {
+        let thinking = self.thinking.lock().unwrap().pop();
+        thinking.unwrap().send(end).unwrap();
     }
 
     fn count(&self, audience: &Audience) -> u32 {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::binary;
 use crate::event::{Payload, Retention};
 use crate::json::Fields;
-use crate::session::{Command, JoinOptions, Request, Since};
+use crate::session::{Answer, Command, JoinOptions, Request, Since};
 use crate::transport::native::{DecodeError, Flaw, content, request};
 
 /// Parser of one command's fields.
@@ -128,6 +128,7 @@ fn reader(name: &str) -> Option<Reader> {
                 token: text(from, "token"),
             })
         },
+        "answer" => answer,
         "ping" => |_| Ok(Command::Ping),
         _ => return None,
     })
@@ -193,6 +194,25 @@ fn ask(from: &mut Fields<'_>) -> Result<Command, Flaw> {
     Ok(Command::Ask { method, room, payload })
 }
 
+fn answer(from: &mut Fields<'_>) -> Result<Command, Flaw> {
+    let (ask, error) = (from.integer("askId").unwrap_or(0), from.present("error"));
+    let content = payload_if_any(from)?;
+    let answer = match (content, error) {
+        (Some(payload), None) => Answer::Payload(payload),
+        (None, Some(error)) => answer_error(error)?,
+        (None, None) => return Err(Flaw::invalid("neither payload, binary nor error")),
+        (Some(_), Some(_)) => return Err(Flaw::invalid("both a payload and an error")),
+    };
+    Ok(Command::Answer { ask, answer })
+}
+
+fn answer_error(error: &str) -> Result<Answer, Flaw> {
+    let mut from = Fields::parse(error).map_err(|_| Flaw::invalid("`error` must be an object"))?;
+    let (reason, message) = (text(&mut from, "reason"), text(&mut from, "message"));
+    finish(&from, "error")?;
+    content::answer_error(&reason, &message)
+}
+
 fn presence_update(from: &mut Fields<'_>) -> Result<Command, Flaw> {
     let (room, state) = (text(from, "room"), from.present("state"));
     let state = content::state(state.map(bytes))?;
@@ -227,12 +247,16 @@ fn bytes(value: &str) -> Bytes {
 
 /// Takes `payload`, where `null` is a value like any other, or `binary`.
 fn payload(from: &mut Fields<'_>) -> Result<Payload, Flaw> {
+    payload_if_any(from)?.ok_or_else(|| Flaw::invalid("neither payload nor binary"))
+}
+
+fn payload_if_any(from: &mut Fields<'_>) -> Result<Option<Payload>, Flaw> {
     match (from.json("payload"), from.text("binary")) {
-        (Some(value), None) => content::checked("the payload", value).map(Payload::Json),
+        (Some(value), None) => content::checked("the payload", value).map(|json| Some(Payload::Json(json))),
         (None, Some(text)) => binary::decode(&text)
-            .map(Payload::Binary)
+            .map(|bytes| Some(Payload::Binary(bytes)))
             .map_err(|error| Flaw::invalid(format!("binary {error}"))),
-        (None, None) => Err(Flaw::invalid("neither payload nor binary")),
+        (None, None) => Ok(None),
         (Some(_), Some(_)) => Err(Flaw::invalid("both payload and binary")),
     }
 }

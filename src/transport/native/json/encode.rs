@@ -1,11 +1,13 @@
 //! Encodes the server's messages as JSON.
 
+use std::time::Duration;
+
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
 
 use super::object::{Object, text};
 use crate::error::CloseReason;
-use crate::event::{Event, Payload};
+use crate::event::{Event, EventName, Payload};
 use crate::identity::Expiry;
 use crate::position::Position;
 use crate::presence::{Change, Present, Roster};
@@ -63,6 +65,8 @@ pub(in crate::transport) const fn name(message: &Message) -> &'static str {
         Message::History(_) => "history",
         Message::Refreshed { .. } => "refreshed",
         Message::Pong { .. } => "pong",
+        Message::Answered { .. } => "answered",
+        Message::Asked { .. } => "ask",
         Message::RoomJoined { .. } => "roomJoined",
         Message::RoomLeft { .. } => "roomLeft",
         Message::Disconnected { .. } => "disconnected",
@@ -126,6 +130,8 @@ pub(in crate::transport) fn fields(object: &mut Object<'_>, message: &Message) {
         Message::History(page) => history_fields(object, page),
         Message::Refreshed { expiry } | Message::Expiring { expiry } => expiry_field(object, *expiry),
         Message::Pong { time } => object.number("serverTimeMs", time.0),
+        Message::Answered { accepted } => object.flag("accepted", *accepted),
+        Message::Asked { ask, method, payload } => ask_fields(object, *ask, method, payload),
         Message::RoomJoined { joined, change } => {
             object.object("joined", |object| joined_fields(object, joined));
             object.text("cause", content::change_word(*change));
@@ -147,13 +153,21 @@ pub(in crate::transport) fn fields(object: &mut Object<'_>, message: &Message) {
             object.text("room", room.name());
             head_field(object, head);
         }
-        Message::ReconnectAdvice { delay, jitter } => {
-            object.number("delayMs", content::millis(*delay));
-            object.number("jitterMs", content::millis(*jitter));
-            object.text("reason", CloseReason::Draining.as_str());
-            object.text("message", content::DRAINING);
-        }
+        Message::ReconnectAdvice { delay, jitter } => advice_fields(object, *delay, *jitter),
     }
+}
+
+fn ask_fields(object: &mut Object<'_>, ask: u32, method: &EventName, payload: &Payload) {
+    object.number("askId", ask);
+    object.text("method", method.as_str());
+    payload_field(object, payload);
+}
+
+fn advice_fields(object: &mut Object<'_>, delay: Duration, jitter: Duration) {
+    object.number("delayMs", content::millis(delay));
+    object.number("jitterMs", content::millis(jitter));
+    object.text("reason", CloseReason::Draining.as_str());
+    object.text("message", content::DRAINING);
 }
 
 pub(in crate::transport) fn expiry_field(object: &mut Object<'_>, expiry: Expiry) {

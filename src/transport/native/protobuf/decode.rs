@@ -4,8 +4,8 @@ use prost::Message as _;
 use prost::encoding::{self, DecodeContext};
 
 use crate::event::{Payload, Retention};
-use crate::proto::client_v1::{self as wire, client_frame, history_query, payload};
-use crate::session::{Command, JoinOptions, PresenceMode, Request, Since};
+use crate::proto::client_v1::{self as wire, answer, client_frame, history_query, payload};
+use crate::session::{Answer, Command, JoinOptions, PresenceMode, Request, Since};
 use crate::transport::native::{DecodeError, Flaw, content, request};
 
 /// Decodes one command. Unknown fields are skipped, except one in place of the command.
@@ -81,6 +81,14 @@ fn command(command: client_frame::Command) -> Result<Command, Flaw> {
         Wire::HistoryQuery(query) => history(query)?,
         Wire::Refresh(refresh) => Command::Refresh { token: refresh.token },
         Wire::Ping(wire::Ping {}) => Command::Ping,
+        Wire::Answer(answer) => Command::Answer {
+            ask: answer.ask_id,
+            answer: match answer.answer {
+                Some(answer::Answer::Payload(content)) => Answer::Payload(payload(Some(content))?),
+                Some(answer::Answer::Error(error)) => content::answer_error(&error.reason, &error.message)?,
+                None => return Err(Flaw::invalid("neither payload nor error")),
+            },
+        },
     })
 }
 

@@ -1,7 +1,9 @@
 //! Encodes the server's messages as protobuf, by the generated types.
 
+use std::time::Duration;
+
 use crate::error::CloseReason;
-use crate::event::{Event, Payload, Retention, Timestamp};
+use crate::event::{Event, EventName, Payload, Retention, Timestamp};
 use crate::identity::Expiry;
 use crate::json::Json;
 use crate::notice::Notice;
@@ -74,6 +76,8 @@ fn frame_message(message: &Message) -> server_frame::Message {
         Message::Pong { time } => Wire::Pong(wire::Pong {
             server_time_ms: time_ms(*time),
         }),
+        Message::Answered { accepted } => Wire::Answered(wire::Answered { accepted: *accepted }),
+        Message::Asked { ask, method, payload } => Wire::Ask(asked(*ask, method, payload)),
         Message::RoomJoined { joined: room, change } => Wire::RoomJoined(wire::RoomJoined {
             joined: Some(joined(room)),
             cause: cause(*change).into(),
@@ -86,15 +90,27 @@ fn frame_message(message: &Message) -> server_frame::Message {
             room: name(room),
             head: Some(position(head)),
         }),
-        Message::ReconnectAdvice { delay, jitter } => Wire::ReconnectAdvice(wire::ReconnectAdvice {
-            delay_ms: content::millis(*delay),
-            jitter_ms: content::millis(*jitter),
-            reason: CloseReason::Draining.as_str().to_owned(),
-            message: content::DRAINING.to_owned(),
-        }),
+        Message::ReconnectAdvice { delay, jitter } => Wire::ReconnectAdvice(advice(*delay, *jitter)),
         Message::Expiring { expiry } => Wire::SessionExpiring(wire::SessionExpiring {
             expires_at_ms: expires_at_ms(*expiry),
         }),
+    }
+}
+
+fn asked(ask: u32, method: &EventName, content: &Payload) -> wire::Ask {
+    wire::Ask {
+        ask_id: ask,
+        method: method.as_str().to_owned(),
+        payload: Some(payload(content)),
+    }
+}
+
+fn advice(delay: Duration, jitter: Duration) -> wire::ReconnectAdvice {
+    wire::ReconnectAdvice {
+        delay_ms: content::millis(delay),
+        jitter_ms: content::millis(jitter),
+        reason: CloseReason::Draining.as_str().to_owned(),
+        message: content::DRAINING.to_owned(),
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Shard, link};
 use crate::error::CloseReason;
 use crate::rate::Rate;
 use crate::session::link::{FrameKind, Link as _};
-use crate::session::{Command, ProtocolId, Request};
+use crate::session::{ASKS, Command, ProtocolId, Request};
 use crate::shard::Key;
 use crate::transport::carrier::Arrival;
 use crate::transport::protocol::{Decoded, Message};
@@ -184,11 +184,6 @@ impl Shard {
                 }
                 _ => self.close_engine(id, fault),
             },
-            Step::Acknowledge(namespace) => {
-                if used(connection, namespace).is_none() {
-                    self.close_engine(id, fault);
-                }
-            }
             Step::Echo(frame) => self.send_engine(connection, &frame),
             Step::Pong => {
                 let now_ms = self.sessions.now_ms();
@@ -259,7 +254,8 @@ fn connect(token: String) -> Request {
             token,
             client: String::new(),
             resume: Vec::new(),
-            features: Vec::new(),
+            // By acknowledgements, of which every client knows.
+            features: vec![ASKS.to_owned()],
         },
     }
 }

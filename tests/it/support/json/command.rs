@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use roomcast::proto::client_v1::answer::Answer as Answered;
 use roomcast::proto::client_v1::client_frame::Command;
 use roomcast::proto::client_v1::history_query::Anchor as Side;
 use roomcast::proto::client_v1::payload::Content;
@@ -124,6 +125,20 @@ fn command(command: &Command) -> (&'static str, Written) {
                 None => fields,
             };
             ("historyQuery", fields.number("limit", query.limit))
+        }
+        Command::Answer(answer) => {
+            let fields = new.number("askId", answer.ask_id);
+            let fields = match &answer.answer {
+                Some(Answered::Payload(payload)) => fields.payload(Some(payload)),
+                Some(Answered::Error(error)) => {
+                    let error = Written::default()
+                        .string("reason", &error.reason)
+                        .string("message", &error.message);
+                    fields.raw("error", Some(error.text()))
+                }
+                None => fields,
+            };
+            ("answer", fields)
         }
         Command::Refresh(refresh) => ("refresh", new.string("token", &refresh.token)),
         Command::Ping(Ping {}) => ("ping", new),
