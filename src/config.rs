@@ -142,10 +142,17 @@ impl Config {
             self.grpc.home_rooms(),
         );
         let api_and_callers = both(self.grpc.port(), self.grpc.credentials());
-        let parts = both(both(history_and_client, nats_and_rooms), api_and_callers);
-        let (((history, client), (nats, home_rooms)), (api, credentials)) = parts.map_err(ConfigError::Wrong)?;
+        let socketio = self.socketio.config();
+        let parts = both(
+            both(both(history_and_client, nats_and_rooms), api_and_callers),
+            socketio,
+        );
+        let ((((history, client), (nats, home_rooms)), (api, credentials)), socketio) =
+            parts.map_err(ConfigError::Wrong)?;
         Ok(gateway::Config {
-            protocols: self.socketio.register(&sse::add_to(native::protocols(), &self.sse)),
+            protocols: self
+                .socketio
+                .register(&sse::add_to(native::protocols(), &self.sse), &socketio),
             node_id: self.node.id.clone(),
             shards: self.node.shards(),
             connections: self.connections,
@@ -155,7 +162,7 @@ impl Config {
                 ..self.session.clone()
             },
             sockets: shard::Config {
-                socketio: self.socketio.config(),
+                socketio,
                 ..(&self.socket).into()
             },
             client,

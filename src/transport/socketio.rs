@@ -11,6 +11,7 @@
 //!
 //! Sources: the protocol documents and conformance suites in the repository `socketio/socket.io`.
 
+mod bundle;
 mod config;
 mod connection;
 mod deadlines;
@@ -29,8 +30,10 @@ mod sid;
 use std::sync::Arc;
 
 use self::encode::Namespace;
+use super::http::Route;
 use super::protocol::Protocols;
 
+pub use self::bundle::BundleFile;
 pub use self::config::{Application, Config, NAMESPACES_MAX, TokenSource};
 pub use self::connection::{Reply, ReplyTo};
 pub use self::forward::{Forwarding, serve};
@@ -51,16 +54,22 @@ fn protocol_name(namespace: &str) -> String {
     }
 }
 
-/// Adds the namespaces of Socket.IO, and the route by which its clients come.
+/// The route of the clients, and those of the files that they may load.
+fn routes(config: &Arc<Config>) -> Vec<Route> {
+    let files = config.client_bundle.iter().map(|file| file.route(&config.path));
+    std::iter::once(route::route(config)).chain(files).collect()
+}
+
+/// Adds the namespaces of Socket.IO, and the routes by which its clients come.
 ///
 /// # Panics
 /// As [`Protocols::new`].
 #[must_use]
 pub fn register(protocols: &Protocols, config: &Arc<Config>) -> Protocols {
     let namespaces = config.namespaces.iter().enumerate().map(|(index, namespace)| {
-        // The first one brings the route of all.
-        let route = (index == 0).then(|| route::route(config));
-        Namespace::new(namespace, config, route)
+        // The first one brings the routes of all.
+        let routes = if index == 0 { routes(config) } else { Vec::new() };
+        Namespace::new(namespace, config, routes)
     });
     namespaces.fold(protocols.clone(), |registered, namespace| registered.with(namespace))
 }

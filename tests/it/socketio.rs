@@ -20,6 +20,7 @@ macro_rules! alone_and_over_nats {
 }
 
 mod asks;
+mod bundle;
 mod engine;
 mod lifecycle;
 mod limits;

@@ -1,5 +1,6 @@
 //! `[socketio]`: Socket.IO on the port for clients.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,10 +8,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::sse::wrong_prefix;
-use crate::config::Problem;
+use crate::config::problem::all;
 use crate::config::values::{Positive, PositiveSize, PositiveTime};
+use crate::config::{Problem, files};
 use crate::transport::protocol::Protocols;
-use crate::transport::socketio::{self, Application, NAMESPACES_MAX, TokenSource};
+use crate::transport::socketio::{self, Application, BundleFile, NAMESPACES_MAX, TokenSource};
 
 /// Socket.IO for stock clients, on the port for clients.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -52,6 +54,10 @@ pub struct SocketIoSection {
     pub token_sources: Vec<TokenSourceName>,
     /// The message of an error for a token that is not accepted; `{reason}` stands for what is wrong with it.
     pub authentication_error: String,
+    /// The client's own build, served beside the path for pages that load the client from their server: a file, served as
+    /// `socket.io.js`, or a directory with some of `socket.io.js`, `socket.io.min.js`, `socket.io.esm.min.js`,
+    /// `socket.io.msgpack.min.js` and their `.map`, as `dist` of the npm package `socket.io-client` has them. Read at the start.
+    pub client_bundle: Option<PathBuf>,
 }
 
 /// A place in which a Socket.IO client shows its token.
@@ -85,6 +91,7 @@ impl Default for SocketIoSection {
             forwarded_max: config.forwarded_max,
             token_sources: config.token_sources.iter().map(name).collect(),
             authentication_error: config.authentication_error,
+            client_bundle: None,
         }
     }
 }
@@ -122,21 +129,22 @@ impl SocketIoSection {
         problems
     }
 
-    /// Adds the protocol to a gateway's.
-    pub(in crate::config) fn register(&self, protocols: &Protocols) -> Protocols {
+    /// Adds the protocol, with its configuration, to a gateway's.
+    pub(in crate::config) fn register(&self, protocols: &Protocols, config: &Arc<socketio::Config>) -> Protocols {
         if !self.enabled {
             return protocols.clone();
         }
-        socketio::register(protocols, &self.config())
+        socketio::register(protocols, config)
     }
 
-    /// Returns the component's configuration.
-    pub(in crate::config) fn config(&self) -> Arc<socketio::Config> {
+    /// Returns the component's configuration, with the files of the client.
+    pub(in crate::config) fn config(&self) -> Result<Arc<socketio::Config>, Vec<Problem>> {
         let source = |name: &TokenSourceName| match name {
             TokenSourceName::Auth => TokenSource::Auth,
             TokenSourceName::Handshake => TokenSource::Handshake,
         };
-        Arc::new(socketio::Config {
+        Ok(Arc::new(socketio::Config {
+            client_bundle: self.bundle()?,
             path: self.path.clone(),
             application: Application::SocketIo,
             namespaces: self.namespaces.clone(),
@@ -150,6 +158,79 @@ impl SocketIoSection {
             forwarded_max: self.forwarded_max,
             token_sources: self.token_sources.iter().map(source).collect(),
             authentication_error: self.authentication_error.clone(),
-        })
+        }))
+    }
+
+    /// Reads the files of the client.
+    fn bundle(&self) -> Result<Vec<BundleFile>, Vec<Problem>> {
+        const KEY: &str = "socketio.client_bundle";
+        let Some(path) = self.client_bundle.as_ref().filter(|_| self.enabled) else {
+            return Ok(Vec::new());
+        };
+        let read = |name: &str, path: &Path| {
+            let bytes = files::bytes(path).map_err(|error| Problem::new(KEY, error))?;
+            if bytes.len() > BundleFile::BYTES_MAX {
+                return Err(Problem::new(KEY, format!("{} is larger than 4 MiB", path.display())));
+            }
+            Ok(BundleFile::new(name, bytes))
+        };
+        let files = if path.is_dir() {
+            let there = BundleFile::names().map(|name| (name, path.join(name)));
+            let there = there.filter(|(_, file)| file.exists());
+            all(there.map(|(name, file)| read(name, &file)))?
+        } else {
+            vec![read(BundleFile::MAIN, path)?]
+        };
+        let files: Vec<BundleFile> = files.into_iter().flatten().collect();
+        if files.is_empty() {
+            let problem = format!("{} has none of the files that are served", path.display());
+            return Err(vec![Problem::new(KEY, problem)]);
+        }
+        Ok(files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(path: PathBuf) -> Result<Vec<BundleFile>, String> {
+        let section = SocketIoSection {
+            client_bundle: Some(path),
+            ..SocketIoSection::default()
+        };
+        section.bundle().map_err(|problems| problems[0].to_string())
+    }
+
+    #[test]
+    fn the_client_is_a_file_or_a_directory_with_known_names() {
+        let root = std::env::temp_dir().join(format!("roomcast-bundle-{:032x}", rand::random::<u128>()));
+        let file = |name: &str| BundleFile::new(name, format!("// {name}")).unwrap();
+        let write = |name: &str| std::fs::write(root.join(name), format!("// {name}")).unwrap();
+        std::fs::create_dir(&root).unwrap();
+        let none = bundle(root.clone()).unwrap_err();
+        assert!(none.contains("has none of the files"), "{none}");
+        for name in ["socket.io.min.js", "socket.io.min.js.map", "index.html"] {
+            write(name);
+        }
+        let files = bundle(root.clone()).unwrap();
+        assert_eq!(files, ["socket.io.min.js", "socket.io.min.js.map"].map(file));
+        let one = bundle(root.join("socket.io.min.js")).unwrap();
+        assert_eq!(one, [BundleFile::new("socket.io.js", "// socket.io.min.js").unwrap()]);
+        std::fs::write(root.join("large"), vec![b' '; BundleFile::BYTES_MAX + 1]).unwrap();
+        let large = bundle(root.join("large")).unwrap_err();
+        assert!(large.contains("larger than 4 MiB"), "{large}");
+        let missing = bundle(root.join("missing.js")).unwrap_err();
+        assert!(
+            missing.contains("socketio.client_bundle") && missing.contains("cannot read"),
+            "{missing}"
+        );
+        std::fs::remove_dir_all(&root).unwrap();
+        let off = SocketIoSection {
+            enabled: false,
+            client_bundle: Some(root),
+            ..SocketIoSection::default()
+        };
+        assert_eq!(off.bundle().unwrap(), [], "what is not served is not read");
     }
 }

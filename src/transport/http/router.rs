@@ -58,7 +58,8 @@ pub(super) async fn answer(
     // After a refusal the client comes back through the rate of new connections. And connections that rest leave at least
     // half of the places to those that come.
     let has_place = exchange.take_place(port.handshakes());
-    let may_stay = has_place && status.is_success() && count < REQUESTS_MAX && port.has_many_places();
+    let is_answered = status.is_success() || status == StatusCode::NOT_MODIFIED;
+    let may_stay = has_place && is_answered && count < REQUESTS_MAX && port.has_many_places();
     if status != StatusCode::SWITCHING_PROTOCOLS && (!may_stay || matches!(response.body(), Body::HandedOver)) {
         response
             .headers_mut()

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::bundle::BundleFile;
+
 /// A place in which a client may show its token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenSource {
@@ -51,6 +53,8 @@ pub struct Config {
     /// The text of an error for a token that is not accepted; `{reason}` stands for what is wrong with it. Clients look for
     /// `authentication` in it, in lower case.
     pub authentication_error: String,
+    /// The files of the client that are served beside the path; none by default.
+    pub client_bundle: Vec<BundleFile>,
 }
 
 /// The most namespaces: each takes a slot in every delivery.
@@ -75,6 +79,7 @@ impl Default for Config {
             forwarded_max: 20_000,
             token_sources: vec![TokenSource::Auth, TokenSource::Handshake],
             authentication_error: "Authentication error: authentication {reason}".to_owned(),
+            client_bundle: Vec::new(),
         }
     }
 }

@@ -29,19 +29,19 @@ pub struct Namespace {
     /// Begins the names of the gateway's own events.
     prefix: Box<str>,
     authentication_error: Box<str>,
-    route: Option<Route>,
+    routes: Vec<Route>,
 }
 
 impl Namespace {
     /// The namespace of this name, which begins with a slash.
-    pub(super) fn new(namespace: &str, config: &super::Config, route: Option<Route>) -> Self {
+    pub(super) fn new(namespace: &str, config: &super::Config, routes: Vec<Route>) -> Self {
         Self {
             // Kept for the life of the process, which registers its protocols once: so a session's protocol has a name without an allocation.
             name: String::leak(super::protocol_name(namespace)),
             mark: mark(namespace).into(),
             prefix: config.event_prefix.as_str().into(),
             authentication_error: config.authentication_error.as_str().into(),
-            route,
+            routes,
         }
     }
 
@@ -170,7 +170,7 @@ impl Protocol for Namespace {
     }
 
     fn routes(&self) -> Vec<Route> {
-        self.route.iter().cloned().collect()
+        self.routes.clone()
     }
 
     fn farewell(&self, code: CloseReason, reason: &str) -> Frame {
@@ -233,6 +233,7 @@ mod tests {
     use super::*;
     use crate::event::{EventId, EventName, Except, Retention, Timestamp};
     use crate::json::Json;
+    use crate::position::{Epoch, Offset, Position};
     use crate::room::{Room, Tenant};
     use crate::transport::websocket::frame::text_frame;
 
@@ -249,7 +250,7 @@ mod tests {
             actor: None,
             except: Except::NOBODY,
         };
-        Namespace::new(namespace, &super::super::Config::default(), None).event(&Arc::new(event))
+        Namespace::new(namespace, &super::super::Config::default(), Vec::new()).event(&Arc::new(event))
     }
 
     fn json(text: &'static str) -> Payload {
@@ -274,7 +275,7 @@ mod tests {
     #[test]
     fn asks_are_events_with_an_acknowledgement() {
         let asked = |namespace: &str, payload| {
-            let namespace = Namespace::new(namespace, &super::super::Config::default(), None);
+            let namespace = Namespace::new(namespace, &super::super::Config::default(), Vec::new());
             let (ask, method) = (12, EventName::parse("confirm").unwrap());
             namespace.message(0, &Message::Asked { ask, method, payload })
         };
@@ -282,6 +283,19 @@ mod tests {
         let binary = asked("/custom", Payload::Binary(bytes::Bytes::from_static(b"\x04")));
         let packet = text_frame("451-/custom,12[\"confirm\",{\"_placeholder\":true,\"num\":0}]");
         assert_eq!(binary, [packet, binary_frame(b"\x04")].concat());
+    }
+
+    #[test]
+    fn a_resync_says_where_its_room_goes_on() {
+        let room = Room::parse(&Tenant::parse("t").unwrap(), "r").unwrap();
+        let head = Position {
+            epoch: Epoch::from_bits(1),
+            offset: Offset(7),
+        };
+        let namespace = Namespace::new("/", &super::super::Config::default(), Vec::new());
+        let told = namespace.message(0, &Message::Resync { room, head });
+        let data = r#"{"room":"r","head":{"epoch":"0000000000000001","offset":7}}"#;
+        assert_eq!(told, text_frame(&format!("42[\"roomcast:resync\",{data}]")));
     }
 
     #[test]

@@ -92,6 +92,16 @@ async fn a_page_of_another_origin_polls_and_upgrades_and_a_foreign_one_does_neit
     node.finish().await;
 }
 
+#[test]
+fn a_page_loads_the_client_from_the_gateway_as_a_script_and_as_a_module() {
+    let files = crate::tools::root().join("tests/node_modules/socket.io-client/dist");
+    let setting = format!("socketio.client_bundle={}", files.display());
+    let dev = Dev::start_with(&["--set", &setting]);
+    let mut browser = tools::node("tests/browser/bundle.mjs");
+    browser.args([dev.said("/client_address"), dev.said("/tokens/ada")]);
+    tools::expect_success(&mut browser);
+}
+
 fn node(library: &str) {
     tells_its_story(node_client(library));
 }
