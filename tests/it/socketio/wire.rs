@@ -264,3 +264,53 @@ async fn wrong_requests_are_answered_as_by_the_reference() {
     );
     node.finish().await;
 }
+
+#[tokio::test]
+async fn every_answer_that_has_a_position_says_it() {
+    let node = node().await;
+    let mut ada = Wire::open(&node).await;
+    ada.say(&connect_packet(&user("ada"))).await;
+    let connected = ada.hear().await;
+    let id = &connected[connected.find("sid\":\"").unwrap() + 6..][..32];
+    let joined = ada.command(0, "join", &json!({"room": "r"})).await;
+    let epoch = &joined["head"]["epoch"];
+    assert!(epoch.is_string(), "{joined}");
+    node.backend().publish("r", "news", json!(1)).await;
+    assert_eq!(ada.hear().await, "42[\"news\",1]");
+    let publish = json!({"room": "r", "eventName": "said", "payload": 2});
+    ada.say(&super::speakers::command_packet(1, "publish", &publish)).await;
+    let heard = [ada.hear().await, ada.hear().await];
+    let answer = heard.iter().find_map(|packet| packet.strip_prefix("431[")).unwrap();
+    let published: Value = serde_json::from_str(answer.strip_suffix(']').unwrap()).unwrap();
+    assert_eq!(published["position"], json!({"epoch": epoch, "offset": 2}));
+    // The position of every event that it got, too: history names each.
+    let history = ada.command(2, "history", &json!({"room": "r"})).await;
+    assert_eq!(history["head"], published["position"]);
+    let offsets = history["events"].as_array().unwrap().iter();
+    let offsets: Vec<_> = offsets.map(|event| (&event["epoch"], &event["offset"])).collect();
+    assert_eq!(offsets, [(epoch, &json!(1)), (epoch, &json!(2))]);
+    // A room that a backend has put it into begins at a position as well.
+    let request = roomcast::proto::v1::JoinRoomRequest {
+        tenant: crate::support::TENANT.to_owned(),
+        room: "s".to_owned(),
+        member: Some(roomcast::proto::v1::join_room_request::Member::ConnectionId(
+            id.to_owned(),
+        )),
+        ..Default::default()
+    };
+    node.backend().rooms.clone().join_room(request).await.unwrap();
+    let told = ada.hear().await;
+    let data = told.strip_prefix("42[\"roomcast:roomJoined\",").unwrap();
+    let moved: Value = serde_json::from_str(data.strip_suffix(']').unwrap()).unwrap();
+    assert!(moved["joined"]["head"]["epoch"].is_string(), "{moved}");
+    // Each of them is a `since`.
+    for since in [&joined["head"], &published["position"], &history["head"]] {
+        let again = ada.command(3, "join", &json!({"room": "r", "since": since})).await;
+        assert_eq!(again["recovered"], json!(true), "{since}");
+        for _ in 0..again["replayed"].as_u64().unwrap_or(0) {
+            ada.hear().await;
+        }
+    }
+    ada.close().await;
+    node.finish().await;
+}
