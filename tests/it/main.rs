@@ -13,6 +13,7 @@ mod contract;
 mod deploy;
 mod dev;
 mod drain;
+mod fuzz;
 mod language;
 mod leaks;
 mod limits;

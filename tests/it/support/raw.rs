@@ -45,6 +45,11 @@ impl Raw {
         self.stream.shutdown().await.unwrap();
     }
 
+    /// The same, where the other side may have ended already.
+    pub async fn try_end_own_side(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+
     /// Everything up to the end of the connection. A reset is an end as well.
     pub async fn until_closed(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
