@@ -21,3 +21,5 @@ pub mod nats;
     reason = "written for the integration tests, and used in part"
 )]
 pub mod proxy;
+
+pub mod mutator;

@@ -19,6 +19,9 @@ mod decode;
 mod encode;
 mod engine;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod inbox;
 mod packet;
 mod payload;

@@ -10,6 +10,9 @@
 
 mod block;
 mod encode;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod request;
 mod stream;

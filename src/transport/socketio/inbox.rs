@@ -178,6 +178,12 @@ impl Inbox {
         };
         step(&Packet::parse(&whole.text)?, &whole.attachments, namespaces).map(Some)
     }
+
+    /// The bytes of a packet whose attachments have not all come.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn held_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.bytes)
+    }
 }
 
 /// The step that a complete packet asks for.

@@ -155,6 +155,12 @@ impl Query {
     }
 }
 
+/// Returns the number of different rooms that a query names; `None` where it is refused.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn rooms_named(query: &str) -> Option<usize> {
+    Query::parse(query).ok().map(|query| query.rooms.len())
+}
+
 /// Decodes a value of a form (URL standard, `application/x-www-form-urlencoded`): `+` is a space.
 fn decoded(value: &str) -> Option<String> {
     let (mut bytes, mut rest) = (Vec::with_capacity(value.len()), value.bytes());
