@@ -3,7 +3,7 @@
 use std::{env, error::Error, fs, path::PathBuf};
 
 /// The files of the contract; what they import is found by itself.
-const FILES: [&str; 18] = [
+const FILES: [&str; 19] = [
     "roomcast/v1/types.proto",
     "roomcast/v1/publish.proto",
     "roomcast/v1/room.proto",
@@ -21,6 +21,7 @@ const FILES: [&str; 18] = [
     "roomcast/node/v1/order.proto",
     "roomcast/node/v1/presence.proto",
     "roomcast/node/v1/relay.proto",
+    "roomcast/node/v1/session.proto",
     "roomcast/node/v1/settings.proto",
 ];
 

@@ -28,6 +28,7 @@ pub mod position;
 pub mod proto;
 pub mod rate;
 pub mod readiness;
+pub mod recovery;
 pub mod room;
 pub mod similar;
 pub mod sync;

@@ -7,9 +7,11 @@ mod cursor;
 mod features;
 pub mod link;
 mod message;
+pub mod recovery;
 
 use bytes::Bytes;
 
+use self::recovery::Recovery;
 use crate::event::Event;
 
 pub use command::{Answer, Command, HistoryFrom, JoinOptions, PresenceMode, Request, Since};
@@ -49,6 +51,17 @@ impl ProtocolId {
     }
 }
 
+/// The end that a connection adds to a frame that all share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// None: the frame is complete.
+    None,
+    /// A frame behind it, in one piece with it.
+    Tail(Frame),
+    /// A frame in its place.
+    Whole(Frame),
+}
+
 /// The writing half of a protocol. The same bytes go to every connection that speaks it.
 pub trait Encoder: Send + Sync + 'static {
     /// The protocol's name, which watchers of connections see; of a protocol over WebSockets its subprotocol.
@@ -77,5 +90,11 @@ pub trait Encoder: Send + Sync + 'static {
     fn before_event(&self, cursor: &Cursor) -> Option<Frame> {
         let _ = cursor;
         None
+    }
+
+    /// Completes a frame, which is shared, for one connection that can be recovered.
+    fn complete(&self, frame: &Frame, recovery: &Recovery) -> Ending {
+        let _ = (frame, recovery);
+        Ending::None
     }
 }

@@ -13,6 +13,7 @@ pub mod shard;
 mod socket;
 pub mod socketio;
 pub mod sse;
+mod vector;
 pub mod websocket;
 
 /// The text that goes before the name of an application's event in a protocol whose own events begin with a prefix: the prefix once

@@ -29,6 +29,9 @@ use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::nats::NatsPresence;
 use crate::readiness::Readiness;
+use crate::recovery::Store;
+use crate::recovery::memory::MemoryStore;
+use crate::recovery::nats::NatsStore;
 use crate::relay::{self, Relay, Relayed};
 use crate::rooms::Rooms;
 use crate::shard::{Application, Services};
@@ -250,6 +253,23 @@ impl Engine {
             Self::Alone { bus, presence, .. } => (bus.clone(), presence.clone()),
             Self::Nats { bus, presence, .. } => (bus.clone(), presence.clone()),
         }
+    }
+
+    /// Returns the store of sessions, where clients may come back to them.
+    ///
+    /// # Errors
+    /// [`NatsError::Refused`] and [`NatsError::JetStream`].
+    pub(super) async fn store(&self, config: &Config) -> Result<Option<Arc<dyn Store>>, NatsError> {
+        let Some(away_max) = config.sockets.socketio.recovery else {
+            return Ok(None);
+        };
+        Ok(Some(match self {
+            Self::Alone { .. } => Arc::new(MemoryStore::new(away_max)),
+            Self::Nats { nats, .. } => {
+                let making = async || NatsStore::start(Arc::clone(nats), away_max).await;
+                Arc::new(nats::patiently(nats.config().start_timeout, making).await?)
+            }
+        }))
     }
 
     /// Returns the usage of the bus.

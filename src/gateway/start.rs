@@ -71,6 +71,9 @@ pub(super) async fn start(config: Config, mut listeners: Listeners) -> Result<Ga
     let probed = answer_probes(&config, &listeners, &run).map_err(StartError::Listeners)?;
     let engine = connect_bus(&config, &judges.lease, &run).await?;
     let services = judges.services(&config, &engine, &admission, &run.counters);
+    if let Some(store) = engine.store(&config).await? {
+        services.application.keeps(store);
+    }
     let started = threads::start(&config, &services, engine.incarnation(), &run.serving).map_err(StartError::Shards)?;
     // Shards before the cluster: its first orders must find mailboxes.
     let shards = Shards::new(started.mailboxes);

@@ -17,6 +17,10 @@ const VALUES_SHARE: u64 = 4;
 /// The bound of the control log: some 200,000 revocations.
 pub const CONTROL_BYTES_MAX: u64 = 64 << 20;
 
+/// The bound of the stream of session records, which there is where sessions are recovered: some 100,000. Beyond, those that were written
+/// longest ago go, and their clients begin anew.
+pub const SESSIONS_BYTES_MAX: u64 = 64 << 20;
+
 impl Config {
     /// Returns the most bytes of the stream of last values, given those of one partition.
     #[must_use]

@@ -11,6 +11,7 @@
 //! | `d.m.settings` | the settings that all nodes share, captured by the stream `d-m` | nodes |
 //! | `d.c.r.ID`, `d.c.u.ID` | a revocation, and its withdrawal; captured by the stream `d-c` | nodes |
 //! | `d.c.l.NODE`, `d.c.s.NODE` | a node's lease, and its report of a lost log; captured by the stream `d-c` | nodes |
+//! | `d.s.HASH` | a session to which a Socket.IO client may come back, captured by the stream `d-s` | nodes |
 //! | `d.p.ROOM` | presence of a room | nodes |
 //! | `d.n.hb` | heartbeats of nodes; one with a reply subject requests answers | nodes |
 //! | `d.n.NODE` | to one node, `NODE` its incarnation | nodes |
@@ -24,6 +25,9 @@
 //!
 //! A room is one token, tenant and name together: `A-Z a-z 0-9 - _` as they are, every other byte as `=` and two
 //! hexadecimal digits, a zero byte between the two. So two rooms never share a token, and no name is a wildcard.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::digest::Digest;
 use crate::event::EventName;
@@ -280,6 +284,12 @@ impl Subjects {
     #[must_use]
     pub fn all_of(&self, letter: char) -> String {
         format!("{}.{letter}.>", self.deployment)
+    }
+
+    /// Returns the subject of the record of a session.
+    #[must_use]
+    pub fn session(&self, hash: &[u8]) -> String {
+        format!("{}.s.{}", self.deployment, URL_SAFE_NO_PAD.encode(hash))
     }
 
     /// Returns the stream of a partition.

@@ -1,5 +1,6 @@
 //! The port of a connection, as its session sees it.
 
+use super::recovery::Recovery;
 use super::{Cursor, Frame, ProtocolId};
 
 /// Reason why a frame was not taken.
@@ -46,6 +47,11 @@ pub trait Link: 'static {
 
     /// The cursor of the connection, in a protocol that keeps one.
     fn cursor_mut(&mut self) -> Option<&mut Cursor> {
+        None
+    }
+
+    /// The recovery of the session, in a protocol whose clients come back to it. Its cursor is [`Self::cursor_mut`].
+    fn recovery_mut(&mut self) -> Option<&mut Recovery> {
         None
     }
 

@@ -5,6 +5,7 @@ mod state;
 mod tenants;
 mod write;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -17,6 +18,7 @@ use crate::error::CloseReason;
 use crate::identity::{ConnectionId, Identity, TokenId, UserId};
 use crate::room::Tenant;
 use crate::session::link::Link;
+use crate::session::recovery::Recovery;
 use crate::session::{Cursor, Encoder};
 use crate::units::millis;
 
@@ -56,6 +58,10 @@ pub(super) struct Clients<L> {
     /// By the id of the token, those whose token has one.
     tokens: KeyIndex,
     tenants: TenantNames,
+    /// The slots of connections that have the id of an earlier one.
+    renamed: HashMap<ConnectionId, Key>,
+    /// Clients whose rooms have changed, of those that are kept.
+    changed: Vec<Key>,
     closing: Vec<Closing>,
     /// Clients that never send and were refused a command.
     refused: Vec<Ticket>,
@@ -72,6 +78,8 @@ impl<L: Link> Clients<L> {
             users: KeyIndex::default(),
             tokens: KeyIndex::default(),
             tenants: TenantNames::default(),
+            renamed: HashMap::new(),
+            changed: Vec::new(),
             closing: Vec::new(),
             refused: Vec::new(),
             encoders,
@@ -118,6 +126,11 @@ impl<L: Link> Clients<L> {
     /// The cursor of a client whose protocol keeps one.
     pub fn cursor(&mut self, key: Key) -> Option<&mut Cursor> {
         self.client(key)?.link.cursor_mut()
+    }
+
+    /// The recovery of a client whose protocol has one.
+    pub fn recovery(&mut self, key: Key) -> Option<&mut Recovery> {
+        self.client(key)?.link.recovery_mut()
     }
 
     pub fn link(&self, key: Key) -> Option<&L> {
@@ -199,9 +212,36 @@ impl<L: Link> Clients<L> {
         self.users.candidates(&(tenant, user)).filter(is_of_user).collect()
     }
 
+    /// Gives a connection the id of an earlier one, or one of its own again.
+    pub fn rename(&mut self, key: Key, connection: ConnectionId) {
+        let Some(session) = self.session_mut(key) else { return };
+        let former = std::mem::replace(&mut session.connection, connection);
+        self.renamed.remove(&former);
+        if connection.slot() != key {
+            self.renamed.insert(connection, key);
+        }
+    }
+
+    /// The slot of a connection. The caller must still compare the connection there.
+    pub fn slot_of(&self, connection: ConnectionId) -> Key {
+        self.renamed.get(&connection).copied().unwrap_or(connection.slot())
+    }
+
+    /// Notes that the rooms of a client have changed, where it is kept.
+    pub fn rooms_changed(&mut self, key: Key) {
+        if self.recovery(key).is_some() {
+            self.changed.push(key);
+        }
+    }
+
+    /// Takes the kept clients whose rooms have changed.
+    pub fn take_changed(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.changed)
+    }
+
     /// The session of a connection.
     pub fn of_connection(&self, tenant: &Tenant, connection: ConnectionId) -> Option<Key> {
-        let key = connection.slot();
+        let key = self.slot_of(connection);
         let is_it = self
             .session(key)
             .is_some_and(|session| session.connection == connection);
@@ -243,6 +283,9 @@ impl<L: Link> Clients<L> {
     /// Removes a client from its slot and from the indexes.
     pub fn remove(&mut self, key: Key) -> Client<L> {
         let client = self.slots.remove(key as usize);
+        if !self.renamed.is_empty() {
+            self.renamed.remove(&client.session.connection);
+        }
         if let Some(identity) = client.session.identity().cloned() {
             self.unindex(key, &identity);
         }

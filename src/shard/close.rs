@@ -31,8 +31,17 @@ impl<L: Link> Sessions<L> {
 
     /// The sessions that have ended since the last call. They have left every room already.
     pub fn take_closed(&mut self) -> Vec<ClosedSession<L>> {
-        let closing = self.clients.take_closing();
-        closing.into_iter().filter_map(|closing| self.remove(closing)).collect()
+        self.settle();
+        std::mem::take(&mut self.closed)
+    }
+
+    /// Takes the sessions that are to end out of their rooms, and out of everything else that knows them.
+    pub(super) fn settle(&mut self) {
+        for closing in self.clients.take_closing() {
+            let closed = self.remove(closing);
+            self.closed.extend(closed);
+        }
+        self.save_changed();
     }
 
     fn remove(&mut self, closing: Closing) -> Option<ClosedSession<L>> {
@@ -50,6 +59,11 @@ impl<L: Link> Sessions<L> {
             CloseReason::Kicked | CloseReason::TokenExpired | CloseReason::ConnectionLimit | CloseReason::Forbidden
         );
         let departure = if is_final { Departure::Left } else { Departure::Lost };
+        // After the end of its token a client may come back with another one.
+        if is_final && reason != CloseReason::TokenExpired {
+            self.forget(ticket.key);
+        }
+        self.kept.remove(ticket.key);
         self.members.leave_all(&mut self.clients, ticket.key, departure);
         self.asked.end(ticket.key);
         let client = self.clients.remove(ticket.key);

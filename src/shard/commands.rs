@@ -24,6 +24,7 @@ use crate::room::{Room, RoomError};
 use crate::session::link::Link;
 use crate::session::{ASKS, Command, Message, Refusal};
 
+pub(super) use self::connect::OpenedSession;
 pub(super) use self::join::permit_entry;
 use self::publish::PublishCommand;
 
@@ -153,7 +154,7 @@ impl<'a, L: Link> CommandContext<'a, L> {
         let room = self.room(room)?;
         let Sessions { clients, members, .. } = &mut *self.sessions;
         members.leave(clients, self.ticket.key, &room);
-        self.answer(&Message::Left { room });
+        self.answer_kept(Message::Left { room });
         Ok(())
     }
 
@@ -252,6 +253,17 @@ impl<'a, L: Link> CommandContext<'a, L> {
     /// Completes a suspended command: the next one may start.
     fn done(self) {
         self.sessions.turns.done(&mut self.sessions.clients, self.ticket);
+    }
+
+    /// Replies to a command that has changed the session's rooms, once its record says so.
+    fn answer_kept(&mut self, message: Message) {
+        let Some(kept) = self.sessions.take_into_record(self.key()) else {
+            return self.answer(&message);
+        };
+        self.wait(async move {
+            let saved = kept.saved().await;
+            move |command: CommandContext<'_, L>| command.end(saved.map(|()| message).map_err(|_| unavailable()))
+        });
     }
 
     /// Completes a suspended command with its reply.

@@ -11,7 +11,8 @@ use futures_util::future::join;
 use super::clients::{ClientFacts, Key, Ticket};
 use super::commands::{forbidden, permit_entry, room_limit, unavailable};
 use super::entry::{Entering, EntryCause, EntryFacts, HistoryRight, RoomEntry};
-use super::members::RoomArrival;
+use super::kept::{NotKept, Replaced};
+use super::members::{RoomArrival, RoomReplay};
 use super::services::Services;
 use super::sessions::Sessions;
 use super::tally::JoinTally;
@@ -51,7 +52,7 @@ impl<L: Link> Sessions<L> {
             session.begin_joining(entries.iter().map(|entry| entry.permit.room().clone()));
         }
         let (services, principal) = (self.services.clone(), self.clients.principal(ticket.key));
-        let subscriber = self.members.subscriber();
+        let (subscriber, kept) = (self.members.subscriber(), self.kept.get(ticket.key));
         self.run(async move {
             let mut entering = Entering::with_capacity(entries.len());
             for mut entry in entries {
@@ -72,11 +73,21 @@ impl<L: Link> Sessions<L> {
                 let start = start.map_err(|BusUnavailable(_)| unavailable());
                 entering.push((entry, EntryFacts { start, confirmed }));
             }
-            move |sessions: &mut Self| sessions.entered(ticket, entering, cause)
+            let kept = match kept {
+                Some(kept) => kept.entering(&entering, &cause).await,
+                None => Ok(Replaced::new()),
+            };
+            move |sessions: &mut Self| sessions.entered(ticket, entering, cause, kept)
         });
     }
 
-    fn entered(&mut self, ticket: Ticket, entering: Entering, cause: EntryCause) {
+    pub(super) fn entered(
+        &mut self,
+        ticket: Ticket,
+        entering: Entering,
+        cause: EntryCause,
+        kept: Result<Replaced, NotKept>,
+    ) {
         if self.clients.alive(ticket).is_none() {
             // The client has gone; so may have the last who wanted these rooms.
             for (entry, _) in entering {
@@ -84,10 +95,14 @@ impl<L: Link> Sessions<L> {
             }
             return;
         }
+        let mut replaced = match kept {
+            Ok(replaced) => replaced,
+            Err(error) => return self.not_kept(ticket, entering, cause, error),
+        };
         // The recheck that follows a swap of the rules may have passed this session already.
         let mut started = entering.iter().filter(|(_, found)| found.start.is_ok());
         if started.any(|(entry, _)| self.revocations.is_outdated(&entry.permit)) {
-            return self.permit_again(ticket, entering, cause);
+            return self.permit_again(ticket, entering, cause, replaced);
         }
         let (mut joined, leased) = (Vec::with_capacity(entering.len()), self.gate.may_deliver());
         for (entry, EntryFacts { start, confirmed }) in entering {
@@ -114,7 +129,16 @@ impl<L: Link> Sessions<L> {
             if outcome.is_err() && !self.members.abort_join(&room, ticket.key) {
                 self.members.exit_if_unused(&room);
             }
+            if outcome.is_ok() {
+                replaced.retain(|(entered, _)| *entered != room);
+            }
             joined.push(outcome);
+        }
+        if let Some(kept) = self.kept.get(ticket.key) {
+            kept.put_back(replaced);
+            self.kept_entered(ticket.key);
+            // What was put back is written, and nothing else.
+            self.save(ticket.key, kept);
         }
         self.reply_entered(ticket, joined, cause);
     }
@@ -144,6 +168,10 @@ impl<L: Link> Sessions<L> {
                     return self.clients.begin_close(key, CloseReason::Overloaded);
                 };
                 let (rooms, replays): (Vec<_>, Vec<_>) = arrivals.into_iter().map(|a| (a.joined, a.replay)).unzip();
+                let kept = self.kept.get(key);
+                if kept.is_some_and(|kept| kept.restoring.take().is_some()) {
+                    return self.reply_restored(ticket, id, rooms, &replays);
+                }
                 if let Some(message) = self.connected(key, rooms) {
                     self.clients.answer(key, id, &message);
                 }
@@ -187,6 +215,24 @@ impl<L: Link> Sessions<L> {
         }
     }
 
+    /// Goes on with a session where it was. What was missed comes first: a client that has its answer may take anything later
+    /// for new.
+    fn reply_restored(&mut self, ticket: Ticket, id: u32, rooms: Vec<Joined>, replays: &[RoomReplay]) {
+        let key = ticket.key;
+        for replay in replays {
+            self.members.replay_past(&mut self.clients, key, replay);
+        }
+        if let Some(message) = self.connected(key, rooms) {
+            self.clients.answer(key, id, &message);
+        }
+        self.announce_opened(key);
+        self.orders.greet(&mut self.clients, key);
+        for replay in replays {
+            self.members.replay_held(&mut self.clients, key, replay);
+        }
+        self.turns.done(&mut self.clients, ticket);
+    }
+
     /// The session's first message, once it is in its home rooms.
     fn connected(&self, key: Key, rooms: Vec<Joined>) -> Option<Message> {
         let identity = self.clients.identity(key)?;
@@ -203,7 +249,7 @@ impl<L: Link> Sessions<L> {
     }
 
     /// Asks once more for what rules permitted that are in force no longer; the start of the room stays held.
-    fn permit_again(&mut self, ticket: Ticket, mut entering: Entering, cause: EntryCause) {
+    fn permit_again(&mut self, ticket: Ticket, mut entering: Entering, cause: EntryCause, replaced: Replaced) {
         if self.clients.alive(ticket).is_none() {
             return;
         }
@@ -223,7 +269,7 @@ impl<L: Link> Sessions<L> {
                     Err(refusal) => found.start = Err(refusal),
                 }
             }
-            move |sessions: &mut Self| sessions.entered(ticket, entering, cause)
+            move |sessions: &mut Self| sessions.entered(ticket, entering, cause, Ok(replaced))
         });
     }
 

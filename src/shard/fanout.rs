@@ -101,7 +101,7 @@ impl FanoutState {
             return clients.push(key, &Message::PresenceChanged(Arc::new(change)));
         }
         let kept = &mut self.changes;
-        clients.send_with(clients.now_ms(), key, FrameKind::Push, |format, encoder| {
+        clients.send_apart(key, FrameKind::Push, |format, encoder| {
             Some(encoded(&mut kept[format], encoder, change))
         });
     }

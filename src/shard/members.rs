@@ -9,8 +9,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use self::expiring::ExpiringMemberships;
-pub(super) use self::replay::RoomReplay;
-use self::replay::before_replay;
+pub(super) use self::replay::{RoomReplay, before_replay};
 use super::clients::{Clients, Key, Membership, MembershipRight, Ticket};
 use super::fanout::FanoutState;
 use super::local::{JoinFailed, LocalRooms, RoomItem, RoomKey};
@@ -24,7 +23,7 @@ use crate::presence::{Departure, Roster};
 use crate::room::Room;
 use crate::rooms::{Rooms, Start};
 use crate::session::link::Link;
-use crate::session::{JoinOptions, Joined, Message, RoomChange};
+use crate::session::{JoinOptions, Joined, Message, PresenceMode, RoomChange};
 
 /// A room that was entered, and what its new member gets first.
 #[derive(Debug)]
@@ -68,6 +67,11 @@ impl RoomMembers {
     /// Returns the right by which the client is in a room, if it is.
     pub fn right<L: Link>(&self, clients: &Clients<L>, key: Key, room: &Room) -> Option<MembershipRight> {
         self.membership(clients, key, room).map(|membership| membership.right)
+    }
+
+    /// Returns the part of a room's presence that the client sees, if it is in it.
+    pub fn presence_mode<L: Link>(&self, clients: &Clients<L>, key: Key, room: &Room) -> Option<PresenceMode> {
+        self.membership(clients, key, room).map(|membership| membership.mode)
     }
 
     /// The rooms a client is in, of the memberships that are asked for.
@@ -250,6 +254,7 @@ impl RoomMembers {
         self.unobserve(clients, key, room_key);
         let membership = clients.session_mut(key)?.take_membership(room_key)?;
         self.expiring.remove(key, room_key);
+        clients.rooms_changed(key);
         if let Some(cursor) = clients.cursor(key) {
             cursor.leave(room);
         }

@@ -2,6 +2,7 @@
 
 use tokio::sync::oneshot;
 
+use super::clients::Key;
 use super::sessions::Sessions;
 use super::tally::JoinTally;
 use super::{orders, revocations};
@@ -42,8 +43,16 @@ impl<L: Link> Sessions<L> {
         let (clients, members) = (&mut self.clients, &mut self.members);
         let outcome = match &order.verb {
             Verb::Join(permit) => return self.order_join(keys, permit, &JoinTally::new(reply)),
-            Verb::Leave(room, notice) => Outcome::of(orders::leave(clients, members, keys, room, notice)),
-            Verb::Disconnect(reason, notice) => Outcome::of(orders::disconnect(clients, keys, *reason, notice)),
+            Verb::Leave(room, notice) => {
+                let left = orders::leave(clients, members, keys.clone(), room, notice);
+                return self.reply_kept(&keys, Outcome::of(left), reply);
+            }
+            Verb::Disconnect(reason, notice) => {
+                let closed = orders::disconnect(clients, keys, *reason, notice);
+                // When it is answered they are in no room, and no watcher hears of their end later.
+                self.settle();
+                Outcome::of(closed)
+            }
             Verb::Send(event) if self.gate.may_deliver() => Outcome::of(orders::send(clients, keys, event)),
             Verb::Send(_) => Outcome::of(0),
             Verb::Count => Outcome::of(u32::try_from(keys.len()).unwrap_or(u32::MAX)),
@@ -51,5 +60,19 @@ impl<L: Link> Sessions<L> {
         };
         // The asker may have gone.
         let _ = reply.send(outcome);
+    }
+
+    /// Replies once the records say what was done: a client that comes back must not undo it.
+    fn reply_kept(&mut self, keys: &[Key], outcome: Outcome, reply: oneshot::Sender<Outcome>) {
+        let kept: Vec<_> = keys.iter().filter_map(|key| self.take_into_record(*key)).collect();
+        self.run(async move {
+            for kept in kept {
+                // One that was taken over is no longer of this connection.
+                let _ = kept.saved().await;
+            }
+            // The asker may have gone.
+            let _ = reply.send(outcome);
+            |_: &mut Self| {}
+        });
     }
 }

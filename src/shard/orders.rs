@@ -98,10 +98,9 @@ pub(super) fn disconnect<L: Link>(
 
 /// Sends clients an event of no room. Returns the number.
 pub(super) fn send<L: Link>(clients: &mut Clients<L>, keys: Vec<Key>, event: &Event) -> u32 {
-    let now_ms = clients.now_ms();
     let sent = keys
         .into_iter()
-        .filter(|key| clients.send_with(now_ms, *key, FrameKind::Push, |_, encoder| Some(encoder.event(event))));
+        .filter(|key| clients.send_apart(*key, FrameKind::Push, |_, encoder| Some(encoder.event(event))));
     u32::try_from(sent.count()).unwrap_or(u32::MAX)
 }
 

@@ -14,6 +14,7 @@ use crate::hub::{Mailbox, MailboxReceiver};
 use crate::identity::{ConnectionId, Identity};
 use crate::lease::Lease;
 use crate::policy::{Action, Denied, Permit, Policy, Question};
+use crate::recovery::Store;
 use crate::room::Room;
 use crate::rooms::{HomeRooms, Rooms};
 use crate::session::{Config, Encoder};
@@ -88,6 +89,7 @@ pub struct Application {
     pub(super) homes: HomeRooms,
     /// Set when the node has joined the others, which takes its shards.
     pub(super) cluster: OnceLock<Cluster>,
+    store: OnceLock<Arc<dyn Store>>,
 }
 
 impl Application {
@@ -98,6 +100,7 @@ impl Application {
             backend,
             homes,
             cluster: OnceLock::new(),
+            store: OnceLock::new(),
         }
     }
 
@@ -105,5 +108,16 @@ impl Application {
     pub fn reaches(&self, cluster: Cluster) {
         // Set once, by the one who starts the gateway.
         let _ = self.cluster.set(cluster);
+    }
+
+    /// Keeps sessions from here on, so that clients come back to them.
+    pub fn keeps(&self, store: Arc<dyn Store>) {
+        // Set once, by the one who starts the gateway.
+        let _ = self.store.set(store);
+    }
+
+    /// The store of sessions, where they are kept.
+    pub(super) fn store(&self) -> Option<Arc<dyn Store>> {
+        self.store.get().cloned()
     }
 }

@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use super::asked::PendingAsks;
 use super::clients::{Clients, Key};
+use super::close::ClosedSession;
 use super::commands::CommandContext;
 use super::effects::{Completion, Effects};
 use super::gate::LeaseGate;
+use super::kept::KeptSessions;
 use super::members::RoomMembers;
 use super::orders::Orders;
 use super::recheck::RecheckQueue;
@@ -51,6 +53,9 @@ pub struct Sessions<L> {
     pub(super) orders: Orders,
     pub(super) recheck: RecheckQueue,
     pub(super) asked: PendingAsks,
+    pub(super) kept: KeptSessions,
+    /// Sessions that have ended, for the transport to take.
+    pub(super) closed: Vec<ClosedSession<L>>,
     receiver: MailboxReceiver,
 }
 
@@ -70,6 +75,8 @@ impl<L: Link> Sessions<L> {
             orders: Orders::default(),
             recheck: RecheckQueue::default(),
             asked: PendingAsks::default(),
+            kept: KeptSessions::default(),
+            closed: Vec::new(),
             receiver,
             services,
         }

@@ -7,6 +7,9 @@ use crate::error::{CloseReason, ErrorCode};
 use crate::session::Refusal;
 use crate::session::link::{FrameKind, Link};
 
+/// The seconds between two passes over the kept sessions. Their records are good for many times longer.
+const KEPT_PASS_S: u32 = 60;
+
 impl<L: Link> Sessions<L> {
     /// Handles what is due. To be called about once a second.
     pub fn tick(&mut self) {
@@ -20,6 +23,9 @@ impl<L: Link> Sessions<L> {
         self.asked.forget_withdrawn();
         self.recheck.retry_undecided(self.clients.now_ms());
         while let Some(second) = self.timers.next_second(self.clients.now_s()) {
+            if second.is_multiple_of(KEPT_PASS_S) {
+                self.save_old();
+            }
             self.beat(second);
             self.check_beats(second);
         }

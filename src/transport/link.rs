@@ -3,6 +3,7 @@
 use super::socket::{Socket, SocketId};
 use super::socketio::Channel;
 use crate::session::link::{FrameKind, Link, SendError};
+use crate::session::recovery::Recovery;
 use crate::session::{Cursor, Frame, ProtocolId};
 
 /// The connection of a session.
@@ -56,6 +57,13 @@ impl Link for ClientLink {
         match self {
             Self::Socket(socket) => socket.cursor_mut(),
             Self::Channel(channel) => channel.cursor_mut(),
+        }
+    }
+
+    fn recovery_mut(&mut self) -> Option<&mut Recovery> {
+        match self {
+            Self::Socket(socket) => socket.recovery_mut(),
+            Self::Channel(channel) => channel.recovery_mut(),
         }
     }
 

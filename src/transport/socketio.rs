@@ -3,7 +3,7 @@
 //!
 //! A **connection** ([`connection`]) is one client by one Engine.IO session id. Its carrier is a WebSocket, or polls that wait,
 //! from which it may be upgraded. Each **namespace** that the client connects to is a session of its own, whose link is a
-//! [`connection::Channel`] of the connection. Frames are WebSocket frames wherever they wait, encoded once for all members of a
+//! [`Channel`] of the connection. Frames are WebSocket frames wherever they wait, encoded once for all members of a
 //! namespace; only the answer to a poll takes them apart.
 //!
 //! The commands of the native protocol are events with a prefix, and its messages are acknowledgements or events with that
@@ -12,6 +12,7 @@
 //! Sources: the protocol documents and conformance suites in the repository `socketio/socket.io`.
 
 mod bundle;
+mod channel;
 mod config;
 mod connection;
 mod deadlines;
@@ -23,6 +24,7 @@ mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 mod inbox;
+mod offset;
 mod packet;
 mod payload;
 mod polling;
@@ -43,7 +45,8 @@ pub use self::forward::{Forwarding, serve};
 pub use self::route::{EngineEntry, Request};
 pub use self::sid::Sid;
 
-pub(super) use self::connection::{Channel, Connection, EngineId, Member};
+pub(super) use self::channel::Channel;
+pub(super) use self::connection::{Connection, EngineId, Member};
 pub(super) use self::decode::{CONNECT, UNHANDLED};
 pub(super) use self::engine::{Due, EngineConnections, Shared};
 pub(super) use self::inbox::Step;

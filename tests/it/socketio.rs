@@ -26,6 +26,7 @@ mod lifecycle;
 mod limits;
 mod nodes;
 mod polling;
+mod recovery;
 mod replayed;
 mod speakers;
 mod upgrade;

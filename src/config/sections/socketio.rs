@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sse::wrong_prefix;
 use crate::config::problem::all;
-use crate::config::values::{Positive, PositiveSize, PositiveTime};
+use crate::config::values::{Positive, PositiveSize, PositiveTime, Time};
 use crate::config::{Problem, files};
 use crate::transport::protocol::Protocols;
 use crate::transport::socketio::{self, Application, BundleFile, NAMESPACES_MAX, TokenSource};
@@ -58,6 +58,10 @@ pub struct SocketIoSection {
     /// `socket.io.js`, or a directory with some of `socket.io.js`, `socket.io.min.js`, `socket.io.esm.min.js`,
     /// `socket.io.msgpack.min.js` and their `.map`, as `dist` of the npm package `socket.io-client` has them. Read at the start.
     pub client_bundle: Option<PathBuf>,
+    /// The time for which a client may be away and come back to its session, with the events that it has missed: connection
+    /// state recovery. With it each event has one argument more, the offset, for all clients. Zero: off.
+    #[serde(with = "Time")]
+    pub recovery: Duration,
 }
 
 /// A place in which a Socket.IO client shows its token.
@@ -92,6 +96,7 @@ impl Default for SocketIoSection {
             token_sources: config.token_sources.iter().map(name).collect(),
             authentication_error: config.authentication_error,
             client_bundle: None,
+            recovery: config.recovery.unwrap_or_default(),
         }
     }
 }
@@ -158,6 +163,7 @@ impl SocketIoSection {
             forwarded_max: self.forwarded_max,
             token_sources: self.token_sources.iter().map(source).collect(),
             authentication_error: self.authentication_error.clone(),
+            recovery: (!self.recovery.is_zero()).then_some(self.recovery),
         }))
     }
 

@@ -4,7 +4,7 @@ use super::{Clients, Key, Phase, Session};
 use crate::error::CloseReason;
 use crate::event::Event;
 use crate::session::link::{FrameKind, Link, SendError};
-use crate::session::{Encoder, Frame, Message, Refusal};
+use crate::session::{Encoder, Ending, Frame, Message, Refusal};
 
 impl<L: Link> Clients<L> {
     /// Sends a reply (or a push, with `id` 0) that its receiver asked for.
@@ -74,28 +74,48 @@ impl<L: Link> Clients<L> {
         key: Key,
         kind: FrameKind,
         encode: impl FnOnce(usize, &dyn Encoder) -> Option<Frame>,
-    ) {
+    ) -> bool {
         let Some(client) = self.slots.get_mut(key as usize) else {
-            return;
+            return false;
         };
         if client.session.is_closing() {
-            return;
+            return false;
         }
         let format = client.link.protocol().index();
         let encoder = &*self.encoders[format];
         let Some(frame) = encode(format, encoder).filter(|frame| !frame.is_empty()) else {
-            return;
+            return false;
         };
-        let own = client.link.cursor_mut().and_then(|cursor| encoder.before_event(cursor));
-        let sent = match own {
-            Some(own) => client.link.send_behind(&own, &frame, kind, now_ms),
-            None => client.link.send(&frame, kind, now_ms),
+        let before = client.link.cursor_mut().and_then(|cursor| encoder.before_event(cursor));
+        let recovery = client.link.recovery_mut();
+        let ending = recovery.map_or(Ending::None, |recovery| encoder.complete(&frame, recovery));
+        let sent = match (before, ending) {
+            (Some(before), _) => client.link.send_behind(&before, &frame, kind, now_ms),
+            (None, Ending::None) => client.link.send(&frame, kind, now_ms),
+            (None, Ending::Tail(tail)) => client.link.send_behind(&frame, &tail, kind, now_ms),
+            (None, Ending::Whole(whole)) => client.link.send(&whole, kind, now_ms),
         };
         match sent {
             Ok(()) => {}
             Err(SendError::Overflow) => self.begin_close(key, CloseReason::SlowConsumer),
             Err(SendError::Gone) => self.begin_close(key, CloseReason::ClientLeft),
         }
+        true
+    }
+
+    /// Sends what belongs to no position, with the bytes that all clients of a protocol share. As [`Self::send_with`], for the few
+    /// that complete each frame with their own end.
+    pub fn send_apart(
+        &mut self,
+        key: Key,
+        kind: FrameKind,
+        encode: impl FnOnce(usize, &dyn Encoder) -> Option<Frame>,
+    ) -> bool {
+        let now_ms = self.now_ms();
+        if self.recovery(key).is_some() {
+            return self.send_behind_cursor(now_ms, key, kind, encode);
+        }
+        self.send_with(now_ms, key, kind, encode)
     }
 
     /// Closes a client that never sends, and so cannot ask again, after a refusal that time may mend: it comes back. After any

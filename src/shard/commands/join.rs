@@ -84,8 +84,16 @@ impl<L: Link> CommandContext<'_, L> {
             let room = entry.permit.room().clone();
             return self.ask_to_enter(principal, room, entry.options);
         }
+        let (room, terms) = (entry.permit.room().clone(), entry.permit.terms());
+        let state = entry.options.state.clone().or_else(|| terms.state.clone());
         let outcome = self.changed_membership(entry, confirmed);
-        self.end(outcome.map(Message::Joined));
+        match (outcome, self.sessions.kept.get(self.key())) {
+            (Ok(joined), Some(kept)) => {
+                kept.set_state(&room, state);
+                self.answer_kept(Message::Joined(joined));
+            }
+            (outcome, _) => self.end(outcome.map(Message::Joined)),
+        }
     }
 
     fn changed_membership(&mut self, entry: RoomEntry, confirmed: bool) -> Result<Joined, Refusal> {

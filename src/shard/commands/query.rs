@@ -103,9 +103,13 @@ impl<L: Link> CommandContext<'_, L> {
         let too_large =
             |error: crate::presence::StateTooLarge| Refusal::new(ErrorCode::PresenceTooLarge, error.to_string());
         let Sessions { clients, members, .. } = &*self.sessions;
-        let set = members.set_state(clients, self.key(), &room, state);
+        let set = members.set_state(clients, self.key(), &room, state.clone());
         let not_joined = || Refusal::new(ErrorCode::NotJoined, "join the room first");
         set.ok_or_else(not_joined)?.map_err(too_large)?;
+        if let Some(kept) = self.sessions.kept.get(self.key()) {
+            kept.set_state(&room, state);
+            self.sessions.save(self.key(), kept);
+        }
         self.answer(&Message::StateSet { room });
         Ok(())
     }

@@ -64,6 +64,7 @@ impl RoomMembers {
             return;
         };
         membership.mode = PresenceMode::None;
+        clients.rooms_changed(key);
         // First, so that no change in line is handed out either.
         self.unobserve(clients, key, room_key);
         let head = may_deliver.then(|| self.deliver_queued(clients, key, room)).flatten();

@@ -23,12 +23,22 @@ pub(in crate::shard) struct RoomReplay {
 
 impl RoomMembers {
     pub fn replay<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, replay: &RoomReplay) {
+        self.replay_past(clients, key, replay);
+        self.replay_held(clients, key, replay);
+    }
+
+    /// The past of a replay.
+    pub fn replay_past<L: Link>(&self, clients: &mut Clients<L>, key: Key, replay: &RoomReplay) {
         for event in &replay.past {
             clients.send_event(key, event, FrameKind::Reply);
         }
         if let Some(cursor) = clients.cursor(key) {
             cursor.enter(self.local.room(replay.room), Some(replay.head));
         }
+    }
+
+    /// What came while the past was read.
+    pub fn replay_held<L: Link>(&mut self, clients: &mut Clients<L>, key: Key, replay: &RoomReplay) {
         for item in &replay.held {
             self.fanout.deliver_item(&self.local, clients, replay.room, key, item);
         }
@@ -36,7 +46,7 @@ impl RoomMembers {
 }
 
 /// The position that a client has reached before its replay; `None` for last values, of which a part is nothing to go on from.
-pub(super) fn before_replay(start: &Start, since: Option<Since>) -> Option<Position> {
+pub(in crate::shard) fn before_replay(start: &Start, since: Option<Since>) -> Option<Position> {
     let Some(first) = start.replay.first() else {
         return Some(start.head);
     };

@@ -14,7 +14,6 @@ use crate::session::link::FrameKind;
 use crate::session::{Frame, ProtocolId};
 use crate::shard::Key;
 use crate::transport::carrier::Carrier;
-use crate::transport::link::ClientLink;
 use crate::transport::socket::{Socket, SocketId};
 use crate::transport::socketio::{Channel, Connection, Due, EngineEntry, EngineId, Shared};
 use crate::transport::websocket::frame::text_frame;
@@ -335,9 +334,4 @@ impl Shard {
 fn can_be_upgraded(connection: &Shared) -> bool {
     let connection: &Connection = &connection.borrow();
     connection.polling.is_some() && connection.socket.is_none()
-}
-
-/// The session's link.
-fn link(connection: &Shared, namespace: ProtocolId) -> ClientLink {
-    ClientLink::Channel(Channel::new(connection.clone(), namespace))
 }

@@ -55,6 +55,8 @@ pub struct Config {
     pub authentication_error: String,
     /// The files of the client that are served beside the path; none by default.
     pub client_bundle: Vec<BundleFile>,
+    /// The time for which a client may be away and come back to its session; `None`: no client comes back to one.
+    pub recovery: Option<Duration>,
 }
 
 /// The most namespaces: each takes a slot in every delivery.
@@ -80,6 +82,8 @@ impl Default for Config {
             token_sources: vec![TokenSource::Auth, TokenSource::Handshake],
             authentication_error: "Authentication error: authentication {reason}".to_owned(),
             client_bundle: Vec::new(),
+            // Off: each handler of a client sees one argument more.
+            recovery: None,
         }
     }
 }

@@ -1,13 +1,12 @@
 //! One Engine.IO connection: its carrier, what waits to be written, and the sessions that share it.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::inbox::{Inbox, Namespaces};
+use super::inbox::Inbox;
 use super::polling::{PING, Polled, Polling};
 use super::sid::Sid;
 use crate::admission::Place;
@@ -134,6 +133,25 @@ impl Connection {
         }
     }
 
+    /// Writes two frames as one.
+    ///
+    /// # Errors
+    /// Every variant of [`SendError`].
+    pub(super) fn send_behind(
+        &mut self,
+        first: &Frame,
+        second: &Frame,
+        kind: FrameKind,
+        now_ms: u64,
+    ) -> Result<(), SendError> {
+        if let (None, Some(socket)) = (&self.polling, &mut self.socket) {
+            return socket.send_behind(first, second, kind, now_ms);
+        }
+        self.send(first, kind, now_ms)?;
+        // A reply: one that is begun is completed, whatever waits.
+        self.send(second, FrameKind::Reply, now_ms)
+    }
+
     /// The bytes that wait to be written.
     pub(super) fn backlog_bytes(&self) -> usize {
         let polled = self.polling.as_ref().map(|polling| polling.bytes);
@@ -237,7 +255,7 @@ impl Connection {
         Some(removed)
     }
 
-    fn pause(&mut self, namespace: ProtocolId, paused: bool) {
+    pub(super) fn pause(&mut self, namespace: ProtocolId, paused: bool) {
         if let Some(member) = self.member(namespace) {
             member.is_paused = paused;
             self.pause_or_go_on();
@@ -255,51 +273,5 @@ impl Connection {
             // The client may have given up.
             let _ = posted.send(Reply::Body(Bytes::from_static(b"ok")));
         }
-    }
-}
-
-/// The link of a session that shares a connection.
-#[derive(Debug)]
-pub(in crate::transport) struct Channel {
-    connection: Rc<RefCell<Connection>>,
-    namespace: ProtocolId,
-}
-
-impl Channel {
-    /// The share of a namespace in a connection.
-    pub(in crate::transport) const fn new(connection: Rc<RefCell<Connection>>, namespace: ProtocolId) -> Self {
-        Self { connection, namespace }
-    }
-
-    pub(in crate::transport) fn connection(&self) -> EngineId {
-        self.connection.borrow().id
-    }
-
-    /// The packet that ends the session and leaves the connection.
-    pub(in crate::transport) fn disconnect_packet(&self, namespaces: &Namespaces) -> Frame {
-        text_frame(&format!("41{}", namespaces.mark(self.namespace)))
-    }
-}
-
-impl Link for Channel {
-    fn protocol(&self) -> ProtocolId {
-        self.namespace
-    }
-
-    fn send(&mut self, frame: &Frame, kind: FrameKind, now_ms: u64) -> Result<(), SendError> {
-        self.connection.borrow_mut().send(frame, kind, now_ms)
-    }
-
-    fn backlog_bytes(&self) -> usize {
-        self.connection.borrow().backlog_bytes()
-    }
-
-    /// The connection is pinged, whatever its sessions do.
-    fn is_supervised(&self) -> bool {
-        true
-    }
-
-    fn pause(&mut self, paused: bool) {
-        self.connection.borrow_mut().pause(self.namespace, paused);
     }
 }

@@ -4,10 +4,12 @@
 
 use bytes::Bytes;
 
+use super::offset;
 use super::packet::{Kind, Packet};
 use crate::error::{CloseReason, ErrorCode};
 use crate::event::{EventName, Payload};
 use crate::json::{self, Fields, Json, Members};
+use crate::session::recovery::Claim;
 use crate::session::{Answer, Command, Refusal, Request};
 use crate::transport::native;
 use crate::transport::protocol::Decoded;
@@ -37,16 +39,19 @@ const fn request_id(ack: Option<u32>) -> u32 {
     }
 }
 
-/// Reads the token out of the data of a CONNECT packet.
+/// Reads the token, and the claim to a session, out of the data of a CONNECT packet.
 ///
 /// # Errors
 /// [`CloseReason::ProtocolError`] for data that is no object.
-pub(super) fn token(data: &str) -> Result<Option<String>, CloseReason> {
+pub(super) fn connect(data: &str) -> Result<(Option<String>, Option<Claim>), CloseReason> {
     if data.is_empty() {
-        return Ok(None);
+        return Ok((None, None));
     }
     let auth = Members::parse(data).map_err(|_| CloseReason::ProtocolError)?;
-    Ok(auth.text("token"))
+    let claim = auth
+        .text("pid")
+        .and_then(|pid| offset::claim(&pid, auth.text("offset").as_deref()));
+    Ok((auth.text("token"), claim))
 }
 
 /// Reads an event, or an acknowledgement, which answers an ask.
@@ -161,6 +166,7 @@ fn placeholder(json: &Json) -> Option<u32> {
 mod tests {
     use super::*;
     use crate::event::Retention;
+    use crate::session::recovery::Pid;
 
     fn decode(text: &str, attachments: &[Bytes]) -> Result<Decoded, CloseReason> {
         event(&Packet::parse(text).unwrap(), attachments, "roomcast:")
@@ -313,11 +319,18 @@ mod tests {
 
     #[test]
     fn the_token_stands_in_the_data_of_connect() {
+        let token = |data| connect(data).map(|(token, _)| token);
         assert_eq!(token(""), Ok(None));
         assert_eq!(token(r#"{"a":1}"#), Ok(None));
         assert_eq!(token(r#"{"token":"a.b.c","x":[]}"#), Ok(Some("a.b.c".to_owned())));
         for text in ["[]", "\"a\"", "{", "7"] {
             assert_eq!(token(text), Err(CloseReason::ProtocolError), "{text}");
         }
+        let claim = |data: &str| connect(data).unwrap().1;
+        let pid = Pid::random();
+        let claimed = claim(&format!(r#"{{"pid":"{pid}","offset":"AQA","token":"t"}}"#)).unwrap();
+        assert_eq!((claimed.pid, claimed.offset), (pid, None));
+        assert_eq!(claim(r#"{"pid":7}"#), None);
+        assert_eq!(claim(r#"{"pid":"guessed"}"#), None);
     }
 }

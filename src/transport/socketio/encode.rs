@@ -4,18 +4,23 @@ use std::borrow::Cow;
 use std::io::Write as _;
 
 use super::decode::{CONNECT, UNACKNOWLEDGED};
+use super::offset;
 use crate::error::{CloseReason, ErrorCode};
 use crate::event::{Event, Payload};
-use crate::session::{Encoder, Frame, Message, Refusal};
+use crate::session::recovery::Recovery;
+use crate::session::{Encoder, Ending, Frame, Message, Refusal};
 use crate::transport::escape;
 use crate::transport::http::Route;
 use crate::transport::native;
 use crate::transport::native::json::object::{Object, text};
 use crate::transport::protocol::{self, Decoded, Protocol};
-use crate::transport::websocket::frame::{FrameWriter, binary_frame};
+use crate::transport::websocket::frame::{FrameWriter, Written, binary_frame, is_open, split_first};
 
 /// Size that most packets fit into, in bytes.
 const PACKET_BYTES_USUAL: usize = 256;
+
+/// Size that most ends of packets fit into, in bytes.
+const TAIL_BYTES_USUAL: usize = 64;
 
 /// Writing to memory cannot fail.
 const IN_MEMORY: &str = "writing text to memory cannot fail";
@@ -30,6 +35,8 @@ pub struct Namespace {
     prefix: Box<str>,
     authentication_error: Box<str>,
     routes: Vec<Route>,
+    /// Its sessions can be recovered: an event is the first fragment of a message, which an offset completes.
+    is_recoverable: bool,
 }
 
 impl Namespace {
@@ -42,18 +49,51 @@ impl Namespace {
             prefix: config.event_prefix.as_str().into(),
             authentication_error: config.authentication_error.as_str().into(),
             routes,
+            is_recoverable: config.recovery.is_some(),
         }
     }
 
     /// Writes one packet: `4`, its type, its namespace, and the rest.
     fn packet(&self, bytes: usize, kind: &str, fill: impl FnOnce(&mut Vec<u8>)) -> Frame {
+        self.begin(bytes, kind, fill).text()
+    }
+
+    /// Writes a packet but for its last byte, which each connection adds with what is its own; where nothing is, the whole packet.
+    fn open_packet(&self, bytes: usize, kind: &str, end: u8, fill: impl FnOnce(&mut Vec<u8>)) -> Frame {
+        let mut frame = self.begin(bytes, kind, fill);
+        if self.is_recoverable {
+            return frame.open_text();
+        }
+        frame.body().push(end);
+        frame.text()
+    }
+
+    fn begin(&self, bytes: usize, kind: &str, fill: impl FnOnce(&mut Vec<u8>)) -> FrameWriter {
         let mut frame = FrameWriter::with_capacity(bytes);
         let out = frame.body();
         out.push(b'4');
         out.extend_from_slice(kind.as_bytes());
         out.extend_from_slice(self.mark.as_bytes());
         fill(out);
-        frame.text()
+        frame
+    }
+
+    /// Writes the end of a packet: the offset behind an event, the secret behind the answer to CONNECT.
+    fn tail(begun: &[u8], recovery: &Recovery) -> Frame {
+        let mut frame = FrameWriter::with_capacity(TAIL_BYTES_USUAL);
+        let out = frame.body();
+        let is_answer = begun.get(1) == Some(&b'0');
+        match &recovery.ticket {
+            Some(ticket) if is_answer => write!(out, ",\"pid\":\"{}\"", ticket.pid).expect(IN_MEMORY),
+            Some(_) => {
+                out.extend_from_slice(b",\"");
+                offset::write(recovery, out);
+                out.push(b'"');
+            }
+            None => {}
+        }
+        out.push(if is_answer { b'}' } else { b']' });
+        frame.tail()
     }
 
     /// The name of an application's event as clients see it.
@@ -66,16 +106,16 @@ impl Namespace {
 
     /// Writes an event of the gateway itself.
     fn own_event(&self, name: &str, fields: impl FnOnce(&mut Object<'_>)) -> Frame {
-        self.packet(PACKET_BYTES_USUAL, "2", |out| {
+        self.open_packet(PACKET_BYTES_USUAL, "2", b']', |out| {
             out.push(b'[');
             text(out, &format!("{}{name}", self.prefix));
             out.push(b',');
             Object::write(out, fields);
-            out.push(b']');
         })
     }
 
-    /// Writes an event of an application, with the number that its acknowledgement is to have, if it asks for one.
+    /// Writes an event of an application, with the number that its acknowledgement is to have, if it asks for one. One that does
+    /// carries no offset: behind its arguments a client adds the function that answers.
     fn application_event(&self, ack: Option<u32>, name: &str, payload: &Payload) -> Frame {
         let name = self.told(name);
         let begin = |out: &mut Vec<u8>| {
@@ -85,17 +125,25 @@ impl Namespace {
             out.push(b'[');
             text(out, &name);
         };
-        match payload {
-            Payload::Json(json) => self.packet(name.len() + json.bytes().len() + 64, "2", |out| {
+        let packet = |bytes, kind, arguments: &dyn Fn(&mut Vec<u8>)| match ack {
+            None => self.open_packet(bytes, kind, b']', |out| {
                 begin(out);
-                out.push(b',');
-                out.extend_from_slice(json.bytes());
+                arguments(out);
+            }),
+            Some(_) => self.packet(bytes, kind, |out| {
+                begin(out);
+                arguments(out);
                 out.push(b']');
             }),
+        };
+        match payload {
+            Payload::Json(json) => packet(name.len() + json.bytes().len() + 64, "2", &|out| {
+                out.push(b',');
+                out.extend_from_slice(json.bytes());
+            }),
             Payload::Binary(bytes) => {
-                let packet = self.packet(name.len() + 96, "51-", |out| {
-                    begin(out);
-                    out.extend_from_slice(br#",{"_placeholder":true,"num":0}]"#);
+                let packet = packet(name.len() + 96, "51-", &|out| {
+                    out.extend_from_slice(br#",{"_placeholder":true,"num":0}"#);
                 });
                 // One frame of ours, so that nothing gets between a packet and its attachment.
                 [packet, binary_frame(bytes)].concat().into()
@@ -116,8 +164,8 @@ impl Namespace {
     fn connect_answer(&self, message: &Message) -> Frame {
         match message {
             Message::Connected { connection, rooms, .. } => {
-                let connected = self.packet(PACKET_BYTES_USUAL, "0", |out| {
-                    Object::write(out, |object| object.plain("sid", connection));
+                let connected = self.open_packet(PACKET_BYTES_USUAL, "0", b'}', |out| {
+                    write!(out, "{{\"sid\":\"{connection}\"").expect(IN_MEMORY);
                 });
                 if rooms.is_empty() {
                     return connected;
@@ -224,83 +272,40 @@ impl Encoder for Namespace {
     fn passed(&self, _: &Event) -> Option<Frame> {
         None
     }
+
+    fn keeps_cursor(&self) -> bool {
+        self.is_recoverable
+    }
+
+    fn complete(&self, frame: &Frame, recovery: &Recovery) -> Ending {
+        if !is_open(frame) {
+            return Ending::None;
+        }
+        let mut rest = frame.clone();
+        let Some(Written::OpenText(begun)) = split_first(&mut rest) else {
+            return Ending::None;
+        };
+        let tail = Self::tail(&begun, recovery);
+        if rest.is_empty() {
+            return Ending::Tail(tail);
+        }
+        // An attachment, or what follows the answer to CONNECT, stands behind the end.
+        let begun = frame.slice(..frame.len() - rest.len());
+        let behind = match self.complete(&rest, recovery) {
+            Ending::None => vec![rest],
+            Ending::Tail(tail) => vec![rest, tail],
+            Ending::Whole(behind) => vec![behind],
+        };
+        Ending::Whole(
+            [begun, tail]
+                .into_iter()
+                .chain(behind)
+                .collect::<Vec<_>>()
+                .concat()
+                .into(),
+        )
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::event::{EventId, EventName, Except, Retention, Timestamp};
-    use crate::json::Json;
-    use crate::position::{Epoch, Offset, Position};
-    use crate::room::{Room, Tenant};
-    use crate::transport::websocket::frame::text_frame;
-
-    fn event_of(namespace: &str, name: &str, payload: Payload) -> Frame {
-        let tenant = Tenant::parse("t").unwrap();
-        let event = Event {
-            room: Room::parse(&tenant, "r").unwrap(),
-            id: EventId::random(),
-            name: EventName::parse(name).unwrap(),
-            link: None,
-            time: Timestamp(1),
-            retention: Retention::Ephemeral,
-            payload,
-            actor: None,
-            except: Except::NOBODY,
-        };
-        Namespace::new(namespace, &super::super::Config::default(), Vec::new()).event(&Arc::new(event))
-    }
-
-    fn json(text: &'static str) -> Payload {
-        Payload::Json(Json::parse(text).unwrap())
-    }
-
-    #[test]
-    fn events_are_packets_of_their_namespace() {
-        assert_eq!(
-            event_of("/", "said", json("{ \"n\": 1.0 }")),
-            text_frame("42[\"said\",{ \"n\": 1.0 }]")
-        );
-        assert_eq!(
-            event_of("/custom", "a\"b", json("null")),
-            text_frame("42/custom,[\"a\\\"b\",null]")
-        );
-        let binary = event_of("/custom", "file", Payload::Binary(bytes::Bytes::from_static(b"\x04")));
-        let packet = text_frame("451-/custom,[\"file\",{\"_placeholder\":true,\"num\":0}]");
-        assert_eq!(binary, [packet, binary_frame(b"\x04")].concat());
-    }
-
-    #[test]
-    fn asks_are_events_with_an_acknowledgement() {
-        let asked = |namespace: &str, payload| {
-            let namespace = Namespace::new(namespace, &super::super::Config::default(), Vec::new());
-            let (ask, method) = (12, EventName::parse("confirm").unwrap());
-            namespace.message(0, &Message::Asked { ask, method, payload })
-        };
-        assert_eq!(asked("/", json("{}")), text_frame("4212[\"confirm\",{}]"));
-        let binary = asked("/custom", Payload::Binary(bytes::Bytes::from_static(b"\x04")));
-        let packet = text_frame("451-/custom,12[\"confirm\",{\"_placeholder\":true,\"num\":0}]");
-        assert_eq!(binary, [packet, binary_frame(b"\x04")].concat());
-    }
-
-    #[test]
-    fn a_resync_says_where_its_room_goes_on() {
-        let room = Room::parse(&Tenant::parse("t").unwrap(), "r").unwrap();
-        let head = Position {
-            epoch: Epoch::from_bits(1),
-            offset: Offset(7),
-        };
-        let namespace = Namespace::new("/", &super::super::Config::default(), Vec::new());
-        let told = namespace.message(0, &Message::Resync { room, head });
-        let data = r#"{"room":"r","head":{"epoch":"0000000000000001","offset":7}}"#;
-        assert_eq!(told, text_frame(&format!("42[\"roomcast:resync\",{data}]")));
-    }
-
-    #[test]
-    fn no_publisher_can_imitate_the_gateway() {
-        let told = event_of("/", "roomcast:roomLeft", json("{}"));
-        assert_eq!(told, text_frame("42[\"roomcast:roomcast:roomLeft\",{}]"));
-    }
-}
+mod tests;

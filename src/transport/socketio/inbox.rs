@@ -8,6 +8,7 @@ use super::packet::{Engine, Kind, Packet};
 use super::payload::{self, Part};
 use super::{Application, decode};
 use crate::error::CloseReason;
+use crate::session::recovery::Claim;
 use crate::session::{Frame, ProtocolId};
 use crate::transport::protocol::Decoded;
 use crate::transport::websocket::frame::{binary_frame, text_frame};
@@ -40,6 +41,8 @@ impl Namespaces {
 pub(in crate::transport) enum Step {
     /// A session in a namespace, with a token if the packet has one.
     Connect(ProtocolId, Option<String>),
+    /// The same, with a claim to a session that the client had.
+    Recover(ProtocolId, Option<String>, Claim),
     /// A session in a namespace that there is not.
     ConnectNowhere(Box<str>),
     /// The end of the session in a namespace.
@@ -192,10 +195,11 @@ fn step(packet: &Packet<'_>, attachments: &[Bytes], namespaces: &Namespaces) -> 
     let namespace = known.ok_or(CloseReason::ProtocolError);
     Ok(match packet.kind {
         Kind::Connect => {
-            let token = decode::token(packet.data)?;
-            match known {
-                Some(namespace) => Step::Connect(namespace, token),
-                None => Step::ConnectNowhere(packet.namespace.into()),
+            let (token, claim) = decode::connect(packet.data)?;
+            match (known, claim) {
+                (Some(namespace), Some(claim)) => Step::Recover(namespace, token, claim),
+                (Some(namespace), None) => Step::Connect(namespace, token),
+                (None, _) => Step::ConnectNowhere(packet.namespace.into()),
             }
         }
         Kind::Disconnect => Step::Disconnect(namespace?),

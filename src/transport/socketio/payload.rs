@@ -65,14 +65,16 @@ impl Answer {
 
     /// Takes packets off the front of a run of WebSocket frames, as many as fit. The run is empty afterwards, or the answer full.
     pub(super) fn take_from(&mut self, frames: &mut Frame) {
-        while !frames.is_empty() && !self.is_full() {
+        // The end of a packet that was taken goes with it.
+        while !frames.is_empty() && (!self.is_full() || frame::is_tail(frames)) {
             let Some(frame) = frame::split_first(frames) else {
                 // Only our own writer fills queues; a frame that it cannot read back is dropped with what follows it.
                 frames.clear();
                 return;
             };
             match frame {
-                frame::Written::Text(body) => self.push(&body),
+                frame::Written::Text(body) | frame::Written::OpenText(body) => self.push(&body),
+                frame::Written::Tail(body) => self.body.extend_from_slice(&body),
                 frame::Written::Binary(body) => {
                     let mut packet = vec![BINARY_MARK];
                     packet.extend_from_slice(STANDARD.encode(&body).as_bytes());
@@ -116,6 +118,25 @@ mod tests {
         assert_eq!(parts(b"4\xff", 64), Err(CloseReason::InvalidUtf8));
         assert_eq!(parts(b"b?", 64), Err(CloseReason::ProtocolError));
         assert_eq!(parts(b"4\x1e4\x1e4", 2), Err(CloseReason::Flooding));
+    }
+
+    #[test]
+    fn the_end_of_a_packet_goes_with_its_begin_into_an_answer_that_is_full() {
+        let part = |text: &str, finish: fn(frame::FrameWriter) -> Bytes| {
+            let mut writer = frame::FrameWriter::with_capacity(8);
+            writer.body().extend_from_slice(text.as_bytes());
+            finish(writer)
+        };
+        let mut answer = Answer::default();
+        for _ in 0..16 {
+            answer.take_from(&mut part("42[", frame::FrameWriter::open_text));
+            // Each is a frame of its own in the queue.
+            answer.take_from(&mut part("]", frame::FrameWriter::tail));
+        }
+        let mut next = part("42[", frame::FrameWriter::open_text);
+        answer.take_from(&mut next);
+        assert!(!next.is_empty());
+        assert_eq!(answer.into_body().unwrap(), ["42[]"; 16].join("\u{1e}"));
     }
 
     #[test]

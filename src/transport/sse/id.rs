@@ -1,14 +1,12 @@
 //! The `id` of an event: the connection's cursor as one short text, which a browser shows again as `Last-Event-ID`.
 //!
-//! Base64url of: the version, the number of epochs and each of them (8 bytes), then for each room its tag (6 bytes), the
-//! number of its epoch, and its offset; numbers are varints. About 12 characters, and 14 for each room.
+//! Base64url of: the version, and the positions as a [`vector`]. About 12 characters, and 14 for each room.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use prost::encoding::{decode_varint, encode_varint};
 
-use crate::position::{Epoch, Offset, Position};
-use crate::session::{Cursor, RoomTag};
+use crate::session::Cursor;
+use crate::transport::vector;
 
 /// The first byte. Another number is another format.
 const VERSION: u8 = 1;
@@ -44,58 +42,15 @@ pub(super) fn parse(shown: &str) -> LastEventId {
 
 fn cursor(shown: &str) -> Option<Cursor> {
     let bytes = URL_SAFE_NO_PAD.decode(shown).ok()?;
-    let mut bytes = Bytes(bytes.strip_prefix(&[VERSION])?);
-    let mut epochs = Vec::new();
-    for _ in 0..bytes.number()? {
-        epochs.push(Epoch::from_bits(u64::from_be_bytes(bytes.array()?)));
-    }
-    let mut claims = Vec::new();
-    while !bytes.0.is_empty() && claims.len() < ROOMS_MAX {
-        let tag = RoomTag(bytes.array()?);
-        let epoch = *epochs.get(usize::try_from(bytes.number()?).ok()?)?;
-        let offset = Offset(bytes.number()?);
-        claims.push((tag, Position { epoch, offset }));
-    }
-    bytes.0.is_empty().then(|| Cursor::resuming(claims))
+    let positions = vector::read(bytes.strip_prefix(&[VERSION])?, ROOMS_MAX)?;
+    Some(Cursor::resuming(positions))
 }
 
 /// Writes a cursor.
 pub(super) fn text(cursor: &Cursor) -> String {
-    let (mut epochs, mut entries) = (Vec::new(), Vec::new());
-    for (tag, position) in cursor.positions().take(ROOMS_MAX) {
-        // Rooms share an epoch, or a few.
-        let epoch = epochs.iter().position(|epoch| *epoch == position.epoch);
-        let epoch = epoch.unwrap_or_else(|| {
-            epochs.push(position.epoch);
-            epochs.len() - 1
-        });
-        entries.extend_from_slice(&tag.0);
-        encode_varint(epoch as u64, &mut entries);
-        encode_varint(position.offset.0, &mut entries);
-    }
-    let mut bytes = Vec::with_capacity(2 + 8 * epochs.len() + entries.len());
-    bytes.push(VERSION);
-    encode_varint(epochs.len() as u64, &mut bytes);
-    for epoch in epochs {
-        bytes.extend_from_slice(&epoch.bits().to_be_bytes());
-    }
-    bytes.extend_from_slice(&entries);
+    let mut bytes = vec![VERSION];
+    vector::write(cursor.positions().take(ROOMS_MAX), &mut bytes);
     URL_SAFE_NO_PAD.encode(bytes)
-}
-
-/// Bytes in the course of being read.
-struct Bytes<'b>(&'b [u8]);
-
-impl Bytes<'_> {
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (array, rest) = self.0.split_first_chunk()?;
-        self.0 = rest;
-        Some(*array)
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        decode_varint(&mut self.0).ok()
-    }
 }
 
 #[cfg(test)]
@@ -103,6 +58,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::position::{Epoch, Offset, Position};
     use crate::room::{Room, Tenant};
     use crate::session::Since;
 

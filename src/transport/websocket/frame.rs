@@ -20,7 +20,10 @@ mod writer;
 use std::time::Duration;
 
 pub use reader::Reader;
-pub use writer::{FrameWriter, Written, binary_frame, close, close_without_code, ping, pong, split_first, text_frame};
+pub use writer::{
+    FrameWriter, Written, binary_frame, close, close_without_code, is_open, is_tail, ping, pong, split_first,
+    text_frame,
+};
 
 /// Limits of half received data of one connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

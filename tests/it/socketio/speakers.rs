@@ -1,5 +1,6 @@
 //! Clients of Socket.IO that send what a test wants.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,7 +169,16 @@ impl Wire {
 
     /// A new connection.
     pub async fn open(node: &Node) -> Self {
-        let mut wire = Self::upgrade(node, WEBSOCKET).await;
+        Self::open_on(node.raw().await).await
+    }
+
+    /// A new connection to a gateway that is a process of its own.
+    pub async fn open_at(address: SocketAddr) -> Self {
+        Self::open_on(Raw::connect(address, &Arc::default()).await).await
+    }
+
+    async fn open_on(raw: Raw) -> Self {
+        let mut wire = Self::over(raw, WEBSOCKET).await;
         let opened = wire.hear().await;
         assert!(
             opened.starts_with("0{\"sid\":\"") && opened.contains("\"upgrades\":[],"),
@@ -202,10 +212,29 @@ impl Wire {
 
     /// The next packet.
     pub async fn hear(&mut self) -> String {
-        let (first, payload) = self.raw.next_frame().await;
-        let text = String::from_utf8_lossy(&payload).into_owned();
-        assert_eq!(first, FIN | TEXT, "{text}");
-        text
+        let (first, mut payload) = self.raw.next_frame().await;
+        if first == TEXT {
+            let (last, end) = self.raw.next_frame().await;
+            assert_eq!(last, FIN, "the end of a text in two parts");
+            payload.extend(end);
+        } else {
+            assert_eq!(first, FIN | TEXT, "{}", String::from_utf8_lossy(&payload));
+        }
+        String::from_utf8(payload).unwrap()
+    }
+
+    /// The next packet, or the end of the connection.
+    pub async fn hear_or_end(&mut self) -> Option<String> {
+        let (first, mut payload) = self.raw.next_frame_or_end().await.ok()?;
+        if first == TEXT {
+            payload.extend(self.raw.next_frame_or_end().await.ok()?.1);
+        }
+        (first & !FIN == TEXT).then(|| String::from_utf8(payload).unwrap())
+    }
+
+    /// Is cut off without a word.
+    pub async fn cut(mut self) {
+        self.raw.end_own_side().await;
     }
 
     pub async fn hear_bytes(&mut self) -> Vec<u8> {

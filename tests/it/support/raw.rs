@@ -109,6 +109,11 @@ impl Raw {
 
     /// The next frame of the server: its first byte and its payload.
     pub async fn next_frame(&mut self) -> (u8, Vec<u8>) {
+        self.next_frame_or_end().await.expect("the connection is open")
+    }
+
+    /// The same, or the end of the connection.
+    pub async fn next_frame_or_end(&mut self) -> std::io::Result<(u8, Vec<u8>)> {
         let frame = async {
             let first = self.stream.read_u8().await?;
             let len = match self.stream.read_u8().await? {
@@ -118,9 +123,9 @@ impl Raw {
             };
             let mut payload = vec![0; usize::try_from(len).unwrap()];
             self.stream.read_exact(&mut payload).await?;
-            Ok::<_, std::io::Error>((first, payload))
+            Ok((first, payload))
         };
-        within("a frame", frame).await.expect("the connection is open")
+        within("a frame", frame).await
     }
 
     /// Reads up to the close frame; the answer is its code.

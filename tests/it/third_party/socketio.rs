@@ -58,6 +58,14 @@ async fn the_python_client_reaches_another_node_with_each_request() {
 }
 
 #[test]
+fn the_node_client_of_today_comes_back_to_its_session_on_every_transport() {
+    let mut client = tools::node("tests/clients/socketio_node/recovery.mjs");
+    client.arg("socket.io-client");
+    let settings = [&SETTINGS[..], &["--set", "socketio.recovery=\"2m\""]].concat();
+    tells_its_story_with(client, &settings);
+}
+
+#[test]
 fn node_clients_of_a_gateway_that_drains_come_back_to_another_one() {
     for library in ["socket.io-client", "socket.io-client-4.0", "socket.io-client-3"] {
         let (first, second) = (Dev::start(), Dev::start());
@@ -149,7 +157,11 @@ fn succeeds(program: Child) {
 }
 
 fn tells_its_story(client: Command) {
-    let dev = Dev::start_with(&SETTINGS);
+    tells_its_story_with(client, &SETTINGS);
+}
+
+fn tells_its_story_with(client: Command, settings: &[&str]) {
+    let dev = Dev::start_with(settings);
     finishes_its_story(client, &dev, dev.said("/client_address"));
 }
 

@@ -1,15 +1,17 @@
 //! Packets of a Socket.IO client, carried out.
 
-use super::{Shard, link};
+use super::Shard;
 use crate::error::CloseReason;
 use crate::rate::Rate;
 use crate::session::link::{FrameKind, Link as _};
+use crate::session::recovery::Claim;
 use crate::session::{ASKS, Command, ProtocolId, Request};
 use crate::shard::Key;
 use crate::transport::carrier::Arrival;
+use crate::transport::link::ClientLink;
 use crate::transport::protocol::{Decoded, Message};
 use crate::transport::socket::SocketId;
-use crate::transport::socketio::{self, Shared, Step};
+use crate::transport::socketio::{self, Channel, Shared, Step};
 use crate::transport::websocket::frame::{CloseFrame, text_frame};
 
 /// A thing that a WebSocket brought.
@@ -131,31 +133,15 @@ impl Shard {
     pub(super) fn step(&mut self, connection: &Shared, step: Step) {
         let id = connection.borrow().id;
         let fault = (CloseReason::ProtocolError, "");
-        if matches!(step, Step::Connect(..) | Step::ConnectNowhere(_)) && !self.may_connect(connection) {
+        if matches!(step, Step::Connect(..) | Step::Recover(..) | Step::ConnectNowhere(_))
+            && !self.may_connect(connection)
+        {
             return self.close_engine(id, (CloseReason::Flooding, ""));
         }
         match step {
-            Step::Connect(namespace, token) => {
-                let is_used = connection.borrow_mut().member(namespace).map(|member| member.is_used);
-                match is_used {
-                    // Impatient clients connect twice, before they have had an answer.
-                    Some(false) => {}
-                    Some(true) => self.close_engine(id, fault),
-                    None => {
-                        let token = self.token(connection, token.as_deref());
-                        let key = self.sessions.open(link(connection, namespace), None);
-                        {
-                            let mut connection = connection.borrow_mut();
-                            connection.members.push(socketio::Member {
-                                namespace,
-                                key,
-                                is_used: false,
-                                is_paused: false,
-                            });
-                        }
-                        self.sessions.command(key, connect(token));
-                    }
-                }
+            Step::Connect(namespace, token) => self.connect(connection, namespace, token.as_deref(), None),
+            Step::Recover(namespace, token, claim) => {
+                self.connect(connection, namespace, token.as_deref(), Some(claim));
             }
             Step::ConnectNowhere(name) => {
                 let name: String = name.chars().take(128).collect();
@@ -169,6 +155,8 @@ impl Shard {
                 match left.map(|member| member.key) {
                     Some(key) => {
                         connection.borrow_mut().has_connected |= self.sessions.is_open(key);
+                        // It has left for good: a later CONNECT begins anew.
+                        self.sessions.forget(key);
                         self.sessions.close(key, CloseReason::ClientLeft);
                     }
                     None => self.close_engine(id, fault),
@@ -213,6 +201,37 @@ impl Shard {
             .connects
             .take(RATE, self.sessions.now_ms())
             .is_ok()
+    }
+
+    /// Opens a session in a namespace.
+    fn connect(&mut self, connection: &Shared, namespace: ProtocolId, token: Option<&str>, claim: Option<Claim>) {
+        let (id, is_used) = {
+            let mut connection = connection.borrow_mut();
+            (connection.id, connection.member(namespace).map(|member| member.is_used))
+        };
+        match is_used {
+            // Impatient clients connect twice, before they have had an answer.
+            Some(false) => return,
+            Some(true) => return self.close_engine(id, (CloseReason::ProtocolError, "")),
+            None => {}
+        }
+        let token = self.token(connection, token);
+        let channel = Channel::new(connection.clone(), namespace);
+        let channel = match self.engine.config().recovery {
+            Some(_) => channel.recoverable(claim),
+            None => channel,
+        };
+        let key = self.sessions.open(ClientLink::Channel(channel), None);
+        {
+            let mut connection = connection.borrow_mut();
+            connection.members.push(socketio::Member {
+                namespace,
+                key,
+                is_used: false,
+                is_paused: false,
+            });
+        }
+        self.sessions.command(key, connect(token));
     }
 
     /// The token of a session: from the CONNECT packet or the handshake, in the configured order.

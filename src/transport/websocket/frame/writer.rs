@@ -7,6 +7,9 @@ use crate::transport::prefix;
 /// First byte of a frame (RFC 6455 section 5.2): FIN and the opcode.
 const TEXT: u8 = 0x81;
 const BINARY: u8 = 0x82;
+/// The first fragment of a text, and its last one (RFC 6455 section 5.4).
+const OPEN_TEXT: u8 = 0x01;
+const TAIL: u8 = 0x80;
 const CLOSE: u8 = 0x88;
 const PING: u8 = 0x89;
 const PONG: u8 = 0x8a;
@@ -39,6 +42,18 @@ impl FrameWriter {
     #[must_use]
     pub fn text(self) -> Bytes {
         self.finish(TEXT)
+    }
+
+    /// Finishes the frame as the first fragment of a text message, which a [tail](Self::tail) completes.
+    #[must_use]
+    pub fn open_text(self) -> Bytes {
+        self.finish(OPEN_TEXT)
+    }
+
+    /// Finishes the frame as the last fragment of a message.
+    #[must_use]
+    pub fn tail(self) -> Bytes {
+        self.finish(TAIL)
     }
 
     /// Finishes the frame as a binary message.
@@ -129,8 +144,24 @@ pub enum Written {
     Text(Bytes),
     /// The body of a binary message.
     Binary(Bytes),
+    /// The first part of a text message's body.
+    OpenText(Bytes),
+    /// The last part of a message's body.
+    Tail(Bytes),
     /// A close frame, a ping or a pong.
     Control,
+}
+
+/// Reports whether a run of frames begins with the first fragment of a message.
+#[must_use]
+pub fn is_open(frames: &[u8]) -> bool {
+    frames.first() == Some(&OPEN_TEXT)
+}
+
+/// Reports whether a run of frames begins with the last fragment of a message.
+#[must_use]
+pub fn is_tail(frames: &[u8]) -> bool {
+    frames.first() == Some(&TAIL)
 }
 
 /// Takes the first frame off a run of frames that were written here; `None` when there is none, or part of one.
@@ -152,6 +183,8 @@ pub fn split_first(frames: &mut Bytes) -> Option<Written> {
     Some(match first {
         TEXT => Written::Text(body),
         BINARY => Written::Binary(body),
+        OPEN_TEXT => Written::OpenText(body),
+        TAIL => Written::Tail(body),
         _ => Written::Control,
     })
 }
