@@ -164,10 +164,6 @@ impl<'a, L: Link> CommandContext<'a, L> {
         self.ticket.key
     }
 
-    fn session(&self) -> Option<&Session> {
-        self.sessions.clients.session(self.ticket.key)
-    }
-
     fn session_mut(&mut self) -> Option<&mut Session> {
         self.sessions.clients.session_mut(self.ticket.key)
     }

@@ -14,6 +14,7 @@ use roomcast::proto::v1;
 use roomcast::proto::v1::ask_response::Answer as Told;
 use roomcast::proto::v1::revoke_request::Scope;
 use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -72,7 +73,7 @@ fn told(json: &Value) -> Told {
 /// An ask whose answer is waited for by a task.
 fn asking(backend: &Caller, request: v1::AskRequest) -> tokio::task::JoinHandle<Result<Told, Status>> {
     let backend = backend.clone();
-    tokio::spawn(async move { backend.ask(request).await })
+    TaskTracker::new().spawn(async move { backend.ask(request).await })
 }
 
 fn refused(asked: Result<Told, Status>) -> (Code, String, String) {
@@ -82,11 +83,11 @@ fn refused(asked: Result<Told, Status>) -> (Code, String, String) {
     (status.code(), reason(&status), delivered)
 }
 
-fn milliseconds(count: i32) -> Option<prost_types::Duration> {
-    Some(prost_types::Duration {
+fn milliseconds(count: i32) -> prost_types::Duration {
+    prost_types::Duration {
         seconds: 0,
         nanos: count * 1_000_000,
-    })
+    }
 }
 
 async fn a_backend_asks_one_client_and_gets_its_answer(encoding: Encoding) {
@@ -196,7 +197,7 @@ async fn an_ask_that_has_no_answer_says_why(encoding: Encoding) {
     };
     assert_eq!(refused(backend.ask(elsewhere).await), not_found);
     let short = v1::AskRequest {
-        timeout: milliseconds(100),
+        timeout: Some(milliseconds(100)),
         ..ask_of(&ada.id, "confirm", &json!(1))
     };
     assert_eq!(
@@ -230,8 +231,8 @@ async fn an_ask_that_has_no_answer_says_why(encoding: Encoding) {
 async fn an_answer_waits_for_no_command(encoding: Encoding) {
     let app = Application::start().await;
     let node = Node::with(encoding, validating(&app, LONG)).await;
-    let (entered, has_entered) = mpsc::channel();
-    let (answered, is_answered) = mpsc::channel();
+    let (entered, has_entered) = mpsc::sync_channel(1);
+    let (answered, is_answered) = mpsc::sync_channel(1);
     app.handles_events(move |_| {
         entered.send(()).unwrap();
         is_answered.recv().unwrap();

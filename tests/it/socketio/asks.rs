@@ -4,6 +4,7 @@ use roomcast::proto::v1;
 use roomcast::proto::v1::ask_response::Answer as Told;
 use roomcast::proto::v1::payload::Content;
 use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
 use tonic::Status;
 
 use super::speakers::{Poller, WEBSOCKET, Wire, connect_packet, node};
@@ -11,7 +12,7 @@ use crate::support::{Caller, Node, ask_of, reason, user};
 
 fn asking(node: &Node, request: v1::AskRequest) -> tokio::task::JoinHandle<Result<Told, Status>> {
     let backend: Caller = node.backend();
-    tokio::spawn(async move { backend.ask(request).await })
+    TaskTracker::new().spawn(async move { backend.ask(request).await })
 }
 
 /// The id of a connection in the answer to its CONNECT packet.
