@@ -9,6 +9,7 @@ SERVERS = {
     "roomcast": [],
     "roomcast-protobuf": ["--wire", "protobuf"],
     "roomcast-socketio": ["--wire", "socketio"],
+    "roomcast-recovery": ["--wire", "socketio", "--set", "socketio.recovery=2m"],
     "roomcast-polling": ["--wire", "socketio-polling"],
     "roomcast-sse": ["--wire", "sse"],
     "roomcast-2-nodes": ["--nodes", "2"],
@@ -93,7 +94,7 @@ def publish(method):
 def protocols(name, arguments, **more):
     """A row of the gateway's protocols beside its native one; Socket.IO's polls are counted as well."""
     polls = [Metric("polls per second", "polls_per_second"), Metric("CPU us per poll", "gateway.cpu_us_per_poll")]
-    rounds = {"roomcast": PAIRS, "roomcast-socketio": PAIRS, "roomcast-sse": FEWER, "roomcast-polling": FEWER}
+    rounds = {"roomcast": PAIRS, "roomcast-socketio": PAIRS, "roomcast-recovery": FEWER, "roomcast-sse": FEWER, "roomcast-polling": FEWER}
     return Row(f"protocols-{name}", f"fanout {arguments}", [*FANOUT, *polls], rounds, limit="roomcast", **more)
 
 
@@ -169,15 +170,15 @@ ROWS = [
         },
         target="<= 1024 B, <= 2 us, <= 115 %",
     ),
-    protocols("1000", "--members 1000 --rate 10 --events 50", target="socketio <= 1.25"),
-    protocols("5000", "--members 5000 --rate 4 --events 20 --warmup 4", target="socketio <= 1.25"),
-    protocols("burst-1000", "--members 1000 --rate 80 --burst 8 --events 400 --warmup 80", target="socketio <= 1.25"),
-    protocols("saturate-1000", "--members 1000 --saturate 16 --burst 8 --events 1600 --warmup 160", target="socketio <= 1.25"),
+    protocols("1000", "--members 1000 --rate 10 --events 50", target="socketio <= 1.25, recovery <= 1.4"),
+    protocols("5000", "--members 5000 --rate 4 --events 20 --warmup 4", target="socketio <= 1.25, recovery <= 1.4"),
+    protocols("burst-1000", "--members 1000 --rate 80 --burst 8 --events 400 --warmup 80", target="socketio <= 1.25, recovery <= 1.4"),
+    protocols("saturate-1000", "--members 1000 --saturate 16 --burst 8 --events 1600 --warmup 160", target="socketio <= 1.25, recovery <= 1.4"),
     Row(
         "protocols-idle",
         "idle --members 5000,15000 --hold 50s",
         IDLE,
-        dict.fromkeys(("roomcast", "roomcast-socketio", "roomcast-sse", "roomcast-polling"), 1),
+        dict.fromkeys(("roomcast", "roomcast-socketio", "roomcast-recovery", "roomcast-sse", "roomcast-polling"), 1),
         limit="",
         target="socketio <= 1280 B, polling <= 2560 B",
     ),
