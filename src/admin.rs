@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::accept::accept;
 use crate::metrics::Metrics;
 use crate::readiness::{Readiness, Unready};
 
@@ -37,7 +38,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for a whole connection, so that callers that read nothing leave their places.
 const CONNECTION_MAX: Duration = Duration::from_secs(3600);
 
-/// Pause after a failed accept: without it the loop would spin until a descriptor is free.
+/// Pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The content type of Prometheus' text format.
@@ -55,19 +56,7 @@ pub struct Shown {
 /// Serves the port until `stop`. Its connections are on `tasks`.
 pub async fn serve(listener: TcpListener, shown: Shown, tasks: TaskTracker, stop: CancellationToken) {
     let (router, places) = (router(shown), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+    while let Some((stream, _)) = stop.run_until_cancelled(accept(&listener, ACCEPT_PAUSE)).await {
         // One more than there may be is closed without an answer.
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             continue;

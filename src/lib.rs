@@ -3,7 +3,7 @@
 //! The layers, low to high; a module imports only from lower ones. The table in `ARCHITECTURE.md` says what each must not know, and
 //! `tests/it/architecture.rs` holds it:
 //!
-//! 0. vocabulary: [`room`], [`event`], [`position`], [`identity`], [`error`], [`json`], [`binary`], [`rate`], [`lease`],
+//! 0. vocabulary: [`room`], [`event`], [`position`], [`identity`], [`error`], [`json`], [`binary`], [`rate`], [`lease`], [`mod@accept`],
 //!    [`notice`]; beside it [`proto`], the generated wire types, which only the parts that speak gRPC or protobuf import,
 //!    [`headers`] and [`trace`]
 //! 1. [`nats`]: connections that several adapters share
@@ -13,6 +13,7 @@
 //! 5. edges: [`transport`], [`api`], [`admin`] and what it shows, [`metrics`]
 //! 6. composition: [`config`], [`telemetry`], [`gateway`], [`cli`]
 
+pub mod accept;
 pub mod binary;
 pub mod counters;
 pub mod digest;

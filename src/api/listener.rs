@@ -10,7 +10,6 @@ mod places;
 pub(super) mod tls;
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +29,11 @@ use self::guarded::{Guarded, Socket};
 use self::places::{Place, Places};
 use self::tls::Acceptor;
 use super::config::Config;
+use crate::accept::accept;
 
 pub(super) use self::connection::Connection;
 
-/// Pause after a failed accept (no descriptors, no memory): without it the loop would spin until one is free.
+/// Pause after a failed accept.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// State shared by the connections of a listener.
@@ -70,8 +70,8 @@ pub(super) async fn serve<S>(
     let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
     // No connection outlives this future, even when it is dropped.
     let _end = end.clone().drop_guard();
-    while let Some((stream, address)) = draining.run_until_cancelled(accept(&listener)).await {
-        let place = match port.places.begin(address) {
+    while let Some((stream, address)) = draining.run_until_cancelled(accept(&listener, ACCEPT_REST)).await {
+        let place = match port.places.begin(address.ip()) {
             Ok(place) => place,
             // The close is reply enough: before the first bytes the protocol is not known.
             Err(full) => {
@@ -101,18 +101,6 @@ fn http(config: &Config) -> auto::Builder<TokioExecutor> {
     // hyper's limit of 30 s for a request head needs a timer.
     builder.http1().timer(TokioTimer::new());
     builder
-}
-
-async fn accept(listener: &TcpListener) -> (TcpStream, IpAddr) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => return (stream, peer.ip()),
-            Err(error) => {
-                tracing::warn!(error = %error.kind(), "accept failed");
-                tokio::time::sleep(ACCEPT_REST).await;
-            }
-        }
-    }
 }
 
 impl<S> Port<S>

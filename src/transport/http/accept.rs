@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::exchange::{Exchange, Standing};
 use super::router::Router;
 use super::{Config, connection};
+use crate::accept::accept;
 use crate::admission::{Admission, Place, Refused};
 use crate::rate::{Notice, TokenBucket};
 use crate::session::ProtocolId;
@@ -24,7 +25,7 @@ use crate::transport::shard::{UpgradedClient, Visit};
 use crate::transport::socketio::Forwarding;
 use crate::units::millis;
 
-/// The pause of the accept loop when the kernel has no descriptor or memory for a new connection.
+/// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The smallest bound of a request head, in bytes: the smallest buffer that hyper takes.
@@ -243,20 +244,7 @@ impl ClientPort {
 
 /// Serves the client port until `stop`. Connections under way are on `tasks`.
 pub async fn serve(listener: TcpListener, port: Arc<ClientPort>, tasks: TaskTracker, stop: CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, or a connection that was gone already. The loop must survive both.
-                tracing::warn!(%error, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+    while let Some((stream, peer)) = stop.run_until_cancelled(accept(&listener, ACCEPT_PAUSE)).await {
         let Some(exchange) = port.arrive() else {
             port.admission.turned_away();
             tasks.spawn(turn_away(stream));
