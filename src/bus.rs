@@ -171,10 +171,8 @@ pub struct Delivery {
     /// Open until the last shard has released the delivery; a child of the publish, and the only span of a fan-out.
     span: Span,
     members: AtomicU32,
-    /// The time at which this node had the event in order.
-    begun: Instant,
-    /// The counters of the node whose shards have got it.
-    counters: OnceLock<Counters>,
+    /// The counters of the node whose shards have got it, and when the first one did, where that is recorded.
+    counted: OnceLock<(Counters, Option<Instant>)>,
     /// Flow control: held until the last reader has released the delivery. Bounds the events in flight.
     _in_flight: Option<OwnedSemaphorePermit>,
 }
@@ -203,21 +201,24 @@ impl Delivery {
             others: OnceLock::new(),
             span: adopt(tracing::debug_span!("hub.deliver", roomcast.members = Empty)),
             members: AtomicU32::new(0),
-            begun: Instant::now(),
-            counters: OnceLock::new(),
+            counted: OnceLock::new(),
             _in_flight: in_flight,
         })
     }
 
     /// Counts the fan-out here when it ends. Every shard of a node says so; a reader that is no shard does not.
     pub fn counted_in(&self, counters: &Counters) {
-        self.counters.get_or_init(|| Arc::clone(counters));
+        self.counted.get_or_init(|| {
+            let begun = counters.fanouts.is_recorded().then(Instant::now);
+            (Arc::clone(counters), begun)
+        });
     }
 
     /// Returns the time since a gateway accepted the event: to the millisecond, as its time is; finer where this node did.
-    fn age(&self) -> Duration {
-        let here = self.begun.elapsed();
+    fn age(&self, begun: Option<Instant>) -> Duration {
         let anywhere = self.event.time.age(Timestamp::now());
+        let Some(begun) = begun else { return anywhere };
+        let here = begun.elapsed();
         // Both clocks' milliseconds may have changed in between.
         let elsewhere = anywhere.saturating_sub(here) > Duration::from_millis(1);
         if elsewhere { anywhere } else { here }
@@ -246,8 +247,8 @@ impl Drop for Delivery {
         // Signed: the OpenTelemetry layer writes unsigned numbers as text.
         let members = *self.members.get_mut();
         self.span.record("roomcast.members", i64::from(members));
-        if let Some(counters) = self.counters.get() {
-            counters.fanned_out(members, || self.age());
+        if let Some((counters, begun)) = self.counted.get() {
+            counters.fanned_out(members, || self.age(*begun));
         }
     }
 }

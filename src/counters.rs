@@ -126,11 +126,17 @@ impl FanoutRecord {
     pub fn record_by(&self, record: impl Fn(FanoutFacts) + Send + Sync + 'static) {
         let _ = self.0.set(Box::new(record));
     }
+
+    /// Reports whether fan-outs are recorded.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.0.get().is_some()
+    }
 }
 
 impl fmt::Debug for FanoutRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("FanoutRecord").field(&self.0.get().is_some()).finish()
+        f.debug_tuple("FanoutRecord").field(&self.is_recorded()).finish()
     }
 }
 
