@@ -77,8 +77,7 @@ impl Metrics {
             .build();
         let meter = provider.meter_with_scope(scope);
         connections(&meter, sources);
-        sessions(&meter, &sources.counters);
-        events(&meter, &sources.counters);
+        counters(&meter, &sources.counters);
         fanouts(&meter, &sources.counters);
         state(&meter, sources);
         process::register(&meter);
@@ -97,14 +96,81 @@ impl Metrics {
     }
 }
 
-/// Registers a counter that reads a cell.
-fn count(meter: &Meter, name: &'static str, about: &'static str, counters: &Counters, cell: fn(&Cells) -> &Count) {
-    let counters = Arc::clone(counters);
-    meter
-        .u64_observable_counter(name)
-        .with_description(about)
-        .with_callback(move |observer| observer.observe(cell(&counters).total(), &[]))
-        .build();
+/// A counter without labels: its name, its meaning, and its cell.
+type Counter = (&'static str, &'static str, fn(&Cells) -> &Count);
+
+/// The counters without labels.
+const COUNTERS: [Counter; 8] = [
+    (
+        "roomcast.connections.accepted",
+        "Connections of clients that were accepted.",
+        |cells| &cells.connections_accepted,
+    ),
+    (
+        "roomcast.sessions.opened",
+        "Sessions whose token was accepted.",
+        |cells| &cells.sessions_opened,
+    ),
+    (
+        "roomcast.reconnections",
+        "Sessions that asked to go on from a position.",
+        |cells| &cells.reconnections,
+    ),
+    (
+        "roomcast.events.delivered",
+        "Events that this node has fanned out.",
+        |cells| &cells.events_delivered,
+    ),
+    (
+        "roomcast.deliveries",
+        "Members that events were handed to, summed over events.",
+        |cells| &cells.deliveries,
+    ),
+    (
+        "roomcast.events.unhandled",
+        "Events of clients that nothing handles.",
+        |cells| &cells.events_unhandled,
+    ),
+    (
+        "roomcast.answers.ignored",
+        "Answers of clients to asks that nobody waited for.",
+        |cells| &cells.answers_ignored,
+    ),
+    (
+        "roomcast.lease.lapses",
+        "Times that a shard paused deliveries because the node's lease had lapsed.",
+        |cells| &cells.lease_lapses,
+    ),
+];
+
+/// Registers the counters, each of which reads a cell or the cells of a label.
+fn counters(meter: &Meter, counters: &Counters) {
+    for (name, about, cell) in COUNTERS {
+        let counters = Arc::clone(counters);
+        meter
+            .u64_observable_counter(name)
+            .with_description(about)
+            .with_callback(move |observer| observer.observe(cell(&counters).total(), &[]))
+            .build();
+    }
+    let about = "Connections of clients that were refused before their request, by reason.";
+    let tallied = ("roomcast.connections.refused", about, "reason");
+    tally(meter, tallied, counters, |cells| &cells.connections_refused);
+    let about = "Polling requests that were relayed to the node of their connection, by outcome.";
+    let tallied = ("roomcast.requests.relayed", about, "outcome");
+    tally(meter, tallied, counters, |cells| &cells.relayed);
+    let about = "Connections that ended before a token was accepted, by reason.";
+    let tallied = ("roomcast.sessions.refused", about, "reason");
+    tally(meter, tallied, counters, |cells| &cells.sessions_refused);
+    let about = "Sessions that ended, by reason.";
+    let tallied = ("roomcast.sessions.closed", about, "reason");
+    tally(meter, tallied, counters, |cells| &cells.sessions_closed);
+    let about = "Joins that asked to go on from a position, by outcome.";
+    let tallied = ("roomcast.recoveries", about, "outcome");
+    tally(meter, tallied, counters, |cells| &cells.recoveries);
+    let about = "Publishes of backends and clients, by outcome.";
+    let tallied = ("roomcast.publishes", about, "outcome");
+    tally(meter, tallied, counters, |cells| &cells.publishes);
 }
 
 /// Registers a counter that reads the cells of a label.
@@ -129,12 +195,13 @@ fn tally<L: Label>(
 /// Registers a gauge.
 fn gauge(
     meter: &Meter,
-    (name, about): (&'static str, &'static str),
+    (name, about, unit): (&'static str, &'static str, &'static str),
     read: impl Fn(&dyn AsyncInstrument<u64>) + Send + Sync + 'static,
 ) {
     meter
         .u64_observable_gauge(name)
         .with_description(about)
+        .with_unit(unit)
         .with_callback(read)
         .build();
 }
@@ -142,7 +209,7 @@ fn gauge(
 fn connections(meter: &Meter, sources: &Sources) {
     let (counters, protocols) = (Arc::clone(&sources.counters), sources.protocols.clone());
     let about = "Connections of clients that a shard serves, by protocol.";
-    gauge(meter, ("roomcast.connections.active", about), move |observer| {
+    gauge(meter, ("roomcast.connections.active", about, ""), move |observer| {
         for (index, protocol) in protocols.iter().enumerate() {
             // Ended first: a connection that opens in between must not read as a negative number.
             let ended = counters.connections_ended.of(index);
@@ -152,81 +219,8 @@ fn connections(meter: &Meter, sources: &Sources) {
     });
     let admission = Arc::clone(&sources.admission);
     let about = "Connections of clients that have a place, those without a session included.";
-    gauge(meter, ("roomcast.connections.admitted", about), move |observer| {
+    gauge(meter, ("roomcast.connections.admitted", about, ""), move |observer| {
         observer.observe(admission.connections() as u64, &[]);
-    });
-    let counters = &sources.counters;
-    let about = "Connections of clients that were accepted.";
-    count(meter, "roomcast.connections.accepted", about, counters, |cells| {
-        &cells.connections_accepted
-    });
-    let about = "Connections of clients that were refused before their request, by reason.";
-    tally(
-        meter,
-        ("roomcast.connections.refused", about, "reason"),
-        counters,
-        |cells| &cells.connections_refused,
-    );
-    let about = "Polling requests that were relayed to the node of their connection, by outcome.";
-    tally(
-        meter,
-        ("roomcast.requests.relayed", about, "outcome"),
-        counters,
-        |cells| &cells.relayed,
-    );
-}
-
-fn sessions(meter: &Meter, counters: &Counters) {
-    let about = "Sessions whose token was accepted.";
-    count(meter, "roomcast.sessions.opened", about, counters, |cells| {
-        &cells.sessions_opened
-    });
-    let about = "Connections that ended before a token was accepted, by reason.";
-    tally(
-        meter,
-        ("roomcast.sessions.refused", about, "reason"),
-        counters,
-        |cells| &cells.sessions_refused,
-    );
-    let about = "Sessions that ended, by reason.";
-    tally(
-        meter,
-        ("roomcast.sessions.closed", about, "reason"),
-        counters,
-        |cells| &cells.sessions_closed,
-    );
-    let about = "Sessions that asked to go on from a position.";
-    count(meter, "roomcast.reconnections", about, counters, |cells| {
-        &cells.reconnections
-    });
-    let about = "Joins that asked to go on from a position, by outcome.";
-    tally(meter, ("roomcast.recoveries", about, "outcome"), counters, |cells| {
-        &cells.recoveries
-    });
-}
-
-fn events(meter: &Meter, counters: &Counters) {
-    let about = "Publishes of backends and clients, by outcome.";
-    tally(meter, ("roomcast.publishes", about, "outcome"), counters, |cells| {
-        &cells.publishes
-    });
-    let about = "Events that this node has fanned out.";
-    count(meter, "roomcast.events.delivered", about, counters, |cells| {
-        &cells.events_delivered
-    });
-    let about = "Members that events were handed to, summed over events.";
-    count(meter, "roomcast.deliveries", about, counters, |cells| &cells.deliveries);
-    let about = "Events of clients that nothing handles.";
-    count(meter, "roomcast.events.unhandled", about, counters, |cells| {
-        &cells.events_unhandled
-    });
-    let about = "Answers of clients to asks that nobody waited for.";
-    count(meter, "roomcast.answers.ignored", about, counters, |cells| {
-        &cells.answers_ignored
-    });
-    let about = "Times that a shard paused deliveries because the node's lease had lapsed.";
-    count(meter, "roomcast.lease.lapses", about, counters, |cells| {
-        &cells.lease_lapses
     });
 }
 
@@ -252,12 +246,12 @@ fn fanouts(meter: &Meter, counters: &Counters) {
 fn state(meter: &Meter, sources: &Sources) {
     let readiness = sources.readiness.clone();
     let about = "1 while the node is ready for work.";
-    gauge(meter, ("roomcast.node.ready", about), move |observer| {
+    gauge(meter, ("roomcast.node.ready", about, ""), move |observer| {
         observer.observe(readiness.is_ready().into(), &[]);
     });
     let readiness = sources.readiness.clone();
     let about = "1 for each reason why the node is not ready.";
-    gauge(meter, ("roomcast.node.unready", about), move |observer| {
+    gauge(meter, ("roomcast.node.unready", about, ""), move |observer| {
         let reasons = readiness.reasons();
         for reason in Unready::ALL {
             let stands = reasons.contains(reason);
@@ -265,19 +259,17 @@ fn state(meter: &Meter, sources: &Sources) {
         }
     });
     let about = "1; its label is the version.";
-    gauge(meter, ("roomcast.build.info", about), |observer| {
+    gauge(meter, ("roomcast.build.info", about, ""), |observer| {
         observer.observe(1, &[KeyValue::new("version", env!("CARGO_PKG_VERSION"))]);
     });
     let started = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs();
-    meter
-        .u64_observable_gauge("process.start_time")
-        .with_description("Time at which the node started, since the Unix epoch.")
-        .with_unit("s")
-        .with_callback(move |observer| observer.observe(started, &[]))
-        .build();
+    let about = "Time at which the node started, since the Unix epoch.";
+    gauge(meter, ("process.start_time", about, "s"), move |observer| {
+        observer.observe(started, &[]);
+    });
 }
 
 #[cfg(test)]

@@ -4,21 +4,44 @@ use std::fs;
 
 use opentelemetry::metrics::Meter;
 
+use super::gauge;
+
 /// Clock ticks of `/proc` in a second: a constant of the kernel's interface to programs (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// A gauge of the process: its name, its meaning, its unit, and its reading.
+type ProcessGauge = (&'static str, &'static str, &'static str, fn() -> Option<u64>);
+
+const GAUGES: [ProcessGauge; 3] = [
+    (
+        "process.resident_memory",
+        "Memory of the process that is in RAM.",
+        "By",
+        resident_bytes,
+    ),
+    (
+        "process.open_fds",
+        "Files and sockets that the process has open.",
+        "",
+        open_files,
+    ),
+    (
+        "process.max_fds",
+        "Files and sockets that the process may have open.",
+        "",
+        files_max,
+    ),
+];
+
 /// Registers what the process uses, under the names that Prometheus' client libraries give it.
 pub(super) fn register(meter: &Meter) {
-    meter
-        .u64_observable_gauge("process.resident_memory")
-        .with_description("Memory of the process that is in RAM.")
-        .with_unit("By")
-        .with_callback(|observer| {
-            if let Some(bytes) = resident_bytes() {
-                observer.observe(bytes, &[]);
+    for (name, about, unit, read) in GAUGES {
+        gauge(meter, (name, about, unit), move |observer| {
+            if let Some(value) = read() {
+                observer.observe(value, &[]);
             }
-        })
-        .build();
+        });
+    }
     meter
         .f64_observable_counter("process.cpu")
         .with_description("CPU time that the process has used, in user and system mode.")
@@ -26,24 +49,6 @@ pub(super) fn register(meter: &Meter) {
         .with_callback(|observer| {
             if let Some(seconds) = cpu_seconds() {
                 observer.observe(seconds, &[]);
-            }
-        })
-        .build();
-    meter
-        .u64_observable_gauge("process.open_fds")
-        .with_description("Files and sockets that the process has open.")
-        .with_callback(|observer| {
-            if let Some(files) = open_files() {
-                observer.observe(files, &[]);
-            }
-        })
-        .build();
-    meter
-        .u64_observable_gauge("process.max_fds")
-        .with_description("Files and sockets that the process may have open.")
-        .with_callback(|observer| {
-            if let Some(files) = files_max() {
-                observer.observe(files, &[]);
             }
         })
         .build();
