@@ -3,8 +3,8 @@
 //! # Contract
 //! - A record is kept under the hash of the session's secret. It says who the session is and which rooms it is in, each with
 //!   the position at which it was entered; what was received since is in the offsets that the client itself keeps.
-//! - [`Store::write`] is a compare-and-set. Whoever takes a session over writes its record first, so the one that had it can
-//!   write no more, and of two that take it over at once one fails.
+//! - [`Store::write`] is a compare-and-set. A takeover writes the record first. So the former owner can write no
+//!   more, and of two takeovers at once one fails.
 //! - A record is at least kept while its session lives, and for the configured time after that.
 //!
 //! This module knows no token and decides nothing: who shows a claim is verified, and each room permitted, as ever.
@@ -47,7 +47,7 @@ pub struct RoomRecord {
     pub right: RoomRight,
     /// The part of the presence that it sees.
     pub presence: PresenceMode,
-    /// What it says about itself there.
+    /// Its presence state in the room.
     pub state: Option<Json>,
     /// The position at which it entered, before any replay; `None` where nothing is known that it could go on from.
     pub baseline: Option<Position>,

@@ -77,7 +77,7 @@ impl NatsStore {
         if !matches!(written, Err(RequestFailed::NoStream)) {
             return written;
         }
-        // Somebody has deleted it. The sessions that live are written again in their time.
+        // The stream was deleted. Records of open sessions are written again at their next refresh.
         let made = Box::pin(self.make_stream()).await;
         made.map_err(RequestFailed::unavailable)?;
         records::put(&context, subject, over, content).await

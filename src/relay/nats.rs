@@ -39,7 +39,7 @@ const REQUESTS_MAX: usize = 256;
 /// Room in a message for all that is not body, in bytes.
 const ENVELOPE_BYTES: usize = 1024;
 
-/// Time for the connection to take a message: it takes none while its queue is full, as it is when it is being made anew.
+/// Bound on the time for which the connection's queue may be full, as during a reconnect.
 const SEND_MAX: Duration = Duration::from_secs(1);
 
 /// Starts to relay; returns the way to other nodes, and the requests that arrive from them.
@@ -93,7 +93,7 @@ fn encoded(nats: &Nats, message: &Bytes, of: &RelayPart) -> Vec<Bytes> {
 /// Publishes the parts of a message in order, over one connection.
 ///
 /// # Errors
-/// When the connection did not take all of them in time.
+/// The connection has not taken all parts within [`SEND_MAX`].
 async fn send(client: &Client, subject: &str, reply: Option<&str>, parts: &[Bytes]) -> Result<(), ()> {
     let sending = async {
         for part in parts {

@@ -1,5 +1,5 @@
-//! What a server sent, cut into messages without IO: WebSocket frames (RFC 6455 section 5), blocks of an event stream, and HTTP
-//! responses; and the frames of a client's commands.
+//! Framing without IO. Reads a server's WebSocket frames (RFC 6455 section 5), blocks of an event stream and HTTP responses;
+//! writes the frames of a client's commands.
 //!
 //! The opposite of what the gateway has: nothing is checked that a load generator need not know, and a connection keeps
 //! bytes only of a frame that came in part.

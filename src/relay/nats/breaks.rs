@@ -10,7 +10,7 @@ use crate::nats::{ManagedConnection, Standing};
 /// Interval at which the number of connects is looked at beside the connection's events, of which the library may drop one.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reports that a connection has broken, or was made anew.
+/// Watches a connection for disconnects and reconnects.
 pub(super) struct Breaks {
     standing: watch::Receiver<Standing>,
     connects: u64,
@@ -21,9 +21,9 @@ pub(super) struct Breaks {
 /// A change of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Break {
-    /// It is away.
+    /// It is disconnected.
     Away,
-    /// It was made anew.
+    /// It has reconnected.
     Renewed,
 }
 
