@@ -61,15 +61,21 @@ setup_system() {
   if [ "${#missing[@]}" -gt 0 ]; then apt_install "${missing[@]}"; fi
 }
 
+# A virtual environment with the packages of a list, checked against their digests.
+python_packages() {
+  local venv=$1 pins=$2
+  python3 -m venv "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --require-hashes --no-deps --requirement "$pins"
+}
+
 # .tools/venv: Python packages, checked against their digests.
 setup_python() {
   local pins=tests/tools/requirements.txt
   if stamp_is python "$pins" && [ -x "$tools/venv/bin/python" ]; then return; fi
   say "installing Python packages into .tools/venv"
   rm -rf "$tools/venv"
-  python3 -m venv "$tools/venv"
-  "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --require-hashes --no-deps --requirement "$pins"
+  python_packages "$tools/venv" "$pins"
   stamp python "$pins"
 }
 
@@ -196,9 +202,7 @@ setup_deploy() {
   if stamp_is deploy "${inputs[@]}" && [ -x "$out/bin/helm" ]; then return; fi
   say "installing what checks the deployment into .tools/deploy"
   rm -rf "$out"
-  python3 -m venv "$out/venv"
-  "$out/venv/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --require-hashes --no-deps --requirement "$folder/requirements.txt"
+  python_packages "$out/venv" "$folder/requirements.txt"
   export CGO_ENABLED=0 GOBIN=$out/bin GOFLAGS=-buildvcs=false
   while read -r verb module file; do
     case $verb in
