@@ -8,7 +8,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
-import { launch, PATIENCE_MS } from "./chromium.mjs";
+import { PATIENCE_MS, tell } from "./chromium.mjs";
 
 const [address, token] = process.argv.slice(2);
 const gateway = `http://${address}`;
@@ -61,17 +61,4 @@ async function story(browser) {
   assert.equal(map, 3, "a map for who debugs");
 }
 
-const browser = await launch();
-let failure;
-try {
-  await story(browser);
-} catch (error) {
-  failure = error;
-}
-await browser.close();
-pages.close();
-if (failure) {
-  console.error(`browser: ${failure.stack}`);
-  process.exit(1);
-}
-console.log("browser: the client came from the gateway, as a script and as a module");
+await tell(story, "the client came from the gateway, as a script and as a module");

@@ -25,4 +25,23 @@ const args = [
 // Chromium's sandbox refuses to run as root, which is who containers usually run as.
 if (process.getuid?.() === 0) args.push("--no-sandbox");
 
+/** Runs a story in a browser of its own, and prints what it showed; exit code 1 if it fails. */
+export async function tell(story, shown) {
+  const browser = await launch();
+  let failure;
+  try {
+    await story(browser);
+  } catch (error) {
+    failure = error;
+  }
+  await browser.close();
+  if (failure) {
+    console.error(`browser: ${failure.stack}`);
+    process.exit(1);
+  }
+  console.log(`browser: ${shown}`);
+  // Servers of the story may still listen.
+  process.exit(0);
+}
+
 export const launch = () => chromium.launch({ executablePath, args, timeout: 60_000 });

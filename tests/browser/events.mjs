@@ -12,7 +12,7 @@ import { once } from "node:events";
 import http from "node:http";
 import net from "node:net";
 import { WebSocket } from "ws";
-import { launch } from "./chromium.mjs";
+import { tell } from "./chromium.mjs";
 
 const [url, token] = process.argv.slice(2);
 if (!token) {
@@ -173,9 +173,7 @@ async function fetches(publisher) {
   await blockOf(await asked(id), "n", 'data: "missed"');
 }
 
-const browser = await launch();
-let failure;
-try {
+async function story(browser) {
   const blank = http.createServer((_, response) => {
     response.setHeader("content-type", "text/html");
     response.end("<title>a page</title>");
@@ -188,13 +186,6 @@ try {
   await isSentAway(page, proxy);
   await fetches(publisher);
   publisher.close();
-} catch (error) {
-  failure = error;
 }
-await browser.close();
-if (failure) {
-  console.error(`browser: ${failure.message}`);
-  process.exit(1);
-}
-console.log("browser: was cut off, missed nothing, and stopped where it was sent away");
-process.exit(0);
+
+await tell(story, "was cut off, missed nothing, and stopped where it was sent away");

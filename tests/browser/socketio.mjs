@@ -14,7 +14,7 @@ import { createServer } from "node:http";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { createInterface } from "node:readline/promises";
-import { launch, PATIENCE_MS } from "./chromium.mjs";
+import { PATIENCE_MS, tell } from "./chromium.mjs";
 
 const library = path.dirname(createRequire(import.meta.url).resolve("socket.io-client/package.json"));
 const script = readFileSync(path.join(library, "dist", "socket.io.min.js"));
@@ -145,17 +145,4 @@ async function story(browser) {
   assert.equal(await tries(app, ["websocket"]), "connected", "the page that may connect still does");
 }
 
-const browser = await launch();
-let failure;
-try {
-  await story(browser);
-} catch (error) {
-  failure = error;
-}
-await browser.close();
-pages.close();
-if (failure) {
-  console.error(`browser: ${failure.stack}`);
-  process.exit(1);
-}
-console.log("browser: Socket.IO polled, upgraded, published; errors were readable; a foreign page got nowhere");
+await tell(story, "Socket.IO polled, upgraded, published; errors were readable; a foreign page got nowhere");

@@ -11,7 +11,8 @@ use roomcast::proto::v1;
 use serde_json::json;
 
 use crate::support::{
-    Answer, Application, Client, Encoding, InRoom as _, Node, TENANT, over_encodings, over_nats, rule, user,
+    Answer, Application, Client, Encoding, InRoom as _, Node, TENANT, over_encodings, over_nats, revocation_of, rule,
+    user,
 };
 
 over_encodings! {
@@ -117,13 +118,7 @@ async fn revocations_outlive_the_rules(encoding: Encoding) {
     let node = Node::start(encoding).await;
     let mut ada = node.connect(user("ada")).await;
     ada.join("r").await;
-    let revoke = v1::RevokeRequest {
-        tenant: TENANT.to_owned(),
-        subject: Some(v1::revoke_request::Subject::UserId("ada".to_owned())),
-        scope: Some(v1::revoke_request::Scope::Room("r".to_owned())),
-        ttl: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
-        ..Default::default()
-    };
+    let revoke = revocation_of("ada", v1::revoke_request::Scope::Room("r".to_owned()));
     node.backend().access.revoke(revoke).await.unwrap();
     assert!(matches!(ada.push().await, Said::RoomLeft(left) if left.cause() == RoomChangeCause::Revoked));
     node.apply(only(&["r", "s"])).await.unwrap();

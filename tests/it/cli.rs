@@ -6,6 +6,7 @@ mod explaining;
 mod following;
 mod open_files;
 mod reach;
+mod serving;
 mod signals;
 
 use std::process::{Command, Output, Stdio};

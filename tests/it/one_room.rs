@@ -3,10 +3,13 @@
 
 mod crowd;
 mod ends;
+mod entering;
+mod heard;
 mod listener;
 mod presence;
 mod rules;
 mod starts;
+mod told;
 
 use roomcast::gateway::Config;
 use roomcast::transport::socketio;
@@ -14,7 +17,9 @@ use roomcast::transport::socketio;
 use crate::support::nats::NatsServer;
 use crate::support::{Caller, Encoding, Node, OneOf, User};
 
-use self::listener::{Entered, Kind, Listener, Start};
+use self::entering::Start;
+use self::heard::Kind;
+use self::listener::{Entered, Listener};
 
 /// Runs each story on one node, and on three.
 macro_rules! on_one_and_on_three {

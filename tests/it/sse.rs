@@ -10,26 +10,7 @@ use roomcast::proto::v1;
 use serde_json::json;
 
 use self::reader::{Asking, Reader};
-use crate::support::{Encoding, Node, ask_of, draft, home_rooms, over_nats, reason, to_room, user, within};
-
-/// Runs each story with one gateway, and with two over NATS.
-macro_rules! alone_and_over_nats {
-    ($($story:ident),* $(,)?) => {
-        mod alone {
-            $(#[tokio::test]
-            async fn $story() {
-                super::$story().await;
-            })*
-        }
-        mod nats {
-            $(#[tokio::test]
-            async fn $story() {
-                super::over_nats(super::$story()).await;
-            })*
-        }
-    };
-}
-use alone_and_over_nats;
+use crate::support::{Encoding, Node, alone_and_over_nats, ask_of, draft, home_rooms, reason, to_room, user, within};
 
 alone_and_over_nats! {
     a_stream_receives_events_as_they_were_published,

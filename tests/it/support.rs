@@ -26,7 +26,7 @@ pub mod socketio;
 mod wait;
 
 pub use application::{Answer, Application, allow, deny};
-pub use caller::{Caller, ROOT, TENANT, ask_of, draft, payload, reason, retry_after, to_room};
+pub use caller::{Caller, ROOT, TENANT, ask_of, draft, payload, reason, retry_after, revocation_of, to_room};
 pub use client::{Client, Ended};
 pub use encoding::Encoding;
 pub use gateway::{Gateway, GatewayOptions};
@@ -82,4 +82,22 @@ macro_rules! over_nats_in_protobuf {
     };
 }
 
-pub(crate) use {over_encodings, over_nats_in_protobuf};
+/// Runs each story on one gateway, and on two over NATS that a client reaches by turns.
+macro_rules! alone_and_over_nats {
+    ($($story:ident),* $(,)?) => {
+        mod alone {
+            $(#[tokio::test]
+            async fn $story() {
+                super::$story().await;
+            })*
+        }
+        mod nats {
+            $(#[tokio::test]
+            async fn $story() {
+                crate::support::over_nats(super::$story()).await;
+            })*
+        }
+    };
+}
+
+pub(crate) use {alone_and_over_nats, over_encodings, over_nats_in_protobuf};

@@ -12,7 +12,9 @@ use tokio::net::TcpListener;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
-use crate::support::{Caller, Encoding, Node, TENANT, draft, payload, reason, retry_after, to_room, user, usual};
+use crate::support::{
+    Caller, Encoding, Node, TENANT, draft, payload, reason, retry_after, revocation_of, to_room, user, usual,
+};
 
 fn to_r(event: &str) -> v1::PublishRequest {
     v1::PublishRequest {
@@ -108,13 +110,7 @@ async fn only_a_service_with_the_right_scope_and_tenant_gets_in() {
     );
     let watch = v1::WatchRequest::default();
     assert_eq!(told(&publisher.watching.watch(watch).await.unwrap_err()), no_scope);
-    let revoke = v1::RevokeRequest {
-        tenant: TENANT.to_owned(),
-        subject: Some(v1::revoke_request::Subject::UserId("ada".to_owned())),
-        scope: Some(v1::revoke_request::Scope::Everything(v1::EverythingScope {})),
-        ttl: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
-        ..Default::default()
-    };
+    let revoke = revocation_of("ada", v1::revoke_request::Scope::Everything(v1::EverythingScope {}));
     assert_eq!(
         told(&node.caller("reader").access.revoke(revoke).await.unwrap_err()),
         no_scope

@@ -9,7 +9,7 @@ use roomcast::proto::v1;
 use super::member;
 use crate::support::nats::NatsServer;
 use crate::support::proxy::Proxy;
-use crate::support::{Client, Encoding, InRoom as _, Node, TENANT};
+use crate::support::{Client, Encoding, InRoom as _, Node, revocation_of};
 
 const SHORT: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_secs(8);
@@ -29,16 +29,7 @@ async fn pair(server: &NatsServer, proxy: &Proxy, leases: [Duration; 2]) -> (Nod
 }
 
 fn revocation() -> v1::RevokeRequest {
-    v1::RevokeRequest {
-        tenant: TENANT.to_owned(),
-        subject: Some(v1::revoke_request::Subject::UserId("ada".to_owned())),
-        scope: Some(v1::revoke_request::Scope::Room("r".to_owned())),
-        ttl: Some(prost_types::Duration {
-            seconds: 3600,
-            nanos: 0,
-        }),
-        ..Default::default()
-    }
+    revocation_of("ada", v1::revoke_request::Scope::Room("r".to_owned()))
 }
 
 async fn revoke(node: &Node) -> v1::RevokeResponse {

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::support::nats::NatsCluster;
-use crate::support::{Caller, Gateway, GatewayOptions, ROOT, TENANT, draft, eventually, to_room, user};
+use crate::support::{Caller, Gateway, GatewayOptions, ROOT, TENANT, draft, eventually, revocation_of, to_room, user};
 
 /// Every stream of a deployment with two partitions.
 const STREAMS: [&str; 5] = ["h-0", "h-1", "v", "m", "c"];
@@ -105,16 +105,7 @@ async fn rolls(from: usize, to: usize) {
     let backends = [0, 1].map(|number: usize| Caller::new(gateways[number].channel(), ROOT));
     assert_eq!(replicas(&cluster).await, Some([from].into()));
     let first = backends[0].publish(ROOM, "before", json!({})).await;
-    let revoke = v1::RevokeRequest {
-        tenant: TENANT.to_owned(),
-        subject: Some(v1::revoke_request::Subject::UserId("eve".to_owned())),
-        scope: Some(v1::revoke_request::Scope::Everything(v1::EverythingScope {})),
-        ttl: Some(prost_types::Duration {
-            seconds: 3600,
-            nanos: 0,
-        }),
-        ..Default::default()
-    };
+    let revoke = revocation_of("eve", v1::revoke_request::Scope::Everything(v1::EverythingScope {}));
     backends[0].access.clone().revoke(revoke).await.unwrap();
 
     let stop = AtomicBool::new(false);

@@ -10,7 +10,10 @@ use roomcast::proto::v1;
 use roomcast::rate::Rate;
 use serde_json::json;
 
-use super::listener::{Content, Heard, Kind, Listener, Start, Told, digest};
+use super::entering::Start;
+use super::heard::{Content, Heard, Kind, digest};
+use super::listener::Listener;
+use super::told::Told;
 use super::{House, on_one_and_on_three};
 use crate::subscribe::{Reader, to};
 use crate::support::socketio::{SocketIo, Way};

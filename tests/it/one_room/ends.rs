@@ -8,7 +8,10 @@ use roomcast::proto::v1;
 use roomcast::proto::v1::disconnect_request::Session;
 use serde_json::{Value, json};
 
-use super::listener::{Kind, Listener, Start, Told};
+use super::entering::Start;
+use super::heard::Kind;
+use super::listener::Listener;
+use super::told::Told;
 use super::{House, on_one_and_on_three};
 use crate::subscribe::{Reader, to};
 use crate::support::{TENANT, reason};

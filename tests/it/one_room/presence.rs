@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::listener::{Kind, Listener, Start};
+use super::entering::Start;
+use super::heard::Kind;
+use super::listener::Listener;
 use super::{House, on_one_and_on_three};
 use crate::support::{eventually, user};
 

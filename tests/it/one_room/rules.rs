@@ -10,7 +10,10 @@ use roomcast::proto::v1;
 use serde_json::json;
 use tonic::Code;
 
-use super::listener::{Content, Kind, Listener, Start, Told};
+use super::entering::Start;
+use super::heard::{Content, Kind};
+use super::listener::Listener;
+use super::told::Told;
 use super::{House, on_one_and_on_three};
 use crate::subscribe::{Reader, to};
 use crate::support::{Caller, ROOT, TENANT, home_rooms, reason, rule, user};

@@ -3,7 +3,9 @@
 use roomcast::proto::v1;
 use serde_json::json;
 
-use super::listener::{Heard, Kind, Listener, Mark, Start};
+use super::entering::{Mark, Start};
+use super::heard::{Heard, Kind};
+use super::listener::Listener;
 use super::{House, on_one_and_on_three};
 use crate::subscribe::{Reader, to};
 use crate::support::{Caller, draft, payload, to_room};

@@ -20,7 +20,8 @@ use tonic_types::StatusExt as _;
 
 use crate::permission::application::{LONG, outcome, validating};
 use crate::support::{
-    Application, Caller, Client, Encoding, Node, TENANT, ToRoom as _, ask_of, over_encodings, payload, reason, user,
+    Application, Caller, Client, Encoding, Node, ToRoom as _, ask_of, over_encodings, payload, reason, revocation_of,
+    user,
 };
 
 over_encodings! {
@@ -259,16 +260,7 @@ async fn no_ask_is_delivered_after_a_revocation_of_everything(encoding: Encoding
     let mut ada = connect(&node, "ada").await;
     let asked = asking(&backend, ask_of(&ada.id, "before", &json!(1)));
     let ask = expect_ask(&mut ada, "before").await;
-    let revoke = |scope| v1::RevokeRequest {
-        tenant: TENANT.to_owned(),
-        subject: Some(v1::revoke_request::Subject::UserId("ada".to_owned())),
-        scope: Some(scope),
-        ttl: Some(prost_types::Duration {
-            seconds: 3600,
-            nanos: 0,
-        }),
-        ..Default::default()
-    };
+    let revoke = |scope| revocation_of("ada", scope);
     // Of one room: an ask is of none.
     let access = &backend.access;
     access

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::speakers::{POLLING, Poller, answer, command_packet, node, node_with, request, send_request, with_socketio};
 use crate::support::raw::upgrade;
-use crate::support::{Encoding, Node, TENANT, eventually, user};
+use crate::support::{Encoding, Node, alone_and_over_nats, eventually, revocation_of, user};
 
 // Over NATS each request goes to another gateway than the one before.
 alone_and_over_nats! {
@@ -313,16 +313,7 @@ async fn a_client_that_polls_is_told_of_a_revocation_and_stays() {
     let node = node().await;
     let ada = Poller::connect(&node, &user("ada")).await;
     ada.command(0, "join", &json!({"room": "r"})).await;
-    let request = v1::RevokeRequest {
-        tenant: TENANT.to_owned(),
-        subject: Some(v1::revoke_request::Subject::UserId("ada".to_owned())),
-        scope: Some(v1::revoke_request::Scope::Room("r".to_owned())),
-        ttl: Some(prost_types::Duration {
-            seconds: 3600,
-            nanos: 0,
-        }),
-        ..Default::default()
-    };
+    let request = revocation_of("ada", v1::revoke_request::Scope::Room("r".to_owned()));
     node.backend().access.revoke(request.clone()).await.unwrap();
     let told = ada.poll().await;
     assert!(

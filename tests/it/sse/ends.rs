@@ -12,8 +12,7 @@ use roomcast::transport::http::Origins;
 use serde_json::json;
 
 use super::reader::Asking;
-use super::{alone_and_over_nats, over_nats};
-use crate::support::{Encoding, Node, TENANT, user};
+use crate::support::{Encoding, Node, TENANT, alone_and_over_nats, revocation_of, user};
 
 alone_and_over_nats! {
     a_revoked_room_is_told_and_no_longer_resumed,
@@ -28,15 +27,8 @@ async fn a_revoked_room_is_told_and_no_longer_resumed() {
     let (mut reader, _) = asking.join(&node, ["a", "b"]).await;
     let mut access = node.backend().access;
     let request = v1::RevokeRequest {
-        tenant: TENANT.to_owned(),
-        subject: Some(v1::revoke_request::Subject::UserId("ada".to_owned())),
-        scope: Some(v1::revoke_request::Scope::Room("a".to_owned())),
-        ttl: Some(prost_types::Duration {
-            seconds: 3600,
-            nanos: 0,
-        }),
         reason: "project_left".to_owned(),
-        ..Default::default()
+        ..revocation_of("ada", v1::revoke_request::Scope::Room("a".to_owned()))
     };
     access.revoke(request).await.unwrap();
     let left = reader.expect("roomcast:roomLeft").await;

@@ -183,6 +183,20 @@ pub fn retry_after(status: &Status) -> Option<Duration> {
     status.get_details_retry_info()?.retry_delay
 }
 
+/// A revocation of a user's access, for an hour.
+pub fn revocation_of(user: &str, scope: v1::revoke_request::Scope) -> v1::RevokeRequest {
+    v1::RevokeRequest {
+        tenant: TENANT.to_owned(),
+        subject: Some(v1::revoke_request::Subject::UserId(user.to_owned())),
+        scope: Some(scope),
+        ttl: Some(prost_types::Duration {
+            seconds: 3600,
+            nanos: 0,
+        }),
+        ..Default::default()
+    }
+}
+
 /// An ask of one connection.
 pub fn ask_of(connection: &str, method: &str, json: &Value) -> v1::AskRequest {
     v1::AskRequest {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Carrier, Kept, Person, node, numbers, recovering, said};
 use crate::socketio::speakers::{Wire, with_socketio};
-use crate::support::{Encoding, Node, TENANT, user};
+use crate::support::{Encoding, Node, TENANT, revocation_of, user};
 
 /// A session in the room `r` that has seen one event and missed another one.
 async fn away(node: &Node) -> Kept {
@@ -60,13 +60,7 @@ async fn another_user_and_another_tenant_get_a_session_of_their_own() {
 async fn a_session_one_of_whose_rooms_was_revoked_is_not_recovered() {
     let node = node().await;
     let kept = away(&node).await;
-    let revoke = v1::RevokeRequest {
-        tenant: TENANT.to_owned(),
-        subject: Some(v1::revoke_request::Subject::UserId("ada".to_owned())),
-        scope: Some(v1::revoke_request::Scope::Room("r".to_owned())),
-        ttl: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
-        ..Default::default()
-    };
+    let revoke = revocation_of("ada", v1::revoke_request::Scope::Room("r".to_owned()));
     node.backend().access.revoke(revoke).await.unwrap();
     let ada = Person::back(&node, &user("ada"), &kept).await;
     assert!(!ada.recovered);
